@@ -1,0 +1,197 @@
+//! The only constructor: configuration -> chain, store, engine. Each is made when it is first needed, so that
+//! `wharf plan` needs no engine and `wharf config show` no store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::carried::{self, Carried};
+use crate::config::{Loaded, PolicyConfig};
+use crate::docker::Docker;
+use crate::hooks::chain::Entry;
+use crate::hooks::{Chain, Hook, Policy, PolicyError};
+use crate::lifecycle::Lifecycle;
+use crate::script::RhaiPolicy;
+use crate::store::Store;
+use crate::wasm::{WasmEngine, WasmPolicy};
+use crate::workspace::sha256_hex;
+use crate::{lifecycle, store};
+
+/// What a process of Wharf is made from.
+pub struct App {
+    /// The checked configuration.
+    pub loaded: Loaded,
+    /// The state folder.
+    pub state_dir: PathBuf,
+}
+
+/// A policy of the configuration, and how loading it went.
+pub struct LoadedPolicy {
+    /// Its entry in the configuration.
+    pub config: PolicyConfig,
+    /// Where it came from: a path, or `builtin`.
+    pub source: String,
+    /// In its place in the chain, or why it is not.
+    pub result: Result<Entry, PolicyError>,
+}
+
+impl App {
+    /// Puts configuration and state folder together.
+    pub fn new(loaded: Loaded, state_dir: PathBuf) -> Self {
+        Self { loaded, state_dir }
+    }
+
+    /// The usual state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, `$XDG_STATE_HOME/wharf`, or
+    /// `~/.local/state/wharf`.
+    pub fn usual_state_dir() -> PathBuf {
+        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(dir) = var("WHARF_STATE_DIR") {
+            return dir;
+        }
+        if let Some(dir) = var("XDG_STATE_HOME").filter(|dir| dir.is_absolute()) {
+            return dir.join("wharf");
+        }
+        match var("HOME") {
+            Some(home) if home != Path::new("/root") && home != Path::new("/") => home.join(".local/state/wharf"),
+            _ => PathBuf::from("/var/lib/wharf"),
+        }
+    }
+
+    /// Loads every policy of the configuration, or the carried ones when it names none.
+    pub fn load_policies(&self) -> Vec<LoadedPolicy> {
+        let configured = &self.loaded.config.policy;
+        let list = if configured.is_empty() { carried::default_chain() } else { configured.clone() };
+        // Made at the first plugin only: a chain of scripts should not pay for it.
+        let mut wasm: Option<Result<Arc<WasmEngine>, String>> = None;
+        let load = |config: PolicyConfig| {
+            let (source, bytes) = self.read(&config);
+            let result = bytes.and_then(|bytes| {
+                let settings = serde_json::Value::Object(config.settings.clone());
+                let policy: Arc<dyn Policy> = match bytes {
+                    Bytes::Script(text) => Arc::new(RhaiPolicy::load(&config.name, &text, settings.clone(), config.limits())?),
+                    Bytes::Plugin(bytes) => {
+                        let engine = wasm.get_or_insert_with(|| {
+                            WasmEngine::new(Some(&self.state_dir.join("compiled"))).map(Arc::new)
+                        });
+                        let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
+                        Arc::new(WasmPolicy::load(engine, &config.name, &bytes, &settings, config.limits())?)
+                    }
+                };
+                entry(&config, policy, &settings)
+            });
+            LoadedPolicy { config, source, result }
+        };
+        list.into_iter().map(load).collect()
+    }
+
+    /// The chain that decides.
+    ///
+    /// # Errors
+    /// When a policy that is not optional cannot be loaded: Wharf does not decide with half a chain.
+    pub fn chain(&self) -> Result<Chain, lifecycle::Error> {
+        let mut entries = Vec::new();
+        for policy in self.load_policies() {
+            match policy.result {
+                Ok(entry) => entries.push(entry),
+                Err(error) if policy.config.optional => {
+                    tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
+                }
+                Err(error) => {
+                    return Err(lifecycle::Error::PolicyNotLoaded { policy: policy.config.name, from: policy.source, error });
+                }
+            }
+        }
+        Ok(Chain::new(entries, self.loaded.config.invariants()))
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn store(&self) -> Result<Store, store::Error> {
+        Store::open(&self.state_dir)
+    }
+
+    /// Connects to the engine.
+    ///
+    /// # Errors
+    /// See [`Docker::connect`].
+    pub async fn docker(&self, host_id: &str) -> Result<Docker, crate::docker::Error> {
+        Docker::connect(self.loaded.config.engine.endpoint.as_deref(), host_id).await
+    }
+
+    /// Everything together: what carries out verbs.
+    ///
+    /// # Errors
+    /// When the chain, the store or the engine cannot be had.
+    pub async fn lifecycle(&self) -> Result<Lifecycle, lifecycle::Error> {
+        let store = self.store()?;
+        let docker = self.docker(store.host_id()).await?;
+        let chain = self.chain()?;
+        Lifecycle::new(self.loaded.clone(), chain, store, docker).await
+    }
+
+    fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {
+        let missing = |text: String| PolicyError::new("missing", format!("{}: {text}", config.name));
+        if let Some(name) = &config.builtin {
+            let bytes = match carried::find(name) {
+                Some(Carried::Plugin(bytes)) => Ok(Bytes::Plugin(bytes.into())),
+                Some(Carried::Script(text)) => Ok(Bytes::Script(text.into())),
+                None => {
+                    let all: Vec<_> = carried::ALL.iter().map(|(name, _)| *name).collect();
+                    Err(missing(format!("'{name}' is not carried by this program; there are {}", all.join(", "))))
+                }
+            };
+            return ("builtin".into(), bytes);
+        }
+        let Some(path) = config.wasm.as_ref().or(config.script.as_ref()) else {
+            return (String::new(), Err(missing("names neither builtin, wasm nor script".into())));
+        };
+        let path = self.loaded.base().join(path);
+        let bytes = std::fs::read(&path).map_err(|error| missing(format!("{} cannot be read: {error}", path.display())));
+        let bytes = bytes.and_then(|bytes| {
+            let digest = format!("sha256:{}", sha256_hex(&bytes));
+            match &config.digest {
+                Some(pinned) if *pinned != digest => Err(PolicyError::new(
+                    "digest",
+                    format!("{}: {} has the digest {digest}, pinned is {pinned}", config.name, path.display()),
+                )),
+                _ if config.wasm.is_some() => Ok(Bytes::Plugin(bytes.into())),
+                _ => String::from_utf8(bytes)
+                    .map(|text| Bytes::Script(text.into()))
+                    .map_err(|_| missing(format!("{} is not UTF-8 text", path.display()))),
+            }
+        });
+        (path.display().to_string(), bytes)
+    }
+}
+
+enum Bytes {
+    Plugin(std::borrow::Cow<'static, [u8]>),
+    Script(std::borrow::Cow<'static, str>),
+}
+
+/// Puts a loaded policy in its place: which of its hooks are used.
+fn entry(config: &PolicyConfig, policy: Arc<dyn Policy>, settings: &serde_json::Value) -> Result<Entry, PolicyError> {
+    let has = policy.hooks();
+    let hooks = match &config.hooks {
+        None => has.to_vec(),
+        Some(wanted) => {
+            let wanted: Vec<Hook> = wanted.iter().filter_map(|name| name.parse().ok()).collect();
+            if let Some(lacking) = wanted.iter().find(|hook| !has.contains(hook)) {
+                let has: Vec<_> = has.iter().map(|hook| hook.as_str()).collect();
+                return Err(PolicyError::new(
+                    "kind",
+                    format!("{}: does not implement {lacking}; it implements {}", config.name, has.join(", ")),
+                ));
+            }
+            wanted
+        }
+    };
+    Ok(Entry {
+        policy,
+        hooks,
+        scope: config.scope.clone(),
+        may_override: config.may_override.clone(),
+        settings_digest: sha256_hex(settings.to_string().as_bytes()),
+    })
+}

@@ -1,0 +1,339 @@
+//! The configuration: typed, unknown keys refused, layered, and every value knows where it came from.
+//!
+//! Layers, later ones win: defaults < `wharf.toml` < `wharf.rhai` beside it < environment (`WHARF_LIMITS_MEMORY=2GiB`)
+//! < flags (`--set limits.memory=2GiB`). A project folder is never searched for a configuration: what a project brings
+//! along must not be able to loosen the host.
+//!
+//! May touch: the configuration file, the script beside it, and the environment it is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::chain::Scope;
+use crate::hooks::validate::Invariants;
+
+mod layers;
+mod units;
+
+pub use layers::{Loaded, Origin, Sources, load};
+pub use units::{Size, Span};
+
+/// Why a configuration cannot be used: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// `<file>:<line>: <key>: <what is wrong>`
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+    /// The marked line of a script error.
+    pub detail: Option<String>,
+}
+
+/// Everything that can be configured. `wharf config init` writes a commented file; `wharf config show` prints all.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Which engine, and how it is used.
+    pub engine: EngineConfig,
+    /// What a workspace is before any policy decides.
+    pub workspace: WorkspaceConfig,
+    /// Ceilings that no policy can raise.
+    pub limits: Ceilings,
+    /// What no policy can allow, unless this does.
+    pub allow: Allow,
+    /// What must not be shown or recorded.
+    pub secrets: Secrets,
+    /// What `wharf.rhai` is given.
+    pub script: ScriptConfig,
+    /// The chain, in order. Empty means the policies that the program carries.
+    pub policy: Vec<PolicyConfig>,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// `unix:///path` or `tcp://host:port`; none means DOCKER_HOST, then the current Docker context, then the default
+    /// socket.
+    pub endpoint: Option<String>,
+    /// Name of the shared network; none means `wharf-` and a part of this installation's id, so that two installations
+    /// on one engine do not meet.
+    pub network: Option<String>,
+    /// How long a workspace may take to end before it is killed.
+    pub stop_timeout: Span,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { endpoint: None, network: None, stop_timeout: Span::seconds(10) }
+    }
+}
+
+/// `[workspace]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkspaceConfig {
+    /// The image, when no policy chooses another.
+    pub image: Option<String>,
+    /// The command that keeps a workspace up.
+    pub command: Vec<String>,
+    /// User or `uid:gid`.
+    pub user: Option<String>,
+    /// Where the project is mounted and commands run.
+    pub working_dir: String,
+    /// Environment of every workspace.
+    pub env: BTreeMap<String, String>,
+    /// Labels of every workspace.
+    pub labels: BTreeMap<String, String>,
+    /// Memory limit; swap is off.
+    pub memory: Size,
+    /// CPU quota in cores.
+    pub cpus: f64,
+    /// Most processes.
+    pub pids: u32,
+    /// The loosest capabilities that a workspace begins with; policies take some away.
+    pub capabilities: BTreeSet<String>,
+}
+
+/// A short list that most tools need to install packages and drop to another user; see the reference documents.
+fn default_capabilities() -> BTreeSet<String> {
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"].map(str::to_owned).into()
+}
+
+impl Default for WorkspaceConfig {
+    fn default() -> Self {
+        Self {
+            image: None,
+            command: vec!["sh".into()],
+            user: None,
+            working_dir: "/workspace".into(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            memory: Size(2 << 30),
+            cpus: 2.0,
+            pids: 512,
+            capabilities: default_capabilities(),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ceilings {
+    /// Most memory of a workspace.
+    pub memory: Size,
+    /// Most cores of a workspace.
+    pub cpus: f64,
+    /// Most processes of a workspace.
+    pub pids: u32,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self { memory: Size(16 << 30), cpus: 16.0, pids: 4096 }
+    }
+}
+
+/// `[allow]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Allow {
+    /// Folders that projects may be in; empty means everywhere but system folders and a whole home.
+    pub projects: Vec<PathBuf>,
+    /// Host folders that policies and requests may mount, besides the project itself.
+    pub bind_roots: Vec<PathBuf>,
+    /// The engine's socket. It gives root on the host.
+    pub docker_socket: bool,
+    /// The host's network.
+    pub host_network: bool,
+    /// Ports on other addresses than loopback.
+    pub public_ports: bool,
+    /// Seccomp, AppArmor, SELinux or user namespaces turned off.
+    pub unconfined: bool,
+    /// The only capabilities that a workspace can have.
+    pub capabilities: BTreeSet<String>,
+}
+
+impl Default for Allow {
+    fn default() -> Self {
+        Self {
+            projects: vec![],
+            bind_roots: vec![],
+            docker_socket: false,
+            host_network: false,
+            public_ports: false,
+            unconfined: false,
+            capabilities: default_capabilities(),
+        }
+    }
+}
+
+/// `[secrets]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Secrets {
+    /// Environment variables whose values are secrets, as globs. Policies, records and output see `***`.
+    pub env: Vec<String>,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        let env = ["*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*", "*_KEY", "*APIKEY*"];
+        Self { env: env.map(str::to_owned).into() }
+    }
+}
+
+/// `[script]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScriptConfig {
+    /// Environment variables that `wharf.rhai` sees as `c.vars.NAME`.
+    pub vars: Vec<String>,
+}
+
+/// `[[policy]]`: everything about one policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Its name: in trails, records and messages.
+    pub name: String,
+    /// A policy that the program carries, e.g. `image-selector`. Exactly one of `builtin`, `wasm`, `script`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<String>,
+    /// A component's path, relative to the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<PathBuf>,
+    /// A script's path, relative to the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<PathBuf>,
+    /// SHA-256 that the bytes must have (`sha256:<hex>`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// A part of the hooks that it implements; none means all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Vec<String>>,
+    /// Which workspaces it is asked about.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scope: Scope,
+    /// Fields that it may set although another policy owns them, e.g. `["image", "env"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_override: Vec<String>,
+    /// Deadline of one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Linear memory of a plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Largest answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Size>,
+    /// Rhai operations of one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
+    /// Whether Wharf goes on without it when it cannot be loaded.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional: bool,
+    /// Its own settings; it checks them itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl PolicyConfig {
+    /// An entry for a policy that the program carries, under its own name.
+    pub fn builtin(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            builtin: Some(name.to_owned()),
+            wasm: None,
+            script: None,
+            digest: None,
+            hooks: None,
+            scope: Scope::default(),
+            may_override: vec![],
+            timeout: None,
+            memory: None,
+            output: None,
+            operations: None,
+            optional: false,
+            settings: serde_json::Map::new(),
+        }
+    }
+
+    /// Its limits: the defaults, and what the entry says.
+    pub fn limits(&self) -> crate::hooks::Limits {
+        let mut limits = crate::hooks::Limits::default();
+        if let Some(timeout) = self.timeout {
+            limits.timeout = timeout.0;
+        }
+        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        limits.memory = self.memory.map_or(limits.memory, bytes);
+        limits.output = self.output.map_or(limits.output, bytes);
+        limits.operations = self.operations.unwrap_or(limits.operations);
+        limits
+    }
+}
+
+impl Config {
+    /// The invariants that this configuration sets.
+    pub fn invariants(&self) -> Invariants {
+        Invariants {
+            memory: self.limits.memory.0,
+            cpus: self.limits.cpus,
+            pids: self.limits.pids,
+            bind_roots: self.allow.bind_roots.clone(),
+            docker_socket: self.allow.docker_socket,
+            host_network: self.allow.host_network,
+            public_ports: self.allow.public_ports,
+            unconfined: self.allow.unconfined,
+            capabilities: self.allow.capabilities.clone(),
+        }
+    }
+
+    /// Checks what types cannot say. Returns the key and what is wrong with it.
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, text: String| Err((key.to_owned(), text));
+        if !(self.workspace.cpus.is_finite() && self.workspace.cpus >= 0.01) {
+            return fail("workspace.cpus", format!("{} is not a number of cores from 0.01 up", self.workspace.cpus));
+        }
+        if !self.workspace.working_dir.starts_with('/') {
+            return fail("workspace.working_dir", "must be an absolute path".into());
+        }
+        for path in self.allow.projects.iter().chain(&self.allow.bind_roots) {
+            if !path.is_absolute() {
+                return fail("allow", format!("{} is not an absolute path", path.display()));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (index, policy) in self.policy.iter().enumerate() {
+            let key = format!("policy.{index}");
+            let kinds = [policy.builtin.is_some(), policy.wasm.is_some(), policy.script.is_some()];
+            if kinds.iter().filter(|given| **given).count() != 1 {
+                return fail(&key, format!("'{}' needs exactly one of builtin, wasm and script", policy.name));
+            }
+            let reserved = ["host", "default", "config", "request", ""];
+            if reserved.contains(&policy.name.as_str()) {
+                return fail(&key, format!("'{}' cannot be a policy's name", policy.name));
+            }
+            if !names.insert(&policy.name) {
+                return fail(&key, format!("two policies are named '{}'", policy.name));
+            }
+            for hook in policy.hooks.iter().flatten() {
+                if let Err(text) = hook.parse::<crate::hooks::Hook>() {
+                    return fail(&key, text);
+                }
+            }
+            if policy.limits().timeout.as_millis() == 0 {
+                return fail(&key, "timeout must be at least 1ms".into());
+            }
+        }
+        Ok(())
+    }
+}

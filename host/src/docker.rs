@@ -1,0 +1,87 @@
+//! The Docker engine: everything Wharf asks of it, in Wharf's own types.
+//!
+//! [`Docker`] is a concrete struct; no type of bollard or hyper leaves this module. Every call names the API version
+//! that was agreed on when connecting, reuses a connection and has a time limit; only streams (exec, logs, stats,
+//! pulls) and [`Docker::wait`] run as long as they must. Dropping a future or a stream cancels it.
+//!
+//! What is where: `connect` finds the endpoint; `http` carries calls and streams; `hijack` switches a connection to
+//! raw bytes and takes frames apart; `spec_map` translates a `ContainerSpec` to the engine's create body and back;
+//! the rest is one file per kind of object.
+//!
+//! Seams for faults: a scripted fake daemon on a Unix socket, see the tests.
+
+use std::sync::Arc;
+
+mod connect;
+mod containers;
+mod error;
+mod exec;
+mod hijack;
+mod http;
+mod images;
+mod info;
+mod logs;
+mod network;
+mod registry_auth;
+mod spec_map;
+mod stats;
+
+pub use containers::{CreateRequest, Created, Effect};
+pub use error::{Error, Result};
+pub use exec::{ExecCollected, ExecControl, ExecEnd, ExecOutput, ExecRequest, ExecSession, ExecStdin};
+pub use hijack::StdStream;
+pub use images::{ImageInfo, LocalImage, PullProgress};
+pub use info::EngineInfo;
+pub use logs::{LogLine, LogOptions, LogStream};
+pub use network::NetworkId;
+pub use spec_map::{Difference, LABEL_NETWORK, LABEL_SECCOMP, differences};
+pub use stats::{Stats, StatsStream};
+
+/// A connection to an engine, on behalf of one Wharf installation. Cloning is cheap and shares the connections.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    http: http::Http,
+    /// Value of the label [`crate::workspace::LABEL_HOST`] on everything of ours.
+    host_id: String,
+}
+
+impl Docker {
+    /// Connects to the engine, and agrees on the API version with one ping.
+    ///
+    /// The endpoint is, first found: the argument, `DOCKER_HOST`, the current Docker context (`DOCKER_CONTEXT`, or
+    /// the one chosen with `docker context use`), `unix:///var/run/docker.sock`. `host_id` names this installation:
+    /// networks that carry another one are never touched.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedEndpoint`] for ssh, TLS and unknown contexts, [`Error::Unreachable`] (after 5 s at most)
+    /// and [`Error::TooOld`].
+    pub async fn connect(endpoint: Option<&str>, host_id: &str) -> Result<Self> {
+        let http = http::Http::connect(connect::Endpoint::find(endpoint)?).await?;
+        let inner = Inner { http, host_id: host_id.to_owned() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Where the engine is, e.g. `unix:///var/run/docker.sock`.
+    pub fn endpoint(&self) -> String {
+        self.http().endpoint.to_string()
+    }
+
+    /// The API version that every call names, e.g. `1.41`: the engine's, or the newest that Wharf knows.
+    pub fn api_version(&self) -> &str {
+        &self.http().api_version
+    }
+
+    /// The engine's version, e.g. `20.10.24+dfsg1`; empty if it does not tell without being asked.
+    pub fn engine_version(&self) -> &str {
+        &self.http().engine_version
+    }
+
+    fn http(&self) -> &http::Http {
+        &self.inner.http
+    }
+}

@@ -1,0 +1,410 @@
+//! What can go wrong with the engine: one variant per kind, with what to do about it.
+
+use std::time::Duration;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Result of everything in this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure of the engine, or on the way to it. The text says what was tried, on what, and why it failed;
+/// [`Error::remedy`] says what to do, [`Error::code`] is for programs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing that speaks the engine's API answers there.
+    #[error("cannot reach the Docker engine at {endpoint}: {cause}")]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// Why, in a few words.
+        cause: String,
+        /// What to do.
+        remedy: String,
+        /// What the system said, if it said anything.
+        source: Option<Source>,
+    },
+    /// The endpoint is of a kind that Wharf cannot use (ssh, TLS), or cannot be understood.
+    #[error("cannot use the Docker endpoint {endpoint}: {cause}")]
+    UnsupportedEndpoint {
+        /// As it was given.
+        endpoint: String,
+        /// Why.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The engine's API is older than the oldest that Wharf knows.
+    #[error("the Docker engine at {endpoint} is too old: its API is {found}, Wharf needs {needed} or newer")]
+    TooOld {
+        /// Where it answers.
+        endpoint: String,
+        /// API version of the engine.
+        found: String,
+        /// Lowest API version that works.
+        needed: String,
+    },
+    /// There is no such object.
+    #[error("there is no {what} '{name}'")]
+    NotFound {
+        /// `container`, `network`, ...
+        what: &'static str,
+        /// Name or id that was asked for.
+        name: String,
+    },
+    /// Another container has the name.
+    #[error("the container name '{name}' is taken")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// An object with that name exists, but Wharf did not make it, so it is not touched.
+    #[error("the {what} '{name}' exists, but it was not made by this Wharf")]
+    NotOurs {
+        /// Kind of object.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The engine does not have the image.
+    #[error("the engine does not have the image '{reference}'")]
+    ImageMissing {
+        /// The image.
+        reference: String,
+    },
+    /// An image could not be fetched.
+    #[error("cannot pull '{reference}': {cause}")]
+    PullFailed {
+        /// The image.
+        reference: String,
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// The command does not exist in the container.
+    #[error("cannot start: the command was not found in the container ({cause})")]
+    CommandNotFound {
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// The command exists, but cannot be executed.
+    #[error("cannot start: the command cannot be executed ({cause})")]
+    CommandNotExecutable {
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// A port that should be published is in use on the host.
+    #[error("cannot start: a port is in use on the host ({cause})")]
+    PortInUse {
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// The container, or the command in it, did not start for another reason.
+    #[error("cannot start: {cause}")]
+    StartFailed {
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// The host path of a bind mount does not exist.
+    #[error("cannot {operation}: the folder to mount does not exist: {path}")]
+    MountSourceMissing {
+        /// What was tried.
+        operation: &'static str,
+        /// The host path.
+        path: String,
+    },
+    /// The engine, its storage driver or the kernel cannot do what was asked for.
+    #[error("cannot {operation}: {cause}")]
+    Unsupported {
+        /// What was tried.
+        operation: &'static str,
+        /// What is not supported.
+        cause: String,
+    },
+    /// The object is in a state that does not allow it, or somebody else is changing it.
+    #[error("cannot {operation}: {cause}")]
+    Conflict {
+        /// What was tried.
+        operation: &'static str,
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// It needs a running container.
+    #[error("cannot {operation}: container '{name}' is not running")]
+    NotRunning {
+        /// What was tried.
+        operation: &'static str,
+        /// Name or id of the container.
+        name: String,
+    },
+    /// The engine refuses the request as wrong.
+    #[error("cannot {operation}: the engine refuses it: {cause}")]
+    BadRequest {
+        /// What was tried.
+        operation: &'static str,
+        /// The engine's words, cleaned.
+        cause: String,
+    },
+    /// The engine did not answer in time.
+    #[error("cannot {operation}: no answer from the engine within {} s", after.as_secs_f32())]
+    Timeout {
+        /// What was tried.
+        operation: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The engine failed.
+    #[error("cannot {operation}: the engine failed ({status}): {message}")]
+    Engine {
+        /// What was tried.
+        operation: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// The engine's words, cleaned.
+        message: String,
+    },
+    /// The connection broke while a request or a stream was under way.
+    #[error("cannot {operation}: the connection to the engine broke: {source}")]
+    Stream {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        source: Source,
+    },
+    /// The answer is not what the engine's API promises.
+    #[error("cannot {operation}: the engine's answer makes no sense: {cause}")]
+    Protocol {
+        /// What was tried.
+        operation: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// A stable word for programs, e.g. `engine-unreachable`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "engine-unreachable",
+            Self::UnsupportedEndpoint { .. } => "endpoint-unsupported",
+            Self::TooOld { .. } => "engine-too-old",
+            Self::NotFound { .. } => "not-found",
+            Self::NameTaken { .. } => "name-taken",
+            Self::NotOurs { .. } => "not-ours",
+            Self::ImageMissing { .. } => "image-missing",
+            Self::PullFailed { .. } => "pull-failed",
+            Self::CommandNotFound { .. } => "command-not-found",
+            Self::CommandNotExecutable { .. } => "command-not-executable",
+            Self::PortInUse { .. } => "port-in-use",
+            Self::StartFailed { .. } => "start-failed",
+            Self::MountSourceMissing { .. } => "mount-source-missing",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Conflict { .. } => "conflict",
+            Self::NotRunning { .. } => "not-running",
+            Self::BadRequest { .. } => "bad-request",
+            Self::Timeout { .. } => "engine-timeout",
+            Self::Engine { .. } => "engine-failed",
+            Self::Stream { .. } => "engine-connection-lost",
+            Self::Protocol { .. } => "engine-protocol",
+        }
+    }
+
+    /// The exit code that shells give a command that could not be started, for programs that pass it on.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Self::CommandNotFound { .. } => Some(127),
+            Self::CommandNotExecutable { .. } => Some(126),
+            _ => None,
+        }
+    }
+
+    /// What the reader can do about it, in one line.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Unreachable { remedy, .. } | Self::UnsupportedEndpoint { remedy, .. } => remedy.clone(),
+            Self::TooOld { .. } => "upgrade the engine to Docker 20.10 or newer".to_owned(),
+            Self::NotFound { what, .. } => match *what {
+                "container" => "see `wharf ls` for the workspaces that exist, or make it with `wharf up`".to_owned(),
+                _ => format!("check the name of the {what}"),
+            },
+            Self::NameTaken { name } => {
+                format!("if it is a leftover, remove it with `docker rm {name}`; otherwise use another name")
+            }
+            Self::NotOurs { what, name } => {
+                format!("rename or remove the {what} '{name}', or configure another name; Wharf leaves it alone")
+            }
+            Self::ImageMissing { reference } => {
+                format!("fetch it with `docker pull {reference}`, or let the pull policy fetch it")
+            }
+            Self::PullFailed { .. } => {
+                "check the spelling, the network of the engine, and `docker login` for private registries".to_owned()
+            }
+            Self::CommandNotFound { .. } => "choose a command that the image has, or another image".to_owned(),
+            Self::CommandNotExecutable { .. } => {
+                "make the file executable (chmod +x), or run it through its interpreter".to_owned()
+            }
+            Self::PortInUse { .. } => "stop what uses the port, publish another one, or leave the choice free".to_owned(),
+            Self::StartFailed { .. } => "see the cause; `docker inspect` and the engine's log tell more".to_owned(),
+            Self::MountSourceMissing { path, .. } => {
+                format!("create {path} on the machine of the engine, or change the mount")
+            }
+            Self::Unsupported { .. } => "drop this setting, or use an engine that supports it".to_owned(),
+            Self::Conflict { .. } => "wait until the other operation has ended, then try again".to_owned(),
+            Self::NotRunning { .. } => "start it first, e.g. with `wharf up`".to_owned(),
+            Self::BadRequest { .. } => "correct the setting that the message names".to_owned(),
+            Self::Timeout { .. } => {
+                "the engine is overloaded or stuck: try again, and see its log (`journalctl -u docker`)".to_owned()
+            }
+            Self::Engine { .. } => "see the log of the engine (`journalctl -u docker`)".to_owned(),
+            Self::Stream { .. } => "check that the engine is still running, then try again".to_owned(),
+            Self::Protocol { .. } => "check that the endpoint is a Docker engine; if it is, this is a bug in Wharf".to_owned(),
+        }
+    }
+}
+
+/// Takes the machinery's names out of a message of the engine, so that the cause comes first.
+pub(super) fn clean(message: &str) -> String {
+    const PREFIXES: [&str; 14] = [
+        "Error response from daemon: ",
+        "failed to create task for container: ",
+        "failed to create shim task: ",
+        "failed to create shim: ",
+        "OCI runtime create failed: ",
+        "OCI runtime start failed: ",
+        "OCI runtime exec failed: ",
+        "runc create failed: ",
+        "runc did not terminate successfully: ",
+        "exec failed: ",
+        "unable to start container process: ",
+        "starting container process caused: ",
+        "container init caused: ",
+        "process_linux caused: ",
+    ];
+    let mut rest = message.trim();
+    'again: loop {
+        for prefix in PREFIXES {
+            if let Some(tail) = rest.strip_prefix(prefix) {
+                rest = tail;
+                continue 'again;
+            }
+        }
+        // runc before 1.2 names its source lines: `container_linux.go:380: `
+        if let Some((head, tail)) = rest.split_once(": ")
+            && let Some((file, line)) = head.rsplit_once(':')
+            && file.ends_with(".go")
+            && line.chars().all(|c| c.is_ascii_digit())
+        {
+            rest = tail;
+            continue;
+        }
+        break;
+    }
+    rest.strip_suffix(": unknown").unwrap_or(rest).trim().to_owned()
+}
+
+/// Why a process could not be started, as far as the engine's message tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NotFound,
+    NotExecutable,
+    Other,
+}
+
+/// Tells from the engine's message why a process could not be started. The statuses differ between versions
+/// of the engine; the words come from runc and the kernel and are stable.
+pub(super) fn refusal(message: &str) -> Refusal {
+    let has = |words: &str| message.contains(words);
+    // A mount or working directory can also be "no such file"; those do not name exec or a missing binary.
+    let about_exec = has("exec: \"") || has("executable file not found");
+    if has("executable file not found") || (about_exec && has("no such file or directory")) {
+        Refusal::NotFound
+    } else if about_exec && (has("permission denied") || has("exec format error") || has("is a directory")) {
+        Refusal::NotExecutable
+    } else {
+        Refusal::Other
+    }
+}
+
+/// Turns the engine's answer to `start` into an error.
+pub(super) fn start_error(status: u16, message: &str) -> Error {
+    let cause = clean(message);
+    match refusal(message) {
+        Refusal::NotFound => return Error::CommandNotFound { cause },
+        Refusal::NotExecutable => return Error::CommandNotExecutable { cause },
+        Refusal::Other => {}
+    }
+    if cause.contains("port is already allocated") || cause.contains("address already in use") {
+        // "driver failed programming external connectivity on endpoint NAME (64 hex digits): Bind for ..."
+        let cause = match cause.split_once("): ") {
+            Some((head, tail)) if head.contains("external connectivity") => tail.to_owned(),
+            _ => cause,
+        };
+        return Error::PortInUse { cause };
+    }
+    if status == 409 {
+        return Error::Conflict { operation: "start the container", cause };
+    }
+    Error::StartFailed { cause }
+}
+
+/// Turns any other answer of the engine that reports a failure into an error.
+pub(super) fn status_error(operation: &'static str, what: &'static str, name: &str, status: u16, message: &str) -> Error {
+    let cause = clean(message);
+    let name = name.to_owned();
+    match status {
+        404 => Error::NotFound { what, name },
+        409 if cause.contains("is not running") => Error::NotRunning { operation, name },
+        409 => Error::Conflict { operation, cause },
+        400 => Error::BadRequest { operation, cause },
+        501 => Error::Unsupported { operation, cause },
+        status => Error::Engine { operation, status, message: cause },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOT_FOUND: [&str; 3] = [
+        // 20.10 with runc 1.0
+        "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"nope\": executable file not found in $PATH: unknown",
+        // 24 with runc 1.1
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown",
+        // 28 with runc 1.2
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"/nope\": stat /nope: no such file or directory: unknown",
+    ];
+
+    #[test]
+    fn a_missing_command_is_told_apart_on_every_engine() {
+        for message in NOT_FOUND {
+            assert_eq!(start_error(400, message).code(), "command-not-found", "{message}");
+            assert_eq!(start_error(500, message).code(), "command-not-found", "{message}");
+        }
+    }
+
+    #[test]
+    fn the_cause_comes_first_once_the_machinery_is_taken_out() {
+        assert_eq!(clean(NOT_FOUND[0]), "exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(clean(NOT_FOUND[1]), "exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(clean("plain words: unknown thing"), "plain words: unknown thing");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_executed_is_not_called_missing() {
+        let message = "OCI runtime create failed: runc create failed: unable to start container process: exec: \"/bin/x\": permission denied: unknown";
+        assert_eq!(start_error(400, message).code(), "command-not-executable");
+    }
+
+    #[test]
+    fn a_missing_mount_source_is_not_called_a_missing_command() {
+        let message = "error while creating mount source path '/x': mkdir /x: no such file or directory";
+        assert_eq!(start_error(500, message).code(), "start-failed");
+    }
+
+    #[test]
+    fn a_port_in_use_names_the_port_and_not_the_endpoint() {
+        let message = "driver failed programming external connectivity on endpoint web (1a2b): Bind for 127.0.0.1:8080 failed: port is already allocated";
+        let error = start_error(500, message);
+        assert_eq!(error.code(), "port-in-use");
+        assert!(error.to_string().contains("(Bind for 127.0.0.1:8080"), "{error}");
+    }
+}

@@ -1,0 +1,458 @@
+//! Commands in a running container, on a connection of their own: raw bytes, half-close, resize.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connect::{SocketReader, SocketWriter};
+use super::error::{self, Error, Result};
+use super::hijack::{Frames, StdStream};
+use super::http::Call;
+use super::{Docker, containers};
+
+const OPERATION: &str = "run the command";
+/// Room for one read.
+const READ: usize = 64 * 1024;
+/// Pauses between looks at a silent process: the first, and the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+/// A stream that is silent for so long after its process has ended counts as closed (moby 24974).
+const GRACE: Duration = Duration::from_secs(1);
+/// What 20.10 writes to the terminal when the keys for detaching were typed. It then also reports exit code 126, while
+/// the command runs on; newer engines just close the stream.
+const DETACHED: &[u8] = b"exec attach failed: error on attach stdin: read escape sequence\r\n";
+/// A process that still runs so long after its terminal was closed was detached from.
+const DETACHED_AFTER: Duration = Duration::from_secs(2);
+
+/// A command to run in a container.
+#[derive(Debug, Clone, Default)]
+pub struct ExecRequest {
+    /// The command and its arguments; no shell is involved.
+    pub command: Vec<String>,
+    /// Beside the environment of the container.
+    pub env: BTreeMap<String, String>,
+    /// User or `uid:gid`; none means the container's.
+    pub user: Option<String>,
+    /// Absolute path; none means the container's.
+    pub working_dir: Option<String>,
+    /// Whether it gets a terminal.
+    pub tty: bool,
+    /// Whether it gets an open stdin; without, it reads the end of the file at once.
+    pub stdin: bool,
+    /// Rows and columns of the terminal.
+    pub size: Option<(u16, u16)>,
+    /// Keys that leave the command running; none means the engine's (`ctrl-p,ctrl-q`). Only with terminal and stdin.
+    pub detach_keys: Option<String>,
+}
+
+/// A command that was started.
+#[derive(Debug)]
+pub struct ExecSession {
+    output: ExecOutput,
+    stdin: Option<ExecStdin>,
+    control: ExecControl,
+}
+
+/// What a command writes. See [`ExecOutput::next`].
+#[derive(Debug)]
+pub struct ExecOutput {
+    reader: SocketReader,
+    buffer: BytesMut,
+    /// None with a terminal: then the bytes are raw.
+    frames: Option<Frames>,
+    ready: VecDeque<(StdStream, Bytes)>,
+    /// The very first output, while it may be the engine's words about a command that did not start.
+    held: Option<Bytes>,
+    started: bool,
+    finished: bool,
+    ended_at: Option<Instant>,
+    next_look: Instant,
+    pause: Duration,
+    control: ExecControl,
+    /// What [`ExecControl::exit`] is told about the stream.
+    tell: watch::Sender<StreamEnd>,
+}
+
+/// What is known about the end of the output.
+#[derive(Debug, Clone, Default)]
+struct StreamEnd {
+    ended: bool,
+    /// The engine's words, when the command did not start.
+    refusal: Option<String>,
+    /// Whether the engine said that the keys for detaching were typed.
+    detached: bool,
+}
+
+/// Where a command reads from. Shutting it down, or dropping it, is the end of its input.
+#[derive(Debug)]
+pub struct ExecStdin(SocketWriter);
+
+/// Resizes a command's terminal and tells how it ended.
+#[derive(Debug, Clone)]
+pub struct ExecControl {
+    docker: Docker,
+    id: String,
+    /// Whether detaching is possible.
+    detachable: bool,
+    end: watch::Receiver<StreamEnd>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecEnd {
+    /// With this exit code; 128 + n for signal n.
+    Exited(i64),
+    /// It runs on without a terminal.
+    Detached,
+}
+
+/// All output of a command, see [`Docker::exec_collect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecCollected {
+    /// Exit code.
+    pub code: i64,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// Whether there was more than the limit.
+    pub truncated: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Look {
+    running: bool,
+    exit_code: Option<i64>,
+    #[serde(default)]
+    pid: i64,
+}
+
+impl Docker {
+    /// Starts a command in a running container. Nothing limits how long it runs; dropping the session leaves it
+    /// running.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
+    /// not exist is only known later, see [`ExecControl::exit`].
+    pub async fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Answer {
+            id: String,
+        }
+        let env: Vec<String> = request.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut body = serde_json::json!({
+            "AttachStdin": request.stdin,
+            "AttachStdout": true,
+            "AttachStderr": true,
+            "Tty": request.tty,
+            "Cmd": request.command,
+            "Env": env,
+        });
+        let mut set = |key: &str, value: serde_json::Value| {
+            body.as_object_mut().map(|fields| fields.insert(key.to_owned(), value));
+        };
+        if let Some(user) = &request.user {
+            set("User", user.as_str().into());
+        }
+        if let Some(folder) = &request.working_dir {
+            set("WorkingDir", folder.as_str().into());
+        }
+        if let Some(keys) = &request.detach_keys {
+            set("DetachKeys", keys.as_str().into());
+        }
+        let size = request.size.filter(|_| request.tty);
+        if let Some((rows, columns)) = size {
+            // Engines before API 1.42 do not know it and get a resize below.
+            set("ConsoleSize", serde_json::json!([rows, columns]));
+        }
+        let call = Call::post(OPERATION, format!("{}/exec", containers::path(id)?)).about("container", id);
+        let answer: Answer = self.http().json(&call.json(&body)?).await?;
+
+        let start = serde_json::json!({ "Detach": false, "Tty": request.tty });
+        let call = Call::post(OPERATION, format!("/exec/{}/start", answer.id)).about("container", id).upgrade().json(&start)?;
+        let link = self.http().hijack(&call).await.map_err(refused)?;
+        let (tell, end) = watch::channel(StreamEnd::default());
+        let detachable = request.tty && request.stdin;
+        let control = ExecControl { docker: self.clone(), id: answer.id, detachable, end };
+        let mut output = ExecOutput {
+            reader: link.reader,
+            buffer: BytesMut::with_capacity(READ),
+            frames: (!request.tty).then(Frames::default),
+            ready: VecDeque::new(),
+            held: None,
+            started: false,
+            finished: false,
+            ended_at: None,
+            next_look: Instant::now() + FIRST_LOOK,
+            pause: FIRST_LOOK,
+            control: control.clone(),
+            tell,
+        };
+        output.take_apart(link.first)?;
+        if let Some((rows, columns)) = size.filter(|_| self.http().is_before(1, 42)) {
+            // A command that has ended already has no terminal any more.
+            let _ = control.resize(rows, columns).await;
+        }
+        // Without stdin the writing half is dropped here, which closes that direction, as the docker CLI does.
+        let stdin = request.stdin.then_some(ExecStdin(link.writer));
+        Ok(ExecSession { output, stdin, control })
+    }
+
+    /// Runs a command to its end and gives what it wrote, at most `limit` bytes of each stream (what is beyond is read
+    /// and dropped). Put a timeout around it: the engine has no call to end a command, so it may run on.
+    ///
+    /// # Errors
+    /// The ones of [`Docker::exec`] and [`ExecControl::exit`].
+    pub async fn exec_collect(&self, id: &str, request: &ExecRequest, limit: usize) -> Result<ExecCollected> {
+        let (mut output, stdin, control) = self.exec(id, request).await?.into_parts();
+        drop(stdin);
+        let mut all = ExecCollected { code: 0, stdout: Vec::new(), stderr: Vec::new(), truncated: false };
+        while let Some(item) = output.next().await {
+            let (stream, bytes) = item?;
+            let into = match stream {
+                StdStream::Stdout => &mut all.stdout,
+                StdStream::Stderr => &mut all.stderr,
+            };
+            let room = limit.saturating_sub(into.len());
+            all.truncated |= bytes.len() > room;
+            into.extend(bytes.iter().take(room));
+        }
+        all.code = match control.exit().await? {
+            ExecEnd::Exited(code) => code,
+            ExecEnd::Detached => 0,
+        };
+        Ok(all)
+    }
+}
+
+/// Newer engines say on the start what older ones say on stdout.
+fn refused(error: Error) -> Error {
+    match error {
+        Error::BadRequest { cause, .. } | Error::Engine { message: cause, .. } => not_started(&cause),
+        other => other,
+    }
+}
+
+fn not_started(words: &str) -> Error {
+    error::start_error(400, words)
+}
+
+impl ExecSession {
+    /// Takes reading, writing and control apart, so that each can have its own task.
+    pub fn into_parts(self) -> (ExecOutput, Option<ExecStdin>, ExecControl) {
+        (self.output, self.stdin, self.control)
+    }
+
+    /// The engine's id of this command.
+    pub fn id(&self) -> &str {
+        &self.control.id
+    }
+}
+
+impl ExecOutput {
+    /// Gives the next output, as it arrives, or none at its end. Dropping the future loses nothing.
+    ///
+    /// Where the engine forgets to close the stream, it ends 1 s after the last output of a process that has ended.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] when the connection breaks.
+    pub async fn next(&mut self) -> Option<Result<(StdStream, Bytes)>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Some(Ok(item));
+            }
+            if self.finished {
+                return None;
+            }
+            let wake = self.ended_at.map_or(self.next_look, |ended| ended + GRACE);
+            self.buffer.reserve(READ);
+            let read = tokio::select! {
+                biased;
+                read = self.reader.read_buf(&mut self.buffer) => Some(read),
+                () = tokio::time::sleep_until(wake) => None,
+            };
+            match read {
+                Some(Ok(0)) => self.finish().await,
+                Some(Ok(_)) => {
+                    self.pause = FIRST_LOOK;
+                    self.next_look = Instant::now() + FIRST_LOOK;
+                    self.ended_at = self.ended_at.map(|_| Instant::now());
+                    let chunk = self.buffer.split().freeze();
+                    if let Err(error) = self.take_apart(chunk) {
+                        self.finished = true;
+                        return Some(Err(error));
+                    }
+                }
+                Some(Err(source)) => {
+                    self.finished = true;
+                    return Some(Err(Error::Stream { operation: OPERATION, source: source.into() }));
+                }
+                None if self.ended_at.is_some() => self.finish().await,
+                None => self.look().await,
+            }
+        }
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Result<(StdStream, Bytes)>> {
+        futures_util::stream::unfold(self, |mut output| async {
+            let item = output.next().await?;
+            Some((item, output))
+        })
+    }
+
+    /// Looks whether the silent process has ended.
+    async fn look(&mut self) {
+        match self.control.look().await {
+            Ok(look) if look.running || look.exit_code.is_none() => {}
+            Ok(_) | Err(Error::NotFound { .. }) => self.ended_at = Some(Instant::now()),
+            // The stream itself will break if the engine is gone.
+            Err(error) => tracing::debug!(%error, "cannot look at a silent command"),
+        }
+        self.pause = (self.pause * 3 / 2).min(LAST_LOOK);
+        self.next_look = Instant::now() + self.pause;
+    }
+
+    fn take_apart(&mut self, chunk: Bytes) -> Result<()> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let Self { frames, ready, held, started, .. } = self;
+        let detachable = self.control.detachable;
+        let mut sink = |stream: StdStream, mut data: Bytes| {
+            if data.is_empty() {
+                return;
+            }
+            let first = !std::mem::replace(started, true);
+            if detachable && data.ends_with(DETACHED) {
+                let words = data.split_off(data.len() - DETACHED.len());
+                ready.extend([held.replace(words).unwrap_or_default(), data].map(|data| (StdStream::Stdout, data)));
+                ready.retain(|(_, data)| !data.is_empty());
+                return;
+            }
+            if first && stream == StdStream::Stdout && may_be_refusal(&data) {
+                *held = Some(data);
+                return;
+            }
+            ready.extend(held.take().map(|words| (StdStream::Stdout, words)));
+            ready.push_back((stream, data));
+        };
+        match frames {
+            None => sink(StdStream::Stdout, chunk),
+            Some(frames) => frames
+                .push(chunk, &mut |piece| sink(piece.stream, piece.data))
+                .map_err(|bad| Error::Stream { operation: OPERATION, source: Box::new(bad) })?,
+        }
+        Ok(())
+    }
+
+    /// The stream has ended: what was held back is either the engine's words or real output.
+    async fn finish(&mut self) {
+        self.finished = true;
+        let mut end = StreamEnd { ended: true, ..StreamEnd::default() };
+        if let Some(words) = self.held.take() {
+            // Process id 0: it never ran.
+            if words == DETACHED {
+                end.detached = true;
+            } else if self.control.look().await.is_ok_and(|look| !look.running && look.pid == 0) {
+                end.refusal = Some(String::from_utf8_lossy(&words).trim().to_owned());
+            } else {
+                self.ready.push_back((StdStream::Stdout, words));
+            }
+        }
+        self.tell.send_replace(end);
+    }
+}
+
+/// Whether output may be the engine's words about a command that did not start: up to today it writes them to stdout,
+/// in one piece, before it closes the stream.
+fn may_be_refusal(data: &[u8]) -> bool {
+    const WORDS: [&[u8]; 5] =
+        [b"OCI runtime exec failed", b"unable to find ", b"failed to exec in container", b"rpc error: ", b"cannot exec"];
+    data.len() < 8192 && WORDS.iter().any(|words| data.starts_with(words))
+}
+
+impl ExecControl {
+    /// Tells the command the size of its terminal.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::Engine`] when it has ended or has no terminal.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let path = format!("/exec/{}/resize?h={rows}&w={columns}", self.id);
+        let call = Call::post("resize the terminal", path).about("command", &self.id);
+        self.docker.http().ok(&call).await.map(drop)
+    }
+
+    /// Waits until the command has ended. Read the output at the same time, or first: a command whose output nobody
+    /// reads waits as well.
+    ///
+    /// # Errors
+    /// [`Error::CommandNotFound`] and [`Error::CommandNotExecutable`] (by custom the exit codes 127 and 126, see
+    /// [`Error::exit_code`]), [`Error::StartFailed`], and [`Error::NotFound`] when the container is gone.
+    pub async fn exit(&self) -> Result<ExecEnd> {
+        let mut end = self.end.clone();
+        let mut closed_at = None;
+        let mut pause = FIRST_LOOK;
+        loop {
+            let state = end.borrow_and_update().clone();
+            if state.ended && closed_at.is_none() {
+                closed_at = Some(Instant::now());
+                pause = Duration::from_millis(1);
+            }
+            if state.detached {
+                return Ok(ExecEnd::Detached);
+            }
+            if state.ended || pause > FIRST_LOOK {
+                let look = self.look().await?;
+                if !look.running && (look.exit_code.is_some() || state.ended) {
+                    return ended(&look, state.refusal.as_deref());
+                }
+            }
+            if self.detachable && closed_at.is_some_and(|at| at.elapsed() > DETACHED_AFTER) {
+                return Ok(ExecEnd::Detached);
+            }
+            tokio::select! {
+                Ok(()) = end.changed() => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).max(pause + Duration::from_millis(1)).min(LAST_LOOK),
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Look> {
+        let call = Call::get("look at the command", format!("/exec/{}/json", self.id)).about("command", &self.id);
+        self.docker.http().json(&call).await
+    }
+}
+
+fn ended(look: &Look, refusal: Option<&str>) -> Result<ExecEnd> {
+    match (look.exit_code, refusal) {
+        (_, Some(words)) => Err(not_started(words)),
+        (Some(127), None) if look.pid == 0 => Err(Error::CommandNotFound { cause: "exit code 127".to_owned() }),
+        (Some(126), None) if look.pid == 0 => Err(Error::CommandNotExecutable { cause: "exit code 126".to_owned() }),
+        (Some(code), None) => Ok(ExecEnd::Exited(code)),
+        (None, None) => Err(Error::StartFailed { cause: "the engine gives no reason".to_owned() }),
+    }
+}
+
+impl AsyncWrite for ExecStdin {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,413 @@
+//! HTTP to the engine: a pool of kept-alive connections for calls, and connections of their own for streams.
+//!
+//! Why not bollard's client: it never sends the API version it negotiated (its issue 736: `Url::join` with an
+//! absolute path drops the prefix), keeps no idle connection, hides the status 304, and its streams are handed from
+//! task to task. Here every call carries the version, reuses a connection, and has a time limit.
+
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::connect::{CONNECT_TIMEOUT, Endpoint};
+use super::error::{self, Error, Result};
+
+/// For calls that only read or change the engine's tables.
+pub(super) const QUICK: Duration = Duration::from_secs(30);
+/// For calls that make the engine work: create, start, remove.
+pub(super) const SLOW: Duration = Duration::from_secs(180);
+
+/// The lowest API version that Wharf knows (Docker 20.10).
+const OLDEST: (u32, u32) = (1, 41);
+/// The highest API version that Wharf knows (Docker 28.3); newer engines still answer it.
+const NEWEST: (u32, u32) = (1, 51);
+/// More idle connections than this are closed.
+const IDLE_CONNECTIONS: usize = 16;
+
+/// More of an answer that is no JSON is not shown.
+const MESSAGE: usize = 500;
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// A call to the engine, and the words for its errors.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// What is tried, as in "cannot create the container".
+    pub(super) operation: &'static str,
+    /// Kind and name of what it is about, for "there is no container 'x'".
+    pub(super) what: &'static str,
+    pub(super) name: String,
+    method: Method,
+    /// Path and query without the version.
+    path: String,
+    body: Bytes,
+    /// Value of `X-Registry-Auth`; a secret.
+    auth: Option<String>,
+    /// Whether the connection should become raw bytes.
+    upgrade: bool,
+    pub(super) within: Duration,
+}
+
+impl Call {
+    pub(super) fn new(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        let (what, name) = ("object", String::new());
+        Self { operation, what, name, method, path: path.into(), body: Bytes::new(), auth: None, upgrade: false, within: QUICK }
+    }
+    pub(super) fn get(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::GET, operation, path)
+    }
+    pub(super) fn post(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::POST, operation, path)
+    }
+    pub(super) fn delete(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, operation, path)
+    }
+    pub(super) fn about(mut self, what: &'static str, name: &str) -> Self {
+        self.what = what;
+        self.name = name.to_owned();
+        self
+    }
+    /// Limits the time until the whole answer is there; for streams, until its head is there.
+    pub(super) fn within(mut self, limit: Duration) -> Self {
+        self.within = limit;
+        self
+    }
+    pub(super) fn auth(mut self, value: Option<String>) -> Self {
+        self.auth = value;
+        self
+    }
+    pub(super) fn upgrade(mut self) -> Self {
+        self.upgrade = true;
+        self
+    }
+    pub(super) fn json(mut self, body: &impl Serialize) -> Result<Self> {
+        let text = serde_json::to_vec(body).map_err(|error| Error::Protocol {
+            operation: self.operation,
+            cause: format!("the request cannot be written as JSON: {error}"),
+        })?;
+        self.body = text.into();
+        Ok(self)
+    }
+
+    /// The error for an answer that reports a failure.
+    pub(super) fn error(&self, reply: &Reply) -> Error {
+        error::status_error(self.operation, self.what, &self.name, reply.status, &reply.message())
+    }
+    pub(super) fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Stream { operation: self.operation, source: source.into() }
+    }
+    pub(super) fn late(&self) -> Error {
+        Error::Timeout { operation: self.operation, after: self.within }
+    }
+}
+
+/// An answer of the engine.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) body: Bytes,
+}
+
+impl Reply {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+    /// The engine's words when it reports a failure.
+    pub(super) fn message(&self) -> String {
+        #[derive(serde::Deserialize)]
+        struct Message {
+            message: String,
+        }
+        match serde_json::from_slice::<Message>(&self.body) {
+            Ok(body) => body.message,
+            Err(_) => String::from_utf8_lossy(self.body.get(..MESSAGE).unwrap_or(&self.body)).into_owned(),
+        }
+    }
+}
+
+/// The engine as an HTTP server.
+#[derive(Debug)]
+pub(super) struct Http {
+    pub(super) endpoint: Endpoint,
+    /// Version of the API that every call names, e.g. `1.41`.
+    pub(super) api_version: String,
+    /// Version of the engine as its `Server` header says, e.g. `20.10.24`.
+    pub(super) engine_version: String,
+    idle: Mutex<Vec<Sender>>,
+}
+
+impl Http {
+    /// Opens the first connection, pings and agrees on the API version, within [`CONNECT_TIMEOUT`].
+    pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
+        let mut http =
+            Self { endpoint, api_version: String::new(), engine_version: String::new(), idle: Mutex::default() };
+        let (found, server) = match tokio::time::timeout(CONNECT_TIMEOUT, http.ping()).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(http.endpoint.silent()),
+        };
+        let version = parse_version(&found).ok_or_else(|| http.endpoint.not_an_engine(format!("API '{found}'")))?;
+        if version < OLDEST {
+            return Err(Error::TooOld {
+                endpoint: http.endpoint.to_string(),
+                found,
+                needed: format!("{}.{}", OLDEST.0, OLDEST.1),
+            });
+        }
+        let (major, minor) = version.min(NEWEST);
+        http.api_version = format!("{major}.{minor}");
+        http.engine_version = server;
+        Ok(http)
+    }
+
+    /// Gives API version and engine version from the headers of a ping.
+    async fn ping(&self) -> Result<(String, String)> {
+        let mut sender = self.open().await?;
+        let call = Call::get("ping the engine", "/_ping");
+        let not = |error: hyper::Error| self.endpoint.not_an_engine(error.to_string());
+        let response = sender.send_request(self.request(&call)?).await.map_err(not)?;
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
+        let (status, version, server) = (response.status(), header("api-version"), header("server"));
+        response.into_body().collect().await.map_err(not)?;
+        if version.is_empty() {
+            return Err(self.endpoint.not_an_engine(format!("{status}, and no API version")));
+        }
+        self.keep(sender);
+        let server = server.strip_prefix("Docker/").unwrap_or(&server);
+        Ok((version, server.split(' ').next().unwrap_or_default().to_owned()))
+    }
+
+    /// Whether the version in use is lower than this one.
+    pub(super) fn is_before(&self, major: u32, minor: u32) -> bool {
+        parse_version(&self.api_version).is_some_and(|version| version < (major, minor))
+    }
+
+    /// Makes a call and gives the whole answer, whatever its status.
+    pub(super) async fn send(&self, call: &Call) -> Result<Reply> {
+        let answer = async {
+            let (sender, response) = self.head(call).await?;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.map_err(|error| call.broken(error))?.to_bytes();
+            self.keep(sender);
+            Ok(Reply { status, body })
+        };
+        let reply = tokio::time::timeout(call.within, answer).await.map_err(|_| call.late())??;
+        tracing::debug!(method = %call.method, path = %call.path, status = reply.status, "engine call");
+        Ok(reply)
+    }
+
+    /// Makes a call that must succeed, and gives the whole answer.
+    pub(super) async fn ok(&self, call: &Call) -> Result<Reply> {
+        let reply = self.send(call).await?;
+        if reply.is_success() || reply.status == 304 { Ok(reply) } else { Err(call.error(&reply)) }
+    }
+
+    /// Makes a call that must succeed, and reads the answer.
+    pub(super) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+        parse(call.operation, &self.ok(call).await?.body)
+    }
+
+    /// Sends a request on an idle connection, or a new one, and waits for the head of the answer.
+    pub(super) async fn head(&self, call: &Call) -> Result<(Sender, Response<Incoming>)> {
+        while let Some(mut sender) = self.take() {
+            // An engine that was restarted has closed its end; then the next connection is tried.
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(self.request(call)?).await {
+                Ok(response) => return Ok((sender, response)),
+                // Only what surely did not reach the engine, or changes nothing, is sent a second time.
+                Err(mut error) => {
+                    let unsent = error.take_message().is_some();
+                    if !unsent && call.method != Method::GET {
+                        return Err(call.broken(error.into_error()));
+                    }
+                }
+            }
+        }
+        let mut sender = self.open().await?;
+        let response = sender.send_request(self.request(call)?).await.map_err(|error| call.broken(error))?;
+        Ok((sender, response))
+    }
+
+    /// Makes a call whose answer is a stream, on a connection of its own. Bounded is only the time to its head.
+    pub(super) async fn stream(&self, call: &Call) -> Result<Body> {
+        let attempt = async {
+            let socket = self.endpoint.open().await?;
+            let (mut sender, connection) =
+                http1::handshake(TokioIo::new(socket)).await.map_err(|error| call.broken(error))?;
+            let mut driver: Driver = Some(Box::pin(connection));
+            let mut response = Box::pin(sender.send_request(self.request(call)?));
+            let response = std::future::poll_fn(|cx| {
+                drive(&mut driver, cx);
+                response.as_mut().poll(cx)
+            });
+            let response = response.await.map_err(|error| call.broken(error))?;
+            let status = response.status().as_u16();
+            let mut body = Body { driver, incoming: response.into_body(), _sender: sender };
+            if (200..300).contains(&status) {
+                return Ok(body);
+            }
+            let mut text = Vec::new();
+            while let Some(chunk) = body.chunk().await {
+                text.extend_from_slice(&chunk.map_err(|error| call.broken(error))?);
+            }
+            Err(call.error(&Reply { status, body: text.into() }))
+        };
+        tokio::time::timeout(call.within, attempt).await.map_err(|_| call.late())?
+    }
+
+    async fn open(&self) -> Result<Sender> {
+        let socket = self.endpoint.open().await?;
+        let broken = |error: hyper::Error| Error::Stream { operation: "open a connection", source: error.into() };
+        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(broken)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the engine ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>> {
+        let version = if self.api_version.is_empty() { String::new() } else { format!("/v{}", self.api_version) };
+        let host = match &self.endpoint {
+            Endpoint::Unix(_) => "docker",
+            Endpoint::Tcp(address) => address,
+        };
+        let mut request = Request::builder()
+            .method(&call.method)
+            .uri(format!("{version}{}", call.path))
+            .header("host", host)
+            .header("user-agent", concat!("wharf/", env!("CARGO_PKG_VERSION")));
+        if !call.body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        if call.upgrade {
+            request = request.header("connection", "Upgrade").header("upgrade", "tcp");
+        }
+        if let Some(auth) = &call.auth {
+            request = request.header("x-registry-auth", auth);
+        }
+        request.body(Full::new(call.body.clone())).map_err(|error| Error::BadRequest {
+            operation: call.operation,
+            cause: error.to_string(),
+        })
+    }
+
+    fn take(&self) -> Option<Sender> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, sender: Sender) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
+            idle.push(sender);
+        }
+    }
+}
+
+type Driver = Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>;
+
+/// Lets the connection do what it can now. Its errors show up at the response and the body as well.
+fn drive(driver: &mut Driver, cx: &mut Context<'_>) {
+    if let Some(connection) = driver
+        && connection.as_mut().poll(cx).is_ready()
+    {
+        *driver = None;
+    }
+}
+
+/// The body of a streamed answer, with the connection that feeds it: both are polled by the task that reads, so that
+/// bytes are decoded where they arrive. Dropping it closes the connection, which ends the stream in the engine.
+pub(super) struct Body {
+    driver: Driver,
+    incoming: Incoming,
+    _sender: Sender,
+}
+
+impl Body {
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Bytes>>> {
+        loop {
+            drive(&mut self.driver, cx);
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Anything else is a trailer.
+                    if let Ok(chunk) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    pub(super) async fn chunk(&mut self) -> Option<hyper::Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Body")
+    }
+}
+
+/// Reads JSON of the engine.
+pub(super) fn parse<T: DeserializeOwned>(operation: &'static str, body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| Error::Protocol { operation, cause: error.to_string() })
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Percent-encodes a value for a path or query; `/`, `:`, `@` and `,` stay, which both allow.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:@,".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            use std::fmt::Write;
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A `filters` query for one key, as the engine wants it: JSON in a query.
+pub(super) fn filters(key: &str, values: &[String]) -> String {
+    let json = serde_json::json!({ key: values });
+    format!("filters={}", encode(&json.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place_in_a_path_or_query() {
+        assert_eq!(encode("a b?c&d=e#f%"), "a%20b%3Fc%26d%3De%23f%25");
+        assert_eq!(encode("host:5000/repo@sha256:ab"), "host:5000/repo@sha256:ab");
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(parse_version("1.9") < parse_version("1.41"));
+        assert_eq!(parse_version("latest"), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! Images: what the engine has, and fetching what it does not have.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{self, Error, Result};
+use super::http::{Call, SLOW, encode, parse};
+use super::{Docker, registry_auth};
+
+/// An image that the engine has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalImage {
+    /// As in `docker run`, e.g. `debian:12`; empty for an image that lost its last tag.
+    pub references: Vec<String>,
+    /// As its registries know it, e.g. `debian@sha256:...`.
+    pub digests: Vec<String>,
+    /// The engine's content id, `sha256:...`.
+    pub id: String,
+    /// Bytes, layers shared with other images included.
+    pub size: u64,
+}
+
+/// One image in detail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// The engine's content id, `sha256:...`.
+    pub id: String,
+    /// All its tags.
+    pub references: Vec<String>,
+    /// As its registries know it.
+    pub digests: Vec<String>,
+    /// Bytes.
+    pub size: u64,
+    /// When it was built.
+    pub created_at: Option<jiff::Timestamp>,
+    /// E.g. `amd64`.
+    pub architecture: String,
+    /// E.g. `linux`.
+    pub os: String,
+    /// The user that it runs as; empty for root.
+    pub user: String,
+    /// Its own command.
+    pub command: Vec<String>,
+    /// Its entry point, which gets the command as arguments.
+    pub entrypoint: Vec<String>,
+    /// Its environment, `KEY=value`.
+    pub env: Vec<String>,
+    /// Its labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// One step of a pull.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullProgress {
+    /// Id of the layer, none for words about the whole image.
+    pub layer: Option<String>,
+    /// The engine's words, e.g. `Downloading`.
+    pub status: String,
+    /// Bytes done in this step.
+    pub current: Option<u64>,
+    /// Bytes to do in this step.
+    pub total: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawImage {
+    id: String,
+    repo_tags: Option<Vec<String>>,
+    repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    size: u64,
+    // The ones below are only in an inspection; in a list `Created` is a number.
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    created: serde_json::Value,
+    config: Option<RawConfig>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawConfig {
+    user: String,
+    cmd: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    labels: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// Without `<none>:<none>` and `<none>@<none>`, which engines before 25 put for "no name".
+fn named(list: Option<Vec<String>>) -> Vec<String> {
+    list.unwrap_or_default().into_iter().filter(|name| !name.starts_with("<none>")).collect()
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawProgress {
+    id: Option<String>,
+    status: String,
+    progress_detail: Option<RawDetail>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawDetail {
+    current: Option<u64>,
+    total: Option<u64>,
+}
+
+impl Docker {
+    /// Lists the images that the engine has.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn local_images(&self) -> Result<Vec<LocalImage>> {
+        let list: Vec<RawImage> = self.http().json(&Call::get("list the images", "/images/json")).await?;
+        let image = |raw: RawImage| LocalImage {
+            references: named(raw.repo_tags),
+            digests: named(raw.repo_digests),
+            id: raw.id,
+            size: raw.size,
+        };
+        Ok(list.into_iter().map(image).collect())
+    }
+
+    /// Tells about one image by reference, id or digest; none if the engine does not have it.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for what cannot be a reference; the ones of a failing engine or a broken connection.
+    pub async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
+        const OPERATION: &str = "inspect the image";
+        check(OPERATION, reference)?;
+        let call = Call::get(OPERATION, format!("/images/{}/json", encode(reference))).about("image", reference);
+        let reply = self.http().send(&call).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        if !reply.is_success() {
+            return Err(call.error(&reply));
+        }
+        let raw: RawImage = parse(OPERATION, &reply.body)?;
+        let config = raw.config.unwrap_or_default();
+        Ok(Some(ImageInfo {
+            id: raw.id,
+            references: named(raw.repo_tags),
+            digests: named(raw.repo_digests),
+            size: raw.size,
+            created_at: raw.created.as_str().and_then(super::containers::time),
+            architecture: raw.architecture,
+            os: raw.os,
+            user: config.user,
+            command: config.cmd.unwrap_or_default(),
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            env: config.env.unwrap_or_default(),
+            labels: config.labels.unwrap_or_default(),
+        }))
+    }
+
+    /// Fetches an image from its registry; without a tag, `:latest`. Credentials are those of `docker login`, where
+    /// it stores them in its configuration file. Dropping the future cancels the pull.
+    ///
+    /// # Errors
+    /// [`Error::PullFailed`] with the registry's reason; [`Error::BadRequest`] for what cannot be a reference.
+    pub async fn pull(&self, reference: &str, mut on_progress: impl FnMut(PullProgress)) -> Result<()> {
+        const OPERATION: &str = "pull the image";
+        check(OPERATION, reference)?;
+        let (repository, tag) = split(reference);
+        let failed = |cause: &str| Error::PullFailed { reference: reference.to_owned(), cause: error::clean(cause) };
+        let path = format!("/images/create?fromImage={}&tag={}", encode(repository), encode(tag));
+        let auth = registry_auth::header(repository);
+        // The head of the answer only comes with the first progress, that is, once the registry has answered.
+        let call = Call::post(OPERATION, path).about("image", reference).within(SLOW).auth(auth);
+        let mut body = self.http().stream(&call).await.map_err(|error| match error {
+            Error::NotFound { .. } => failed("the registry has no such image, or does not show it without a login"),
+            Error::Engine { message, .. } => failed(&message),
+            Error::BadRequest { cause, .. } | Error::Conflict { cause, .. } => failed(&cause),
+            other => other,
+        })?;
+        let mut lines = Vec::new();
+        while let Some(chunk) = body.chunk().await {
+            lines.extend_from_slice(&chunk.map_err(|error| call.broken(error))?);
+            // Objects end with a line end; a rest without one is continued by the next chunk.
+            let Some(end) = lines.iter().rposition(|byte| *byte == b'\n') else { continue };
+            let rest = lines.split_off(end + 1);
+            report(&lines, &mut on_progress).map_err(|cause| failed(&cause))?;
+            lines = rest;
+        }
+        report(&lines, &mut on_progress).map_err(|cause| failed(&cause))
+    }
+}
+
+/// Reports complete lines of progress; the error is the engine's.
+fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::result::Result<(), String> {
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let raw: RawProgress = serde_json::from_slice(line).map_err(|error| format!("unreadable progress: {error}"))?;
+        if let Some(cause) = raw.error {
+            return Err(cause);
+        }
+        let detail = raw.progress_detail.unwrap_or_default();
+        on_progress(PullProgress {
+            layer: raw.id,
+            status: raw.status,
+            current: detail.current,
+            total: detail.total,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be a reference before it becomes a path.
+fn check(operation: &'static str, reference: &str) -> Result<()> {
+    let valid = !reference.is_empty()
+        && !reference.starts_with('/')
+        && !reference.ends_with('/')
+        && !reference.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+        && reference.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:@".contains(c));
+    if valid {
+        return Ok(());
+    }
+    Err(Error::BadRequest { operation, cause: format!("'{reference}' is not an image reference") })
+}
+
+/// Splits a reference into repository and tag or digest. Without one the engine would fetch every tag, so it is
+/// `latest`.
+fn split(reference: &str) -> (&str, &str) {
+    if let Some((repository, digest)) = reference.split_once('@') {
+        return (without_tag(repository), digest);
+    }
+    let repository = without_tag(reference);
+    match reference.get(repository.len()..).and_then(|tail| tail.strip_prefix(':')) {
+        Some(tag) if !tag.is_empty() => (repository, tag),
+        _ => (repository, "latest"),
+    }
+}
+
+/// A colon before the last slash belongs to the port of the registry.
+fn without_tag(reference: &str) -> &str {
+    match reference.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => reference,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_split_into_repository_and_tag_or_digest() {
+        assert_eq!(split("debian"), ("debian", "latest"));
+        assert_eq!(split("debian:12"), ("debian", "12"));
+        assert_eq!(split("host:5000/a/b"), ("host:5000/a/b", "latest"));
+        assert_eq!(split("host:5000/a/b:1"), ("host:5000/a/b", "1"));
+        assert_eq!(split("a/b:1@sha256:ff"), ("a/b", "sha256:ff"));
+    }
+
+    #[test]
+    fn what_would_be_another_path_is_no_reference() {
+        for bad in ["", "..", "a/../b", "/a", "a//b", "a b", "a?b", "a/"] {
+            assert!(check("x", bad).is_err(), "{bad:?}");
+        }
+        assert!(check("x", "ghcr.io/Some_one/a.b-c:v1@sha256:00").is_ok());
+    }
+
+    #[test]
+    fn an_error_within_the_progress_is_an_error() {
+        let mut seen = Vec::new();
+        let text = b"{\"status\":\"Downloading\",\"id\":\"ab\",\"progressDetail\":{\"current\":1,\"total\":2}}\r\n{\"errorDetail\":{\"message\":\"no space\"},\"error\":\"no space\"}\r\n";
+        let result = report(text, &mut |progress| seen.push(progress));
+        assert_eq!(result, Err("no space".to_owned()));
+        assert_eq!(seen[0].current, Some(1));
+    }
+}

@@ -1,0 +1,114 @@
+//! Whether the engine made what was decided.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::workspace::ContainerSpec;
+
+/// A field that the engine reports differently from what was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Path of the field, e.g. `resources.memory` or `env.HOME`.
+    pub field: String,
+    /// What was decided, as JSON.
+    pub decided: String,
+    /// What the engine reports, as JSON.
+    pub actual: String,
+}
+
+/// Compares what was decided with what [`super::super::Docker::inspect`] reports; nothing means that the container
+/// is what was decided.
+///
+/// Where the spec leaves the choice to the image or the engine (empty command, no user, no health check, no size of
+/// /dev/shm), anything is right; environment and labels may have more entries, those of the image. `disk_enforced` is
+/// the [`super::super::CreateRequest::enforce_disk`] of the creation: a limit that is only watched is not compared.
+pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforced: bool) -> Vec<Difference> {
+    let mut found = Found(Vec::new());
+    let reference = |spec: &ContainerSpec| spec.image.as_ref().map(|image| image.reference.clone());
+    found.check("image.reference", &reference(decided), &reference(actual));
+    if !decided.command.is_empty() {
+        found.check("command", &decided.command, &actual.command);
+    }
+    if decided.user.is_some() {
+        found.check("user", &decided.user, &actual.user);
+    }
+    found.check("working_dir", &decided.working_dir, &actual.working_dir);
+    found.check("hostname", &decided.hostname, &actual.hostname);
+    found.subset("env", &decided.env, &actual.env);
+    found.subset("labels", &decided.labels, &actual.labels);
+    found.same("mounts", &decided.mounts, &actual.mounts);
+    found.same("tmpfs", &decided.tmpfs, &actual.tmpfs);
+    found.same("ports", &decided.ports, &actual.ports);
+    found.check("network", &decided.network, &actual.network);
+
+    let (want, have) = (&decided.resources, &actual.resources);
+    // The engine keeps billionths.
+    if (want.cpus - have.cpus).abs() > 1e-6 {
+        found.add("resources.cpus", &want.cpus, &have.cpus);
+    }
+    found.check("resources.memory", &want.memory, &have.memory);
+    found.check("resources.pids", &want.pids, &have.pids);
+    if want.shm_size.is_some() {
+        found.check("resources.shm_size", &want.shm_size, &have.shm_size);
+    }
+    if disk_enforced {
+        found.check("resources.disk", &want.disk, &have.disk);
+    }
+    found.same("resources.ulimits", &want.ulimits, &have.ulimits);
+
+    let (want, have) = (&decided.security, &actual.security);
+    found.check("security.capabilities", &want.capabilities, &have.capabilities);
+    found.check("security.no_new_privileges", &want.no_new_privileges, &have.no_new_privileges);
+    found.check("security.read_only_root", &want.read_only_root, &have.read_only_root);
+    found.check("security.seccomp", &want.seccomp, &have.seccomp);
+    found.check("security.apparmor", &want.apparmor, &have.apparmor);
+    found.check("security.selinux", &want.selinux, &have.selinux);
+    found.check("security.user_namespace", &want.user_namespace, &have.user_namespace);
+
+    found.check("restart", &decided.restart, &actual.restart);
+    if decided.health_check.is_some() {
+        found.check("health_check", &decided.health_check, &actual.health_check);
+    }
+    found.0
+}
+
+struct Found(Vec<Difference>);
+
+impl Found {
+    fn check<T: PartialEq + Serialize>(&mut self, field: &str, decided: &T, actual: &T) {
+        if decided != actual {
+            self.add(field, decided, actual);
+        }
+    }
+
+    fn add<T: Serialize>(&mut self, field: &str, decided: &T, actual: &T) {
+        let json = |value: &T| serde_json::to_string(value).unwrap_or_default();
+        self.0.push(Difference { field: field.to_owned(), decided: json(decided), actual: json(actual) });
+    }
+
+    /// Every decided entry must be there.
+    fn subset<T: PartialEq + Serialize>(
+        &mut self,
+        field: &str,
+        decided: &BTreeMap<String, T>,
+        actual: &BTreeMap<String, T>,
+    ) {
+        for (key, value) in decided {
+            self.check(&format!("{field}.{key}"), &Some(value), &actual.get(key));
+        }
+    }
+
+    /// Every decided entry must be there, and no other.
+    fn same<T: PartialEq + Serialize>(
+        &mut self,
+        field: &str,
+        decided: &BTreeMap<String, T>,
+        actual: &BTreeMap<String, T>,
+    ) {
+        self.subset(field, decided, actual);
+        for (key, value) in actual.iter().filter(|(key, _)| !decided.contains_key(*key)) {
+            self.check(&format!("{field}.{key}"), &None, &Some(value));
+        }
+    }
+}

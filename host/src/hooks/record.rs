@@ -1,0 +1,321 @@
+//! The decision record: what remains of a hook run, enough to explain it and to run it again.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Action, Adjustment, Denial, Hook, HookRequest, PolicyKind, SweepVerdict};
+use crate::workspace::ContainerSpec;
+
+/// Version of the record's JSON form.
+pub const VERSION: u32 = 1;
+
+/// One hook run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// [`VERSION`].
+    pub version: u32,
+    /// UUID v7: sorts by time.
+    pub id: Uuid,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// The hook.
+    pub hook: Hook,
+    /// Workspace id; empty for `cleanup`.
+    pub workspace: String,
+    /// Everything the policies saw, before the first of them ran.
+    pub input: HookRequest,
+    /// One per policy that was asked, in order.
+    pub steps: Vec<Step>,
+    /// Two policies that wanted different values for one field.
+    pub conflicts: Vec<String>,
+    /// Invariants of the host that the result violates.
+    pub violations: Vec<String>,
+    /// The result.
+    pub outcome: Outcome,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The request goes on, with this spec.
+    Allowed(Box<ContainerSpec>),
+    /// The request goes on, with this command.
+    AllowedExec(super::ExecSpec),
+    /// The request is refused.
+    Denied(Refusal),
+    /// These are to be done; failures of policies are in the steps.
+    Actions {
+        /// Policy and action, in order.
+        actions: Vec<(String, Action)>,
+        /// Milliseconds to wait once.
+        delay_ms: u32,
+    },
+    /// What is to be stopped or removed; everything else is kept.
+    Sweep(Vec<SweepVerdict>),
+}
+
+/// Who refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The policy, or `host` for invariants.
+    pub policy: String,
+    /// `<script>:<line>` or the plugin's digest, where known.
+    pub at: Option<String>,
+    /// For programs. `policy-failed` when a policy gave no verdict, `conflict`, `invariant`, or the policy's own word.
+    pub code: String,
+    /// For people.
+    pub reason: String,
+}
+
+/// What one policy did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name in the configuration.
+    pub policy: String,
+    /// Plugin or script.
+    pub kind: PolicyKind,
+    /// SHA-256 of its bytes.
+    pub digest: String,
+    /// SHA-256 of its settings.
+    pub settings_digest: String,
+    /// The hook.
+    pub hook: Hook,
+    /// `pass`, `adjust`, `deny`, `act`, `sweep`, or `error`.
+    pub verdict: String,
+    /// The fields that it changed. Fields that already had the value it asked for are left out.
+    pub fields: Vec<String>,
+    /// What it asked for.
+    pub adjustments: Vec<Adjustment>,
+    /// Its denial.
+    pub denial: Option<Denial>,
+    /// Its actions.
+    pub actions: Vec<Action>,
+    /// Time of the call.
+    pub microseconds: u64,
+    /// Rhai operations; 0 for plugins.
+    pub operations: u64,
+    /// What it logged.
+    pub logs: Vec<String>,
+    /// Why there is no verdict.
+    pub error: Option<StepError>,
+}
+
+/// Why a policy gave no verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StepError {
+    pub code: String,
+    pub message: String,
+    pub detail: Option<String>,
+}
+
+/// Who set a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// A policy's name, or `default`, `config` or `request`.
+    pub policy: String,
+    /// Where: `<script>:<line>`, `<file>:<line>`, or `sha256:<digest>` of a plugin.
+    pub at: Option<String>,
+}
+
+impl Owner {
+    /// An owner that is no policy.
+    pub fn host(name: &str, at: Option<String>) -> Self {
+        Self { policy: name.to_owned(), at }
+    }
+}
+
+/// One change of one field, in the order they were made: what `why` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The field.
+    pub field: String,
+    /// Its value after the change; null when it was taken away.
+    pub value: Value,
+    /// Who made it.
+    pub by: Owner,
+    /// At which hook; none for defaults, configuration and request.
+    pub hook: Option<Hook>,
+}
+
+/// A spec in the making: with an owner per field and the history of each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    /// The spec as decided so far.
+    pub spec: ContainerSpec,
+    /// Field -> who set it last.
+    pub owners: BTreeMap<String, Owner>,
+    /// All changes, in order.
+    pub history: Vec<Change>,
+}
+
+impl Draft {
+    /// Begins with a spec whose fields are the host's defaults.
+    pub fn new(spec: ContainerSpec) -> Self {
+        Self { spec, owners: BTreeMap::new(), history: Vec::new() }
+    }
+
+    /// Applies an adjustment for an owner. Returns whether it changed anything.
+    pub fn set(&mut self, adjustment: &Adjustment, by: Owner, hook: Option<Hook>) -> bool {
+        let before = self.spec.clone();
+        adjustment.apply(&mut self.spec);
+        if self.spec == before && hook.is_some() {
+            return false;
+        }
+        let field = adjustment.field();
+        self.history.push(Change { field: field.clone(), value: adjustment.value(), by: by.clone(), hook });
+        self.owners.insert(field, by);
+        true
+    }
+
+    /// Field -> name of who set it, for every field of the spec, defaults included.
+    pub fn owner_names(&self) -> BTreeMap<String, String> {
+        let mut names = BTreeMap::new();
+        for field in self.spec.fields() {
+            let owner = self.owners.get(&field).map_or("default", |owner| owner.policy.as_str());
+            names.insert(field, owner.to_owned());
+        }
+        // A field that a policy took away is not in the spec, but somebody decided it.
+        for (field, owner) in &self.owners {
+            names.entry(field.clone()).or_insert_with(|| owner.policy.clone());
+        }
+        names
+    }
+}
+
+/// What stands in the place of a secret.
+pub const REDACTED: &str = "***";
+
+/// Names of environment variables whose values are secrets: globs with `*`, compared without case.
+#[derive(Debug, Clone, Default)]
+pub struct SecretNames(pub Vec<String>);
+
+impl SecretNames {
+    /// Whether a variable's value is a secret.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| glob(&pattern.to_ascii_uppercase(), &name.to_ascii_uppercase()))
+    }
+
+    /// Takes the values of secret variables out of a record before it is written.
+    pub fn redact(&self, decision: &mut Decision) {
+        self.redact_env(&mut decision.input.spec.env);
+        if let super::Subject::Exec(exec) = &mut decision.input.subject {
+            self.redact_env(&mut exec.env);
+        }
+        for step in &mut decision.steps {
+            for adjustment in &mut step.adjustments {
+                if let Adjustment::Env(name, Some(value)) = adjustment
+                    && self.contains(name)
+                {
+                    REDACTED.clone_into(value);
+                }
+            }
+        }
+        match &mut decision.outcome {
+            Outcome::Allowed(spec) => self.redact_env(&mut spec.env),
+            Outcome::AllowedExec(exec) => self.redact_env(&mut exec.env),
+            _ => {}
+        }
+    }
+
+    /// Replaces the values of secret variables.
+    pub fn redact_env(&self, env: &mut BTreeMap<String, String>) {
+        for (name, value) in env {
+            if self.contains(name) {
+                REDACTED.clone_into(value);
+            }
+        }
+    }
+}
+
+/// Matches a text against a pattern in which `*` stands for any text.
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    if !pattern.contains('*') {
+        return rest.is_empty();
+    }
+    let mut parts: Vec<_> = parts.collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_whole_texts_only() {
+        for (pattern, text, yes) in [
+            ("*TOKEN*", "MY_TOKEN_2", true),
+            ("*_KEY", "API_KEY", true),
+            ("*_KEY", "KEYS", false),
+            ("A*B*C", "AxxBxxC", true),
+            ("A*B*C", "AxxC", false),
+            ("A", "AB", false),
+            ("*", "", true),
+            ("AB*B", "AB", false),
+        ] {
+            assert_eq!(glob(pattern, text), yes, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_reaches_no_part_of_a_record() {
+        let secrets = SecretNames(vec!["*token*".into()]);
+        let mut spec = crate::hooks::chain::tests::spec();
+        spec.env.insert("GITHUB_TOKEN".into(), "hunter2".into());
+        let input = HookRequest {
+            hook: Hook::PreExec,
+            now_ms: 1,
+            facts: Default::default(),
+            spec: spec.clone(),
+            subject: super::super::Subject::Exec(super::super::ExecSpec {
+                env: [("TOKEN".to_owned(), "hunter2".to_owned())].into(),
+                ..Default::default()
+            }),
+        };
+        let mut decision = Decision {
+            version: VERSION,
+            id: Uuid::nil(),
+            time: Timestamp::UNIX_EPOCH,
+            hook: Hook::PreExec,
+            workspace: "w".into(),
+            input,
+            steps: vec![Step {
+                policy: "p".into(),
+                kind: PolicyKind::Script,
+                digest: String::new(),
+                settings_digest: String::new(),
+                hook: Hook::PreExec,
+                verdict: "adjust".into(),
+                fields: vec![],
+                adjustments: vec![Adjustment::Env("A_TOKEN".into(), Some("hunter2".into()))],
+                denial: None,
+                actions: vec![],
+                microseconds: 0,
+                operations: 0,
+                logs: vec![],
+                error: None,
+            }],
+            conflicts: vec![],
+            violations: vec![],
+            outcome: Outcome::Allowed(Box::new(spec)),
+        };
+        secrets.redact(&mut decision);
+        let text = serde_json::to_string(&decision).unwrap();
+        assert!(!text.contains("hunter2") && text.contains(REDACTED), "{text}");
+    }
+}

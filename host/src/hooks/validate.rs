@@ -1,0 +1,169 @@
+//! Host invariants: checked on the merged spec after every policy; no policy can change them. The configuration is
+//! their only source.
+
+use std::path::{Path, PathBuf};
+
+use crate::workspace::{ContainerSpec, MountKind, Network};
+
+/// The invariants, as the configuration sets them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invariants {
+    /// Most memory in bytes.
+    pub memory: u64,
+    /// Most cores.
+    pub cpus: f64,
+    /// Most processes.
+    pub pids: u32,
+    /// Host folders that may be mounted, besides the project folder itself.
+    pub bind_roots: Vec<PathBuf>,
+    /// Whether the engine's socket may be mounted (that is root on the host).
+    pub docker_socket: bool,
+    /// Whether the host's network may be used.
+    pub host_network: bool,
+    /// Whether ports may be published on other addresses than loopback.
+    pub public_ports: bool,
+    /// Whether `security.seccomp = "unconfined"` and the like may stand.
+    pub unconfined: bool,
+    /// The loosest list of capabilities.
+    pub capabilities: std::collections::BTreeSet<String>,
+}
+
+impl Invariants {
+    /// Lists everything about a spec that the host does not allow; empty means it may be created.
+    pub fn violations(&self, spec: &ContainerSpec, project: &Path) -> Vec<String> {
+        let mut said = Vec::new();
+        if spec.image.is_none() {
+            said.push(
+                "image: no policy chose one; name one with --image, set workspace.image, or add an image policy".into(),
+            );
+        }
+        let resources = &spec.resources;
+        if resources.memory > self.memory {
+            said.push(format!(
+                "resources.memory: {} is above the ceiling limits.memory = {}",
+                bytesize::ByteSize(resources.memory),
+                bytesize::ByteSize(self.memory)
+            ));
+        }
+        // Not `>`, so that NaN is caught too.
+        if !(resources.cpus <= self.cpus) {
+            said.push(format!("resources.cpus: {} is above the ceiling limits.cpus = {}", resources.cpus, self.cpus));
+        }
+        if resources.pids > self.pids {
+            said.push(format!("resources.pids: {} is above the ceiling limits.pids = {}", resources.pids, self.pids));
+        }
+        for name in spec.security.capabilities.difference(&self.capabilities) {
+            said.push(format!("security.capabilities: {name} is not in allow.capabilities"));
+        }
+        if !self.unconfined {
+            let loose = [
+                ("seccomp", spec.security.seccomp == "unconfined"),
+                ("apparmor", spec.security.apparmor.as_deref() == Some("unconfined")),
+                ("selinux", spec.security.selinux.as_deref() == Some("disable")),
+                ("user_namespace", spec.security.user_namespace.as_deref() == Some("host")),
+            ];
+            for (field, _) in loose.into_iter().filter(|(_, loose)| *loose) {
+                said.push(format!("security.{field}: turning it off needs allow.unconfined = true"));
+            }
+        }
+        if spec.network == Network::Host && !self.host_network {
+            said.push("network: the host's network needs allow.host_network = true".into());
+        }
+        for (port, host) in &spec.ports {
+            let local = host.address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+            if !local && !self.public_ports {
+                said.push(format!("ports.{port}: the address {} needs allow.public_ports = true", host.address));
+            }
+        }
+        for (target, mount) in spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind) {
+            if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project) {
+                said.push(format!("mounts.{target}: {reason}"));
+            }
+        }
+        said
+    }
+
+    fn bind_allowed(&self, source: &Path, project: &Path) -> Result<(), String> {
+        // Symlinks are followed first, so that a link inside the project cannot lead out of it.
+        let real = source
+            .canonicalize()
+            .map_err(|error| format!("the host path {} cannot be read: {error}", source.display()))?;
+        let holds_socket = SOCKETS.iter().filter_map(|path| Path::new(path).canonicalize().ok()).any(|socket| {
+            real == socket || (socket.starts_with(&real) && real != Path::new("/"))
+        });
+        if holds_socket || real == Path::new("/") {
+            return if self.docker_socket && real != Path::new("/") {
+                Ok(())
+            } else {
+                Err(format!("{} gives root on the host; it needs allow.docker_socket = true", source.display()))
+            };
+        }
+        let roots = self.bind_roots.iter().filter_map(|root| root.canonicalize().ok());
+        if roots.chain(project.canonicalize()).any(|root| real.starts_with(root)) {
+            Ok(())
+        } else {
+            Err(format!("{} is outside the project and outside allow.bind_roots", source.display()))
+        }
+    }
+}
+
+/// Where engines put their sockets.
+const SOCKETS: [&str; 4] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::chain::tests::{invariants, spec};
+    use crate::workspace::{HostPort, Mount};
+
+    fn said(change: impl FnOnce(&mut ContainerSpec)) -> Vec<String> {
+        let mut spec = spec();
+        change(&mut spec);
+        invariants().violations(&spec, &std::env::temp_dir())
+    }
+
+    #[test]
+    fn a_default_spec_with_an_image_violates_nothing() {
+        assert_eq!(said(|_| {}), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_invariant_names_the_field_and_the_setting_that_would_allow_it() {
+        let bind = |path: &str| Mount { kind: MountKind::Bind, source: path.into(), read_only: true };
+        let cases: Vec<(Vec<String>, &str)> = vec![
+            (said(|s| s.image = None), "--image"),
+            (said(|s| s.resources.memory = u64::MAX), "limits.memory"),
+            (said(|s| s.resources.cpus = f64::NAN), "limits.cpus"),
+            (said(|s| s.resources.pids = u32::MAX), "limits.pids"),
+            (said(|s| s.security.capabilities.extend(["SYS_ADMIN".to_owned()])), "allow.capabilities"),
+            (said(|s| s.security.seccomp = "unconfined".into()), "allow.unconfined"),
+            (said(|s| s.network = Network::Host), "allow.host_network"),
+            (
+                said(|s| drop(s.ports.insert("80/tcp".into(), HostPort { address: "0.0.0.0".into(), port: None }))),
+                "allow.public_ports",
+            ),
+            (said(|s| drop(s.mounts.insert("/x".into(), bind("/etc")))), "allow.bind_roots"),
+            (said(|s| drop(s.mounts.insert("/x".into(), bind("/")))), "allow.docker_socket"),
+            (said(|s| drop(s.mounts.insert("/x".into(), bind("/no/such/path")))), "cannot be read"),
+        ];
+        for (said, part) in cases {
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said.first().unwrap().contains(part), "{said:?} should name {part}");
+        }
+    }
+
+    #[test]
+    fn a_link_inside_the_project_that_leads_out_is_refused() {
+        let dir = std::env::temp_dir().join(format!("wharf-validate-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let link = dir.join("out");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        let mut spec = spec();
+        let mount = Mount { kind: MountKind::Bind, source: link.display().to_string(), read_only: true };
+        spec.mounts.insert("/x".into(), mount);
+        let said = invariants().violations(&spec, &dir);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(said.len() == 1 && said[0].contains("outside the project"), "{said:?}");
+    }
+}

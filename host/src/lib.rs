@@ -1,0 +1,25 @@
+//! Wharf: a workspace host that its owners program.
+//!
+//! One isolated Docker container per project; every decision about it is taken by an ordered chain of policies:
+//! WebAssembly components (plugins) and Rhai scripts. The program `wharf` is a thin shell around this library.
+//!
+//! # Reading order
+//! 1. [`workspace`]: what a workspace and its container are.
+//! 2. [`hooks`]: what policies are asked and may answer; `hooks::chain` runs them.
+//! 3. [`wasm`] and [`script`]: the two kinds of policies.
+//! 4. [`docker`]: the engine. [`store`]: what was meant.
+//! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
+//! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands.
+//!
+//! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
+
+pub mod app;
+pub mod carried;
+pub mod config;
+pub mod docker;
+pub mod hooks;
+pub mod lifecycle;
+pub mod script;
+pub mod store;
+pub mod wasm;
+pub mod workspace;

@@ -1,0 +1,135 @@
+//! The verbs: one public method each. Each reads: journal -> hooks -> engine -> journal, with its undo.
+//!
+//! What runs is known by the engine, what was meant by the store. Only objects that carry this installation's label
+//! (`wharf.host`) are ever touched.
+//!
+//! May touch: hooks, docker, store. It speaks in domain types; no type of the engine, of Wasm or of Rhai appears here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::Loaded;
+use crate::docker::{Docker, EngineInfo};
+use crate::hooks::record::SecretNames;
+use crate::hooks::{Chain, Decision};
+use crate::store::{self, Store};
+use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
+
+mod create;
+mod error;
+mod exec;
+mod facts;
+mod find;
+mod reconcile;
+mod request;
+mod start;
+mod stop;
+mod view;
+
+pub use create::{Plan, Progress, Recreate, plan};
+pub use error::{Difference, Error};
+pub use facts::engine_facts;
+pub use find::Target;
+pub use request::{Project, WorkspaceRequest, parse_mount, parse_port};
+pub use view::{StatsView, TrailStep, WorkspaceView, trail};
+
+/// Longest wait for another process that works on the same workspace.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds of a command that a policy asks for.
+const ACTION_TIME: (u64, u64) = (100, 600_000);
+
+/// Carries out verbs.
+pub struct Lifecycle {
+    loaded: Loaded,
+    chain: Chain,
+    store: Arc<Store>,
+    docker: Docker,
+    secrets: SecretNames,
+    info: tokio::sync::OnceCell<EngineInfo>,
+    stop: watch::Receiver<bool>,
+    stopper: watch::Sender<bool>,
+}
+
+impl Lifecycle {
+    /// Puts the parts together, and finishes or undoes what a process that died has left.
+    ///
+    /// # Errors
+    /// When the store or the engine fails while doing so.
+    pub async fn new(loaded: Loaded, chain: Chain, store: Store, docker: Docker) -> Result<Self, Error> {
+        let secrets = SecretNames(loaded.config.secrets.env.clone());
+        let (stopper, stop) = watch::channel(false);
+        let info = tokio::sync::OnceCell::new();
+        let this = Self { loaded, chain, store: Arc::new(store), docker, secrets, info, stop, stopper };
+        this.reconcile().await?;
+        Ok(this)
+    }
+
+    /// What ends long waits: send `true`, and the verb under way undoes what it did and fails as interrupted.
+    pub fn stopper(&self) -> watch::Sender<bool> {
+        self.stopper.clone()
+    }
+
+    /// The engine.
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Runs something of the chain on a thread where it may block: policies run up to their deadlines.
+    async fn decide<T: Send + 'static>(&self, run: impl FnOnce(&Chain) -> T + Send + 'static) -> Result<T, Error> {
+        let chain = self.chain.clone();
+        tokio::task::spawn_blocking(move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    /// Writes decisions down, without secrets. A decision that cannot be recorded is not carried out.
+    fn record(&self, decisions: &mut [Decision]) -> Result<(), Error> {
+        for decision in decisions.iter_mut() {
+            self.secrets.redact(decision);
+        }
+        Ok(self.store.append(decisions)?)
+    }
+
+    async fn engine_info(&self) -> Result<&EngineInfo, Error> {
+        Ok(self.info.get_or_try_init(|| self.docker.info()).await?)
+    }
+
+    /// The container of a workspace, found by its exact labels.
+    async fn container(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
+        let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
+        let mut found = self.docker.list(&labels, true).await?;
+        Ok(found.pop())
+    }
+
+    /// All containers of this installation by workspace id.
+    async fn containers(&self) -> Result<BTreeMap<String, Container>, Error> {
+        let all = self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await?;
+        Ok(all.into_iter().filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
+    }
+
+    /// Whether an interruption was asked for.
+    fn check_interrupt(&self) -> Result<(), Error> {
+        if *self.stop.borrow() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Ends when an interruption is asked for.
+    async fn interrupted(&self) {
+        let mut stop = self.stop.clone();
+        // The sender lives as long as self, so this cannot fail.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
+        Ok(self.store.lock(id, LOCK_PATIENCE)?)
+    }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}

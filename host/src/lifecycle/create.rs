@@ -1,0 +1,422 @@
+//! `plan` and `up`: decide, then make what was decided, or leave nothing behind.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::facts::{engine_facts, image_facts, project_facts};
+use super::request::{SecretEnv, draft};
+use super::view::{trail, view};
+use super::{Difference, Error, Lifecycle, Project, TrailStep, WorkspaceRequest, WorkspaceView, now_ms};
+use crate::config::Loaded;
+use crate::docker::{self, CreateRequest, Docker, PullProgress};
+use crate::hooks::adjust::diff;
+use crate::hooks::chain::CreateDecision;
+use crate::hooks::record::{Change, Draft, Refusal, SecretNames};
+use crate::hooks::{Chain, Facts, Step};
+use crate::store::{self, Verb};
+use crate::workspace::{
+    Container, ContainerSpec, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PROJECT, LABEL_SPEC, LABEL_WORKSPACE,
+    Network, PullPolicy, State, WorkspaceId,
+};
+
+/// Label with the number of the journal entry under which a container was made: how reconciling finds what a process
+/// that died has left.
+pub(super) const LABEL_ATTEMPT: &str = "wharf.attempt";
+
+/// What `plan` shows: the spec that `up` would make, and who decided it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// The workspace's id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Absolute path of the project.
+    pub project: String,
+    /// The spec, as far as it was decided.
+    pub spec: ContainerSpec,
+    /// Field -> policy, `default`, `config` or `request`.
+    pub owners: BTreeMap<String, String>,
+    /// All changes in order, with the place that made each.
+    pub history: Vec<Change>,
+    /// What each policy did.
+    pub trail: Vec<TrailStep>,
+    /// Why it would be refused, if it would.
+    pub denied: Option<Refusal>,
+    /// Whether the facts came from an engine; without one, images and abilities are unknown.
+    pub engine: bool,
+}
+
+/// Whether `up` may replace what exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recreate {
+    /// A difference is an error.
+    Never,
+    /// A difference replaces it.
+    IfDifferent,
+}
+
+/// What `up` reports while it works.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// What is done now, e.g. `pulling node:22`.
+    Step(String),
+    /// A layer of an image.
+    Pull(PullProgress),
+}
+
+/// Decides without an engine or with one, and creates nothing.
+///
+/// # Errors
+/// When the project cannot be used or the request makes no sense; a denial is part of the plan.
+pub async fn plan(
+    loaded: &Loaded,
+    chain: &Chain,
+    docker: Option<&Docker>,
+    request: &WorkspaceRequest,
+) -> Result<Plan, Error> {
+    let project = Project::resolve(&request.project, request.name.as_deref(), loaded)?;
+    let mut facts = Facts { workspace: project.facts(request, loaded), ..Facts::default() };
+    if let Some(docker) = docker {
+        let (info, images) = tokio::join!(docker.info(), docker.local_images());
+        facts.engine = engine_facts(&info?);
+        facts.local_images = image_facts(images?);
+    }
+    let (chain, loaded, request) = (chain.clone(), loaded.clone(), request.clone());
+    let engine = docker.is_some();
+    let decide = move || -> Result<Plan, Error> {
+        let secrets = SecretNames(loaded.config.secrets.env.clone());
+        let (decision, _) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
+        let steps: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
+        let owners = decision.draft.owner_names();
+        let mut spec = decision.draft.spec;
+        secrets.redact_env(&mut spec.env);
+        Ok(Plan {
+            id: project.id,
+            name: project.name,
+            project: project.path.display().to_string(),
+            spec,
+            owners,
+            history: decision.draft.history,
+            trail: trail(&steps),
+            denied: decision.refusal,
+            engine,
+        })
+    };
+    tokio::task::spawn_blocking(decide).await.map_err(|error| Error::Internal(error.to_string()))?
+}
+
+/// The part that `plan` and `up` share: draft, project facts, chain.
+fn decide_create(
+    chain: &Chain,
+    loaded: &Loaded,
+    secrets: &SecretNames,
+    project: &Project,
+    request: &WorkspaceRequest,
+    mut facts: Facts,
+) -> Result<(CreateDecision, SecretEnv), Error> {
+    let (draft, secret) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
+    facts.project = project_facts(&project.path, &chain.wanted_files()).map_err(|error| Error::Project {
+        path: project.path.clone(),
+        cause: error.to_string(),
+        remedy: "make the folder readable",
+    })?;
+    let requested = request.image.is_some();
+    Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), secret))
+}
+
+/// Everything that making a container needs.
+struct Decided {
+    project: Project,
+    draft: Draft,
+    secret: SecretEnv,
+    trail: Vec<Step>,
+    /// References that the engine has.
+    local: Vec<String>,
+}
+
+impl Lifecycle {
+    /// Makes the workspace of a project, or starts the one that exists.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Differs`], and everything that engine and store can fail with. After an error
+    /// nothing that this call made is left.
+    pub async fn up(
+        &self,
+        request: &WorkspaceRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded)?;
+        let id = project.id.clone();
+        let _lock = self.lock(&id)?;
+
+        let (info, images, existing) =
+            tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id));
+        let (info, existing) = (info?, existing?);
+        let facts = Facts {
+            workspace: project.facts(request, &self.loaded),
+            engine: engine_facts(info),
+            local_images: image_facts(images?),
+            ..Facts::default()
+        };
+        let local = facts.local_images.iter().flat_map(|image| image.references.iter().chain(&image.digests)).cloned();
+        let local = local.collect();
+
+        let (loaded, secrets, request) = (self.loaded.clone(), self.secrets.clone(), request.clone());
+        let at = project.clone();
+        let decided =
+            self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
+        let (mut decision, secret) = decided?;
+        self.record(&mut decision.decisions)?;
+        let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
+        if let Some(refusal) = decision.refusal {
+            return Err(Error::Denied { refusal, trail });
+        }
+        let decided = Decided { project, draft: decision.draft, secret, trail, local };
+        info.check(&decided.draft.spec)?;
+
+        if let Some(container) = existing {
+            let differences = self.compare(&decided, &container).await?;
+            if differences.is_empty() {
+                return self.start_existing(&id, &container).await;
+            }
+            if recreate == Recreate::Never {
+                return Err(Error::Differs { id: id.to_string(), differences });
+            }
+            progress(Progress::Step(format!("replacing the container of {id}")));
+            self.remove_container(&id, &container).await?;
+        }
+        self.create(decided, info.init_available, progress).await
+    }
+
+    /// What exists against what was decided now; empty means the same.
+    async fn compare(&self, decided: &Decided, container: &Container) -> Result<Vec<Difference>, Error> {
+        let json = |value: &str| serde_json::Value::String(value.to_owned());
+        let Some(stored) = self.store.workspace(&decided.project.id)? else {
+            let field = "decision".to_owned();
+            let (is, wanted) = (json("unknown: the store has no record of it"), json("known"));
+            return Ok(vec![Difference { field, is, decided: wanted, by: "host".into() }]);
+        };
+        let plain = |spec: &ContainerSpec| {
+            let mut spec = spec.clone();
+            // Why an image was chosen does not change the container.
+            if let Some(image) = &mut spec.image {
+                image.reason.clear();
+                image.pull = PullPolicy::Missing;
+            }
+            spec
+        };
+        let (is, wanted) = (plain(&stored.draft.spec), plain(&decided.draft.spec));
+        let before = diff(&wanted, &is);
+        let owners = decided.draft.owner_names();
+        let mut all: Vec<Difference> = diff(&is, &wanted)
+            .iter()
+            .map(|edit| {
+                let field = edit.field();
+                let was = before.iter().find(|edit| edit.field() == field).map(|edit| edit.value()).unwrap_or_default();
+                let by = owners.get(&field).cloned().unwrap_or_else(|| "default".into());
+                Difference { field, is: was, decided: edit.value(), by }
+            })
+            .collect();
+        // The record holds no secrets, so their values are compared with the engine's.
+        if !decided.secret.is_empty() {
+            let actual = self.docker.inspect(&container.id).await?.actual;
+            let env = actual.map(|spec| spec.env).unwrap_or_default();
+            for (name, value) in &decided.secret {
+                if env.get(name) != Some(value) {
+                    let (field, by) = (format!("env.{name}"), "request".to_owned());
+                    all.push(Difference { field, is: json("***"), decided: json("another secret"), by });
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn create(
+        &self,
+        decided: Decided,
+        init: bool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let id = decided.project.id.clone();
+        let entry = self.store.begin(&id, Verb::Create)?;
+        match self.make(entry, &decided, init, progress).await {
+            Ok(container) => {
+                let workspace = store::Workspace {
+                    id: id.clone(),
+                    name: decided.project.name,
+                    project: decided.project.path.display().to_string(),
+                    created_at: container.created_at.unwrap_or_else(jiff::Timestamp::now),
+                    container_id: container.id.clone(),
+                    draft: self.redacted(decided.draft),
+                    trail: decided.trail,
+                    notes: Vec::new(),
+                    degraded: None,
+                    last_activity: Some(jiff::Timestamp::now()),
+                };
+                if let Err(error) = self.store.put_workspace(&workspace).and_then(|()| self.store.done(entry, "done")) {
+                    return Err(self.undo(entry, &id, error.into()).await);
+                }
+                progress(Progress::Step("running post-start policies".into()));
+                let (workspace, container) = self.after_start(workspace, container, true).await?;
+                view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
+            }
+            Err(error) => Err(self.undo(entry, &id, error).await),
+        }
+    }
+
+    /// Pull -> network -> create -> start -> compare.
+    async fn make(
+        &self,
+        entry: i64,
+        decided: &Decided,
+        init: bool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Container, Error> {
+        let (id, spec) = (&decided.project.id, &decided.draft.spec);
+        self.fetch_image(spec, &decided.local, progress).await?;
+        self.check_interrupt()?;
+
+        let network = self.network_name(id, spec.network);
+        if let Some(network) = &network {
+            let labels = match spec.network {
+                Network::Own => BTreeMap::from([(LABEL_WORKSPACE.to_owned(), id.to_string())]),
+                _ => BTreeMap::new(),
+            };
+            self.docker.ensure_network(network, &labels).await?;
+        }
+
+        let mut actual_spec = spec.clone();
+        actual_spec.env.extend(decided.secret.iter().filter_map(|(name, value)| {
+            // A policy may have replaced or removed it; only what still stands for the secret is filled in.
+            let placeholder = spec.env.get(name).is_some_and(|shown| shown == crate::hooks::record::REDACTED);
+            placeholder.then(|| (name.clone(), value.clone()))
+        }));
+        let labels = BTreeMap::from([
+            (LABEL_MANAGED.to_owned(), "true".to_owned()),
+            (LABEL_HOST.to_owned(), self.store.host_id().to_owned()),
+            (LABEL_WORKSPACE.to_owned(), id.to_string()),
+            (LABEL_NAME.to_owned(), decided.project.name.clone()),
+            (LABEL_PROJECT.to_owned(), decided.project.path.display().to_string()),
+            (LABEL_SPEC.to_owned(), spec.digest()),
+            (LABEL_ATTEMPT.to_owned(), entry.to_string()),
+        ]);
+        let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
+        let created = self
+            .docker
+            .create(&CreateRequest {
+                name: &id.container_name(),
+                spec: &actual_spec,
+                labels: &labels,
+                network_name: network.as_deref(),
+                init,
+                seccomp_profile: seccomp.as_deref(),
+                enforce_disk: spec.resources.disk.is_some(),
+            })
+            .await?;
+        for warning in &created.warnings {
+            tracing::warn!("the engine warns: {warning}");
+        }
+        self.check_interrupt()?;
+        self.docker.start(&created.id).await?;
+
+        let container = self.docker.inspect(&created.id).await?;
+        if let Some(actual) = &container.actual {
+            let mut differences = docker::differences(&actual_spec, actual, spec.resources.disk.is_some());
+            // Which secret differs may be said, its values may not.
+            for difference in &mut differences {
+                if difference.field.strip_prefix("env.").is_some_and(|name| self.secrets.contains(name)) {
+                    "\"***\"".clone_into(&mut difference.decided);
+                    "\"***\"".clone_into(&mut difference.actual);
+                }
+            }
+            if !differences.is_empty() {
+                let each = differences.iter().map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided));
+                return Err(Error::NotAsDecided(each.collect()));
+            }
+        }
+        if container.state != State::Running {
+            let code = container.exit_code.map_or(String::new(), |code| format!(" with code {code}"));
+            tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
+        }
+        Ok(container)
+    }
+
+    async fn fetch_image(
+        &self,
+        spec: &ContainerSpec,
+        local: &[String],
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), Error> {
+        let Some(image) = &spec.image else {
+            return Err(Error::Internal("the chain let a spec without an image through".into()));
+        };
+        let reference = &image.reference;
+        let tagged = format!("{reference}:latest");
+        let listed = local.iter().any(|known| known == reference || *known == tagged);
+        let present = listed || (image.pull != PullPolicy::Always && self.docker.image(reference).await?.is_some());
+        match (image.pull, present) {
+            (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
+            (PullPolicy::Never | PullPolicy::Missing, true) => Ok(()),
+            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => {
+                progress(Progress::Step(format!("pulling {reference}")));
+                let mut report = |pull: PullProgress| progress(Progress::Pull(pull));
+                tokio::select! {
+                    pulled = self.docker.pull(reference, &mut report) => Ok(pulled?),
+                    () = self.interrupted() => Err(Error::Interrupted),
+                }
+            }
+        }
+    }
+
+    /// The name of the network that a workspace is on, if it is on one of ours.
+    pub(super) fn network_name(&self, id: &WorkspaceId, network: Network) -> Option<String> {
+        match network {
+            Network::Shared => Some(self.loaded.config.engine.network.clone().unwrap_or_else(|| {
+                // The end of the host id is random; its beginning is a time.
+                let host = self.store.host_id();
+                format!("wharf-{}", host.get(host.len().saturating_sub(8)..).unwrap_or(host))
+            })),
+            Network::Own => Some(format!("wharf-{id}")),
+            Network::None | Network::Host => None,
+        }
+    }
+
+    fn seccomp_profile(&self, name: &str) -> Result<Option<String>, Error> {
+        if name == "default" || name == "unconfined" {
+            return Ok(None);
+        }
+        let wrong = |cause: String| Error::Request(format!("security.seccomp: the profile '{name}' {cause}"));
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            return Err(wrong("is no plain name".into()));
+        }
+        let path = self.loaded.base().join("seccomp").join(format!("{name}.json"));
+        let text = std::fs::read_to_string(Path::new(&path))
+            .map_err(|error| wrong(format!("cannot be read from {}: {error}", path.display())))?;
+        serde_json::from_str::<serde_json::Value>(&text)
+            .map_err(|error| wrong(format!("is not JSON ({}): {error}", path.display())))?;
+        Ok(Some(text))
+    }
+
+    /// Takes away what an attempt made; afterwards nothing of it is left. Returns the error to report.
+    pub(super) async fn undo(&self, entry: i64, id: &WorkspaceId, first: Error) -> Error {
+        match self.remove_attempt(entry, id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
+            Ok(()) => first,
+            // The entry stays open, so the next process undoes it once this one has ended.
+            Err(undo) => Error::NotUndone { first: Box::new(first), undo: undo.to_string() },
+        }
+    }
+
+    fn redacted(&self, mut draft: Draft) -> Draft {
+        self.secrets.redact_env(&mut draft.spec.env);
+        for change in &mut draft.history {
+            if change.field.strip_prefix("env.").is_some_and(|name| self.secrets.contains(name)) {
+                change.value = crate::hooks::record::REDACTED.into();
+            }
+        }
+        draft
+    }
+}

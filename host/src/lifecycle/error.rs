@@ -1,0 +1,161 @@
+//! Why a verb failed.
+
+use std::path::PathBuf;
+
+use crate::hooks::record::Refusal;
+use crate::hooks::{PolicyError, Step};
+use crate::{docker, store};
+
+/// One field that differs between what is and what was decided.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Difference {
+    /// The field.
+    pub field: String,
+    /// As it is.
+    pub is: serde_json::Value,
+    /// As it was decided now.
+    pub decided: serde_json::Value,
+    /// Who set it now.
+    pub by: String,
+}
+
+/// Why a verb failed: what was tried, on what, why; [`Error::remedy`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The project folder cannot be used.
+    #[error("the project {path} cannot be used: {cause}")]
+    Project {
+        /// As it was given.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Something in the request makes no sense.
+    #[error("{0}")]
+    Request(String),
+    /// A policy or an invariant refused it.
+    #[error("denied by {}: {} ({})", place(.refusal), .refusal.reason, .refusal.code)]
+    Denied {
+        /// Who and why.
+        refusal: Refusal,
+        /// What the policies did until then.
+        trail: Vec<Step>,
+    },
+    /// A policy cannot be loaded.
+    #[error("the policy '{policy}' ({from}) cannot be loaded: {error}")]
+    #[allow(missing_docs)]
+    PolicyNotLoaded { policy: String, from: String, error: PolicyError },
+    /// There is no such workspace.
+    #[error("there is no workspace {0}")]
+    NotFound(String),
+    /// More than one workspace is meant.
+    #[error("'{name}' means several workspaces: {}", .ids.join(", "))]
+    #[allow(missing_docs)]
+    Ambiguous { name: String, ids: Vec<String> },
+    /// What exists differs from what was decided now.
+    #[error("the workspace {id} exists and differs from what is decided now: {}", list(.differences))]
+    #[allow(missing_docs)]
+    Differs { id: String, differences: Vec<Difference> },
+    /// The engine made something else than was decided; it was removed.
+    #[error("the engine did not make what was decided, so the container was removed: {}", .0.join("; "))]
+    NotAsDecided(Vec<String>),
+    /// It needs a running workspace.
+    #[error("the workspace {id} is {state}")]
+    #[allow(missing_docs)]
+    NotRunning { id: String, state: String },
+    /// It needs a stopped workspace.
+    #[error("the workspace {0} is running")]
+    Running(String),
+    /// The verb was interrupted; what it did was undone.
+    #[error("interrupted; what was begun has been undone")]
+    Interrupted,
+    /// The engine failed.
+    #[error("{0}")]
+    Docker(#[from] docker::Error),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// A verb failed, and so did undoing it.
+    #[error("{first}; and what was begun could not be undone: {undo}")]
+    #[allow(missing_docs)]
+    NotUndone { first: Box<Self>, undo: String },
+    /// A defect of Wharf.
+    #[error("a defect of Wharf: {0}")]
+    Internal(String),
+}
+
+fn place(refusal: &Refusal) -> String {
+    match &refusal.at {
+        Some(at) if !at.starts_with("sha256:") => at.clone(),
+        _ => refusal.policy.clone(),
+    }
+}
+
+fn list(differences: &[Difference]) -> String {
+    let each = differences
+        .iter()
+        .map(|difference| format!("{} is {}, decided is {} ({})", difference.field, difference.is, difference.decided, difference.by));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+impl Error {
+    /// A stable word for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Project { .. } => "project-unusable",
+            Self::Request(_) => "bad-request",
+            Self::Denied { refusal, .. } => &refusal.code,
+            Self::PolicyNotLoaded { .. } => "policy-not-loaded",
+            Self::NotFound(_) => "workspace-not-found",
+            Self::Ambiguous { .. } => "workspace-ambiguous",
+            Self::Differs { .. } => "spec-differs",
+            Self::NotAsDecided(_) => "not-as-decided",
+            Self::NotRunning { .. } => "not-running",
+            Self::Running(_) => "running",
+            Self::Interrupted => "interrupted",
+            Self::Docker(error) => error.code(),
+            Self::Store(store::Error::Locked(_)) => "locked",
+            Self::Store(_) => "store",
+            Self::NotUndone { first, .. } => first.code(),
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// What to do, in one line.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Project { remedy, .. } => (*remedy).to_owned(),
+            Self::Request(_) => "correct the request; see --help".into(),
+            Self::Denied { refusal, .. } => match refusal.code.as_str() {
+                "policy-failed" => "correct that policy or take it out of the chain; 'wharf policy check' shows it".into(),
+                "conflict" => "change the chain; 'wharf policy ls' lists it".into(),
+                "invariant" => "ask for less, or let an admin change the configuration; 'wharf config show' lists it".into(),
+                _ => "change the request as the reason says; 'wharf plan' shows what every policy did".into(),
+            },
+            Self::PolicyNotLoaded { .. } => "correct the policy or its entry in the configuration; see 'wharf policy check'".into(),
+            Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
+            Self::Ambiguous { .. } => "use one of the ids".into(),
+            Self::Differs { .. } => "nothing was changed; 'wharf up --recreate' replaces it (its writable layer is lost)".into(),
+            Self::NotAsDecided(_) => "see 'wharf doctor' for what this engine can do, and change the policy that asks for more".into(),
+            Self::NotRunning { .. } => "start it with 'wharf start' or 'wharf up'".into(),
+            Self::Running(_) => "stop it first, or use --force".into(),
+            Self::Interrupted => "run it again when you like".into(),
+            Self::Docker(error) => error.remedy(),
+            Self::Store(error) => error.remedy(),
+            Self::NotUndone { .. } => "the next wharf command that reaches the engine undoes the rest".into(),
+            Self::Internal(_) => "please report it, with the output of --backtrace".into(),
+        }
+    }
+
+    /// More lines for `--backtrace`: a marked source line, a backtrace.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::PolicyNotLoaded { error, .. } => error.detail.clone(),
+            Self::Denied { trail, .. } => trail.iter().rev().find_map(|step| step.error.as_ref()?.detail.clone()),
+            Self::NotUndone { first, .. } => first.detail(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Gathering what policies may know, once per verb. Policies never ask the outside world.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path};
+
+use crate::docker::{EngineInfo, LocalImage};
+use crate::hooks::{self, EngineFacts, FileContent, ProjectFacts};
+
+/// Most file names of a project.
+const MOST_FILES: usize = 1_000;
+/// Most bytes of one wanted file.
+const MOST_BYTES: usize = 64 << 10;
+/// Most wanted files that are read.
+const MOST_WANTED: usize = 256;
+
+/// What the engine tells, as facts.
+pub fn engine_facts(info: &EngineInfo) -> EngineFacts {
+    EngineFacts {
+        version: info.version.clone(),
+        api_version: info.api_version.clone(),
+        cgroup_version: info.cgroup_version,
+        cpus: info.cpus,
+        memory: info.memory,
+        security: info.security.clone(),
+    }
+}
+
+/// Local images as facts, in a stable order.
+pub(super) fn image_facts(images: Vec<LocalImage>) -> Vec<hooks::LocalImage> {
+    let mut facts: Vec<_> = images
+        .into_iter()
+        .filter(|image| !image.references.is_empty())
+        .map(|mut image| {
+            image.references.sort();
+            image.digests.sort();
+            hooks::LocalImage { references: image.references, digests: image.digests, size: image.size }
+        })
+        .collect();
+    facts.sort_by(|a, b| a.references.cmp(&b.references));
+    facts
+}
+
+/// Reads the names of a project's files, and the contents of the wanted ones.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub(super) fn project_facts(project: &Path, wanted: &BTreeSet<String>) -> std::io::Result<ProjectFacts> {
+    let mut files = Vec::new();
+    list(project, "", &mut files)?;
+    if project.join(".devcontainer").is_dir() {
+        // Not being able to list it is the same as it being empty: the folder is the project's business.
+        let _ = list(&project.join(".devcontainer"), ".devcontainer/", &mut files);
+    }
+    files.sort();
+    files.truncate(MOST_FILES);
+    let mut contents = BTreeMap::new();
+    for path in wanted.iter().take(MOST_WANTED) {
+        if let Some(content) = read(project, path) {
+            contents.insert(path.clone(), content);
+        }
+    }
+    Ok(ProjectFacts { files, contents })
+}
+
+fn list(dir: &Path, prefix: &str, files: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)?.take(MOST_FILES * 10) {
+        files.push(format!("{prefix}{}", entry?.file_name().to_string_lossy()));
+    }
+    Ok(())
+}
+
+/// Reads one wanted file: inside the project only, links included, ordinary files only, cut at [`MOST_BYTES`].
+fn read(project: &Path, wanted: &str) -> Option<FileContent> {
+    let relative = Path::new(wanted);
+    if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    let real = project.join(relative).canonicalize().ok()?;
+    if !real.starts_with(project.canonicalize().ok()?) || !real.is_file() {
+        return None;
+    }
+    // Non-blocking, so that a pipe that took the file's place cannot hold the host.
+    let file = File::options().read(true).custom_flags(O_NONBLOCK).open(real).ok()?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
+    let truncated = bytes.len() > MOST_BYTES;
+    bytes.truncate(MOST_BYTES);
+    Some(FileContent { text: String::from_utf8_lossy(&bytes).into_owned(), truncated })
+}
+
+/// From open(2) on Linux.
+const O_NONBLOCK: i32 = 0o4000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_wanted_files_inside_the_project_are_read_and_large_ones_are_cut() {
+        let dir = std::env::temp_dir().join(format!("wharf-facts-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("p/.devcontainer")).unwrap();
+        std::fs::write(dir.join("secret"), "outside").unwrap();
+        std::fs::write(dir.join("p/go.mod"), "module x").unwrap();
+        std::fs::write(dir.join("p/big"), vec![b'a'; MOST_BYTES + 5]).unwrap();
+        std::fs::write(dir.join("p/.devcontainer/devcontainer.json"), [b'{', 0xff, b'}']).unwrap();
+        std::os::unix::fs::symlink(dir.join("secret"), dir.join("p/link")).unwrap();
+        let wanted = ["go.mod", "big", "link", "../secret", "/etc/passwd", "none", ".devcontainer/devcontainer.json"];
+        let facts = project_facts(&dir.join("p"), &wanted.map(str::to_owned).into()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let expected = [".devcontainer", ".devcontainer/devcontainer.json", "big", "go.mod", "link"];
+        assert_eq!(facts.files, expected);
+        let read: Vec<_> = facts.contents.keys().map(String::as_str).collect();
+        assert_eq!(read, [".devcontainer/devcontainer.json", "big", "go.mod"]);
+        assert!(facts.contents["big"].truncated && facts.contents["big"].text.len() == MOST_BYTES);
+        assert!(facts.contents[".devcontainer/devcontainer.json"].text.contains('\u{fffd}'));
+    }
+}

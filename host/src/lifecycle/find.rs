@@ -1,0 +1,222 @@
+//! Which workspace is meant, and reading: list, inspect, stats, decisions.
+
+use std::path::{Path, PathBuf};
+
+use super::view::view;
+use super::{Error, Lifecycle, StatsView, WorkspaceView};
+use crate::hooks::Decision;
+use crate::store;
+use crate::workspace::{Container, LABEL_NAME, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId};
+
+/// A workspace as somebody names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Its id or name.
+    Named(String),
+    /// The workspace of the project that this folder is in.
+    Folder(PathBuf),
+}
+
+impl Lifecycle {
+    /// Finds the one workspace that is meant. An id is matched exactly, then a name exactly; nothing is matched in part.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::Ambiguous`].
+    pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
+        let mut known: Vec<(WorkspaceId, String, String)> =
+            self.store.workspaces()?.into_iter().map(|w| (w.id, w.name, w.project)).collect();
+        let pick = |known: &[(WorkspaceId, String, String)]| match target {
+            Target::Named(name) => {
+                let by_id: Vec<_> = known.iter().filter(|(id, _, _)| id.as_str() == name).cloned().collect();
+                if !by_id.is_empty() {
+                    return by_id;
+                }
+                known.iter().filter(|(_, known, _)| known == name).cloned().collect()
+            }
+            Target::Folder(folder) => of_folder(known, folder),
+        };
+        let mut found = pick(&known);
+        if found.is_empty() {
+            // The store may have been lost; the containers' labels still say whose they are.
+            for (id, container) in self.containers().await? {
+                let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
+                if let Ok(id) = id.parse() {
+                    known.push((id, label(LABEL_NAME), label(LABEL_PROJECT)));
+                }
+            }
+            found = pick(&known);
+        }
+        match (found.len(), target) {
+            (1, _) => found.pop().map(|(id, _, _)| id).ok_or_else(|| Error::NotFound(String::new())),
+            (0, Target::Named(name)) => Err(Error::NotFound(format!("named '{name}'"))),
+            (0, Target::Folder(folder)) => Err(Error::NotFound(format!("for the folder {}", folder.display()))),
+            (_, target) => {
+                let name = match target {
+                    Target::Named(name) => name.clone(),
+                    Target::Folder(folder) => folder.display().to_string(),
+                };
+                Err(Error::Ambiguous { name, ids: found.into_iter().map(|(id, _, _)| id.to_string()).collect() })
+            }
+        }
+    }
+
+    /// The workspace with its container; the container is missing when somebody removed it.
+    pub(super) async fn running(&self, id: &WorkspaceId) -> Result<Container, Error> {
+        match self.container(id).await? {
+            Some(container) if container.state == State::Running => Ok(container),
+            Some(container) => Err(Error::NotRunning { id: id.to_string(), state: container.state.to_string() }),
+            None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
+        }
+    }
+
+    /// All workspaces of this installation, sorted by id.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn list(&self) -> Result<Vec<WorkspaceView>, Error> {
+        let mut containers = self.containers().await?;
+        let mut views = Vec::new();
+        for stored in self.store.workspaces()? {
+            let container = containers.remove(stored.id.as_str());
+            views.extend(view(Some(&stored), container.as_ref()));
+        }
+        views.extend(containers.values().filter_map(|container| view(None, Some(container))));
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(views)
+    }
+
+    /// One workspace in full.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or when the engine or the store fails.
+    pub async fn inspect(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
+        let stored = self.store.workspace(id)?;
+        let container = match self.container(id).await? {
+            Some(listed) => Some(self.docker.inspect(&listed.id).await?),
+            None => None,
+        };
+        view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))
+    }
+
+    /// What was meant, with owners and history, for `why`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the store does not know it.
+    pub fn stored(&self, id: &WorkspaceId) -> Result<store::Workspace, Error> {
+        self.store.workspace(id)?.ok_or_else(|| Error::NotFound(format!("{id} in the store")))
+    }
+
+    /// The newest decisions about a workspace, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decisions(&self, id: &WorkspaceId, most: u32) -> Result<Vec<Decision>, Error> {
+        Ok(self.store.decisions(id, most)?)
+    }
+
+    /// The containers that logs or stats are read from: of one workspace, or of all.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the workspace has no container.
+    pub async fn containers_of(&self, id: Option<&WorkspaceId>) -> Result<Vec<(WorkspaceId, Container)>, Error> {
+        let mut found = Vec::new();
+        for container in self.containers().await?.into_values() {
+            let Some(Ok(this)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
+                continue;
+            };
+            if id.is_none_or(|id| *id == this) {
+                found.push((this, container));
+            }
+        }
+        match id {
+            Some(id) if found.is_empty() => Err(Error::NotRunning { id: id.to_string(), state: "missing".into() }),
+            _ => Ok(found),
+        }
+    }
+
+    /// What running workspaces use: one, or all. The engine takes two samples a second apart, so this takes that long.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when the one asked for is not running.
+    pub async fn stats(&self, id: Option<&WorkspaceId>) -> Result<Vec<StatsView>, Error> {
+        if let Some(id) = id {
+            self.running(id).await?;
+        }
+        let running = self.containers_of(id).await?.into_iter().filter(|(_, c)| c.state == State::Running);
+        let tasks = running.map(|(id, container)| async move {
+            let name = container.labels.get(LABEL_NAME).cloned().unwrap_or_default();
+            match self.docker.stats(&container.id).await {
+                Ok(stats) => Ok(Some(StatsView::new(id, name, &stats))),
+                // It ended between the list and the sample.
+                Err(crate::docker::Error::NotFound { .. } | crate::docker::Error::NotRunning { .. }) => Ok(None),
+                Err(error) => Err(Error::from(error)),
+            }
+        });
+        let all: Result<Vec<_>, Error> = futures_util::future::join_all(tasks).await.into_iter().collect();
+        Ok(all?.into_iter().flatten().collect())
+    }
+
+    /// Follows what one workspace uses, one value a second, until it ends.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`].
+    pub async fn follow_stats(
+        &self,
+        id: &WorkspaceId,
+        mut each: impl FnMut(StatsView) -> bool,
+    ) -> Result<(), Error> {
+        let container = self.running(id).await?;
+        let name = container.labels.get(LABEL_NAME).cloned().unwrap_or_default();
+        let mut stream = self.docker.stats_stream(&container.id).await?;
+        loop {
+            let next = tokio::select! {
+                next = stream.next() => next,
+                () = self.interrupted() => return Ok(()),
+            };
+            match next {
+                Some(stats) => {
+                    if !each(StatsView::new(id.clone(), name.clone(), &stats?)) {
+                        return Ok(());
+                    }
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The workspaces whose project is this folder, or the nearest one above it.
+fn of_folder(known: &[(WorkspaceId, String, String)], folder: &Path) -> Vec<(WorkspaceId, String, String)> {
+    for above in folder.ancestors() {
+        let here: Vec<_> = known.iter().filter(|(_, _, project)| Path::new(project) == above).cloned().collect();
+        // Beside others made with --name, the one named after the folder is meant.
+        let own = above.file_name().map(|name| name.to_string_lossy().into_owned());
+        if let Some(own) = here.iter().find(|(_, name, _)| Some(name) == own.as_ref()) {
+            return vec![own.clone()];
+        }
+        if !here.is_empty() {
+            return here;
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_means_the_nearest_project_and_the_workspace_named_after_it() {
+        let ws = |name: &str, project: &str| (WorkspaceId::derive(name, project), name.to_owned(), project.to_owned());
+        let known =
+            [ws("a", "/srv/a"), ws("other", "/srv/a"), ws("b", "/srv/a/b"), ws("x", "/srv/c"), ws("y", "/srv/c")];
+        let names = |folder: &str| -> Vec<String> {
+            of_folder(&known, Path::new(folder)).into_iter().map(|(_, name, _)| name).collect()
+        };
+        assert_eq!(names("/srv/a"), ["a"]);
+        assert_eq!(names("/srv/a/src"), ["a"]);
+        assert_eq!(names("/srv/a/b/c"), ["b"]);
+        assert_eq!(names("/srv/c"), ["x", "y"]);
+        assert!(names("/srv").is_empty() && names("/srv/ab").is_empty());
+    }
+}

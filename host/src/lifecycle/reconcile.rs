@@ -1,0 +1,74 @@
+//! Reconciling: finishing or undoing what a process that died has left.
+//!
+//! An intent belongs to a process, told by its id and start time. While that process lives its work is left alone;
+//! once it is gone, what it made under that journal entry (and nothing else) is removed.
+
+use super::create::LABEL_ATTEMPT;
+use super::{Error, Lifecycle};
+use crate::store::Verb;
+use crate::workspace::{LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
+
+impl Lifecycle {
+    /// Undoes the intents of processes that are gone.
+    pub(super) async fn reconcile(&self) -> Result<(), Error> {
+        for entry in self.store.open_entries()? {
+            if entry.owner.alive() {
+                continue;
+            }
+            // Somebody may be reconciling the same entry right now; then it is theirs.
+            let Ok(_lock) = self.store.lock(&entry.workspace, std::time::Duration::ZERO) else { continue };
+            match entry.verb {
+                Verb::Create => {
+                    // The workspace was written before the entry ended: then only the last step is missing.
+                    let attempt = entry.id.to_string();
+                    let container = self.container(&entry.workspace).await?;
+                    let kept = self.store.workspace(&entry.workspace)?.is_some_and(|stored| {
+                        container.as_ref().is_some_and(|container| {
+                            container.id == stored.container_id && container.labels.get(LABEL_ATTEMPT) == Some(&attempt)
+                        })
+                    });
+                    if kept {
+                        self.store.done(entry.id, "finished by another process")?;
+                        continue;
+                    }
+                    self.remove_attempt(entry.id, &entry.workspace).await?;
+                    tracing::warn!("undid the creation of {} that a dead process had begun", entry.workspace);
+                    self.store.done(entry.id, "undone by another process")?;
+                }
+                Verb::Remove => {
+                    if let Some(container) = self.container(&entry.workspace).await? {
+                        self.remove_from_engine(&entry.workspace, &container).await?;
+                    }
+                    self.store.remove_workspace(&entry.workspace)?;
+                    tracing::warn!("finished the removal of {} that a dead process had begun", entry.workspace);
+                    self.store.done(entry.id, "finished by another process")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was made under one journal entry: its container, and the workspace's own network if nothing uses it.
+    pub(super) async fn remove_attempt(&self, entry: i64, id: &WorkspaceId) -> Result<(), Error> {
+        let attempt = entry.to_string();
+        let labels =
+            [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str()), (LABEL_ATTEMPT, attempt.as_str())];
+        for container in self.docker.list(&labels, true).await? {
+            self.docker.remove(&container.id, true, true).await?;
+        }
+        for network in [Network::Own, Network::Shared] {
+            if let Some(network) = self.network_name(id, network) {
+                self.drop_network(&network).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a network of ours when nothing uses it. One of the same name that is not ours is left alone.
+    pub(super) async fn drop_network(&self, name: &str) -> Result<(), Error> {
+        match self.docker.remove_network_if_unused(name).await {
+            Ok(_) | Err(crate::docker::Error::NotOurs { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

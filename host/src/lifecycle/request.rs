@@ -1,0 +1,322 @@
+//! What somebody asks for, and the spec that it begins as, before any policy decides.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use crate::config::Loaded;
+use crate::hooks::record::{Draft, Owner, REDACTED, SecretNames};
+use crate::hooks::{Adjustment, WorkspaceFacts};
+use crate::workspace::{
+    ContainerSpec, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Resources, Restart, Security,
+    WorkspaceId,
+};
+
+/// A request for a workspace: the project, and what the person or program named. Everything else is decided.
+#[derive(Debug, Clone, Default)]
+pub struct WorkspaceRequest {
+    /// The project folder, as it was given.
+    pub project: PathBuf,
+    /// Makes another workspace for the same folder.
+    pub name: Option<String>,
+    /// The image.
+    pub image: Option<String>,
+    /// When it is fetched.
+    pub pull: Option<PullPolicy>,
+    /// The command.
+    pub command: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Further fields: typed, each with the words that it was given as, e.g. `--memory 4GiB`.
+    pub fields: Vec<(Adjustment, String)>,
+}
+
+/// A project folder that was checked, and the workspace that it gets.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Absolute path without links.
+    pub path: PathBuf,
+    /// The workspace's id.
+    pub id: WorkspaceId,
+    /// The workspace's name.
+    pub name: String,
+}
+
+/// Folders that are never a project, and whether what is in them isn't either.
+const SYSTEM: [(&str, bool); 14] = [
+    ("/", false),
+    ("/etc", true),
+    ("/proc", true),
+    ("/sys", true),
+    ("/dev", true),
+    ("/boot", true),
+    ("/run", true),
+    ("/bin", true),
+    ("/sbin", true),
+    ("/lib", true),
+    ("/usr", false),
+    ("/var", false),
+    ("/home", false),
+    ("/root", false),
+];
+
+impl Project {
+    /// Checks a project folder and derives the workspace's id.
+    ///
+    /// # Errors
+    /// [`Error::Project`] when it is missing, no folder, unreadable, a system folder or outside `allow.projects`.
+    pub fn resolve(path: &Path, name: Option<&str>, loaded: &Loaded) -> Result<Self, Error> {
+        let fail = |cause: String, remedy| Error::Project { path: path.to_path_buf(), cause, remedy };
+        let real = path
+            .canonicalize()
+            .map_err(|error| fail(error.to_string(), "name an existing folder that you can read"))?;
+        std::fs::read_dir(&real)
+            .map_err(|error| fail(error.to_string(), "name a folder (not a file) that you can read"))?;
+        let Some(text) = real.to_str().filter(|text| !text.contains(['\n', '\0'])) else {
+            return Err(fail("its path is not plain UTF-8 text".into(), "rename the folder"));
+        };
+        let roots = &loaded.config.allow.projects;
+        if roots.is_empty() {
+            let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
+            let inside = |(dir, deep): &(&str, bool)| real == Path::new(dir) || (*deep && real.starts_with(dir));
+            if SYSTEM.iter().any(inside) || home.as_ref() == Some(&real) {
+                return Err(fail(
+                    "it is a system folder or a whole home".into(),
+                    "use a project's own folder, or let an admin set allow.projects",
+                ));
+            }
+        } else if !roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| real.starts_with(root)) {
+            let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
+            return Err(fail(
+                format!("it is outside the allowed roots ({}, from {})", roots.join(", "), loaded.origin("allow.projects")),
+                "move the project there, or let an admin add its folder to allow.projects",
+            ));
+        }
+        let folder = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
+        let name = name.unwrap_or(&folder).to_owned();
+        if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
+            return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
+        }
+        let id = WorkspaceId::derive(&name, text);
+        Ok(Self { path: real, id, name })
+    }
+
+    /// The workspace as policies see it.
+    pub(super) fn facts(&self, request: &WorkspaceRequest, loaded: &Loaded) -> WorkspaceFacts {
+        let mut labels = loaded.config.workspace.labels.clone();
+        labels.extend(request.labels.clone());
+        WorkspaceFacts {
+            id: self.id.to_string(),
+            name: self.name.clone(),
+            project: self.path.display().to_string(),
+            labels,
+        }
+    }
+}
+
+/// Real values of secret variables; a draft, and with it every policy and record, holds `***`.
+pub(super) type SecretEnv = BTreeMap<String, String>;
+
+/// The spec before any policy: defaults, configuration, request, each field with its owner.
+///
+/// # Errors
+/// [`Error::Request`] for a value of the request that makes no sense in itself.
+pub(super) fn draft(
+    request: &WorkspaceRequest,
+    project: &Project,
+    loaded: &Loaded,
+    secrets: &SecretNames,
+    engine_cpus: u32,
+) -> Result<(Draft, SecretEnv), Error> {
+    let config = &loaded.config.workspace;
+    let mut draft = Draft::new(base(project, loaded, engine_cpus));
+    let mut secret = SecretEnv::new();
+    let mut env = |name: &String, value: &String| {
+        let shown = if secrets.contains(name) {
+            secret.insert(name.clone(), value.clone());
+            REDACTED.to_owned()
+        } else {
+            value.clone()
+        };
+        Adjustment::Env(name.clone(), Some(shown))
+    };
+
+    // What the configuration says, where it says more than the default.
+    let mut configured: Vec<(&str, Adjustment)> = vec![
+        ("workspace.command", Adjustment::Command(config.command.clone())),
+        ("workspace.user", Adjustment::User(config.user.clone())),
+        ("workspace.working_dir", Adjustment::WorkingDir(config.working_dir.clone())),
+        ("workspace.memory", Adjustment::Memory(config.memory.0)),
+        ("workspace.cpus", Adjustment::Cpus(config.cpus)),
+        ("workspace.pids", Adjustment::Pids(config.pids)),
+        ("workspace.capabilities", Adjustment::Capabilities(config.capabilities.clone())),
+    ];
+    if let Some(reference) = &config.image {
+        let reason = "the configuration names it".to_owned();
+        let choice = ImageChoice { reference: reference.clone(), pull: PullPolicy::Missing, reason };
+        configured.push(("workspace.image", Adjustment::Image(choice)));
+    }
+    let mut configured: Vec<_> = configured.into_iter().map(|(key, edit)| (key.to_owned(), edit)).collect();
+    configured.extend(config.env.iter().map(|(name, value)| (format!("workspace.env.{name}"), env(name, value))));
+    let label = |(name, value): (&String, &String)| Adjustment::Label(name.clone(), Some(value.clone()));
+    configured.extend(config.labels.iter().map(|pair| (format!("workspace.labels.{}", pair.0), label(pair))));
+    for (key, adjustment) in configured {
+        let origin = loaded.origin(&key);
+        if origin != crate::config::Origin::Default {
+            adjustment.check().map_err(|text| Error::Request(format!("{origin}: {text}")))?;
+            draft.set(&adjustment, Owner::host("config", Some(origin.to_string())), None);
+        }
+    }
+
+    // What the request says.
+    let mut asked: Vec<(Adjustment, String)> = Vec::new();
+    if let Some(reference) = &request.image {
+        let reason = "the request names it".to_owned();
+        let choice = ImageChoice { reference: reference.clone(), pull: request.pull.unwrap_or_default(), reason };
+        asked.push((Adjustment::Image(choice), "--image".into()));
+    }
+    if !request.command.is_empty() {
+        asked.push((Adjustment::Command(request.command.clone()), "the command".into()));
+    }
+    asked.extend(request.env.iter().map(|(name, value)| (env(name, value), "--env".to_owned())));
+    asked.extend(request.labels.iter().map(|pair| (label(pair), "--label".to_owned())));
+    asked.extend(request.fields.iter().cloned());
+    for (adjustment, words) in asked {
+        adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
+        draft.set(&adjustment, Owner::host("request", Some(words)), None);
+    }
+    Ok((draft, secret))
+}
+
+fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
+    let config = &loaded.config.workspace;
+    // The engine refuses more than its machine has, so the default adapts; what the configuration says stands.
+    let cpus = match (loaded.origin("workspace.cpus"), engine_cpus) {
+        (crate::config::Origin::Default, 1..) => config.cpus.min(f64::from(engine_cpus)),
+        _ => config.cpus,
+    };
+    let path = project.path.display().to_string();
+    let env = [("WORKSPACE_ID", project.id.as_str()), ("WORKSPACE_NAME", &project.name), ("WHARF_MANAGED", "true")];
+    let mount = Mount { kind: MountKind::Bind, source: path, read_only: false };
+    ContainerSpec {
+        image: None,
+        command: config.command.clone(),
+        user: config.user.clone(),
+        working_dir: config.working_dir.clone(),
+        hostname: project.id.to_string(),
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        labels: BTreeMap::new(),
+        mounts: [(config.working_dir.clone(), mount)].into(),
+        tmpfs: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        network: Network::Shared,
+        resources: Resources {
+            cpus,
+            memory: config.memory.0,
+            pids: config.pids,
+            shm_size: None,
+            disk: None,
+            ulimits: BTreeMap::new(),
+        },
+        security: Security {
+            capabilities: config.capabilities.clone(),
+            no_new_privileges: true,
+            read_only_root: false,
+            seccomp: "default".into(),
+            apparmor: None,
+            selinux: None,
+            user_namespace: None,
+        },
+        restart: Restart::No,
+        health_check: None,
+        time_to_live_ms: None,
+    }
+}
+
+/// Parses `[address:][host port:]container port[/protocol]`, as `docker run -p` takes it.
+///
+/// # Errors
+/// One line that says what is taken.
+pub fn parse_port(text: &str) -> Result<Adjustment, String> {
+    let wrong = || format!("'{text}' is not a port such as 8080, 8080:80, 127.0.0.1:8080:80 or 53/udp");
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (rest, container) = match ports.rsplit_once(':') {
+        Some((rest, container)) => (Some(rest), container),
+        None => (None, ports),
+    };
+    let container: u16 = container.parse().map_err(|_| wrong())?;
+    let (address, port) = match rest {
+        None => (crate::workspace::loopback(), None),
+        Some(rest) => match rest.rsplit_once(':') {
+            Some((address, port)) => (address.trim_matches(['[', ']']).to_owned(), Some(port)),
+            None => (crate::workspace::loopback(), Some(rest)),
+        },
+    };
+    let port = match port {
+        None | Some("") => None,
+        Some(port) => Some(port.parse::<u16>().map_err(|_| wrong())?),
+    };
+    let edit = Adjustment::Port(format!("{container}/{protocol}"), Some(HostPort { address, port }));
+    edit.check().map_err(|_| wrong())?;
+    Ok(edit)
+}
+
+/// Parses `source:target[:ro]`, as `docker run -v` takes it: an absolute source is a host path, another a volume.
+///
+/// # Errors
+/// One line that says what is taken.
+pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
+    let wrong = || format!("'{text}' is not a mount such as /host/path:/target, /host/path:/target:ro or volume:/target");
+    let mut parts = text.split(':');
+    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(wrong()) };
+    let read_only = match (parts.next(), parts.next()) {
+        (None, _) | (Some("rw"), None) => false,
+        (Some("ro"), None) => true,
+        _ => return Err(wrong()),
+    };
+    let kind = if source.starts_with('/') { MountKind::Bind } else { MountKind::Volume };
+    let edit = Adjustment::Mount(target.to_owned(), Some(Mount { kind, source: source.to_owned(), read_only }));
+    edit.check().map_err(|text| format!("{}: {text}", wrong()))?;
+    Ok(edit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_mounts_are_read_as_docker_users_write_them() {
+        let port = |text: &str| match parse_port(text).unwrap() {
+            Adjustment::Port(key, Some(host)) => (key, host.address, host.port),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(port("80"), ("80/tcp".into(), "127.0.0.1".into(), None));
+        assert_eq!(port("8080:80"), ("80/tcp".into(), "127.0.0.1".into(), Some(8080)));
+        assert_eq!(port("0.0.0.0:8080:80/udp"), ("80/udp".into(), "0.0.0.0".into(), Some(8080)));
+        assert_eq!(port("[::1]:8080:80"), ("80/tcp".into(), "::1".into(), Some(8080)));
+        for bad in ["", "x", "0", "70000", "1:2:3:4", "80/sctp", "host:1:2"] {
+            assert!(parse_port(bad).unwrap_err().contains("8080:80"), "{bad}");
+        }
+        assert!(parse_mount("/a:/b:ro").is_ok() && parse_mount("data:/b").is_ok());
+        for bad in ["", "/a", "/a:b", "/a:/b:rx", "/a:/", ":/b"] {
+            assert!(parse_mount(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_system_folder_a_file_and_a_path_outside_the_roots_are_no_projects() {
+        let mut loaded = crate::config::load(&Default::default()).unwrap();
+        for bad in ["/", "/etc", "/etc/ssl", "/proc/self", "/no/such/folder", "/etc/passwd"] {
+            let error = Project::resolve(Path::new(bad), None, &loaded).unwrap_err();
+            assert_eq!(error.code(), "project-unusable", "{bad}");
+        }
+        let dir = std::env::temp_dir();
+        loaded.config.allow.projects = vec![PathBuf::from("/srv")];
+        let error = Project::resolve(&dir, None, &loaded).unwrap_err();
+        assert!(error.to_string().contains("outside the allowed roots"), "{error}");
+        loaded.config.allow.projects = vec![dir.clone()];
+        assert!(Project::resolve(&dir, None, &loaded).is_ok());
+    }
+}

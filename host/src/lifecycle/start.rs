@@ -1,0 +1,161 @@
+//! Starting what exists, and what policies want done after a start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::facts::project_facts;
+use super::view::view;
+use super::{ACTION_TIME, Error, Lifecycle, WorkspaceView, now_ms};
+use crate::docker::ExecRequest;
+use crate::hooks::{Action, Facts, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
+use crate::store;
+use crate::workspace::{Container, State, WorkspaceId};
+
+/// Most bytes of a policy's command's output that are kept for a message.
+const OUTPUT: usize = 4 << 10;
+
+impl Lifecycle {
+    /// Starts a workspace that exists.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the engine's.
+    pub async fn start(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
+        let _lock = self.lock(id)?;
+        match self.container(id).await? {
+            Some(container) => self.start_existing(id, &container).await,
+            None => Err(Error::NotRunning { id: id.to_string(), state: "missing (make it again with 'wharf up')".into() }),
+        }
+    }
+
+    pub(super) async fn start_existing(&self, id: &WorkspaceId, listed: &Container) -> Result<WorkspaceView, Error> {
+        let stored = self.store.workspace(id)?;
+        if listed.state == State::Running {
+            let container = self.docker.inspect(&listed.id).await?;
+            return view(stored.as_ref(), Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()));
+        }
+        if listed.state == State::Paused {
+            self.docker.unpause(&listed.id).await?;
+        } else {
+            self.docker.start(&listed.id).await?;
+        }
+        let container = self.docker.inspect(&listed.id).await?;
+        let Some(mut workspace) = stored else {
+            return view(None, Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()));
+        };
+        workspace.last_activity = Some(jiff::Timestamp::now());
+        let (workspace, container) = self.after_start(workspace, container, false).await?;
+        view(Some(&workspace), Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()))
+    }
+
+    /// Runs `post-start` and carries out its actions. A failure marks the workspace degraded; it keeps running.
+    pub(super) async fn after_start(
+        &self,
+        mut workspace: store::Workspace,
+        container: Container,
+        first_start: bool,
+    ) -> Result<(store::Workspace, Container), Error> {
+        workspace.trail.retain(|step| step.hook != Hook::PostStart);
+        workspace.notes.clear();
+        workspace.degraded = None;
+        let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
+        let request = self.with_project(request).await?;
+        let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];
+        self.record(&mut decisions)?;
+        let [decision] = decisions;
+        let failed = decision.steps.iter().find_map(|step| {
+            step.error.as_ref().map(|error| format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message))
+        });
+        workspace.degraded = failed;
+        workspace.trail.extend(decision.steps);
+        let mut container = container;
+        if let Outcome::Actions { actions, .. } = decision.outcome {
+            for (policy, action) in actions {
+                let done = self.act(&mut workspace, &container, &policy, action).await;
+                match done {
+                    Ok(true) => container = self.docker.inspect(&container.id).await?,
+                    Ok(false) => {}
+                    Err(reason) => {
+                        tracing::warn!("{reason}");
+                        workspace.degraded.get_or_insert(reason);
+                    }
+                }
+            }
+        }
+        self.store.put_workspace(&workspace)?;
+        Ok((workspace, container))
+    }
+
+    /// Carries out one action. Returns whether the container's state changed.
+    pub(super) async fn act(
+        &self,
+        workspace: &mut store::Workspace,
+        container: &Container,
+        policy: &str,
+        action: Action,
+    ) -> Result<bool, String> {
+        match action {
+            Action::Note(text) => {
+                workspace.notes.push(text);
+                Ok(false)
+            }
+            Action::Stop(why) => {
+                workspace.notes.push(format!("stopped by {policy}: {why}"));
+                let timeout = self.loaded.config.engine.stop_timeout.0;
+                let stopped = self.docker.stop(&container.id, timeout).await;
+                stopped.map(|_| true).map_err(|error| format!("'{policy}' wanted it stopped ({why}): {error}"))
+            }
+            Action::Run { command, timeout_ms } => {
+                let words = command.join(" ");
+                let limit = Duration::from_millis(timeout_ms.clamp(ACTION_TIME.0, ACTION_TIME.1));
+                let request = ExecRequest {
+                    command,
+                    working_dir: Some(workspace.draft.spec.working_dir.clone()),
+                    ..ExecRequest::default()
+                };
+                let failed = |text: String| format!("'{policy}' ran '{words}' after the start: {text}");
+                let run = tokio::time::timeout(limit, self.docker.exec_collect(&container.id, &request, OUTPUT));
+                match run.await {
+                    Err(_) => Err(failed(format!("it took longer than {} s", limit.as_secs()))),
+                    Ok(Err(error)) => Err(failed(error.to_string())),
+                    Ok(Ok(output)) if output.code == 0 => Ok(false),
+                    Ok(Ok(output)) => {
+                        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+                        let said = String::from_utf8_lossy(said);
+                        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                        Err(failed(format!("it ended with code {}: {last}", output.code)))
+                    }
+                }
+            }
+        }
+    }
+
+    /// A request about a workspace that exists.
+    pub(super) fn request_about(&self, workspace: &store::Workspace, hook: Hook, subject: Subject) -> HookRequest {
+        let mut labels = self.loaded.config.workspace.labels.clone();
+        labels.extend(workspace.draft.spec.labels.clone());
+        let facts = Facts {
+            workspace: WorkspaceFacts {
+                id: workspace.id.to_string(),
+                name: workspace.name.clone(),
+                project: workspace.project.clone(),
+                labels,
+            },
+            ..Facts::default()
+        };
+        HookRequest { hook, now_ms: now_ms(), facts: Arc::new(facts), spec: workspace.draft.spec.clone(), subject }
+    }
+
+    async fn with_project(&self, mut request: HookRequest) -> Result<HookRequest, Error> {
+        let wanted = self.chain.wanted_files();
+        let mut facts = request.facts.as_ref().clone();
+        let path = std::path::PathBuf::from(&facts.workspace.project);
+        let read = tokio::task::spawn_blocking(move || project_facts(&path, &wanted)).await;
+        match read.map_err(|error| Error::Internal(error.to_string()))? {
+            Ok(project) => facts.project = project,
+            // The folder may be gone while its workspace lives; policies then see no files.
+            Err(error) => tracing::warn!("the project of {} cannot be read: {error}", facts.workspace.id),
+        }
+        request.facts = Arc::new(facts);
+        Ok(request)
+    }
+}

@@ -1,0 +1,148 @@
+//! `stop`, `restart`, `rm` and `down`.
+
+use std::time::Duration;
+
+use super::view::view;
+use super::{Error, Lifecycle, WorkspaceView};
+use crate::hooks::{Hook, Outcome, Subject};
+use crate::store::Verb;
+use crate::workspace::{Container, Network, State, WorkspaceId};
+
+/// What to do with a workspace that runs when it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alive {
+    Refuse,
+    Stop,
+    Kill,
+}
+
+impl Lifecycle {
+    /// Stops a workspace. One that is not running stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the engine's.
+    pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
+        let _lock = self.lock(id)?;
+        self.stop_locked(id, "stop", timeout).await?;
+        self.inspect(id).await
+    }
+
+    /// Stops a workspace and starts it again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the engine's.
+    pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
+        let _lock = self.lock(id)?;
+        self.stop_locked(id, "restart", timeout).await?;
+        match self.container(id).await? {
+            Some(container) => self.start_existing(id, &container).await,
+            None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
+        }
+    }
+
+    /// Removes a workspace: container, volumes without a name, its own network. `force` kills it when it runs.
+    ///
+    /// # Errors
+    /// [`Error::Running`] without `force`, [`Error::NotFound`], or the engine's.
+    pub async fn remove(&self, id: &WorkspaceId, force: bool) -> Result<WorkspaceView, Error> {
+        self.remove_with(id, if force { Alive::Kill } else { Alive::Refuse }).await
+    }
+
+    /// Stops and removes a workspace.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the engine's.
+    pub async fn down(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
+        self.remove_with(id, Alive::Stop).await
+    }
+
+    async fn remove_with(&self, id: &WorkspaceId, alive: Alive) -> Result<WorkspaceView, Error> {
+        let _lock = self.lock(id)?;
+        let stored = self.store.workspace(id)?;
+        let container = self.container(id).await?;
+        let last = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        if let Some(container) = &container {
+            let lives = matches!(container.state, State::Running | State::Paused | State::Restarting);
+            match (lives, alive) {
+                (true, Alive::Refuse) => return Err(Error::Running(id.to_string())),
+                (true, Alive::Stop) => self.stop_locked(id, "remove", None).await?,
+                _ => self.before_stop(id, container, "remove").await?,
+            }
+        }
+        let entry = self.store.begin(id, Verb::Remove)?;
+        if let Some(container) = &container {
+            self.remove_from_engine(id, container).await?;
+        }
+        self.store.remove_workspace(id)?;
+        self.store.done(entry, "done")?;
+        Ok(last)
+    }
+
+    async fn stop_locked(&self, id: &WorkspaceId, verb: &str, timeout: Option<Duration>) -> Result<(), Error> {
+        let Some(container) = self.container(id).await? else {
+            return match self.store.workspace(id)? {
+                Some(_) => Ok(()),
+                None => Err(Error::NotFound(id.to_string())),
+            };
+        };
+        if matches!(container.state, State::Exited | State::Created | State::Dead) {
+            return Ok(());
+        }
+        self.before_stop(id, &container, verb).await?;
+        if container.state == State::Paused {
+            self.docker.unpause(&container.id).await?;
+        }
+        let timeout = timeout.unwrap_or(self.loaded.config.engine.stop_timeout.0);
+        self.docker.stop(&container.id, timeout).await?;
+        Ok(())
+    }
+
+    /// Runs `pre-stop`: its actions, then its one delay. Nothing that a policy does or fails to do prevents the stop.
+    async fn before_stop(&self, id: &WorkspaceId, container: &Container, verb: &str) -> Result<(), Error> {
+        let Some(mut workspace) = self.store.workspace(id)? else { return Ok(()) };
+        let request = self.request_about(&workspace, Hook::PreStop, Subject::Stop { verb: verb.to_owned() });
+        let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];
+        self.record(&mut decisions)?;
+        let [decision] = decisions;
+        let Outcome::Actions { actions, delay_ms } = decision.outcome else { return Ok(()) };
+        if actions.is_empty() && delay_ms == 0 {
+            return Ok(());
+        }
+        if container.state == State::Running {
+            for (policy, action) in actions {
+                if let Err(reason) = self.act(&mut workspace, container, &policy, action).await {
+                    tracing::warn!("{reason}");
+                    workspace.notes.push(reason);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(delay_ms.into())) => {}
+                () = self.interrupted() => {}
+            }
+        }
+        Ok(self.store.put_workspace(&workspace)?)
+    }
+
+    /// Removes a container that `up --recreate` replaces.
+    pub(super) async fn remove_container(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
+        self.stop_locked(id, "remove", None).await?;
+        let entry = self.store.begin(id, Verb::Remove)?;
+        self.remove_from_engine(id, container).await?;
+        self.store.remove_workspace(id)?;
+        Ok(self.store.done(entry, "done")?)
+    }
+
+    /// Removes container and networks from the engine. What is gone already is no error.
+    pub(super) async fn remove_from_engine(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
+        match self.docker.remove(&container.id, true, true).await {
+            Ok(()) | Err(crate::docker::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for network in [Network::Own, Network::Shared] {
+            if let Some(network) = self.network_name(id, network) {
+                self.drop_network(&network).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Workspaces as people and programs see them: the JSON of `up`, `ls`, `inspect` and `stats`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::docker::Stats;
+use crate::hooks::{Hook, PolicyKind, Step};
+use crate::store;
+use crate::workspace::{Container, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
+
+/// A workspace: what was meant (from the store) and what is (from the engine).
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkspaceView {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Absolute path of the project folder.
+    pub project: String,
+    /// State of its container; `missing` when there is none.
+    pub state: State,
+    /// The engine's id of the container.
+    pub container_id: Option<String>,
+    /// The image that it runs.
+    pub image: String,
+    /// When the container was created.
+    pub created_at: Option<Timestamp>,
+    /// When it was last started; only `up` and `inspect` know it.
+    pub started_at: Option<Timestamp>,
+    /// When it last ended.
+    pub finished_at: Option<Timestamp>,
+    /// Exit code of the last run; null while it runs or when it never ran.
+    pub exit_code: Option<i64>,
+    /// Whether the engine killed it for lack of memory.
+    pub oom_killed: bool,
+    /// State of its health check, if it has one.
+    pub health: Option<String>,
+    /// Published ports with the addresses they have now.
+    pub ports: Vec<Port>,
+    /// The labels that were decided.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Lines that policies attached.
+    pub notes: Vec<String>,
+    /// Why it is degraded, if it is.
+    pub degraded: Option<String>,
+    /// What each policy did when it was created and started.
+    pub trail: Vec<TrailStep>,
+}
+
+/// One policy's part in a decision.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrailStep {
+    /// Its name.
+    pub policy: String,
+    /// `plugin` or `script`.
+    pub kind: PolicyKind,
+    /// The hook.
+    pub hook: Hook,
+    /// `pass`, `adjust`, `deny`, `act`, `sweep` or `error`.
+    pub verdict: String,
+    /// The fields that it set.
+    pub fields: Vec<String>,
+    /// Time of the call.
+    pub microseconds: u64,
+    /// The reason of a denial or error, the image's reason, or what was asked for.
+    pub detail: Option<String>,
+    /// What it logged.
+    pub logs: Vec<String>,
+}
+
+impl From<&Step> for TrailStep {
+    fn from(step: &Step) -> Self {
+        use crate::hooks::{Action, Adjustment};
+        let denial = step.denial.as_ref().map(|denial| format!("{} ({})", denial.reason, denial.code));
+        let error = step.error.as_ref().map(|error| error.message.clone());
+        let image = step.adjustments.iter().find_map(|adjustment| match adjustment {
+            Adjustment::Image(choice) if choice.reason.is_empty() => Some(choice.reference.clone()),
+            Adjustment::Image(choice) => Some(format!("{}: {}", choice.reference, choice.reason)),
+            _ => None,
+        });
+        let actions = || {
+            let each = step.actions.iter().map(|action| match action {
+                Action::Run { command, .. } => format!("run {}", command.join(" ")),
+                Action::Note(text) => format!("note: {text}"),
+                Action::Stop(why) => format!("stop: {why}"),
+            });
+            let all: Vec<_> = each.collect();
+            (!all.is_empty()).then(|| all.join("; "))
+        };
+        Self {
+            policy: step.policy.clone(),
+            kind: step.kind,
+            hook: step.hook,
+            verdict: step.verdict.clone(),
+            fields: step.fields.clone(),
+            microseconds: step.microseconds,
+            detail: denial.or(error).or(image).or_else(actions),
+            logs: step.logs.clone(),
+        }
+    }
+}
+
+/// Steps as people and programs see them.
+pub fn trail(steps: &[Step]) -> Vec<TrailStep> {
+    steps.iter().map(TrailStep::from).collect()
+}
+
+/// Puts together what was meant and what is; at least one of them is known.
+pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Container>) -> Option<WorkspaceView> {
+    let label = |key: &str| container.and_then(|container| container.labels.get(key)).cloned();
+    let id = match (stored, container) {
+        (Some(stored), _) => stored.id.clone(),
+        (None, Some(_)) => label(crate::workspace::LABEL_WORKSPACE)?.parse().ok()?,
+        (None, None) => return None,
+    };
+    let decided_image = stored.and_then(|stored| stored.draft.spec.image.as_ref()).map(|image| image.reference.clone());
+    Some(WorkspaceView {
+        name: stored.map(|stored| stored.name.clone()).or_else(|| label(LABEL_NAME)).unwrap_or_default(),
+        project: stored.map(|stored| stored.project.clone()).or_else(|| label(LABEL_PROJECT)).unwrap_or_default(),
+        id,
+        state: container.map_or(State::Missing, |container| container.state),
+        container_id: container.map(|container| container.id.clone()),
+        image: decided_image.or_else(|| container.map(|container| container.image.clone())).unwrap_or_default(),
+        created_at: container.and_then(|container| container.created_at),
+        started_at: container.and_then(|container| container.started_at),
+        finished_at: container.and_then(|container| container.finished_at),
+        exit_code: container.and_then(|container| container.exit_code),
+        oom_killed: container.is_some_and(|container| container.oom_killed),
+        health: container.and_then(|container| container.health.clone()),
+        ports: container.map(|container| container.ports.clone()).unwrap_or_default(),
+        labels: stored.map(|stored| stored.draft.spec.labels.clone()).unwrap_or_default(),
+        notes: stored.map(|stored| stored.notes.clone()).unwrap_or_default(),
+        degraded: stored.and_then(|stored| stored.degraded.clone()),
+        trail: stored.map(|stored| trail(&stored.trail)).unwrap_or_default(),
+    })
+}
+
+/// What one workspace uses. A value that is not known (yet) is null, never 0.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatsView {
+    /// The workspace's id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Percent of one core: 100 is one core busy.
+    pub cpu_percent: Option<f64>,
+    /// Bytes, page cache that can be dropped left out.
+    pub memory_used: Option<u64>,
+    /// Bytes.
+    pub memory_limit: Option<u64>,
+    /// Bytes received since start.
+    pub network_rx: Option<u64>,
+    /// Bytes sent since start.
+    pub network_tx: Option<u64>,
+    /// Bytes read from disks since start.
+    pub block_read: Option<u64>,
+    /// Bytes written to disks since start.
+    pub block_write: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+impl StatsView {
+    pub(super) fn new(id: WorkspaceId, name: String, stats: &Stats) -> Self {
+        Self {
+            id,
+            name,
+            cpu_percent: stats.cpu_percent,
+            memory_used: stats.memory_used,
+            memory_limit: stats.memory_limit,
+            network_rx: stats.network_rx,
+            network_tx: stats.network_tx,
+            block_read: stats.block_read,
+            block_write: stats.block_write,
+            pids: stats.pids,
+        }
+    }
+}

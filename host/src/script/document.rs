@@ -1,0 +1,302 @@
+//! `Document`: a JSON value as scripts see it, which remembers the line of every edit.
+//!
+//! A script that writes `ctx.spec.env.TEAM = "a"` goes through nested handles on one shared value. Each handle is a
+//! path into it. Reading a name that cannot exist is an error (a typo must not read as "not set"); reading a key of an
+//! open map (`env`, `labels`, settings, ...) that is not there gives `()`.
+
+use std::sync::{Arc, RwLock};
+
+use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
+use serde_json::{Map, Value};
+
+/// The most elements that one edit may hold, so that a script cannot build what the host would choke on.
+const MOST_NODES: usize = 10_000;
+
+/// One edit: where in the value, and on which line of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Keys from the root.
+    pub path: Vec<String>,
+    /// 1-based; 0 when unknown.
+    pub line: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: Value,
+    edits: Vec<Edit>,
+    /// Paths below which the script may write; an empty path means everywhere.
+    writable: Vec<Vec<String>>,
+    /// Names of maps whose keys are free.
+    open: Open,
+}
+
+/// Which objects are maps with free keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Open {
+    /// Every object: for the configuration, which is checked as a whole afterwards.
+    All,
+    /// Objects under these names.
+    Named(&'static [&'static str]),
+}
+
+/// A handle on a part of a shared JSON value.
+#[derive(Debug, Clone)]
+pub struct Document {
+    shared: Arc<RwLock<Shared>>,
+    path: Vec<String>,
+}
+
+type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+fn error<T>(text: impl Into<String>, at: Position) -> Fallible<T> {
+    Err(Box::new(EvalAltResult::ErrorRuntime(text.into().into(), at)))
+}
+
+impl Document {
+    /// Wraps a value.
+    pub fn new(root: Value, writable: Vec<Vec<String>>, open: Open) -> Self {
+        let shared = Shared { root, edits: Vec::new(), writable, open };
+        Self { shared: Arc::new(RwLock::new(shared)), path: Vec::new() }
+    }
+
+    /// The value as it is now, and all edits in order.
+    pub fn finish(&self) -> (Value, Vec<Edit>) {
+        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (shared.root.clone(), shared.edits.clone())
+    }
+
+    /// The part that this handle stands for.
+    pub fn value(&self) -> Value {
+        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        walk(&shared.root, &self.path).cloned().unwrap_or_default()
+    }
+
+    fn child(&self, key: &str) -> Self {
+        let mut path = self.path.clone();
+        path.push(key.to_owned());
+        Self { shared: self.shared.clone(), path }
+    }
+
+    fn name(&self, key: &str) -> String {
+        let mut all = self.path.clone();
+        all.push(key.to_owned());
+        all.join(".")
+    }
+
+    /// Reads a key or index.
+    pub(super) fn get(&self, key: &str, at: Position) -> Fallible<Dynamic> {
+        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(here) = walk(&shared.root, &self.path) else {
+            return error(format!("{} is no longer there", self.path.join(".")), at);
+        };
+        let found = match here {
+            Value::Object(map) => match map.get(key) {
+                Some(value) => value,
+                None if self.is_open(&shared.open) => return Ok(Dynamic::UNIT),
+                None => {
+                    let known: Vec<_> = map.keys().map(String::as_str).collect();
+                    return error(
+                        format!("there is no '{}'; there are {}", self.name(key), known.join(", ")),
+                        at,
+                    );
+                }
+            },
+            Value::Array(list) => match key.parse::<usize>().ok().and_then(|index| list.get(index)) {
+                Some(value) => value,
+                None => return error(format!("{} has {} elements, no [{key}]", self.path.join("."), list.len()), at),
+            },
+            _ => return error(format!("{} has no parts", self.path.join(".")), at),
+        };
+        match found {
+            Value::Object(_) | Value::Array(_) => {
+                drop(shared);
+                Ok(Dynamic::from(self.child(key)))
+            }
+            scalar => Ok(to_dynamic(scalar)),
+        }
+    }
+
+    /// Writes a key or index; `()` takes a key of an open map away, and empties any other.
+    pub(super) fn set(&self, key: &str, value: Dynamic, at: Position) -> Fallible<()> {
+        // Rhai writes the inner handle back after `a.b.c = 1`; that is not an edit.
+        if let Some(document) = value.read_lock::<Self>()
+            && Arc::ptr_eq(&document.shared, &self.shared)
+            && document.path.split_last().is_some_and(|(last, head)| last == key && head == self.path)
+        {
+            return Ok(());
+        }
+        let json = from_dynamic(&value, &mut 0).or_else(|text| error(format!("{}: {text}", self.name(key)), at))?;
+        let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let open = self.is_open(&shared.open);
+        let mut path = self.path.clone();
+        path.push(key.to_owned());
+        if !shared.writable.iter().any(|prefix| path.starts_with(prefix)) {
+            return error(format!("{} cannot be changed here", path.join(".")), at);
+        }
+        let name = path.join(".");
+        let Some(here) = walk_mut(&mut shared.root, &self.path) else {
+            return error(format!("{} is no longer there", self.path.join(".")), at);
+        };
+        match here {
+            Value::Object(map) => {
+                if open && json.is_null() {
+                    map.remove(key);
+                } else if open || map.contains_key(key) {
+                    map.insert(key.to_owned(), json);
+                } else {
+                    let known: Vec<_> = map.keys().map(String::as_str).collect();
+                    return error(format!("there is no '{name}'; there are {}", known.join(", ")), at);
+                }
+            }
+            Value::Array(list) => match key.parse::<usize>().ok().and_then(|index| list.get_mut(index)) {
+                Some(slot) => *slot = json,
+                None => return error(format!("{name}: no such element"), at),
+            },
+            _ => return error(format!("{} has no parts", self.path.join(".")), at),
+        }
+        shared.edits.push(Edit { path, line: at.line().unwrap_or(0) });
+        Ok(())
+    }
+
+    /// Appends to a list.
+    pub(super) fn push(&self, value: Dynamic, at: Position) -> Fallible<()> {
+        let json = from_dynamic(&value, &mut 0).or_else(|text| error(text, at))?;
+        let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !shared.writable.iter().any(|prefix| self.path.starts_with(prefix)) {
+            return error(format!("{} cannot be changed here", self.path.join(".")), at);
+        }
+        match walk_mut(&mut shared.root, &self.path) {
+            Some(Value::Array(list)) if list.len() < MOST_NODES => list.push(json),
+            Some(Value::Array(_)) => return error(format!("a list holds at most {MOST_NODES} elements"), at),
+            _ => return error(format!("{} is no list", self.path.join(".")), at),
+        }
+        let edit = Edit { path: self.path.clone(), line: at.line().unwrap_or(0) };
+        shared.edits.push(edit);
+        Ok(())
+    }
+
+    /// Names of a map's keys; positions of a list.
+    pub(super) fn keys(&self) -> Vec<String> {
+        match self.value() {
+            Value::Object(map) => map.keys().cloned().collect(),
+            Value::Array(list) => (0..list.len()).map(|index| index.to_string()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a map has this key, or a list this element.
+    pub(super) fn contains(&self, wanted: &str) -> bool {
+        match self.value() {
+            Value::Object(map) => map.contains_key(wanted),
+            Value::Array(list) => list.iter().any(|value| value.as_str() == Some(wanted)),
+            _ => false,
+        }
+    }
+
+    fn is_open(&self, open: &Open) -> bool {
+        match open {
+            Open::All => true,
+            Open::Named(names) => {
+                // Everything below `settings` is free; the other open maps hold typed records or scalars.
+                self.path.last().is_some_and(|last| names.contains(&last.as_str()))
+                    || self.path.iter().any(|part| part == "settings")
+            }
+        }
+    }
+}
+
+impl IntoIterator for Document {
+    type Item = Dynamic;
+    type IntoIter = std::vec::IntoIter<Dynamic>;
+
+    /// The elements of a list, or the keys of a map.
+    fn into_iter(self) -> Self::IntoIter {
+        let all: Vec<Dynamic> = match self.value() {
+            Value::Array(list) => (0..list.len())
+                .filter_map(|index| self.get(&index.to_string(), Position::NONE).ok())
+                .collect(),
+            Value::Object(map) => map.keys().map(|key| Dynamic::from(ImmutableString::from(key))).collect(),
+            _ => Vec::new(),
+        };
+        all.into_iter()
+    }
+}
+
+fn walk<'a>(mut at: &'a Value, path: &[String]) -> Option<&'a Value> {
+    for key in path {
+        at = match at {
+            Value::Object(map) => map.get(key)?,
+            Value::Array(list) => list.get(key.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
+fn walk_mut<'a>(mut at: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
+    for key in path {
+        at = match at {
+            Value::Object(map) => map.get_mut(key)?,
+            Value::Array(list) => list.get_mut(key.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
+/// A whole JSON value as plain Rhai values.
+pub(super) fn to_dynamic(value: &Value) -> Dynamic {
+    match value {
+        Value::Null => Dynamic::UNIT,
+        Value::Bool(v) => Dynamic::from(*v),
+        // Rhai has no unsigned numbers; what does not fit becomes the largest that does.
+        Value::Number(v) => match (v.as_i64(), v.as_u64(), v.as_f64()) {
+            (Some(int), _, _) => Dynamic::from(int),
+            (_, Some(_), _) => Dynamic::from(i64::MAX),
+            (_, _, float) => Dynamic::from(float.unwrap_or_default()),
+        },
+        Value::String(v) => Dynamic::from(ImmutableString::from(v)),
+        Value::Array(list) => Dynamic::from(list.iter().map(to_dynamic).collect::<rhai::Array>()),
+        Value::Object(map) => Dynamic::from(
+            map.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect::<rhai::Map>(),
+        ),
+    }
+}
+
+/// The way back, bounded.
+pub(super) fn from_dynamic(value: &Dynamic, nodes: &mut usize) -> Result<Value, String> {
+    *nodes += 1;
+    if *nodes > MOST_NODES {
+        return Err(format!("a value may have at most {MOST_NODES} parts"));
+    }
+    if value.is_unit() {
+        return Ok(Value::Null);
+    }
+    if let Ok(v) = value.as_bool() {
+        return Ok(v.into());
+    }
+    if let Ok(v) = value.as_int() {
+        return Ok(v.into());
+    }
+    if let Ok(v) = value.as_float() {
+        return serde_json::Number::from_f64(v).map(Value::Number).ok_or_else(|| format!("{v} is not a number"));
+    }
+    if let Some(v) = value.read_lock::<ImmutableString>() {
+        return Ok(v.as_str().into());
+    }
+    if let Ok(v) = value.as_char() {
+        return Ok(v.to_string().into());
+    }
+    if let Some(list) = value.read_lock::<rhai::Array>() {
+        return list.iter().map(|value| from_dynamic(value, nodes)).collect::<Result<Vec<_>, _>>().map(Value::Array);
+    }
+    if let Some(map) = value.read_lock::<rhai::Map>() {
+        let pairs = map.iter().map(|(key, value)| Ok((key.to_string(), from_dynamic(value, nodes)?)));
+        return pairs.collect::<Result<Map<_, _>, String>>().map(Value::Object);
+    }
+    if let Some(document) = value.read_lock::<Document>() {
+        return Ok(document.value());
+    }
+    Err(format!("a value of type {} cannot stand here", value.type_name()))
+}

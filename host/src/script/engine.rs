@@ -1,0 +1,93 @@
+//! The Rhai engine of policies: raw, with only the packages that hooks need, and every limit explicit.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use rhai::packages::{
+    ArithmeticPackage, BasicArrayPackage, BasicIteratorPackage, BasicMapPackage, BasicStringPackage,
+    LanguageCorePackage, LogicPackage, MoreStringPackage, Package,
+};
+use rhai::{Dynamic, Engine};
+
+use crate::hooks::{Limits, push_log};
+
+/// Depth of function calls. Rhai's own default differs between debug and release builds.
+const CALL_DEPTH: usize = 24;
+/// Depth of expressions, outside and inside of functions.
+const EXPRESSION_DEPTH: usize = 48;
+/// Most bytes of one string.
+const STRING_BYTES: usize = 256 << 10;
+/// Most elements of one array or map, nested ones counted.
+const ELEMENTS: usize = 10_000;
+
+/// What one call needs that an engine shared by all calls cannot hold.
+struct Call {
+    deadline: Instant,
+    operations: u64,
+    logs: Vec<String>,
+}
+
+thread_local! {
+    static CALL: RefCell<Option<Call>> = const { RefCell::new(None) };
+}
+
+/// Runs a call with its deadline; returns what it gave, how many operations it took and what it logged.
+pub(super) fn bounded<T>(limits: &Limits, call: impl FnOnce() -> T) -> (T, u64, Vec<String>) {
+    let fresh = Call { deadline: Instant::now() + limits.timeout, operations: 0, logs: Vec::new() };
+    CALL.with(|slot| *slot.borrow_mut() = Some(fresh));
+    let result = call();
+    let call = CALL.with(|slot| slot.borrow_mut().take());
+    let (operations, logs) = call.map_or((0, Vec::new()), |call| (call.operations, call.logs));
+    (result, operations, logs)
+}
+
+/// Keeps a line that the running script logged.
+pub(super) fn log(line: &str) {
+    CALL.with(|slot| {
+        if let Some(call) = slot.borrow_mut().as_mut() {
+            push_log(&mut call.logs, line);
+        }
+    });
+}
+
+/// Makes an engine with these limits.
+pub(super) fn engine(limits: &Limits) -> Engine {
+    let mut engine = Engine::new_raw();
+    LanguageCorePackage::new().register_into_engine(&mut engine);
+    ArithmeticPackage::new().register_into_engine(&mut engine);
+    LogicPackage::new().register_into_engine(&mut engine);
+    BasicStringPackage::new().register_into_engine(&mut engine);
+    MoreStringPackage::new().register_into_engine(&mut engine);
+    BasicIteratorPackage::new().register_into_engine(&mut engine);
+    BasicArrayPackage::new().register_into_engine(&mut engine);
+    BasicMapPackage::new().register_into_engine(&mut engine);
+
+    engine.set_max_operations(limits.operations);
+    engine.set_max_call_levels(CALL_DEPTH);
+    engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+    engine.set_max_variables(256);
+    engine.set_max_functions(256);
+    engine.set_max_modules(16);
+    engine.set_max_string_size(STRING_BYTES.min(limits.memory));
+    engine.set_max_array_size(ELEMENTS);
+    engine.set_max_map_size(ELEMENTS);
+    engine.set_strict_variables(true);
+    engine.disable_symbol("eval");
+    // A raw engine has no module resolver; taking the word away turns `import` into a clear syntax error.
+    engine.disable_symbol("import");
+
+    engine.on_print(log);
+    engine.on_debug(|text, _, at| log(&format!("{at}: {text}")));
+    engine.on_progress(|operations| {
+        let over = CALL.with(|slot| {
+            let mut slot = slot.borrow_mut();
+            let Some(call) = slot.as_mut() else { return false };
+            call.operations = operations;
+            // The clock is not read at every operation: that would cost more than the operation.
+            operations % 64 == 0 && Instant::now() > call.deadline
+        });
+        over.then_some(Dynamic::UNIT)
+    });
+    super::library::register(&mut engine);
+    engine
+}

@@ -1,0 +1,168 @@
+//! Scripts as an admin writes them, good and bad.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::hooks::chain::tests::spec;
+use crate::hooks::{Action, Adjustment, Facts};
+
+fn request(hook: Hook, subject: Subject) -> HookRequest {
+    let mut facts = Facts::default();
+    facts.workspace.labels.insert("team".into(), "pay".into());
+    HookRequest { hook, now_ms: 5, facts: Arc::new(facts), spec: spec(), subject }
+}
+
+fn load(source: &str) -> Result<RhaiPolicy, PolicyError> {
+    RhaiPolicy::load("p.rhai", source, json!({ "most": 3 }), Limits::default())
+}
+
+fn pre_create(source: &str) -> Result<Reply, PolicyError> {
+    load(source)?.evaluate(&request(Hook::PreCreate, Subject::Container))
+}
+
+#[test]
+fn edits_of_the_spec_become_typed_adjustments_with_their_lines() {
+    let reply = pre_create(
+        "fn pre_create(ctx) {\n  ctx.spec.env.TEAM = ctx.workspace.labels.team;\n  let r = ctx.spec.resources;\n  \
+         r.memory = mib(256);\n  ctx.spec.command = [\"a\", \"b\"];\n}",
+    )
+    .unwrap();
+    let expected = vec![
+        Adjustment::Command(vec!["a".into(), "b".into()]),
+        Adjustment::Memory(256 << 20),
+        Adjustment::Env("TEAM".into(), Some("pay".into())),
+    ];
+    assert_eq!(reply.verdict, Verdict::Adjust(expected));
+    assert_eq!(reply.lines.get("env.TEAM"), Some(&2));
+    assert_eq!(reply.lines.get("resources.memory"), Some(&4));
+    assert_eq!(reply.lines.get("command"), Some(&5));
+}
+
+#[test]
+fn a_denial_ends_the_script_even_inside_try_and_names_its_line() {
+    let reply = pre_create(
+        "fn pre_create(ctx) {\n try {\n  ctx.deny(\"no-owner\", \"set the label owner\");\n } catch { }\n \
+         ctx.spec.env.A = \"1\";\n}",
+    )
+    .unwrap();
+    assert_eq!(
+        reply.verdict,
+        Verdict::Deny(Denial { reason: "set the label owner".into(), code: "no-owner".into() })
+    );
+    assert_eq!(reply.deny_line, Some(3));
+}
+
+#[test]
+fn a_script_that_changes_nothing_passes() {
+    assert_eq!(pre_create("fn pre_create(ctx) { ctx.spec.hostname = \"w\"; }").unwrap().verdict, Verdict::Pass);
+    assert_eq!(pre_create("fn pre_create(ctx) { }").unwrap().verdict, Verdict::Pass);
+}
+
+#[test]
+fn constants_at_the_top_are_seen_by_hooks_as_global() {
+    let reply = pre_create("const CAP = mib(128);\nfn pre_create(ctx) { ctx.spec.resources.memory = global::CAP; }");
+    assert_eq!(reply.unwrap().verdict, Verdict::Adjust(vec![Adjustment::Memory(128 << 20)]));
+}
+
+#[test]
+fn a_missing_label_reads_as_nothing_but_a_typo_of_a_field_is_an_error() {
+    assert!(pre_create("fn pre_create(ctx) { if ctx.workspace.labels.owner == () { ctx.log(\"none\"); } }").is_ok());
+    let error = pre_create("fn pre_create(ctx) {\n  ctx.spec.resources.memry = 5;\n}").unwrap_err();
+    assert!(error.message.contains("p.rhai:2") && error.message.contains("memory"), "{error}");
+    let error = pre_create("fn pre_create(ctx) { let x = ctx.spec.resorces; }").unwrap_err();
+    assert!(error.message.contains("resources"), "{error}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_names_the_field_and_the_line() {
+    let error = pre_create("fn pre_create(ctx) {\n\n  ctx.spec.resources.memory = \"lots\";\n}").unwrap_err();
+    assert!(error.message.starts_with("p.rhai:3: spec.resources.memory:"), "{error}");
+}
+
+#[test]
+fn facts_cannot_be_changed() {
+    let error = pre_create("fn pre_create(ctx) { ctx.workspace.id = \"x\"; }").unwrap_err();
+    assert!(error.message.contains("workspace.id cannot be changed"), "{error}");
+}
+
+#[test]
+fn a_syntax_error_is_shown_with_a_caret_under_the_spot() {
+    let error = load("fn pre_create(ctx) {\n  let x = ;\n}").err().unwrap();
+    assert!(error.message.starts_with("p.rhai:2:"), "{error}");
+    let detail = error.detail.unwrap();
+    let caret = detail.lines().last().unwrap().find('^').unwrap();
+    assert_eq!(detail.lines().nth(2).unwrap().chars().nth(caret), Some(';'), "{detail}");
+}
+
+#[test]
+fn an_error_deep_in_calls_names_the_functions_on_the_way() {
+    let error = pre_create("fn inner(x) {\n  x.nope()\n}\nfn pre_create(ctx) {\n  inner(5);\n}").unwrap_err();
+    let detail = error.detail.unwrap();
+    assert!(detail.contains("in inner()") && detail.contains("p.rhai:2"), "{detail}");
+}
+
+#[test]
+fn hostile_scripts_end_within_their_limits_and_say_which() {
+    let deep = format!("fn pre_create(ctx) {{ let x = {}1{}; }}", "(".repeat(500), ")".repeat(500));
+    let cases = [
+        ("fn pre_create(ctx) { loop { } }", "operations-limit"),
+        ("fn f() { f() } fn pre_create(ctx) { f() }", "stack-limit"),
+        ("fn pre_create(ctx) { let s = \"x\"; loop { s += s; } }", "memory-limit"),
+        ("fn pre_create(ctx) { let a = []; loop { a.push(a); } }", "memory-limit"),
+        ("fn pre_create(ctx) { let a = []; loop { a.push(1); } }", "memory-limit"),
+        ("fn pre_create(ctx) { eval(\"1\"); }", "script"),
+        ("fn pre_create(ctx) { import \"/etc/passwd\" as p; }", "script"),
+        (deep.as_str(), "script"),
+    ];
+    for (source, code) in cases {
+        let begin = Instant::now();
+        let error = pre_create(source).unwrap_err();
+        assert_eq!(error.code, code, "{source:.60}: {error}");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{source:.60}");
+    }
+}
+
+#[test]
+fn a_deadline_stops_a_script_that_has_operations_left() {
+    let limits = Limits { timeout: Duration::from_millis(20), operations: u64::MAX, ..Limits::default() };
+    let policy = RhaiPolicy::load("p.rhai", "fn pre_create(ctx) { loop { } }", json!({}), limits).unwrap();
+    let error = policy.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap_err();
+    assert_eq!(error.code, "timeout");
+}
+
+#[test]
+fn a_script_without_a_hook_and_a_hook_with_wrong_arguments_are_refused_at_load() {
+    assert!(load("fn precreate(ctx) { }").err().unwrap().message.contains("pre_create"));
+    assert!(load("fn pre_create() { }").err().unwrap().message.contains("takes one, ctx"));
+}
+
+#[test]
+fn settings_are_checked_at_load_by_the_script_itself() {
+    let source = "fn check(s) { if s.most < 5 { throw \"most must be 5 or more\" } } fn pre_create(ctx) { }";
+    assert!(load(source).err().unwrap().message.contains("most must be 5"));
+}
+
+#[test]
+fn actions_are_collected_in_order_and_refused_where_they_mean_nothing() {
+    let policy = load("fn post_start(ctx) { ctx.run([\"true\"]); ctx.note(\"hi\"); }").unwrap();
+    let reply = policy.evaluate(&request(Hook::PostStart, Subject::Start { first_start: true })).unwrap();
+    let actions =
+        vec![Action::Run { command: vec!["true".into()], timeout_ms: 60_000 }, Action::Note("hi".into())];
+    assert_eq!(reply.verdict, Verdict::Act { actions, delay_ms: None });
+    assert_eq!(pre_create("fn pre_create(ctx) { ctx.run([\"x\"]); }").unwrap_err().code, "bad-answer");
+}
+
+#[test]
+fn a_config_script_edits_values_and_tells_the_line_of_each() {
+    let config = json!({ "limits": { "memory": "1GiB" }, "policies": [] });
+    let given = json!({ "host": { "cores": 8 }, "vars": { "TEAM": "pay" } });
+    let source = "fn config(c) {\n  if c.host.cores > 4 {\n    c.limits.memory = \"8GiB\";\n  }\n  \
+                  c.policies.push(#{ name: c.vars.TEAM });\n}";
+    let (value, edits) = edit_config(Path::new("wharf.rhai"), source, config.clone(), given.clone()).unwrap();
+    assert_eq!(value, json!({ "limits": { "memory": "8GiB" }, "policies": [{ "name": "pay" }] }));
+    let lines: Vec<_> = edits.iter().map(|edit| (edit.path.join("."), edit.line)).collect();
+    assert_eq!(lines, [("limits.memory".to_owned(), 3), ("policies".to_owned(), 5)]);
+    let wrong = edit_config(Path::new("wharf.rhai"), "fn config(c) { c.host.cores = 1; }", config, given);
+    assert!(wrong.unwrap_err().message.contains("cannot be changed"));
+}

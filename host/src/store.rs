@@ -1,0 +1,358 @@
+//! What was meant: workspaces, the journal of intents, and the decision records, in SQLite.
+//!
+//! One file in the state folder, in WAL mode, so that several processes (CLI calls, a service) work on it at once.
+//! Writers wait for each other up to [`BUSY`]. A workspace's verbs are kept apart by a lock file, see [`Store::lock`].
+//!
+//! May touch: the state folder. No rusqlite type leaves this module.
+
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::hooks::Decision;
+use crate::workspace::{WorkspaceId, sha256_hex};
+
+mod migrations;
+mod records;
+
+pub use records::{JournalEntry, Owner, Verb, Workspace};
+
+/// How long a writer waits for another process.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file or folder cannot be used.
+    #[error("the state in {path} cannot be used: {cause}")]
+    Unusable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// A statement failed.
+    #[error("the store failed to {what}: {cause}")]
+    Statement {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        cause: String,
+    },
+    /// It was written by a newer Wharf.
+    #[error("the store has version {found}, and this Wharf knows up to {known}")]
+    Newer {
+        /// In the file.
+        found: i64,
+        /// By this program.
+        known: i64,
+    },
+    /// Another process works on the workspace.
+    #[error("another wharf process is working on {0}")]
+    Locked(String),
+}
+
+impl Error {
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Unusable { .. } => "make the folder writable for you, or name another with --state-dir".into(),
+            Self::Statement { .. } => "see that the disk is not full and the file is not damaged, then try again".into(),
+            Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
+            Self::Locked(_) => "wait until it is done, then try again".into(),
+        }
+    }
+}
+
+fn statement(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    move |error| Error::Statement { what, cause: error.to_string() }
+}
+
+/// The open store.
+pub struct Store {
+    dir: PathBuf,
+    host_id: String,
+    connection: Mutex<Connection>,
+}
+
+/// Held while a verb works on a workspace; freed when dropped, and by the kernel when the process ends.
+#[derive(Debug)]
+pub struct WorkspaceLock(#[allow(dead_code)] File);
+
+impl Store {
+    /// Opens the store in a folder, making both if needed. The folder is closed to other users: records hold what
+    /// projects and people asked for.
+    ///
+    /// # Errors
+    /// When the folder or file cannot be used, or a newer Wharf wrote it.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let unusable = |path: &Path, cause: String| Error::Unusable { path: path.to_path_buf(), cause };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir.join("locks"))
+            .map_err(|error| unusable(dir, error.to_string()))?;
+        let file = dir.join("wharf.db");
+        let mut connection = Connection::open(&file).map_err(|error| unusable(&file, error.to_string()))?;
+        let set_up = |connection: &Connection| -> rusqlite::Result<()> {
+            connection.busy_timeout(BUSY)?;
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            connection.pragma_update(None, "synchronous", "normal")?;
+            connection.pragma_update(None, "foreign_keys", true)
+        };
+        set_up(&connection).map_err(|error| unusable(&file, error.to_string()))?;
+        let _ = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600));
+        migrations::run(&mut connection)?;
+        let host_id = host_id(&connection)?;
+        Ok(Self { dir: dir.to_path_buf(), host_id, connection: Mutex::new(connection) })
+    }
+
+    /// The id of this installation: on every object that it makes, as the label `wharf.host`.
+    pub fn host_id(&self) -> &str {
+        &self.host_id
+    }
+
+    /// The state folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock of a workspace, waiting up to `patience` for another process.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when the other one does not end in time.
+    pub fn lock(&self, id: &WorkspaceId, patience: Duration) -> Result<WorkspaceLock, Error> {
+        let path = self.dir.join("locks").join(format!("{id}.lock"));
+        let unusable = |error: std::io::Error| Error::Unusable { path: path.clone(), cause: error.to_string() };
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
+        let begin = std::time::Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(WorkspaceLock(file)),
+                Err(std::fs::TryLockError::WouldBlock) if begin.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Locked(id.to_string())),
+                Err(std::fs::TryLockError::Error(error)) => return Err(unusable(error)),
+            }
+        }
+    }
+
+    /// Writes or replaces a workspace.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn put_workspace(&self, workspace: &Workspace) -> Result<(), Error> {
+        let json = to_json(workspace, "keep a workspace")?;
+        self.connection()
+            .execute(
+                "insert into workspaces (id, name, project, body) values (?1, ?2, ?3, ?4)
+                 on conflict (id) do update set name = ?2, project = ?3, body = ?4",
+                params![workspace.id.as_str(), workspace.name, workspace.project, json],
+            )
+            .map_err(statement("keep a workspace"))?;
+        Ok(())
+    }
+
+    /// Reads a workspace.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
+        let text: Option<String> = self
+            .connection()
+            .query_row("select body from workspaces where id = ?1", [id.as_str()], |row| row.get(0))
+            .optional()
+            .map_err(statement("read a workspace"))?;
+        text.map(|text| from_json(&text, "read a workspace")).transpose()
+    }
+
+    /// All workspaces, sorted by id.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn workspaces(&self) -> Result<Vec<Workspace>, Error> {
+        let what = "list workspaces";
+        let connection = self.connection();
+        let mut query =
+            connection.prepare_cached("select body from workspaces order by id").map_err(statement(what))?;
+        let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(statement(what))?;
+        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
+    }
+
+    /// Forgets a workspace. Its decisions stay.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn remove_workspace(&self, id: &WorkspaceId) -> Result<(), Error> {
+        self.connection()
+            .execute("delete from workspaces where id = ?1", [id.as_str()])
+            .map_err(statement("forget a workspace"))?;
+        Ok(())
+    }
+
+    /// Writes down what is about to be done, before it is done. Returns the entry's number.
+    ///
+    /// # Errors
+    /// When the store cannot be written: then nothing may be done either.
+    pub fn begin(&self, workspace: &WorkspaceId, verb: Verb) -> Result<i64, Error> {
+        let owner = Owner::this_process();
+        let connection = self.connection();
+        connection
+            .execute(
+                "insert into journal (workspace, verb, begun, pid, process_start) values (?1, ?2, ?3, ?4, ?5)",
+                params![workspace.as_str(), verb.as_str(), jiff::Timestamp::now().to_string(), owner.pid, owner.start],
+            )
+            .map_err(statement("write the journal"))?;
+        Ok(connection.last_insert_rowid())
+    }
+
+    /// Marks an intent as carried out or undone.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn done(&self, entry: i64, result: &str) -> Result<(), Error> {
+        self.connection()
+            .execute(
+                "update journal set ended = ?2, result = ?3 where id = ?1",
+                params![entry, jiff::Timestamp::now().to_string(), result],
+            )
+            .map_err(statement("write the journal"))?;
+        Ok(())
+    }
+
+    /// Intents that were begun and never ended, oldest first: a process is at work on them, or it died.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open_entries(&self) -> Result<Vec<JournalEntry>, Error> {
+        let what = "read the journal";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare_cached("select id, workspace, verb, pid, process_start from journal where ended is null order by id")
+            .map_err(statement(what))?;
+        let rows = query
+            .query_map([], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?, row.get(4)?))
+            })
+            .map_err(statement(what))?;
+        let mut entries = Vec::new();
+        for row in rows {
+            let (id, workspace, verb, pid, start) = row.map_err(statement(what))?;
+            let damaged = |cause: String| Error::Statement { what, cause };
+            entries.push(JournalEntry {
+                id,
+                workspace: workspace.parse().map_err(damaged)?,
+                verb: verb.parse().map_err(damaged)?,
+                owner: Owner { pid, start },
+            });
+        }
+        Ok(entries)
+    }
+
+    /// Appends decisions, all or none. Each record holds the hash of the one before it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn append(&self, decisions: &[Decision]) -> Result<(), Error> {
+        let what = "record a decision";
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(statement(what))?;
+        let mut previous: String = transaction
+            .query_row("select hash from decisions order by number desc limit 1", [], |row| row.get(0))
+            .optional()
+            .map_err(statement(what))?
+            .unwrap_or_default();
+        for decision in decisions {
+            let body = to_json(decision, what)?;
+            let hash = sha256_hex(format!("{previous}\n{body}").as_bytes());
+            transaction
+                .execute(
+                    "insert into decisions (id, time, hook, workspace, body, previous, hash)
+                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![
+                        decision.id.to_string(),
+                        decision.time.to_string(),
+                        decision.hook.as_str(),
+                        decision.workspace,
+                        body,
+                        previous,
+                        hash
+                    ],
+                )
+                .map_err(statement(what))?;
+            previous = hash;
+        }
+        transaction.commit().map_err(statement(what))
+    }
+
+    /// The newest decisions about a workspace, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decisions(&self, workspace: &WorkspaceId, most: u32) -> Result<Vec<Decision>, Error> {
+        let what = "read decisions";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare_cached("select body from decisions where workspace = ?1 order by number desc limit ?2")
+            .map_err(statement(what))?;
+        let rows =
+            query.query_map(params![workspace.as_str(), most], |row| row.get::<_, String>(0)).map_err(statement(what))?;
+        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
+    }
+
+    /// Goes over all records. Returns how many there are.
+    ///
+    /// # Errors
+    /// The number of the first record that does not fit the one before it.
+    pub fn verify(&self) -> Result<u64, Error> {
+        let what = "verify the decision records";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare("select number, body, previous, hash from decisions order by number")
+            .map_err(statement(what))?;
+        let mut rows = query.query([]).map_err(statement(what))?;
+        let (mut expected, mut count) = (String::new(), 0);
+        while let Some(row) = rows.next().map_err(statement(what))? {
+            let get = |index| row.get::<_, String>(index).map_err(statement(what));
+            let (number, body, previous, hash) =
+                (row.get::<_, i64>(0).map_err(statement(what))?, get(1)?, get(2)?, get(3)?);
+            if previous != expected || sha256_hex(format!("{previous}\n{body}").as_bytes()) != hash {
+                return Err(Error::Statement { what, cause: format!("record {number} was changed, or one before it is gone") });
+            }
+            expected = hash;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+fn host_id(connection: &Connection) -> Result<String, Error> {
+    let fresh = uuid::Uuid::now_v7().simple().to_string();
+    let what = "read the host id";
+    connection
+        .execute("insert or ignore into meta (key, value) values ('host', ?1)", [&fresh])
+        .map_err(statement(what))?;
+    connection.query_row("select value from meta where key = 'host'", [], |row| row.get(0)).map_err(statement(what))
+}
+
+fn to_json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Statement { what, cause: error.to_string() })
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str, what: &'static str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Statement { what, cause: format!("a damaged record: {error}") })
+}
+
+#[cfg(test)]
+mod tests;

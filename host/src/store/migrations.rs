@@ -1,0 +1,48 @@
+//! Migrations: an append-only list on `user_version`. Never edit one that was released; add one.
+//!
+//! Each runs in the transaction that also raises the version, so a crash in the middle leaves the old version whole.
+
+use rusqlite::Connection;
+
+use super::{Error, statement};
+
+const MIGRATIONS: &[&str] = &[
+    "create table meta (key text primary key, value text not null) strict;
+     create table workspaces (
+         id text primary key, name text not null, project text not null, body text not null
+     ) strict;
+     create table journal (
+         id integer primary key autoincrement, workspace text not null, verb text not null, begun text not null,
+         pid integer not null, process_start integer not null, ended text, result text
+     ) strict;
+     create index journal_open on journal (id) where ended is null;
+     create table decisions (
+         number integer primary key autoincrement, id text not null unique, time text not null, hook text not null,
+         workspace text not null, body text not null, previous text not null, hash text not null
+     ) strict;
+     create index decisions_workspace on decisions (workspace, number);",
+];
+
+/// Brings a store to the newest version.
+pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
+    let what = "migrate the store";
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let version = |connection: &Connection| {
+        connection.query_row("pragma user_version", [], |row| row.get::<_, i64>(0)).map_err(statement(what))
+    };
+    if version(connection)? == known {
+        return Ok(());
+    }
+    // Immediate: two processes that start at once must not both migrate.
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
+    let found = version(&transaction)?;
+    if found > known {
+        return Err(Error::Newer { found, known });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(migration).map_err(statement(what))?;
+    }
+    transaction.pragma_update(None, "user_version", known).map_err(statement(what))?;
+    transaction.commit().map_err(statement(what))
+}

@@ -1,0 +1,105 @@
+//! What the store holds.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::Step;
+use crate::hooks::record::Draft;
+use crate::workspace::WorkspaceId;
+
+/// A workspace as it was meant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Absolute path of the project folder.
+    pub project: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The engine's id of its container.
+    pub container_id: String,
+    /// The decided spec, with the owner and history of each field. Values of secrets read `***`.
+    pub draft: Draft,
+    /// What the policies did when it was created and started.
+    pub trail: Vec<Step>,
+    /// Lines that policies attached.
+    pub notes: Vec<String>,
+    /// Why it is degraded, if it is: a policy failed after the start.
+    pub degraded: Option<String>,
+    /// Last exec, shell or start.
+    pub last_activity: Option<Timestamp>,
+}
+
+/// What an intent is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Verb {
+    Create,
+    Remove,
+}
+
+impl Verb {
+    /// The word in the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+impl FromStr for Verb {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "create" => Ok(Self::Create),
+            "remove" => Ok(Self::Remove),
+            other => Err(format!("'{other}' is no verb of the journal")),
+        }
+    }
+}
+
+/// An intent that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Its number.
+    pub id: i64,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// What was to be done.
+    pub verb: Verb,
+    /// Who was to do it.
+    pub owner: Owner,
+}
+
+/// A process, told apart from a later one with the same number by its start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot; see proc(5), field 22 of `stat`.
+    pub start: i64,
+}
+
+impl Owner {
+    /// This process.
+    pub fn this_process() -> Self {
+        let pid = std::process::id();
+        Self { pid, start: start_of(pid).unwrap_or(0) }
+    }
+
+    /// Whether the process still lives.
+    pub fn alive(self) -> bool {
+        start_of(self.pid) == Some(self.start)
+    }
+}
+
+fn start_of(pid: u32) -> Option<i64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything, so count from its end.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}

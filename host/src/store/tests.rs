@@ -1,0 +1,134 @@
+//! The store, on a real file.
+
+use super::*;
+use crate::hooks::chain::tests::spec;
+use crate::hooks::record::Draft;
+use crate::hooks::{Hook, HookRequest, Outcome, Subject};
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("wharf-store-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn decision(workspace: &str) -> Decision {
+    Decision {
+        version: 1,
+        id: uuid::Uuid::now_v7(),
+        time: jiff::Timestamp::now(),
+        hook: Hook::PreCreate,
+        workspace: workspace.into(),
+        input: HookRequest {
+            hook: Hook::PreCreate,
+            now_ms: 1,
+            facts: Default::default(),
+            spec: spec(),
+            subject: Subject::Container,
+        },
+        steps: vec![],
+        conflicts: vec![],
+        violations: vec![],
+        outcome: Outcome::Allowed(Box::new(spec())),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back_by_another_process_too() {
+    let dir = Dir::new("roundtrip");
+    let store = Store::open(&dir.0).unwrap();
+    let id = WorkspaceId::derive("a", "/a");
+    let workspace = Workspace {
+        id: id.clone(),
+        name: "a".into(),
+        project: "/a".into(),
+        created_at: jiff::Timestamp::now(),
+        container_id: "c".into(),
+        draft: Draft::new(spec()),
+        trail: vec![],
+        notes: vec!["n".into()],
+        degraded: None,
+        last_activity: None,
+    };
+    store.put_workspace(&workspace).unwrap();
+    let again = Store::open(&dir.0).unwrap();
+    assert_eq!(again.host_id(), store.host_id());
+    assert_eq!(again.workspace(&id).unwrap(), Some(workspace.clone()));
+    assert_eq!(again.workspaces().unwrap(), [workspace]);
+    again.remove_workspace(&id).unwrap();
+    assert_eq!(store.workspace(&id).unwrap(), None);
+}
+
+#[test]
+fn the_folder_and_the_file_are_closed_to_other_users() {
+    let dir = Dir::new("mode");
+    let _store = Store::open(&dir.0).unwrap();
+    for (path, mode) in [(dir.0.clone(), 0o700), (dir.0.join("wharf.db"), 0o600)] {
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{}", path.display());
+    }
+}
+
+#[test]
+fn an_edit_or_a_gap_in_the_records_is_found() {
+    let dir = Dir::new("chain");
+    let store = Store::open(&dir.0).unwrap();
+    let records: Vec<_> = (0..5).map(|_| decision("w")).collect();
+    store.append(&records).unwrap();
+    assert_eq!(store.verify().unwrap(), 5);
+    let id = WorkspaceId::derive("w", "/w");
+    assert!(store.decisions(&id, 9).unwrap().is_empty());
+    for damage in ["update decisions set body = body || ' ' where number = 3", "delete from decisions where number = 2"] {
+        let copy = Dir::new("chain-copy");
+        std::fs::create_dir_all(&copy.0).unwrap();
+        store.connection().execute(&format!("vacuum into '{}'", copy.0.join("wharf.db").display()), []).unwrap();
+        let copied = Store::open(&copy.0).unwrap();
+        assert_eq!(copied.verify().unwrap(), 5);
+        copied.connection().execute(damage, []).unwrap();
+        assert!(copied.verify().unwrap_err().to_string().contains("record 3"), "{damage}");
+    }
+}
+
+#[test]
+fn an_open_intent_tells_whether_its_process_lives() {
+    let dir = Dir::new("journal");
+    let store = Store::open(&dir.0).unwrap();
+    let id = WorkspaceId::derive("w", "/w");
+    let entry = store.begin(&id, Verb::Create).unwrap();
+    let open = store.open_entries().unwrap();
+    assert_eq!(open.len(), 1);
+    assert!(open[0].owner.alive());
+    // Another start time means another process behind the same number.
+    assert!(!Owner { start: open[0].owner.start + 1, ..open[0].owner }.alive());
+    store.done(entry, "done").unwrap();
+    assert!(store.open_entries().unwrap().is_empty());
+}
+
+#[test]
+fn one_process_at_a_time_works_on_a_workspace() {
+    let dir = Dir::new("lock");
+    let store = Store::open(&dir.0).unwrap();
+    let id = WorkspaceId::derive("w", "/w");
+    let held = store.lock(&id, Duration::ZERO).unwrap();
+    assert!(matches!(store.lock(&id, Duration::from_millis(50)), Err(Error::Locked(_))));
+    drop(held);
+    store.lock(&id, Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_store_of_a_newer_wharf_is_left_alone() {
+    let dir = Dir::new("newer");
+    let store = Store::open(&dir.0).unwrap();
+    store.connection().pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    let error = Store::open(&dir.0).err().unwrap();
+    assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
+}

@@ -1,0 +1,163 @@
+//! Plugins: policies as WebAssembly components.
+//!
+//! Every call gets a fresh instance from precompiled code, an epoch deadline, bounds on memory, tables, instances and
+//! the bytes that an answer may copy to the host. WASI 0.2 is linked with an empty context, so that components from any
+//! language load: no files, environment, arguments, network; a clock that stands still and randomness that is always
+//! the same, both from the decision, so that a recorded decision can be replayed.
+//!
+//! May touch: the compiled-code cache. No wasmtime type leaves this module.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use wasmtime::Store;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
+use crate::workspace::sha256_hex;
+pub use engine::WasmEngine;
+use limits::State;
+
+mod cache;
+mod engine;
+mod limits;
+mod v0_1;
+
+/// The version of the WIT package that this host speaks.
+pub const WIT_VERSION: &str = "0.1.0";
+
+/// A loaded plugin with its settings.
+pub struct WasmPolicy {
+    name: String,
+    digest: String,
+    engine: Arc<WasmEngine>,
+    instance: InstancePre<State>,
+    exports: v0_1::Exports,
+    hooks: Vec<Hook>,
+    wanted_files: Vec<String>,
+    settings: String,
+    limits: Limits,
+}
+
+impl WasmPolicy {
+    /// Compiles a component (or takes it from the cache), reads from its exports what it can do, and lets it check its
+    /// settings.
+    ///
+    /// # Errors
+    /// Not a component, no hook of `wharf:policy`, another version of it, an import that the host lacks, refused
+    /// settings, or a trap while checking them.
+    pub fn load(
+        engine: &Arc<WasmEngine>,
+        name: &str,
+        bytes: &[u8],
+        settings: &Value,
+        limits: Limits,
+    ) -> Result<Self, PolicyError> {
+        let refuse = |text: String| PolicyError::new("plugin", format!("{name}: {text}"));
+        let digest = sha256_hex(bytes);
+        let component = engine.compile(bytes, &digest).map_err(&refuse)?;
+        let hooks = read_exports(engine, &component).map_err(&refuse)?;
+        let instance = engine.link(&component).map_err(&refuse)?;
+        let exports = v0_1::Exports::read(&instance, &hooks).map_err(&refuse)?;
+        let mut policy = Self {
+            name: name.to_owned(),
+            digest,
+            engine: engine.clone(),
+            instance,
+            exports,
+            hooks,
+            wanted_files: Vec::new(),
+            settings: settings.to_string(),
+            limits,
+        };
+        policy.call(0, |exports, store, instance, settings| exports.check(store, instance, settings))?.1?;
+        policy.wanted_files =
+            policy.call(0, |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?.1;
+        policy.wanted_files.truncate(64);
+        Ok(policy)
+    }
+
+    /// Makes a fresh instance, runs something in it, and turns every way it can fail into one line.
+    fn call<T>(
+        &self,
+        now_ms: u64,
+        run: impl FnOnce(
+            &v0_1::Exports,
+            &mut Store<State>,
+            &wasmtime::component::Instance,
+            &String,
+        ) -> wasmtime::Result<T>,
+    ) -> Result<(Vec<String>, T), PolicyError> {
+        let mut store = self.engine.store(&self.limits, now_ms);
+        let _ticking = self.engine.tick();
+        let result = self
+            .instance
+            .instantiate(&mut store)
+            .and_then(|instance| run(&self.exports, &mut store, &instance, &self.settings));
+        let state = store.into_data();
+        match result {
+            Ok(value) => Ok((state.logs, value)),
+            Err(error) => Err(limits::explain(&self.name, &self.limits, &state, &error)),
+        }
+    }
+}
+
+/// Reads the hooks from the component's own exports.
+fn read_exports(engine: &WasmEngine, component: &Component) -> Result<Vec<Hook>, String> {
+    let (mut hooks, mut seen) = (Vec::new(), Vec::new());
+    for (export, _) in component.component_type().exports(engine.raw()) {
+        seen.push(export.to_owned());
+        let Some(rest) = export.strip_prefix("wharf:policy/") else { continue };
+        let Some((interface, version)) = rest.split_once('@') else { continue };
+        if !version.starts_with("0.1.") {
+            return Err(format!(
+                "needs wharf:policy {version}, and this host has {WIT_VERSION}; build it against {WIT_VERSION} or use a \
+                 Wharf that has {version}"
+            ));
+        }
+        hooks.extend(v0_1::hook_of(interface));
+    }
+    hooks.sort_unstable();
+    if hooks.is_empty() {
+        let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
+        return Err(format!(
+            "is no Wharf plugin: it exports {seen}, and none of the hook interfaces of wharf:policy@{WIT_VERSION}"
+        ));
+    }
+    Ok(hooks)
+}
+
+impl Policy for WasmPolicy {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> PolicyKind {
+        PolicyKind::Plugin
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    fn wanted_files(&self) -> &[String] {
+        &self.wanted_files
+    }
+
+    fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError> {
+        let (logs, answer) = self.call(request.now_ms, |exports, store, instance, settings| {
+            exports.evaluate(store, instance, settings, request)
+        })?;
+        let failed = |text: String| {
+            let mut error = PolicyError::new("failed", format!("it gave no verdict: {}", text.replace('\n', " ")));
+            error.logs.clone_from(&logs);
+            error
+        };
+        let verdict = answer.map_err(failed)?;
+        Ok(Reply { logs: logs.clone(), ..Reply::from(verdict) })
+    }
+}

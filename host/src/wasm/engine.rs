@@ -1,0 +1,217 @@
+//! One wasmtime engine for all plugins: its configuration, the linker, and the ticker that makes deadlines fire.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Resource, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiView};
+
+use super::cache::Cache;
+use super::limits::State;
+use super::v0_1;
+use crate::hooks::{Limits, push_log};
+
+/// Length of an epoch: how exact deadlines are.
+const TICK: Duration = Duration::from_millis(5);
+/// Stack of a plugin.
+const STACK: usize = 512 << 10;
+
+/// The engine that plugins run in. Make one and share it.
+pub struct WasmEngine {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    ticker: Arc<Ticker>,
+}
+
+/// Counts running calls; the ticker's thread sleeps while there are none.
+#[derive(Default)]
+struct Ticker {
+    running: Mutex<usize>,
+    wake: Condvar,
+}
+
+/// While it lives, epochs pass.
+pub(super) struct Ticking(Arc<Ticker>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
+}
+
+impl WasmEngine {
+    /// Makes an engine. Compiled code is kept in `cache`, a folder of its own that only this user can read or write;
+    /// without one, or when the folder is not private, every start compiles again.
+    ///
+    /// # Errors
+    /// One line, when this machine cannot run WebAssembly.
+    pub fn new(cache: Option<&Path>) -> Result<Self, String> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        config.max_wasm_stack(STACK);
+        config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+        let engine =
+            Engine::new(&config).map_err(|error| format!("this machine cannot run plugins: {error:#}"))?;
+        let mut linker = Linker::new(&engine);
+        link_host(&mut linker).map_err(|error| format!("the host's functions for plugins do not fit: {error:#}"))?;
+        let ticker = Arc::new(Ticker::default());
+        spawn_ticker(&engine, &ticker).map_err(|error| format!("cannot start the deadline thread: {error}"))?;
+        let cache = cache.and_then(|dir| match Cache::open(dir, &engine) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!("plugins are compiled at every start: {error}");
+                None
+            }
+        });
+        Ok(Self { engine, linker, cache, ticker })
+    }
+
+    pub(super) fn raw(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Compiles a component, or takes it from the cache.
+    pub(super) fn compile(&self, bytes: &[u8], digest: &str) -> Result<Component, String> {
+        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, digest)) {
+            return Ok(component);
+        }
+        // Only source forms are accepted: precompiled code from outside could do anything.
+        if !bytes.starts_with(b"\0asm") {
+            return Err("is not a WebAssembly component (its bytes do not begin with \\0asm)".to_owned());
+        }
+        if bytes.get(4..8) == Some([1, 0, 0, 0].as_slice()) {
+            return Err("is a core WebAssembly module, not a component; build it with the plugin SDK's tooling \
+                        ('cargo xtask plugins' shows how)"
+                .to_owned());
+        }
+        let component = Component::new(&self.engine, bytes)
+            .map_err(|error| format!("is not a valid component: {}", error.root_cause().to_string().replace('\n', " ")))?;
+        if let Some(cache) = &self.cache {
+            cache.put(&component, digest);
+        }
+        Ok(component)
+    }
+
+    /// Checks that the host has everything that a component imports.
+    pub(super) fn link(&self, component: &Component) -> Result<InstancePre<State>, String> {
+        self.linker.instantiate_pre(component).map_err(|error| {
+            let why = format!("{error:#}").replace('\n', " ");
+            format!("needs something that this host does not have: {why}")
+        })
+    }
+
+    /// A fresh store with all limits set.
+    pub(super) fn store(&self, limits: &Limits, now_ms: u64) -> Store<State> {
+        let state = State {
+            logs: Vec::new(),
+            memory_limit: limits.memory,
+            memory: 0,
+            hit: None,
+            wasi: WasiCtxBuilder::new()
+                .allow_tcp(false)
+                .allow_udp(false)
+                .secure_random(Deterministic::new(vec![4]))
+                .insecure_random(Deterministic::new(vec![4]))
+                .insecure_random_seed(4)
+                .max_random_size(64 << 10)
+                .wall_clock(Frozen(now_ms))
+                .monotonic_clock(Frozen(0))
+                .build(),
+            table: ResourceTable::new(),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(limits.output);
+        let ticks = limits.timeout.as_millis().div_ceil(TICK.as_millis()) + 1;
+        store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX / 2));
+        store
+    }
+
+    /// Lets epochs pass until the guard is dropped.
+    pub(super) fn tick(&self) -> Ticking {
+        *self.ticker.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.ticker.wake.notify_one();
+        Ticking(self.ticker.clone())
+    }
+}
+
+fn spawn_ticker(engine: &Engine, ticker: &Arc<Ticker>) -> std::io::Result<()> {
+    let (engine, ticker) = (engine.weak(), Arc::downgrade(ticker));
+    let run = move || {
+        loop {
+            let (Some(engine), Some(ticker)) = (engine.upgrade(), ticker.upgrade()) else { return };
+            let running = ticker.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if *running == 0 {
+                // Woken by the next call, or after a while to see whether the engine is gone.
+                drop(ticker.wake.wait_timeout(running, Duration::from_secs(1)));
+                continue;
+            }
+            drop(running);
+            drop(ticker);
+            std::thread::sleep(TICK);
+            engine.increment_epoch();
+        }
+    };
+    std::thread::Builder::new().name("wharf-epochs".into()).spawn(run).map(drop)
+}
+
+/// A clock that stands still: milliseconds since 1970.
+struct Frozen(u64);
+
+impl HostWallClock for Frozen {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+impl HostMonotonicClock for Frozen {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+    fn now(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A timer that is over at once: time does not pass inside a decision, so no plugin can sleep in the host, where an
+/// epoch deadline would not reach it.
+struct Over;
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Over {
+    async fn ready(&mut self) {}
+}
+
+fn link_host(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    linker.allow_shadowing(true);
+    let over = |mut store: wasmtime::StoreContextMut<'_, State>, _: (u64,)| -> wasmtime::Result<(Resource<DynPollable>,)> {
+        let table = store.data_mut().ctx().table;
+        let timer = table.push(Over)?;
+        Ok((subscribe(table, timer)?,))
+    };
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
+    clock.func_wrap("subscribe-duration", over)?;
+    clock.func_wrap("subscribe-instant", over)?;
+    linker.allow_shadowing(false);
+    v0_1::host::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+}
+
+impl v0_1::host::Host for State {
+    fn log(&mut self, level: v0_1::host::Level, message: String) {
+        let level = match level {
+            v0_1::host::Level::Debug => "debug",
+            v0_1::host::Level::Info => "info",
+            v0_1::host::Level::Warn => "warn",
+            v0_1::host::Level::Error => "error",
+        };
+        push_log(&mut self.logs, &format!("{level}: {message}"));
+    }
+}

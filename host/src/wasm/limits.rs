@@ -1,0 +1,90 @@
+//! What one call of a plugin may use, and how the end of a call is explained.
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::hooks::{Limits, PolicyError};
+
+/// Elements of all tables of a component.
+const TABLE_ELEMENTS: usize = 20_000;
+
+/// The data of a store: one call's.
+pub(super) struct State {
+    pub(super) logs: Vec<String>,
+    pub(super) memory_limit: usize,
+    /// Bytes of all memories of the component.
+    pub(super) memory: usize,
+    /// Whether growing was refused, and of what.
+    pub(super) hit: Option<&'static str>,
+    pub(super) wasi: WasiCtx,
+    pub(super) table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        // A component may have several memories; the limit is for all of them together.
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_limit {
+            self.hit = Some("memory");
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS {
+            self.hit = Some("table");
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        16
+    }
+}
+
+/// One line about why a call ended without an answer: what happened and what to do. The backtrace becomes the detail.
+pub(super) fn explain(_name: &str, limits: &Limits, state: &State, error: &wasmtime::Error) -> PolicyError {
+    let root = error.root_cause().to_string();
+    let (code, text) = match (error.downcast_ref::<Trap>(), state.hit) {
+        (Some(Trap::Interrupt), _) => (
+            "timeout",
+            format!("it ran longer than its deadline of {} ms; raise 'timeout' or look for an endless loop", limits.timeout.as_millis()),
+        ),
+        (_, Some(what)) => (
+            "memory-limit",
+            format!("it wanted more {what} than its limit of {} MiB; raise 'memory' or give it less to do", limits.memory >> 20),
+        ),
+        (Some(Trap::StackOverflow), _) => ("stack-limit", "it called too deeply; look for a recursion".to_owned()),
+        _ if root.contains("fuel allocated for hostcalls") => (
+            "output-limit",
+            format!("its answer has more than {} bytes; raise 'output' or answer less", limits.output),
+        ),
+        (Some(trap), _) => {
+            let panicked = state.logs.iter().rev().find(|line| line.contains("panicked"));
+            let why = panicked.cloned().unwrap_or_else(|| trap.to_string().replace("wasm trap: ", ""));
+            ("trap", format!("it trapped: {}", why.replace('\n', " ")))
+        }
+        (None, _) => ("trap", format!("it ended without an answer: {}", root.replace('\n', " "))),
+    };
+    let mut explained = PolicyError::new(code, text).detail(format!("{error:?}"));
+    explained.logs.clone_from(&state.logs);
+    explained
+}

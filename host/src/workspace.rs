@@ -1,0 +1,227 @@
+//! Domain types: what a workspace and its container are. No I/O, no foreign types.
+//!
+//! The JSON forms of these types are part of Wharf's interface: they stand in `--json` output, in decision records,
+//! and in what Rhai scripts see. Sizes are bytes and durations are milliseconds unless a name says otherwise.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+mod spec;
+pub use spec::*;
+
+/// Every label that Wharf puts on an object of the engine begins with this. Policies cannot set such labels.
+pub const LABEL_PREFIX: &str = "wharf.";
+/// Label with the value `true` on everything Wharf made.
+pub const LABEL_MANAGED: &str = "wharf.managed";
+/// Label with the id of the Wharf installation (one per state folder) that made the object.
+pub const LABEL_HOST: &str = "wharf.host";
+/// Label with the workspace id.
+pub const LABEL_WORKSPACE: &str = "wharf.workspace.id";
+/// Label with the workspace name.
+pub const LABEL_NAME: &str = "wharf.workspace.name";
+/// Label with the absolute project path.
+pub const LABEL_PROJECT: &str = "wharf.workspace.project";
+/// Label with the digest of the decided spec, see [`ContainerSpec::digest`].
+pub const LABEL_SPEC: &str = "wharf.spec";
+
+/// Stable, readable identity of a workspace on one host: `<name>-<6 hex digits>`, e.g. `shop-3f9a1c`.
+///
+/// It is safe as a container name, hostname, label value and file name: 1 to 63 characters of `[a-z0-9-]`, beginning
+/// and ending with a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkspaceId(String);
+
+impl WorkspaceId {
+    /// Derives the id from the name and the absolute project path, so that the same folder always gives the same id.
+    pub fn derive(name: &str, project: &str) -> Self {
+        let mut slug = String::new();
+        for c in name.chars() {
+            let c = c.to_ascii_lowercase();
+            if c.is_ascii_alphanumeric() {
+                slug.push(c);
+            } else if !slug.ends_with('-') && !slug.is_empty() {
+                slug.push('-');
+            }
+            if slug.len() >= 40 {
+                break;
+            }
+        }
+        let slug = slug.trim_matches('-');
+        let digest = crate::workspace::sha256_hex(format!("{name}\0{project}").as_bytes());
+        let tail = digest.get(..6).unwrap_or("000000");
+        if slug.is_empty() { Self(format!("ws-{tail}")) } else { Self(format!("{slug}-{tail}")) }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the workspace's container.
+    pub fn container_name(&self) -> String {
+        format!("wharf-{}", self.0)
+    }
+}
+
+impl fmt::Display for WorkspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<WorkspaceId> for String {
+    fn from(id: WorkspaceId) -> Self {
+        id.0
+    }
+}
+
+impl TryFrom<String> for WorkspaceId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for WorkspaceId {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let inner = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if text.len() <= 63 && inner && edge(text.chars().next()) && edge(text.chars().last()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("'{text}' is not a workspace id: 1 to 63 of a-z, 0-9 and '-', not at the ends"))
+        }
+    }
+}
+
+/// Lower-case hex SHA-256 of some bytes: the digest that Wharf uses everywhere.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let mut text = String::with_capacity(64);
+    for byte in sha2::Sha256::digest(bytes) {
+        use fmt::Write;
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// State of a workspace's container, as the engine reports it, and `missing` when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum State {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Removing,
+    Exited,
+    Dead,
+    /// Wharf's store knows the workspace, but the engine has no container for it.
+    Missing,
+}
+
+impl State {
+    /// The word used in text and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for State {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "created" => Self::Created,
+            "running" => Self::Running,
+            "paused" => Self::Paused,
+            "restarting" => Self::Restarting,
+            "removing" => Self::Removing,
+            "exited" => Self::Exited,
+            "dead" => Self::Dead,
+            other => return Err(format!("the engine reports a container state that Wharf does not know: '{other}'")),
+        })
+    }
+}
+
+/// A container of Wharf's as the engine reports it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// The engine's full id.
+    pub id: String,
+    /// Its name without the leading slash.
+    pub name: String,
+    /// Reference of the image that it was created from.
+    pub image: String,
+    /// Content id of that image (`sha256:...`).
+    pub image_id: String,
+    /// State.
+    pub state: State,
+    /// RFC 3339, UTC.
+    pub created_at: Option<jiff::Timestamp>,
+    /// Last start, if it was ever started. Only `inspect` knows it; a list does not.
+    pub started_at: Option<jiff::Timestamp>,
+    /// Last end, if it has ended since its last start.
+    pub finished_at: Option<jiff::Timestamp>,
+    /// Exit code of the last run: none while it runs or when it never ran, 0 is a real 0.
+    pub exit_code: Option<i64>,
+    /// Whether the engine killed it for lack of memory.
+    pub oom_killed: bool,
+    /// Health as the engine's health check says; none where no check is defined.
+    pub health: Option<String>,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Published ports as they are now, chosen free ones included.
+    pub ports: Vec<Port>,
+    /// What the engine says of the fields that were decided; none from a list.
+    pub actual: Option<ContainerSpec>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_folder_always_gives_the_same_readable_id() {
+        let a = WorkspaceId::derive("My Shop!", "/srv/shop");
+        assert_eq!(a, WorkspaceId::derive("My Shop!", "/srv/shop"));
+        assert!(a.as_str().starts_with("my-shop-"), "{a}");
+        assert_ne!(a, WorkspaceId::derive("My Shop!", "/srv/other"));
+        assert_ne!(a, WorkspaceId::derive("shop", "/srv/shop"));
+    }
+
+    #[test]
+    fn names_without_a_usable_letter_still_give_a_valid_id() {
+        for name in ["", "---", "日本", "..", &"x".repeat(300)] {
+            let id = WorkspaceId::derive(name, "/p");
+            assert!(id.as_str().parse::<WorkspaceId>().is_ok(), "{name:?} gave {id}");
+        }
+    }
+
+    #[test]
+    fn ids_that_could_leave_a_folder_or_match_others_are_refused() {
+        for bad in ["", "-a", "a-", "A", "a/b", "a_b", "a.b", "../a", &"a".repeat(64)] {
+            assert!(bad.parse::<WorkspaceId>().is_err(), "{bad:?}");
+        }
+    }
+}

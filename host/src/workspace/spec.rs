@@ -1,0 +1,259 @@
+//! `ContainerSpec`: the fields of a container that policies may decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// The fields of a container that policies may decide. A view: applied as edits to the engine's create body.
+///
+/// The names of the fields here are the names everywhere: `env.FOO`, `resources.memory`, `security.capabilities`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// The image, once one is chosen.
+    pub image: Option<ImageChoice>,
+    /// The command and its arguments; empty means the image's own.
+    pub command: Vec<String>,
+    /// User or `uid:gid`; none means the image's own.
+    pub user: Option<String>,
+    /// Absolute path in the container.
+    pub working_dir: String,
+    /// Host name inside the container.
+    pub hostname: String,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Labels, without the ones that begin with `wharf.` (the host adds those).
+    pub labels: BTreeMap<String, String>,
+    /// Mounts by target (an absolute path in the container).
+    pub mounts: BTreeMap<String, Mount>,
+    /// Memory file systems by target.
+    pub tmpfs: BTreeMap<String, Tmpfs>,
+    /// Published ports by `<container port>/<tcp|udp>`.
+    pub ports: BTreeMap<String, HostPort>,
+    /// What it is connected to.
+    pub network: Network,
+    /// Limits.
+    pub resources: Resources,
+    /// What it may do.
+    pub security: Security,
+    /// What the engine does when it ends.
+    pub restart: Restart,
+    /// Health check; none means the image's own, if it has one.
+    pub health_check: Option<HealthCheck>,
+    /// The workspace is stopped this long after its start (milliseconds); none means never.
+    pub time_to_live_ms: Option<u64>,
+}
+
+impl ContainerSpec {
+    /// SHA-256 (hex) of the canonical JSON: two specs with the same digest ask for the same container.
+    pub fn digest(&self) -> String {
+        // serde_json writes struct fields in order and BTreeMaps sorted, so this text is canonical.
+        super::sha256_hex(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+}
+
+/// An image, and why it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageChoice {
+    /// As `docker pull` takes it.
+    pub reference: String,
+    /// When it is fetched.
+    #[serde(default)]
+    pub pull: PullPolicy,
+    /// One line for people.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// When an image is fetched from its registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// Only when the engine does not have it.
+    #[default]
+    Missing,
+    /// Before every create.
+    Always,
+    /// Never: a missing image is an error.
+    Never,
+}
+
+/// Something mounted into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// Bind or volume.
+    pub kind: MountKind,
+    /// Absolute host path (bind) or volume name (volume).
+    pub source: String,
+    /// Whether it cannot be written.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// Kind of a [`Mount`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountKind {
+    /// A folder or file of the host; propagation is `rprivate`.
+    Bind,
+    /// A named volume.
+    Volume,
+}
+
+/// A memory file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tmpfs {
+    /// Bytes; none means the engine's default.
+    #[serde(default)]
+    pub size: Option<u64>,
+}
+
+/// Where a container port is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostPort {
+    /// Address on the host.
+    #[serde(default = "loopback")]
+    pub address: String,
+    /// Port on the host; none lets the engine choose a free one.
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+/// The address that ports are published on unless a policy says otherwise.
+pub fn loopback() -> String {
+    "127.0.0.1".to_owned()
+}
+
+/// A published port as the engine reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Port in the container.
+    pub container_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Address on the host.
+    pub address: String,
+    /// Port on the host.
+    pub port: u16,
+}
+
+/// What a container is connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The shared bridge network of all workspaces.
+    #[default]
+    Shared,
+    /// A bridge network that only this workspace is on.
+    Own,
+    /// No network.
+    None,
+    /// The host's network; an invariant refuses it unless the configuration allows it.
+    Host,
+}
+
+/// Limits. See the field docs for units.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// CPU quota in cores.
+    pub cpus: f64,
+    /// Bytes; swap is off.
+    pub memory: u64,
+    /// Most processes and threads at once.
+    pub pids: u32,
+    /// Bytes of /dev/shm; none means the engine's default.
+    pub shm_size: Option<u64>,
+    /// Bytes of the writable layer; none means no limit.
+    pub disk: Option<u64>,
+    /// By name, e.g. `nofile`.
+    pub ulimits: BTreeMap<String, Ulimit>,
+}
+
+/// A process limit as of setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Ulimit {
+    pub soft: i64,
+    pub hard: i64,
+}
+
+/// What a container may do. Policies only tighten it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Security {
+    /// All are dropped, then these are added; names without `CAP_`, in capitals.
+    pub capabilities: BTreeSet<String>,
+    /// No process can gain privileges, e.g. through a setuid binary.
+    pub no_new_privileges: bool,
+    /// The root file system cannot be written.
+    pub read_only_root: bool,
+    /// `default` (the engine's profile), `unconfined`, or the name of a profile of the configuration.
+    pub seccomp: String,
+    /// AppArmor profile; none means the engine's default.
+    pub apparmor: Option<String>,
+    /// SELinux label options; none means the engine's default.
+    pub selinux: Option<String>,
+    /// `host` turns user-namespace remapping off; none means the engine's default.
+    pub user_namespace: Option<String>,
+}
+
+/// What the engine does when a container ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Nothing.
+    #[default]
+    No,
+    /// Starts it again after a failure, at most this many times.
+    OnFailure(u32),
+    /// Always starts it again.
+    Always,
+    /// Always starts it again, unless it was stopped on purpose.
+    UnlessStopped,
+}
+
+/// A health check. The command is not given to a shell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Time between two checks.
+    pub interval_ms: u64,
+    /// A check that takes longer has failed.
+    pub timeout_ms: u64,
+    /// Failures during this time after the start do not count.
+    pub start_period_ms: u64,
+    /// This many failures in a row make it unhealthy.
+    pub retries: u32,
+}
+
+impl ContainerSpec {
+    /// The paths of all fields that have a value, e.g. `env.FOO` and `resources.memory`, sorted.
+    pub fn fields(&self) -> Vec<String> {
+        const MAPS: [&str; 6] = ["env", "labels", "mounts", "tmpfs", "ports", "resources.ulimits"];
+        fn walk(path: &str, value: &serde_json::Value, out: &mut Vec<String>) {
+            let nested = path.is_empty() || path == "resources" || path == "security" || MAPS.contains(&path);
+            match value {
+                serde_json::Value::Object(map) if nested => {
+                    for (key, value) in map {
+                        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                        walk(&path, value, out);
+                    }
+                }
+                serde_json::Value::Null => {}
+                _ => out.push(path.to_owned()),
+            }
+        }
+        let mut out = Vec::new();
+        walk("", &serde_json::to_value(self).unwrap_or_default(), &mut out);
+        out.sort();
+        out
+    }
+}

@@ -1,0 +1,21 @@
+//! Hook `event`: runs when the state or health of a workspace changes, or it crosses a threshold.
+
+use crate::{Plugin, bindings, export, settings};
+
+pub use bindings::event::exports::wharf::policy::event::{Action, Input, Kind};
+
+/// Asks for actions on an event.
+pub trait Event: Plugin {
+    /// Returns what the host is to do, in order.
+    ///
+    /// # Errors
+    /// Nothing is done; the text is kept with the event.
+    fn event(input: Input, settings: Self::Settings) -> Result<Vec<Action>, String>;
+}
+
+impl<P: Event> bindings::event::exports::wharf::policy::event::Guest for P {
+    fn event(input: Input, json: String) -> Result<Vec<Action>, String> {
+        export::enter();
+        <P as Event>::event(input, settings::parse(&json)?)
+    }
+}

@@ -1,0 +1,148 @@
+//! The plugin's settings, and what stands in for those that are not given.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::languages::BUILT_IN;
+use crate::reference;
+
+/// Stands for the version in an image template.
+pub const VERSION: &str = "{version}";
+
+/// See the crate's documentation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub default_image: String,
+    pub prefer: Vec<String>,
+    pub languages: BTreeMap<String, LanguageSettings>,
+    pub digests: BTreeMap<String, String>,
+    pub require_digest: bool,
+    pub allow: Vec<String>,
+}
+
+/// What one language gets. For a language that is built in, each part falls back to the built-in one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanguageSettings {
+    /// A reference with `{version}` where the version goes.
+    pub image: Option<String>,
+    /// The version when the project asks for none.
+    pub version: Option<String>,
+    /// Files at the top of the project that tell the language; in addition to the built-in ones.
+    pub files: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_image: "debian:stable-slim".into(),
+            prefer: Vec::new(),
+            languages: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            require_digest: false,
+            allow: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the types can't.
+    pub fn check(&self) -> Result<(), String> {
+        if !reference::is_valid(&self.default_image) {
+            return Err(format!("setting `default_image`: `{}` is no image reference", self.default_image));
+        }
+        for (name, language) in &self.languages {
+            let built_in = BUILT_IN.iter().any(|known| known.name == name);
+            if !built_in && (language.image.is_none() || language.version.is_none()) {
+                return Err(format!(
+                    "setting `languages.{name}`: a language that is not built in takes image and version"
+                ));
+            }
+            let image = self.image(name);
+            if !reference::is_valid(&image.replace(VERSION, "1")) {
+                return Err(format!("setting `languages.{name}.image`: `{image}` is no image reference"));
+            }
+        }
+        for (image, digest) in &self.digests {
+            if !reference::is_digest(digest) {
+                let takes = "a digest is `sha256:` and 64 hexadecimal digits";
+                return Err(format!("setting `digests.\"{image}\"`: `{digest}` is no digest; {takes}"));
+            }
+            if !reference::is_valid(image) || image.contains('@') {
+                return Err(format!(
+                    "setting `digests.\"{image}\"`: the key is an image with a tag, e.g. `node:22-slim`"
+                ));
+            }
+        }
+        match self.prefer.iter().find(|name| !self.order().contains(&name.as_str())) {
+            Some(name) => {
+                Err(format!("setting `prefer`: `{name}` is no language; known are {}", self.order().join(", ")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// All languages in the order in which they win: the preferred ones, the built-in ones, the others by name.
+    pub fn order(&self) -> Vec<&str> {
+        let preferred = self.prefer.iter().map(String::as_str).filter(|name| self.knows(name));
+        let all =
+            preferred.chain(BUILT_IN.iter().map(|known| known.name)).chain(self.languages.keys().map(String::as_str));
+        let mut order: Vec<&str> = Vec::new();
+        for name in all {
+            if !order.contains(&name) {
+                order.push(name);
+            }
+        }
+        order
+    }
+
+    fn knows(&self, language: &str) -> bool {
+        self.languages.contains_key(language) || BUILT_IN.iter().any(|known| known.name == language)
+    }
+
+    /// The image template of a language.
+    pub fn image(&self, language: &str) -> &str {
+        let set = self.languages.get(language).and_then(|language| language.image.as_deref());
+        set.or_else(|| built_in(language).map(|known| known.image)).unwrap_or(&self.default_image)
+    }
+
+    /// The version of a language when the project asks for none.
+    pub fn version(&self, language: &str) -> &str {
+        let set = self.languages.get(language).and_then(|language| language.version.as_deref());
+        set.or_else(|| built_in(language).map(|known| known.version)).unwrap_or("latest")
+    }
+
+    /// The files that the settings add to those which tell a language.
+    pub fn files(&self, language: &str) -> &[String] {
+        self.languages.get(language).map(|language| language.files.as_slice()).unwrap_or_default()
+    }
+
+    /// Returns whether an image may be used: everything, unless there is a list.
+    ///
+    /// A reference by digest is also allowed when it is the pinned form of an allowed one.
+    pub fn allows(&self, reference: &str) -> bool {
+        let listed = |image: &str| {
+            let image = reference::normalized(image);
+            self.allow.iter().any(|pattern| reference::matches(pattern, &image))
+        };
+        let is_pin_of = |image: &str, digest: &str| {
+            reference::normalized(&reference::pinned(image, digest)) == reference::normalized(reference)
+        };
+        self.allow.is_empty()
+            || listed(reference)
+            || self.digests.iter().any(|(image, digest)| listed(image) && is_pin_of(image, digest))
+    }
+
+    /// Returns the pinned form of a reference, when its digest is known.
+    pub fn pin(&self, reference: &str) -> Option<String> {
+        let wanted = reference::normalized(reference);
+        let (_, digest) = self.digests.iter().find(|(image, _)| reference::normalized(image) == wanted)?;
+        Some(reference::pinned(reference, digest))
+    }
+}
+
+fn built_in(language: &str) -> Option<&'static crate::languages::BuiltIn> {
+    BUILT_IN.iter().find(|known| known.name == language)
+}
