@@ -61,26 +61,32 @@ impl App {
         let configured = &self.loaded.config.policy;
         let list = if configured.is_empty() { carried::default_chain() } else { configured.clone() };
         // Made at the first plugin only: a chain of scripts should not pay for it.
-        let mut wasm: Option<Result<Arc<WasmEngine>, String>> = None;
-        let load = |config: PolicyConfig| {
-            let (source, bytes) = self.read(&config);
-            let result = bytes.and_then(|bytes| {
-                let settings = serde_json::Value::Object(config.settings.clone());
-                let policy: Arc<dyn Policy> = match bytes {
-                    Bytes::Script(text) => Arc::new(RhaiPolicy::load(&config.name, &text, settings.clone(), config.limits())?),
-                    Bytes::Plugin(bytes) => {
-                        let engine = wasm.get_or_insert_with(|| {
-                            WasmEngine::new(Some(&self.state_dir.join("compiled"))).map(Arc::new)
-                        });
-                        let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
-                        Arc::new(WasmPolicy::load(engine, &config.name, &bytes, &settings, config.limits())?)
-                    }
-                };
-                entry(&config, policy, &settings)
-            });
-            LoadedPolicy { config, source, result }
-        };
-        list.into_iter().map(load).collect()
+        let mut wasm = None;
+        list.into_iter().map(|config| self.load(config, &mut wasm)).collect()
+    }
+
+    /// Loads one policy that need not be in the chain.
+    pub fn load_policy(&self, config: PolicyConfig) -> LoadedPolicy {
+        self.load(config, &mut None)
+    }
+
+    fn load(&self, config: PolicyConfig, wasm: &mut Option<Result<Arc<WasmEngine>, String>>) -> LoadedPolicy {
+        let (source, bytes) = self.read(&config);
+        let result = bytes.and_then(|bytes| {
+            let settings = serde_json::Value::Object(config.settings.clone());
+            let (name, limits) = (&config.name, config.limits());
+            let policy: Arc<dyn Policy> = match bytes {
+                Bytes::Script(text) => Arc::new(RhaiPolicy::load(name, &text, settings.clone(), limits)?),
+                Bytes::Plugin(bytes) => {
+                    let engine = wasm
+                        .get_or_insert_with(|| WasmEngine::new(Some(&self.state_dir.join("compiled"))).map(Arc::new));
+                    let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
+                    Arc::new(WasmPolicy::load(engine, name, &bytes, &settings, limits)?)
+                }
+            };
+            entry(&config, policy, &settings)
+        });
+        LoadedPolicy { config, source, result }
     }
 
     /// The chain that decides.

@@ -85,3 +85,6 @@ impl Docker {
         &self.inner.http
     }
 }
+
+#[cfg(test)]
+mod tests;

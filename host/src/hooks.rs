@@ -470,6 +470,8 @@ pub struct PolicyError {
     pub message: String,
     /// Backtrace, or the marked source; may have many lines.
     pub detail: Option<String>,
+    /// Whether the detail is a marked source line, which people see at once; a backtrace waits for `--backtrace`.
+    pub marked: bool,
     /// What it had logged until then.
     pub logs: Vec<String>,
 }
@@ -477,7 +479,7 @@ pub struct PolicyError {
 impl PolicyError {
     /// An error without detail.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, logs: Vec::new() }
+        Self { code, message: message.into(), detail: None, marked: false, logs: Vec::new() }
     }
 
     /// The same with detail.

@@ -15,6 +15,7 @@
 
 pub mod app;
 pub mod carried;
+pub mod cli;
 pub mod config;
 pub mod docker;
 pub mod hooks;

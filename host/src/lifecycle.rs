@@ -32,7 +32,7 @@ mod view;
 pub use create::{Plan, Progress, Recreate, plan};
 pub use error::{Difference, Error};
 pub use facts::engine_facts;
-pub use find::Target;
+pub use find::{Target, find_stored};
 pub use request::{Project, WorkspaceRequest, parse_mount, parse_port};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
 

@@ -286,7 +286,7 @@ impl Run {
     }
 
     fn fail(&mut self, mut step: Step, error: PolicyError) {
-        let PolicyError { code, message, detail, logs } = error;
+        let PolicyError { code, message, detail, marked, logs } = error;
         tracing::warn!(policy = step.policy, hook = %step.hook, code, "{message}");
         "error".clone_into(&mut step.verdict);
         step.fields.clear();
@@ -299,7 +299,7 @@ impl Run {
                 reason: format!("the {} '{}' failed at {}: {message}", step.kind.as_str(), step.policy, step.hook),
             });
         }
-        step.error = Some(StepError { code: code.to_owned(), message, detail });
+        step.error = Some(StepError { code: code.to_owned(), message, detail, marked });
         self.steps.push(step);
     }
 
@@ -338,7 +338,7 @@ impl Run {
                         if self.in_conflict(&entry, &adjustment, draft, &policy_owned) {
                             let was = draft.owners.get(&field).map_or("", |owner| owner.policy.as_str());
                             let now = serde_json::to_value(&draft.spec).ok();
-                            let now = now.and_then(|json| super::floor::lookup(&json, &field)).unwrap_or_default();
+                            let now = now.and_then(|json| super::record::lookup(&json, &field)).unwrap_or_default();
                             let text = format!(
                                 "'{was}' set {field} to {now} and '{}' wants {}; give '{}' may_override = [\"{field}\"] \
                                  or change one of them",

@@ -56,28 +56,12 @@ pub(super) fn check(spec: &ContainerSpec, adjustment: &Adjustment) -> Result<(),
         Ok(())
     } else {
         let field = adjustment.field();
-        let before = serde_json::to_value(spec).ok().and_then(|json| lookup(&json, &field)).unwrap_or_default();
+        let before = serde_json::to_value(spec).ok().and_then(|json| super::record::lookup(&json, &field)).unwrap_or_default();
         Err(format!(
             "{field} may only be tightened here: it is {before}, asked for was {}",
             adjustment.value()
         ))
     }
-}
-
-/// The value of a field by its path; keys of maps may hold dots.
-pub(super) fn lookup(json: &serde_json::Value, field: &str) -> Option<serde_json::Value> {
-    let mut at = json;
-    let mut rest = field;
-    while !rest.is_empty() {
-        let object = at.as_object()?;
-        if let Some(value) = object.get(rest) {
-            return Some(value.clone());
-        }
-        let (head, tail) = rest.split_once('.')?;
-        at = object.get(head)?;
-        rest = tail;
-    }
-    Some(at.clone())
 }
 
 #[cfg(test)]

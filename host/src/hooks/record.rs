@@ -112,6 +112,9 @@ pub struct StepError {
     pub code: String,
     pub message: String,
     pub detail: Option<String>,
+    /// As in `PolicyError`.
+    #[serde(default)]
+    pub marked: bool,
 }
 
 /// Who set a field.
@@ -168,6 +171,14 @@ impl Draft {
             return false;
         }
         let field = adjustment.field();
+        if !self.owners.contains_key(&field)
+            && let Some(value) = serde_json::to_value(&before).ok().and_then(|json| lookup(&json, &field))
+            && !value.is_null()
+        {
+            // What the field was before anybody decided it.
+            let by = Owner::host("default", None);
+            self.history.push(Change { field: field.clone(), value, by, hook: None });
+        }
         self.history.push(Change { field: field.clone(), value: adjustment.value(), by: by.clone(), hook });
         self.owners.insert(field, by);
         true
@@ -186,6 +197,22 @@ impl Draft {
         }
         names
     }
+}
+
+/// The value of a field by its path; keys of maps may hold dots.
+pub fn lookup(json: &Value, field: &str) -> Option<Value> {
+    let mut at = json;
+    let mut rest = field;
+    while !rest.is_empty() {
+        let object = at.as_object()?;
+        if let Some(value) = object.get(rest) {
+            return Some(value.clone());
+        }
+        let (head, tail) = rest.split_once('.')?;
+        at = object.get(head)?;
+        rest = tail;
+    }
+    Some(at.clone())
 }
 
 /// What stands in the place of a secret.

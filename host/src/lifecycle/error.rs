@@ -149,11 +149,14 @@ impl Error {
         }
     }
 
-    /// More lines for `--backtrace`: a marked source line, a backtrace.
-    pub fn detail(&self) -> Option<String> {
+    /// More lines, and whether people see them at once (a marked source line) or only with `--backtrace`.
+    pub fn detail(&self) -> Option<(String, bool)> {
         match self {
-            Self::PolicyNotLoaded { error, .. } => error.detail.clone(),
-            Self::Denied { trail, .. } => trail.iter().rev().find_map(|step| step.error.as_ref()?.detail.clone()),
+            Self::PolicyNotLoaded { error, .. } => Some((error.detail.clone()?, error.marked)),
+            Self::Denied { trail, .. } => trail.iter().rev().find_map(|step| {
+                let error = step.error.as_ref()?;
+                Some((error.detail.clone()?, error.marked))
+            }),
             Self::NotUndone { first, .. } => first.detail(),
             _ => None,
         }

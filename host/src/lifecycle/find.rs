@@ -18,46 +18,22 @@ pub enum Target {
 }
 
 impl Lifecycle {
-    /// Finds the one workspace that is meant. An id is matched exactly, then a name exactly; nothing is matched in part.
+    /// Finds the one workspace that is meant: in the store, and where that does not know it, by the containers' labels
+    /// (the store may have been lost).
     ///
     /// # Errors
     /// [`Error::NotFound`] and [`Error::Ambiguous`].
     pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
-        let mut known: Vec<(WorkspaceId, String, String)> =
-            self.store.workspaces()?.into_iter().map(|w| (w.id, w.name, w.project)).collect();
-        let pick = |known: &[(WorkspaceId, String, String)]| match target {
-            Target::Named(name) => {
-                let by_id: Vec<_> = known.iter().filter(|(id, _, _)| id.as_str() == name).cloned().collect();
-                if !by_id.is_empty() {
-                    return by_id;
-                }
-                known.iter().filter(|(_, known, _)| known == name).cloned().collect()
-            }
-            Target::Folder(folder) => of_folder(known, folder),
-        };
-        let mut found = pick(&known);
-        if found.is_empty() {
-            // The store may have been lost; the containers' labels still say whose they are.
-            for (id, container) in self.containers().await? {
-                let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
-                if let Ok(id) = id.parse() {
-                    known.push((id, label(LABEL_NAME), label(LABEL_PROJECT)));
-                }
-            }
-            found = pick(&known);
+        let known: Vec<Known> = self.store.workspaces()?.into_iter().map(|w| (w.id, w.name, w.project)).collect();
+        let found = pick(&known, target);
+        if !found.is_empty() {
+            return one(found, target);
         }
-        match (found.len(), target) {
-            (1, _) => found.pop().map(|(id, _, _)| id).ok_or_else(|| Error::NotFound(String::new())),
-            (0, Target::Named(name)) => Err(Error::NotFound(format!("named '{name}'"))),
-            (0, Target::Folder(folder)) => Err(Error::NotFound(format!("for the folder {}", folder.display()))),
-            (_, target) => {
-                let name = match target {
-                    Target::Named(name) => name.clone(),
-                    Target::Folder(folder) => folder.display().to_string(),
-                };
-                Err(Error::Ambiguous { name, ids: found.into_iter().map(|(id, _, _)| id.to_string()).collect() })
-            }
-        }
+        let label = |container: &Container, key: &str| container.labels.get(key).cloned().unwrap_or_default();
+        let labelled = self.containers().await?.into_iter().filter_map(|(id, container)| {
+            Some((id.parse().ok()?, label(&container, LABEL_NAME), label(&container, LABEL_PROJECT)))
+        });
+        one(pick(&labelled.collect::<Vec<_>>(), target), target)
     }
 
     /// The workspace with its container; the container is missing when somebody removed it.
@@ -181,6 +157,48 @@ impl Lifecycle {
                 }
                 None => return Ok(()),
             }
+        }
+    }
+}
+
+/// Finds a workspace in the store alone: for what needs no engine.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`Error::Ambiguous`].
+pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Workspace, Error> {
+    let all = store.workspaces()?;
+    let known: Vec<_> = all.iter().map(|w| (w.id.clone(), w.name.clone(), w.project.clone())).collect();
+    let id = one(pick(&known, target), target)?;
+    all.into_iter().find(|workspace| workspace.id == id).ok_or_else(|| Error::NotFound(id.to_string()))
+}
+
+type Known = (WorkspaceId, String, String);
+
+/// An id is matched exactly, then a name exactly; nothing is matched in part.
+fn pick(known: &[Known], target: &Target) -> Vec<Known> {
+    match target {
+        Target::Named(name) => {
+            let by_id: Vec<_> = known.iter().filter(|(id, _, _)| id.as_str() == name).cloned().collect();
+            if !by_id.is_empty() {
+                return by_id;
+            }
+            known.iter().filter(|(_, known, _)| known == name).cloned().collect()
+        }
+        Target::Folder(folder) => of_folder(known, folder),
+    }
+}
+
+fn one(mut found: Vec<Known>, target: &Target) -> Result<WorkspaceId, Error> {
+    match (found.len(), target) {
+        (1, _) => found.pop().map(|(id, _, _)| id).ok_or_else(|| Error::NotFound(String::new())),
+        (0, Target::Named(name)) => Err(Error::NotFound(format!("named '{name}'"))),
+        (0, Target::Folder(folder)) => Err(Error::NotFound(format!("for the folder {}", folder.display()))),
+        (_, target) => {
+            let name = match target {
+                Target::Named(name) => name.clone(),
+                Target::Folder(folder) => folder.display().to_string(),
+            };
+            Err(Error::Ambiguous { name, ids: found.into_iter().map(|(id, _, _)| id.to_string()).collect() })
         }
     }
 }

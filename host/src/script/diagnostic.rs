@@ -66,5 +66,6 @@ pub(super) fn located(
             None => picture.push_str(&format!("\n  in {function}(), called by the host")),
         }
     }
-    PolicyError::new(code, format!("{name}:{line}:{column}: {one_line}")).detail(picture)
+    let error = PolicyError::new(code, format!("{name}:{line}:{column}: {one_line}")).detail(picture);
+    PolicyError { marked: true, ..error }
 }

@@ -1,0 +1,306 @@
+//! The commands: one file each, with its arguments and its function. Docker users' habits; `--json` for programs.
+//!
+//! May touch: the terminal. What a command does is done by `lifecycle`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::App;
+use crate::lifecycle::{Lifecycle, Target};
+use crate::{config, docker, lifecycle, store};
+
+mod config_cmd;
+mod doctor;
+mod exec;
+mod logs;
+mod output;
+mod plan;
+mod policy;
+mod show;
+mod state;
+mod stats;
+mod up;
+mod why;
+
+use output::Output;
+
+/// A workspace host that its owners program: one isolated container per project, every decision taken by policies.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration or policy unusable, 4 denied by a policy or an invariant, \
+5 no such workspace or project, 6 engine unreachable or too old, 7 workspace differs from what is decided, \
+130 interrupted. 'exec' and 'shell' give the command's own code, 125 when Wharf failed.")]
+pub struct Cli {
+    /// Configuration file [default: $WHARF_CONFIG, ~/.config/wharf/wharf.toml, /etc/wharf/wharf.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the store and the compiled plugins [default: $WHARF_STATE_DIR, or below ~/.local/state]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The Docker engine, unix:///path or tcp://host:port [default: $DOCKER_HOST, or the Docker context]
+    #[arg(long, global = true, value_name = "ENDPOINT")]
+    engine: Option<String>,
+    /// Sets a value of the configuration, e.g. --set limits.memory=2GiB
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Prints JSON for programs; errors are JSON on stderr
+    #[arg(long, global = true)]
+    json: bool,
+    /// Prints the backtrace of a plugin that failed
+    #[arg(long, global = true)]
+    backtrace: bool,
+    /// Says more on stderr; twice says most [also: WHARF_LOG=debug]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes the workspace of a project, or starts it
+    Up(up::Args),
+    /// Lists workspaces
+    #[command(alias = "ps")]
+    Ls(show::LsArgs),
+    /// Shows everything about a workspace
+    Inspect(show::InspectArgs),
+    /// Runs a command in a workspace: wharf exec [WS] -- COMMAND
+    Exec(exec::Args),
+    /// Opens a shell in a workspace
+    Shell(exec::ShellArgs),
+    /// Prints what a workspace's command wrote
+    Logs(logs::Args),
+    /// Shows what workspaces use
+    Stats(stats::Args),
+    /// Stops workspaces
+    Stop(state::StopArgs),
+    /// Starts workspaces
+    Start(state::Targets),
+    /// Stops workspaces and starts them again
+    Restart(state::StopArgs),
+    /// Removes workspaces
+    Rm(state::RmArgs),
+    /// Stops and removes a workspace
+    Down(state::Targets),
+    /// Shows what 'up' would make and who decides it; creates nothing
+    Plan(plan::Args),
+    /// Explains who set each field of a workspace: wharf why [WS] [FIELD]
+    Why(why::Args),
+    /// The chain of policies
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Checks engine, configuration, policies and state, and says what to do
+    Doctor,
+    /// The configuration
+    #[command(subcommand)]
+    Config(config_cmd::Command),
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command failed, as the person or program who called it sees it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) remedy: String,
+    /// More lines, and whether they are shown without `--backtrace`.
+    pub(crate) detail: Option<(String, bool)>,
+    pub(crate) exit: u8,
+    /// For programs: the trail until a denial.
+    pub(crate) trail: Vec<lifecycle::TrailStep>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: &str, message: impl Into<String>, remedy: impl Into<String>, exit: u8) -> Self {
+        let (message, remedy) = (message.into(), remedy.into());
+        Self { code: code.to_owned(), message, remedy, detail: None, exit, trail: Vec::new() }
+    }
+}
+
+/// What went wrong with a terminal or pipe; a reader that went away is no failure of Wharf.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::new("broken-pipe", "", "", 0),
+            _ => Self::new("output", format!("cannot write: {error}"), "see that the disk is not full", 1),
+        }
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        let mut failure = Self::new("configuration", error.message, error.remedy, 3);
+        failure.detail = error.detail.map(|text| (text, true));
+        failure
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        lifecycle::Error::from(error).into()
+    }
+}
+
+impl From<docker::Error> for Failure {
+    fn from(error: docker::Error) -> Self {
+        lifecycle::Error::from(error).into()
+    }
+}
+
+impl From<lifecycle::Error> for Failure {
+    fn from(error: lifecycle::Error) -> Self {
+        use lifecycle::Error as E;
+        let exit = match &error {
+            E::Denied { .. } => 4,
+            E::PolicyNotLoaded { .. } => 3,
+            E::NotFound(_) | E::Project { .. } | E::Ambiguous { .. } => 5,
+            E::Request(_) => 2,
+            E::Differs { .. } => 7,
+            E::Interrupted => 130,
+            E::Docker(
+                docker::Error::Unreachable { .. }
+                | docker::Error::TooOld { .. }
+                | docker::Error::UnsupportedEndpoint { .. },
+            ) => 6,
+            _ => 1,
+        };
+        let mut failure = Self::new(error.code(), error.to_string(), error.remedy(), exit);
+        failure.detail = error.detail();
+        if let E::Denied { trail, .. } = &error {
+            failure.trail = lifecycle::trail(trail);
+        }
+        failure
+    }
+}
+
+/// What all commands have.
+pub(crate) struct Context {
+    pub(crate) app: App,
+    pub(crate) out: Output,
+}
+
+impl Context {
+    /// Everything that carries out verbs, and Ctrl-C wired to it.
+    pub(crate) async fn lifecycle(&self) -> Result<Lifecycle, Failure> {
+        let lifecycle = self.app.lifecycle().await?;
+        let stopper = lifecycle.stopper();
+        tokio::spawn(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            let _ = stopper.send(true);
+        });
+        Ok(lifecycle)
+    }
+
+    /// The workspace that a command means: the named one, or that of the current folder.
+    pub(crate) async fn find(
+        &self,
+        lifecycle: &Lifecycle,
+        name: Option<&str>,
+    ) -> Result<crate::workspace::WorkspaceId, Failure> {
+        Ok(lifecycle.find(&target(name)?).await?)
+    }
+}
+
+fn target(name: Option<&str>) -> Result<Target, Failure> {
+    match name {
+        Some(name) => Ok(Target::Named(name.to_owned())),
+        None => std::env::current_dir()
+            .and_then(|dir| dir.canonicalize())
+            .map(Target::Folder)
+            .map_err(|error| Failure::new("folder", format!("the current folder cannot be used: {error}"), "name a workspace", 5)),
+    }
+}
+
+impl Cli {
+    /// Sends log lines to stderr: warnings, or what `-v` and `WHARF_LOG` ask for.
+    pub fn init_tracing(&self) {
+        use tracing_subscriber::EnvFilter;
+        let level = match self.verbose {
+            0 => "wharf=warn",
+            1 => "wharf=info",
+            _ => "wharf=debug",
+        };
+        let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+        if self.json {
+            builder.json().init();
+        } else {
+            builder.without_time().with_target(false).init();
+        }
+    }
+}
+
+/// Runs one command. Returns the exit code.
+pub async fn run(cli: Cli) -> u8 {
+    let out = Output::new(cli.json, cli.backtrace);
+    match dispatch(cli, &out).await {
+        Ok(code) => code,
+        Err(failure) => {
+            out.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
+    if let Command::Completions { shell } = cli.command {
+        let mut command = <Cli as clap::CommandFactory>::command();
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, "wharf", &mut script);
+        out.bytes(&script)?;
+        return Ok(0);
+    }
+    let mut set = cli.set;
+    if let Some(endpoint) = cli.engine {
+        set.push(format!("engine.endpoint={endpoint}"));
+    }
+    let sources = config::Sources::of_process(cli.config, set);
+    let state_dir = cli.state_dir.unwrap_or_else(App::usual_state_dir);
+    if let Command::Config(config_cmd::Command::Init(args)) = cli.command {
+        return config_cmd::init(&args, &sources, out);
+    }
+    let loaded = match config::load(&sources) {
+        Ok(loaded) => loaded,
+        // The doctor is asked exactly when something is wrong.
+        Err(error) if matches!(cli.command, Command::Doctor) => return doctor::broken_config(&error, out),
+        Err(error) => return Err(error.into()),
+    };
+    let context = Context { app: App::new(loaded, state_dir), out: out.clone() };
+    match cli.command {
+        Command::Up(args) => up::run(&context, args).await,
+        Command::Ls(args) => show::ls(&context, &args).await,
+        Command::Inspect(args) => show::inspect(&context, &args).await,
+        Command::Exec(args) => exec::run(&context, args).await,
+        Command::Shell(args) => exec::shell(&context, args).await,
+        Command::Logs(args) => logs::run(&context, &args).await,
+        Command::Stats(args) => stats::run(&context, &args).await,
+        Command::Stop(args) => state::stop(&context, &args).await,
+        Command::Start(args) => state::start(&context, &args).await,
+        Command::Restart(args) => state::restart(&context, &args).await,
+        Command::Rm(args) => state::rm(&context, &args).await,
+        Command::Down(args) => state::down(&context, &args).await,
+        Command::Plan(args) => plan::run(&context, args).await,
+        Command::Why(args) => why::run(&context, &args),
+        Command::Policy(command) => policy::run(&context, &command),
+        Command::Doctor => doctor::run(&context).await,
+        Command::Config(command) => config_cmd::run(&context, &command),
+        Command::Completions { .. } => Ok(0),
+    }
+}

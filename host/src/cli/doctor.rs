@@ -1,0 +1,155 @@
+//! `wharf doctor`: engine, configuration, policies, state and limits, each with what to do.
+
+use serde::Serialize;
+
+use super::output::Output;
+use super::{Context, Failure};
+use crate::config;
+use crate::docker::EngineInfo;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Status {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    status: Status,
+    message: String,
+    /// What to do.
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, message: message.into(), remedy: None }
+    }
+    fn warn(name: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Warn, message: message.into(), remedy: Some(remedy.into()) }
+    }
+    fn fail(name: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Fail, message: message.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Runs all checks. Exits with 1 when one failed.
+pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
+    let app = &context.app;
+    let mut checks = Vec::new();
+    checks.push(match &app.loaded.file {
+        Some(file) => Check::ok("config", format!("{} is valid", file.display())),
+        None => Check::ok("config", "no file: secure defaults ('wharf config init' writes one)"),
+    });
+    for policy in app.load_policies() {
+        let name = &policy.config.name;
+        checks.push(match &policy.result {
+            Ok(entry) => {
+                let hooks: Vec<_> = entry.hooks.iter().map(|hook| hook.as_str()).collect();
+                Check::ok("policy", format!("{name}: {} for {}", entry.policy.kind().as_str(), hooks.join(", ")))
+            }
+            Err(error) if policy.config.optional => {
+                Check::warn("policy", format!("{name}: {error}"), "it is optional and left out; correct it")
+            }
+            Err(error) => Check::fail("policy", format!("{name}: {error}"), "correct it; see 'wharf policy check'"),
+        });
+    }
+    let host_id = match app.store() {
+        Ok(store) => {
+            checks.push(match store.verify() {
+                Ok(count) => {
+                    Check::ok("state", format!("{}: {count} decisions, unbroken", app.state_dir.display()))
+                }
+                Err(error) => Check::fail("state", error.to_string(), "somebody edited the records; keep a copy and find out who"),
+            });
+            store.host_id().to_owned()
+        }
+        Err(error) => {
+            checks.push(Check::fail("state", error.to_string(), error.remedy()));
+            String::new()
+        }
+    };
+    match app.docker(&host_id).await {
+        Err(error) => checks.push(Check::fail("engine", error.to_string(), error.remedy())),
+        Ok(docker) => match docker.info().await {
+            Err(error) => checks.push(Check::fail("engine", error.to_string(), error.remedy())),
+            Ok(info) => {
+                let endpoint = docker.endpoint();
+                checks.push(Check::ok(
+                    "engine",
+                    format!("{} (API {}) at {endpoint}, {}", info.version, info.api_version, info.operating_system),
+                ));
+                limits(context, &info, &mut checks);
+            }
+        },
+    }
+    report(&checks, &context.out)
+}
+
+fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
+    let config = &context.app.loaded.config;
+    checks.push(Check::ok(
+        "limits",
+        format!("cgroup v{}, {} cores, {}", info.cgroup_version, info.cpus, bytesize::ByteSize(info.memory)),
+    ));
+    if info.security.iter().any(|feature| feature == "seccomp") {
+        checks.push(Check::ok("security", format!("the engine has {}", info.security.join(", "))));
+    } else {
+        checks.push(Check::fail("security", "the engine has no seccomp", "use an engine and a kernel with seccomp"));
+    }
+    if !info.swap_limit {
+        checks.push(Check::warn(
+            "limits",
+            "the engine cannot limit swap, so a memory limit does not cover it",
+            "turn swap off, or boot with swapaccount=1",
+        ));
+    }
+    if config.limits.memory.0 > info.memory {
+        checks.push(Check::warn(
+            "limits",
+            format!("limits.memory is {}, more than the machine has", config.limits.memory),
+            "set limits.memory lower, so that one workspace cannot take the whole machine",
+        ));
+    }
+    if !info.disk_limit_possible() {
+        checks.push(Check::warn(
+            "disk",
+            format!("the storage driver {} cannot limit a workspace's disk; resources.disk would be refused", info.storage_driver),
+            "use overlay2 on xfs with pquota, btrfs or zfs, if you need disk limits",
+        ));
+    }
+    if !info.init_available {
+        checks.push(Check::warn(
+            "engine",
+            "the engine has no init process, so a workspace's command must reap its children and heed SIGTERM",
+            "install docker-init (Debian: tini)",
+        ));
+    }
+}
+
+/// When the configuration itself is broken, that is the diagnosis.
+pub(crate) fn broken_config(error: &config::Error, out: &Output) -> Result<u8, Failure> {
+    report(&[Check::fail("config", error.message.clone(), error.remedy.clone())], out)
+}
+
+fn report(checks: &[Check], out: &Output) -> Result<u8, Failure> {
+    if out.json {
+        out.value(&checks)?;
+    } else {
+        for check in checks {
+            let mark = match check.status {
+                Status::Ok => "ok  ",
+                Status::Warn => "warn",
+                Status::Fail => "FAIL",
+            };
+            out.line(format!("{mark}  {:<8}  {}", check.name, check.message))?;
+            if let Some(remedy) = &check.remedy {
+                out.line(format!("                what to do: {remedy}"))?;
+            }
+        }
+    }
+    Ok(u8::from(checks.iter().any(|check| check.status == Status::Fail)))
+}

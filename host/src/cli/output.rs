@@ -1,0 +1,164 @@
+//! How results are printed: text for people, JSON for programs, and errors in both.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::Failure;
+use crate::lifecycle::TrailStep;
+
+/// Where and how to print.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    backtrace: bool,
+    color: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, backtrace: bool) -> Self {
+        let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { json, backtrace, color }
+    }
+
+    /// Prints text with a line end.
+    pub(crate) fn line(&self, text: impl AsRef<str>) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", text.as_ref())
+    }
+
+    /// Prints bytes as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
+    /// Prints a value as JSON on one line, or indented when a person looks.
+    pub(crate) fn value<T: Serialize>(&self, value: &T) -> std::io::Result<()> {
+        let text = if std::io::stdout().is_terminal() {
+            serde_json::to_string_pretty(value)
+        } else {
+            serde_json::to_string(value)
+        };
+        self.line(text.map_err(std::io::Error::other)?)
+    }
+
+    /// Prints a table with a head and no frame.
+    pub(crate) fn table(&self, head: &[&str], rows: Vec<Vec<String>>) -> std::io::Result<()> {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_header(head);
+        table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        for line in table.lines() {
+            self.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Emphasises a text on a terminal.
+    pub(crate) fn bold(&self, text: &str) -> String {
+        if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Marks a verdict with a colour on a terminal.
+    fn verdict(&self, word: &str) -> String {
+        let padded = format!("{word:<7}");
+        if !self.color {
+            return padded;
+        }
+        let color = match word {
+            "deny" | "error" => 31,
+            "adjust" | "act" => 32,
+            _ => 90,
+        };
+        format!("\x1b[{color}m{padded}\x1b[0m")
+    }
+
+    /// The lines of a trail: one per policy, and what it logged.
+    pub(crate) fn trail(&self, steps: &[TrailStep]) -> Vec<String> {
+        let mut lines = Vec::new();
+        let width = |of: fn(&TrailStep) -> usize| steps.iter().map(of).max().unwrap_or(0);
+        let (hook, name) = (width(|step| step.hook.as_str().len()), width(|step| step.policy.len()));
+        for step in steps {
+            let time = if step.microseconds < 10_000 {
+                format!("{} µs", step.microseconds)
+            } else {
+                format!("{} ms", step.microseconds / 1_000)
+            };
+            let mut what = step.fields.join(", ");
+            if let Some(detail) = &step.detail {
+                what = if what.is_empty() { detail.clone() } else { format!("{what}: {detail}") };
+            }
+            let line = format!(
+                "{:<hook$}  {:<name$}  {:<6}  {} {:>8}  {what}",
+                step.hook.as_str(),
+                step.policy,
+                step.kind.as_str(),
+                self.verdict(&step.verdict),
+                time,
+            );
+            lines.push(line.trim_end().to_owned());
+            lines.extend(step.logs.iter().map(|log| format!("{:hook$}  {log}", "")));
+        }
+        lines
+    }
+
+    /// Prints why a command failed, on stderr.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if failure.message.is_empty() {
+            return;
+        }
+        let detail = failure.detail.as_ref().filter(|(_, shown)| *shown || self.backtrace).map(|(text, _)| text);
+        if self.json {
+            #[derive(Serialize)]
+            struct Body<'a> {
+                code: &'a str,
+                message: &'a str,
+                remedy: &'a str,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                detail: Option<&'a String>,
+                #[serde(skip_serializing_if = "<[_]>::is_empty")]
+                trail: &'a [TrailStep],
+            }
+            let body = Body {
+                code: &failure.code,
+                message: &failure.message,
+                remedy: &failure.remedy,
+                detail,
+                trail: &failure.trail,
+            };
+            eprintln!("{}", serde_json::json!({ "error": body }));
+            return;
+        }
+        for line in self.trail(&failure.trail) {
+            eprintln!("  {line}");
+        }
+        eprintln!("wharf: {}", failure.message);
+        if let Some(detail) = detail {
+            eprintln!("{detail}");
+        }
+        if !failure.remedy.is_empty() {
+            eprintln!("  what to do: {}", failure.remedy);
+        }
+    }
+}
+
+/// A time as people read it: how long ago.
+pub(crate) fn ago(time: Option<jiff::Timestamp>) -> String {
+    let Some(time) = time else { return "-".into() };
+    let seconds = jiff::Timestamp::now().as_second().saturating_sub(time.as_second()).max(0);
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3_600 => format!("{}m ago", seconds / 60),
+        3_600..172_800 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+/// Bytes as people read them.
+pub(crate) fn bytes(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".into(), |count| bytesize::ByteSize(count).to_string())
+}

@@ -1,0 +1,99 @@
+//! `wharf ls` and `wharf inspect`
+
+use super::output::ago;
+use super::{Context, Failure};
+use crate::lifecycle::WorkspaceView;
+
+/// Arguments of `ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Prints only the ids
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Id or name [default: the workspace of this folder]
+    workspace: Option<String>,
+}
+
+/// Lists workspaces.
+pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> {
+    let all = context.lifecycle().await?.list().await?;
+    if context.out.json {
+        context.out.value(&all)?;
+    } else if args.quiet {
+        for workspace in &all {
+            context.out.line(workspace.id.as_str())?;
+        }
+    } else {
+        let row = |workspace: &WorkspaceView| {
+            vec![
+                workspace.id.to_string(),
+                state(workspace),
+                workspace.image.clone(),
+                ago(workspace.created_at),
+                ports(workspace).join(", "),
+                workspace.project.clone(),
+            ]
+        };
+        context.out.table(&["ID", "STATE", "IMAGE", "CREATED", "PORTS", "PROJECT"], all.iter().map(row).collect())?;
+    }
+    Ok(0)
+}
+
+fn state(workspace: &WorkspaceView) -> String {
+    let mut text = workspace.state.to_string();
+    if let Some(code) = workspace.exit_code {
+        text.push_str(&format!(" ({code})"));
+    }
+    if let Some(health) = &workspace.health {
+        text.push_str(&format!(", {health}"));
+    }
+    if workspace.degraded.is_some() {
+        text.push_str(", degraded");
+    }
+    text
+}
+
+fn ports(workspace: &WorkspaceView) -> Vec<String> {
+    let port = |p: &crate::workspace::Port| format!("{}:{}->{}/{}", p.address, p.port, p.container_port, p.protocol);
+    workspace.ports.iter().map(port).collect()
+}
+
+/// Shows one workspace.
+pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8, Failure> {
+    let lifecycle = context.lifecycle().await?;
+    let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
+    let workspace = lifecycle.inspect(&id).await?;
+    if context.out.json {
+        context.out.value(&workspace)?;
+        return Ok(0);
+    }
+    let time = |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".into(), |time| time.to_string());
+    let mut rows = vec![
+        ("id", workspace.id.to_string()),
+        ("name", workspace.name.clone()),
+        ("project", workspace.project.clone()),
+        ("state", state(&workspace)),
+        ("container", workspace.container_id.clone().unwrap_or_else(|| "-".into())),
+        ("image", workspace.image.clone()),
+        ("created", time(workspace.created_at)),
+        ("started", time(workspace.started_at)),
+        ("finished", time(workspace.finished_at)),
+    ];
+    rows.extend(ports(&workspace).into_iter().map(|port| ("port", port)));
+    rows.extend(workspace.labels.iter().map(|(name, value)| ("label", format!("{name}={value}"))));
+    rows.extend(workspace.notes.iter().map(|note| ("note", note.clone())));
+    rows.extend(workspace.degraded.iter().map(|reason| ("degraded", reason.clone())));
+    for (name, value) in rows {
+        context.out.line(format!("{name:<10} {value}"))?;
+    }
+    context.out.line("policies")?;
+    for line in context.out.trail(&workspace.trail) {
+        context.out.line(format!("  {line}"))?;
+    }
+    Ok(0)
+}

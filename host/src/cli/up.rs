@@ -1,0 +1,245 @@
+//! `wharf up`
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Context, Failure};
+use crate::config::Size;
+use crate::hooks::Adjustment;
+use crate::lifecycle::{Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port};
+use crate::workspace::PullPolicy;
+
+/// What `up` and `plan` share: everything that a request may name.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RequestArgs {
+    /// Project folder
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// Another workspace for the same folder
+    #[arg(long)]
+    name: Option<String>,
+    /// The image; policies may still deny it
+    #[arg(long, value_name = "REFERENCE")]
+    image: Option<String>,
+    /// When the image of --image is fetched
+    #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
+    pull: Option<Pull>,
+    /// Environment: NAME=VALUE, or NAME to take it from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Label: NAME=VALUE
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Published port: [[ADDRESS:]HOST:]PORT[/udp]
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<String>,
+    /// Mount: SOURCE:TARGET[:ro]
+    #[arg(long, value_name = "MOUNT")]
+    mount: Vec<String>,
+    /// Memory limit, e.g. 4GiB
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// CPU quota in cores, e.g. 1.5
+    #[arg(long, value_name = "CORES")]
+    cpus: Option<f64>,
+    /// User or uid:gid
+    #[arg(short, long)]
+    user: Option<String>,
+    /// The command that keeps the workspace up
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Pull {
+    Missing,
+    Always,
+    Never,
+}
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Replaces a workspace that differs from what is decided now (its writable layer is lost)
+    #[arg(long)]
+    recreate: bool,
+    /// Prints only the id
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl RequestArgs {
+    pub(crate) fn request(self) -> Result<WorkspaceRequest, Failure> {
+        let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
+        let mut env = BTreeMap::new();
+        for text in self.env {
+            match text.split_once('=') {
+                Some((name, value)) => drop(env.insert(name.to_owned(), value.to_owned())),
+                None => {
+                    let value = std::env::var(&text)
+                        .map_err(|_| usage(format!("--env {text}: there is no such variable here")))?;
+                    env.insert(text, value);
+                }
+            }
+        }
+        let mut labels = BTreeMap::new();
+        for text in self.label {
+            let (name, value) =
+                text.split_once('=').ok_or_else(|| usage(format!("--label {text}: write it as NAME=VALUE")))?;
+            labels.insert(name.to_owned(), value.to_owned());
+        }
+        let mut fields = Vec::new();
+        for text in self.publish {
+            fields.push((parse_port(&text).map_err(usage)?, format!("--publish {text}")));
+        }
+        for text in self.mount {
+            let absolute = absolute_source(&text);
+            fields.push((parse_mount(&absolute).map_err(usage)?, format!("--mount {text}")));
+        }
+        if let Some(memory) = self.memory {
+            fields.push((Adjustment::Memory(memory.0), format!("--memory {memory}")));
+        }
+        if let Some(cpus) = self.cpus {
+            fields.push((Adjustment::Cpus(cpus), format!("--cpus {cpus}")));
+        }
+        if let Some(user) = self.user {
+            fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
+        }
+        let pull = self.pull.map(|pull| match pull {
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        });
+        Ok(WorkspaceRequest {
+            project: self.path,
+            name: self.name,
+            image: self.image,
+            pull,
+            command: self.command,
+            env,
+            labels,
+            fields,
+        })
+    }
+}
+
+/// `./data:/data` names a folder here; the engine takes only absolute paths.
+fn absolute_source(text: &str) -> String {
+    match text.split_once(':') {
+        Some((source, rest)) if source.starts_with('.') => {
+            let path = std::path::absolute(source).unwrap_or_else(|_| source.into());
+            format!("{}:{rest}", path.display())
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
+    let request = args.request.request()?;
+    let lifecycle = context.lifecycle().await?;
+    let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
+    let mut bars = Bars::new(args.quiet || context.out.json);
+    let result = lifecycle.up(&request, recreate, &mut |progress| bars.show(progress)).await;
+    bars.clear();
+    let workspace = result?;
+    if context.out.json {
+        context.out.value(&workspace)?;
+    } else if args.quiet {
+        context.out.line(workspace.id.as_str())?;
+    } else {
+        for line in context.out.trail(&workspace.trail) {
+            context.out.line(format!("  {line}"))?;
+        }
+        context.out.line(summary(context, &workspace))?;
+        for note in &workspace.notes {
+            context.out.line(format!("  note: {note}"))?;
+        }
+        if let Some(reason) = &workspace.degraded {
+            context.out.line(format!("  degraded: {reason}"))?;
+        }
+    }
+    Ok(0)
+}
+
+fn summary(context: &Context, workspace: &WorkspaceView) -> String {
+    let container: String = workspace.container_id.as_deref().unwrap_or("-").chars().take(12).collect();
+    let ports: Vec<_> = workspace
+        .ports
+        .iter()
+        .map(|port| format!("{}:{} -> {}/{}", port.address, port.port, port.container_port, port.protocol))
+        .collect();
+    let ports = if ports.is_empty() { String::new() } else { format!(", {}", ports.join(", ")) };
+    format!(
+        "{} is {} ({}, container {container}{ports})",
+        context.out.bold(workspace.id.as_str()),
+        workspace.state,
+        workspace.image
+    )
+}
+
+/// Progress on stderr: bars on a terminal, plain lines elsewhere.
+struct Bars {
+    silent: bool,
+    multi: Option<MultiProgress>,
+    step: Option<ProgressBar>,
+    layers: HashMap<String, ProgressBar>,
+}
+
+impl Bars {
+    fn new(silent: bool) -> Self {
+        let multi = (!silent && std::io::stderr().is_terminal()).then(MultiProgress::new);
+        Self { silent, multi, step: None, layers: HashMap::new() }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if self.silent {
+            return;
+        }
+        let Some(multi) = &self.multi else {
+            if let Progress::Step(text) = progress {
+                eprintln!("{text}");
+            }
+            return;
+        };
+        match progress {
+            Progress::Step(text) => {
+                let step = self.step.get_or_insert_with(|| {
+                    let bar = multi.add(ProgressBar::new_spinner());
+                    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+                    bar
+                });
+                step.set_message(text);
+            }
+            Progress::Pull(pull) => {
+                let Some(layer) = pull.layer else { return };
+                let bar = self.layers.entry(layer.clone()).or_insert_with(|| {
+                    let bar = multi.add(ProgressBar::new(0));
+                    let style = ProgressStyle::with_template("  {prefix:12} {msg:18} {bar:30} {bytes}/{total_bytes}");
+                    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                    bar.set_prefix(layer);
+                    bar
+                });
+                if let Some(total) = pull.total {
+                    bar.set_length(total);
+                }
+                if let Some(current) = pull.current {
+                    bar.set_position(current);
+                }
+                bar.set_message(pull.status);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(multi) = &self.multi {
+            // A bar that cannot be cleared is only untidy.
+            let _ = multi.clear();
+        }
+    }
+}
