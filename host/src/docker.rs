@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 mod connect;
 mod containers;
+mod ended;
 mod error;
 mod exec;
 mod hijack;

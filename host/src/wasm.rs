@@ -97,7 +97,7 @@ impl WasmPolicy {
         let state = store.into_data();
         match result {
             Ok(value) => Ok((state.logs, value)),
-            Err(error) => Err(limits::explain(&self.name, &self.limits, &state, &error)),
+            Err(error) => Err(limits::explain(&self.limits, &state, &error)),
         }
     }
 }

@@ -74,7 +74,8 @@ impl Endpoint {
             "unix" => refuse("the path of the socket is not absolute", "write unix:///path/to/docker.sock".to_owned()),
             "tcp" | "http" if tls => refuse(
                 "Wharf does not speak TLS to an engine",
-                "forward the engine's socket through SSH and use that (see `ssh -L`), or unset DOCKER_TLS_VERIFY".to_owned(),
+                "forward the engine's socket through SSH and use that (see `ssh -L`), or unset DOCKER_TLS_VERIFY"
+                    .to_owned(),
             ),
             "tcp" | "http" => {
                 let address = rest.split('/').next().unwrap_or_default();
@@ -92,9 +93,7 @@ impl Endpoint {
             ),
             "ssh" => refuse(
                 "Wharf does not open SSH connections",
-                format!(
-                    "run `ssh -nNT -L /tmp/docker.sock:{DEFAULT_SOCKET} {rest}` and use unix:///tmp/docker.sock"
-                ),
+                format!("run `ssh -nNT -L /tmp/docker.sock:{DEFAULT_SOCKET} {rest}` and use unix:///tmp/docker.sock"),
             ),
             "" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
             _ => refuse("unknown kind of endpoint", "use unix:///path/to/docker.sock or tcp://host:port".to_owned()),
@@ -256,9 +255,8 @@ mod tests {
 
     fn find(argument: Option<&str>, env: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Endpoint> {
         let get = |key: &str| env.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
-        let read = |path: &Path| {
-            files.iter().find(|(name, _)| path == Path::new(name)).map(|(_, text)| (*text).to_owned())
-        };
+        let read =
+            |path: &Path| files.iter().find(|(name, _)| path == Path::new(name)).map(|(_, text)| (*text).to_owned());
         Endpoint::find_in(argument, &get, &read)
     }
 
@@ -289,7 +287,8 @@ mod tests {
 
     #[test]
     fn ssh_and_tls_are_refused_with_what_to_do_instead() {
-        for (text, word) in [("ssh://me@box", "ssh -nNT"), ("https://box:2376", "ssh -L"), ("npipe:////./x", "unix://")] {
+        for (text, word) in [("ssh://me@box", "ssh -nNT"), ("https://box:2376", "ssh -L"), ("npipe:////./x", "unix://")]
+        {
             let error = find(Some(text), &[], &[]).unwrap_err();
             assert!(error.remedy().contains(word), "{text}: {}", error.remedy());
         }

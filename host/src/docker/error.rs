@@ -242,7 +242,9 @@ impl Error {
             Self::CommandNotExecutable { .. } => {
                 "make the file executable (chmod +x), or run it through its interpreter".to_owned()
             }
-            Self::PortInUse { .. } => "stop what uses the port, publish another one, or leave the choice free".to_owned(),
+            Self::PortInUse { .. } => {
+                "stop what uses the port, publish another one, or leave the choice free".to_owned()
+            }
             Self::StartFailed { .. } => "see the cause; `docker inspect` and the engine's log tell more".to_owned(),
             Self::MountSourceMissing { path, .. } => {
                 format!("create {path} on the machine of the engine, or change the mount")
@@ -256,7 +258,9 @@ impl Error {
             }
             Self::Engine { .. } => "see the log of the engine (`journalctl -u docker`)".to_owned(),
             Self::Stream { .. } => "check that the engine is still running, then try again".to_owned(),
-            Self::Protocol { .. } => "check that the endpoint is a Docker engine; if it is, this is a bug in Wharf".to_owned(),
+            Self::Protocol { .. } => {
+                "check that the endpoint is a Docker engine; if it is, this is a bug in Wharf".to_owned()
+            }
         }
     }
 }
@@ -347,7 +351,13 @@ pub(super) fn start_error(status: u16, message: &str) -> Error {
 }
 
 /// Turns any other answer of the engine that reports a failure into an error.
-pub(super) fn status_error(operation: &'static str, what: &'static str, name: &str, status: u16, message: &str) -> Error {
+pub(super) fn status_error(
+    operation: &'static str,
+    what: &'static str,
+    name: &str,
+    status: u16,
+    message: &str,
+) -> Error {
     let cause = clean(message);
     let name = name.to_owned();
     match status {

@@ -1,35 +1,29 @@
 //! Commands in a running container, on a connection of their own: raw bytes, half-close, resize.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connect::{SocketReader, SocketWriter};
+use super::connect::SocketWriter;
 use super::error::{self, Error, Result};
-use super::hijack::{Frames, StdStream};
+use super::hijack::StdStream;
 use super::http::Call;
 use super::{Docker, containers};
 
+mod output;
+pub use output::ExecOutput;
+
 const OPERATION: &str = "run the command";
-/// Room for one read.
-const READ: usize = 64 * 1024;
 /// Pauses between looks at a silent process: the first, and the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LAST_LOOK: Duration = Duration::from_millis(500);
-/// A stream that is silent for so long after its process has ended counts as closed (moby 24974).
-const GRACE: Duration = Duration::from_secs(1);
-/// What 20.10 writes to the terminal when the keys for detaching were typed. It then also reports exit code 126, while
-/// the command runs on; newer engines just close the stream.
-const DETACHED: &[u8] = b"exec attach failed: error on attach stdin: read escape sequence\r\n";
 /// A process that still runs so long after its terminal was closed was detached from.
 const DETACHED_AFTER: Duration = Duration::from_secs(2);
 
@@ -60,26 +54,6 @@ pub struct ExecSession {
     output: ExecOutput,
     stdin: Option<ExecStdin>,
     control: ExecControl,
-}
-
-/// What a command writes. See [`ExecOutput::next`].
-#[derive(Debug)]
-pub struct ExecOutput {
-    reader: SocketReader,
-    buffer: BytesMut,
-    /// None with a terminal: then the bytes are raw.
-    frames: Option<Frames>,
-    ready: VecDeque<(StdStream, Bytes)>,
-    /// The very first output, while it may be the engine's words about a command that did not start.
-    held: Option<Bytes>,
-    started: bool,
-    finished: bool,
-    ended_at: Option<Instant>,
-    next_look: Instant,
-    pause: Duration,
-    control: ExecControl,
-    /// What [`ExecControl::exit`] is told about the stream.
-    tell: watch::Sender<StreamEnd>,
 }
 
 /// What is known about the end of the output.
@@ -180,26 +154,15 @@ impl Docker {
         let answer: Answer = self.http().json(&call.json(&body)?).await?;
 
         let start = serde_json::json!({ "Detach": false, "Tty": request.tty });
-        let call = Call::post(OPERATION, format!("/exec/{}/start", answer.id)).about("container", id).upgrade().json(&start)?;
+        let call = Call::post(OPERATION, format!("/exec/{}/start", answer.id))
+            .about("container", id)
+            .upgrade()
+            .json(&start)?;
         let link = self.http().hijack(&call).await.map_err(refused)?;
         let (tell, end) = watch::channel(StreamEnd::default());
         let detachable = request.tty && request.stdin;
         let control = ExecControl { docker: self.clone(), id: answer.id, detachable, end };
-        let mut output = ExecOutput {
-            reader: link.reader,
-            buffer: BytesMut::with_capacity(READ),
-            frames: (!request.tty).then(Frames::default),
-            ready: VecDeque::new(),
-            held: None,
-            started: false,
-            finished: false,
-            ended_at: None,
-            next_look: Instant::now() + FIRST_LOOK,
-            pause: FIRST_LOOK,
-            control: control.clone(),
-            tell,
-        };
-        output.take_apart(link.first)?;
+        let output = ExecOutput::new(link.reader, link.first, request.tty, control.clone(), tell)?;
         if let Some((rows, columns)) = size.filter(|_| self.http().is_before(1, 42)) {
             // A command that has ended already has no terminal any more.
             let _ = control.resize(rows, columns).await;
@@ -258,129 +221,6 @@ impl ExecSession {
     pub fn id(&self) -> &str {
         &self.control.id
     }
-}
-
-impl ExecOutput {
-    /// Gives the next output, as it arrives, or none at its end. Dropping the future loses nothing.
-    ///
-    /// Where the engine forgets to close the stream, it ends 1 s after the last output of a process that has ended.
-    ///
-    /// # Errors
-    /// [`Error::Stream`] when the connection breaks.
-    pub async fn next(&mut self) -> Option<Result<(StdStream, Bytes)>> {
-        loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Some(Ok(item));
-            }
-            if self.finished {
-                return None;
-            }
-            let wake = self.ended_at.map_or(self.next_look, |ended| ended + GRACE);
-            self.buffer.reserve(READ);
-            let read = tokio::select! {
-                biased;
-                read = self.reader.read_buf(&mut self.buffer) => Some(read),
-                () = tokio::time::sleep_until(wake) => None,
-            };
-            match read {
-                Some(Ok(0)) => self.finish().await,
-                Some(Ok(_)) => {
-                    self.pause = FIRST_LOOK;
-                    self.next_look = Instant::now() + FIRST_LOOK;
-                    self.ended_at = self.ended_at.map(|_| Instant::now());
-                    let chunk = self.buffer.split().freeze();
-                    if let Err(error) = self.take_apart(chunk) {
-                        self.finished = true;
-                        return Some(Err(error));
-                    }
-                }
-                Some(Err(source)) => {
-                    self.finished = true;
-                    return Some(Err(Error::Stream { operation: OPERATION, source: source.into() }));
-                }
-                None if self.ended_at.is_some() => self.finish().await,
-                None => self.look().await,
-            }
-        }
-    }
-
-    /// The same as a stream.
-    pub fn into_stream(self) -> impl Stream<Item = Result<(StdStream, Bytes)>> {
-        futures_util::stream::unfold(self, |mut output| async {
-            let item = output.next().await?;
-            Some((item, output))
-        })
-    }
-
-    /// Looks whether the silent process has ended.
-    async fn look(&mut self) {
-        match self.control.look().await {
-            Ok(look) if look.running || look.exit_code.is_none() => {}
-            Ok(_) | Err(Error::NotFound { .. }) => self.ended_at = Some(Instant::now()),
-            // The stream itself will break if the engine is gone.
-            Err(error) => tracing::debug!(%error, "cannot look at a silent command"),
-        }
-        self.pause = (self.pause * 3 / 2).min(LAST_LOOK);
-        self.next_look = Instant::now() + self.pause;
-    }
-
-    fn take_apart(&mut self, chunk: Bytes) -> Result<()> {
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let Self { frames, ready, held, started, .. } = self;
-        let detachable = self.control.detachable;
-        let mut sink = |stream: StdStream, mut data: Bytes| {
-            if data.is_empty() {
-                return;
-            }
-            let first = !std::mem::replace(started, true);
-            if detachable && data.ends_with(DETACHED) {
-                let words = data.split_off(data.len() - DETACHED.len());
-                ready.extend([held.replace(words).unwrap_or_default(), data].map(|data| (StdStream::Stdout, data)));
-                ready.retain(|(_, data)| !data.is_empty());
-                return;
-            }
-            if first && stream == StdStream::Stdout && may_be_refusal(&data) {
-                *held = Some(data);
-                return;
-            }
-            ready.extend(held.take().map(|words| (StdStream::Stdout, words)));
-            ready.push_back((stream, data));
-        };
-        match frames {
-            None => sink(StdStream::Stdout, chunk),
-            Some(frames) => frames
-                .push(chunk, &mut |piece| sink(piece.stream, piece.data))
-                .map_err(|bad| Error::Stream { operation: OPERATION, source: Box::new(bad) })?,
-        }
-        Ok(())
-    }
-
-    /// The stream has ended: what was held back is either the engine's words or real output.
-    async fn finish(&mut self) {
-        self.finished = true;
-        let mut end = StreamEnd { ended: true, ..StreamEnd::default() };
-        if let Some(words) = self.held.take() {
-            // Process id 0: it never ran.
-            if words == DETACHED {
-                end.detached = true;
-            } else if self.control.look().await.is_ok_and(|look| !look.running && look.pid == 0) {
-                end.refusal = Some(String::from_utf8_lossy(&words).trim().to_owned());
-            } else {
-                self.ready.push_back((StdStream::Stdout, words));
-            }
-        }
-        self.tell.send_replace(end);
-    }
-}
-
-/// Whether output may be the engine's words about a command that did not start: up to today it writes them to stdout,
-/// in one piece, before it closes the stream.
-fn may_be_refusal(data: &[u8]) -> bool {
-    const WORDS: [&[u8]; 5] =
-        [b"OCI runtime exec failed", b"unable to find ", b"failed to exec in container", b"rpc error: ", b"cannot exec"];
-    data.len() < 8192 && WORDS.iter().any(|words| data.starts_with(words))
 }
 
 impl ExecControl {

@@ -4,8 +4,8 @@
 //! big endian), then that many bytes (API documentation, "Attach to a container"). With one the bytes are raw.
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
 use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 
 use super::connect::{Socket, SocketReader, SocketWriter};
@@ -105,11 +105,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Hands the pieces in a read to `sink`.
-    pub(super) fn push(
-        &mut self,
-        mut chunk: Bytes,
-        sink: &mut impl FnMut(Piece),
-    ) -> std::result::Result<(), BadFrame> {
+    pub(super) fn push(&mut self, mut chunk: Bytes, sink: &mut impl FnMut(Piece)) -> std::result::Result<(), BadFrame> {
         loop {
             let Some((kind, missing)) = self.frame else {
                 if chunk.is_empty() {

@@ -7,7 +7,6 @@
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -15,16 +14,13 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::connect::{CONNECT_TIMEOUT, Endpoint};
-use super::error::{self, Error, Result};
+use super::error::{Error, Result};
 
-/// For calls that only read or change the engine's tables.
-pub(super) const QUICK: Duration = Duration::from_secs(30);
-/// For calls that make the engine work: create, start, remove.
-pub(super) const SLOW: Duration = Duration::from_secs(180);
+mod call;
+pub(super) use call::{Call, QUICK, Reply, SLOW, encode, filters};
 
 /// The lowest API version that Wharf knows (Docker 20.10).
 const OLDEST: (u32, u32) = (1, 41);
@@ -33,106 +29,7 @@ const NEWEST: (u32, u32) = (1, 51);
 /// More idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 16;
 
-/// More of an answer that is no JSON is not shown.
-const MESSAGE: usize = 500;
-
 type Sender = SendRequest<Full<Bytes>>;
-
-/// A call to the engine, and the words for its errors.
-#[derive(Debug, Clone)]
-pub(super) struct Call {
-    /// What is tried, as in "cannot create the container".
-    pub(super) operation: &'static str,
-    /// Kind and name of what it is about, for "there is no container 'x'".
-    pub(super) what: &'static str,
-    pub(super) name: String,
-    method: Method,
-    /// Path and query without the version.
-    path: String,
-    body: Bytes,
-    /// Value of `X-Registry-Auth`; a secret.
-    auth: Option<String>,
-    /// Whether the connection should become raw bytes.
-    upgrade: bool,
-    pub(super) within: Duration,
-}
-
-impl Call {
-    pub(super) fn new(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
-        let (what, name) = ("object", String::new());
-        Self { operation, what, name, method, path: path.into(), body: Bytes::new(), auth: None, upgrade: false, within: QUICK }
-    }
-    pub(super) fn get(operation: &'static str, path: impl Into<String>) -> Self {
-        Self::new(Method::GET, operation, path)
-    }
-    pub(super) fn post(operation: &'static str, path: impl Into<String>) -> Self {
-        Self::new(Method::POST, operation, path)
-    }
-    pub(super) fn delete(operation: &'static str, path: impl Into<String>) -> Self {
-        Self::new(Method::DELETE, operation, path)
-    }
-    pub(super) fn about(mut self, what: &'static str, name: &str) -> Self {
-        self.what = what;
-        self.name = name.to_owned();
-        self
-    }
-    /// Limits the time until the whole answer is there; for streams, until its head is there.
-    pub(super) fn within(mut self, limit: Duration) -> Self {
-        self.within = limit;
-        self
-    }
-    pub(super) fn auth(mut self, value: Option<String>) -> Self {
-        self.auth = value;
-        self
-    }
-    pub(super) fn upgrade(mut self) -> Self {
-        self.upgrade = true;
-        self
-    }
-    pub(super) fn json(mut self, body: &impl Serialize) -> Result<Self> {
-        let text = serde_json::to_vec(body).map_err(|error| Error::Protocol {
-            operation: self.operation,
-            cause: format!("the request cannot be written as JSON: {error}"),
-        })?;
-        self.body = text.into();
-        Ok(self)
-    }
-
-    /// The error for an answer that reports a failure.
-    pub(super) fn error(&self, reply: &Reply) -> Error {
-        error::status_error(self.operation, self.what, &self.name, reply.status, &reply.message())
-    }
-    pub(super) fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Stream { operation: self.operation, source: source.into() }
-    }
-    pub(super) fn late(&self) -> Error {
-        Error::Timeout { operation: self.operation, after: self.within }
-    }
-}
-
-/// An answer of the engine.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) body: Bytes,
-}
-
-impl Reply {
-    pub(super) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-    /// The engine's words when it reports a failure.
-    pub(super) fn message(&self) -> String {
-        #[derive(serde::Deserialize)]
-        struct Message {
-            message: String,
-        }
-        match serde_json::from_slice::<Message>(&self.body) {
-            Ok(body) => body.message,
-            Err(_) => String::from_utf8_lossy(self.body.get(..MESSAGE).unwrap_or(&self.body)).into_owned(),
-        }
-    }
-}
 
 /// The engine as an HTTP server.
 #[derive(Debug)]
@@ -299,10 +196,9 @@ impl Http {
         if let Some(auth) = &call.auth {
             request = request.header("x-registry-auth", auth);
         }
-        request.body(Full::new(call.body.clone())).map_err(|error| Error::BadRequest {
-            operation: call.operation,
-            cause: error.to_string(),
-        })
+        request
+            .body(Full::new(call.body.clone()))
+            .map_err(|error| Error::BadRequest { operation: call.operation, cause: error.to_string() })
     }
 
     fn take(&self) -> Option<Sender> {
@@ -375,35 +271,9 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Percent-encodes a value for a path or query; `/`, `:`, `@` and `,` stay, which both allow.
-pub(super) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/:@,".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            use std::fmt::Write;
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
-
-/// A `filters` query for one key, as the engine wants it: JSON in a query.
-pub(super) fn filters(key: &str, values: &[String]) -> String {
-    let json = serde_json::json!({ key: values });
-    format!("filters={}", encode(&json.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_leave_their_place_in_a_path_or_query() {
-        assert_eq!(encode("a b?c&d=e#f%"), "a%20b%3Fc%26d%3De%23f%25");
-        assert_eq!(encode("host:5000/repo@sha256:ab"), "host:5000/repo@sha256:ab");
-    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

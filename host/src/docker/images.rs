@@ -200,12 +200,9 @@ fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::resu
             return Err(cause);
         }
         let detail = raw.progress_detail.unwrap_or_default();
-        on_progress(PullProgress {
-            layer: raw.id,
-            status: raw.status,
-            current: detail.current,
-            total: detail.total,
-        });
+        // Here the engine puts the tag in the place of a layer.
+        let layer = raw.id.filter(|_| !raw.status.starts_with("Pulling from "));
+        on_progress(PullProgress { layer, status: raw.status, current: detail.current, total: detail.total });
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Docker;
 use super::error::{Error, Result};
 use super::http::Call;
-use super::Docker;
 use crate::workspace::ContainerSpec;
 
 /// Facts about the engine and its machine. They change only with the engine, so ask once.

@@ -376,7 +376,8 @@ mod tests {
     fn a_line_that_the_engine_logged_in_pieces_is_one_line_without_times_in_it() {
         let long = vec![b'x'; MESSAGE];
         let raw = [T.as_bytes(), &long, T.as_bytes(), b"tail\n"].concat();
-        let framed = [frame(1, &[T.as_bytes(), &long].concat()), frame(1, &[T.as_bytes(), b"tail\n"].concat())].concat();
+        let framed =
+            [frame(1, &[T.as_bytes(), &long].concat()), frame(1, &[T.as_bytes(), b"tail\n"].concat())].concat();
         for (tty, bytes) in [(true, raw), (false, framed)] {
             for size in [bytes.len(), 4096, 7] {
                 let reads: Vec<&[u8]> = bytes.chunks(size).collect();

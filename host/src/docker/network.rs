@@ -71,7 +71,8 @@ impl Docker {
                 Ok(answer) => return Ok(NetworkId { id: answer.id, created: true }),
                 // Somebody else is faster; lists show the network once it is complete.
                 Err(Error::Conflict { .. }) if started.elapsed() < OTHERS => {}
-                Err(Error::Engine { message, .. }) if message.contains("same bridge name") && started.elapsed() < OTHERS => {}
+                Err(Error::Engine { message, .. })
+                    if message.contains("same bridge name") && started.elapsed() < OTHERS => {}
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(PAUSE).await;
@@ -120,9 +121,8 @@ impl Docker {
         let label = |network: &Raw, key: &str, value: &str| {
             network.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|found| found == value)
         };
-        let ours = |network: &Raw| {
-            label(network, LABEL_MANAGED, "true") && label(network, LABEL_HOST, &self.inner.host_id)
-        };
+        let ours =
+            |network: &Raw| label(network, LABEL_MANAGED, "true") && label(network, LABEL_HOST, &self.inner.host_id);
         if !list.iter().all(ours) {
             return Err(Error::NotOurs { what: "network", name: name.to_owned() });
         }

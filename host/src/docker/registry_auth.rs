@@ -18,15 +18,13 @@ fn from_config(config: &serde_json::Value, repository: &str) -> Option<String> {
     let auths = config.get("auths")?.as_object()?;
     let entry = auths.get(registry).or_else(|| auths.get(&format!("https://{registry}")))?;
     let text = |key: &str| entry.get(key).and_then(|value| value.as_str()).filter(|value| !value.is_empty());
-    let mut login = serde_json::json!({ "serveraddress": registry });
-    if let Some(token) = text("identitytoken") {
-        login["identitytoken"] = token.into();
+    let login = if let Some(token) = text("identitytoken") {
+        serde_json::json!({ "serveraddress": registry, "identitytoken": token })
     } else {
         let pair = String::from_utf8(decode(text("auth")?)?).ok()?;
         let (user, password) = pair.split_once(':')?;
-        login["username"] = user.into();
-        login["password"] = password.into();
-    }
+        serde_json::json!({ "serveraddress": registry, "username": user, "password": password })
+    };
     Some(encode(login.to_string().as_bytes()))
 }
 
@@ -90,7 +88,8 @@ mod tests {
 
     #[test]
     fn a_login_becomes_a_header_that_decodes_to_it() {
-        let config = serde_json::json!({"auths": {"host:5000": {"auth": "bWU6cOQ6c3M="}, DOCKER_HUB: {"auth": "bWU6czpl"}}});
+        let config =
+            serde_json::json!({"auths": {"host:5000": {"auth": "bWU6cOQ6c3M="}, DOCKER_HUB: {"auth": "bWU6czpl"}}});
         let header = from_config(&config, "library/debian").unwrap();
         let login: serde_json::Value = serde_json::from_slice(&decode(&header).unwrap()).unwrap();
         assert_eq!(login["username"], "me");

@@ -220,18 +220,19 @@ pub(super) fn actual(config: &ContainerConfig, host: &HostConfig) -> ContainerSp
         Some((key.clone(), HostPort { address, port: text(&binding.host_port).parse().ok() }))
     });
     ContainerSpec {
-        image: Some(ImageChoice {
-            reference: text(&config.image),
-            pull: PullPolicy::default(),
-            reason: String::new(),
-        }),
+        image: Some(ImageChoice { reference: text(&config.image), pull: PullPolicy::default(), reason: String::new() }),
         command: config.cmd.clone().unwrap_or_default(),
         user: config.user.clone().filter(|user| !user.is_empty()),
         working_dir: text(&config.working_dir),
         hostname: text(&config.hostname),
         env: env.collect(),
         mounts: actual_mounts(host),
-        tmpfs: host.tmpfs.iter().flatten().map(|(target, options)| (target.clone(), Tmpfs { size: tmpfs_size(options) })).collect(),
+        tmpfs: host
+            .tmpfs
+            .iter()
+            .flatten()
+            .map(|(target, options)| (target.clone(), Tmpfs { size: tmpfs_size(options) }))
+            .collect(),
         ports: ports.collect(),
         network: actual_network(&text(&host.network_mode), &labels),
         resources: actual_resources(host),
@@ -310,8 +311,20 @@ fn actual_resources(host: &HostConfig) -> Resources {
 
 /// What the engine gives a container that says nothing about capabilities (moby, oci/caps/defaults.go).
 const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
-    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 fn actual_security(host: &HostConfig, labels: &BTreeMap<String, String>) -> Security {

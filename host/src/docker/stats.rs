@@ -251,8 +251,10 @@ mod tests {
 
     #[test]
     fn cgroup_v2_has_no_list_of_cpus_and_other_names() {
-        let with_before =
-            V2.replace(r#""precpu_stats":{"cpu_usage":{"total_usage":0}}"#, r#""precpu_stats":{"cpu_usage":{"total_usage":2000000000},"system_cpu_usage":10000000000}"#);
+        let with_before = V2.replace(
+            r#""precpu_stats":{"cpu_usage":{"total_usage":0}}"#,
+            r#""precpu_stats":{"cpu_usage":{"total_usage":2000000000},"system_cpu_usage":10000000000}"#,
+        );
         let stats = stats(&with_before).unwrap();
         assert_eq!(stats.cpu_percent, Some(200.0));
         assert_eq!(stats.memory_used, Some(800));

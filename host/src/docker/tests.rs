@@ -80,7 +80,10 @@ async fn serve(mut stream: UnixStream, number: usize, script: Arc<Script>, seen:
         };
         match script(&request, count) {
             Answer::Json(status, body) => {
-                let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
             }
             Answer::Raw(bytes) => stream.write_all(&bytes).await.unwrap(),
@@ -202,7 +205,9 @@ async fn an_unreadable_answer_is_a_protocol_error_that_names_the_operation() {
 #[tokio::test]
 async fn containers_that_only_nearly_match_are_not_listed() {
     let one = |id: &str, value: &str| {
-        format!(r#"{{"Id":"{id}","Names":["/{id}"],"Image":"i","ImageID":"s","Created":1,"Labels":{{"k":"{value}"}},"State":"running","Status":"Up"}}"#)
+        format!(
+            r#"{{"Id":"{id}","Names":["/{id}"],"Image":"i","ImageID":"s","Created":1,"Labels":{{"k":"{value}"}},"State":"running","Status":"Up"}}"#
+        )
     };
     let body = format!("[{},{}]", one("a", "ws-1"), one("b", "ws-10"));
     let fake = Fake::engine(move |_, _| Answer::Json(200, body.clone()));
@@ -247,7 +252,11 @@ async fn a_silent_process_that_runs_is_not_given_up() {
 async fn an_exec_start_that_is_not_a_switch_is_an_error() {
     let fake = Fake::engine(|request, _| match request {
         "POST /v1.41/containers/c/exec" => Answer::Json(201, r#"{"Id":"e1"}"#.to_owned()),
-        _ => Answer::Json(400, r#"{"message":"OCI runtime exec failed: exec: \"x\": executable file not found in $PATH: unknown"}"#.to_owned()),
+        _ => Answer::Json(
+            400,
+            r#"{"message":"OCI runtime exec failed: exec: \"x\": executable file not found in $PATH: unknown"}"#
+                .to_owned(),
+        ),
     });
     let request = ExecRequest { command: vec!["x".to_owned()], ..Default::default() };
     let error = fake.connect().await.unwrap().exec("c", &request).await.unwrap_err();
@@ -262,7 +271,9 @@ async fn a_pull_that_breaks_off_or_fails_inside_its_progress_is_an_error() {
     };
     let fake = Fake::engine(move |request, _| {
         assert_eq!(request, "POST /v1.41/images/create?fromImage=debian&tag=latest");
-        stream("{\"status\":\"Pulling\"}\r\n{\"error\":\"manifest unknown\",\"errorDetail\":{\"message\":\"manifest unknown\"}}\r\n")
+        stream(
+            "{\"status\":\"Pulling\"}\r\n{\"error\":\"manifest unknown\",\"errorDetail\":{\"message\":\"manifest unknown\"}}\r\n",
+        )
     });
     let mut steps = 0;
     let error = fake.connect().await.unwrap().pull("debian", |_| steps += 1).await.unwrap_err();

@@ -61,7 +61,7 @@ impl ResourceLimiter for State {
 }
 
 /// One line about why a call ended without an answer: what happened and what to do. The backtrace becomes the detail.
-pub(super) fn explain(_name: &str, limits: &Limits, state: &State, error: &wasmtime::Error) -> PolicyError {
+pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -> PolicyError {
     let root = error.root_cause().to_string();
     let (code, text) = match (error.downcast_ref::<Trap>(), state.hit) {
         (Some(Trap::Interrupt), _) => (
@@ -73,6 +73,10 @@ pub(super) fn explain(_name: &str, limits: &Limits, state: &State, error: &wasmt
             format!("it wanted more {what} than its limit of {} MiB; raise 'memory' or give it less to do", limits.memory >> 20),
         ),
         (Some(Trap::StackOverflow), _) => ("stack-limit", "it called too deeply; look for a recursion".to_owned()),
+        // Languages with a stack of their own in linear memory run over its end when they recurse too deeply.
+        (Some(Trap::MemoryOutOfBounds), _) => {
+            ("stack-limit", "it touched memory outside its own; look for a recursion, or for a wild pointer".to_owned())
+        }
         _ if root.contains("fuel allocated for hostcalls") => (
             "output-limit",
             format!("its answer has more than {} bytes; raise 'output' or answer less", limits.output),

@@ -1,0 +1,154 @@
+//! One call to the engine: what is asked, and the words for its errors.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Method;
+use serde::Serialize;
+
+use super::super::error::{self, Error, Result};
+
+/// For calls that only read or change the engine's tables.
+pub(in crate::docker) const QUICK: Duration = Duration::from_secs(30);
+/// For calls that make the engine work: create, start, remove.
+pub(in crate::docker) const SLOW: Duration = Duration::from_secs(180);
+
+/// More of an answer that is no JSON is not shown.
+const MESSAGE: usize = 500;
+
+/// A call to the engine, and the words for its errors.
+#[derive(Debug, Clone)]
+pub(in crate::docker) struct Call {
+    /// What is tried, as in "cannot create the container".
+    pub(in crate::docker) operation: &'static str,
+    /// Kind and name of what it is about, for "there is no container 'x'".
+    pub(in crate::docker) what: &'static str,
+    pub(in crate::docker) name: String,
+    pub(in crate::docker) method: Method,
+    /// Path and query without the version.
+    pub(in crate::docker) path: String,
+    pub(in crate::docker) body: Bytes,
+    /// Value of `X-Registry-Auth`; a secret.
+    pub(in crate::docker) auth: Option<String>,
+    /// Whether the connection should become raw bytes.
+    pub(in crate::docker) upgrade: bool,
+    pub(in crate::docker) within: Duration,
+}
+
+impl Call {
+    pub(in crate::docker) fn new(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        let (what, name) = ("object", String::new());
+        Self {
+            operation,
+            what,
+            name,
+            method,
+            path: path.into(),
+            body: Bytes::new(),
+            auth: None,
+            upgrade: false,
+            within: QUICK,
+        }
+    }
+    pub(in crate::docker) fn get(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::GET, operation, path)
+    }
+    pub(in crate::docker) fn post(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::POST, operation, path)
+    }
+    pub(in crate::docker) fn delete(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, operation, path)
+    }
+    pub(in crate::docker) fn about(mut self, what: &'static str, name: &str) -> Self {
+        self.what = what;
+        self.name = name.to_owned();
+        self
+    }
+    /// Limits the time until the whole answer is there; for streams, until its head is there.
+    pub(in crate::docker) fn within(mut self, limit: Duration) -> Self {
+        self.within = limit;
+        self
+    }
+    pub(in crate::docker) fn auth(mut self, value: Option<String>) -> Self {
+        self.auth = value;
+        self
+    }
+    pub(in crate::docker) fn upgrade(mut self) -> Self {
+        self.upgrade = true;
+        self
+    }
+    pub(in crate::docker) fn json(mut self, body: &impl Serialize) -> Result<Self> {
+        let text = serde_json::to_vec(body).map_err(|error| Error::Protocol {
+            operation: self.operation,
+            cause: format!("the request cannot be written as JSON: {error}"),
+        })?;
+        self.body = text.into();
+        Ok(self)
+    }
+
+    /// The error for an answer that reports a failure.
+    pub(in crate::docker) fn error(&self, reply: &Reply) -> Error {
+        error::status_error(self.operation, self.what, &self.name, reply.status, &reply.message())
+    }
+    pub(in crate::docker) fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Stream { operation: self.operation, source: source.into() }
+    }
+    pub(in crate::docker) fn late(&self) -> Error {
+        Error::Timeout { operation: self.operation, after: self.within }
+    }
+}
+
+/// An answer of the engine.
+#[derive(Debug)]
+pub(in crate::docker) struct Reply {
+    pub(in crate::docker) status: u16,
+    pub(in crate::docker) body: Bytes,
+}
+
+impl Reply {
+    pub(in crate::docker) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+    /// The engine's words when it reports a failure.
+    pub(in crate::docker) fn message(&self) -> String {
+        #[derive(serde::Deserialize)]
+        struct Message {
+            message: String,
+        }
+        match serde_json::from_slice::<Message>(&self.body) {
+            Ok(body) => body.message,
+            Err(_) => String::from_utf8_lossy(self.body.get(..MESSAGE).unwrap_or(&self.body)).into_owned(),
+        }
+    }
+}
+
+/// Percent-encodes a value for a path or query; `/`, `:`, `@` and `,` stay, which both allow.
+pub(in crate::docker) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:@,".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            use std::fmt::Write;
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A `filters` query for one key, as the engine wants it: JSON in a query.
+pub(in crate::docker) fn filters(key: &str, values: &[String]) -> String {
+    let json = serde_json::json!({ key: values });
+    format!("filters={}", encode(&json.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place_in_a_path_or_query() {
+        assert_eq!(encode("a b?c&d=e#f%"), "a%20b%3Fc%26d%3De%23f%25");
+        assert_eq!(encode("host:5000/repo@sha256:ab"), "host:5000/repo@sha256:ab");
+    }
+}

@@ -1,0 +1,203 @@
+//! Plugins that trap, loop, grow, or answer nonsense: each ends within its limits, says so in one line, denies before
+//! create and keeps on cleanup; and the next decision of another plugin is right.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wharf::hooks::record::Draft;
+use wharf::hooks::{Candidate, Chain, Hook, HookRequest, LOG_LINES, Limits, Outcome, Policy, Subject, SweepFacts, Verdict};
+use wharf::wasm::WasmPolicy;
+use wharf::workspace::State;
+
+use super::{ENGINE, component, entry, invariants, plugin, spec};
+
+fn hostile(settings: Value) -> WasmPolicy {
+    let mut limits = Limits::default();
+    if settings["do"].as_str().is_some_and(|what| what.starts_with("huge-")) {
+        // Room to build an answer that is larger than an answer may be.
+        limits.memory = 512 << 20;
+    }
+    plugin("test-plugins/hostile", settings, limits).unwrap()
+}
+
+fn request(hook: Hook, subject: Subject) -> HookRequest {
+    HookRequest { hook, now_ms: 7, facts: Arc::default(), spec: spec(), subject }
+}
+
+/// How it misbehaves, the code of the error, and words that the line has.
+const CASES: [(&str, &str, &str); 8] = [
+    ("trap", "trap", "trapped"),
+    ("panic", "trap", "panicked"),
+    ("loop", "timeout", "deadline of 250 ms"),
+    ("grow", "memory-limit", "64 MiB"),
+    ("recurse", "stack-limit", "recursion"),
+    ("huge-answer", "output-limit", "raise 'output'"),
+    ("huge-list", "output-limit", "raise 'output'"),
+    ("error", "failed", "no verdict"),
+];
+
+#[test]
+fn each_misbehaviour_ends_within_its_limits_with_one_clear_line() {
+    for (what, code, words) in CASES {
+        let policy = hostile(json!({ "do": what }));
+        let begin = Instant::now();
+        let error = policy.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what} took {:?}", begin.elapsed());
+        assert_eq!(error.code, code, "{what}: {error}");
+        assert!(error.message.contains(words) && !error.message.contains('\n'), "{what}: {error}");
+        let next = hostile(json!({ "do": "pass" })).evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap();
+        assert_eq!(next.verdict, Verdict::Pass, "after {what}");
+    }
+}
+
+#[test]
+fn each_misbehaviour_before_create_is_a_denial_that_names_the_plugin() {
+    for (what, _, words) in CASES {
+        let chain = Chain::new(vec![entry(hostile(json!({ "do": what })))], invariants());
+        let decided = chain.decide_create(Draft::new(spec()), &Arc::default(), false, 7);
+        let refusal = decided.refusal.unwrap();
+        assert_eq!((refusal.code.as_str(), refusal.policy.as_str()), ("policy-failed", "hostile"), "{what}");
+        assert!(refusal.reason.contains(words), "{what}: {}", refusal.reason);
+        assert_eq!(decided.draft.spec, spec(), "{what}");
+    }
+}
+
+#[test]
+fn nonsense_adjustments_are_refused_whole_and_name_the_field() {
+    for (which, field) in [
+        ("label", "labels.wharf."),
+        ("mount", "mounts."),
+        ("memory", "resources.memory"),
+        ("cpus", "resources.cpus"),
+        ("port", "ports."),
+        ("env", "env."),
+    ] {
+        let chain = Chain::new(vec![entry(hostile(json!({ "do": "nonsense", "which": which })))], invariants());
+        let decided = chain.decide_create(Draft::new(spec()), &Arc::default(), false, 7);
+        let refusal = decided.refusal.unwrap();
+        assert_eq!(refusal.code, "policy-failed", "{which}");
+        assert!(refusal.reason.contains(field), "{which}: {}", refusal.reason);
+        assert_eq!(decided.draft.spec, spec(), "{which}");
+    }
+}
+
+#[test]
+fn each_misbehaviour_on_cleanup_keeps_everything() {
+    let candidate = Candidate {
+        id: "w".into(),
+        name: "w".into(),
+        project: "/w".into(),
+        labels: Default::default(),
+        state: State::Exited,
+        exit_code: Some(0),
+        created_ms: 0,
+        started_ms: None,
+        finished_ms: Some(1),
+        last_activity_ms: None,
+        size: None,
+    };
+    let sweep = SweepFacts { candidates: vec![candidate], ..SweepFacts::default() };
+    for (what, _, _) in CASES {
+        // The second one wants everything removed.
+        let entries = vec![entry(hostile(json!({ "do": what }))), entry(hostile(json!({ "do": "deny" })))];
+        let decision = Chain::new(entries, invariants()).sweep(request(Hook::Cleanup, Subject::Sweep(sweep.clone())));
+        assert_eq!(decision.outcome, Outcome::Sweep(vec![]), "{what}");
+    }
+    let alone = Chain::new(vec![entry(hostile(json!({ "do": "deny" })))], invariants());
+    let decision = alone.sweep(request(Hook::Cleanup, Subject::Sweep(sweep)));
+    assert!(matches!(&decision.outcome, Outcome::Sweep(verdicts) if verdicts.len() == 1), "{decision:?}");
+}
+
+#[test]
+fn a_flood_of_logs_is_cut() {
+    let result = hostile(json!({ "do": "huge-log" })).evaluate(&request(Hook::PreCreate, Subject::Container));
+    let logs = match result {
+        Ok(reply) => reply.logs,
+        Err(error) => error.logs,
+    };
+    assert!(!logs.is_empty() && logs.len() <= LOG_LINES + 1);
+    assert!(logs.iter().map(String::len).sum::<usize>() < 100_000);
+}
+
+#[test]
+fn what_is_no_plugin_of_this_version_is_refused_at_load_with_what_to_do() {
+    let load = |bytes: &[u8]| WasmPolicy::load(&ENGINE, "p", bytes, &json!({}), Limits::default()).err().unwrap();
+    let wat = |text: &str| wat::parse_str(text).unwrap();
+    let good = component("test-plugins/mirror");
+    let half = good.get(..good.len() / 2).unwrap().to_vec();
+    let import = "(component (import \"acme:db/query@1.0.0\" (instance (export \"run\" (func)))))";
+    let newer = "(component (instance $i) (export \"wharf:policy/pre-create@0.9.0\" (instance $i)))";
+    let hollow = "(component (instance $i) (export \"wharf:policy/pre-create@0.1.0\" (instance $i)))";
+    for (bytes, words) in [
+        (b"#!/bin/sh".to_vec(), "not a WebAssembly component"),
+        (vec![], "not a WebAssembly component"),
+        (half, "not a valid component"),
+        (wat("(module)"), "core WebAssembly module"),
+        (wat("(component)"), "no Wharf plugin"),
+        (wat(import), "no Wharf plugin"),
+        (wat(newer), "needs wharf:policy 0.9.0"),
+        (wat(hollow), "settings"),
+    ] {
+        let error = load(&bytes);
+        assert!(error.message.contains(words) && !error.message.contains('\n'), "{words}: {error}");
+    }
+    let refused = plugin("test-plugins/hostile", json!({ "do": "bad-settings" }), Limits::default()).err().unwrap();
+    assert!(refused.message.contains("settings are refused"), "{refused}");
+    let typo = plugin("plugins/image-selector", json!({ "defualt_image": "x" }), Limits::default()).err().unwrap();
+    assert!(typo.message.contains("defualt_image"), "{typo}");
+}
+
+#[test]
+fn precompiled_code_is_never_taken_from_outside() {
+    let bytes = {
+        let mut config = wasmtime::Config::new();
+        config.epoch_interruption(true);
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        engine.precompile_component(&component("test-plugins/mirror")).unwrap()
+    };
+    let error = WasmPolicy::load(&ENGINE, "p", &bytes, &json!({}), Limits::default()).err().unwrap();
+    assert!(error.message.contains("not a WebAssembly component"), "{error}");
+}
+
+/// A component that waits for a day on WASI's clock while its settings are checked.
+const SLEEPER: &str = r#"
+(component
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $p (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $p'))
+    (export "pollable" (type $p (eq $p')))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+  (core func $sub (canon lower (func $clock "subscribe-duration")))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core module $m
+    (import "h" "sub" (func $sub (param i64) (result i32)))
+    (import "h" "block" (func $block (param i32)))
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $next)
+      (global.set $next (i32.add (global.get $next) (local.get 3))))
+    (func (export "check") (param i32 i32) (result i32)
+      (call $block (call $sub (i64.const 86400000000000)))
+      (i32.const 0)))
+  (core instance $i (instantiate $m (with "h" (instance
+    (export "sub" (func $sub)) (export "block" (func $block))))))
+  (func $check (param "settings" string) (result (result (error string)))
+    (canon lift (core func $i "check") (memory $i "memory") (realloc (func $i "realloc"))))
+  (instance $settings (export "check" (func $check)))
+  (export "wharf:policy/settings@0.1.0" (instance $settings))
+  (instance $empty)
+  (export "wharf:policy/pre-stop@0.1.0" (instance $empty)))
+"#;
+
+#[test]
+fn a_plugin_cannot_sleep_in_the_host() {
+    let begin = Instant::now();
+    let bytes = wat::parse_str(SLEEPER).unwrap();
+    let error = WasmPolicy::load(&ENGINE, "sleeper", &bytes, &json!({}), Limits::default()).err().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
+}
