@@ -15,8 +15,9 @@ use super::{ENGINE, component, entry, invariants, plugin, spec};
 fn hostile(settings: Value) -> WasmPolicy {
     let mut limits = Limits::default();
     if settings["do"].as_str().is_some_and(|what| what.starts_with("huge-")) {
-        // Room to build an answer that is larger than an answer may be.
+        // Room and time to build an answer that is larger than an answer may be.
         limits.memory = 512 << 20;
+        limits.timeout = Duration::from_secs(10);
     }
     plugin("test-plugins/hostile", settings, limits).unwrap()
 }
