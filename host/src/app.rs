@@ -102,7 +102,11 @@ impl App {
                     tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
                 }
                 Err(error) => {
-                    return Err(lifecycle::Error::PolicyNotLoaded { policy: policy.config.name, from: policy.source, error });
+                    return Err(lifecycle::Error::PolicyNotLoaded {
+                        policy: policy.config.name,
+                        from: policy.source,
+                        error,
+                    });
                 }
             }
         }
@@ -139,7 +143,19 @@ impl App {
     fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {
         let missing = |text: String| PolicyError::new("missing", format!("{}: {text}", config.name));
         if let Some(name) = &config.builtin {
-            let bytes = match carried::find(name) {
+            let carried = carried::find(name);
+            let digest = match carried {
+                Some(Carried::Plugin(bytes)) => sha256_hex(bytes),
+                Some(Carried::Script(text)) => sha256_hex(text.as_bytes()),
+                None => String::new(),
+            };
+            let bytes = match carried {
+                Some(_) if config.digest.as_ref().is_some_and(|pinned| *pinned != format!("sha256:{digest}")) => {
+                    Err(PolicyError::new(
+                        "digest",
+                        format!("{}: has the digest sha256:{digest}, pinned is another", config.name),
+                    ))
+                }
                 Some(Carried::Plugin(bytes)) => Ok(Bytes::Plugin(bytes.into())),
                 Some(Carried::Script(text)) => Ok(Bytes::Script(text.into())),
                 None => {
@@ -153,7 +169,8 @@ impl App {
             return (String::new(), Err(missing("names neither builtin, wasm nor script".into())));
         };
         let path = self.loaded.base().join(path);
-        let bytes = std::fs::read(&path).map_err(|error| missing(format!("{} cannot be read: {error}", path.display())));
+        let bytes =
+            std::fs::read(&path).map_err(|error| missing(format!("{} cannot be read: {error}", path.display())));
         let bytes = bytes.and_then(|bytes| {
             let digest = format!("sha256:{}", sha256_hex(&bytes));
             match &config.digest {

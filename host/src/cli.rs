@@ -220,10 +220,9 @@ impl Context {
 fn target(name: Option<&str>) -> Result<Target, Failure> {
     match name {
         Some(name) => Ok(Target::Named(name.to_owned())),
-        None => std::env::current_dir()
-            .and_then(|dir| dir.canonicalize())
-            .map(Target::Folder)
-            .map_err(|error| Failure::new("folder", format!("the current folder cannot be used: {error}"), "name a workspace", 5)),
+        None => std::env::current_dir().and_then(|dir| dir.canonicalize()).map(Target::Folder).map_err(|error| {
+            Failure::new("folder", format!("the current folder cannot be used: {error}"), "name a workspace", 5)
+        }),
     }
 }
 

@@ -7,22 +7,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-use crate::workspace::{ContainerSpec, State};
 
 pub mod adjust;
 pub mod chain;
 mod floor;
 pub mod record;
+mod request;
 pub mod validate;
 
 pub use adjust::Adjustment;
 pub use chain::{Chain, Entry};
 pub use record::{Decision, Outcome, Step};
+pub use request::{
+    Candidate, EngineFacts, EventFacts, EventKind, ExecSpec, Facts, FileContent, HookRequest, LocalImage, ProjectFacts,
+    Subject, SweepFacts, WorkspaceFacts,
+};
 
 /// A point at which policies are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,197 +130,6 @@ pub enum FailureMode {
     Proceed,
     /// Everything is kept.
     Keep,
-}
-
-/// Everything a policy may know about one decision. It is also what is recorded, so that the decision can be replayed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HookRequest {
-    /// The hook.
-    pub hook: Hook,
-    /// Milliseconds since 1970-01-01 UTC: the only clock that policies have.
-    pub now_ms: u64,
-    /// What the host gathered.
-    #[serde(with = "shared")]
-    pub facts: Arc<Facts>,
-    /// The container as decided so far. For hooks after create: as it was created.
-    pub spec: ContainerSpec,
-    /// What only this hook has.
-    pub subject: Subject,
-}
-
-/// Facts are shared between the requests of one verb and written out in each record.
-mod shared {
-    use super::{Arc, Facts};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(facts: &Arc<Facts>, out: S) -> Result<S::Ok, S::Error> {
-        facts.as_ref().serialize(out)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Facts>, D::Error> {
-        Facts::deserialize(from).map(Arc::new)
-    }
-}
-
-/// What the host gathered before asking, the same for all hooks of one verb.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
-    /// The workspace; empty for `cleanup`, which is about many.
-    pub workspace: WorkspaceFacts,
-    /// The project folder.
-    pub project: ProjectFacts,
-    /// The engine; the default when Wharf plans without one.
-    pub engine: EngineFacts,
-    /// Images that the engine has.
-    pub local_images: Vec<LocalImage>,
-}
-
-/// The workspace that a decision is about.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct WorkspaceFacts {
-    pub id: String,
-    pub name: String,
-    /// Absolute path of the project folder.
-    pub project: String,
-    pub labels: BTreeMap<String, String>,
-}
-
-/// What was read from the project folder.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ProjectFacts {
-    /// Relative paths, sorted: the top level and `.devcontainer/`.
-    pub files: Vec<String>,
-    /// The files that some policy wants to see, by relative path.
-    pub contents: BTreeMap<String, FileContent>,
-}
-
-/// One file of the project.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FileContent {
-    /// UTF-8; other bytes were replaced.
-    pub text: String,
-    /// Whether it was cut.
-    pub truncated: bool,
-}
-
-/// What the engine can do.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct EngineFacts {
-    pub version: String,
-    pub api_version: String,
-    pub cgroup_version: u8,
-    pub cpus: u32,
-    /// Bytes.
-    pub memory: u64,
-    pub security: Vec<String>,
-}
-
-/// An image that the engine has.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct LocalImage {
-    pub references: Vec<String>,
-    pub digests: Vec<String>,
-    /// Bytes.
-    pub size: u64,
-}
-
-/// What only one hook's request has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Subject {
-    /// For `select-image`: whether the person who asked named the image.
-    Image {
-        /// See above.
-        requested: bool,
-    },
-    /// For `security-profile` and `pre-create`.
-    Container,
-    /// For `post-start`.
-    Start {
-        /// Whether this is the start right after create.
-        first_start: bool,
-    },
-    /// For `pre-exec`.
-    Exec(ExecSpec),
-    /// For `pre-stop`: `stop`, `restart` or `remove`.
-    Stop {
-        /// See above.
-        verb: String,
-    },
-    /// For `event`.
-    Event(EventFacts),
-    /// For `cleanup`.
-    Sweep(SweepFacts),
-}
-
-/// A command to run in a workspace.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct ExecSpec {
-    pub command: Vec<String>,
-    pub env: BTreeMap<String, String>,
-    pub user: Option<String>,
-    pub working_dir: Option<String>,
-    pub tty: bool,
-}
-
-/// What happened to a workspace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct EventFacts {
-    pub kind: EventKind,
-    pub exit_code: Option<i64>,
-    pub detail: String,
-}
-
-/// Kind of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum EventKind {
-    Started,
-    Exited,
-    OutOfMemory,
-    Healthy,
-    Unhealthy,
-    Threshold,
-}
-
-/// What a sweep knows.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct SweepFacts {
-    pub candidates: Vec<Candidate>,
-    /// Bytes; 0 when unknown.
-    pub disk_free: u64,
-    /// Bytes; 0 when unknown.
-    pub disk_total: u64,
-    /// Minutes since local midnight.
-    pub local_minute: u16,
-    /// Monday is 1.
-    pub local_weekday: u8,
-}
-
-/// A workspace that a sweep may stop or remove.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct Candidate {
-    pub id: String,
-    pub name: String,
-    pub project: String,
-    pub labels: BTreeMap<String, String>,
-    pub state: State,
-    pub exit_code: Option<i64>,
-    pub created_ms: u64,
-    pub started_ms: Option<u64>,
-    pub finished_ms: Option<u64>,
-    pub last_activity_ms: Option<u64>,
-    /// Bytes.
-    pub size: Option<u64>,
 }
 
 /// What a policy answers.

@@ -18,12 +18,14 @@ use crate::hooks::{Chain, Decision};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
+mod compare;
 mod create;
 mod error;
 mod exec;
 mod facts;
 mod find;
 mod reconcile;
+mod replace;
 mod request;
 mod start;
 mod stop;
@@ -100,17 +102,18 @@ impl Lifecycle {
         Ok(self.info.get_or_try_init(|| self.docker.info()).await?)
     }
 
-    /// The container of a workspace, found by its exact labels.
+    /// The container of a workspace, found by its exact labels. One that is set aside to be replaced does not count.
     async fn container(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
-        let mut found = self.docker.list(&labels, true).await?;
-        Ok(found.pop())
+        let found = self.docker.list(&labels, true).await?;
+        Ok(found.into_iter().find(|container| !replace::is_aside(container)))
     }
 
     /// All containers of this installation by workspace id.
     async fn containers(&self) -> Result<BTreeMap<String, Container>, Error> {
         let all = self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await?;
-        Ok(all.into_iter().filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
+        let current = all.into_iter().filter(|container| !replace::is_aside(container));
+        Ok(current.filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
     }
 
     /// Whether an interruption was asked for.
@@ -125,8 +128,21 @@ impl Lifecycle {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
-        Ok(self.store.lock(id, LOCK_PATIENCE)?)
+    /// Takes the lock of a workspace, waiting for another process that works on it.
+    async fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
+        let begin = tokio::time::Instant::now();
+        loop {
+            if let Some(lock) = self.store.try_lock(id)? {
+                return Ok(lock);
+            }
+            if begin.elapsed() > LOCK_PATIENCE {
+                return Err(store::Error::Locked(id.to_string()).into());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                () = self.interrupted() => return Err(Error::Interrupted),
+            }
+        }
     }
 }
 

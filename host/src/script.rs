@@ -57,7 +57,11 @@ impl RhaiPolicy {
             if function.params.len() != 1 {
                 return Err(PolicyError::new(
                     "script",
-                    format!("{name}: fn {} takes {} arguments; a hook takes one, ctx", function.name, function.params.len()),
+                    format!(
+                        "{name}: fn {} takes {} arguments; a hook takes one, ctx",
+                        function.name,
+                        function.params.len()
+                    ),
                 ));
             }
             hooks.push(hook);
@@ -66,7 +70,10 @@ impl RhaiPolicy {
             let all: Vec<_> = Hook::ALL.iter().map(|hook| hook.function()).collect();
             return Err(PolicyError::new(
                 "script",
-                format!("{name}: defines no hook; define a function such as fn pre_create(ctx), one of {}", all.join(", ")),
+                format!(
+                    "{name}: defines no hook; define a function such as fn pre_create(ctx), one of {}",
+                    all.join(", ")
+                ),
             ));
         }
         let mut policy = Self {
@@ -233,12 +240,12 @@ impl Policy for RhaiPolicy {
         };
         let ctx = Context::new(Document::new(self.input(request), writable, OPEN));
         let argument = rhai::Dynamic::from(ctx.clone());
-        let (result, operations, logs) =
-            engine::bounded(&self.limits, || self.call(request.hook.function(), argument));
+        let (result, operations, logs) = engine::bounded(&self.limits, || self.call(request.hook.function(), argument));
         let reply = |verdict, lines, deny_line| Reply { verdict, lines, deny_line, logs: logs.clone(), operations };
         match result {
             Ok(_) => {
-                let (verdict, lines) = self.verdict(request, &ctx).map_err(|error| PolicyError { logs: logs.clone(), ..error })?;
+                let (verdict, lines) =
+                    self.verdict(request, &ctx).map_err(|error| PolicyError { logs: logs.clone(), ..error })?;
                 Ok(reply(verdict, lines, None))
             }
             Err(error) => {
@@ -280,13 +287,21 @@ pub struct ConfigEdit {
 ///
 /// # Errors
 /// As for policies; a script without `fn config(c)` is refused.
-pub fn edit_config(path: &Path, source: &str, config: Value, given: Value) -> Result<(Value, Vec<ConfigEdit>), PolicyError> {
+pub fn edit_config(
+    path: &Path,
+    source: &str,
+    config: Value,
+    given: Value,
+) -> Result<(Value, Vec<ConfigEdit>), PolicyError> {
     let name = path.display().to_string();
     let limits = Limits::default();
     let engine = engine::engine(&limits);
     let ast = engine.compile(source).map_err(|error| diagnostic::parse(&name, source, &error))?;
     if !ast.iter_functions().any(|function| function.name == "config" && function.params.len() == 1) {
-        return Err(PolicyError::new("script", format!("{name}: defines no fn config(c); write one or take the file away")));
+        return Err(PolicyError::new(
+            "script",
+            format!("{name}: defines no fn config(c); write one or take the file away"),
+        ));
     }
     let mut root = config;
     let mut writable = Vec::new();

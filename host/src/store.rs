@@ -1,7 +1,7 @@
 //! What was meant: workspaces, the journal of intents, and the decision records, in SQLite.
 //!
 //! One file in the state folder, in WAL mode, so that several processes (CLI calls, a service) work on it at once.
-//! Writers wait for each other up to [`BUSY`]. A workspace's verbs are kept apart by a lock file, see [`Store::lock`].
+//! Writers wait for each other up to [`BUSY`]. A workspace's verbs are kept apart by a lock file, see [`Store::try_lock`].
 //!
 //! May touch: the state folder. No rusqlite type leaves this module.
 
@@ -61,7 +61,9 @@ impl Error {
     pub fn remedy(&self) -> String {
         match self {
             Self::Unusable { .. } => "make the folder writable for you, or name another with --state-dir".into(),
-            Self::Statement { .. } => "see that the disk is not full and the file is not damaged, then try again".into(),
+            Self::Statement { .. } => {
+                "see that the disk is not full and the file is not damaged, then try again".into()
+            }
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
             Self::Locked(_) => "wait until it is done, then try again".into(),
         }
@@ -125,24 +127,18 @@ impl Store {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lock of a workspace, waiting up to `patience` for another process.
+    /// Takes the lock of a workspace; none when another process has it.
     ///
     /// # Errors
-    /// [`Error::Locked`] when the other one does not end in time.
-    pub fn lock(&self, id: &WorkspaceId, patience: Duration) -> Result<WorkspaceLock, Error> {
+    /// When the lock's file cannot be used.
+    pub fn try_lock(&self, id: &WorkspaceId) -> Result<Option<WorkspaceLock>, Error> {
         let path = self.dir.join("locks").join(format!("{id}.lock"));
         let unusable = |error: std::io::Error| Error::Unusable { path: path.clone(), cause: error.to_string() };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
-        let begin = std::time::Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(WorkspaceLock(file)),
-                Err(std::fs::TryLockError::WouldBlock) if begin.elapsed() < patience => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Locked(id.to_string())),
-                Err(std::fs::TryLockError::Error(error)) => return Err(unusable(error)),
-            }
+        match file.try_lock() {
+            Ok(()) => Ok(Some(WorkspaceLock(file))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
         }
     }
 
@@ -237,11 +233,19 @@ impl Store {
         let what = "read the journal";
         let connection = self.connection();
         let mut query = connection
-            .prepare_cached("select id, workspace, verb, pid, process_start from journal where ended is null order by id")
+            .prepare_cached(
+                "select id, workspace, verb, pid, process_start from journal where ended is null order by id",
+            )
             .map_err(statement(what))?;
         let rows = query
             .query_map([], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?, row.get(4)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, String>(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                ))
             })
             .map_err(statement(what))?;
         let mut entries = Vec::new();
@@ -265,9 +269,8 @@ impl Store {
     pub fn append(&self, decisions: &[Decision]) -> Result<(), Error> {
         let what = "record a decision";
         let mut connection = self.connection();
-        let transaction = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(statement(what))?;
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
         let mut previous: String = transaction
             .query_row("select hash from decisions order by number desc limit 1", [], |row| row.get(0))
             .optional()
@@ -306,8 +309,9 @@ impl Store {
         let mut query = connection
             .prepare_cached("select body from decisions where workspace = ?1 order by number desc limit ?2")
             .map_err(statement(what))?;
-        let rows =
-            query.query_map(params![workspace.as_str(), most], |row| row.get::<_, String>(0)).map_err(statement(what))?;
+        let rows = query
+            .query_map(params![workspace.as_str(), most], |row| row.get::<_, String>(0))
+            .map_err(statement(what))?;
         rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
     }
 
@@ -328,7 +332,10 @@ impl Store {
             let (number, body, previous, hash) =
                 (row.get::<_, i64>(0).map_err(statement(what))?, get(1)?, get(2)?, get(3)?);
             if previous != expected || sha256_hex(format!("{previous}\n{body}").as_bytes()) != hash {
-                return Err(Error::Statement { what, cause: format!("record {number} was changed, or one before it is gone") });
+                return Err(Error::Statement {
+                    what,
+                    cause: format!("record {number} was changed, or one before it is gone"),
+                });
             }
             expected = hash;
             count += 1;

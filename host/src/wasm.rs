@@ -81,12 +81,7 @@ impl WasmPolicy {
     fn call<T>(
         &self,
         now_ms: u64,
-        run: impl FnOnce(
-            &v0_1::Exports,
-            &mut Store<State>,
-            &wasmtime::component::Instance,
-            &String,
-        ) -> wasmtime::Result<T>,
+        run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &wasmtime::component::Instance, &String) -> wasmtime::Result<T>,
     ) -> Result<(Vec<String>, T), PolicyError> {
         let mut store = self.engine.store(&self.limits, now_ms);
         let _ticking = self.engine.tick();

@@ -60,10 +60,10 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
     let host_id = match app.store() {
         Ok(store) => {
             checks.push(match store.verify() {
-                Ok(count) => {
-                    Check::ok("state", format!("{}: {count} decisions, unbroken", app.state_dir.display()))
+                Ok(count) => Check::ok("state", format!("{}: {count} decisions, unbroken", app.state_dir.display())),
+                Err(error) => {
+                    Check::fail("state", error.to_string(), "somebody edited the records; keep a copy and find out who")
                 }
-                Err(error) => Check::fail("state", error.to_string(), "somebody edited the records; keep a copy and find out who"),
             });
             store.host_id().to_owned()
         }
@@ -117,7 +117,10 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
     if !info.disk_limit_possible() {
         checks.push(Check::warn(
             "disk",
-            format!("the storage driver {} cannot limit a workspace's disk; resources.disk would be refused", info.storage_driver),
+            format!(
+                "the storage driver {} cannot limit a workspace's disk; resources.disk would be refused",
+                info.storage_driver
+            ),
             "use overlay2 on xfs with pquota, btrfs or zfs, if you need disk limits",
         ));
     }

@@ -61,8 +61,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
             }
         }
     }
-    let spec =
-        ExecSpec { command: args.command, env, user: args.user, working_dir: args.workdir, tty: args.tty };
+    let spec = ExecSpec { command: args.command, env, user: args.user, working_dir: args.workdir, tty: args.tty };
     session(context, args.workspace.as_deref(), spec, args.interactive).await.map_err(wharf_failed)
 }
 
@@ -88,7 +87,12 @@ fn wharf_failed(mut failure: Failure) -> Failure {
 
 async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, interactive: bool) -> Result<u8, Failure> {
     if spec.tty && interactive && !std::io::stdin().is_terminal() {
-        return Err(Failure::new("no-terminal", "-t: stdin is no terminal", "leave -t out, or run it in a terminal", 2));
+        return Err(Failure::new(
+            "no-terminal",
+            "-t: stdin is no terminal",
+            "leave -t out, or run it in a terminal",
+            2,
+        ));
     }
     let tty = spec.tty;
     if tty && let Ok(term) = std::env::var("TERM") {

@@ -81,12 +81,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn print(
-    context: &Context,
-    args: &Args,
-    container_id: &str,
-    lines: &[crate::docker::LogLine],
-) -> Result<(), Failure> {
+fn print(context: &Context, args: &Args, container_id: &str, lines: &[crate::docker::LogLine]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let mut err = std::io::stderr().lock();
     for line in lines {

@@ -27,7 +27,6 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     }
     match &plan.denied {
         None => Ok(0),
-        Some(_) if context.out.json => Ok(4),
         Some(refusal) => {
             let error = lifecycle::Error::Denied { refusal: refusal.clone(), trail: Vec::new() };
             Err(error.into())
@@ -44,7 +43,8 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     let spec = serde_json::to_value(&plan.spec).unwrap_or_default();
     let mut rows = Vec::new();
     for (field, owner) in &plan.owners {
-        let at = plan.history.iter().rev().find(|change| change.field == *field).and_then(|change| change.by.at.clone());
+        let at =
+            plan.history.iter().rev().find(|change| change.field == *field).and_then(|change| change.by.at.clone());
         let by = match at {
             Some(at) if at.starts_with(owner.as_str()) => at,
             Some(at) => format!("{owner} ({at})"),

@@ -33,7 +33,7 @@ pub enum Origin {
     },
     /// An environment variable.
     Env(String),
-    /// `--set`
+    /// `--set` of this key; its value may be a secret and is not kept.
     Flag(String),
 }
 
@@ -228,7 +228,8 @@ fn refuse(origins: &Origins, key: &str, text: &str) -> Error {
         remedy: match at {
             Origin::Env(name) => format!("correct or unset {name}"),
             Origin::Flag(_) => "correct the flag; 'wharf config show' lists all keys".into(),
-            _ => "correct that line; 'wharf config show' lists all keys, 'wharf config init' writes them commented".into(),
+            _ => "correct that line; 'wharf config show' lists all keys, 'wharf config init' writes them commented"
+                .into(),
         },
         detail: None,
     }
@@ -272,17 +273,9 @@ fn table_origins(path: &str, table: &toml::de::DeTable<'_>, say: &mut impl FnMut
     }
 }
 
-fn run_script(
-    path: &Path,
-    root: Value,
-    sources: &Sources,
-    origins: &mut Origins,
-) -> Result<Value, Error> {
-    let failed = |message: String, detail| Error {
-        message,
-        remedy: "correct the script, or take it away".into(),
-        detail,
-    };
+fn run_script(path: &Path, root: Value, sources: &Sources, origins: &mut Origins) -> Result<Value, Error> {
+    let failed =
+        |message: String, detail| Error { message, remedy: "correct the script, or take it away".into(), detail };
     let source = std::fs::read_to_string(path)
         .map_err(|error| failed(format!("{}: cannot be read: {error}", path.display()), None))?;
     let names = root.pointer("/script/vars").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -316,12 +309,7 @@ fn host_facts() -> Value {
 }
 
 /// `WHARF_<KEY>` with `_` for dots; only plain values can be set so.
-fn apply_env(
-    root: &mut Value,
-    known: &Value,
-    env: &BTreeMap<String, String>,
-    origins: &mut Origins,
-) {
+fn apply_env(root: &mut Value, known: &Value, env: &BTreeMap<String, String>, origins: &mut Origins) {
     let mut keys = Vec::new();
     leaves("", known, &mut |key, value| {
         if !value.is_object() && !value.is_array() {
@@ -340,7 +328,7 @@ fn apply_env(
 fn apply_set(root: &mut Value, text: &str, origins: &mut Origins) -> Result<(), Error> {
     let Some((key, value)) = text.split_once('=') else {
         return Err(Error {
-            message: format!("--set {text}: has no '='"),
+            message: "a --set has no '='".into(),
             remedy: "write it as --set limits.memory=2GiB".into(),
             detail: None,
         });
@@ -349,7 +337,7 @@ fn apply_set(root: &mut Value, text: &str, origins: &mut Origins) -> Result<(), 
     let parsed = toml::from_str::<Map<String, Value>>(&format!("value = {value}")).ok();
     let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| scalar(value));
     put(root, key.trim(), value);
-    origins.set(key.trim().to_owned(), Origin::Flag(text.to_owned()));
+    origins.set(key.trim().to_owned(), Origin::Flag(key.trim().to_owned()));
     Ok(())
 }
 
@@ -429,7 +417,7 @@ mod tests {
             ("limits.pids", "environment WHARF_LIMITS_PIDS".into()),
             ("workspace.labels.team", format!("{}:4", script.display())),
             ("workspace.labels.a", format!("{}:6", file.display())),
-            ("workspace.cpus", "--set workspace.cpus=1.5".into()),
+            ("workspace.cpus", "--set workspace.cpus".into()),
             ("workspace.memory", "default".into()),
         ] {
             assert_eq!(loaded.origin(key).to_string(), expected, "{key}");

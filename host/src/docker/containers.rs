@@ -118,6 +118,20 @@ impl Docker {
         self.effect(call.within(timeout + Duration::from_secs(60))).await
     }
 
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NameTaken`].
+    pub async fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let call = change("rename the container", id, &format!("rename?name={}", encode(name)))?;
+        let reply = self.http().send(&call).await?;
+        match reply.status {
+            _ if reply.is_success() => Ok(()),
+            409 => Err(Error::NameTaken { name: name.to_owned() }),
+            _ => Err(call.error(&reply)),
+        }
+    }
+
     /// Stops a container as [`Docker::stop`] does, and starts it again.
     ///
     /// # Errors

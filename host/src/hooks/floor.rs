@@ -56,11 +56,9 @@ pub(super) fn check(spec: &ContainerSpec, adjustment: &Adjustment) -> Result<(),
         Ok(())
     } else {
         let field = adjustment.field();
-        let before = serde_json::to_value(spec).ok().and_then(|json| super::record::lookup(&json, &field)).unwrap_or_default();
-        Err(format!(
-            "{field} may only be tightened here: it is {before}, asked for was {}",
-            adjustment.value()
-        ))
+        let before =
+            serde_json::to_value(spec).ok().and_then(|json| super::record::lookup(&json, &field)).unwrap_or_default();
+        Err(format!("{field} may only be tightened here: it is {before}, asked for was {}", adjustment.value()))
     }
 }
 
@@ -86,10 +84,7 @@ mod tests {
             (Adjustment::UserNamespace(None), Adjustment::UserNamespace(Some("host".into()))),
             (Adjustment::Pids(10), Adjustment::Pids(u32::MAX)),
             (Adjustment::User(Some("1000:1000".into())), Adjustment::User(Some("0:5".into()))),
-            (
-                Adjustment::Tmpfs("/tmp".into(), Some(Tmpfs { size: Some(1) })),
-                Adjustment::Tmpfs("/tmp".into(), None),
-            ),
+            (Adjustment::Tmpfs("/tmp".into(), Some(Tmpfs { size: Some(1) })), Adjustment::Tmpfs("/tmp".into(), None)),
         ];
         for (tighter, looser) in pairs {
             assert_eq!(check(&spec, &tighter), Ok(()), "{tighter:?}");

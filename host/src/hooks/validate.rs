@@ -45,8 +45,7 @@ impl Invariants {
                 bytesize::ByteSize(self.memory)
             ));
         }
-        // Not `>`, so that NaN is caught too.
-        if !(resources.cpus <= self.cpus) {
+        if resources.cpus.is_nan() || resources.cpus > self.cpus {
             said.push(format!("resources.cpus: {} is above the ceiling limits.cpus = {}", resources.cpus, self.cpus));
         }
         if resources.pids > self.pids {
@@ -88,9 +87,10 @@ impl Invariants {
         let real = source
             .canonicalize()
             .map_err(|error| format!("the host path {} cannot be read: {error}", source.display()))?;
-        let holds_socket = SOCKETS.iter().filter_map(|path| Path::new(path).canonicalize().ok()).any(|socket| {
-            real == socket || (socket.starts_with(&real) && real != Path::new("/"))
-        });
+        let holds_socket = SOCKETS
+            .iter()
+            .filter_map(|path| Path::new(path).canonicalize().ok())
+            .any(|socket| real == socket || (socket.starts_with(&real) && real != Path::new("/")));
         if holds_socket || real == Path::new("/") {
             return if self.docker_socket && real != Path::new("/") {
                 Ok(())
@@ -108,7 +108,8 @@ impl Invariants {
 }
 
 /// Where engines put their sockets.
-const SOCKETS: [&str; 4] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"];
+const SOCKETS: [&str; 4] =
+    ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"];
 
 #[cfg(test)]
 mod tests {

@@ -10,10 +10,9 @@ use serde::Serialize;
 use super::facts::{engine_facts, image_facts, project_facts};
 use super::request::{SecretEnv, draft};
 use super::view::{trail, view};
-use super::{Difference, Error, Lifecycle, Project, TrailStep, WorkspaceRequest, WorkspaceView, now_ms};
+use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, WorkspaceView, now_ms};
 use crate::config::Loaded;
 use crate::docker::{self, CreateRequest, Docker, PullProgress};
-use crate::hooks::adjust::diff;
 use crate::hooks::chain::CreateDecision;
 use crate::hooks::record::{Change, Draft, Refusal, SecretNames};
 use crate::hooks::{Chain, Facts, Step};
@@ -133,10 +132,10 @@ fn decide_create(
 }
 
 /// Everything that making a container needs.
-struct Decided {
-    project: Project,
-    draft: Draft,
-    secret: SecretEnv,
+pub(super) struct Decided {
+    pub(super) project: Project,
+    pub(super) draft: Draft,
+    pub(super) secret: SecretEnv,
     trail: Vec<Step>,
     /// References that the engine has.
     local: Vec<String>,
@@ -156,7 +155,7 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded)?;
         let id = project.id.clone();
-        let _lock = self.lock(&id)?;
+        let _lock = self.lock(&id).await?;
 
         let (info, images, existing) =
             tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id));
@@ -172,8 +171,7 @@ impl Lifecycle {
 
         let (loaded, secrets, request) = (self.loaded.clone(), self.secrets.clone(), request.clone());
         let at = project.clone();
-        let decided =
-            self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
+        let decided = self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
         let (mut decision, secret) = decided?;
         self.record(&mut decision.decisions)?;
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
@@ -191,56 +189,14 @@ impl Lifecycle {
             if recreate == Recreate::Never {
                 return Err(Error::Differs { id: id.to_string(), differences });
             }
-            progress(Progress::Step(format!("replacing the container of {id}")));
-            self.remove_container(&id, &container).await?;
+            // Everything that can fail without touching the old one comes first.
+            self.fetch_image(&decided.draft.spec, &decided.local, progress).await?;
+            return self.replace(&id, &container, decided, info.init_available, progress).await;
         }
         self.create(decided, info.init_available, progress).await
     }
 
-    /// What exists against what was decided now; empty means the same.
-    async fn compare(&self, decided: &Decided, container: &Container) -> Result<Vec<Difference>, Error> {
-        let json = |value: &str| serde_json::Value::String(value.to_owned());
-        let Some(stored) = self.store.workspace(&decided.project.id)? else {
-            let field = "decision".to_owned();
-            let (is, wanted) = (json("unknown: the store has no record of it"), json("known"));
-            return Ok(vec![Difference { field, is, decided: wanted, by: "host".into() }]);
-        };
-        let plain = |spec: &ContainerSpec| {
-            let mut spec = spec.clone();
-            // Why an image was chosen does not change the container.
-            if let Some(image) = &mut spec.image {
-                image.reason.clear();
-                image.pull = PullPolicy::Missing;
-            }
-            spec
-        };
-        let (is, wanted) = (plain(&stored.draft.spec), plain(&decided.draft.spec));
-        let before = diff(&wanted, &is);
-        let owners = decided.draft.owner_names();
-        let mut all: Vec<Difference> = diff(&is, &wanted)
-            .iter()
-            .map(|edit| {
-                let field = edit.field();
-                let was = before.iter().find(|edit| edit.field() == field).map(|edit| edit.value()).unwrap_or_default();
-                let by = owners.get(&field).cloned().unwrap_or_else(|| "default".into());
-                Difference { field, is: was, decided: edit.value(), by }
-            })
-            .collect();
-        // The record holds no secrets, so their values are compared with the engine's.
-        if !decided.secret.is_empty() {
-            let actual = self.docker.inspect(&container.id).await?.actual;
-            let env = actual.map(|spec| spec.env).unwrap_or_default();
-            for (name, value) in &decided.secret {
-                if env.get(name) != Some(value) {
-                    let (field, by) = (format!("env.{name}"), "request".to_owned());
-                    all.push(Difference { field, is: json("***"), decided: json("another secret"), by });
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    async fn create(
+    pub(super) async fn create(
         &self,
         decided: Decided,
         init: bool,
@@ -344,7 +300,8 @@ impl Lifecycle {
                 }
             }
             if !differences.is_empty() {
-                let each = differences.iter().map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided));
+                let each =
+                    differences.iter().map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided));
                 return Err(Error::NotAsDecided(each.collect()));
             }
         }

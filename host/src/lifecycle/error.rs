@@ -94,9 +94,9 @@ fn place(refusal: &Refusal) -> String {
 }
 
 fn list(differences: &[Difference]) -> String {
-    let each = differences
-        .iter()
-        .map(|difference| format!("{} is {}, decided is {} ({})", difference.field, difference.is, difference.decided, difference.by));
+    let each = differences.iter().map(|difference| {
+        format!("{} is {}, decided is {} ({})", difference.field, difference.is, difference.decided, difference.by)
+    });
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -129,16 +129,26 @@ impl Error {
             Self::Project { remedy, .. } => (*remedy).to_owned(),
             Self::Request(_) => "correct the request; see --help".into(),
             Self::Denied { refusal, .. } => match refusal.code.as_str() {
-                "policy-failed" => "correct that policy or take it out of the chain; 'wharf policy check' shows it".into(),
+                "policy-failed" => {
+                    "correct that policy or take it out of the chain; 'wharf policy check' shows it".into()
+                }
                 "conflict" => "change the chain; 'wharf policy ls' lists it".into(),
-                "invariant" => "ask for less, or let an admin change the configuration; 'wharf config show' lists it".into(),
+                "invariant" => {
+                    "ask for less, or let an admin change the configuration; 'wharf config show' lists it".into()
+                }
                 _ => "change the request as the reason says; 'wharf plan' shows what every policy did".into(),
             },
-            Self::PolicyNotLoaded { .. } => "correct the policy or its entry in the configuration; see 'wharf policy check'".into(),
+            Self::PolicyNotLoaded { .. } => {
+                "correct the policy or its entry in the configuration; see 'wharf policy check'".into()
+            }
             Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
             Self::Ambiguous { .. } => "use one of the ids".into(),
-            Self::Differs { .. } => "nothing was changed; 'wharf up --recreate' replaces it (its writable layer is lost)".into(),
-            Self::NotAsDecided(_) => "see 'wharf doctor' for what this engine can do, and change the policy that asks for more".into(),
+            Self::Differs { .. } => {
+                "nothing was changed; 'wharf up --recreate' replaces it (its writable layer is lost)".into()
+            }
+            Self::NotAsDecided(_) => {
+                "see 'wharf doctor' for what this engine can do, and change the policy that asks for more".into()
+            }
             Self::NotRunning { .. } => "start it with 'wharf start' or 'wharf up'".into(),
             Self::Running(_) => "stop it first, or use --force".into(),
             Self::Interrupted => "run it again when you like".into(),

@@ -136,11 +136,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`Error::NotRunning`].
-    pub async fn follow_stats(
-        &self,
-        id: &WorkspaceId,
-        mut each: impl FnMut(StatsView) -> bool,
-    ) -> Result<(), Error> {
+    pub async fn follow_stats(&self, id: &WorkspaceId, mut each: impl FnMut(StatsView) -> bool) -> Result<(), Error> {
         let container = self.running(id).await?;
         let name = container.labels.get(LABEL_NAME).cloned().unwrap_or_default();
         let mut stream = self.docker.stats_stream(&container.id).await?;

@@ -11,12 +11,13 @@ use crate::workspace::{LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
 impl Lifecycle {
     /// Undoes the intents of processes that are gone.
     pub(super) async fn reconcile(&self) -> Result<(), Error> {
+        let mut replaced = Vec::new();
         for entry in self.store.open_entries()? {
             if entry.owner.alive() {
                 continue;
             }
             // Somebody may be reconciling the same entry right now; then it is theirs.
-            let Ok(_lock) = self.store.lock(&entry.workspace, std::time::Duration::ZERO) else { continue };
+            let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
             match entry.verb {
                 Verb::Create => {
                     // The workspace was written before the entry ended: then only the last step is missing.
@@ -35,6 +36,8 @@ impl Lifecycle {
                     tracing::warn!("undid the creation of {} that a dead process had begun", entry.workspace);
                     self.store.done(entry.id, "undone by another process")?;
                 }
+                // The creation inside it has an entry of its own, which is newer and so comes later in this list.
+                Verb::Replace => replaced.push(entry),
                 Verb::Remove => {
                     if let Some(container) = self.container(&entry.workspace).await? {
                         self.remove_from_engine(&entry.workspace, &container).await?;
@@ -44,6 +47,12 @@ impl Lifecycle {
                     self.store.done(entry.id, "finished by another process")?;
                 }
             }
+        }
+        for entry in replaced {
+            let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
+            self.finish_replace(&entry.workspace).await?;
+            tracing::warn!("finished or undid the replacement of {} that a dead process had begun", entry.workspace);
+            self.store.done(entry.id, "finished by another process")?;
         }
         Ok(())
     }

@@ -90,7 +90,11 @@ impl Project {
         } else if !roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| real.starts_with(root)) {
             let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             return Err(fail(
-                format!("it is outside the allowed roots ({}, from {})", roots.join(", "), loaded.origin("allow.projects")),
+                format!(
+                    "it is outside the allowed roots ({}, from {})",
+                    roots.join(", "),
+                    loaded.origin("allow.projects")
+                ),
                 "move the project there, or let an admin add its folder to allow.projects",
             ));
         }
@@ -192,11 +196,17 @@ pub(super) fn draft(
 
 fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
     let config = &loaded.config.workspace;
-    // The engine refuses more than its machine has, so the default adapts; what the configuration says stands.
-    let cpus = match (loaded.origin("workspace.cpus"), engine_cpus) {
-        (crate::config::Origin::Default, 1..) => config.cpus.min(f64::from(engine_cpus)),
-        _ => config.cpus,
-    };
+    let limits = &loaded.config.limits;
+    let is_default = |key: &str| loaded.origin(key) == crate::config::Origin::Default;
+    // Defaults adapt to ceilings, and to the machine (the engine refuses more cores than there are); what the
+    // configuration says stands, and is refused where it is too much.
+    let mut cpus = config.cpus;
+    if is_default("workspace.cpus") {
+        let machine = if engine_cpus == 0 { cpus } else { f64::from(engine_cpus) };
+        cpus = cpus.min(machine).min(limits.cpus);
+    }
+    let memory = if is_default("workspace.memory") { config.memory.min(limits.memory) } else { config.memory };
+    let pids = if is_default("workspace.pids") { config.pids.min(limits.pids) } else { config.pids };
     let path = project.path.display().to_string();
     let env = [("WORKSPACE_ID", project.id.as_str()), ("WORKSPACE_NAME", &project.name), ("WHARF_MANAGED", "true")];
     let mount = Mount { kind: MountKind::Bind, source: path, read_only: false };
@@ -212,14 +222,7 @@ fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
         tmpfs: BTreeMap::new(),
         ports: BTreeMap::new(),
         network: Network::Shared,
-        resources: Resources {
-            cpus,
-            memory: config.memory.0,
-            pids: config.pids,
-            shm_size: None,
-            disk: None,
-            ulimits: BTreeMap::new(),
-        },
+        resources: Resources { cpus, memory: memory.0, pids, shm_size: None, disk: None, ulimits: BTreeMap::new() },
         security: Security {
             capabilities: config.capabilities.clone(),
             no_new_privileges: true,
@@ -268,7 +271,8 @@ pub fn parse_port(text: &str) -> Result<Adjustment, String> {
 /// # Errors
 /// One line that says what is taken.
 pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("'{text}' is not a mount such as /host/path:/target, /host/path:/target:ro or volume:/target");
+    let wrong =
+        || format!("'{text}' is not a mount such as /host/path:/target, /host/path:/target:ro or volume:/target");
     let mut parts = text.split(':');
     let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(wrong()) };
     let read_only = match (parts.next(), parts.next()) {

@@ -20,10 +20,12 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotFound`], or the engine's.
     pub async fn start(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
-        let _lock = self.lock(id)?;
+        let _lock = self.lock(id).await?;
         match self.container(id).await? {
             Some(container) => self.start_existing(id, &container).await,
-            None => Err(Error::NotRunning { id: id.to_string(), state: "missing (make it again with 'wharf up')".into() }),
+            None => {
+                Err(Error::NotRunning { id: id.to_string(), state: "missing (make it again with 'wharf up')".into() })
+            }
         }
     }
 
@@ -63,7 +65,9 @@ impl Lifecycle {
         self.record(&mut decisions)?;
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {
-            step.error.as_ref().map(|error| format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message))
+            step.error
+                .as_ref()
+                .map(|error| format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message))
         });
         workspace.degraded = failed;
         workspace.trail.extend(decision.steps);

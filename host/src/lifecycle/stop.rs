@@ -10,7 +10,7 @@ use crate::workspace::{Container, Network, State, WorkspaceId};
 
 /// What to do with a workspace that runs when it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Alive {
+enum Alive {
     Refuse,
     Stop,
     Kill,
@@ -22,7 +22,7 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotFound`], or the engine's.
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
-        let _lock = self.lock(id)?;
+        let _lock = self.lock(id).await?;
         self.stop_locked(id, "stop", timeout).await?;
         self.inspect(id).await
     }
@@ -32,7 +32,7 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotFound`], or the engine's.
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
-        let _lock = self.lock(id)?;
+        let _lock = self.lock(id).await?;
         self.stop_locked(id, "restart", timeout).await?;
         match self.container(id).await? {
             Some(container) => self.start_existing(id, &container).await,
@@ -57,7 +57,7 @@ impl Lifecycle {
     }
 
     async fn remove_with(&self, id: &WorkspaceId, alive: Alive) -> Result<WorkspaceView, Error> {
-        let _lock = self.lock(id)?;
+        let _lock = self.lock(id).await?;
         let stored = self.store.workspace(id)?;
         let container = self.container(id).await?;
         let last = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
@@ -78,7 +78,12 @@ impl Lifecycle {
         Ok(last)
     }
 
-    async fn stop_locked(&self, id: &WorkspaceId, verb: &str, timeout: Option<Duration>) -> Result<(), Error> {
+    pub(super) async fn stop_locked(
+        &self,
+        id: &WorkspaceId,
+        verb: &str,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
         let Some(container) = self.container(id).await? else {
             return match self.store.workspace(id)? {
                 Some(_) => Ok(()),
@@ -121,15 +126,6 @@ impl Lifecycle {
             }
         }
         Ok(self.store.put_workspace(&workspace)?)
-    }
-
-    /// Removes a container that `up --recreate` replaces.
-    pub(super) async fn remove_container(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
-        self.stop_locked(id, "remove", None).await?;
-        let entry = self.store.begin(id, Verb::Remove)?;
-        self.remove_from_engine(id, container).await?;
-        self.store.remove_workspace(id)?;
-        Ok(self.store.done(entry, "done")?)
     }
 
     /// Removes container and networks from the engine. What is gone already is no error.

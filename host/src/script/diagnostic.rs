@@ -18,13 +18,16 @@ pub(super) fn run(name: &str, source: &str, error: &EvalAltResult) -> PolicyErro
         at = inner;
     }
     let (code, text) = match at {
-        EvalAltResult::ErrorTooManyOperations(_) => {
-            ("operations-limit", "ran more operations than allowed; raise 'operations' or look for an endless loop".into())
-        }
+        EvalAltResult::ErrorTooManyOperations(_) => (
+            "operations-limit",
+            "ran more operations than allowed; raise 'operations' or look for an endless loop".into(),
+        ),
         EvalAltResult::ErrorTerminated(_, _) => {
             ("timeout", "ran longer than allowed; raise 'timeout' or look for an endless loop".into())
         }
-        EvalAltResult::ErrorStackOverflow(_) => ("stack-limit", "called functions too deeply; look for a recursion".into()),
+        EvalAltResult::ErrorStackOverflow(_) => {
+            ("stack-limit", "called functions too deeply; look for a recursion".into())
+        }
         EvalAltResult::ErrorDataTooLarge(what, _) => ("memory-limit", format!("built something too large ({what})")),
         EvalAltResult::ErrorTooManyVariables(_) => ("memory-limit", "has too many variables".into()),
         EvalAltResult::ErrorRuntime(value, _) => ("script", value.to_string()),
@@ -57,7 +60,8 @@ pub(super) fn located(
     let shown = source.lines().nth(line - 1).unwrap_or_default();
     let number = line.to_string();
     let gap = " ".repeat(number.len());
-    let lead: String = shown.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let lead: String =
+        shown.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
     picture.push_str(&format!("{gap} |\n{number} | {shown}\n{gap} | {lead}^"));
     // The outermost call is the hook itself, called by the host.
     for (function, position) in calls.iter().rev() {

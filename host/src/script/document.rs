@@ -96,10 +96,7 @@ impl Document {
                 None if self.is_open(&shared.open) => return Ok(Dynamic::UNIT),
                 None => {
                     let known: Vec<_> = map.keys().map(String::as_str).collect();
-                    return error(
-                        format!("there is no '{}'; there are {}", self.name(key), known.join(", ")),
-                        at,
-                    );
+                    return error(format!("there is no '{}'; there are {}", self.name(key), known.join(", ")), at);
                 }
             },
             Value::Array(list) => match key.parse::<usize>().ok().and_then(|index| list.get(index)) {
@@ -213,9 +210,9 @@ impl IntoIterator for Document {
     /// The elements of a list, or the keys of a map.
     fn into_iter(self) -> Self::IntoIter {
         let all: Vec<Dynamic> = match self.value() {
-            Value::Array(list) => (0..list.len())
-                .filter_map(|index| self.get(&index.to_string(), Position::NONE).ok())
-                .collect(),
+            Value::Array(list) => {
+                (0..list.len()).filter_map(|index| self.get(&index.to_string(), Position::NONE).ok()).collect()
+            }
             Value::Object(map) => map.keys().map(|key| Dynamic::from(ImmutableString::from(key))).collect(),
             _ => Vec::new(),
         };

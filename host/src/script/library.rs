@@ -87,11 +87,9 @@ fn register_document(engine: &mut Engine) {
     engine.register_indexer_get(|context: NativeCallContext, document: &mut Document, index: i64| {
         document.get(&index.to_string(), context.call_position())
     });
-    engine.register_indexer_set(
-        |context: NativeCallContext, document: &mut Document, index: i64, value: Dynamic| {
-            document.set(&index.to_string(), value, context.call_position())
-        },
-    );
+    engine.register_indexer_set(|context: NativeCallContext, document: &mut Document, index: i64, value: Dynamic| {
+        document.set(&index.to_string(), value, context.call_position())
+    });
     engine.register_iterator::<Document>();
     engine.register_fn("len", |document: &mut Document| i64::try_from(document.keys().len()).unwrap_or(i64::MAX));
     engine.register_fn("is_empty", |document: &mut Document| document.keys().is_empty());
@@ -168,9 +166,7 @@ fn register_context(engine: &mut Engine) {
     engine.register_fn("delay", |ctx: &mut Context, ms: i64| {
         ctx.ask(|asked| asked.delay_ms = Some(u32::try_from(ms).unwrap_or(0)));
     });
-    for (name, choice) in
-        [("keep", SweepChoice::Keep), ("stop", SweepChoice::Stop), ("remove", SweepChoice::Remove)]
-    {
+    for (name, choice) in [("keep", SweepChoice::Keep), ("stop", SweepChoice::Stop), ("remove", SweepChoice::Remove)] {
         engine.register_fn(name, move |ctx: &mut Context, id: &str, reason: &str| {
             ctx.ask(|asked| asked.verdicts.push(SweepVerdict { id: id.into(), choice, reason: reason.into() }));
         });

@@ -46,10 +46,7 @@ fn a_denial_ends_the_script_even_inside_try_and_names_its_line() {
          ctx.spec.env.A = \"1\";\n}",
     )
     .unwrap();
-    assert_eq!(
-        reply.verdict,
-        Verdict::Deny(Denial { reason: "set the label owner".into(), code: "no-owner".into() })
-    );
+    assert_eq!(reply.verdict, Verdict::Deny(Denial { reason: "set the label owner".into(), code: "no-owner".into() }));
     assert_eq!(reply.deny_line, Some(3));
 }
 
@@ -147,8 +144,7 @@ fn settings_are_checked_at_load_by_the_script_itself() {
 fn actions_are_collected_in_order_and_refused_where_they_mean_nothing() {
     let policy = load("fn post_start(ctx) { ctx.run([\"true\"]); ctx.note(\"hi\"); }").unwrap();
     let reply = policy.evaluate(&request(Hook::PostStart, Subject::Start { first_start: true })).unwrap();
-    let actions =
-        vec![Action::Run { command: vec!["true".into()], timeout_ms: 60_000 }, Action::Note("hi".into())];
+    let actions = vec![Action::Run { command: vec!["true".into()], timeout_ms: 60_000 }, Action::Note("hi".into())];
     assert_eq!(reply.verdict, Verdict::Act { actions, delay_ms: None });
     assert_eq!(pre_create("fn pre_create(ctx) { ctx.run([\"x\"]); }").unwrap_err().code, "bad-answer");
 }

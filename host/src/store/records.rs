@@ -40,6 +40,8 @@ pub struct Workspace {
 pub enum Verb {
     Create,
     Remove,
+    /// `up --recreate`: the old container is set aside until the new one runs.
+    Replace,
 }
 
 impl Verb {
@@ -48,6 +50,7 @@ impl Verb {
         match self {
             Self::Create => "create",
             Self::Remove => "remove",
+            Self::Replace => "replace",
         }
     }
 }
@@ -58,6 +61,7 @@ impl FromStr for Verb {
         match text {
             "create" => Ok(Self::Create),
             "remove" => Ok(Self::Remove),
+            "replace" => Ok(Self::Replace),
             other => Err(format!("'{other}' is no verb of the journal")),
         }
     }

@@ -54,8 +54,7 @@ impl WasmEngine {
         config.epoch_interruption(true);
         config.max_wasm_stack(STACK);
         config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
-        let engine =
-            Engine::new(&config).map_err(|error| format!("this machine cannot run plugins: {error:#}"))?;
+        let engine = Engine::new(&config).map_err(|error| format!("this machine cannot run plugins: {error:#}"))?;
         let mut linker = Linker::new(&engine);
         link_host(&mut linker).map_err(|error| format!("the host's functions for plugins do not fit: {error:#}"))?;
         let ticker = Arc::new(Ticker::default());
@@ -88,8 +87,9 @@ impl WasmEngine {
                         ('cargo xtask plugins' shows how)"
                 .to_owned());
         }
-        let component = Component::new(&self.engine, bytes)
-            .map_err(|error| format!("is not a valid component: {}", error.root_cause().to_string().replace('\n', " ")))?;
+        let component = Component::new(&self.engine, bytes).map_err(|error| {
+            format!("is not a valid component: {}", error.root_cause().to_string().replace('\n', " "))
+        })?;
         if let Some(cache) = &self.cache {
             cache.put(&component, digest);
         }
@@ -192,11 +192,12 @@ impl Pollable for Over {
 fn link_host(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    let over = |mut store: wasmtime::StoreContextMut<'_, State>, _: (u64,)| -> wasmtime::Result<(Resource<DynPollable>,)> {
-        let table = store.data_mut().ctx().table;
-        let timer = table.push(Over)?;
-        Ok((subscribe(table, timer)?,))
-    };
+    let over =
+        |mut store: wasmtime::StoreContextMut<'_, State>, _: (u64,)| -> wasmtime::Result<(Resource<DynPollable>,)> {
+            let table = store.data_mut().ctx().table;
+            let timer = table.push(Over)?;
+            Ok((subscribe(table, timer)?,))
+        };
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
     clock.func_wrap("subscribe-duration", over)?;
     clock.func_wrap("subscribe-instant", over)?;

@@ -66,21 +66,26 @@ pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -
     let (code, text) = match (error.downcast_ref::<Trap>(), state.hit) {
         (Some(Trap::Interrupt), _) => (
             "timeout",
-            format!("it ran longer than its deadline of {} ms; raise 'timeout' or look for an endless loop", limits.timeout.as_millis()),
+            format!(
+                "it ran longer than its deadline of {} ms; raise 'timeout' or look for an endless loop",
+                limits.timeout.as_millis()
+            ),
         ),
         (_, Some(what)) => (
             "memory-limit",
-            format!("it wanted more {what} than its limit of {} MiB; raise 'memory' or give it less to do", limits.memory >> 20),
+            format!(
+                "it wanted more {what} than its limit of {} MiB; raise 'memory' or give it less to do",
+                limits.memory >> 20
+            ),
         ),
         (Some(Trap::StackOverflow), _) => ("stack-limit", "it called too deeply; look for a recursion".to_owned()),
         // Languages with a stack of their own in linear memory run over its end when they recurse too deeply.
         (Some(Trap::MemoryOutOfBounds), _) => {
             ("stack-limit", "it touched memory outside its own; look for a recursion, or for a wild pointer".to_owned())
         }
-        _ if root.contains("fuel allocated for hostcalls") => (
-            "output-limit",
-            format!("its answer has more than {} bytes; raise 'output' or answer less", limits.output),
-        ),
+        _ if root.contains("fuel allocated for hostcalls") => {
+            ("output-limit", format!("its answer has more than {} bytes; raise 'output' or answer less", limits.output))
+        }
         (Some(trap), _) => {
             let panicked = state.logs.iter().rev().find(|line| line.contains("panicked"));
             let why = panicked.cloned().unwrap_or_else(|| trap.to_string().replace("wasm trap: ", ""));

@@ -12,8 +12,8 @@ use crate::hooks::{
     Action, Adjustment, Denial, EventKind, Facts, Hook, HookRequest, Subject, SweepChoice, SweepVerdict, Verdict,
 };
 use crate::workspace::{
-    ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Restart, State as WorkspaceState,
-    Tmpfs, Ulimit,
+    ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Restart,
+    State as WorkspaceState, Tmpfs, Ulimit,
 };
 
 pub(super) use bindings::wharf::policy::host;

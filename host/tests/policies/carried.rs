@@ -14,9 +14,7 @@ use super::{ENGINE, entry, invariants, script, spec};
 
 fn carried() -> Vec<wharf::hooks::Entry> {
     let each = ALL.iter().map(|(name, policy)| match policy {
-        Carried::Plugin(bytes) => {
-            entry(WasmPolicy::load(&ENGINE, name, bytes, &json!({}), Limits::default()).unwrap())
-        }
+        Carried::Plugin(bytes) => entry(WasmPolicy::load(&ENGINE, name, bytes, &json!({}), Limits::default()).unwrap()),
         Carried::Script(text) => entry(RhaiPolicy::load(name, text, json!({}), Limits::default()).unwrap()),
     });
     each.collect()
@@ -68,7 +66,9 @@ fn pre_create_brings_large_requests_down_and_gives_teams_their_environment() {
     let mut facts = Facts::default();
     facts.workspace.name = "x".repeat(41);
     request.facts = Arc::new(facts);
-    assert!(matches!(policy.evaluate(&request).unwrap().verdict, Verdict::Deny(denial) if denial.code == "name-too-long"));
+    assert!(
+        matches!(policy.evaluate(&request).unwrap().verdict, Verdict::Deny(denial) if denial.code == "name-too-long")
+    );
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn cleanup_keeps_what_runs_in_working_hours_and_what_has_just_ended() {
         };
         let request = HookRequest {
             hook: Hook::Cleanup,
-            now_ms: 100 * hour as u64,
+            now_ms: 100 * hour,
             facts: Arc::default(),
             spec: spec(),
             subject: Subject::Sweep(sweep),

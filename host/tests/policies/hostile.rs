@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wharf::hooks::record::Draft;
-use wharf::hooks::{Candidate, Chain, Hook, HookRequest, LOG_LINES, Limits, Outcome, Policy, Subject, SweepFacts, Verdict};
+use wharf::hooks::{
+    Candidate, Chain, Hook, HookRequest, LOG_LINES, Limits, Outcome, Policy, Subject, SweepFacts, Verdict,
+};
 use wharf::wasm::WasmPolicy;
 use wharf::workspace::State;
 

@@ -70,7 +70,11 @@ fn a_denial_has_the_same_words_from_both_kinds() {
     for (kind, middle) in kinds() {
         let decided = chain(middle).decide_create(Draft::new(spec()), &facts(&[("team", "pay")]), false, 7);
         let refusal = decided.refusal.unwrap();
-        assert_eq!((refusal.code.as_str(), refusal.reason.as_str()), ("owner-missing", "set the label owner"), "{kind}");
+        assert_eq!(
+            (refusal.code.as_str(), refusal.reason.as_str()),
+            ("owner-missing", "set the label owner"),
+            "{kind}"
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hooks::{Action, Candidate, Denial, PolicyKind, SweepFacts};
+use crate::hooks::{Adjustment, PolicyError, Reply};
 use crate::workspace::{ContainerSpec, ImageChoice, Network, Resources, Restart, Security, State};
 
 pub(crate) fn spec() -> ContainerSpec {
@@ -122,10 +123,8 @@ fn each_policy_sees_the_spec_as_adjusted_so_far_and_owns_what_it_changed() {
 
 #[test]
 fn two_policies_that_want_different_values_are_a_conflict_that_names_both_the_field_and_the_values() {
-    let result = create(vec![
-        entry("first", Hook::PreCreate, |_| env("1")),
-        entry("second", Hook::PreCreate, |_| env("2")),
-    ]);
+    let result =
+        create(vec![entry("first", Hook::PreCreate, |_| env("1")), entry("second", Hook::PreCreate, |_| env("2"))]);
     let refusal = result.refusal.unwrap();
     assert_eq!(refusal.code, "conflict");
     for part in ["'first'", "'second'", "env.A", "\"1\"", "\"2\"", "may_override"] {
@@ -135,8 +134,7 @@ fn two_policies_that_want_different_values_are_a_conflict_that_names_both_the_fi
 
 #[test]
 fn the_same_value_is_no_conflict_and_may_override_lets_the_later_one_win() {
-    let same =
-        create(vec![entry("a", Hook::PreCreate, |_| env("1")), entry("b", Hook::PreCreate, |_| env("1"))]);
+    let same = create(vec![entry("a", Hook::PreCreate, |_| env("1")), entry("b", Hook::PreCreate, |_| env("1"))]);
     assert_eq!(same.refusal, None);
     assert_eq!(same.draft.owners.get("env.A").unwrap().policy, "a");
     for allowed in ["env.A", "env"] {
@@ -198,8 +196,7 @@ fn security_policies_tighten_in_any_order_and_a_loosening_one_is_refused() {
 
 #[test]
 fn the_hosts_invariants_come_last_and_name_who_set_the_field() {
-    let result =
-        create(vec![entry("greedy", Hook::PreCreate, |_| Verdict::Adjust(vec![Adjustment::Memory(1 << 40)]))]);
+    let result = create(vec![entry("greedy", Hook::PreCreate, |_| Verdict::Adjust(vec![Adjustment::Memory(1 << 40)]))]);
     let refusal = result.refusal.unwrap();
     assert_eq!((refusal.policy.as_str(), refusal.code.as_str()), ("host", "invariant"));
     assert!(refusal.reason.contains("limits.memory") && refusal.reason.contains("greedy"), "{}", refusal.reason);

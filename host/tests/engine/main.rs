@@ -1,0 +1,36 @@
+//! The program `wharf` and the library against a real Docker engine.
+//!
+//! Every test has a [`sandbox::Sandbox`]: its own folders, its own installation of Wharf, and a guard that removes what
+//! was made in the engine, after a panic too. Nothing here is skipped: without an engine, or without the image
+//! `wharf-base:local`, the tests fail and say so.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod engine_api;
+mod fake_daemon;
+mod registry;
+mod sandbox;
+
+mod bad_engine;
+mod bad_image;
+mod bad_input;
+mod bad_plugins;
+mod bad_scripts;
+mod bystanders;
+mod commands;
+mod concurrency;
+mod config_cmd;
+mod crash;
+mod docker_containers;
+mod docker_exec;
+mod docker_lab;
+mod docker_logs;
+mod exec;
+mod hooks;
+mod life;
+mod logs;
+mod plan;
+mod secrets;
+mod terminal;
+mod up;
+mod why;

@@ -1,0 +1,434 @@
+//! A place of its own for each test, and the guard that clears it away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wharf::store::Store;
+use wharf::workspace::{LABEL_HOST, LABEL_MANAGED, WorkspaceId};
+
+use super::engine_api::{self as engine, BASE, label};
+
+/// On what a test makes beside Wharf: the sandbox that it belongs to.
+pub const LABEL_SANDBOX: &str = "wharf-test.sandbox";
+
+/// Longest wait for anything; reached only by a test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Compiled plugins of earlier tests, so that not each test compiles them again.
+const WARM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wharf-compiled");
+
+pub struct Sandbox {
+    pub dir: PathBuf,
+    env: BTreeMap<String, String>,
+}
+
+/// What a run of `wharf` gave.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Output {
+    fn of(output: std::process::Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let code = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
+        Self { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.text(), self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in stdout: {}\nstderr: {}", self.text(), self.stderr))
+    }
+
+    /// The `error` object on stderr; log lines may stand before it.
+    #[track_caller]
+    pub fn error(&self) -> Value {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let mut json: Value =
+            serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in stderr: {}", self.stderr));
+        assert!(json["error"].is_object(), "{}", self.stderr);
+        json["error"].take()
+    }
+}
+
+impl Sandbox {
+    #[track_caller]
+    pub fn new() -> Self {
+        let image = engine::call("GET", &format!("/images/{BASE}/json"), b"");
+        assert_eq!(image.status, 200, "the image {BASE} is missing: 'cargo xtask test' makes it");
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("wharf-engine-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        for folder in ["home", "config/policies", "project"] {
+            std::fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("state/compiled")).unwrap();
+        copy_files(Path::new(WARM), &dir.join("state/compiled"));
+        let sandbox = Self { dir, env: BTreeMap::from([("WHARF_WORKSPACE_IMAGE".to_owned(), BASE.to_owned())]) };
+        sandbox.config("");
+        sandbox
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.join(relative)
+    }
+
+    pub fn project(&self) -> PathBuf {
+        self.path("project")
+    }
+
+    /// Makes another project folder.
+    pub fn folder(&self, relative: &str) -> PathBuf {
+        let folder = self.path(relative);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Writes a file and the folders above it.
+    pub fn write(&self, relative: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes `wharf.toml`.
+    pub fn config(&self, text: &str) {
+        self.write("config/wharf.toml", text);
+    }
+
+    pub fn append_config(&self, text: &str) {
+        let path = self.path("config/wharf.toml");
+        let old = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{old}\n{text}\n")).unwrap();
+    }
+
+    /// Writes a script and appends it to the chain, which without any entry is the one that the program carries.
+    pub fn script(&self, name: &str, text: &str) {
+        self.write(&format!("config/policies/{name}"), text);
+        self.append_config(&format!("[[policy]]\nname = \"{name}\"\nscript = \"policies/{name}\""));
+    }
+
+    /// Appends a built component of `target/` to the chain.
+    pub fn plugin(&self, path: &str, settings: &str) {
+        let name = path.rsplit('/').next().unwrap();
+        let wasm = component(path);
+        self.append_config(&format!(
+            "[[policy]]\nname = \"{name}\"\nwasm = \"{}\"\nsettings = {settings}",
+            wasm.display()
+        ));
+    }
+
+    /// Sets a variable for all runs.
+    pub fn env(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Takes a variable away that all runs would have.
+    pub fn unset(&mut self, name: &str) {
+        self.env.remove(name);
+    }
+
+    /// `wharf` in the project folder, with nothing of this process's environment but what finds the engine.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.command_in(&self.project(), args)
+    }
+
+    pub fn command_in(&self, folder: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+        command.args(args).current_dir(folder).stdin(Stdio::null()).env_clear();
+        for name in ["PATH", "DOCKER_HOST"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .env("HOME", self.path("home"))
+            .env("XDG_CONFIG_HOME", self.path("home/config"))
+            .env("WHARF_CONFIG", self.path("config/wharf.toml"))
+            .env("WHARF_STATE_DIR", self.path("state"))
+            .envs(&self.env);
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.run_in(&self.project(), args)
+    }
+
+    pub fn run_in(&self, folder: &Path, args: &[&str]) -> Output {
+        Output::of(self.command_in(folder, args).output().unwrap())
+    }
+
+    /// Runs with bytes on stdin, and takes everything from stdout at the same time.
+    pub fn feed(&self, args: &[&str], stdin: Vec<u8>) -> Output {
+        let mut command = self.command(args);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        // A command that does not read its input is no failure of the test.
+        let writer = std::thread::spawn(move || drop(pipe.write_all(&stdin)));
+        let output = Output::of(child.wait_with_output().unwrap());
+        writer.join().unwrap();
+        output
+    }
+
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    /// Runs with `--json`, and expects that it works.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        self.run(&all).ok().json()
+    }
+
+    /// `wharf up` of the project.
+    #[track_caller]
+    pub fn up(&self) -> Value {
+        self.json(&["up"])
+    }
+
+    /// Runs a shell line in the project's workspace, and expects that it works.
+    #[track_caller]
+    pub fn sh(&self, line: &str) -> String {
+        self.run(&["exec", "--", "sh", "-c", line]).ok().text()
+    }
+
+    /// The id that the project's workspace has or will have.
+    pub fn id(&self) -> String {
+        self.id_of("project", &self.project())
+    }
+
+    pub fn id_of(&self, name: &str, folder: &Path) -> String {
+        WorkspaceId::derive(name, &folder.canonicalize().unwrap().display().to_string()).to_string()
+    }
+
+    pub fn store(&self) -> Store {
+        Store::open(&self.path("state")).unwrap()
+    }
+
+    /// The id of this sandbox's installation of Wharf.
+    pub fn host(&self) -> String {
+        self.store().host_id().to_owned()
+    }
+
+    fn name(&self) -> String {
+        self.dir.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// The containers that carry this installation's label.
+    pub fn own_containers(&self) -> Vec<Value> {
+        let host = self.host();
+        engine::containers().into_iter().filter(|object| label(object, LABEL_HOST) == Some(&host)).collect()
+    }
+
+    pub fn own_networks(&self) -> Vec<Value> {
+        let host = self.host();
+        engine::networks().into_iter().filter(|object| label(object, LABEL_HOST) == Some(&host)).collect()
+    }
+
+    /// Nothing of this installation is in the engine.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        assert_eq!(self.own_containers(), Vec::<Value>::new());
+        assert_eq!(self.own_networks(), Vec::<Value>::new());
+        assert_eq!(self.json(&["ls"]), json!([]));
+    }
+
+    /// Everything that the engine has: what is somebody else's, and what is this sandbox's. Left out is only what
+    /// tests that run at the same time make.
+    pub fn snapshot(&self) -> BTreeSet<String> {
+        let host = self.host();
+        let name = self.name();
+        let counts = |object: &&Value| match (label(object, LABEL_HOST), label(object, LABEL_SANDBOX)) {
+            (_, Some(sandbox)) => sandbox == name,
+            (Some(owner), None) => owner == host,
+            (None, None) => label(object, LABEL_MANAGED).is_none(),
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut all = BTreeSet::new();
+        for object in engine::containers().iter().filter(counts) {
+            all.insert(format!("container {} {} {}", object["Id"], object["Names"], text(&object["State"])));
+        }
+        for object in engine::networks().iter().filter(counts) {
+            all.insert(format!("network {} {}", text(&object["Id"]), text(&object["Name"])));
+        }
+        for object in engine::volumes().iter().filter(counts) {
+            all.insert(format!("volume {}", text(&object["Name"])));
+        }
+        all
+    }
+
+    /// Makes a container with the engine's API, as another program would. It is removed with the sandbox.
+    #[track_caller]
+    pub fn bystander(&self, name: &str, labels: &[(&str, &str)], start: bool) -> String {
+        let mut all = json!({ LABEL_SANDBOX: self.name() });
+        for (key, value) in labels {
+            all[*key] = json!(value);
+        }
+        let body = json!({ "Image": BASE, "Cmd": ["sleep", "1000000"], "Labels": all, "HostConfig": { "Init": true } });
+        let made = engine::post(&format!("/containers/create?name={name}"), &body).ok().json();
+        let id = made["Id"].as_str().unwrap().to_owned();
+        if start {
+            engine::post(&format!("/containers/{id}/start"), &Value::Null).ok();
+        }
+        id
+    }
+
+    #[track_caller]
+    pub fn bystander_network(&self, name: &str, labels: &[(&str, &str)]) -> String {
+        let mut all = json!({ LABEL_SANDBOX: self.name() });
+        for (key, value) in labels {
+            all[*key] = json!(value);
+        }
+        let made = engine::post("/networks/create", &json!({ "Name": name, "Labels": all })).ok().json();
+        made["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs something that must fail, as text and as JSON: with this exit code and error code, one line that says
+    /// `words`, a remedy, and everything as it was: no container, no network, no workspace.
+    #[track_caller]
+    pub fn refused(&self, args: &[&str], exit: i32, code: &str, words: &[&str]) -> Output {
+        let before = self.snapshot();
+        let text = self.run(args);
+        assert_eq!(text.code, exit, "{args:?}: {}{}", text.text(), text.stderr);
+        let line = text.stderr.lines().find(|line| line.starts_with("wharf: "));
+        let line = line.unwrap_or_else(|| panic!("{args:?}: no line of wharf's own in {}", text.stderr));
+        for word in words {
+            assert!(line.contains(word), "{args:?}: {word:?} is not in {line:?}");
+        }
+        assert_eq!(text.stderr.matches("\nwharf: ").count() + usize::from(text.stderr.starts_with("wharf: ")), 1);
+        let remedy = text.stderr.lines().find_map(|line| line.trim().strip_prefix("what to do: "));
+        assert!(remedy.is_some_and(|remedy| remedy.len() > 10), "{args:?}: no remedy in {}", text.stderr);
+
+        let mut with_json = vec!["--json"];
+        with_json.extend(args);
+        let json = self.run(&with_json);
+        assert_eq!(json.code, exit, "{with_json:?}: {}", json.stderr);
+        let error = json.error();
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["remedy"].as_str().is_some_and(|remedy| remedy.len() > 10), "{error}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(!message.contains('\n') && words.iter().all(|word| message.contains(word)), "{error}");
+
+        assert_eq!(self.snapshot(), before, "{args:?} left something behind");
+        assert_eq!(self.store().workspaces().unwrap(), [], "{args:?} left a workspace in the store");
+        assert_eq!(self.store().open_entries().unwrap(), [], "{args:?} left an open entry in the journal");
+        text
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let host = if self.path("state/wharf.db").exists() {
+            Store::open(&self.path("state")).ok().map(|store| store.host_id().to_owned())
+        } else {
+            None
+        };
+        let name = self.name();
+        let ours = |object: &Value| {
+            (host.is_some() && label(object, LABEL_HOST) == host.as_deref())
+                || label(object, LABEL_SANDBOX) == Some(&name)
+        };
+        for object in engine::containers().iter().filter(|object| ours(object)) {
+            engine::delete(&format!("/containers/{}?force=true&v=true", object["Id"].as_str().unwrap_or_default()));
+        }
+        for object in engine::networks().iter().filter(|object| ours(object)) {
+            engine::delete(&format!("/networks/{}", object["Id"].as_str().unwrap_or_default()));
+        }
+        for object in engine::volumes().iter().filter(|object| ours(object)) {
+            engine::delete(&format!("/volumes/{}", object["Name"].as_str().unwrap_or_default()));
+        }
+        let _ = std::fs::create_dir_all(WARM);
+        copy_files(&self.path("state/compiled"), Path::new(WARM));
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A `wharf` that was started; it is killed when the test ends before it.
+pub struct Running(Option<Child>);
+
+impl Running {
+    pub fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    pub fn pid(&mut self) -> u32 {
+        self.child().id()
+    }
+
+    pub fn signal(&mut self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    pub fn finish(mut self) -> Output {
+        Output::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !so() {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The path of a built component: `plugins/...` or `test-plugins/...` below `target`.
+#[track_caller]
+pub fn component(path: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let file = root.join("target").join(path).with_extension("wasm");
+    assert!(file.exists(), "{} is missing: run 'cargo xtask plugins'", file.display());
+    file
+}
+
+/// Copies what is missing, each file at once, since others do the same.
+fn copy_files(from: &Path, to: &Path) {
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    for entry in entries.flatten() {
+        let target = to.join(entry.file_name());
+        let whole = entry.path().extension().is_some_and(|extension| extension == "cwasm");
+        if whole && !target.exists() {
+            let aside = to.join(format!("{}.copy", std::process::id()));
+            if std::fs::copy(entry.path(), &aside).is_ok() {
+                let _ = std::fs::rename(&aside, &target);
+            }
+        }
+    }
+}
