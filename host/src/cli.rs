@@ -42,6 +42,9 @@ pub struct Cli {
     /// The Docker engine, unix:///path or tcp://host:port [default: $DOCKER_HOST, or the Docker context]
     #[arg(long, global = true, value_name = "ENDPOINT")]
     engine: Option<String>,
+    /// The project whose workspace is meant, for commands that name none [default: the current folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    project: Option<PathBuf>,
     /// Sets a value of the configuration, e.g. --set limits.memory=2GiB
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -184,6 +187,8 @@ impl From<lifecycle::Error> for Failure {
 pub(crate) struct Context {
     pub(crate) app: App,
     pub(crate) out: Output,
+    /// `--project`
+    project: Option<PathBuf>,
 }
 
 impl Context {

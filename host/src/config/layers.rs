@@ -108,7 +108,16 @@ impl Origins {
 
     /// The place to look at for a mistake.
     fn place(&self, key: &str) -> Origin {
-        self.nearest(key, |_| true).unwrap_or_default()
+        let below = format!("{key}.");
+        // Of a table that nobody set as a whole, the first thing that was set in it.
+        let first =
+            || self.0.iter().find(|(known, _)| known.starts_with(&below)).map(|(_, (origin, _))| origin.clone());
+        self.0
+            .get(key)
+            .map(|(origin, _)| origin.clone())
+            .or_else(first)
+            .or_else(|| self.nearest(key, |_| true))
+            .unwrap_or_default()
     }
 
     fn nearest(&self, key: &str, counts: impl Fn(bool) -> bool) -> Option<Origin> {

@@ -1,15 +1,77 @@
 //! Why a container ended right after its start.
 
-use super::Docker;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
 use super::error::{Error, Result};
+use super::http::Call;
 use super::logs::LogOptions;
+use super::{Docker, containers};
 use crate::workspace::{Container, State};
 
 /// What the engine's init process (tini) writes when it cannot execute the command:
 /// `[FATAL tini (7)] exec nope failed: No such file or directory`.
 const INIT: &str = "[FATAL tini (";
 
+/// How long a container's init process may take to start the command, on a machine that is very busy.
+const TAKE_OFF: Duration = Duration::from_secs(5);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What happens inside a container right after its start.
+enum Inside {
+    /// The command runs.
+    Command,
+    /// Only the init process, or nothing yet.
+    Init,
+    /// The container does not run.
+    Nothing,
+}
+
 impl Docker {
+    /// Waits until a container's init process has started the command, and gives the container as it is then: running,
+    /// or ended. Use it after [`Docker::start`] of a container with an init process: the engine reports its end up to
+    /// 40 ms after a command that does not exist, so a look right after the start would still say running.
+    ///
+    /// # Errors
+    /// The ones of [`Docker::inspect`].
+    pub async fn started(&self, id: &str) -> Result<Container> {
+        let begin = Instant::now();
+        loop {
+            let inside = self.inside(id).await;
+            let container = self.inspect(id).await?;
+            match inside {
+                Ok(Inside::Init) if container.state == State::Running && begin.elapsed() < TAKE_OFF => {}
+                // An engine that cannot list processes (no `ps` on its machine) leaves it at what it reports.
+                _ => return Ok(container),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn inside(&self, id: &str) -> Result<Inside> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Top {
+            processes: Option<Vec<Vec<String>>>,
+        }
+        let path = format!("{}/top?ps_args=-o%20pid,comm", containers::path(id)?);
+        let call = Call::get("list the processes of the container", path).about("container", id);
+        match self.http().json::<Top>(&call).await {
+            Ok(top) => {
+                let names: Vec<_> =
+                    top.processes.unwrap_or_default().into_iter().filter_map(|mut row| row.pop()).collect();
+                let init = |name: &String| name.contains("init") || name.contains("tini");
+                // The init process is the first; a second one is its child before or after it became the command.
+                let command = names.iter().any(|name| !init(name));
+                Ok(if command { Inside::Command } else { Inside::Init })
+            }
+            Err(Error::Conflict { .. } | Error::NotRunning { .. }) => Ok(Inside::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Tells whether a container has ended because its command could not be executed.
     ///
     /// Without an init process [`Docker::start`] fails then. With one the start succeeds, because the init process

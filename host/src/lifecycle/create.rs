@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -25,10 +24,6 @@ use crate::workspace::{
 /// Label with the number of the journal entry under which a container was made: how reconciling finds what a process
 /// that died has left.
 pub(super) const LABEL_ATTEMPT: &str = "wharf.attempt";
-
-/// How long a container that was started is watched for a command that does not exist. Measured: the init ends about
-/// 3 ms after the start, and the engine reports it 28 to 40 ms after.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
 #[derive(Debug, Clone, Serialize)]
@@ -283,11 +278,12 @@ impl Lifecycle {
         self.check_interrupt()?;
         self.docker.start(&created.id).await?;
 
-        // With an init process in the container, the engine starts a command that does not exist without complaint; the
-        // init ends a moment later. Only its end tells, so it gets a moment.
-        let ended = tokio::time::timeout(SETTLE, self.docker.wait(&created.id)).await.is_ok();
-        let container = self.docker.inspect(&created.id).await?;
-        if ended && let Some(error) = self.docker.refused_command(&container).await? {
+        // With an init process the engine starts a command that does not exist without complaint.
+        let container =
+            if init { self.docker.started(&created.id).await? } else { self.docker.inspect(&created.id).await? };
+        if container.state != State::Running
+            && let Some(error) = self.docker.refused_command(&container).await?
+        {
             return Err(error.into());
         }
         if let Some(actual) = &container.actual {

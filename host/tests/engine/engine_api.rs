@@ -46,15 +46,15 @@ impl Answer {
 /// One request. HTTP/1.0, so that the answer ends with the connection.
 pub fn call(method: &str, path: &str, body: &[u8]) -> Answer {
     let socket = socket();
-    let mut stream = UnixStream::connect(&socket).unwrap_or_else(|error| {
-        panic!("these tests need a Docker engine at {}: {error}", socket.display())
-    });
-    let head = format!(
+    let mut stream = UnixStream::connect(&socket)
+        .unwrap_or_else(|error| panic!("these tests need a Docker engine at {}: {error}", socket.display()));
+    let mut request = format!(
         "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
+    )
+    .into_bytes();
+    request.extend(body);
+    stream.write_all(&request).unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     let end = all.windows(4).position(|four| four == b"\r\n\r\n").expect("an HTTP answer");
@@ -67,7 +67,8 @@ pub fn get(path: &str) -> Value {
 }
 
 pub fn post(path: &str, body: &Value) -> Answer {
-    call("POST", path, body.to_string().as_bytes())
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    call("POST", path, text.as_bytes())
 }
 
 pub fn delete(path: &str) -> Answer {

@@ -182,8 +182,7 @@ impl Sandbox {
     /// Runs with bytes on stdin, and takes everything from stdout at the same time.
     pub fn feed(&self, args: &[&str], stdin: Vec<u8>) -> Output {
         let mut command = self.command(args);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         // A command that does not read its input is no failure of the test.
         let writer = std::thread::spawn(move || drop(pipe.write_all(&stdin)));
@@ -425,7 +424,8 @@ fn copy_files(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         let whole = entry.path().extension().is_some_and(|extension| extension == "cwasm");
         if whole && !target.exists() {
-            let aside = to.join(format!("{}.copy", std::process::id()));
+            let thread = std::thread::current().id();
+            let aside = to.join(format!("{}-{thread:?}.copy", std::process::id()));
             if std::fs::copy(entry.path(), &aside).is_ok() {
                 let _ = std::fs::rename(&aside, &target);
             }
