@@ -218,16 +218,25 @@ impl Context {
         lifecycle: &Lifecycle,
         name: Option<&str>,
     ) -> Result<crate::workspace::WorkspaceId, Failure> {
-        Ok(lifecycle.find(&target(name)?).await?)
+        Ok(lifecycle.find(&self.target(name)?).await?)
     }
-}
 
-fn target(name: Option<&str>) -> Result<Target, Failure> {
-    match name {
-        Some(name) => Ok(Target::Named(name.to_owned())),
-        None => std::env::current_dir().and_then(|dir| dir.canonicalize()).map(Target::Folder).map_err(|error| {
-            Failure::new("folder", format!("the current folder cannot be used: {error}"), "name a workspace", 5)
-        }),
+    /// What a name, or the lack of one, means.
+    pub(crate) fn target(&self, name: Option<&str>) -> Result<Target, Failure> {
+        if let Some(name) = name {
+            return Ok(Target::Named(name.to_owned()));
+        }
+        let folder = self.project_folder();
+        let failed = |error| {
+            let text = format!("the project {} cannot be used: {error}", folder.display());
+            Failure::new("project-unusable", text, "name an existing folder, or a workspace", 5)
+        };
+        folder.canonicalize().map(Target::Folder).map_err(failed)
+    }
+
+    /// The project that is meant when none is named: `--project`, or the current folder.
+    pub(crate) fn project_folder(&self) -> PathBuf {
+        self.project.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 }
 
@@ -286,7 +295,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Err(error) if matches!(cli.command, Command::Doctor) => return doctor::broken_config(&error, out),
         Err(error) => return Err(error.into()),
     };
-    let context = Context { app: App::new(loaded, state_dir), out: out.clone() };
+    let context = Context { app: App::new(loaded, state_dir), out: out.clone(), project: cli.project };
     match cli.command {
         Command::Up(args) => up::run(&context, args).await,
         Command::Ls(args) => show::ls(&context, &args).await,

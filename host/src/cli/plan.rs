@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
-    let request = args.request.request()?;
+    let request = args.request.request(context)?;
     let chain = context.app.chain()?;
     let docker = if args.offline { None } else { context.app.docker("").await.ok() };
     let plan = lifecycle::plan(&context.app.loaded, &chain, docker.as_ref(), &request).await?;

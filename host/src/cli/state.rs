@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{Context, Failure, target};
+use super::{Context, Failure};
 use crate::config::Span;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
 use crate::workspace::WorkspaceId;
@@ -77,7 +77,7 @@ where
     let (mut views, mut exit) = (Vec::new(), 0);
     let single = names.len() == 1;
     for name in names {
-        let result = match lifecycle.find(&target(name)?).await {
+        let result = match lifecycle.find(&context.target(name)?).await {
             Ok(id) => act(lifecycle.clone(), id).await,
             Err(error) => Err(error),
         };

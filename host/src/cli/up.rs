@@ -15,9 +15,8 @@ use crate::workspace::PullPolicy;
 /// What `up` and `plan` share: everything that a request may name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RequestArgs {
-    /// Project folder
-    #[arg(default_value = ".")]
-    path: PathBuf,
+    /// Project folder [default: --project, or the current folder]
+    path: Option<PathBuf>,
     /// Another workspace for the same folder
     #[arg(long)]
     name: Option<String>,
@@ -74,7 +73,7 @@ pub(crate) struct Args {
 }
 
 impl RequestArgs {
-    pub(crate) fn request(self) -> Result<WorkspaceRequest, Failure> {
+    pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
         let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
         let mut env = BTreeMap::new();
         for text in self.env {
@@ -116,7 +115,7 @@ impl RequestArgs {
             Pull::Never => PullPolicy::Never,
         });
         Ok(WorkspaceRequest {
-            project: self.path,
+            project: self.path.unwrap_or_else(|| context.project_folder()),
             name: self.name,
             image: self.image,
             pull,
@@ -141,7 +140,7 @@ fn absolute_source(text: &str) -> String {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
-    let request = args.request.request()?;
+    let request = args.request.request(context)?;
     let lifecycle = context.lifecycle().await?;
     let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
     let mut bars = Bars::new(args.quiet || context.out.json);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::plan::short;
-use super::{Context, Failure, target};
+use super::{Context, Failure};
 use crate::hooks::record::{Change, lookup};
 use crate::lifecycle::{TrailStep, find_stored, trail};
 
@@ -38,14 +38,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let store = context.app.store()?;
     // One word may be a workspace or a field of this folder's workspace.
     let (workspace, field) = match (&args.workspace, &args.field) {
-        (Some(word), None) => match find_stored(&store, &target(Some(word))?) {
+        (Some(word), None) => match find_stored(&store, &context.target(Some(word))?) {
             Ok(workspace) => (workspace, None),
-            Err(first) => match find_stored(&store, &target(None)?) {
+            Err(first) => match find_stored(&store, &context.target(None)?) {
                 Ok(workspace) => (workspace, Some(word.as_str())),
                 Err(_) => return Err(first.into()),
             },
         },
-        (name, field) => (find_stored(&store, &target(name.as_deref())?)?, field.as_deref()),
+        (name, field) => (find_stored(&store, &context.target(name.as_deref())?)?, field.as_deref()),
     };
     let spec = serde_json::to_value(&workspace.draft.spec).unwrap_or_default();
     let wanted = |name: &str| {
