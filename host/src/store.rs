@@ -6,7 +6,7 @@
 //! May touch: the state folder. No rusqlite type leaves this module.
 
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -99,6 +99,13 @@ impl Store {
             .create(dir.join("locks"))
             .map_err(|error| unusable(dir, error.to_string()))?;
         let file = dir.join("wharf.db");
+        // Made before SQLite opens it, so that neither it nor the files beside it are ever open to others.
+        File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|error| unusable(&file, error.to_string()))?;
         let mut connection = Connection::open(&file).map_err(|error| unusable(&file, error.to_string()))?;
         let set_up = |connection: &Connection| -> rusqlite::Result<()> {
             connection.busy_timeout(BUSY)?;
@@ -107,7 +114,6 @@ impl Store {
             connection.pragma_update(None, "foreign_keys", true)
         };
         set_up(&connection).map_err(|error| unusable(&file, error.to_string()))?;
-        let _ = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600));
         migrations::run(&mut connection)?;
         let host_id = host_id(&connection)?;
         Ok(Self { dir: dir.to_path_buf(), host_id, connection: Mutex::new(connection) })

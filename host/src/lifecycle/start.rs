@@ -89,7 +89,7 @@ impl Lifecycle {
         Ok((workspace, container))
     }
 
-    /// Carries out one action. Returns whether the container's state changed.
+    /// Carries out one action on an inspected container. Returns whether the container's state changed.
     pub(super) async fn act(
         &self,
         workspace: &mut store::Workspace,
@@ -109,7 +109,7 @@ impl Lifecycle {
                 stopped.map(|_| true).map_err(|error| format!("'{policy}' wanted it stopped ({why}): {error}"))
             }
             Action::Run { command, timeout_ms } => {
-                let words = command.join(" ");
+                let words = self.scrub(container, &command.join(" "));
                 let limit = Duration::from_millis(timeout_ms.clamp(ACTION_TIME.0, ACTION_TIME.1));
                 let request = ExecRequest {
                     command,
@@ -126,11 +126,22 @@ impl Lifecycle {
                         let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
                         let said = String::from_utf8_lossy(said);
                         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                        let last = self.scrub(container, last);
                         Err(failed(format!("it ended with code {}: {last}", output.code)))
                     }
                 }
             }
         }
+    }
+
+    /// Takes the values of a container's secret variables out of a text that its commands made, before it is kept.
+    fn scrub(&self, container: &Container, text: &str) -> String {
+        let env = container.actual.iter().flat_map(|spec| &spec.env);
+        let mut text = text.to_owned();
+        for (_, value) in env.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty()) {
+            text = text.replace(value, crate::hooks::record::REDACTED);
+        }
+        text
     }
 
     /// A request about a workspace that exists.

@@ -114,8 +114,9 @@ impl Lifecycle {
             return Ok(());
         }
         if container.state == State::Running {
+            let container = self.docker.inspect(&container.id).await?;
             for (policy, action) in actions {
-                if let Err(reason) = self.act(&mut workspace, container, &policy, action).await {
+                if let Err(reason) = self.act(&mut workspace, &container, &policy, action).await {
                     tracing::warn!("{reason}");
                     workspace.notes.push(reason);
                 }

@@ -1,5 +1,7 @@
 //! The store, on a real file.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 use crate::hooks::chain::tests::spec;
 use crate::hooks::record::Draft;
@@ -72,7 +74,7 @@ fn what_is_written_is_read_back_by_another_process_too() {
 fn the_folder_and_the_file_are_closed_to_other_users() {
     let dir = Dir::new("mode");
     let _store = Store::open(&dir.0).unwrap();
-    for (path, mode) in [(dir.0.clone(), 0o700), (dir.0.join("wharf.db"), 0o600)] {
+    for (path, mode) in [(dir.0.clone(), 0o700), (dir.0.join("wharf.db"), 0o600), (dir.0.join("wharf.db-wal"), 0o600)] {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{}", path.display());
     }
 }

@@ -75,7 +75,7 @@ fn a_port_in_use_leaves_no_container() {
     let before = sandbox.snapshot();
     let refused = sandbox.run_in(&other, &["--json", "up", "--publish", &publish]);
     assert_eq!((refused.code, refused.error()["code"].as_str()), (1, Some("port-in-use")));
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
 }
 
 #[test]

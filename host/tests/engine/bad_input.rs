@@ -71,21 +71,21 @@ fn a_folder_that_cannot_be_read_is_no_project() {
     let locked = sandbox.folder("locked");
     std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o000)).unwrap();
     let mut command = sandbox.command(&["--json", "up", locked.to_str().unwrap()]);
+    let before = sandbox.snapshot();
     // Root may read everything, so it hands over to somebody who may use the engine and nothing else.
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         let group = std::fs::metadata(engine::socket()).unwrap().gid();
-        for path in ["state", "state/compiled"] {
+        for path in ["state", "state/compiled", "state/locks", "state/wharf.db"] {
             chown(sandbox.path(path), Some(NOBODY), Some(group)).unwrap();
         }
-        command.uid(NOBODY).gid(group).env("WHARF_STATE_DIR", sandbox.path("state"));
+        command.uid(NOBODY).gid(group);
     }
-    let before = sandbox.snapshot();
     let output = command.output().unwrap();
     std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o755)).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(stderr.contains("project-unusable") && stderr.contains("Permission denied"), "{stderr}");
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn wrong_flags_and_values_are_usage_errors() {
         assert!(wrong.stdout.is_empty() && !wrong.stderr.is_empty(), "{args:?}");
     }
     for (args, words) in [
-        (&["up", "--publish", "99999"][..], "--publish 99999"),
+        (&["up", "--publish", "99999"][..], "'99999' is not a port"),
         (&["up", "--publish", "80/sctp"], "80/sctp"),
         (&["up", "--mount", "/only-a-source"], "/only-a-source"),
         (&["up", "--label", "no-value"], "--label no-value"),
@@ -138,7 +138,7 @@ fn wrong_flags_and_values_are_usage_errors() {
         assert_eq!(wrong.code, 2, "{args:?}: {}", wrong.stderr);
         assert!(wrong.stderr.contains(words), "{args:?}: {}", wrong.stderr);
     }
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
     assert_eq!(sandbox.json(&["ls"]), json!([]));
 }
 
@@ -157,7 +157,7 @@ fn a_state_folder_that_cannot_be_written_gets_one_clear_line() {
         let error = sandbox.run(&["--json", "--state-dir", dir, "up"]).error();
         assert_eq!(error["code"], "store", "{error}");
     }
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_full_disk_gets_one_clear_line_and_leaves_nothing() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.lines().filter(|line| line.starts_with("wharf: ")).count(), 1, "{stderr}");
     assert!(stderr.contains("what to do: ") && stderr.contains("disk"), "{stderr}");
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
     assert_eq!(sandbox.store().workspaces().unwrap(), []);
     sandbox.up();
 }

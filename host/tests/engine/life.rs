@@ -50,7 +50,7 @@ fn a_workspace_lives_from_up_to_down_and_leaves_nothing() {
     let down = sandbox.json(&["down"]);
     assert_eq!(down["id"], up["id"]);
     sandbox.assert_nothing_left();
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
     sandbox.store().verify().unwrap();
     assert_eq!(sandbox.store().open_entries().unwrap(), []);
 }

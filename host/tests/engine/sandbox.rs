@@ -1,6 +1,6 @@
 //! A place of its own for each test, and the guard that clears it away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,9 @@ pub struct Sandbox {
     pub dir: PathBuf,
     env: BTreeMap<String, String>,
 }
+
+/// What the engine has: object -> whether it is a stranger's for sure.
+pub struct Snapshot(BTreeMap<String, bool>);
 
 /// What a run of `wharf` gave.
 #[derive(Debug, Clone)]
@@ -257,28 +260,43 @@ impl Sandbox {
         assert_eq!(self.json(&["ls"]), json!([]));
     }
 
-    /// Everything that the engine has: what is somebody else's, and what is this sandbox's. Left out is only what
-    /// tests that run at the same time make.
-    pub fn snapshot(&self) -> BTreeSet<String> {
-        let host = self.host();
-        let name = self.name();
+    /// What the engine has: somebody else's objects, and this sandbox's with their state. Left out is what tests that
+    /// run at the same time make.
+    pub fn snapshot(&self) -> Snapshot {
+        let (host, name) = (self.host(), self.name());
         let counts = |object: &&Value| match (label(object, LABEL_HOST), label(object, LABEL_SANDBOX)) {
             (_, Some(sandbox)) => sandbox == name,
             (Some(owner), None) => owner == host,
             (None, None) => label(object, LABEL_MANAGED).is_none(),
         };
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mut all = BTreeSet::new();
+        let mut all = BTreeMap::new();
+        let mut add = |kind: &str, object: &Value, name: &str, state: &str| {
+            let stranger = label(object, LABEL_HOST).or(label(object, LABEL_SANDBOX)).is_none();
+            let id = object["Id"].as_str().unwrap_or(name);
+            let state = if stranger { "" } else { state };
+            all.insert(format!("{kind} {id} {name} {state}"), stranger && !name.starts_with("wharf"));
+        };
         for object in engine::containers().iter().filter(counts) {
-            all.insert(format!("container {} {} {}", object["Id"], object["Names"], text(&object["State"])));
+            let name = object["Names"][0].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+            add("container", object, &name, object["State"].as_str().unwrap_or_default());
         }
         for object in engine::networks().iter().filter(counts) {
-            all.insert(format!("network {} {}", text(&object["Id"]), text(&object["Name"])));
+            add("network", object, object["Name"].as_str().unwrap_or_default(), "");
         }
         for object in engine::volumes().iter().filter(counts) {
-            all.insert(format!("volume {}", text(&object["Name"])));
+            add("volume", object, object["Name"].as_str().unwrap_or_default(), "");
         }
-        all
+        Snapshot(all)
+    }
+
+    /// The engine has what it had: nothing is gone or changed, and nothing is new but what strangers made meanwhile.
+    #[track_caller]
+    pub fn assert_unchanged(&self, before: &Snapshot, what: &str) {
+        let now = self.snapshot();
+        let gone: Vec<_> = before.0.keys().filter(|object| !now.0.contains_key(*object)).collect();
+        let new: Vec<_> =
+            now.0.iter().filter(|(object, stranger)| !**stranger && !before.0.contains_key(*object)).collect();
+        assert!(gone.is_empty() && new.is_empty(), "{what}: gone are {gone:?}, new are {new:?}");
     }
 
     /// Makes a container with the engine's API, as another program would. It is removed with the sandbox.
@@ -333,7 +351,7 @@ impl Sandbox {
         let message = error["message"].as_str().unwrap_or_default();
         assert!(!message.contains('\n') && words.iter().all(|word| message.contains(word)), "{error}");
 
-        assert_eq!(self.snapshot(), before, "{args:?} left something behind");
+        self.assert_unchanged(&before, &args.join(" "));
         assert_eq!(self.store().workspaces().unwrap(), [], "{args:?} left a workspace in the store");
         assert_eq!(self.store().open_entries().unwrap(), [], "{args:?} left an open entry in the journal");
         text

@@ -51,7 +51,7 @@ fn up_says_which_field_differs_and_who_set_it_and_changes_nothing_without_recrea
     assert!(text.stderr.contains("--recreate"), "{}", text.stderr);
     let error = sandbox.run(&["--json", "up", "--memory", "512MiB"]).error();
     assert_eq!(error["code"], "spec-differs");
-    assert_eq!(sandbox.snapshot(), before);
+    sandbox.assert_unchanged(&before, "afterwards");
     assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
     assert_eq!(sandbox.json(&["inspect"])["labels"], json!({}));
 

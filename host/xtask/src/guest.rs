@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use wit_component::ComponentEncoder;
 
-mod command;
+use crate::command;
+
 mod debian;
 mod toolchain;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
-use super::command;
+use crate::command;
 
 /// The packages that are needed; what they depend on is looked up.
 const ROOTS: [&str; 2] = ["rustc-web", "rust-web-src"];

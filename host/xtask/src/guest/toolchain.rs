@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::command;
+use crate::command;
 use super::debian::Unpacked;
 
 /// What guests are built for. Without WASI a guest can't even try to reach a file, clock or socket.
