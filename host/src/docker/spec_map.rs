@@ -1,4 +1,5 @@
 //! `ContainerSpec` to the engine's create body, and what the engine reports back to a `ContainerSpec`.
+// Long because the way to the engine and the way back are one mapping, and are read side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -116,6 +116,22 @@ fn an_open_intent_tells_whether_its_process_lives() {
 }
 
 #[test]
+fn a_killed_process_that_nobody_waited_for_is_dead() {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let start = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
+    let owner = Owner { pid: child.id(), start };
+    assert!(owner.alive());
+    child.kill().unwrap();
+    let begin = std::time::Instant::now();
+    while owner.alive() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "a zombie counts as alive");
+        std::thread::yield_now();
+    }
+    child.wait().unwrap();
+}
+
+#[test]
 fn one_process_at_a_time_works_on_a_workspace() {
     let dir = Dir::new("lock");
     let store = Store::open(&dir.0).unwrap();

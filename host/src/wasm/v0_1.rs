@@ -1,4 +1,5 @@
 //! `wharf:policy@0.1`: the generated bindings and ALL conversions for this version. Generated types stop here.
+// Long because every conversion for this version of the contract stands here and nowhere else.
 
 use std::collections::BTreeMap;
 

@@ -129,7 +129,7 @@ fn wrong_flags_and_values_are_usage_errors() {
         (&["up", "--label", "no-value"], "--label no-value"),
         (&["up", "--env", "NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE"),
         (&["up", "--env", "=x"], "--env"),
-        (&["up", "--cpus", "-1"], "cpus"),
+        (&["up", "--cpus=-1"], "cpus"),
         (&["up", "--memory", "1"], "memory"),
         (&["up", "--label", "wharf.host=stolen"], "wharf.host"),
         (&["up", "--name", ""], "--name"),

@@ -40,7 +40,7 @@ fn an_error_while_a_script_runs_denies_with_its_line() {
         ("    throw \"boom\";", "boom"),
         ("    ctx.spec.colour = 1;", "colour"),
         ("    let x = 1 / 0;", "zero"),
-        ("    loop {}", "operations"),
+        ("    loop { let x = 1; }", "operations"),
         ("    no_such_function();", "no_such_function"),
         ("    ctx.spec.resources.memory = \"much\";", "resources.memory"),
     ] {

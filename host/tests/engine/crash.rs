@@ -1,1 +1,194 @@
+//! `kill -9` and Ctrl-C at any moment: what was begun is finished or undone, and nothing that lives is lost.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wharf::workspace::LABEL_WORKSPACE;
+
+use super::engine_api::{self as engine, label};
+use super::registry::{Registry, has_image};
+use super::sandbox::{Sandbox, until};
+
+/// What the engine has of this installation is what the store knows, and nothing is half done.
+fn consistent(sandbox: &Sandbox) -> bool {
+    let known: BTreeSet<String> =
+        sandbox.store().workspaces().unwrap().into_iter().map(|workspace| workspace.container_id).collect();
+    let there: BTreeSet<String> =
+        sandbox.own_containers().iter().map(|container| container["Id"].as_str().unwrap().to_owned()).collect();
+    let networks = sandbox.own_networks().len();
+    let networks_needed = if there.is_empty() { networks == 0 } else { networks == 1 };
+    known == there && networks_needed && sandbox.store().open_entries().unwrap().is_empty()
+}
+
+/// The next command puts things right. The engine may still carry out what the killed one asked it for, so this looks
+/// again until it has.
+#[track_caller]
+fn assert_recovers(sandbox: &Sandbox, when: &str) {
+    sandbox.json(&["ls"]);
+    let mut left = Vec::new();
+    let begin = Instant::now();
+    while !consistent(sandbox) {
+        left = sandbox.own_containers();
+        assert!(begin.elapsed() < Duration::from_secs(20), "{when}: left are {left:?} {:?}", sandbox.own_networks());
+        std::thread::sleep(Duration::from_millis(100));
+        sandbox.json(&["ls"]);
+    }
+    drop(left);
+}
+
+/// How long a command takes when nobody kills it.
+fn duration_of(sandbox: &Sandbox, args: &[&str]) -> Duration {
+    let begin = Instant::now();
+    sandbox.run(args).ok();
+    begin.elapsed()
+}
+
+/// Kills a command at points spread over its whole duration; `prepare` comes before each.
+#[track_caller]
+fn kill_at_many_points(
+    sandbox: &Sandbox,
+    args: &[&str],
+    points: u32,
+    prepare: impl Fn(&Sandbox),
+    check: impl Fn(&Sandbox, &str),
+) {
+    prepare(sandbox);
+    let whole = duration_of(sandbox, args);
+    let mut killed = 0;
+    for point in 0..points {
+        prepare(sandbox);
+        let delay = whole * point / points;
+        let mut run = sandbox.spawn(args);
+        std::thread::sleep(delay);
+        run.child().kill().unwrap();
+        let output = run.finish();
+        killed += u32::from(output.code == 1009);
+        let when = format!("{args:?} killed after {delay:?} of {whole:?}");
+        assert_recovers(sandbox, &when);
+        check(sandbox, &when);
+    }
+    assert!(killed > points / 2, "only {killed} of {points} were killed before they ended");
+    sandbox.store().verify().unwrap();
+}
+
+#[test]
+fn an_up_that_is_killed_at_any_point_leaves_no_orphan_and_can_be_done_again() {
+    let sandbox = Sandbox::new();
+    let neighbour = sandbox.run_in(&sandbox.folder("neighbour"), &["--json", "up"]).ok().json();
+    let neighbour = neighbour["container_id"].as_str().unwrap();
+    let started = engine::inspect(neighbour)["State"]["StartedAt"].take();
+    let down = |sandbox: &Sandbox| drop(sandbox.run(&["down"]));
+    kill_at_many_points(&sandbox, &["up"], 25, down, |sandbox, when| {
+        let up = sandbox.run(&["--json", "up"]);
+        assert_eq!(up.code, 0, "{when}: {}", up.stderr);
+        assert_eq!(up.json()["state"], "running", "{when}");
+        assert_eq!(engine::inspect(neighbour)["State"]["StartedAt"], started, "{when}: the neighbour was touched");
+    });
+}
+
+#[test]
+fn the_first_up_of_an_installation_may_be_killed_too() {
+    for part in 0..8 {
+        let sandbox = Sandbox::new();
+        let mut run = sandbox.spawn(&["up"]);
+        std::thread::sleep(Duration::from_millis(60 * part));
+        run.child().kill().unwrap();
+        run.finish();
+        assert_recovers(&sandbox, &format!("the first up killed after {} ms", 60 * part));
+        sandbox.up();
+    }
+}
+
+#[test]
+fn a_recreate_that_is_killed_leaves_the_old_one_or_the_new_one_or_none() {
+    let sandbox = Sandbox::new();
+    let args = ["up", "--recreate", "--memory", "200MiB"];
+    let old = |sandbox: &Sandbox| drop(sandbox.run(&["up", "--recreate"]).ok());
+    kill_at_many_points(&sandbox, &args, 12, old, |sandbox, when| {
+        let up = sandbox.run(&args);
+        assert_eq!(up.code, 0, "{when}: {}", up.stderr);
+        assert_eq!(sandbox.own_containers().len(), 1, "{when}");
+    });
+}
+
+#[test]
+fn a_down_that_is_killed_is_finished_or_did_not_begin() {
+    let sandbox = Sandbox::new();
+    let up = |sandbox: &Sandbox| drop(sandbox.up());
+    kill_at_many_points(&sandbox, &["down"], 12, up, |sandbox, when| {
+        let listed = sandbox.json(&["ls"]);
+        for workspace in listed.as_array().unwrap() {
+            assert_ne!(workspace["state"], "missing", "{when}: {workspace}");
+        }
+    });
+}
+
+#[test]
+fn what_a_living_process_is_making_is_not_taken_for_a_leftover() {
+    let sandbox = Sandbox::new();
+    let registry = Registry::stalling();
+    let mut up = sandbox.spawn(&["--json", "up", "--image", &registry.reference, "--", "no-such-command"]);
+    until("the pull has begun", || registry.layer_requests() > 0);
+    assert_eq!(sandbox.store().open_entries().unwrap().len(), 1);
+    for _ in 0..3 {
+        assert_eq!(sandbox.json(&["ls"]), json!([]));
+    }
+    let other = sandbox.run_in(&sandbox.folder("other"), &["--json", "up"]).ok();
+    assert_eq!(other.json()["state"], "running");
+    assert_eq!(sandbox.store().open_entries().unwrap().len(), 1, "the pull still goes on");
+    assert!(up.child().try_wait().unwrap().is_none());
+    registry.unstall();
+    // The image holds no command at all, so this fails after the pull, and is undone.
+    let output = up.finish();
+    assert_eq!((output.code, output.error()["code"].as_str()), (1, Some("command-not-found")), "{}", output.stderr);
+    assert!(has_image(&registry.reference));
+    assert_eq!(sandbox.own_containers().len(), 1);
+    assert_eq!(sandbox.store().open_entries().unwrap(), []);
+}
+
+#[test]
+fn control_c_during_a_slow_pull_undoes_everything() {
+    for signal in ["INT", "TERM"] {
+        let sandbox = Sandbox::new();
+        let registry = Registry::stalling();
+        let mut up = sandbox.spawn(&["--json", "up", "--image", &registry.reference]);
+        until("the pull has begun", || registry.layer_requests() > 0);
+        up.signal(signal);
+        let output = up.finish();
+        assert_eq!((output.code, output.error()["code"].as_str()), (130, Some("interrupted")), "{}", output.stderr);
+        assert!(consistent(&sandbox));
+        sandbox.assert_nothing_left();
+        assert!(!has_image(&registry.reference));
+    }
+}
+
+#[test]
+fn a_kill_during_a_slow_pull_is_undone_by_the_next_command() {
+    let sandbox = Sandbox::new();
+    let registry = Registry::stalling();
+    let mut up = sandbox.spawn(&["up", "--image", &registry.reference]);
+    until("the pull has begun", || registry.layer_requests() > 0);
+    up.child().kill().unwrap();
+    up.finish();
+    let ls = sandbox.run(&["ls"]).ok();
+    assert!(ls.stderr.contains("a dead process had begun"), "{}", ls.stderr);
+    assert!(consistent(&sandbox));
+    sandbox.up();
+}
+
+#[test]
+fn an_engine_that_goes_away_in_the_middle_is_said_and_what_was_begun_is_undone_later() {
+    let sandbox = Sandbox::new();
+    // A relay to the engine that is cut when the container is to be started.
+    let relay = super::fake_daemon::relay(&sandbox.path("relay.sock"), |request| !request.contains("/start"));
+    let failed = sandbox.run(&["--json", "--engine", &relay, "up"]);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    let error = failed.error();
+    assert!(error["message"].as_str().unwrap().contains("connection"), "{error}");
+    assert_recovers(&sandbox, "the engine went away");
+    let mine: Vec<Value> =
+        engine::containers().into_iter().filter(|c| label(c, LABEL_WORKSPACE) == Some(&sandbox.id())).collect();
+    assert_eq!(mine, Vec::<Value>::new());
+    sandbox.up();
+}

@@ -1,1 +1,161 @@
+//! `exec` never lies: codes, bytes and streams are the command's.
 
+use serde_json::json;
+
+use super::engine_api as engine;
+use super::sandbox::Sandbox;
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    sandbox.write("project/not-executable", "x");
+    for (command, code) in [
+        (&["true"][..], 0),
+        (&["false"], 1),
+        (&["sh", "-c", "exit 7"], 7),
+        (&["sh", "-c", "exit 125"], 125),
+        (&["sh", "-c", "exit 126"], 126),
+        (&["sh", "-c", "exit 127"], 127),
+        (&["sh", "-c", "exit 255"], 255),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "kill -TERM $$"], 143),
+        (&["no-such-command"], 127),
+        (&["/no/such/command"], 127),
+        (&["/etc"], 126),
+        (&["/workspace/not-executable"], 126),
+    ] {
+        let mut args = vec!["exec", "--"];
+        args.extend(command);
+        let output = sandbox.run(&args);
+        assert_eq!(output.code, code, "{command:?}: {}", output.stderr);
+        let ours = command.len() == 1 && code > 1;
+        assert_eq!(output.stderr.contains("wharf: "), ours, "{command:?}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn wharfs_own_failures_are_125_with_a_reason() {
+    let sandbox = Sandbox::new();
+    let none = sandbox.run(&["--json", "exec", "--", "true"]);
+    assert_eq!((none.code, &none.error()["code"]), (125, &json!("workspace-not-found")));
+    sandbox.up();
+    sandbox.json(&["stop", "--timeout", "1s"]);
+    let stopped = sandbox.run(&["--json", "exec", "--", "true"]);
+    assert_eq!((stopped.code, &stopped.error()["code"]), (125, &json!("not-running")));
+    let bad = sandbox.run(&["--json", "exec", "-e", "NO_VALUE", "--", "true"]);
+    assert_eq!((bad.code, &bad.error()["code"]), (125, &json!("bad-request")));
+}
+
+#[test]
+fn stdout_and_stderr_stay_apart() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let output = sandbox.run(&["exec", "--", "sh", "-c", "echo out; echo err >&2; echo out again"]).ok();
+    assert_eq!((output.text().as_str(), output.stderr.as_str()), ("out\nout again\n", "err\n"));
+    // What looks like words of the engine is output all the same.
+    let output = sandbox.run(&["exec", "--", "printf", "OCI runtime exec failed: exec failed"]).ok();
+    assert_eq!((output.text().as_str(), output.stderr.as_str()), ("OCI runtime exec failed: exec failed", ""));
+}
+
+/// Bytes that no text filter would let through unchanged.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+#[test]
+fn twenty_megabytes_come_back_as_they_went() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let bytes = noise(20 << 20);
+    let output = sandbox.feed(&["exec", "-i", "--", "cat"], bytes.clone());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout == bytes, "{} bytes of {} came back, or others", output.stdout.len(), bytes.len());
+}
+
+#[test]
+fn the_end_of_stdin_is_the_end_of_the_commands_input() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    for count in [0, 1, 100_000] {
+        let output = sandbox.feed(&["exec", "-i", "--", "sh", "-c", "wc -c; echo after"], noise(count));
+        assert_eq!((output.code, output.text()), (0, format!("{count}\nafter\n")));
+    }
+    // Without -i nothing is passed on, and the command sees an empty input.
+    let output = sandbox.feed(&["exec", "--", "wc", "-c"], noise(10));
+    assert_eq!((output.code, output.text().as_str()), (0, "0\n"));
+    // A command that stops to read early does not break anything.
+    let output = sandbox.feed(&["exec", "-i", "--", "head", "-c", "5"], noise(3 << 20));
+    assert_eq!((output.code, output.stdout), (0, noise(5)));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_wharf_quietly() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let mut run = sandbox.spawn(&["exec", "--", "sh", "-c", "yes | head -n 1000000"]);
+    drop(run.child().stdout.take());
+    let output = run.finish();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn environment_user_and_folder_can_be_chosen() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let line = "id -u; id -g; pwd; echo \"$A|$B\"";
+    let args = ["exec", "-e", "A=1=2 3", "-e", "B=", "-u", "1000:1001", "-w", "/tmp", "project", "--", "sh", "-c", line];
+    assert_eq!(sandbox.run(&args).ok().text(), "1000\n1001\n/tmp\n1=2 3|\n");
+    assert_eq!(sandbox.sh("id -u; pwd; echo \"[$A]\""), "0\n/workspace\n[]\n");
+    let nowhere = sandbox.run(&["exec", "-w", "/no/such/folder", "--", "true"]);
+    assert_ne!(nowhere.code, 0);
+    assert!(nowhere.stderr.contains("/no/such/folder"), "{}", nowhere.stderr);
+    let nobody = sandbox.run(&["exec", "-u", "nobody-here", "--", "true"]);
+    assert_ne!(nobody.code, 0);
+    assert!(nobody.stderr.contains("nobody-here"), "{}", nobody.stderr);
+}
+
+#[test]
+fn a_process_that_ends_while_its_child_lives_on_does_not_hold_exec() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let output = sandbox.run(&["exec", "--", "sh", "-c", "echo begun; sleep 1000 & exit 4"]);
+    assert_eq!((output.code, output.text().as_str()), (4, "begun\n"));
+    assert!(sandbox.sh("ps").contains("sleep 1000"));
+}
+
+#[test]
+fn a_container_that_dies_meanwhile_is_not_a_success() {
+    let sandbox = Sandbox::new();
+    let up = sandbox.up();
+    let run = sandbox.spawn(&["exec", "--", "sh", "-c", "touch /workspace/begun; sleep 1000"]);
+    super::sandbox::until("the command runs", || sandbox.path("project/begun").exists());
+    engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!(null)).ok();
+    let output = run.finish();
+    assert_ne!(output.code, 0, "{}", output.text());
+}
+
+#[test]
+fn many_commands_at_once_get_their_own_output() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let runs: Vec<_> = (0..12)
+        .map(|number| {
+            let line = format!("for i in 1 2 3 4 5; do echo {number}; done; exit {number}");
+            (number, sandbox.spawn(&["exec", "--", "sh", "-c", &line]))
+        })
+        .collect();
+    for (number, run) in runs {
+        let output = run.finish();
+        assert_eq!((output.code, output.text()), (number, format!("{number}\n").repeat(5)), "{}", output.stderr);
+    }
+}

@@ -26,3 +26,43 @@ pub fn silent(socket: &Path) -> String {
     });
     format!("unix://{}", socket.display())
 }
+
+/// Passes everything on to the engine until a request comes that `passes` does not let through: that connection, and
+/// all later ones, are closed.
+pub fn relay(socket: &Path, passes: fn(&str) -> bool) -> String {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let cut = Arc::new(AtomicBool::new(false));
+        for client in listener.incoming().flatten() {
+            if cut.load(Ordering::Relaxed) {
+                continue;
+            }
+            let engine = UnixStream::connect(super::engine_api::socket()).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+            let cut = cut.clone();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 65536];
+                while let Ok(count @ 1..) = from.read(&mut bytes) {
+                    if !passes(&String::from_utf8_lossy(&bytes[..count])) {
+                        cut.store(true, Ordering::Relaxed);
+                        let _ = from.shutdown(std::net::Shutdown::Both);
+                        break;
+                    }
+                    if to.write_all(&bytes[..count]).is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+            let (mut from, mut to) = (engine, client);
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    format!("unix://{}", socket.display())
+}

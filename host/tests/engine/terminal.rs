@@ -1,1 +1,102 @@
+//! Sessions with a terminal, through a real one: `script` of util-linux gives `wharf` a pty.
 
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::sandbox::{Sandbox, until};
+
+/// Runs a shell line on a terminal of 33 by 111, types each text once the one before it is shown, and gives the exit
+/// code and what the terminal showed.
+#[track_caller]
+fn on_a_terminal(sandbox: &Sandbox, line: &str, dialog: &[(&str, &str)]) -> (i32, String) {
+    let start = sandbox.write("start.sh", format!("stty rows 33 cols 111\n{line}\n"));
+    let mut script = Command::new("script");
+    script.arg("-qec").arg(format!("sh {}", start.display())).arg("/dev/null").env_clear();
+    let wharf = sandbox.command(&[]);
+    script.envs(wharf.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.env("TERM", "xterm-test").env("SHELL", "/bin/sh").env("WHARF", env!("CARGO_BIN_EXE_wharf"));
+    let mut child = script
+        .current_dir(sandbox.project())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`script` of util-linux (Debian: bsdutils) gives these tests a terminal");
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let mut screen = child.stdout.take().unwrap();
+    let reader = std::thread::spawn({
+        let shown = shown.clone();
+        move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = screen.read(&mut bytes) {
+                shown.lock().unwrap().extend(&bytes[..count]);
+            }
+        }
+    });
+    let text = || String::from_utf8_lossy(&shown.lock().unwrap()).into_owned();
+    let mut keyboard = child.stdin.take().unwrap();
+    for (after, keys) in dialog {
+        until(&format!("{after:?} on the terminal"), || text().contains(after));
+        keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+    let code = child.wait().unwrap().code().unwrap_or(-1);
+    drop(keyboard);
+    reader.join().unwrap();
+    (code, text())
+}
+
+#[test]
+fn a_command_gets_a_terminal_of_the_size_of_ours_and_its_code_comes_back() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let line = "exec $WHARF exec -it -- sh -c 'tty >/dev/null && stty size; echo $TERM; exit 9'";
+    let (code, shown) = on_a_terminal(&sandbox, line, &[]);
+    assert_eq!(code, 9, "{shown}");
+    assert!(shown.contains("33 111\r\n") && shown.contains("xterm-test\r\n"), "{shown:?}");
+}
+
+#[test]
+fn a_shell_takes_what_is_typed_and_ends_with_its_code() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let dialog = [("/workspace #", "echo a-$((20+3))-z\n"), ("a-23-z\r\n", "exit 5\n")];
+    let (code, shown) = on_a_terminal(&sandbox, "exec $WHARF shell", &dialog);
+    assert_eq!(code, 5, "{shown}");
+}
+
+#[test]
+fn control_c_goes_to_the_command_and_the_terminal_is_as_it_was_afterwards() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let line = "stty -a > ../before
+        $WHARF exec -it -- sh -c 'trap \"echo caught; exit 3\" INT; echo ready; while :; do sleep 0.1; done'
+        echo \"code $?\"
+        stty -a > ../after
+        cmp ../before ../after && echo restored";
+    let (code, shown) = on_a_terminal(&sandbox, line, &[("ready\r\n", "\x03")]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("caught\r\n") && shown.contains("code 3\r\n") && shown.contains("restored"), "{shown:?}");
+}
+
+#[test]
+fn the_command_is_told_when_the_terminal_changes_its_size() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    // The other process on the same terminal resizes it; the kernel then signals wharf.
+    let line = "( while ! [ -e resize ]; do sleep 0.05; done; stty rows 44 cols 122 ) &
+        exec $WHARF exec -it -- sh -c 'stty size; touch resize; while [ \"$(stty size)\" = \"33 111\" ]; do sleep 0.05; done; stty size'";
+    let (code, shown) = on_a_terminal(&sandbox, line, &[]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("33 111\r\n") && shown.contains("44 122\r\n"), "{shown:?}");
+}
+
+#[test]
+fn a_terminal_is_refused_where_there_is_none() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let refused = sandbox.run(&["--json", "exec", "-it", "--", "true"]);
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (125, Some("no-terminal")));
+    // Piped input into a shell works without one.
+    let output = sandbox.feed(&["shell"], b"echo piped; exit 6\n".to_vec());
+    assert_eq!((output.code, output.text().as_str()), (6, "piped\n"));
+}

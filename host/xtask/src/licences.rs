@@ -24,10 +24,7 @@ pub fn check(root: &Path) -> Result<usize> {
     let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata lists no packages")?;
     let refused: Vec<String> = packages.iter().filter_map(|package| refusal(package, &allowed)).collect();
     if !refused.is_empty() {
-        bail!(
-            "{} (use another crate, or let the project's owners add the licence to .deny.toml)",
-            refused.join("; ")
-        );
+        bail!("{} (use another crate, or let the project's owners add the licence to .deny.toml)", refused.join("; "));
     }
     Ok(packages.len())
 }
@@ -66,7 +63,8 @@ mod tests {
     #[test]
     fn a_package_is_refused_unless_one_way_through_its_licence_is_allowed() {
         let allowed =
-            allowed("[licenses]\nallow = [\"MIT\", \"Apache-2.0\", \"MPL-2.0\", \"Apache-2.0 WITH LLVM-exception\"]").unwrap();
+            allowed("[licenses]\nallow = [\"MIT\", \"Apache-2.0\", \"MPL-2.0\", \"Apache-2.0 WITH LLVM-exception\"]")
+                .unwrap();
         let refused = |licence: &str| {
             let package = serde_json::json!({ "name": "a", "version": "1.0.0", "license": licence });
             refusal(&package, &allowed).is_some()

@@ -5,14 +5,27 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+mod base_image;
+mod command;
+mod engine;
 mod guest;
+mod licences;
+mod quickstart;
+mod setup;
+mod stage;
+mod test;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  plugins [--debian]   build the plugins and the test plugins into target/plugins and target/test-plugins;
-                       --debian uses Debian's toolchain even where the installed one would do";
+  quickstart [--install-engine]   arrange everything, build wharf, and run it on an example project
+  test [-- NEXTEST-ARGUMENTS]     everything that CI runs: format, licences, clippy, plugins, tests on the engine
+  setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
+  plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
+                                  --debian uses Debian's toolchain even where the installed one would do
+
+--install-engine lets it install a missing Docker engine (on Debian, as root); with CI=true it does so unasked.";
 
 fn main() -> ExitCode {
     match run() {
@@ -28,8 +41,18 @@ fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["quickstart"] => quickstart::run(&root()?, false),
+        ["quickstart", "--install-engine"] => quickstart::run(&root()?, true),
+        ["test"] => test::run(&root()?, &[]),
+        ["test", "--", ..] => test::run(&root()?, args.get(2..).unwrap_or_default()),
+        ["setup"] => setup::run(&root()?, false, &mut stage::Stages::new()),
+        ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),
         ["plugins"] => guest::build(&root()?, guest::Source::Any),
         ["plugins", "--debian"] => guest::build(&root()?, guest::Source::Debian),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
         [] => bail!("no command given\n\n{USAGE}"),
         other => bail!("no command `{}`\n\n{USAGE}", other.join(" ")),
     }

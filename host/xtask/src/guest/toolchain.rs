@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
 use super::debian::Unpacked;
+use crate::command;
 
 /// What guests are built for. Without WASI a guest can't even try to reach a file, clock or socket.
 pub const TARGET: &str = "wasm32-unknown-unknown";

@@ -1,0 +1,188 @@
+//! `cargo xtask quickstart`: from a clone to a running workspace, and what to try next.
+//!
+//! Everything that it makes is below `target/quickstart`: a copy of the example project, a configuration to edit, and
+//! the state. A second run begins afresh with both and finds the workspace as it is.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+use crate::setup;
+use crate::stage::Stages;
+
+/// Where everything goes, below the root.
+const FOLDER: &str = "target/quickstart";
+
+/// The example project that comes along, below the root.
+const EXAMPLE: &str = "docs/examples/hello";
+
+/// A script that the quickstart adds to the chain, below the root.
+const SCRIPT: &str = "docs/examples/policies/serve.rhai";
+
+/// How long building may take, and one command of wharf.
+const LIMITS: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(180));
+
+/// `wharf` says so when a workspace differs from what is decided now.
+const DIFFERS: i32 = 7;
+
+/// Runs it.
+///
+/// # Errors
+/// The stage that failed, and why.
+pub fn run(root: &Path, install_engine: bool) -> Result<()> {
+    let mut stages = Stages::new();
+    setup::run(root, install_engine, &mut stages)?;
+    stages.run("build wharf (release; the first time takes several minutes)", || {
+        let mut cargo = command::native_cargo(root);
+        cargo.args(["build", "--release", "--locked", "--package", "wharf", "--bin", "wharf"]);
+        command::run_within(&mut cargo, LIMITS.0)
+    })?;
+    let place = Place { root, folder: root.join(FOLDER) };
+    stages.run("prepare the example", || place.prepare())?;
+    stages.run("run it", || place.show())?;
+    println!("\n{}\n\n{NEXT}", stages.summary());
+    Ok(())
+}
+
+const NEXT: &str = "\
+The workspace `hello` stays up. Go on in this shell:
+
+  . target/quickstart/env           puts target/release/wharf on the PATH, with this state and configuration
+  cd target/quickstart/hello
+
+  wharf shell                       a shell in it
+  wharf why command                 who decided its command, and on which line
+  wharf plan --memory 64GiB         what a request for more would get; creates nothing
+  wharf policy ls                   the chain
+  wharf doctor                      whether everything is as it should be
+
+Then edit target/quickstart/config/policies/pre-create.rhai and say `wharf plan` again; README.md goes on from here.
+
+Remove everything: . target/quickstart/env && wharf rm --force hello && rm -r target/quickstart";
+
+struct Place<'a> {
+    root: &'a Path,
+    folder: PathBuf,
+}
+
+impl Place<'_> {
+    /// Copies the example, and writes the configuration and the file that a shell reads.
+    fn prepare(&self) -> Result<()> {
+        copy(&self.root.join(EXAMPLE), &self.folder.join("hello"))?;
+        let config = self.folder.join("config");
+        let mut init = self.wharf();
+        init.args(["config", "init", "--force", "--json"]).arg(&config).stdout(std::process::Stdio::null());
+        // There may be a broken configuration of an earlier run; this one replaces it.
+        init.env_remove("WHARF_CONFIG");
+        command::run_within(&mut init, LIMITS.1)?;
+        copy(&self.root.join(SCRIPT), &config.join("policies/serve.rhai"))?;
+        let file = config.join("wharf.toml");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let entry =
+            "\n# Added by the quickstart.\n[[policy]]\nname = \"serve.rhai\"\nscript = \"policies/serve.rhai\"\n";
+        write(&file, &format!("{text}{entry}"))?;
+        let exports = [
+            format!("export PATH={}:\"$PATH\"", quoted(&self.root.join("target/release"))?),
+            format!("export WHARF_CONFIG={}", quoted(&file)?),
+            format!("export WHARF_STATE_DIR={}", quoted(&self.folder.join("state"))?),
+        ];
+        write(&self.folder.join("env"), &format!("{}\n", exports.join("\n")))
+    }
+
+    /// Runs the commands that a newcomer would.
+    fn show(&self) -> Result<()> {
+        match self.say(&["up", "hello"])? {
+            0 => {}
+            // Another version of the policies made it; that the new ones decide otherwise is worth seeing.
+            DIFFERS => self.must(&["up", "hello", "--recreate"])?,
+            code => bail!("`wharf up hello` ended with code {code}; what it said is above"),
+        }
+        self.must(&["ls"])?;
+        self.must(&["exec", "hello", "--", "sh", "-c", "echo \"I am $(id -un) in $(hostname)\"; ls"])?;
+        self.must(&["logs", "hello", "--tail", "3"])?;
+        self.must(&["stats", "hello", "--no-stream"])?;
+        self.must(&["why", "hello"])
+    }
+
+    fn must(&self, arguments: &[&str]) -> Result<()> {
+        match self.say(arguments)? {
+            0 => Ok(()),
+            code => bail!("`wharf {}` ended with code {code}; what it said is above", arguments.join(" ")),
+        }
+    }
+
+    /// Prints a command, then runs it.
+    fn say(&self, arguments: &[&str]) -> Result<i32> {
+        let shown =
+            arguments.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
+        println!("\n$ wharf {}", shown.collect::<Vec<_>>().join(" "));
+        let mut wharf = self.wharf();
+        let status = command::status_within(wharf.args(arguments), LIMITS.1)?;
+        Ok(status.code().unwrap_or(128))
+    }
+
+    /// The built program, in the quickstart's folder, with its configuration and state and nothing else of Wharf's.
+    fn wharf(&self) -> Command {
+        let mut wharf = Command::new(self.root.join("target/release/wharf"));
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("WHARF_") {
+                wharf.env_remove(&name);
+            }
+        }
+        wharf.env("WHARF_CONFIG", self.folder.join("config/wharf.toml"));
+        wharf.env("WHARF_STATE_DIR", self.folder.join("state")).current_dir(&self.folder);
+        wharf
+    }
+}
+
+/// Copies a file, or a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let failed = || format!("cannot copy {} to {}", from.display(), to.display());
+    if !from.is_dir() {
+        return fs::copy(from, to).map(drop).with_context(failed);
+    }
+    fs::create_dir_all(to).with_context(failed)?;
+    for entry in fs::read_dir(from).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_one_word_whatever_is_in_it() {
+        assert_eq!(quoted(Path::new("/a b/it's")).unwrap(), "'/a b/it'\\''s'");
+    }
+
+    #[test]
+    fn a_folder_is_copied_with_hidden_folders_and_over_an_older_copy() {
+        let folder = env::temp_dir().join(format!("wharf-xtask-copy-{}", std::process::id()));
+        fs::create_dir_all(folder.join("from/.hidden")).unwrap();
+        fs::write(folder.join("from/.hidden/a"), "new").unwrap();
+        fs::create_dir_all(folder.join("to/.hidden")).unwrap();
+        fs::write(folder.join("to/.hidden/a"), "old").unwrap();
+        copy(&folder.join("from"), &folder.join("to")).unwrap();
+        let text = fs::read_to_string(folder.join("to/.hidden/a"));
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(text.unwrap(), "new");
+    }
+}
