@@ -121,7 +121,7 @@ impl Clone {
 
     /// What `cargo xtask plugins` would have made of the README's plugin.
     fn plugins(&self) {
-        let built = root().join("target/test-plugins/owner.wasm");
+        let built = root().join("target/test-plugins/readme-plugin.wasm");
         assert!(built.is_file(), "{} is missing: run 'cargo xtask plugins'", built.display());
         copy(&built, &self.dir.join("target/plugins/owner.wasm"));
     }
@@ -160,8 +160,11 @@ impl Clone {
     #[track_caller]
     fn succeed(&self, line: &str) {
         let (code, output) = self.run(line);
-        assert_eq!(code, 0, "'{line}' ended with {code}; without an engine and the image wharf-base:local nothing works here, \
-                             'cargo xtask setup' arranges both\n{output}");
+        assert_eq!(
+            code, 0,
+            "'{line}' ended with {code}; without an engine and the image wharf-base:local nothing works here, \
+                             'cargo xtask setup' arranges both\n{output}"
+        );
     }
 
     /// Carries out one step, and returns what it printed.
@@ -271,15 +274,17 @@ fn code(text: &str) -> Vec<String> {
 
 #[test]
 fn the_plugin_of_the_readme_is_the_one_that_is_built_and_short() {
-    let built = std::fs::read_to_string(root().join("host/tests/plugins/owner/src/lib.rs")).unwrap();
+    let built = std::fs::read_to_string(root().join("host/tests/plugins/readme/src/lib.rs")).unwrap();
     let expected = code(&built);
     for document in ["README.md", "docs/plugins.md"] {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
-        let (_, shown) = blocks(&text, "rust").into_iter().next().unwrap_or_else(|| panic!("{document} shows no plugin"));
+        let (_, shown) =
+            blocks(&text, "rust").into_iter().next().unwrap_or_else(|| panic!("{document} shows no plugin"));
         assert_eq!(code(&shown), expected, "{document}");
     }
     let sdk = std::fs::read_to_string(root().join("plugin-sdk/src/lib.rs")).unwrap();
-    let doc: String = sdk.lines().filter_map(|line| line.strip_prefix("//! ")).map(|line| format!("{line}\n")).collect();
+    let doc: String =
+        sdk.lines().filter_map(|line| line.strip_prefix("//! ")).map(|line| format!("{line}\n")).collect();
     let start = doc.find("```\n").unwrap() + 4;
     assert_eq!(code(&doc[start..start + doc[start..].find("```").unwrap()]), expected, "plugin-sdk/src/lib.rs");
     assert!(expected.len() < 20, "a plugin takes {} lines", expected.len());

@@ -49,7 +49,7 @@ fn on_a_terminal(sandbox: &Sandbox, line: &str, dialog: &[(&str, &str)]) -> (i32
 fn a_command_gets_a_terminal_of_the_size_of_ours_and_its_code_comes_back() {
     let sandbox = Sandbox::new();
     sandbox.up();
-    let line = "exec $WHARF exec -it -- sh -c 'tty >/dev/null && stty size; echo $TERM; exit 9'";
+    let line = "exec $WHARF exec -it -- sh -c 'until stty size 2>/dev/null; do sleep 0.05; done; echo $TERM; exit 9'";
     let (code, shown) = on_a_terminal(&sandbox, line, &[]);
     assert_eq!(code, 9, "{shown}");
     assert!(shown.contains("33 111\r\n") && shown.contains("xterm-test\r\n"), "{shown:?}");
@@ -83,8 +83,8 @@ fn the_command_is_told_when_the_terminal_changes_its_size() {
     let sandbox = Sandbox::new();
     sandbox.up();
     // The other process on the same terminal resizes it; the kernel then signals wharf.
-    let line = "( while ! [ -e resize ]; do sleep 0.05; done; stty rows 44 cols 122 ) &
-        exec $WHARF exec -it -- sh -c 'stty size; touch resize; while [ \"$(stty size)\" = \"33 111\" ]; do sleep 0.05; done; stty size'";
+    let line = "( while ! [ -e resize ]; do sleep 0.05; done; stty rows 44 cols 122 < /dev/tty ) &
+        exec $WHARF exec -it -- sh -c 'until stty size 2>/dev/null; do sleep 0.05; done; touch resize; while [ \"$(stty size)\" = \"33 111\" ]; do sleep 0.05; done; stty size'";
     let (code, shown) = on_a_terminal(&sandbox, line, &[]);
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("33 111\r\n") && shown.contains("44 122\r\n"), "{shown:?}");

@@ -57,7 +57,7 @@ The workspace `hello` stays up. Go on in this shell:
 
   wharf shell                       a shell in it
   wharf why command                 who decided its command, and on which line
-  wharf plan --memory 64GiB         what a request for more would get; creates nothing
+  wharf plan --cpus 6               what a request for more would get; creates nothing
   wharf policy ls                   the chain
   wharf doctor                      whether everything is as it should be
 
