@@ -130,17 +130,33 @@ impl Lifecycle {
 
     /// Takes the lock of a workspace, waiting for another process that works on it.
     async fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
+        self.wait_for_lock(id.as_str(), true, || self.store.try_lock(id)).await
+    }
+
+    /// Takes the lock of the networks: shared to put a container on one, alone to remove one. Otherwise the last one to
+    /// go would take the network away from one that comes.
+    async fn lock_networks(&self, alone: bool) -> Result<store::WorkspaceLock, Error> {
+        // What was begun is undone to the end, so an interruption does not keep a network from being removed.
+        self.wait_for_lock("the networks", !alone, || self.store.try_lock_networks(alone)).await
+    }
+
+    async fn wait_for_lock(
+        &self,
+        what: &str,
+        interruptible: bool,
+        take: impl Fn() -> Result<Option<store::WorkspaceLock>, store::Error>,
+    ) -> Result<store::WorkspaceLock, Error> {
         let begin = tokio::time::Instant::now();
         loop {
-            if let Some(lock) = self.store.try_lock(id)? {
+            if let Some(lock) = take()? {
                 return Ok(lock);
             }
             if begin.elapsed() > LOCK_PATIENCE {
-                return Err(store::Error::Locked(id.to_string()).into());
+                return Err(store::Error::Locked(what.to_owned()).into());
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
-                () = self.interrupted() => return Err(Error::Interrupted),
+                () = self.interrupted(), if interruptible => return Err(Error::Interrupted),
             }
         }
     }

@@ -138,14 +138,28 @@ impl Store {
     /// # Errors
     /// When the lock's file cannot be used.
     pub fn try_lock(&self, id: &WorkspaceId) -> Result<Option<WorkspaceLock>, Error> {
-        let path = self.dir.join("locks").join(format!("{id}.lock"));
+        self.try_lock_file(id.as_str(), true)
+    }
+
+    fn try_lock_file(&self, name: &str, alone: bool) -> Result<Option<WorkspaceLock>, Error> {
+        let path = self.dir.join("locks").join(format!("{name}.lock"));
         let unusable = |error: std::io::Error| Error::Unusable { path: path.clone(), cause: error.to_string() };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
-        match file.try_lock() {
+        match if alone { file.try_lock() } else { file.try_lock_shared() } {
             Ok(()) => Ok(Some(WorkspaceLock(file))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
         }
+    }
+
+    /// Takes the lock of this installation's networks; none when another process has it. Those who put containers on
+    /// a network share it, and who removes a network has it alone.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be used.
+    pub fn try_lock_networks(&self, alone: bool) -> Result<Option<WorkspaceLock>, Error> {
+        // No workspace's id has an underscore.
+        self.try_lock_file("_networks", alone)
     }
 
     /// Writes or replaces a workspace.
@@ -231,6 +245,21 @@ impl Store {
         Ok(())
     }
 
+    /// Marks an intent of a dead process as undone, and leaves it open: the engine may still be about to carry out what
+    /// that process asked it for.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn undone(&self, entry: i64) -> Result<(), Error> {
+        self.connection()
+            .execute(
+                "update journal set undone = ?2 where id = ?1 and undone is null",
+                params![entry, jiff::Timestamp::now().to_string()],
+            )
+            .map_err(statement("write the journal"))?;
+        Ok(())
+    }
+
     /// Intents that were begun and never ended, oldest first: a process is at work on them, or it died.
     ///
     /// # Errors
@@ -240,7 +269,7 @@ impl Store {
         let connection = self.connection();
         let mut query = connection
             .prepare_cached(
-                "select id, workspace, verb, pid, process_start from journal where ended is null order by id",
+                "select id, workspace, verb, pid, process_start, undone from journal where ended is null order by id",
             )
             .map_err(statement(what))?;
         let rows = query
@@ -251,18 +280,20 @@ impl Store {
                     row.get::<_, String>(2)?,
                     row.get(3)?,
                     row.get(4)?,
+                    row.get::<_, Option<String>>(5)?,
                 ))
             })
             .map_err(statement(what))?;
         let mut entries = Vec::new();
         for row in rows {
-            let (id, workspace, verb, pid, start) = row.map_err(statement(what))?;
+            let (id, workspace, verb, pid, start, undone) = row.map_err(statement(what))?;
             let damaged = |cause: String| Error::Statement { what, cause };
             entries.push(JournalEntry {
                 id,
                 workspace: workspace.parse().map_err(damaged)?,
                 verb: verb.parse().map_err(damaged)?,
                 owner: Owner { pid, start },
+                undone: undone.and_then(|time| time.parse().ok()),
             });
         }
         Ok(entries)

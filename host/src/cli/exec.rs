@@ -107,8 +107,9 @@ async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, inte
     let (mut output, stdin, control) = session.into_parts();
 
     let raw = if tty && interactive { Some(RawMode::enter()?) } else { None };
+    let detach = std::sync::Arc::new(tokio::sync::Notify::new());
     if let Some(stdin) = stdin {
-        tokio::spawn(pump(stdin));
+        tokio::spawn(pump(stdin, raw.is_some().then(|| detach.clone())));
     }
     if tty {
         let control = control.clone();
@@ -122,7 +123,15 @@ async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, inte
             }
         });
     }
-    while let Some(item) = output.next().await {
+    loop {
+        let item = tokio::select! {
+            item = output.next() => item,
+            () = detach.notified() => {
+                drop(raw);
+                return Ok(detached());
+            }
+        };
+        let Some(item) = item else { break };
         let (stream, bytes) = item.map_err(Error::from)?;
         match stream {
             StdStream::Stdout => context.out.bytes(&bytes)?,
@@ -137,30 +146,70 @@ async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, inte
     drop(raw);
     match end.map_err(Error::from)? {
         ExecEnd::Exited(code) => Ok(u8::try_from(code).unwrap_or(1)),
-        ExecEnd::Detached => {
-            eprintln!("detached; the command runs on");
-            Ok(0)
-        }
+        ExecEnd::Detached => Ok(detached()),
     }
 }
 
-/// Copies stdin to the command; the end of stdin is the end of the command's input.
-async fn pump(mut to: ExecStdin) {
+fn detached() -> u8 {
+    eprintln!("\r\ndetached; the command runs on");
+    0
+}
+
+/// The keys that leave a command running, as Docker users know them: Ctrl-P, Ctrl-Q. They are taken out here, as the
+/// docker CLI does: an engine that takes them itself ends the command (seen with 20.10).
+const DETACH: [u8; 2] = [0x10, 0x11];
+
+/// Copies stdin to the command; the end of stdin is the end of the command's input. On a terminal, the keys for
+/// detaching are told to `detach` and end it.
+async fn pump(mut to: ExecStdin, detach: Option<std::sync::Arc<tokio::sync::Notify>>) {
     let mut from = tokio::io::stdin();
     let mut buffer = vec![0; 64 << 10];
+    let mut held = false;
     loop {
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
             Ok(count) => {
                 let Some(bytes) = buffer.get(..count) else { break };
-                if to.write_all(bytes).await.is_err() {
+                let (bytes, leave) = match &detach {
+                    Some(_) => typed(bytes, &mut held),
+                    None => (bytes.into(), false),
+                };
+                if to.write_all(&bytes).await.is_err() {
                     // The command has closed its input; what it does next is its own business.
                     return;
+                }
+                if let (Some(detach), true) = (&detach, leave) {
+                    detach.notify_one();
+                    // The connection ends with this process; ended here, it would be the end of the command's input.
+                    return std::future::pending().await;
                 }
             }
         }
     }
     let _ = to.shutdown().await;
+}
+
+/// What to pass on of typed bytes, and whether the keys for detaching came after it. The first of them is held back
+/// until the next key is known.
+fn typed<'a>(bytes: &'a [u8], held: &mut bool) -> (std::borrow::Cow<'a, [u8]>, bool) {
+    if !*held && !bytes.contains(&DETACH[0]) {
+        return (bytes.into(), false);
+    }
+    let mut pass = Vec::with_capacity(bytes.len() + 1);
+    for byte in bytes {
+        if std::mem::take(held) {
+            if *byte == DETACH[1] {
+                return (pass.into(), true);
+            }
+            pass.push(DETACH[0]);
+        }
+        if *byte == DETACH[0] {
+            *held = true;
+        } else {
+            pass.push(*byte);
+        }
+    }
+    (pass.into(), false)
 }
 
 /// The terminal in raw mode, and back when dropped.
@@ -176,5 +225,30 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         let _ = crossterm::terminal::disable_raw_mode();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_both_keys_one_after_the_other_detach() {
+        let all = |chunks: &[&[u8]]| -> (Vec<u8>, bool) {
+            let (mut held, mut passed) = (false, Vec::new());
+            for chunk in chunks {
+                let (bytes, leave) = typed(chunk, &mut held);
+                passed.extend_from_slice(&bytes);
+                if leave {
+                    return (passed, true);
+                }
+            }
+            (passed, false)
+        };
+        assert_eq!(all(&[b"ls\n"]), (b"ls\n".to_vec(), false));
+        assert_eq!(all(&[b"a\x10\x11b"]), (b"a".to_vec(), true));
+        assert_eq!(all(&[b"a\x10", b"\x11b"]), (b"a".to_vec(), true));
+        assert_eq!(all(&[b"\x10x\x11"]), (b"\x10x\x11".to_vec(), false));
+        assert_eq!(all(&[b"\x10", b"\x10\x11"]), (b"\x10".to_vec(), true));
     }
 }

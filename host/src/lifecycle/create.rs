@@ -236,6 +236,8 @@ impl Lifecycle {
         self.check_interrupt()?;
 
         let network = self.network_name(id, spec.network);
+        // Until the container is on it, nobody may find the network unused.
+        let _networks = self.lock_networks(false).await?;
         if let Some(network) = &network {
             let labels = match spec.network {
                 Network::Own => BTreeMap::from([(LABEL_WORKSPACE.to_owned(), id.to_string())]),

@@ -2,11 +2,20 @@
 //!
 //! An intent belongs to a process, told by its id and start time. While that process lives its work is left alone;
 //! once it is gone, what it made under that journal entry (and nothing else) is removed.
+//!
+//! The engine carries out what a process asked it for even when that process is gone by then, so a container or network
+//! may come after its creation was undone. The intent therefore stays open for [`STRAGGLERS`], and each command that
+//! comes along meanwhile, and the first one after it, undoes it again.
+
+use std::time::Duration;
 
 use super::create::LABEL_ATTEMPT;
 use super::{Error, Lifecycle};
 use crate::store::Verb;
 use crate::workspace::{LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
+
+/// How long the engine may take to carry out what a dead process asked it for.
+const STRAGGLERS: Duration = Duration::from_secs(10);
 
 impl Lifecycle {
     /// Undoes the intents of processes that are gone.
@@ -33,15 +42,22 @@ impl Lifecycle {
                         continue;
                     }
                     self.remove_attempt(entry.id, &entry.workspace).await?;
-                    tracing::warn!("undid the creation of {} that a dead process had begun", entry.workspace);
-                    self.store.done(entry.id, "undone by another process")?;
+                    match entry.undone.map(|time| jiff::Timestamp::now().duration_since(time)) {
+                        None => {
+                            tracing::warn!("undid the creation of {} that a dead process had begun", entry.workspace);
+                            self.store.undone(entry.id)?;
+                        }
+                        Some(age) if age.unsigned_abs() < STRAGGLERS => {}
+                        Some(_) => self.store.done(entry.id, "undone by another process")?,
+                    }
                 }
                 // The creation inside it has an entry of its own, which is newer and so comes later in this list.
                 Verb::Replace => replaced.push(entry),
                 Verb::Remove => {
                     if let Some(container) = self.container(&entry.workspace).await? {
-                        self.remove_from_engine(&entry.workspace, &container).await?;
+                        self.remove_container(&container.id).await?;
                     }
+                    self.drop_networks(&entry.workspace).await?;
                     self.store.remove_workspace(&entry.workspace)?;
                     tracing::warn!("finished the removal of {} that a dead process had begun", entry.workspace);
                     self.store.done(entry.id, "finished by another process")?;
@@ -63,21 +79,37 @@ impl Lifecycle {
         let labels =
             [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str()), (LABEL_ATTEMPT, attempt.as_str())];
         for container in self.docker.list(&labels, true).await? {
-            self.docker.remove(&container.id, true, true).await?;
+            self.remove_container(&container.id).await?;
         }
+        self.drop_networks(id).await
+    }
+
+    /// Removes a container. That it is gone already is no error, and one that somebody is removing is waited for.
+    pub(super) async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        use crate::docker::Error as E;
+        let begin = tokio::time::Instant::now();
+        loop {
+            match self.docker.remove(id, true, true).await {
+                Ok(()) | Err(E::NotFound { .. }) => return Ok(()),
+                Err(E::Conflict { .. }) if begin.elapsed() < STRAGGLERS => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes the networks that a workspace was on when nothing uses them. One of the same name that is not ours is left
+    /// alone.
+    pub(super) async fn drop_networks(&self, id: &WorkspaceId) -> Result<(), Error> {
+        let _networks = self.lock_networks(true).await?;
         for network in [Network::Own, Network::Shared] {
-            if let Some(network) = self.network_name(id, network) {
-                self.drop_network(&network).await?;
+            let Some(name) = self.network_name(id, network) else { continue };
+            match self.docker.remove_network_if_unused(&name).await {
+                Ok(_) | Err(crate::docker::Error::NotOurs { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
-    }
-
-    /// Removes a network of ours when nothing uses it. One of the same name that is not ours is left alone.
-    pub(super) async fn drop_network(&self, name: &str) -> Result<(), Error> {
-        match self.docker.remove_network_if_unused(name).await {
-            Ok(_) | Err(crate::docker::Error::NotOurs { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }

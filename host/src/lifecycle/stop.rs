@@ -6,7 +6,7 @@ use super::view::view;
 use super::{Error, Lifecycle, WorkspaceView};
 use crate::hooks::{Hook, Outcome, Subject};
 use crate::store::Verb;
-use crate::workspace::{Container, Network, State, WorkspaceId};
+use crate::workspace::{Container, State, WorkspaceId};
 
 /// What to do with a workspace that runs when it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,15 +131,7 @@ impl Lifecycle {
 
     /// Removes container and networks from the engine. What is gone already is no error.
     pub(super) async fn remove_from_engine(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
-        match self.docker.remove(&container.id, true, true).await {
-            Ok(()) | Err(crate::docker::Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for network in [Network::Own, Network::Shared] {
-            if let Some(network) = self.network_name(id, network) {
-                self.drop_network(&network).await?;
-            }
-        }
-        Ok(())
+        self.remove_container(&container.id).await?;
+        self.drop_networks(id).await
     }
 }

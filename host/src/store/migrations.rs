@@ -6,7 +6,8 @@ use rusqlite::Connection;
 
 use super::{Error, statement};
 
-const MIGRATIONS: &[&str] = &["create table meta (key text primary key, value text not null) strict;
+const MIGRATIONS: &[&str] = &[
+    "create table meta (key text primary key, value text not null) strict;
      create table workspaces (
          id text primary key, name text not null, project text not null, body text not null
      ) strict;
@@ -19,7 +20,10 @@ const MIGRATIONS: &[&str] = &["create table meta (key text primary key, value te
          number integer primary key autoincrement, id text not null unique, time text not null, hook text not null,
          workspace text not null, body text not null, previous text not null, hash text not null
      ) strict;
-     create index decisions_workspace on decisions (workspace, number);"];
+     create index decisions_workspace on decisions (workspace, number);",
+    // When an intent of a dead process was undone for the first time; see `lifecycle::reconcile`.
+    "alter table journal add column undone text;",
+];
 
 /// Brings a store to the newest version.
 pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {

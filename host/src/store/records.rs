@@ -78,6 +78,8 @@ pub struct JournalEntry {
     pub verb: Verb,
     /// Who was to do it.
     pub owner: Owner,
+    /// When it was undone for the first time, after its process had died.
+    pub undone: Option<Timestamp>,
 }
 
 /// A process, told apart from a later one with the same number by its start time.

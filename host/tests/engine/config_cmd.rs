@@ -29,7 +29,7 @@ fn every_value_is_shown_with_the_layer_that_set_it() {
         ("workspace.labels.region", "\"north\"", format!("{script}:3")),
         ("limits.pids", "99", "environment WHARF_LIMITS_PIDS".into()),
         ("workspace.image", "\"wharf-base:local\"", "environment WHARF_WORKSPACE_IMAGE".into()),
-        ("engine.stop_timeout", "\"3s\"", "--set engine.stop_timeout=3s".into()),
+        ("engine.stop_timeout", "\"3s\"", "--set engine.stop_timeout".into()),
         ("workspace.working_dir", "\"/workspace\"", "default".into()),
     ] {
         assert_eq!(origin(&shown, key), (value.parse().unwrap(), expected), "{key}");

@@ -69,6 +69,10 @@ impl Engine {
         if chosen {
             bail!("no Docker engine answers at DOCKER_HOST ({engine}: {why:#}); correct or unset DOCKER_HOST");
         }
+        let kind = why.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::PermissionDenied) {
+            bail!("you may not use the Docker engine at {engine}: `sudo usermod -aG docker $USER`, then log in again");
+        }
         if !install {
             bail!(
                 "no Docker engine answers at {engine} ({why:#}); start one with `sudo systemctl start docker`, or as \
@@ -200,7 +204,8 @@ fn install_on_debian() -> Result<()> {
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
         command::run_within(&mut apt, INSTALL)
     };
-    apt(&["update", "-qq"])?;
+    // When it fails, the lists that are there may still do; what is missing, installing says.
+    let _ = apt(&["update", "-qq"]);
     apt(&["install", "-y", "-qq", "--no-install-recommends", "docker.io"])
         .context("cannot install the package docker.io")
 }
