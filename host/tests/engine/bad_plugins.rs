@@ -84,9 +84,13 @@ fn a_plugin_that_misbehaves_denies_the_create() {
 
 #[test]
 fn a_plugin_that_answers_nonsense_denies_the_create() {
-    for (which, field) in
-        [("label", "labels.wharf."), ("mount", "mounts."), ("memory", "resources.memory"), ("port", "ports."), ("env", "env.")]
-    {
+    for (which, field) in [
+        ("label", "labels.wharf."),
+        ("mount", "mounts."),
+        ("memory", "resources.memory"),
+        ("port", "ports."),
+        ("env", "env."),
+    ] {
         let sandbox = Sandbox::new();
         sandbox.plugin("test-plugins/hostile", &format!("{{ do = \"nonsense\", which = \"{which}\" }}"));
         sandbox.refused(&["up"], 4, "policy-failed", &["hostile", field]);

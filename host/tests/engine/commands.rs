@@ -29,7 +29,11 @@ fn policy_check_says_what_is_wrong_with_a_chain_or_a_file() {
     sandbox.script("bad.rhai", "fn pre_create(ctx) {\n    let = 1;\n}\n");
     let check = sandbox.run(&["policy", "check"]);
     assert_eq!(check.code, 3);
-    assert!(check.text().contains("ok      good.rhai") && check.text().contains("failed  bad.rhai"), "{}", check.text());
+    assert!(
+        check.text().contains("ok      good.rhai") && check.text().contains("failed  bad.rhai"),
+        "{}",
+        check.text()
+    );
     assert!(check.text().contains("bad.rhai:2:") && check.text().contains('^'), "{}", check.text());
     assert_eq!(sandbox.run(&["policy", "check", "good.rhai"]).code, 0);
     assert_eq!(sandbox.run(&["policy", "check", "bad.rhai"]).code, 3);
@@ -96,7 +100,8 @@ fn the_doctor_notices_records_that_were_edited() {
     sandbox.up();
     sandbox.json(&["down"]);
     let database = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
-    let edited = database.execute("update decisions set body = replace(body, 'allowed', 'denied') where number = 2", []);
+    let edited =
+        database.execute("update decisions set body = replace(body, 'allowed', 'denied') where number = 2", []);
     assert_eq!(edited.unwrap(), 1);
     drop(database);
     failed(&sandbox, &[], "state", "record 2");

@@ -73,8 +73,12 @@ fn up_and_down_of_one_project_at_once_end_in_one_or_none() {
     let sandbox = Sandbox::new();
     sandbox.up();
     for round in 0..4 {
-        let runs =
-            [sandbox.spawn(&["up"]), sandbox.spawn(&["down", "project"]), sandbox.spawn(&["up"]), sandbox.spawn(&["stop", "project"])];
+        let runs = [
+            sandbox.spawn(&["up"]),
+            sandbox.spawn(&["down", "project"]),
+            sandbox.spawn(&["up"]),
+            sandbox.spawn(&["stop", "project"]),
+        ];
         for run in runs {
             let output = run.finish();
             // A verb may come when there is nothing for it to do, and says so.

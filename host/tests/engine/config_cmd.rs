@@ -16,7 +16,10 @@ fn origin(shown: &Value, key: &str) -> (Value, String) {
 fn every_value_is_shown_with_the_layer_that_set_it() {
     let mut sandbox = Sandbox::new();
     sandbox.config("[limits]\nmemory = \"4GiB\"\ncpus = 2.0\n\n[workspace]\nlabels = { team = \"pay\" }\n[script]\nvars = [\"REGION\"]\n");
-    sandbox.write("config/wharf.rhai", "fn config(c) {\n    c.limits.cpus = 3.0;\n    c.workspace.labels.region = c.vars.REGION;\n}\n");
+    sandbox.write(
+        "config/wharf.rhai",
+        "fn config(c) {\n    c.limits.cpus = 3.0;\n    c.workspace.labels.region = c.vars.REGION;\n}\n",
+    );
     sandbox.env("REGION", "north");
     sandbox.env("WHARF_LIMITS_PIDS", "99");
     let shown = sandbox.json(&["--set", "engine.stop_timeout=3s", "config", "show"]);
@@ -51,7 +54,9 @@ fn init_writes_files_that_load_and_refuses_to_replace_them() {
     let path = dir.to_str().unwrap();
     let written = sandbox.json(&["config", "init", path]);
     let names: Vec<_> = written.as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
-    for file in ["wharf.toml", "wharf.rhai", "policies/pre-create.rhai", "policies/post-start.rhai", "policies/cleanup.rhai"] {
+    for file in
+        ["wharf.toml", "wharf.rhai", "policies/pre-create.rhai", "policies/post-start.rhai", "policies/cleanup.rhai"]
+    {
         assert!(names.iter().any(|name| name.ends_with(file)) && dir.join(file).exists(), "{file} in {names:?}");
     }
     sandbox.env("WHARF_CONFIG", dir.join("wharf.toml").to_str().unwrap());
@@ -62,7 +67,11 @@ fn init_writes_files_that_load_and_refuses_to_replace_them() {
     sandbox.json(&["down"]);
 
     // An admin edits one, and init does not take that away.
-    std::fs::write(dir.join("policies/pre-create.rhai"), "fn pre_create(ctx) {\n    ctx.deny(\"mine\", \"edited\");\n}\n").unwrap();
+    std::fs::write(
+        dir.join("policies/pre-create.rhai"),
+        "fn pre_create(ctx) {\n    ctx.deny(\"mine\", \"edited\");\n}\n",
+    )
+    .unwrap();
     let refused = sandbox.run(&["--json", "config", "init", path]);
     assert_eq!((refused.code, refused.error()["code"].as_str()), (1, Some("exists")));
     let denied = sandbox.run(&["up", "--image", engine::BASE]);

@@ -60,9 +60,14 @@ async fn every_field_of_a_spec_is_what_the_engine_reports() {
     let mut other = spec.clone();
     other.resources.memory += 4096;
     other.security.read_only_root = false;
-    let fields: Vec<_> =
-        differences(&other, running.actual.as_ref().unwrap(), false).into_iter().map(|difference| difference.field).collect();
-    assert_eq!(fields.iter().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(["resources.memory", "security.read_only_root"]));
+    let fields: Vec<_> = differences(&other, running.actual.as_ref().unwrap(), false)
+        .into_iter()
+        .map(|difference| difference.field)
+        .collect();
+    assert_eq!(
+        fields.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        BTreeSet::from(["resources.memory", "security.read_only_root"])
+    );
     assert!(!lab.docker.remove_network_if_unused(&network).await.unwrap(), "it is used");
     lab.docker.remove(&created.id, true, true).await.unwrap();
     assert!(lab.docker.remove_network_if_unused(&network).await.unwrap());
@@ -125,7 +130,7 @@ async fn each_kind_of_failure_is_told_apart() {
         (with(|s| s.resources.cpus = 4096.0), "bad-request"),
         (with(|s| s.resources.memory = 1000), "bad-request"),
         (with(|s| s.user = Some("nobodyhere".into())), "start-failed"),
-        (with(|s| drop(s.security.capabilities.insert("NOPE".into()))), "bad-request"),
+        (with(|s| s.security.capabilities.extend(["NOPE".to_owned()])), "bad-request"),
     ] {
         let failed = match lab.create("fails", &case, false).await {
             Err(error) => error,
@@ -169,7 +174,7 @@ async fn labels_are_matched_whole() {
     let ids = async |labels: &[(&str, &str)], all| -> Vec<String> {
         lab.docker.list(labels, all).await.unwrap().into_iter().map(|container| container.id).collect()
     };
-    assert_eq!(ids(&[("wharf.host", host)], false).await, [id.clone()]);
+    assert_eq!(ids(&[("wharf.host", host)], false).await, std::slice::from_ref(&id));
     assert!(ids(&[("wharf.host", "")], true).await.is_empty());
     assert!(ids(&[("wharf.host", &host[..host.len() - 1])], true).await.is_empty());
     assert!(ids(&[("wharf.host", host), ("wharf.managed", "false")], true).await.is_empty());

@@ -20,7 +20,8 @@ async fn read_until(output: &mut ExecOutput, all: &mut Vec<u8>, wanted: &str) {
 async fn output_is_collected_up_to_a_limit() {
     let lab = Lab::new().await;
     let id = lab.run("collect", &["sleep", "1000"]).await;
-    let ran = lab.docker.exec_collect(&id, &command(&["sh", "-c", "echo out; echo err >&2; exit 3"]), 1 << 20).await.unwrap();
+    let ran =
+        lab.docker.exec_collect(&id, &command(&["sh", "-c", "echo out; echo err >&2; exit 3"]), 1 << 20).await.unwrap();
     assert_eq!((ran.code, &ran.stdout[..], &ran.stderr[..], ran.truncated), (3, &b"out\n"[..], &b"err\n"[..], false));
     let ran = lab.docker.exec_collect(&id, &command(&["sh", "-c", "yes | head -c 100000; exit 5"]), 10).await.unwrap();
     assert_eq!((ran.code, &ran.stdout[..], ran.truncated), (5, &b"y\ny\ny\ny\ny\n"[..], true));
@@ -46,7 +47,10 @@ async fn what_cannot_be_executed_is_an_error_with_and_without_a_terminal() {
     let mut request = command(&["true"]);
     request.user = Some("nobodyhere".into());
     assert_eq!(lab.docker.exec_collect(&id, &request, 1000).await.unwrap_err().code(), "start-failed");
-    assert_eq!(lab.docker.exec_collect("wharf-test-nobody", &command(&["true"]), 10).await.unwrap_err().code(), "not-found");
+    assert_eq!(
+        lab.docker.exec_collect("wharf-test-nobody", &command(&["true"]), 10).await.unwrap_err().code(),
+        "not-found"
+    );
     lab.docker.pause(&id).await.unwrap();
     assert_eq!(lab.docker.exec_collect(&id, &command(&["true"]), 10).await.unwrap_err().code(), "conflict");
     lab.docker.unpause(&id).await.unwrap();

@@ -38,7 +38,13 @@ impl Lab {
         self.create_on(suffix, spec, init, None).await
     }
 
-    pub async fn create_on(&self, suffix: &str, spec: &ContainerSpec, init: bool, network: Option<&str>) -> Result<Created> {
+    pub async fn create_on(
+        &self,
+        suffix: &str,
+        spec: &ContainerSpec,
+        init: bool,
+        network: Option<&str>,
+    ) -> Result<Created> {
         let (name, labels) = (self.name(suffix), self.labels());
         let request = CreateRequest {
             name: &name,

@@ -34,7 +34,10 @@ async fn long_short_and_binary_lines_come_whole_with_and_without_times() {
     stderr.extend([b'y'; 40_000]);
     for timestamps in [false, true] {
         let lines = read(&lab.docker, &id, false, &LogOptions { timestamps, ..LogOptions::default() }).await;
-        assert!(joined(&lines, StdStream::Stdout) == stdout && joined(&lines, StdStream::Stderr) == stderr, "{timestamps}");
+        assert!(
+            joined(&lines, StdStream::Stdout) == stdout && joined(&lines, StdStream::Stderr) == stderr,
+            "{timestamps}"
+        );
         assert!(lines.iter().all(|line| line.time.is_some() == timestamps));
     }
     let only = read(&lab.docker, &id, false, &LogOptions { stdout: false, ..LogOptions::default() }).await;

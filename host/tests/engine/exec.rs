@@ -113,7 +113,8 @@ fn environment_user_and_folder_can_be_chosen() {
     let sandbox = Sandbox::new();
     sandbox.up();
     let line = "id -u; id -g; pwd; echo \"$A|$B\"";
-    let args = ["exec", "-e", "A=1=2 3", "-e", "B=", "-u", "1000:1001", "-w", "/tmp", "project", "--", "sh", "-c", line];
+    let args =
+        ["exec", "-e", "A=1=2 3", "-e", "B=", "-u", "1000:1001", "-w", "/tmp", "project", "--", "sh", "-c", line];
     assert_eq!(sandbox.run(&args).ok().text(), "1000\n1001\n/tmp\n1=2 3|\n");
     assert_eq!(sandbox.sh("id -u; pwd; echo \"[$A]\""), "0\n/workspace\n[]\n");
     let nowhere = sandbox.run(&["exec", "-w", "/no/such/folder", "--", "true"]);

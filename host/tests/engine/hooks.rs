@@ -5,7 +5,10 @@ use super::sandbox::Sandbox;
 #[test]
 fn the_set_up_script_of_a_project_runs_once() {
     let sandbox = Sandbox::new();
-    sandbox.write("project/wharf-setup.sh", "echo \"$(pwd) $(id -u) $WORKSPACE_NAME\" >> /workspace/ran; touch /root/inside\n");
+    sandbox.write(
+        "project/wharf-setup.sh",
+        "echo \"$(pwd) $(id -u) $WORKSPACE_NAME\" >> /workspace/ran; touch /root/inside\n",
+    );
     let up = sandbox.up();
     assert_eq!(up["notes"][0], "set up with wharf-setup.sh");
     assert_eq!(sandbox.json(&["inspect"])["notes"][0], "set up with wharf-setup.sh");
@@ -91,7 +94,11 @@ fn a_script_decides_every_command_that_runs() {
     sandbox.up();
     let denied = sandbox.run(&["exec", "--", "curl", "http://example.com"]);
     assert_eq!((denied.code, denied.text().as_str()), (125, ""));
-    assert!(denied.stderr.contains("rule.rhai:3") && denied.stderr.contains("nothing is downloaded here"), "{}", denied.stderr);
+    assert!(
+        denied.stderr.contains("rule.rhai:3") && denied.stderr.contains("nothing is downloaded here"),
+        "{}",
+        denied.stderr
+    );
     let json = sandbox.run(&["--json", "exec", "--", "curl"]);
     assert_eq!(json.error()["code"], "no-download");
     assert_eq!(sandbox.sh("echo $ASKED_BY; id -u"), "rule\n1000\n");

@@ -8,8 +8,10 @@
 
 mod engine_api;
 mod fake_daemon;
+mod process;
 mod registry;
 mod sandbox;
+mod unchanged;
 
 mod bad_engine;
 mod bad_image;

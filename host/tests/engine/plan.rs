@@ -19,22 +19,40 @@ fn ten_kinds_of_projects_get_the_image_that_their_files_ask_for() {
     let before = sandbox.snapshot();
     for (name, files, image, reason) in [
         ("node", &[("package.json", "{ \"engines\": { \"node\": \"20\" } }")][..], "node:20-slim", "package.json"),
-        ("rust", &[("Cargo.toml", "[package]\nname = \"x\""), ("rust-toolchain.toml", "[toolchain]\nchannel = \"1.85\"")], "rust:1.85-slim", "rust-toolchain.toml"),
+        (
+            "rust",
+            &[("Cargo.toml", "[package]\nname = \"x\""), ("rust-toolchain.toml", "[toolchain]\nchannel = \"1.85\"")],
+            "rust:1.85-slim",
+            "rust-toolchain.toml",
+        ),
         ("go", &[("go.mod", "module x\n\ngo 1.24.1\n")], "golang:1.24", "go.mod"),
         ("python", &[(".python-version", "3.12\n"), ("pyproject.toml", "")], "python:3.12-slim", ".python-version"),
         ("ruby", &[("Gemfile", "ruby \"3.3\"\n")], "ruby:3.3-slim", "Gemfile"),
-        ("java", &[("pom.xml", "<project><properties><java.version>17</java.version></properties></project>")], "eclipse-temurin:17-jdk", "pom.xml"),
+        (
+            "java",
+            &[("pom.xml", "<project><properties><java.version>17</java.version></properties></project>")],
+            "eclipse-temurin:17-jdk",
+            "pom.xml",
+        ),
         ("php", &[("composer.json", "{ \"require\": { \"php\": \"8.2\" } }")], "php:8.2-cli", "composer.json"),
         (
             "devcontainer",
             &[
-                (".devcontainer/devcontainer.json", "// for the editor\n{\n  /* the image */ \"image\": \"ghcr.io/acme/dev:7\", // here\n}\n"),
+                (
+                    ".devcontainer/devcontainer.json",
+                    "// for the editor\n{\n  /* the image */ \"image\": \"ghcr.io/acme/dev:7\", // here\n}\n",
+                ),
                 ("package.json", "{}"),
             ],
             "ghcr.io/acme/dev:7",
             ".devcontainer/devcontainer.json",
         ),
-        ("tools", &[(".tool-versions", "# pinned\nnodejs 18.19.0\nterraform 1.5\n"), ("package.json", "{}")], "node:18.19.0-slim", ".tool-versions"),
+        (
+            "tools",
+            &[(".tool-versions", "# pinned\nnodejs 18.19.0\nterraform 1.5\n"), ("package.json", "{}")],
+            "node:18.19.0-slim",
+            ".tool-versions",
+        ),
         ("empty", &[], "debian:stable-slim", "nothing in the project"),
     ] {
         let folder = sandbox.folder(name);
@@ -53,7 +71,10 @@ fn ten_kinds_of_projects_get_the_image_that_their_files_ask_for() {
             assert_eq!((&plan["name"], &plan["engine"]), (&json!(name), &json!(false)));
         }
         let text = sandbox.run(&["plan", path, "--offline"]).ok().text();
-        assert!(text.contains(image) && text.contains("image-selector") && text.contains("without an engine"), "{text}");
+        assert!(
+            text.contains(image) && text.contains("image-selector") && text.contains("without an engine"),
+            "{text}"
+        );
     }
     sandbox.assert_unchanged(&before, "plan");
     assert!(sandbox.store().workspaces().unwrap().is_empty());
@@ -62,7 +83,10 @@ fn ten_kinds_of_projects_get_the_image_that_their_files_ask_for() {
 #[test]
 fn a_plan_names_the_owner_of_each_field_and_what_each_policy_did() {
     let sandbox = Sandbox::new();
-    sandbox.script("rule.rhai", "fn pre_create(ctx) {\n    ctx.spec.env.TEAM = \"blue\";\n    ctx.log(\"set the team\");\n}\n");
+    sandbox.script(
+        "rule.rhai",
+        "fn pre_create(ctx) {\n    ctx.spec.env.TEAM = \"blue\";\n    ctx.log(\"set the team\");\n}\n",
+    );
     let plan = sandbox.json(&["plan", "--memory", "1GiB", "-e", "A=1"]);
     let owners = &plan["owners"];
     for (field, owner) in [
@@ -78,7 +102,10 @@ fn a_plan_names_the_owner_of_each_field_and_what_each_policy_did() {
     assert_eq!(plan["engine"], true);
     assert_eq!(plan["spec"]["env"]["TEAM"], "blue");
     let step = &plan["trail"][0];
-    assert_eq!((&step["policy"], &step["hook"], &step["verdict"]), (&json!("rule.rhai"), &json!("pre-create"), &json!("adjust")));
+    assert_eq!(
+        (&step["policy"], &step["hook"], &step["verdict"]),
+        (&json!("rule.rhai"), &json!("pre-create"), &json!("adjust"))
+    );
     assert_eq!((&step["fields"], &step["logs"]), (&json!(["env.TEAM"]), &json!(["set the team"])));
     let text = sandbox.run(&["plan"]).ok().text();
     assert!(text.lines().any(|line| line.contains("env.TEAM") && line.contains("rule.rhai:2")), "{text}");
@@ -118,10 +145,12 @@ fn images_can_be_pinned_preferred_and_limited_by_settings() {
     let digest = format!("sha256:{}", "ab".repeat(32));
     sandbox.write("project/package.json", "{}");
     let with = |settings: &str| {
-        sandbox.config(&format!("[[policy]]\nname = \"images\"\nbuiltin = \"image-selector\"\nsettings = {settings}\n"));
+        sandbox
+            .config(&format!("[[policy]]\nname = \"images\"\nbuiltin = \"image-selector\"\nsettings = {settings}\n"));
         sandbox.run(&["--json", "plan", "--offline"])
     };
-    let pinned = with(&format!("{{ digests = {{ \"node:22-slim\" = \"{digest}\" }}, require_digest = true }}")).ok().json();
+    let pinned =
+        with(&format!("{{ digests = {{ \"node:22-slim\" = \"{digest}\" }}, require_digest = true }}")).ok().json();
     assert_eq!(pinned["spec"]["image"]["reference"], format!("node@{digest}"));
     let denied = with("{ allow = [\"debian:*\"] }");
     assert_eq!((denied.code, denied.json()["denied"]["code"].as_str()), (4, Some("image-not-allowed")));

@@ -4,21 +4,18 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wharf::store::Store;
-use wharf::workspace::{LABEL_HOST, LABEL_MANAGED, WorkspaceId};
+use wharf::workspace::{LABEL_HOST, WorkspaceId};
 
 use super::engine_api::{self as engine, BASE, label};
+pub use super::process::{Output, Running, until};
 
 /// On what a test makes beside Wharf: the sandbox that it belongs to.
 pub const LABEL_SANDBOX: &str = "wharf-test.sandbox";
-
-/// Longest wait for anything; reached only by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Compiled plugins of earlier tests, so that not each test compiles them again.
 const WARM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wharf-compiled");
@@ -26,51 +23,6 @@ const WARM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wharf-compiled");
 pub struct Sandbox {
     pub dir: PathBuf,
     env: BTreeMap<String, String>,
-}
-
-/// What the engine has: object -> whether it is a stranger's for sure.
-pub struct Snapshot(BTreeMap<String, bool>);
-
-/// What a run of `wharf` gave.
-#[derive(Debug, Clone)]
-pub struct Output {
-    pub code: i32,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
-}
-
-impl Output {
-    fn of(output: std::process::Output) -> Self {
-        use std::os::unix::process::ExitStatusExt;
-        let code = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
-        Self { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
-    }
-
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    #[track_caller]
-    pub fn ok(self) -> Self {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.text(), self.stderr);
-        self
-    }
-
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error} in stdout: {}\nstderr: {}", self.text(), self.stderr))
-    }
-
-    /// The `error` object on stderr; log lines may stand before it.
-    #[track_caller]
-    pub fn error(&self) -> Value {
-        let last = self.stderr.lines().last().unwrap_or_default();
-        let mut json: Value =
-            serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in stderr: {}", self.stderr));
-        assert!(json["error"].is_object(), "{}", self.stderr);
-        json["error"].take()
-    }
 }
 
 impl Sandbox {
@@ -196,7 +148,7 @@ impl Sandbox {
 
     pub fn spawn(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);
-        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+        Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// Runs with `--json`, and expects that it works.
@@ -237,7 +189,8 @@ impl Sandbox {
         self.store().host_id().to_owned()
     }
 
-    fn name(&self) -> String {
+    /// The value of [`LABEL_SANDBOX`] on what this test makes.
+    pub fn name(&self) -> String {
         self.dir.file_name().unwrap().to_string_lossy().into_owned()
     }
 
@@ -258,103 +211,6 @@ impl Sandbox {
         assert_eq!(self.own_containers(), Vec::<Value>::new());
         assert_eq!(self.own_networks(), Vec::<Value>::new());
         assert_eq!(self.json(&["ls"]), json!([]));
-    }
-
-    /// What the engine has: somebody else's objects, and this sandbox's with their state. Left out is what tests that
-    /// run at the same time make.
-    pub fn snapshot(&self) -> Snapshot {
-        let (host, name) = (self.host(), self.name());
-        let counts = |object: &&Value| match (label(object, LABEL_HOST), label(object, LABEL_SANDBOX)) {
-            (_, Some(sandbox)) => sandbox == name,
-            (Some(owner), None) => owner == host,
-            (None, None) => label(object, LABEL_MANAGED).is_none(),
-        };
-        let mut all = BTreeMap::new();
-        let mut add = |kind: &str, object: &Value, name: &str, state: &str| {
-            let stranger = label(object, LABEL_HOST).or(label(object, LABEL_SANDBOX)).is_none();
-            let id = object["Id"].as_str().unwrap_or(name);
-            let state = if stranger { "" } else { state };
-            all.insert(format!("{kind} {id} {name} {state}"), stranger && !name.starts_with("wharf"));
-        };
-        for object in engine::containers().iter().filter(counts) {
-            let name = object["Names"][0].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
-            add("container", object, &name, object["State"].as_str().unwrap_or_default());
-        }
-        for object in engine::networks().iter().filter(counts) {
-            add("network", object, object["Name"].as_str().unwrap_or_default(), "");
-        }
-        for object in engine::volumes().iter().filter(counts) {
-            add("volume", object, object["Name"].as_str().unwrap_or_default(), "");
-        }
-        Snapshot(all)
-    }
-
-    /// The engine has what it had: nothing is gone or changed, and nothing is new but what strangers made meanwhile.
-    #[track_caller]
-    pub fn assert_unchanged(&self, before: &Snapshot, what: &str) {
-        let now = self.snapshot();
-        let gone: Vec<_> = before.0.keys().filter(|object| !now.0.contains_key(*object)).collect();
-        let new: Vec<_> =
-            now.0.iter().filter(|(object, stranger)| !**stranger && !before.0.contains_key(*object)).collect();
-        assert!(gone.is_empty() && new.is_empty(), "{what}: gone are {gone:?}, new are {new:?}");
-    }
-
-    /// Makes a container with the engine's API, as another program would. It is removed with the sandbox.
-    #[track_caller]
-    pub fn bystander(&self, name: &str, labels: &[(&str, &str)], start: bool) -> String {
-        let mut all = json!({ LABEL_SANDBOX: self.name() });
-        for (key, value) in labels {
-            all[*key] = json!(value);
-        }
-        let body = json!({ "Image": BASE, "Cmd": ["sleep", "1000000"], "Labels": all, "HostConfig": { "Init": true } });
-        let made = engine::post(&format!("/containers/create?name={name}"), &body).ok().json();
-        let id = made["Id"].as_str().unwrap().to_owned();
-        if start {
-            engine::post(&format!("/containers/{id}/start"), &Value::Null).ok();
-        }
-        id
-    }
-
-    #[track_caller]
-    pub fn bystander_network(&self, name: &str, labels: &[(&str, &str)]) -> String {
-        let mut all = json!({ LABEL_SANDBOX: self.name() });
-        for (key, value) in labels {
-            all[*key] = json!(value);
-        }
-        let made = engine::post("/networks/create", &json!({ "Name": name, "Labels": all })).ok().json();
-        made["Id"].as_str().unwrap().to_owned()
-    }
-
-    /// Runs something that must fail, as text and as JSON: with this exit code and error code, one line that says
-    /// `words`, a remedy, and everything as it was: no container, no network, no workspace.
-    #[track_caller]
-    pub fn refused(&self, args: &[&str], exit: i32, code: &str, words: &[&str]) -> Output {
-        let before = self.snapshot();
-        let text = self.run(args);
-        assert_eq!(text.code, exit, "{args:?}: {}{}", text.text(), text.stderr);
-        let line = text.stderr.lines().find(|line| line.starts_with("wharf: "));
-        let line = line.unwrap_or_else(|| panic!("{args:?}: no line of wharf's own in {}", text.stderr));
-        for word in words {
-            assert!(line.contains(word), "{args:?}: {word:?} is not in {line:?}");
-        }
-        assert_eq!(text.stderr.matches("\nwharf: ").count() + usize::from(text.stderr.starts_with("wharf: ")), 1);
-        let remedy = text.stderr.lines().find_map(|line| line.trim().strip_prefix("what to do: "));
-        assert!(remedy.is_some_and(|remedy| remedy.len() > 10), "{args:?}: no remedy in {}", text.stderr);
-
-        let mut with_json = vec!["--json"];
-        with_json.extend(args);
-        let json = self.run(&with_json);
-        assert_eq!(json.code, exit, "{with_json:?}: {}", json.stderr);
-        let error = json.error();
-        assert_eq!(error["code"], code, "{error}");
-        assert!(error["remedy"].as_str().is_some_and(|remedy| remedy.len() > 10), "{error}");
-        let message = error["message"].as_str().unwrap_or_default();
-        assert!(!message.contains('\n') && words.iter().all(|word| message.contains(word)), "{error}");
-
-        self.assert_unchanged(&before, &args.join(" "));
-        assert_eq!(self.store().workspaces().unwrap(), [], "{args:?} left a workspace in the store");
-        assert_eq!(self.store().open_entries().unwrap(), [], "{args:?} left an open entry in the journal");
-        text
     }
 }
 
@@ -382,47 +238,6 @@ impl Drop for Sandbox {
         let _ = std::fs::create_dir_all(WARM);
         copy_files(&self.path("state/compiled"), Path::new(WARM));
         let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// A `wharf` that was started; it is killed when the test ends before it.
-pub struct Running(Option<Child>);
-
-impl Running {
-    pub fn child(&mut self) -> &mut Child {
-        self.0.as_mut().unwrap()
-    }
-
-    pub fn pid(&mut self) -> u32 {
-        self.child().id()
-    }
-
-    pub fn signal(&mut self, signal: &str) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-    }
-
-    pub fn finish(mut self) -> Output {
-        Output::of(self.0.take().unwrap().wait_with_output().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !so() {
-        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -63,9 +63,19 @@ fn a_secret_reaches_the_container_and_nothing_that_is_shown_or_recorded() {
     let id = up.json()["container_id"].as_str().unwrap().to_owned();
     assert!(engine::env(&id).contains(&secret));
     for args in [
-        &["inspect"][..], &["ls"], &["why"], &["why", "env"], &["why", "env.API_TOKEN"], &["stats", "--no-stream"],
-        &["logs"], &["stop", "--timeout", "1s"], &["start"], &["restart", "--timeout", "1s"], &["policy", "ls"],
-        &["config", "show"], &["doctor"],
+        &["inspect"][..],
+        &["ls"],
+        &["why"],
+        &["why", "env"],
+        &["why", "env.API_TOKEN"],
+        &["stats", "--no-stream"],
+        &["logs"],
+        &["stop", "--timeout", "1s"],
+        &["start"],
+        &["restart", "--timeout", "1s"],
+        &["policy", "ls"],
+        &["config", "show"],
+        &["doctor"],
     ] {
         for flags in [&[][..], &["--json"], &["-vv"]] {
             let mut all = flags.to_vec();
@@ -137,8 +147,11 @@ fn policies_see_stars_and_what_they_say_about_them_holds_no_secret() {
 #[test]
 fn a_secret_of_the_configuration_is_one_too() {
     let sandbox = Sandbox::new();
-    sandbox.config(&format!("[workspace.env]\nDEPLOY_KEY = \"{SECRET}\"\nPIN = \"{OTHER}\"\n[secrets]\nenv = [\"*_KEY\", \"PIN\"]\n"));
-    for args in [&["-vv", "up"][..], &["config", "show"], &["--json", "config", "show"], &["--json", "plan"], &["why"]] {
+    sandbox.config(&format!(
+        "[workspace.env]\nDEPLOY_KEY = \"{SECRET}\"\nPIN = \"{OTHER}\"\n[secrets]\nenv = [\"*_KEY\", \"PIN\"]\n"
+    ));
+    for args in [&["-vv", "up"][..], &["config", "show"], &["--json", "config", "show"], &["--json", "plan"], &["why"]]
+    {
         silent(&format!("{args:?}"), &sandbox.run(args).ok());
     }
     assert_inside(&sandbox, &[], "DEPLOY_KEY", SECRET);

@@ -48,7 +48,10 @@ fn one_field_or_a_group_can_be_asked_for_inside_the_project() {
     };
     assert_eq!(fields(&["env.A"]), ["env.A"]);
     assert_eq!(fields(&["project", "env.A"]), ["env.A"]);
-    assert_eq!(fields(&[&sandbox.id(), "env"]), ["env.A", "env.WHARF_MANAGED", "env.WORKSPACE_ID", "env.WORKSPACE_NAME"]);
+    assert_eq!(
+        fields(&[&sandbox.id(), "env"]),
+        ["env.A", "env.WHARF_MANAGED", "env.WORKSPACE_ID", "env.WORKSPACE_NAME"]
+    );
     assert_eq!(fields(&["labels"]), ["labels.color"]);
     let text = sandbox.run(&["why", "resources.pids"]).ok().text();
     assert!(text.contains("resources.pids = 512") && text.contains("default"), "{text}");
