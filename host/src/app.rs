@@ -17,6 +17,7 @@ use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
 /// What a process of Wharf is made from.
+#[derive(Clone)]
 pub struct App {
     /// The checked configuration.
     pub loaded: Loaded,
@@ -132,12 +133,12 @@ impl App {
     /// Everything together: what carries out verbs.
     ///
     /// # Errors
-    /// When the chain, the store or the engine cannot be had.
+    /// When the store or the engine cannot be had. The chain is loaded when a verb first asks it.
     pub async fn lifecycle(&self) -> Result<Lifecycle, lifecycle::Error> {
         let store = self.store()?;
         let docker = self.docker(store.host_id()).await?;
-        let chain = self.chain()?;
-        Lifecycle::new(self.loaded.clone(), chain, store, docker).await
+        let app = self.clone();
+        Lifecycle::new(self.loaded.clone(), Arc::new(move || app.chain()), store, docker).await
     }
 
     fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {

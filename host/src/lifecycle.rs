@@ -43,10 +43,15 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// Bounds of a command that a policy asks for.
 const ACTION_TIME: (u64, u64) = (100, 600_000);
 
+/// How the chain is had when it is first needed: most reading verbs need none, and a broken policy must not keep anybody
+/// from listing or removing workspaces.
+pub type LoadChain = dyn Fn() -> Result<Chain, Error> + Send + Sync;
+
 /// Carries out verbs.
 pub struct Lifecycle {
     loaded: Loaded,
-    chain: Chain,
+    load_chain: Arc<LoadChain>,
+    chain: tokio::sync::OnceCell<Chain>,
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
@@ -60,11 +65,12 @@ impl Lifecycle {
     ///
     /// # Errors
     /// When the store or the engine fails while doing so.
-    pub async fn new(loaded: Loaded, chain: Chain, store: Store, docker: Docker) -> Result<Self, Error> {
+    pub async fn new(loaded: Loaded, load_chain: Arc<LoadChain>, store: Store, docker: Docker) -> Result<Self, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (stopper, stop) = watch::channel(false);
         let info = tokio::sync::OnceCell::new();
-        let this = Self { loaded, chain, store: Arc::new(store), docker, secrets, info, stop, stopper };
+        let chain = tokio::sync::OnceCell::new();
+        let this = Self { loaded, load_chain, chain, store: Arc::new(store), docker, secrets, info, stop, stopper };
         this.reconcile().await?;
         Ok(this)
     }
@@ -86,8 +92,17 @@ impl Lifecycle {
 
     /// Runs something of the chain on a thread where it may block: policies run up to their deadlines.
     async fn decide<T: Send + 'static>(&self, run: impl FnOnce(&Chain) -> T + Send + 'static) -> Result<T, Error> {
-        let chain = self.chain.clone();
+        let chain = self.chain().await?;
         tokio::task::spawn_blocking(move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    /// The chain, loaded at the first call.
+    async fn chain(&self) -> Result<Chain, Error> {
+        let load = async || {
+            let load = self.load_chain.clone();
+            tokio::task::spawn_blocking(move || load()).await.map_err(|error| Error::Internal(error.to_string()))?
+        };
+        self.chain.get_or_try_init(load).await.cloned()
     }
 
     /// Writes decisions down, without secrets. A decision that cannot be recorded is not carried out.

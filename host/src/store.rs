@@ -299,6 +299,16 @@ impl Store {
         Ok(entries)
     }
 
+    /// Whether an intent has not ended.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_open(&self, entry: i64) -> Result<bool, Error> {
+        self.connection()
+            .query_row("select ended is null from journal where id = ?1", [entry], |row| row.get(0))
+            .map_err(statement("read the journal"))
+    }
+
     /// Appends decisions, all or none. Each record holds the hash of the one before it.
     ///
     /// # Errors

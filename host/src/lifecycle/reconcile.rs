@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use super::create::LABEL_ATTEMPT;
 use super::{Error, Lifecycle};
-use crate::store::Verb;
+use crate::store::{JournalEntry, Verb};
 use crate::workspace::{LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// How long the engine may take to carry out what a dead process asked it for.
-const STRAGGLERS: Duration = Duration::from_secs(10);
+pub(super) const STRAGGLERS: Duration = Duration::from_secs(10);
 
 impl Lifecycle {
     /// Undoes the intents of processes that are gone.
@@ -27,6 +27,10 @@ impl Lifecycle {
             }
             // Somebody may be reconciling the same entry right now; then it is theirs.
             let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
+            // Its process, or another one that reconciles, may have ended it just before.
+            if !self.store.is_open(entry.id)? {
+                continue;
+            }
             match entry.verb {
                 Verb::Create => {
                     // The workspace was written before the entry ended: then only the last step is missing.
@@ -42,14 +46,7 @@ impl Lifecycle {
                         continue;
                     }
                     self.remove_attempt(entry.id, &entry.workspace).await?;
-                    match entry.undone.map(|time| jiff::Timestamp::now().duration_since(time)) {
-                        None => {
-                            tracing::warn!("undid the creation of {} that a dead process had begun", entry.workspace);
-                            self.store.undone(entry.id)?;
-                        }
-                        Some(age) if age.unsigned_abs() < STRAGGLERS => {}
-                        Some(_) => self.store.done(entry.id, "undone by another process")?,
-                    }
+                    self.undone(&entry, "undid the creation")?;
                 }
                 // The creation inside it has an entry of its own, which is newer and so comes later in this list.
                 Verb::Replace => replaced.push(entry),
@@ -66,11 +63,25 @@ impl Lifecycle {
         }
         for entry in replaced {
             let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
+            if !self.store.is_open(entry.id)? {
+                continue;
+            }
             self.finish_replace(&entry.workspace).await?;
-            tracing::warn!("finished or undid the replacement of {} that a dead process had begun", entry.workspace);
-            self.store.done(entry.id, "finished by another process")?;
+            self.undone(&entry, "finished or undid the replacement")?;
         }
         Ok(())
+    }
+
+    /// Notes that an intent was undone, and ends it once the engine cannot be late any more.
+    fn undone(&self, entry: &JournalEntry, what: &str) -> Result<(), Error> {
+        match entry.undone.map(|time| jiff::Timestamp::now().duration_since(time)) {
+            None => {
+                tracing::warn!("{what} of {} that a dead process had begun", entry.workspace);
+                Ok(self.store.undone(entry.id)?)
+            }
+            Some(age) if age.unsigned_abs() < STRAGGLERS => Ok(()),
+            Some(_) => Ok(self.store.done(entry.id, "undone by another process")?),
+        }
     }
 
     /// Removes what was made under one journal entry: its container, and the workspace's own network if nothing uses it.

@@ -1,7 +1,11 @@
 //! `up --recreate`: the old container is set aside, and comes back when the new one cannot be made.
 
+use std::time::Duration;
+
 use super::create::{Decided, Progress};
+use super::reconcile::STRAGGLERS;
 use super::{Error, Lifecycle, WorkspaceView};
+use crate::docker;
 use crate::store::Verb;
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
 
@@ -52,7 +56,21 @@ impl Lifecycle {
     pub(super) async fn finish_replace(&self, id: &WorkspaceId) -> Result<(), Error> {
         let known = self.store.workspace(id)?.map(|stored| stored.container_id);
         match self.aside(id).await? {
-            Some(aside) if Some(&aside.id) == known.as_ref() => self.bring_back(id, false).await,
+            Some(aside) if Some(&aside.id) == known.as_ref() => {
+                let begin = tokio::time::Instant::now();
+                loop {
+                    // The creation was undone, but the engine may have been late with it.
+                    if let Some(straggler) = self.container(id).await? {
+                        self.remove_container(&straggler.id).await?;
+                    }
+                    match self.bring_back(id, false).await {
+                        Err(Error::Docker(docker::Error::NameTaken { .. })) if begin.elapsed() < STRAGGLERS => {
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                        other => return other,
+                    }
+                }
+            }
             Some(aside) => self.remove_from_engine(id, &aside).await,
             None => Ok(()),
         }

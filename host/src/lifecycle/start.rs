@@ -161,7 +161,7 @@ impl Lifecycle {
     }
 
     async fn with_project(&self, mut request: HookRequest) -> Result<HookRequest, Error> {
-        let wanted = self.chain.wanted_files();
+        let wanted = self.chain().await?.wanted_files();
         let mut facts = request.facts.as_ref().clone();
         let path = std::path::PathBuf::from(&facts.workspace.project);
         let read = tokio::task::spawn_blocking(move || project_facts(&path, &wanted)).await;

@@ -106,7 +106,15 @@ impl Lifecycle {
     async fn before_stop(&self, id: &WorkspaceId, container: &Container, verb: &str) -> Result<(), Error> {
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(()) };
         let request = self.request_about(&workspace, Hook::PreStop, Subject::Stop { verb: verb.to_owned() });
-        let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];
+        let mut decisions = match self.decide(move |chain| chain.collect(request)).await {
+            Ok(decision) => [decision],
+            Err(error @ Error::PolicyNotLoaded { .. }) => {
+                // A policy that fails here never prevents the stop; one that cannot even be loaded does not either.
+                tracing::warn!("stopping {id} without asking its policies: {error}");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         self.record(&mut decisions)?;
         let [decision] = decisions;
         let Outcome::Actions { actions, delay_ms } = decision.outcome else { return Ok(()) };

@@ -167,3 +167,17 @@ fn a_policy_is_asked_only_about_what_is_in_its_scope() {
     assert_eq!(up["trail"][0]["fields"], serde_json::json!(["env.SCOPED"]));
     assert_eq!(sandbox.sh("echo [$SCOPED]"), "[yes]\n");
 }
+
+#[test]
+fn a_policy_that_no_longer_loads_keeps_nobody_from_listing_and_removing() {
+    let sandbox = Sandbox::new();
+    sandbox.script("team.rhai", "fn pre_stop(ctx) { ctx.note(\"stopping\"); }\n");
+    sandbox.up();
+    sandbox.write("config/policies/team.rhai", "fn pre_stop(ctx) { let x = ; }\n");
+    assert_eq!(sandbox.run(&["up"]).code, 3);
+    assert_eq!(sandbox.json(&["ls"]).as_array().map(Vec::len), Some(1));
+    sandbox.run(&["logs"]).ok();
+    let stopped = sandbox.run(&["down"]).ok();
+    assert!(stopped.stderr.contains("without asking its policies"), "{}", stopped.stderr);
+    sandbox.assert_nothing_left();
+}

@@ -91,6 +91,7 @@ impl Sandbox {
             assert!(line.contains(word), "{args:?}: {word:?} is not in {line:?}");
         }
         assert_eq!(text.stderr.matches("\nwharf: ").count() + usize::from(text.stderr.starts_with("wharf: ")), 1);
+        assert!(!text.stderr.contains("WARN"), "said twice: {}", text.stderr);
         let remedy = text.stderr.lines().find_map(|line| line.trim().strip_prefix("what to do: "));
         assert!(remedy.is_some_and(|remedy| remedy.len() > 10), "{args:?}: no remedy in {}", text.stderr);
 
@@ -98,6 +99,7 @@ impl Sandbox {
         with_json.extend(args);
         let json = self.run(&with_json);
         assert_eq!(json.code, exit, "{with_json:?}: {}", json.stderr);
+        assert_eq!(json.stderr.lines().count(), 1, "only the error is for programs: {}", json.stderr);
         let error = json.error();
         assert_eq!(error["code"], code, "{error}");
         assert!(error["remedy"].as_str().is_some_and(|remedy| remedy.len() > 10), "{error}");

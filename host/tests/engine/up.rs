@@ -121,6 +121,41 @@ fn inside_a_project_commands_mean_its_workspace() {
 }
 
 #[test]
+fn a_project_can_be_named_from_elsewhere() {
+    let sandbox = Sandbox::new();
+    let project = sandbox.project();
+    let path = project.to_str().unwrap();
+    let elsewhere = sandbox.folder("elsewhere");
+    let run = |args: &[&str]| sandbox.run_in(&elsewhere, &[&["--project", path], args].concat());
+    let up = run(&["--json", "up"]).ok().json();
+    assert_eq!(up["id"], sandbox.id());
+    assert_eq!(run(&["exec", "--", "pwd"]).ok().text(), "/workspace\n");
+    assert_eq!(run(&["--json", "plan"]).ok().json()["id"], up["id"]);
+    assert_eq!(run(&["why", "env.WORKSPACE_NAME"]).code, 0);
+    assert_eq!(run(&["down"]).code, 0);
+    sandbox.assert_nothing_left();
+    let wrong = sandbox.run(&["--json", "--project", "/no/such/folder", "inspect"]);
+    assert_eq!((wrong.code, wrong.error()["code"].as_str()), (5, Some("project-unusable")));
+}
+
+#[test]
+fn a_recreate_that_fails_brings_the_old_one_back() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.up();
+    sandbox.sh("echo kept > /root/file");
+    for rest in [&["--image", "127.0.0.1:1/none:1"][..], &["--user", "nobody-here"], &["--", "no-such-command"]] {
+        let failed = sandbox.run(&[&["up", "--recreate"], rest].concat());
+        assert_eq!(failed.code, 1, "{rest:?}: {}", failed.stderr);
+        let now = sandbox.json(&["inspect"]);
+        assert_eq!((&now["container_id"], &now["state"]), (&old["container_id"], &json!("running")), "{rest:?}");
+        assert_eq!(sandbox.own_containers().len(), 1, "{rest:?}");
+        assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
+    }
+    assert_eq!(sandbox.up()["container_id"], old["container_id"]);
+    assert!(sandbox.store().open_entries().unwrap().is_empty());
+}
+
+#[test]
 fn a_name_that_means_two_workspaces_is_refused_with_their_ids() {
     let sandbox = Sandbox::new();
     let (a, b) = (sandbox.folder("a/shop"), sandbox.folder("b/shop"));

@@ -83,7 +83,6 @@ impl Run {
 
     fn fail(&mut self, mut step: Step, error: PolicyError) {
         let PolicyError { code, message, detail, marked, logs } = error;
-        tracing::warn!(policy = step.policy, hook = %step.hook, code, "{message}");
         "error".clone_into(&mut step.verdict);
         step.fields.clear();
         step.logs.extend(logs);
@@ -94,6 +93,10 @@ impl Run {
                 code: "policy-failed".into(),
                 reason: format!("the {} '{}' failed at {}: {message}", step.kind.as_str(), step.policy, step.hook),
             });
+            // The refusal says it to whoever asked; once is enough.
+            tracing::debug!(policy = step.policy, hook = %step.hook, code, "{message}");
+        } else {
+            tracing::warn!(policy = step.policy, hook = %step.hook, code, "{message}");
         }
         step.error = Some(StepError { code: code.to_owned(), message, detail, marked });
         self.steps.push(step);
