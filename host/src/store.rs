@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::hooks::Decision;
 use crate::workspace::{WorkspaceId, sha256_hex};
 
+mod journal;
 mod migrations;
 mod records;
 
@@ -213,100 +214,6 @@ impl Store {
             .execute("delete from workspaces where id = ?1", [id.as_str()])
             .map_err(statement("forget a workspace"))?;
         Ok(())
-    }
-
-    /// Writes down what is about to be done, before it is done. Returns the entry's number.
-    ///
-    /// # Errors
-    /// When the store cannot be written: then nothing may be done either.
-    pub fn begin(&self, workspace: &WorkspaceId, verb: Verb) -> Result<i64, Error> {
-        let owner = Owner::this_process();
-        let connection = self.connection();
-        connection
-            .execute(
-                "insert into journal (workspace, verb, begun, pid, process_start) values (?1, ?2, ?3, ?4, ?5)",
-                params![workspace.as_str(), verb.as_str(), jiff::Timestamp::now().to_string(), owner.pid, owner.start],
-            )
-            .map_err(statement("write the journal"))?;
-        Ok(connection.last_insert_rowid())
-    }
-
-    /// Marks an intent as carried out or undone.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn done(&self, entry: i64, result: &str) -> Result<(), Error> {
-        self.connection()
-            .execute(
-                "update journal set ended = ?2, result = ?3 where id = ?1",
-                params![entry, jiff::Timestamp::now().to_string(), result],
-            )
-            .map_err(statement("write the journal"))?;
-        Ok(())
-    }
-
-    /// Marks an intent of a dead process as undone, and leaves it open: the engine may still be about to carry out what
-    /// that process asked it for.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn undone(&self, entry: i64) -> Result<(), Error> {
-        self.connection()
-            .execute(
-                "update journal set undone = ?2 where id = ?1 and undone is null",
-                params![entry, jiff::Timestamp::now().to_string()],
-            )
-            .map_err(statement("write the journal"))?;
-        Ok(())
-    }
-
-    /// Intents that were begun and never ended, oldest first: a process is at work on them, or it died.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn open_entries(&self) -> Result<Vec<JournalEntry>, Error> {
-        let what = "read the journal";
-        let connection = self.connection();
-        let mut query = connection
-            .prepare_cached(
-                "select id, workspace, verb, pid, process_start, undone from journal where ended is null order by id",
-            )
-            .map_err(statement(what))?;
-        let rows = query
-            .query_map([], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, String>(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                    row.get::<_, Option<String>>(5)?,
-                ))
-            })
-            .map_err(statement(what))?;
-        let mut entries = Vec::new();
-        for row in rows {
-            let (id, workspace, verb, pid, start, undone) = row.map_err(statement(what))?;
-            let damaged = |cause: String| Error::Statement { what, cause };
-            entries.push(JournalEntry {
-                id,
-                workspace: workspace.parse().map_err(damaged)?,
-                verb: verb.parse().map_err(damaged)?,
-                owner: Owner { pid, start },
-                undone: undone.and_then(|time| time.parse().ok()),
-            });
-        }
-        Ok(entries)
-    }
-
-    /// Whether an intent has not ended.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn is_open(&self, entry: i64) -> Result<bool, Error> {
-        self.connection()
-            .query_row("select ended is null from journal where id = ?1", [entry], |row| row.get(0))
-            .map_err(statement("read the journal"))
     }
 
     /// Appends decisions, all or none. Each record holds the hash of the one before it.
