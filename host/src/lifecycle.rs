@@ -117,17 +117,20 @@ impl Lifecycle {
         Ok(self.info.get_or_try_init(|| self.docker.info()).await?)
     }
 
-    /// The container of a workspace, found by its exact labels. One that is set aside to be replaced does not count.
+    /// The container of a workspace, found by its exact labels. One that is set aside to be replaced does not count, nor
+    /// does one whose creation was undone.
     async fn container(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
         let found = self.docker.list(&labels, true).await?;
-        Ok(found.into_iter().find(|container| !replace::is_aside(container)))
+        let undone = self.undone_attempts()?;
+        Ok(found.into_iter().find(|container| !replace::is_aside(container) && !undone.holds(container)))
     }
 
     /// All containers of this installation by workspace id.
     async fn containers(&self) -> Result<BTreeMap<String, Container>, Error> {
         let all = self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await?;
-        let current = all.into_iter().filter(|container| !replace::is_aside(container));
+        let undone = self.undone_attempts()?;
+        let current = all.into_iter().filter(|container| !replace::is_aside(container) && !undone.holds(container));
         Ok(current.filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
     }
 

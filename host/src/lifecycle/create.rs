@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::facts::{engine_facts, image_facts, project_facts};
+use super::reconcile::STRAGGLERS;
 use super::request::{SecretEnv, draft};
 use super::view::{trail, view};
 use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, WorkspaceView, now_ms};
@@ -262,18 +264,27 @@ impl Lifecycle {
             (LABEL_ATTEMPT.to_owned(), entry.to_string()),
         ]);
         let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
-        let created = self
-            .docker
-            .create(&CreateRequest {
-                name: &id.container_name(),
-                spec: &actual_spec,
-                labels: &labels,
-                network_name: network.as_deref(),
-                init,
-                seccomp_profile: seccomp.as_deref(),
-                enforce_disk: spec.resources.disk.is_some(),
-            })
-            .await?;
+        let request = CreateRequest {
+            name: &id.container_name(),
+            spec: &actual_spec,
+            labels: &labels,
+            network_name: network.as_deref(),
+            init,
+            seccomp_profile: seccomp.as_deref(),
+            enforce_disk: spec.resources.disk.is_some(),
+        };
+        let begin = tokio::time::Instant::now();
+        let created = loop {
+            match self.docker.create(&request).await {
+                // The container of a creation that was undone came late, and has the name.
+                Err(docker::Error::NameTaken { .. })
+                    if begin.elapsed() < STRAGGLERS && self.remove_stragglers(id).await? =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => break other?,
+            }
+        };
         for warning in &created.warnings {
             tracing::warn!("the engine warns: {warning}");
         }

@@ -12,10 +12,21 @@ use std::time::Duration;
 use super::create::LABEL_ATTEMPT;
 use super::{Error, Lifecycle};
 use crate::store::{JournalEntry, Verb};
-use crate::workspace::{LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
+use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// How long the engine may take to carry out what a dead process asked it for.
 pub(super) const STRAGGLERS: Duration = Duration::from_secs(10);
+
+/// Workspaces and numbers of creations, see [`Lifecycle::undone_attempts`].
+pub(super) struct UndoneAttempts(Vec<(WorkspaceId, String)>);
+
+impl UndoneAttempts {
+    /// Whether a container was made by one of them.
+    pub(super) fn holds(&self, container: &Container) -> bool {
+        let label = |key: &str| container.labels.get(key).map(String::as_str).unwrap_or_default();
+        self.0.iter().any(|(id, attempt)| label(LABEL_WORKSPACE) == id.as_str() && label(LABEL_ATTEMPT) == attempt)
+    }
+}
 
 impl Lifecycle {
     /// Undoes the intents of processes that are gone.
@@ -82,6 +93,23 @@ impl Lifecycle {
             Some(age) if age.unsigned_abs() < STRAGGLERS => Ok(()),
             Some(_) => Ok(self.store.done(entry.id, "undone by another process")?),
         }
+    }
+
+    /// The creations that were undone, but may still come about.
+    pub(super) fn undone_attempts(&self) -> Result<UndoneAttempts, Error> {
+        let open = self.store.open_entries()?.into_iter();
+        let undone = open.filter(|entry| entry.verb == Verb::Create && entry.undone.is_some());
+        Ok(UndoneAttempts(undone.map(|entry| (entry.workspace, entry.id.to_string())).collect()))
+    }
+
+    /// Removes what came about of undone creations of a workspace. Says whether there were such creations.
+    pub(super) async fn remove_stragglers(&self, id: &WorkspaceId) -> Result<bool, Error> {
+        let undone = self.undone_attempts()?;
+        let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
+        for container in self.docker.list(&labels, true).await?.iter().filter(|container| undone.holds(container)) {
+            self.remove_container(&container.id).await?;
+        }
+        Ok(undone.0.iter().any(|(workspace, _)| workspace == id))
     }
 
     /// Removes what was made under one journal entry: its container, and the workspace's own network if nothing uses it.

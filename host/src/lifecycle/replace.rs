@@ -60,9 +60,7 @@ impl Lifecycle {
                 let begin = tokio::time::Instant::now();
                 loop {
                     // The creation was undone, but the engine may have been late with it.
-                    if let Some(straggler) = self.container(id).await? {
-                        self.remove_container(&straggler.id).await?;
-                    }
+                    self.remove_stragglers(id).await?;
                     match self.bring_back(id, false).await {
                         Err(Error::Docker(docker::Error::NameTaken { .. })) if begin.elapsed() < STRAGGLERS => {
                             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -127,7 +127,7 @@ fn a_recreate_that_is_killed_leaves_the_old_one_or_the_new_one_or_none() {
     let sandbox = Sandbox::new();
     let args = ["up", "--recreate", "--memory", "200MiB"];
     let old = |sandbox: &Sandbox| drop(sandbox.run(&["up", "--recreate"]).ok());
-    kill_at_many_points(&sandbox, &args, (0..100).step_by(9), old, |sandbox, when| {
+    kill_at_many_points(&sandbox, &args, (0..100).step_by(12), old, |sandbox, when| {
         let up = sandbox.run(&args);
         assert_eq!(up.code, 0, "{when}: {}", up.stderr);
         assert_eq!(sandbox.own_containers().len(), 1, "{when}");
