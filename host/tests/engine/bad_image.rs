@@ -18,8 +18,7 @@ fn a_pull_that_fails_says_why() {
     let sandbox = Sandbox::new();
     sandbox.refused(&["up", "--image", "127.0.0.1:1/none:1"], 1, "pull-failed", &["127.0.0.1:1/none:1", "refused"]);
     let registry = Registry::new();
-    let other_tag =
-        registry.reference.replace(":1", ":2").replacen(":2", ":1", registry.reference.matches(":1").count() - 1);
+    let other_tag = format!("{}:2", registry.reference.strip_suffix(":1").unwrap());
     sandbox.refused(&["up", "--image", &other_tag], 1, "pull-failed", &[&other_tag]);
     sandbox.refused(&["up", "--image", "Not An Image"], 2, "bad-request", &["Not An Image"]);
 }

@@ -28,15 +28,13 @@ fn consistent(sandbox: &Sandbox) -> bool {
 #[track_caller]
 fn assert_recovers(sandbox: &Sandbox, when: &str) {
     sandbox.json(&["ls"]);
-    let mut left = Vec::new();
     let begin = Instant::now();
     while !consistent(sandbox) {
-        left = sandbox.own_containers();
-        assert!(begin.elapsed() < Duration::from_secs(20), "{when}: left are {left:?} {:?}", sandbox.own_networks());
+        let left = (sandbox.own_containers(), sandbox.own_networks(), sandbox.store().open_entries());
+        assert!(begin.elapsed() < Duration::from_secs(20), "{when}: left are {left:?}");
         std::thread::sleep(Duration::from_millis(100));
         sandbox.json(&["ls"]);
     }
-    drop(left);
 }
 
 /// How long a command takes when nobody kills it.

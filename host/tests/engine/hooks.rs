@@ -7,7 +7,7 @@ fn the_set_up_script_of_a_project_runs_once() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "project/wharf-setup.sh",
-        "echo \"$(pwd) $(id -u) $WORKSPACE_NAME\" >> /workspace/ran; touch /root/inside\n",
+        "echo \"$(pwd) $(id -u) $WORKSPACE_NAME\" >> /workspace/ran; touch /inside\n",
     );
     let up = sandbox.up();
     assert_eq!(up["notes"][0], "set up with wharf-setup.sh");
@@ -15,7 +15,7 @@ fn the_set_up_script_of_a_project_runs_once() {
     assert!(sandbox.run(&["inspect"]).ok().text().contains("set up with wharf-setup.sh"));
     let ran = || std::fs::read_to_string(sandbox.path("project/ran")).unwrap_or_default();
     assert_eq!(ran(), "/workspace 0 project\n");
-    sandbox.sh("test -e /root/inside");
+    sandbox.sh("test -e /inside");
     sandbox.json(&["restart", "--timeout", "1s"]);
     sandbox.json(&["stop", "--timeout", "1s"]);
     sandbox.up();

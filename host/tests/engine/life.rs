@@ -142,7 +142,7 @@ fn workspaces_are_on_a_network_of_this_installation_which_goes_with_the_last_of_
 fn stop_and_start_keep_the_container_and_the_exit_code_is_the_real_one() {
     let sandbox = Sandbox::new();
     let up = sandbox.up();
-    sandbox.sh("echo kept > /root/file");
+    sandbox.sh("echo kept > /kept");
 
     let stopped = sandbox.json(&["stop"]);
     assert_eq!(stopped["state"], "exited");
@@ -155,12 +155,12 @@ fn stop_and_start_keep_the_container_and_the_exit_code_is_the_real_one() {
     assert_eq!((&started["state"], &started["exit_code"]), (&json!("running"), &Value::Null));
     assert_eq!(started["container_id"], up["container_id"]);
     assert!(started["started_at"].as_str() > up["started_at"].as_str());
-    assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
+    assert_eq!(sandbox.sh("cat /kept"), "kept\n");
 
     let restarted = sandbox.json(&["restart", "--timeout", "1s"]);
     assert_eq!((&restarted["state"], &restarted["container_id"]), (&json!("running"), &up["container_id"]));
     assert!(restarted["started_at"].as_str() > started["started_at"].as_str());
-    assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
+    assert_eq!(sandbox.sh("cat /kept"), "kept\n");
 }
 
 #[test]

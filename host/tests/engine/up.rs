@@ -22,11 +22,11 @@ fn up_twice_is_the_same_container() {
 fn up_starts_a_stopped_one_and_keeps_what_is_in_it() {
     let sandbox = Sandbox::new();
     let first = sandbox.up();
-    sandbox.sh("echo kept > /root/file");
+    sandbox.sh("echo kept > /kept");
     sandbox.json(&["stop", "--timeout", "1s"]);
     let second = sandbox.up();
     assert_eq!((&second["state"], &second["container_id"]), (&json!("running"), &first["container_id"]));
-    assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
+    assert_eq!(sandbox.sh("cat /kept"), "kept\n");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn up_says_which_field_differs_and_who_set_it_and_changes_nothing_without_recrea
     let sandbox = Sandbox::new();
     sandbox.script("team.rhai", "fn pre_create(ctx) {\n    ctx.spec.env.TEAM = \"blue\";\n}\n");
     let first = sandbox.json(&["up", "--memory", "256MiB"]);
-    sandbox.sh("echo kept > /root/file");
+    sandbox.sh("echo kept > /kept");
     let before = sandbox.snapshot();
 
     sandbox.script("later.rhai", "fn pre_create(ctx) {\n    ctx.spec.labels.color = \"red\";\n}\n");
@@ -52,7 +52,7 @@ fn up_says_which_field_differs_and_who_set_it_and_changes_nothing_without_recrea
     let error = sandbox.run(&["--json", "up", "--memory", "512MiB"]).error();
     assert_eq!(error["code"], "spec-differs");
     sandbox.assert_unchanged(&before, "afterwards");
-    assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
+    assert_eq!(sandbox.sh("cat /kept"), "kept\n");
     assert_eq!(sandbox.json(&["inspect"])["labels"], json!({}));
 
     let replaced = sandbox.json(&["up", "--memory", "512MiB", "--recreate"]);
@@ -61,7 +61,7 @@ fn up_says_which_field_differs_and_who_set_it_and_changes_nothing_without_recrea
     assert_eq!(sandbox.own_containers().len(), 1);
     let container = engine::inspect(replaced["container_id"].as_str().unwrap());
     assert_eq!(container["HostConfig"]["Memory"], 512 << 20);
-    assert_ne!(sandbox.run(&["exec", "--", "cat", "/root/file"]).code, 0, "its writable layer is gone");
+    assert_ne!(sandbox.run(&["exec", "--", "cat", "/kept"]).code, 0, "its writable layer is gone");
     let same = sandbox.json(&["up", "--memory", "512MiB", "--recreate"]);
     assert_eq!(same["container_id"], replaced["container_id"], "what does not differ is not replaced");
 }
@@ -142,14 +142,14 @@ fn a_project_can_be_named_from_elsewhere() {
 fn a_recreate_that_fails_brings_the_old_one_back() {
     let sandbox = Sandbox::new();
     let old = sandbox.up();
-    sandbox.sh("echo kept > /root/file");
+    sandbox.sh("echo kept > /kept");
     for rest in [&["--image", "127.0.0.1:1/none:1"][..], &["--user", "nobody-here"], &["--", "no-such-command"]] {
         let failed = sandbox.run(&[&["up", "--recreate"], rest].concat());
         assert_eq!(failed.code, 1, "{rest:?}: {}", failed.stderr);
         let now = sandbox.json(&["inspect"]);
         assert_eq!((&now["container_id"], &now["state"]), (&old["container_id"], &json!("running")), "{rest:?}");
         assert_eq!(sandbox.own_containers().len(), 1, "{rest:?}");
-        assert_eq!(sandbox.sh("cat /root/file"), "kept\n");
+        assert_eq!(sandbox.sh("cat /kept"), "kept\n");
     }
     assert_eq!(sandbox.up()["container_id"], old["container_id"]);
     assert!(sandbox.store().open_entries().unwrap().is_empty());

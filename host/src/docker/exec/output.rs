@@ -18,8 +18,8 @@ use super::{ExecControl, FIRST_LOOK, LAST_LOOK, OPERATION, StreamEnd};
 const READ: usize = 64 * 1024;
 /// A stream that is silent for so long after its process has ended counts as closed (moby 24974).
 const GRACE: Duration = Duration::from_secs(1);
-/// What 20.10 writes to the terminal when the keys for detaching were typed. It then also reports exit code 126, while
-/// the command runs on; newer engines just close the stream.
+/// What 20.10 writes to the terminal when the keys for detaching were typed. It then also reports exit code 126
+/// and, as seen, ends the command (so `wharf` takes the keys itself); newer engines just close the stream.
 const DETACHED: &[u8] = b"exec attach failed: error on attach stdin: read escape sequence\r\n";
 
 /// What a command writes. See [`ExecOutput::next`].
