@@ -5,10 +5,8 @@ use super::sandbox::Sandbox;
 #[test]
 fn the_set_up_script_of_a_project_runs_once() {
     let sandbox = Sandbox::new();
-    sandbox.write(
-        "project/wharf-setup.sh",
-        "echo \"$(pwd) $(id -u) $WORKSPACE_NAME\" >> /workspace/ran; touch /inside\n",
-    );
+    sandbox
+        .write("project/wharf-setup.sh", "echo \"$(pwd) $(id -u) $WORKSPACE_NAME\" >> /workspace/ran; touch /inside\n");
     let up = sandbox.up();
     assert_eq!(up["notes"][0], "set up with wharf-setup.sh");
     assert_eq!(sandbox.json(&["inspect"])["notes"][0], "set up with wharf-setup.sh");
