@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::hooks::adjust::{diff, diff_exec};
 use crate::hooks::{Denial, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply, Subject, Verdict};
 use crate::workspace::sha256_hex;
-use document::{Document, Edit, Open};
+pub use document::Edit;
+use document::{Document, Open};
 use library::{Context, Denied};
 
 mod diagnostic;
@@ -274,25 +275,11 @@ fn is_denial(error: &EvalAltResult) -> bool {
     }
 }
 
-/// An edit that `wharf.rhai` made: the key's path and the line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigEdit {
-    /// Keys from the root.
-    pub path: Vec<String>,
-    /// 1-based.
-    pub line: usize,
-}
-
 /// Runs `config(c)` of a configuration script over the loaded configuration. `c.host` and `c.vars` can only be read.
 ///
 /// # Errors
 /// As for policies; a script without `fn config(c)` is refused.
-pub fn edit_config(
-    path: &Path,
-    source: &str,
-    config: Value,
-    given: Value,
-) -> Result<(Value, Vec<ConfigEdit>), PolicyError> {
+pub fn edit_config(path: &Path, source: &str, config: Value, given: Value) -> Result<(Value, Vec<Edit>), PolicyError> {
     let name = path.display().to_string();
     let limits = Limits::default();
     let engine = engine::engine(&limits);
@@ -321,7 +308,6 @@ pub fn edit_config(
         root.remove("host");
         root.remove("vars");
     }
-    let edits = edits.into_iter().map(|edit| ConfigEdit { path: edit.path, line: edit.line }).collect();
     Ok((root, edits))
 }
 

@@ -85,7 +85,8 @@ pub struct ExecControl {
 pub enum ExecEnd {
     /// With this exit code; 128 + n for signal n.
     Exited(i64),
-    /// It runs on without a terminal.
+    /// The engine took the keys for detaching. By its API the command runs on; Docker 20.10 has been seen to end it, so
+    /// callers that want it to live take the keys themselves, as `wharf exec` does.
     Detached,
 }
 
