@@ -111,7 +111,9 @@ impl App {
                 }
             }
         }
-        Ok(Chain::new(entries, self.loaded.config.invariants()))
+        let mut invariants = self.loaded.config.invariants();
+        invariants.secrets = Some(lifecycle::secrets_dir(&self.state_dir));
+        Ok(Chain::new(entries, invariants))
     }
 
     /// Opens the store.

@@ -11,16 +11,20 @@ use crate::lifecycle::{Lifecycle, Target};
 use crate::{config, docker, lifecycle, store};
 
 mod config_cmd;
+mod cp;
 mod doctor;
 mod exec;
 mod logs;
 mod output;
 mod plan;
 mod policy;
+mod secret;
 mod show;
+mod sidecar;
 mod state;
 mod stats;
 mod up;
+mod volume;
 mod why;
 
 use output::Output;
@@ -84,10 +88,29 @@ enum Command {
     Start(state::Targets),
     /// Stops workspaces and starts them again
     Restart(state::StopArgs),
+    /// Freezes workspaces
+    Pause(state::Targets),
+    /// Lets paused workspaces go on
+    Unpause(state::Targets),
+    /// Sends a signal to the first process of workspaces
+    Kill(state::KillArgs),
+    /// Changes the limits of workspaces while they exist
+    Update(state::UpdateArgs),
     /// Removes workspaces
     Rm(state::RmArgs),
-    /// Stops and removes a workspace
-    Down(state::Targets),
+    /// Stops and removes workspaces
+    Down(state::DownArgs),
+    /// Copies files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
+    Cp(cp::Args),
+    /// Further containers of a workspace, such as its database
+    #[command(subcommand)]
+    Sidecar(sidecar::Command),
+    /// Secret files of a workspace
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Named volumes
+    #[command(subcommand)]
+    Volume(volume::Command),
     /// Shows what 'up' would make and who decides it; creates nothing
     Plan(plan::Args),
     /// Explains who set each field of a workspace: wharf why [WS] [FIELD]
@@ -307,6 +330,14 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Stop(args) => state::stop(&context, &args).await,
         Command::Start(args) => state::start(&context, &args).await,
         Command::Restart(args) => state::restart(&context, &args).await,
+        Command::Pause(args) => state::pause(&context, &args).await,
+        Command::Unpause(args) => state::unpause(&context, &args).await,
+        Command::Kill(args) => state::kill(&context, &args).await,
+        Command::Update(args) => state::update(&context, &args).await,
+        Command::Cp(args) => cp::run(&context, &args).await,
+        Command::Sidecar(command) => sidecar::run(&context, command).await,
+        Command::Secret(command) => secret::run(&context, &command).await,
+        Command::Volume(command) => volume::run(&context, &command).await,
         Command::Rm(args) => state::rm(&context, &args).await,
         Command::Down(args) => state::down(&context, &args).await,
         Command::Plan(args) => plan::run(&context, args).await,

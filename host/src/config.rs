@@ -146,6 +146,8 @@ pub struct Allow {
     pub projects: Vec<PathBuf>,
     /// Host folders that policies and requests may mount, besides the project itself.
     pub bind_roots: Vec<PathBuf>,
+    /// Named volumes of others that may be mounted; volumes of this installation always may.
+    pub volumes: BTreeSet<String>,
     /// The engine's socket. It gives root on the host.
     pub docker_socket: bool,
     /// The host's network.
@@ -163,6 +165,7 @@ impl Default for Allow {
         Self {
             projects: vec![],
             bind_roots: vec![],
+            volumes: BTreeSet::new(),
             docker_socket: false,
             host_network: false,
             public_ports: false,
@@ -289,6 +292,7 @@ impl Config {
             cpus: self.limits.cpus,
             pids: self.limits.pids,
             bind_roots: self.allow.bind_roots.clone(),
+            secrets: None,
             docker_socket: self.allow.docker_socket,
             host_network: self.allow.host_network,
             public_ports: self.allow.public_ports,

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+mod archive;
 mod connect;
 mod containers;
 mod ended;
@@ -26,7 +27,9 @@ mod network;
 mod registry_auth;
 mod spec_map;
 mod stats;
+mod volumes;
 
+pub use archive::{Archive, PathKind};
 pub use containers::{CreateRequest, Created, Effect};
 pub use error::{Error, Result};
 pub use exec::{ExecCollected, ExecControl, ExecEnd, ExecOutput, ExecRequest, ExecSession, ExecStdin};
@@ -37,6 +40,7 @@ pub use logs::{LogLine, LogOptions, LogStream};
 pub use network::NetworkId;
 pub use spec_map::{Difference, LABEL_NETWORK, LABEL_SECCOMP, differences};
 pub use stats::{Stats, StatsStream};
+pub use volumes::Volume;
 
 /// A connection to an engine, on behalf of one Wharf installation. Cloning is cheap and shares the connections.
 #[derive(Debug, Clone)]
@@ -70,6 +74,11 @@ impl Docker {
     /// Where the engine is, e.g. `unix:///var/run/docker.sock`.
     pub fn endpoint(&self) -> String {
         self.http().endpoint.to_string()
+    }
+
+    /// Whether the engine runs on this machine and sees its files.
+    pub fn is_local(&self) -> bool {
+        matches!(self.http().endpoint, connect::Endpoint::Unix(_))
     }
 
     /// The API version that every call names, e.g. `1.41`: the engine's, or the newest that Wharf knows.

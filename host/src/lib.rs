@@ -7,13 +7,14 @@
 //! 1. [`workspace`]: what a workspace and its container are.
 //! 2. [`hooks`]: what policies are asked and may answer; `hooks::chain` runs them.
 //! 3. [`wasm`] and [`script`]: the two kinds of policies.
-//! 4. [`docker`]: the engine. [`store`]: what was meant.
+//! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands.
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
 pub mod app;
+pub mod archive;
 pub mod carried;
 pub mod cli;
 pub mod config;

@@ -19,23 +19,32 @@ use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
 mod compare;
+mod copy;
 mod create;
 mod error;
 mod exec;
 mod facts;
 mod find;
+mod plan;
 mod reconcile;
 mod replace;
 mod request;
+mod secret_files;
+mod sidecar;
+mod signal;
 mod start;
 mod stop;
+mod update;
 mod view;
 
-pub use create::{Plan, Progress, Recreate, plan};
+pub use copy::{CopyIn, CopyOut};
+pub use create::{Progress, Recreate};
 pub use error::{Difference, Error};
 pub use facts::engine_facts;
 pub use find::{Target, find_stored};
-pub use request::{Project, WorkspaceRequest, parse_mount, parse_port};
+pub use plan::{Plan, plan};
+pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port};
+pub use secret_files::{SecretBytes, secrets_dir};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
 
 /// Longest wait for another process that works on the same workspace.

@@ -24,6 +24,8 @@ pub const LABEL_WORKSPACE: &str = "wharf.workspace.id";
 pub const LABEL_NAME: &str = "wharf.workspace.name";
 /// Label with the absolute project path.
 pub const LABEL_PROJECT: &str = "wharf.workspace.project";
+/// Label with the id of the workspace that a sidecar belongs to.
+pub const LABEL_PART_OF: &str = "wharf.workspace.part-of";
 /// Label with the digest of the decided spec, see [`ContainerSpec::digest`].
 pub const LABEL_SPEC: &str = "wharf.spec";
 
@@ -59,6 +61,17 @@ impl WorkspaceId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id of a sidecar of this workspace: `<id>-<name>`.
+    ///
+    /// # Errors
+    /// When the name is not 1 to 15 of a-z, 0-9 and '-', with a letter or digit at both ends.
+    pub fn sidecar(&self, name: &str) -> Result<Self, String> {
+        if name.len() > 15 || name.parse::<Self>().is_err() {
+            return Err(format!("'{name}' is no sidecar's name: 1 to 15 of a-z, 0-9 and '-', not at the ends"));
+        }
+        format!("{self}-{name}").parse()
     }
 
     /// The name of the workspace's container.
@@ -215,6 +228,15 @@ mod tests {
         for name in ["", "---", "日本", "..", &"x".repeat(300)] {
             let id = WorkspaceId::derive(name, "/p");
             assert!(id.as_str().parse::<WorkspaceId>().is_ok(), "{name:?} gave {id}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_sidecar_is_its_workspaces_with_its_name_behind_it() {
+        let longest = WorkspaceId::derive(&"x".repeat(300), "/p");
+        assert_eq!(longest.sidecar("fifteen-letters").unwrap().as_str(), format!("{longest}-fifteen-letters"));
+        for bad in ["", "-a", "a-", "A", "a/b", "sixteen-letters-"] {
+            assert!(longest.sidecar(bad).is_err(), "{bad}");
         }
     }
 

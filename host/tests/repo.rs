@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 11] = [
+const IMPORTS: [(&str, &[&str]); 12] = [
     ("workspace", &[]),
+    ("archive", &[]),
     ("hooks", &["workspace"]),
     ("wasm", &["hooks", "workspace"]),
     ("script", &["hooks", "workspace"]),
@@ -16,13 +17,14 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("store", &["hooks", "workspace"]),
     ("config", &["hooks", "script", "workspace"]),
     ("carried", &["config"]),
-    ("lifecycle", &["config", "docker", "hooks", "store", "workspace"]),
+    ("lifecycle", &["archive", "config", "docker", "hooks", "store", "workspace"]),
     ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
-    ("cli", &["app", "carried", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
+    ("cli", &["app", "archive", "carried", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
 ];
 
 /// Crates that one module hides from the others.
-const HIDDEN: [(&str, &str); 14] = [
+const HIDDEN: [(&str, &str); 15] = [
+    ("tar", "archive"),
     ("bollard", "docker"),
     ("hyper", "docker"),
     ("hyper_util", "docker"),

@@ -1,6 +1,6 @@
 //! `wharf plan`: the chain on a request, nothing created.
 
-use super::up::RequestArgs;
+use super::up::ProjectArgs;
 use super::{Context, Failure};
 use crate::lifecycle::{self, Plan};
 
@@ -8,7 +8,7 @@ use crate::lifecycle::{self, Plan};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    request: RequestArgs,
+    request: ProjectArgs,
     /// Asks no engine: policies then see no local images and no abilities, as they do when none answers
     #[arg(long)]
     offline: bool,
@@ -19,7 +19,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let request = args.request.request(context)?;
     let chain = context.app.chain()?;
     let docker = if args.offline { None } else { context.app.docker("").await.ok() };
-    let plan = lifecycle::plan(&context.app.loaded, &chain, docker.as_ref(), &request).await?;
+    let plan = {
+        let app = &context.app;
+        lifecycle::plan(&app.loaded, &chain, docker.as_ref(), &app.state_dir, &request).await?
+    };
     if context.out.json {
         context.out.value(&plan)?;
     } else {

@@ -22,10 +22,15 @@ pub(crate) struct InspectArgs {
 /// Lists workspaces.
 pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> {
     let all = context.lifecycle().await?.list().await?;
+    list(context, &all, args.quiet)
+}
+
+/// Prints workspaces as `ls` does.
+pub(crate) fn list(context: &Context, all: &[WorkspaceView], quiet: bool) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(&all)?;
-    } else if args.quiet {
-        for workspace in &all {
+    } else if quiet {
+        for workspace in all {
             context.out.line(workspace.id.as_str())?;
         }
     } else {

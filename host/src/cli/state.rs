@@ -1,17 +1,32 @@
-//! `wharf stop`, `start`, `restart`, `rm` and `down`: each on one workspace or several, with a report per workspace.
+//! Verbs that change the state of workspaces: each on one workspace, several, all, or those with a label, with a report
+//! per workspace.
 
 use std::future::Future;
+use std::rc::Rc;
+
+use futures_util::StreamExt;
 
 use super::{Context, Failure};
-use crate::config::Span;
+use crate::config::{Size, Span};
+use crate::hooks::Adjustment;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
-use crate::workspace::WorkspaceId;
+use crate::workspace::{Restart, WorkspaceId};
 
-/// Workspaces.
+/// This many workspaces are worked on at once: measured, an engine gets no faster with more.
+const AT_ONCE: usize = 4;
+
+/// Which workspaces.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Targets {
     /// Ids or names [default: the workspace of this folder]
+    #[arg(conflicts_with_all = ["all", "label"])]
     workspaces: Vec<String>,
+    /// All workspaces
+    #[arg(short, long)]
+    all: bool,
+    /// All workspaces with a label: NAME or NAME=VALUE; given again, those that have both
+    #[arg(short, long, value_name = "LABEL")]
+    label: Vec<String>,
 }
 
 /// Arguments of `stop` and `restart`.
@@ -24,83 +39,189 @@ pub(crate) struct StopArgs {
     timeout: Option<Span>,
 }
 
+/// Arguments of `kill`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KillArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// The signal: a name or a number
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+}
+
 /// Arguments of `rm`.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["workspaces", "all", "label"]))]
 pub(crate) struct RmArgs {
-    /// Ids or names
-    #[arg(required = true)]
-    workspaces: Vec<String>,
-    /// Kills it when it runs
+    #[command(flatten)]
+    targets: Targets,
+    /// Kills what runs
     #[arg(short, long)]
     force: bool,
+    /// Removes the named volumes that were made for it, too, with their data
+    #[arg(long)]
+    volumes: bool,
+}
+
+/// Arguments of `down`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DownArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// Removes the named volumes that were made for it, too, with their data
+    #[arg(long)]
+    volumes: bool,
+}
+
+/// Arguments of `update`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cpus", "pids", "restart"]))]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// Memory limit, e.g. 4GiB
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// CPU quota in cores, e.g. 1.5
+    #[arg(long, value_name = "CORES")]
+    cpus: Option<f64>,
+    /// Most processes and threads at once
+    #[arg(long, value_name = "COUNT")]
+    pids: Option<u32>,
+    /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = restart_policy)]
+    restart: Option<Restart>,
+}
+
+/// Parses a restart policy as `docker run --restart` takes it.
+pub(crate) fn restart_policy(text: &str) -> Result<Restart, String> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("no", "") => Ok(Restart::No),
+        ("always", "") => Ok(Restart::Always),
+        ("unless-stopped", "") => Ok(Restart::UnlessStopped),
+        // The engine takes 0 as "without end".
+        ("on-failure", "") => Ok(Restart::OnFailure(0)),
+        ("on-failure", times) if times.parse::<u32>().is_ok() => Ok(Restart::OnFailure(times.parse().unwrap_or(0))),
+        _ => Err(format!("'{text}' is not one of no, on-failure, on-failure:TIMES, always, unless-stopped")),
+    }
 }
 
 pub(crate) async fn stop(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
     let timeout = args.timeout.map(|span| span.0);
-    each(context, &args.targets.workspaces, "stopped", async |life, id| life.stop(&id, timeout).await).await
+    each(context, &args.targets, "stopped", async |life, id| life.stop(&id, timeout).await).await
 }
 
 pub(crate) async fn start(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, &args.workspaces, "started", async |life, id| life.start(&id).await).await
+    each(context, args, "started", async |life, id| life.start(&id).await).await
 }
 
 pub(crate) async fn restart(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
     let timeout = args.timeout.map(|span| span.0);
-    each(context, &args.targets.workspaces, "restarted", async |life, id| life.restart(&id, timeout).await).await
+    each(context, &args.targets, "restarted", async |life, id| life.restart(&id, timeout).await).await
+}
+
+pub(crate) async fn pause(context: &Context, args: &Targets) -> Result<u8, Failure> {
+    each(context, args, "paused", async |life, id| life.pause(&id).await).await
+}
+
+pub(crate) async fn unpause(context: &Context, args: &Targets) -> Result<u8, Failure> {
+    each(context, args, "unpaused", async |life, id| life.unpause(&id).await).await
+}
+
+pub(crate) async fn kill(context: &Context, args: &KillArgs) -> Result<u8, Failure> {
+    let signal = args.signal.as_str();
+    each(context, &args.targets, "got the signal", async |life, id| life.kill(&id, signal).await).await
 }
 
 pub(crate) async fn rm(context: &Context, args: &RmArgs) -> Result<u8, Failure> {
-    let force = args.force;
-    each(context, &args.workspaces, "removed", async |life, id| life.remove(&id, force).await).await
+    let (force, volumes) = (args.force, args.volumes);
+    each(context, &args.targets, "removed", async |life, id| life.remove(&id, force, volumes).await).await
 }
 
-pub(crate) async fn down(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, &args.workspaces, "removed", async |life, id| life.down(&id).await).await
+pub(crate) async fn down(context: &Context, args: &DownArgs) -> Result<u8, Failure> {
+    let volumes = args.volumes;
+    each(context, &args.targets, "removed", async |life, id| life.down(&id, volumes).await).await
 }
 
-/// Does something to each workspace. One that fails is reported and does not keep the others from their turn; the exit
-/// code is that of the first failure. In JSON: an object for one workspace, an array for several.
-async fn each<'a, F>(
+pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, Failure> {
+    let mut fields = Vec::new();
+    fields.extend(args.memory.map(|memory| (Adjustment::Memory(memory.0), format!("--memory {memory}"))));
+    fields.extend(args.cpus.map(|cpus| (Adjustment::Cpus(cpus), format!("--cpus {cpus}"))));
+    fields.extend(args.pids.map(|pids| (Adjustment::Pids(pids), format!("--pids {pids}"))));
+    fields.extend(args.restart.map(|restart| (Adjustment::Restart(restart), "--restart".to_owned())));
+    let fields = fields.as_slice();
+    each(context, &args.targets, "updated", async |life, id| life.update(&id, fields).await).await
+}
+
+/// Does something to each workspace, to some at once. One that fails is reported and does not keep the others from their
+/// turn; the exit code is that of the first failure. In JSON: an object for one workspace, an array for several.
+async fn each<F>(
     context: &Context,
-    names: &'a [String],
+    targets: &Targets,
     done: &str,
-    act: impl Fn(std::rc::Rc<Lifecycle>, WorkspaceId) -> F,
+    act: impl Fn(Rc<Lifecycle>, WorkspaceId) -> F,
 ) -> Result<u8, Failure>
 where
     F: Future<Output = Result<WorkspaceView, Error>>,
 {
-    let lifecycle = std::rc::Rc::new(context.lifecycle().await?);
-    let mut names: Vec<Option<&'a str>> = names.iter().map(|name| Some(name.as_str())).collect();
-    if names.is_empty() {
-        names.push(None);
-    }
-    let (mut views, mut exit) = (Vec::new(), 0);
-    let single = names.len() == 1;
-    for name in names {
-        let result = match lifecycle.find(&context.target(name)?).await {
-            Ok(id) => act(lifecycle.clone(), id).await,
-            Err(error) => Err(error),
+    let lifecycle = Rc::new(context.lifecycle().await?);
+    let several = targets.all || !targets.label.is_empty();
+    let found: Vec<Result<WorkspaceId, Failure>> = if several {
+        select(&lifecycle.list().await?, &targets.label).into_iter().map(Ok).collect()
+    } else if targets.workspaces.is_empty() {
+        vec![context.find(&lifecycle, None).await]
+    } else {
+        let mut found = Vec::new();
+        for name in &targets.workspaces {
+            found.push(context.find(&lifecycle, Some(name)).await);
+        }
+        found
+    };
+    let single = !several && found.len() == 1;
+    let (act, lifecycle) = (&act, &lifecycle);
+    let acts = found.into_iter().enumerate().map(async |(place, id)| {
+        let result = match id {
+            Ok(id) => act(lifecycle.clone(), id).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
+        (place, result)
+    });
+    let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
+    let (mut views, mut exit) = (Vec::new(), (usize::MAX, 0));
+    while let Some((place, result)) = results.next().await {
         match result {
             Ok(view) => {
                 if !context.out.json {
                     context.out.line(format!("{} {done}", view.id))?;
                 }
-                views.push(view);
+                views.push((place, view));
             }
-            Err(error) if single => return Err(error.into()),
-            Err(error) => {
-                let failure = Failure::from(error);
+            Err(failure) if single => return Err(failure),
+            Err(failure) => {
                 context.out.failure(&failure);
-                exit = if exit == 0 { failure.exit } else { exit };
+                if place < exit.0 {
+                    exit = (place, failure.exit);
+                }
             }
         }
     }
     if context.out.json {
+        views.sort_by_key(|(place, _)| *place);
+        let views: Vec<_> = views.into_iter().map(|(_, view)| view).collect();
         match views.as_slice() {
             [view] if single => context.out.value(view)?,
             views => context.out.value(&views)?,
         }
     }
-    Ok(exit)
+    Ok(exit.1)
+}
+
+/// The workspaces that have all these labels. Sidecars come along with theirs.
+fn select(all: &[WorkspaceView], labels: &[String]) -> Vec<WorkspaceId> {
+    let has = |view: &WorkspaceView, wanted: &String| match wanted.split_once('=') {
+        Some((name, value)) => view.labels.get(name).is_some_and(|found| found == value),
+        None => view.labels.contains_key(wanted),
+    };
+    let whole = all.iter().filter(|view| view.part_of.is_none());
+    whole.filter(|view| labels.iter().all(|wanted| has(view, wanted))).map(|view| view.id.clone()).collect()
 }

@@ -10,16 +10,30 @@ use super::{Context, Failure};
 use crate::config::Size;
 use crate::hooks::Adjustment;
 use crate::lifecycle::{Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port};
-use crate::workspace::PullPolicy;
+use crate::workspace::{Network, PullPolicy, Restart, Tmpfs, Ulimit};
 
-/// What `up` and `plan` share: everything that a request may name.
+/// What `up` and `plan` share: which workspace, and what it should be.
 #[derive(Debug, clap::Args)]
-pub(crate) struct RequestArgs {
+pub(crate) struct ProjectArgs {
     /// Project folder [default: --project, or the current folder]
     path: Option<PathBuf>,
     /// Another workspace for the same folder
     #[arg(long)]
     name: Option<String>,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+impl ProjectArgs {
+    pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
+        let project = self.path.unwrap_or_else(|| context.project_folder());
+        Ok(WorkspaceRequest { project, name: self.name, ..self.request.request()? })
+    }
+}
+
+/// Everything that a request may name of a container.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RequestArgs {
     /// The image; policies may still deny it
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
@@ -44,12 +58,48 @@ pub(crate) struct RequestArgs {
     /// CPU quota in cores, e.g. 1.5
     #[arg(long, value_name = "CORES")]
     cpus: Option<f64>,
+    /// Memory file system: TARGET[:SIZE], e.g. /tmp:64MiB
+    #[arg(long, value_name = "TARGET")]
+    tmpfs: Vec<String>,
+    /// Secret file /run/secrets/NAME: NAME=FILE, or NAME to take it from a variable here
+    #[arg(long, value_name = "NAME[=FILE]")]
+    secret: Vec<String>,
+    /// Most processes and threads at once
+    #[arg(long, value_name = "COUNT")]
+    pids: Option<u32>,
+    /// Size of /dev/shm, e.g. 256MiB
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<Size>,
+    /// Size of the writable layer, e.g. 10GiB, where the engine's storage can limit it
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<Size>,
+    /// Process limit: NAME=SOFT[:HARD], e.g. nofile=1024:4096
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// What it is connected to
+    #[arg(long, value_enum, value_name = "KIND")]
+    network: Option<NetworkKind>,
+    /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = super::state::restart_policy)]
+    restart: Option<Restart>,
     /// User or uid:gid
     #[arg(short, long)]
     user: Option<String>,
     /// The command that keeps the workspace up
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum NetworkKind {
+    /// The network of all workspaces
+    Shared,
+    /// A network of its own
+    Own,
+    /// No network
+    None,
+    /// The host's; needs allow.host_network
+    Host,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -63,7 +113,7 @@ enum Pull {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    request: RequestArgs,
+    project: ProjectArgs,
     /// Replaces a workspace that differs from what is decided now (its writable layer is lost)
     #[arg(long)]
     recreate: bool,
@@ -73,7 +123,8 @@ pub(crate) struct Args {
 }
 
 impl RequestArgs {
-    pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
+    /// What is asked for; the project is left to the caller.
+    pub(crate) fn request(self) -> Result<WorkspaceRequest, Failure> {
         let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
         let mut env = BTreeMap::new();
         for text in self.env {
@@ -106,6 +157,29 @@ impl RequestArgs {
         if let Some(cpus) = self.cpus {
             fields.push((Adjustment::Cpus(cpus), format!("--cpus {cpus}")));
         }
+        for text in self.tmpfs {
+            fields.push((tmpfs(&text).map_err(usage)?, format!("--tmpfs {text}")));
+        }
+        for text in self.ulimit {
+            fields.push((ulimit(&text).map_err(usage)?, format!("--ulimit {text}")));
+        }
+        let mut secrets = BTreeMap::new();
+        for text in self.secret {
+            secrets.extend([super::secret::parse(&text).map_err(usage)?]);
+        }
+        fields.extend(self.pids.map(|pids| (Adjustment::Pids(pids), format!("--pids {pids}"))));
+        fields.extend(self.shm_size.map(|size| (Adjustment::ShmSize(Some(size.0)), format!("--shm-size {size}"))));
+        fields.extend(self.disk.map(|size| (Adjustment::Disk(Some(size.0)), format!("--disk {size}"))));
+        fields.extend(self.restart.map(|restart| (Adjustment::Restart(restart), "--restart".to_owned())));
+        fields.extend(self.network.map(|kind| {
+            let network = match kind {
+                NetworkKind::Shared => Network::Shared,
+                NetworkKind::Own => Network::Own,
+                NetworkKind::None => Network::None,
+                NetworkKind::Host => Network::Host,
+            };
+            (Adjustment::Network(network), "--network".to_owned())
+        }));
         if let Some(user) = self.user {
             fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
         }
@@ -115,16 +189,36 @@ impl RequestArgs {
             Pull::Never => PullPolicy::Never,
         });
         Ok(WorkspaceRequest {
-            project: self.path.unwrap_or_else(|| context.project_folder()),
-            name: self.name,
             image: self.image,
             pull,
             command: self.command,
             env,
             labels,
+            secrets,
             fields,
+            ..WorkspaceRequest::default()
         })
     }
+}
+
+/// `/tmp` or `/tmp:64MiB`
+fn tmpfs(text: &str) -> Result<Adjustment, String> {
+    let (target, size) = match text.split_once(':') {
+        Some((target, size)) => {
+            (target, Some(size.parse::<Size>().map_err(|error| format!("--tmpfs {text}: {error}"))?))
+        }
+        None => (text, None),
+    };
+    Ok(Adjustment::Tmpfs(target.to_owned(), Some(Tmpfs { size: size.map(|size| size.0) })))
+}
+
+/// `nofile=1024` or `nofile=1024:4096`
+fn ulimit(text: &str) -> Result<Adjustment, String> {
+    let wrong = || format!("--ulimit {text}: write it as NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024:4096");
+    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let (soft, hard) = (soft.parse().map_err(|_| wrong())?, hard.parse().map_err(|_| wrong())?);
+    Ok(Adjustment::Ulimit(name.to_owned(), Some(Ulimit { soft, hard })))
 }
 
 /// `./data:/data` names a folder here; the engine takes only absolute paths.
@@ -140,22 +234,46 @@ fn absolute_source(text: &str) -> String {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
-    let request = args.request.request(context)?;
+    let request = args.project.request(context)?;
     let lifecycle = context.lifecycle().await?;
     let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
-    let mut bars = Bars::new(args.quiet || context.out.json);
-    let result = lifecycle.up(&request, recreate, &mut |progress| bars.show(progress)).await;
-    bars.clear();
-    let workspace = result?;
+    let mut output = UpOutput::new(context, args.quiet);
+    let made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;
+    output.finish(made)
+}
+
+/// What `up` and `sidecar add` show.
+pub(crate) struct UpOutput<'a> {
+    context: &'a Context,
+    quiet: bool,
+    bars: Bars,
+}
+
+impl<'a> UpOutput<'a> {
+    pub(crate) fn new(context: &'a Context, quiet: bool) -> Self {
+        Self { context, quiet, bars: Bars::new(quiet || context.out.json) }
+    }
+
+    pub(crate) fn progress(&mut self, progress: Progress) {
+        self.bars.show(progress);
+    }
+
+    pub(crate) fn finish(mut self, made: Result<WorkspaceView, crate::lifecycle::Error>) -> Result<u8, Failure> {
+        self.bars.clear();
+        show(self.context, &made?, self.quiet)
+    }
+}
+
+fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8, Failure> {
     if context.out.json {
-        context.out.value(&workspace)?;
-    } else if args.quiet {
+        context.out.value(workspace)?;
+    } else if quiet {
         context.out.line(workspace.id.as_str())?;
     } else {
         for line in context.out.trail(&workspace.trail) {
             context.out.line(format!("  {line}"))?;
         }
-        context.out.line(summary(context, &workspace))?;
+        context.out.line(summary(context, workspace))?;
         for note in &workspace.notes {
             context.out.line(format!("  note: {note}"))?;
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::error::{self, Error, Result};
 use super::http::{Call, QUICK, SLOW, encode, filters, parse};
 use super::{Docker, spec_map};
-use crate::workspace::{Container, ContainerSpec};
+use crate::workspace::{Container, ContainerSpec, Resources, Restart};
 
 mod report;
 pub(super) use report::time;
@@ -25,6 +25,8 @@ pub struct CreateRequest<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The network to connect it to when the spec says [`crate::workspace::Network::Shared`] or `Own`.
     pub network_name: Option<&'a str>,
+    /// Further names of it on that network.
+    pub aliases: &'a [String],
     /// Whether the engine's init process reaps zombies in it.
     pub init: bool,
     /// The JSON of the seccomp profile, when the spec names one of the configuration's.
@@ -145,6 +147,16 @@ impl Docker {
             404 if reply.message().contains("No such container") => Err(call.error(&reply)),
             status => Err(error::start_error(status, &reply.message())),
         }
+    }
+
+    /// Changes limits and restart policy of a container, running or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Engine`] when the kernel refuses, e.g. less memory than is in use.
+    pub async fn update(&self, id: &str, resources: &Resources, restart: Restart) -> Result<()> {
+        let body = spec_map::update_body(resources, restart);
+        let call = change("change the limits of the container", id, "update")?.json(&body)?;
+        self.http().ok(&call).await.map(drop)
     }
 
     /// Sends a signal (`SIGHUP`, `HUP` or a number) to the first process of a container.

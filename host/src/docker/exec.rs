@@ -140,7 +140,7 @@ impl Docker {
         if let Some(user) = &request.user {
             set("User", user.as_str().into());
         }
-        if let Some(folder) = &request.working_dir {
+        if let Some(folder) = request.working_dir.as_ref().filter(|folder| !folder.is_empty()) {
             set("WorkingDir", folder.as_str().into());
         }
         if let Some(keys) = &request.detach_keys {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
@@ -20,7 +20,10 @@ use super::connect::{CONNECT_TIMEOUT, Endpoint};
 use super::error::{Error, Result};
 
 mod call;
+mod outgoing;
 pub(super) use call::{Call, QUICK, Reply, SLOW, encode, filters};
+use outgoing::Outgoing;
+pub(super) use outgoing::Pieces;
 
 /// The lowest API version that Wharf knows (Docker 20.10).
 const OLDEST: (u32, u32) = (1, 41);
@@ -29,7 +32,7 @@ const NEWEST: (u32, u32) = (1, 51);
 /// More idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 16;
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Outgoing>;
 
 /// The engine as an HTTP server.
 #[derive(Debug)]
@@ -139,12 +142,24 @@ impl Http {
 
     /// Makes a call whose answer is a stream, on a connection of its own. Bounded is only the time to its head.
     pub(super) async fn stream(&self, call: &Call) -> Result<Body> {
+        self.stream_of(call, self.request(call)?).await
+    }
+
+    /// Makes a call whose body is a tar archive that is made while it is sent, as [`Http::stream`] does. The time to the
+    /// head of the answer includes the sending.
+    pub(super) async fn upload(&self, call: &Call, pieces: Pieces) -> Result<Body> {
+        let (mut head, _) = self.request(call)?.into_parts();
+        head.headers.insert("content-type", hyper::header::HeaderValue::from_static("application/x-tar"));
+        self.stream_of(call, Request::from_parts(head, Outgoing::Pieces(pieces))).await
+    }
+
+    async fn stream_of(&self, call: &Call, request: Request<Outgoing>) -> Result<Body> {
         let attempt = async {
             let socket = self.endpoint.open().await?;
             let (mut sender, connection) =
                 http1::handshake(TokioIo::new(socket)).await.map_err(|error| call.broken(error))?;
             let mut driver: Driver = Some(Box::pin(connection));
-            let mut response = Box::pin(sender.send_request(self.request(call)?));
+            let mut response = Box::pin(sender.send_request(request));
             let response = std::future::poll_fn(|cx| {
                 drive(&mut driver, cx);
                 response.as_mut().poll(cx)
@@ -176,7 +191,7 @@ impl Http {
         Ok(sender)
     }
 
-    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, call: &Call) -> Result<Request<Outgoing>> {
         let version = if self.api_version.is_empty() { String::new() } else { format!("/v{}", self.api_version) };
         let host = match &self.endpoint {
             Endpoint::Unix(_) => "docker",
@@ -197,7 +212,7 @@ impl Http {
             request = request.header("x-registry-auth", auth);
         }
         request
-            .body(Full::new(call.body.clone()))
+            .body(Outgoing::Whole(call.body.clone()))
             .map_err(|error| Error::BadRequest { operation: call.operation, cause: error.to_string() })
     }
 

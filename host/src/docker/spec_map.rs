@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bollard::models::{
-    ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, Mount as RawMount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, PortBinding, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerConfig, ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, Mount as RawMount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, NetworkingConfig, PortBinding,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::containers::CreateRequest;
@@ -45,7 +45,8 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
     body.image = Some(image.reference.clone());
     body.cmd = (!spec.command.is_empty()).then(|| spec.command.clone());
     body.user = spec.user.clone();
-    body.working_dir = Some(spec.working_dir.clone());
+    // Empty means the image's own.
+    body.working_dir = (!spec.working_dir.is_empty()).then(|| spec.working_dir.clone());
     body.hostname = Some(spec.hostname.clone());
     body.env = Some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect());
     // An open stdin lets a shell be the first process without a terminal.
@@ -73,6 +74,11 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
         (Network::Shared | Network::Own, None) => return Err(refuse("its network was not made")),
     };
     host.network_mode = Some(mode.to_owned());
+    if let (Some(name), false) = (request.network_name, request.aliases.is_empty()) {
+        let endpoint = EndpointSettings { aliases: Some(request.aliases.to_vec()), ..Default::default() };
+        let endpoints_config = Some(HashMap::from([(name.to_owned(), endpoint)]));
+        body.networking_config = Some(NetworkingConfig { endpoints_config });
+    }
     if let Some(label) = security(&spec.security, request.seccomp_profile, host)? {
         labels.insert(LABEL_SECCOMP.to_owned(), label);
     }
@@ -104,6 +110,18 @@ fn resources(spec: &ContainerSpec, enforce_disk: bool, host: &mut HostConfig) {
     if let Some(size) = limits.disk.filter(|_| enforce_disk) {
         host.storage_opt = Some(HashMap::from([("size".to_owned(), size.to_string())]));
     }
+}
+
+/// Makes the engine's update body.
+pub(super) fn update_body(limits: &Resources, restarts: Restart) -> serde_json::Value {
+    // Written by hand: of the many fields of bollard's type only these may be sent.
+    serde_json::json!({
+        "NanoCpus": (limits.cpus * 1e9).round() as i64,
+        "Memory": limits.memory,
+        "MemorySwap": limits.memory,
+        "PidsLimit": limits.pids,
+        "RestartPolicy": restart(restarts),
+    })
 }
 
 /// Gives the label for the seccomp profile, if it is one of the configuration's.

@@ -100,7 +100,10 @@ impl Chain {
             let mut run = Run::new(self, request);
             run.create(&mut draft);
             if hook == Hook::PreCreate && run.refusal.is_none() {
-                run.violations = self.invariants.violations(&draft.spec, Path::new(&facts.workspace.project));
+                run.violations = {
+                    let workspace = &facts.workspace;
+                    self.invariants.violations(&draft.spec, &workspace.id, Path::new(&workspace.project))
+                };
                 if let Some(first) = run.violations.first() {
                     let field = first.split(':').next().unwrap_or_default();
                     let by = draft.owners.get(field);

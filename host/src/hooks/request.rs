@@ -121,7 +121,7 @@ pub enum Subject {
     },
     /// For `pre-exec`.
     Exec(ExecSpec),
-    /// For `pre-stop`: `stop`, `restart` or `remove`.
+    /// For `pre-stop`: `stop`, `restart`, `kill` or `remove`.
     Stop {
         /// See above.
         verb: String,

@@ -16,6 +16,8 @@ pub struct Invariants {
     pub pids: u32,
     /// Host folders that may be mounted, besides the project folder itself.
     pub bind_roots: Vec<PathBuf>,
+    /// Where the secret files of workspaces are: each may mount its own, read-only, and no other.
+    pub secrets: Option<PathBuf>,
     /// Whether the engine's socket may be mounted (that is root on the host).
     pub docker_socket: bool,
     /// Whether the host's network may be used.
@@ -30,7 +32,7 @@ pub struct Invariants {
 
 impl Invariants {
     /// Lists everything about a spec that the host does not allow; empty means it may be created.
-    pub fn violations(&self, spec: &ContainerSpec, project: &Path) -> Vec<String> {
+    pub fn violations(&self, spec: &ContainerSpec, workspace: &str, project: &Path) -> Vec<String> {
         let mut said = Vec::new();
         if spec.image.is_none() {
             said.push(
@@ -75,6 +77,10 @@ impl Invariants {
             }
         }
         for (target, mount) in spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind) {
+            let own_secrets = self.secrets.as_ref().map(|secrets| secrets.join(workspace));
+            if mount.read_only && own_secrets.is_some_and(|own| own == Path::new(&mount.source)) {
+                continue;
+            }
             if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project) {
                 said.push(format!("mounts.{target}: {reason}"));
             }
@@ -120,7 +126,7 @@ mod tests {
     fn said(change: impl FnOnce(&mut ContainerSpec)) -> Vec<String> {
         let mut spec = spec();
         change(&mut spec);
-        invariants().violations(&spec, &std::env::temp_dir())
+        invariants().violations(&spec, "shop-1a2b3c", &std::env::temp_dir())
     }
 
     #[test]
@@ -163,7 +169,7 @@ mod tests {
         let mut spec = spec();
         let mount = Mount { kind: MountKind::Bind, source: link.display().to_string(), read_only: true };
         spec.mounts.insert("/x".into(), mount);
-        let said = invariants().violations(&spec, &dir);
+        let said = invariants().violations(&spec, "shop-1a2b3c", &dir);
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(said.len() == 1 && said[0].contains("outside the project"), "{said:?}");
     }

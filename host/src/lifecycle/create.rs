@@ -1,54 +1,28 @@
-//! `plan` and `up`: decide, then make what was decided, or leave nothing behind.
+//! `up`: decide, then make what was decided, or leave nothing behind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::facts::{engine_facts, image_facts, project_facts};
+use super::facts::{engine_facts, image_facts};
+use super::plan::decide_create;
 use super::reconcile::STRAGGLERS;
-use super::request::{SecretEnv, draft};
-use super::view::{trail, view};
-use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, WorkspaceView, now_ms};
-use crate::config::Loaded;
-use crate::docker::{self, CreateRequest, Docker, PullProgress};
-use crate::hooks::chain::CreateDecision;
-use crate::hooks::record::{Change, Draft, Refusal, SecretNames};
-use crate::hooks::{Chain, Facts, Step};
+use super::request::SecretEnv;
+use super::secret_files::{self, SecretBytes};
+use super::view::view;
+use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
+use crate::docker::{self, CreateRequest, PullProgress};
+use crate::hooks::record::Draft;
+use crate::hooks::{Facts, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
-    Container, ContainerSpec, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PROJECT, LABEL_SPEC, LABEL_WORKSPACE,
-    Network, PullPolicy, State, WorkspaceId,
+    Container, ContainerSpec, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SPEC,
+    LABEL_WORKSPACE, MountKind, Network, PullPolicy, State, WorkspaceId,
 };
 
 /// Label with the number of the journal entry under which a container was made: how reconciling finds what a process
 /// that died has left.
 pub(super) const LABEL_ATTEMPT: &str = "wharf.attempt";
-
-/// What `plan` shows: the spec that `up` would make, and who decided it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Plan {
-    /// The workspace's id.
-    pub id: WorkspaceId,
-    /// Its name.
-    pub name: String,
-    /// Absolute path of the project.
-    pub project: String,
-    /// The spec, as far as it was decided.
-    pub spec: ContainerSpec,
-    /// Field -> policy, `default`, `config` or `request`.
-    pub owners: BTreeMap<String, String>,
-    /// All changes in order, with the place that made each.
-    pub history: Vec<Change>,
-    /// What each policy did.
-    pub trail: Vec<TrailStep>,
-    /// Why it would be refused, if it would.
-    pub denied: Option<Refusal>,
-    /// Whether the facts came from an engine; without one, images and abilities are unknown.
-    pub engine: bool,
-}
 
 /// Whether `up` may replace what exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,71 +42,12 @@ pub enum Progress {
     Pull(PullProgress),
 }
 
-/// Decides without an engine or with one, and creates nothing.
-///
-/// # Errors
-/// When the project cannot be used or the request makes no sense; a denial is part of the plan.
-pub async fn plan(
-    loaded: &Loaded,
-    chain: &Chain,
-    docker: Option<&Docker>,
-    request: &WorkspaceRequest,
-) -> Result<Plan, Error> {
-    let project = Project::resolve(&request.project, request.name.as_deref(), loaded)?;
-    let mut facts = Facts { workspace: project.facts(request, loaded), ..Facts::default() };
-    if let Some(docker) = docker {
-        let (info, images) = tokio::join!(docker.info(), docker.local_images());
-        facts.engine = engine_facts(&info?);
-        facts.local_images = image_facts(images?);
-    }
-    let (chain, loaded, request) = (chain.clone(), loaded.clone(), request.clone());
-    let engine = docker.is_some();
-    let decide = move || -> Result<Plan, Error> {
-        let secrets = SecretNames(loaded.config.secrets.env.clone());
-        let (decision, _) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
-        let steps: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
-        let owners = decision.draft.owner_names();
-        let mut spec = decision.draft.spec;
-        secrets.redact_env(&mut spec.env);
-        Ok(Plan {
-            id: project.id,
-            name: project.name,
-            project: project.path.display().to_string(),
-            spec,
-            owners,
-            history: decision.draft.history,
-            trail: trail(&steps),
-            denied: decision.refusal,
-            engine,
-        })
-    };
-    tokio::task::spawn_blocking(decide).await.map_err(|error| Error::Internal(error.to_string()))?
-}
-
-/// The part that `plan` and `up` share: draft, project facts, chain.
-fn decide_create(
-    chain: &Chain,
-    loaded: &Loaded,
-    secrets: &SecretNames,
-    project: &Project,
-    request: &WorkspaceRequest,
-    mut facts: Facts,
-) -> Result<(CreateDecision, SecretEnv), Error> {
-    let (draft, secret) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
-    facts.project = project_facts(&project.path, &chain.wanted_files()).map_err(|error| Error::Project {
-        path: project.path.clone(),
-        cause: error.to_string(),
-        remedy: "make the folder readable",
-    })?;
-    let requested = request.image.is_some();
-    Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), secret))
-}
-
 /// Everything that making a container needs.
 pub(super) struct Decided {
     pub(super) project: Project,
     pub(super) draft: Draft,
     pub(super) secret: SecretEnv,
+    pub(super) secret_files: BTreeMap<String, SecretBytes>,
     trail: Vec<Step>,
     /// References that the engine has.
     local: Vec<String>,
@@ -151,9 +66,22 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded)?;
-        let id = project.id.clone();
-        let _lock = self.lock(&id).await?;
+        let _lock = self.lock(&project.id).await?;
+        let view = self.up_locked(project, request, recreate, progress).await?;
+        self.start_sidecars(&view.id).await?;
+        Ok(view)
+    }
 
+    /// What a workspace and a sidecar have in common; the lock is held.
+    pub(super) async fn up_locked(
+        &self,
+        mut project: Project,
+        request: &WorkspaceRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let id = project.id.clone();
+        project.secrets = secret_files::folder(self.store.dir(), &id, request);
         let (info, images, existing) =
             tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id));
         let (info, existing) = (info?, existing?);
@@ -166,6 +94,7 @@ impl Lifecycle {
         let local = facts.local_images.iter().flat_map(|image| image.references.iter().chain(&image.digests)).cloned();
         let local = local.collect();
 
+        let given = request.secrets.clone();
         let (loaded, secrets, request) = (self.loaded.clone(), self.secrets.clone(), request.clone());
         let at = project.clone();
         let decided = self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
@@ -175,12 +104,16 @@ impl Lifecycle {
         if let Some(refusal) = decision.refusal {
             return Err(Error::Denied { refusal, trail });
         }
-        let decided = Decided { project, draft: decision.draft, secret, trail, local };
+        let decided = Decided { project, draft: decision.draft, secret, secret_files: given, trail, local };
         info.check(&decided.draft.spec)?;
+        if decided.project.secrets.is_some() && !self.docker.is_local() {
+            return Err(Error::Request(secret_files::REMOTE.into()));
+        }
 
         if let Some(container) = existing {
             let differences = self.compare(&decided, &container).await?;
             if differences.is_empty() {
+                self.write_secrets(&id, &decided.secret_files)?;
                 return self.start_existing(&id, &container).await;
             }
             if recreate == Recreate::Never {
@@ -207,6 +140,7 @@ impl Lifecycle {
                     id: id.clone(),
                     name: decided.project.name,
                     project: decided.project.path.display().to_string(),
+                    part_of: decided.project.part_of.map(|parent| parent.id),
                     created_at: container.created_at.unwrap_or_else(jiff::Timestamp::now),
                     container_id: container.id.clone(),
                     draft: self.redacted(decided.draft),
@@ -237,12 +171,16 @@ impl Lifecycle {
         self.fetch_image(spec, &decided.local, progress).await?;
         self.check_interrupt()?;
 
-        let network = self.network_name(id, spec.network);
+        self.check_volumes(spec).await?;
+        self.write_secrets(id, &decided.secret_files)?;
+        let parent = decided.project.part_of.as_ref().map(|parent| &parent.id);
+        let network_owner = parent.unwrap_or(id);
+        let network = self.network_name(network_owner, spec.network);
         // Until the container is on it, nobody may find the network unused.
         let _networks = self.lock_networks(false).await?;
         if let Some(network) = &network {
             let labels = match spec.network {
-                Network::Own => BTreeMap::from([(LABEL_WORKSPACE.to_owned(), id.to_string())]),
+                Network::Own => BTreeMap::from([(LABEL_WORKSPACE.to_owned(), network_owner.to_string())]),
                 _ => BTreeMap::new(),
             };
             self.docker.ensure_network(network, &labels).await?;
@@ -254,7 +192,7 @@ impl Lifecycle {
             let placeholder = spec.env.get(name).is_some_and(|shown| shown == crate::hooks::record::REDACTED);
             placeholder.then(|| (name.clone(), value.clone()))
         }));
-        let labels = BTreeMap::from([
+        let mut labels = BTreeMap::from([
             (LABEL_MANAGED.to_owned(), "true".to_owned()),
             (LABEL_HOST.to_owned(), self.store.host_id().to_owned()),
             (LABEL_WORKSPACE.to_owned(), id.to_string()),
@@ -263,12 +201,17 @@ impl Lifecycle {
             (LABEL_SPEC.to_owned(), spec.digest()),
             (LABEL_ATTEMPT.to_owned(), entry.to_string()),
         ]);
+        labels.extend(parent.map(|parent| (LABEL_PART_OF.to_owned(), parent.to_string())));
+        // Short names only where nobody else is: on the shared network two workspaces may each have a `db`.
+        let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
+        let aliases: Vec<String> = alias.into_iter().filter(|_| spec.network == Network::Own).collect();
         let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
         let request = CreateRequest {
             name: &id.container_name(),
             spec: &actual_spec,
             labels: &labels,
             network_name: network.as_deref(),
+            aliases: &aliases,
             init,
             seccomp_profile: seccomp.as_deref(),
             enforce_disk: spec.resources.disk.is_some(),
@@ -319,6 +262,18 @@ impl Lifecycle {
             tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
         }
         Ok(container)
+    }
+
+    /// A volume that somebody else made is somebody else's data.
+    async fn check_volumes(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        for mount in spec.mounts.values().filter(|mount| mount.kind == MountKind::Volume) {
+            let name = &mount.source;
+            let allowed = self.loaded.config.allow.volumes.contains(name);
+            if !allowed && self.docker.volume(name).await?.is_some_and(|volume| !volume.ours) {
+                return Err(docker::Error::NotOurs { what: "volume", name: name.clone() }.into());
+            }
+        }
+        Ok(())
     }
 
     async fn fetch_image(

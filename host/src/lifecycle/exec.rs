@@ -18,6 +18,22 @@ impl Lifecycle {
         size: Option<(u16, u16)>,
     ) -> Result<ExecSession, Error> {
         let container = self.running(id).await?;
+        let exec = self.allow_exec(id, spec).await?;
+        let request = ExecRequest {
+            command: exec.command,
+            env: exec.env,
+            user: exec.user,
+            working_dir: exec.working_dir,
+            tty: exec.tty,
+            stdin,
+            size,
+            detach_keys: None,
+        };
+        Ok(self.docker.exec(&container.id, &request).await?)
+    }
+
+    /// Runs `pre-exec`, and gives the command as its policies adjusted it.
+    pub(super) async fn allow_exec(&self, id: &WorkspaceId, spec: ExecSpec) -> Result<ExecSpec, Error> {
         // Secrets are shown to policies as `***` and put back afterwards.
         let real = spec.env.clone();
         let mut shown = spec;
@@ -47,16 +63,6 @@ impl Lifecycle {
                 value.clone_from(real);
             }
         }
-        let request = ExecRequest {
-            command: exec.command,
-            env: exec.env,
-            user: exec.user,
-            working_dir: exec.working_dir,
-            tty: exec.tty,
-            stdin,
-            size,
-            detach_keys: None,
-        };
-        Ok(self.docker.exec(&container.id, &request).await?)
+        Ok(exec)
     }
 }

@@ -6,7 +6,7 @@ use super::view::view;
 use super::{Error, Lifecycle, StatsView, WorkspaceView};
 use crate::hooks::Decision;
 use crate::store;
-use crate::workspace::{Container, LABEL_NAME, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId};
+use crate::workspace::{Container, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId};
 
 /// A workspace as somebody names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +24,15 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotFound`] and [`Error::Ambiguous`].
     pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
-        let known: Vec<Known> = self.store.workspaces()?.into_iter().map(|w| (w.id, w.name, w.project)).collect();
+        let known: Vec<Known> = self.store.workspaces()?.iter().map(Known::from).collect();
         let found = pick(&known, target);
         if !found.is_empty() {
             return one(found, target);
         }
         let label = |container: &Container, key: &str| container.labels.get(key).cloned().unwrap_or_default();
         let labelled = self.containers().await?.into_iter().filter_map(|(id, container)| {
-            Some((id.parse().ok()?, label(&container, LABEL_NAME), label(&container, LABEL_PROJECT)))
+            let (name, project) = (label(&container, LABEL_NAME), label(&container, LABEL_PROJECT));
+            Some(Known { id: id.parse().ok()?, name, project, sidecar: container.labels.contains_key(LABEL_PART_OF) })
         });
         one(pick(&labelled.collect::<Vec<_>>(), target), target)
     }
@@ -90,7 +91,7 @@ impl Lifecycle {
         Ok(self.store.decisions(id, most)?)
     }
 
-    /// The containers that logs or stats are read from: of one workspace, or of all.
+    /// The containers that logs or stats are read from: of one workspace with its sidecars, or of all.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the workspace has no container.
@@ -100,7 +101,8 @@ impl Lifecycle {
             let Some(Ok(this)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
                 continue;
             };
-            if id.is_none_or(|id| *id == this) {
+            let part_of = container.labels.get(LABEL_PART_OF);
+            if id.is_none_or(|id| *id == this || part_of.is_some_and(|parent| parent == id.as_str())) {
                 found.push((this, container));
             }
         }
@@ -163,22 +165,35 @@ impl Lifecycle {
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
 pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Workspace, Error> {
     let all = store.workspaces()?;
-    let known: Vec<_> = all.iter().map(|w| (w.id.clone(), w.name.clone(), w.project.clone())).collect();
+    let known: Vec<_> = all.iter().map(Known::from).collect();
     let id = one(pick(&known, target), target)?;
     all.into_iter().find(|workspace| workspace.id == id).ok_or_else(|| Error::NotFound(id.to_string()))
 }
 
-type Known = (WorkspaceId, String, String);
+#[derive(Clone)]
+struct Known {
+    id: WorkspaceId,
+    name: String,
+    project: String,
+    sidecar: bool,
+}
+
+impl From<&store::Workspace> for Known {
+    fn from(stored: &store::Workspace) -> Self {
+        let (id, name, project) = (stored.id.clone(), stored.name.clone(), stored.project.clone());
+        Self { id, name, project, sidecar: stored.part_of.is_some() }
+    }
+}
 
 /// An id is matched exactly, then a name exactly; nothing is matched in part.
 fn pick(known: &[Known], target: &Target) -> Vec<Known> {
     match target {
         Target::Named(name) => {
-            let by_id: Vec<_> = known.iter().filter(|(id, _, _)| id.as_str() == name).cloned().collect();
+            let by_id: Vec<_> = known.iter().filter(|known| known.id.as_str() == name).cloned().collect();
             if !by_id.is_empty() {
                 return by_id;
             }
-            known.iter().filter(|(_, known, _)| known == name).cloned().collect()
+            known.iter().filter(|known| known.name == *name).cloned().collect()
         }
         Target::Folder(folder) => of_folder(known, folder),
     }
@@ -186,7 +201,7 @@ fn pick(known: &[Known], target: &Target) -> Vec<Known> {
 
 fn one(mut found: Vec<Known>, target: &Target) -> Result<WorkspaceId, Error> {
     match (found.len(), target) {
-        (1, _) => found.pop().map(|(id, _, _)| id).ok_or_else(|| Error::NotFound(String::new())),
+        (1, _) => found.pop().map(|known| known.id).ok_or_else(|| Error::NotFound(String::new())),
         (0, Target::Named(name)) => Err(Error::NotFound(format!("named '{name}'"))),
         (0, Target::Folder(folder)) => Err(Error::NotFound(format!("for the folder {}", folder.display()))),
         (_, target) => {
@@ -194,18 +209,19 @@ fn one(mut found: Vec<Known>, target: &Target) -> Result<WorkspaceId, Error> {
                 Target::Named(name) => name.clone(),
                 Target::Folder(folder) => folder.display().to_string(),
             };
-            Err(Error::Ambiguous { name, ids: found.into_iter().map(|(id, _, _)| id.to_string()).collect() })
+            Err(Error::Ambiguous { name, ids: found.into_iter().map(|known| known.id.to_string()).collect() })
         }
     }
 }
 
-/// The workspaces whose project is this folder, or the nearest one above it.
-fn of_folder(known: &[(WorkspaceId, String, String)], folder: &Path) -> Vec<(WorkspaceId, String, String)> {
+/// The workspaces whose project is this folder, or the nearest one above it. A sidecar is only meant when it is named.
+fn of_folder(known: &[Known], folder: &Path) -> Vec<Known> {
     for above in folder.ancestors() {
-        let here: Vec<_> = known.iter().filter(|(_, _, project)| Path::new(project) == above).cloned().collect();
+        let at = |known: &&Known| !known.sidecar && Path::new(&known.project) == above;
+        let here: Vec<_> = known.iter().filter(at).cloned().collect();
         // Beside others made with --name, the one named after the folder is meant.
         let own = above.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let Some(own) = here.iter().find(|(_, name, _)| Some(name) == own.as_ref()) {
+        if let Some(own) = here.iter().find(|known| Some(&known.name) == own.as_ref()) {
             return vec![own.clone()];
         }
         if !here.is_empty() {
@@ -221,11 +237,20 @@ mod tests {
 
     #[test]
     fn a_folder_means_the_nearest_project_and_the_workspace_named_after_it() {
-        let ws = |name: &str, project: &str| (WorkspaceId::derive(name, project), name.to_owned(), project.to_owned());
-        let known =
-            [ws("a", "/srv/a"), ws("other", "/srv/a"), ws("b", "/srv/a/b"), ws("x", "/srv/c"), ws("y", "/srv/c")];
+        let ws = |name: &str, project: &str| {
+            let (id, sidecar) = (WorkspaceId::derive(name, project), name.contains('/'));
+            Known { id, name: name.to_owned(), project: project.to_owned(), sidecar }
+        };
+        let known = [
+            ws("a", "/srv/a"),
+            ws("other", "/srv/a"),
+            ws("b", "/srv/a/b"),
+            ws("b/db", "/srv/a/b"),
+            ws("x", "/srv/c"),
+            ws("y", "/srv/c"),
+        ];
         let names = |folder: &str| -> Vec<String> {
-            of_folder(&known, Path::new(folder)).into_iter().map(|(_, name, _)| name).collect()
+            of_folder(&known, Path::new(folder)).into_iter().map(|known| known.name).collect()
         };
         assert_eq!(names("/srv/a"), ["a"]);
         assert_eq!(names("/srv/a/src"), ["a"]);

@@ -59,14 +59,27 @@ impl Lifecycle {
                     self.remove_attempt(entry.id, &entry.workspace).await?;
                     self.undone(&entry, "undid the creation")?;
                 }
+                Verb::Update => {
+                    self.restore_limits(&entry.workspace).await?;
+                    tracing::warn!("undid a change of the limits of {} that a dead process had begun", entry.workspace);
+                    self.store.done(entry.id, "undone by another process")?;
+                }
                 // The creation inside it has an entry of its own, which is newer and so comes later in this list.
                 Verb::Replace => replaced.push(entry),
                 Verb::Remove => {
+                    for sidecar in self.sidecars(&entry.workspace).await? {
+                        if let Some(container) = self.container(&sidecar).await? {
+                            self.remove_container(&container.id).await?;
+                        }
+                        self.store.remove_workspace(&sidecar)?;
+                        self.remove_secrets(&sidecar)?;
+                    }
                     if let Some(container) = self.container(&entry.workspace).await? {
                         self.remove_container(&container.id).await?;
                     }
                     self.drop_networks(&entry.workspace).await?;
                     self.store.remove_workspace(&entry.workspace)?;
+                    self.remove_secrets(&entry.workspace)?;
                     tracing::warn!("finished the removal of {} that a dead process had begun", entry.workspace);
                     self.store.done(entry.id, "finished by another process")?;
                 }
@@ -119,6 +132,15 @@ impl Lifecycle {
             [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str()), (LABEL_ATTEMPT, attempt.as_str())];
         for container in self.docker.list(&labels, true).await? {
             self.remove_container(&container.id).await?;
+        }
+        // The engine makes missing volumes on the way: those of this attempt are empty, and nobody else knows them yet.
+        for volume in self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await? {
+            if let Err(error) = self.docker.remove_volume(&volume.name).await {
+                tracing::warn!("the volume {} of a creation that was undone stays: {error}", volume.name);
+            }
+        }
+        if self.store.workspace(id)?.is_none() {
+            self.remove_secrets(id)?;
         }
         self.drop_networks(id).await
     }

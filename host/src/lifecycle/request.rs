@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::secret_files::{SECRETS_TARGET, SecretBytes};
 use crate::config::Loaded;
 use crate::hooks::record::{Draft, Owner, REDACTED, SecretNames};
 use crate::hooks::{Adjustment, WorkspaceFacts};
@@ -29,6 +30,8 @@ pub struct WorkspaceRequest {
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Secrets that become files in `/run/secrets`, by name.
+    pub secrets: BTreeMap<String, SecretBytes>,
     /// Further fields: typed, each with the words that it was given as, e.g. `--memory 4GiB`.
     pub fields: Vec<(Adjustment, String)>,
 }
@@ -40,8 +43,21 @@ pub struct Project {
     pub path: PathBuf,
     /// The workspace's id.
     pub id: WorkspaceId,
-    /// The workspace's name.
+    /// The workspace's name; a sidecar's is `<workspace>/<sidecar>`.
     pub name: String,
+    /// For a sidecar, the workspace that it belongs to.
+    pub part_of: Option<Parent>,
+    /// The folder of its secret files, if it has or gets any.
+    pub secrets: Option<PathBuf>,
+}
+
+/// The workspace that a sidecar belongs to.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// What it is connected to; its sidecars are too.
+    pub network: Network,
 }
 
 /// Folders that are never a project, and whether what is in them isn't either.
@@ -104,7 +120,7 @@ impl Project {
             return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
         }
         let id = WorkspaceId::derive(&name, text);
-        Ok(Self { path: real, id, name })
+        Ok(Self { path: real, id, name, part_of: None, secrets: None })
     }
 
     /// The workspace as policies see it.
@@ -157,13 +173,18 @@ pub(super) fn draft(
         ("workspace.pids", Adjustment::Pids(config.pids)),
         ("workspace.capabilities", Adjustment::Capabilities(config.capabilities.clone())),
     ];
-    if let Some(reference) = &config.image {
+    if project.part_of.is_some() {
+        // What the configuration says of a project's container is not meant for the database beside it.
+        configured.retain(|(key, _)| !["workspace.command", "workspace.user", "workspace.working_dir"].contains(key));
+    } else if let Some(reference) = &config.image {
         let reason = "the configuration names it".to_owned();
         let choice = ImageChoice { reference: reference.clone(), pull: PullPolicy::Missing, reason };
         configured.push(("workspace.image", Adjustment::Image(choice)));
     }
     let mut configured: Vec<_> = configured.into_iter().map(|(key, edit)| (key.to_owned(), edit)).collect();
-    configured.extend(config.env.iter().map(|(name, value)| (format!("workspace.env.{name}"), env(name, value))));
+    if project.part_of.is_none() {
+        configured.extend(config.env.iter().map(|(name, value)| (format!("workspace.env.{name}"), env(name, value))));
+    }
     let label = |(name, value): (&String, &String)| Adjustment::Label(name.clone(), Some(value.clone()));
     configured.extend(config.labels.iter().map(|pair| (format!("workspace.labels.{}", pair.0), label(pair))));
     for (key, adjustment) in configured {
@@ -186,6 +207,10 @@ pub(super) fn draft(
     }
     asked.extend(request.env.iter().map(|(name, value)| (env(name, value), "--env".to_owned())));
     asked.extend(request.labels.iter().map(|pair| (label(pair), "--label".to_owned())));
+    if let Some(folder) = &project.secrets {
+        let mount = Mount { kind: MountKind::Bind, source: folder.display().to_string(), read_only: true };
+        asked.push((Adjustment::Mount(SECRETS_TARGET.to_owned(), Some(mount)), "--secret".into()));
+    }
     asked.extend(request.fields.iter().cloned());
     for (adjustment, words) in asked {
         adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
@@ -208,20 +233,27 @@ fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
     let memory = if is_default("workspace.memory") { config.memory.min(limits.memory) } else { config.memory };
     let pids = if is_default("workspace.pids") { config.pids.min(limits.pids) } else { config.pids };
     let path = project.path.display().to_string();
-    let env = [("WORKSPACE_ID", project.id.as_str()), ("WORKSPACE_NAME", &project.name), ("WHARF_MANAGED", "true")];
+    // A sidecar runs its image as it is: no project, no command of ours. Its host name is the name that others know.
+    let sidecar = project.part_of.as_ref();
     let mount = Mount { kind: MountKind::Bind, source: path, read_only: false };
+    let mounts = if sidecar.is_some() { BTreeMap::new() } else { [(config.working_dir.clone(), mount)].into() };
+    let hostname = match project.name.rsplit_once('/') {
+        Some((_, name)) if sidecar.is_some() => name.to_owned(),
+        _ => project.id.to_string(),
+    };
+    let env = [("WORKSPACE_ID", project.id.as_str()), ("WORKSPACE_NAME", &project.name), ("WHARF_MANAGED", "true")];
     ContainerSpec {
         image: None,
-        command: config.command.clone(),
-        user: config.user.clone(),
-        working_dir: config.working_dir.clone(),
-        hostname: project.id.to_string(),
+        command: if sidecar.is_some() { Vec::new() } else { config.command.clone() },
+        user: if sidecar.is_some() { None } else { config.user.clone() },
+        working_dir: if sidecar.is_some() { String::new() } else { config.working_dir.clone() },
+        hostname,
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         labels: BTreeMap::new(),
-        mounts: [(config.working_dir.clone(), mount)].into(),
+        mounts,
         tmpfs: BTreeMap::new(),
         ports: BTreeMap::new(),
-        network: Network::Shared,
+        network: sidecar.map_or(Network::Shared, |parent| parent.network),
         resources: Resources { cpus, memory: memory.0, pids, shm_size: None, disk: None, ulimits: BTreeMap::new() },
         security: Security {
             capabilities: config.capabilities.clone(),

@@ -21,6 +21,7 @@ impl Lifecycle {
     /// [`Error::NotFound`], or the engine's.
     pub async fn start(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
+        self.start_sidecars(id).await?;
         match self.container(id).await? {
             Some(container) => self.start_existing(id, &container).await,
             None => {

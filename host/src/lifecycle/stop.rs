@@ -24,6 +24,7 @@ impl Lifecycle {
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.stop_locked(id, "stop", timeout).await?;
+        self.stop_sidecars(id, "stop", timeout).await?;
         self.inspect(id).await
     }
 
@@ -34,46 +35,79 @@ impl Lifecycle {
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.stop_locked(id, "restart", timeout).await?;
+        self.stop_sidecars(id, "restart", timeout).await?;
+        self.start_sidecars(id).await?;
         match self.container(id).await? {
             Some(container) => self.start_existing(id, &container).await,
             None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
         }
     }
 
-    /// Removes a workspace: container, volumes without a name, its own network. `force` kills it when it runs.
+    /// Removes a workspace: container, sidecars, volumes without a name, its own network, secrets. `force` kills what
+    /// runs; `volumes` takes the named volumes that were made for it, with their data.
     ///
     /// # Errors
     /// [`Error::Running`] without `force`, [`Error::NotFound`], or the engine's.
-    pub async fn remove(&self, id: &WorkspaceId, force: bool) -> Result<WorkspaceView, Error> {
-        self.remove_with(id, if force { Alive::Kill } else { Alive::Refuse }).await
+    pub async fn remove(&self, id: &WorkspaceId, force: bool, volumes: bool) -> Result<WorkspaceView, Error> {
+        self.remove_with(id, if force { Alive::Kill } else { Alive::Refuse }, volumes).await
     }
 
-    /// Stops and removes a workspace.
+    /// Stops and removes a workspace as [`Lifecycle::remove`] does.
     ///
     /// # Errors
     /// [`Error::NotFound`], or the engine's.
-    pub async fn down(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
-        self.remove_with(id, Alive::Stop).await
+    pub async fn down(&self, id: &WorkspaceId, volumes: bool) -> Result<WorkspaceView, Error> {
+        self.remove_with(id, Alive::Stop, volumes).await
     }
 
-    async fn remove_with(&self, id: &WorkspaceId, alive: Alive) -> Result<WorkspaceView, Error> {
+    async fn remove_with(&self, id: &WorkspaceId, alive: Alive, volumes: bool) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
+        let sidecars = self.sidecars(id).await?;
+        if alive == Alive::Refuse {
+            // Refused as a whole, before anything is gone.
+            for sidecar in &sidecars {
+                if self.container(sidecar).await?.is_some_and(|container| lives(&container)) {
+                    return Err(Error::Running(sidecar.to_string()));
+                }
+            }
+        }
+        let last = self.remove_one(id, alive, &sidecars).await?;
+        if volumes {
+            self.remove_volumes(id, &sidecars).await?;
+        }
+        Ok(last)
+    }
+
+    /// Removes a container with its record; of a workspace, the sidecars too. Its lock is held.
+    async fn remove_one(
+        &self,
+        id: &WorkspaceId,
+        alive: Alive,
+        sidecars: &[WorkspaceId],
+    ) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
         let container = self.container(id).await?;
         let last = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
         if let Some(container) = &container {
-            let lives = matches!(container.state, State::Running | State::Paused | State::Restarting);
-            match (lives, alive) {
+            match (lives(container), alive) {
                 (true, Alive::Refuse) => return Err(Error::Running(id.to_string())),
                 (true, Alive::Stop) => self.stop_locked(id, "remove", None).await?,
                 _ => self.before_stop(id, container, "remove").await?,
             }
         }
         let entry = self.store.begin(id, Verb::Remove)?;
+        for sidecar in sidecars {
+            let _lock = self.lock(sidecar).await?;
+            let none = Box::pin(self.remove_one(sidecar, alive, &[])).await;
+            if !matches!(none, Err(Error::NotFound(_))) {
+                none?;
+            }
+        }
         if let Some(container) = &container {
             self.remove_from_engine(id, container).await?;
         }
         self.store.remove_workspace(id)?;
+        self.remove_secrets(id)?;
         self.store.done(entry, "done")?;
         Ok(last)
     }
@@ -103,7 +137,7 @@ impl Lifecycle {
     }
 
     /// Runs `pre-stop`: its actions, then its one delay. Nothing that a policy does or fails to do prevents the stop.
-    async fn before_stop(&self, id: &WorkspaceId, container: &Container, verb: &str) -> Result<(), Error> {
+    pub(super) async fn before_stop(&self, id: &WorkspaceId, container: &Container, verb: &str) -> Result<(), Error> {
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(()) };
         let request = self.request_about(&workspace, Hook::PreStop, Subject::Stop { verb: verb.to_owned() });
         let mut decisions = match self.decide(move |chain| chain.collect(request)).await {
@@ -140,6 +174,10 @@ impl Lifecycle {
     /// Removes container and networks from the engine. What is gone already is no error.
     pub(super) async fn remove_from_engine(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
         self.remove_container(&container.id).await?;
-        self.drop_networks(id).await
+        self.drop_networks(&super::sidecar::network_owner(id, container)).await
     }
+}
+
+fn lives(container: &Container) -> bool {
+    matches!(container.state, State::Running | State::Paused | State::Restarting)
 }

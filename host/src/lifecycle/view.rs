@@ -17,6 +17,8 @@ pub struct WorkspaceView {
     pub name: String,
     /// Absolute path of the project folder.
     pub project: String,
+    /// For a sidecar, the workspace that it belongs to.
+    pub part_of: Option<WorkspaceId>,
     /// State of its container; `missing` when there is none.
     pub state: State,
     /// The engine's id of the container.
@@ -117,6 +119,10 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
     Some(WorkspaceView {
         name: stored.map(|stored| stored.name.clone()).or_else(|| label(LABEL_NAME)).unwrap_or_default(),
         project: stored.map(|stored| stored.project.clone()).or_else(|| label(LABEL_PROJECT)).unwrap_or_default(),
+        part_of: match stored {
+            Some(stored) => stored.part_of.clone(),
+            None => label(crate::workspace::LABEL_PART_OF).and_then(|id| id.parse().ok()),
+        },
         id,
         state: container.map_or(State::Missing, |container| container.state),
         container_id: container.map(|container| container.id.clone()),

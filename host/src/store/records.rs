@@ -18,6 +18,9 @@ pub struct Workspace {
     pub name: String,
     /// Absolute path of the project folder.
     pub project: String,
+    /// For a sidecar, the workspace that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<WorkspaceId>,
     /// When it was created.
     pub created_at: Timestamp,
     /// The engine's id of its container.
@@ -42,6 +45,8 @@ pub enum Verb {
     Remove,
     /// `up --recreate`: the old container is set aside until the new one runs.
     Replace,
+    /// Limits of a container are changed while it exists.
+    Update,
 }
 
 impl Verb {
@@ -51,6 +56,7 @@ impl Verb {
             Self::Create => "create",
             Self::Remove => "remove",
             Self::Replace => "replace",
+            Self::Update => "update",
         }
     }
 }
@@ -62,6 +68,7 @@ impl FromStr for Verb {
             "create" => Ok(Self::Create),
             "remove" => Ok(Self::Remove),
             "replace" => Ok(Self::Replace),
+            "update" => Ok(Self::Update),
             other => Err(format!("'{other}' is no verb of the journal")),
         }
     }

@@ -16,7 +16,7 @@ pub struct ContainerSpec {
     pub command: Vec<String>,
     /// User or `uid:gid`; none means the image's own.
     pub user: Option<String>,
-    /// Absolute path in the container.
+    /// Absolute path in the container; empty means the image's own.
     pub working_dir: String,
     /// Host name inside the container.
     pub hostname: String,

@@ -41,6 +41,7 @@ async fn every_field_of_a_spec_is_what_the_engine_reports() {
         spec: &spec,
         labels: &labels,
         network_name: Some(&network),
+        aliases: &[],
         init: true,
         seccomp_profile: Some(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#),
         enforce_disk: false,

@@ -51,6 +51,7 @@ impl Lab {
             spec,
             labels: &labels,
             network_name: network,
+            aliases: &[],
             init,
             seccomp_profile: None,
             enforce_disk: spec.resources.disk.is_some(),

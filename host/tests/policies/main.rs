@@ -59,6 +59,7 @@ fn invariants() -> Invariants {
         cpus: 16.0,
         pids: 4096,
         bind_roots: vec![],
+        secrets: None,
         docker_socket: false,
         host_network: false,
         public_ports: false,

@@ -20,7 +20,7 @@ pub struct Difference {
 /// Compares what was decided with what [`super::super::Docker::inspect`] reports; nothing means that the container
 /// is what was decided.
 ///
-/// Where the spec leaves the choice to the image or the engine (empty command, no user, no health check, no size of
+/// Where the spec leaves the choice to the image or the engine (empty command or working directory, no user, no health check, no size of
 /// /dev/shm), anything is right; environment and labels may have more entries, those of the image. `disk_enforced` is
 /// the [`super::super::CreateRequest::enforce_disk`] of the creation: a limit that is only watched is not compared.
 pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforced: bool) -> Vec<Difference> {
@@ -33,7 +33,9 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     if decided.user.is_some() {
         found.check("user", &decided.user, &actual.user);
     }
-    found.check("working_dir", &decided.working_dir, &actual.working_dir);
+    if !decided.working_dir.is_empty() {
+        found.check("working_dir", &decided.working_dir, &actual.working_dir);
+    }
     found.check("hostname", &decided.hostname, &actual.hostname);
     found.subset("env", &decided.env, &actual.env);
     found.subset("labels", &decided.labels, &actual.labels);

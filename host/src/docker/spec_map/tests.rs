@@ -60,6 +60,7 @@ fn body(spec: &ContainerSpec, profile: Option<&str>) -> Result<ContainerCreateBo
         spec,
         labels: &labels,
         network_name: Some("wharf-net"),
+        aliases: &[],
         init: true,
         seccomp_profile: profile,
         enforce_disk: true,

@@ -47,6 +47,7 @@ pub(crate) fn invariants() -> Invariants {
         cpus: 4.0,
         pids: 1024,
         bind_roots: vec![],
+        secrets: None,
         docker_socket: false,
         host_network: false,
         public_ports: false,

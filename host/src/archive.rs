@@ -1,0 +1,284 @@
+//! Tar archives of local files: packed in pieces while they are sent, unpacked while they arrive.
+//!
+//! What comes out of a container is not to be trusted: nothing is written outside the folder that was named, through
+//! links neither, and only files, folders and links are made, with ordinary permission bits.
+//!
+//! May touch: the files and folders that a person named.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Size of the pieces that are handed over.
+const PIECE: usize = 64 << 10;
+/// This many pieces wait at most for a slow reader.
+const WAITING: usize = 16;
+
+/// Pieces of an archive, in order; an error is the last one.
+pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
+
+/// Owner of the files in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u64,
+    /// Group id.
+    pub gid: u64,
+}
+
+/// Packs a file, or a folder with everything in it, under another name. Links stay links. Sockets, pipes and devices
+/// are left out.
+///
+/// It works on a thread of its own and waits for the reader; a reader that goes away ends it.
+pub fn pack(source: PathBuf, name: String, owner: Option<Owner>) -> Pieces {
+    stream(move |to| {
+        let mut builder = tar::Builder::new(to);
+        builder.follow_symlinks(false);
+        let mut packer = Packer { builder, owner };
+        packer.add(&source, Path::new(&name))?;
+        packer.builder.into_inner()?.flush()
+    })
+}
+
+/// Runs what writes an archive on a thread of its own.
+pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Pieces {
+    let (to, from) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = Writer { to: to.clone(), buffer: Vec::with_capacity(PIECE) };
+        let result = write(&mut writer).and_then(|()| writer.flush());
+        if let Err(error) = result {
+            // A reader that went away does not want to know.
+            let _ = to.blocking_send(Err(error));
+        }
+    });
+    from
+}
+
+struct Packer<W: Write> {
+    builder: tar::Builder<W>,
+    owner: Option<Owner>,
+}
+
+impl<W: Write> Packer<W> {
+    fn add(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+        let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let meta = path.symlink_metadata().map_err(at)?;
+        let kind = meta.file_type();
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata_in_mode(&meta, tar::HeaderMode::Complete);
+        if let Some(Owner { uid, gid }) = self.owner {
+            header.set_uid(uid);
+            header.set_gid(gid);
+        }
+        if kind.is_symlink() {
+            header.set_size(0);
+            return self.builder.append_link(&mut header, name, path.read_link().map_err(at)?).map_err(at);
+        }
+        if kind.is_file() {
+            let file = std::fs::File::open(path).map_err(at)?;
+            // A file that grows or shrinks meanwhile must not break the archive: the header's size is what is sent.
+            let size = meta.len();
+            header.set_size(size);
+            let padded = file.take(size).chain(io::repeat(0)).take(size);
+            return self.builder.append_data(&mut header, name, padded).map_err(at);
+        }
+        if kind.is_dir() {
+            header.set_size(0);
+            self.builder.append_data(&mut header, name, io::empty()).map_err(at)?;
+            let mut entries = std::fs::read_dir(path).map_err(at)?.collect::<io::Result<Vec<_>>>().map_err(at)?;
+            entries.sort_by_key(std::fs::DirEntry::file_name);
+            for entry in entries {
+                self.add(&entry.path(), &name.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an archive holds too much or cannot be unpacked.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Files, folders and links that were made.
+    pub entries: u64,
+    /// Names of what was left out (devices, pipes, what would lie outside), at most 20 of them.
+    pub skipped: Vec<String>,
+}
+
+/// Unpacks an archive into a folder.
+///
+/// # Errors
+/// Those of the archive's reader and of the file system.
+pub fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
+    const SHOWN: usize = 20;
+    let mut archive = tar::Archive::new(from);
+    archive.set_overwrite(true);
+    archive.set_preserve_mtime(true);
+    let mut done = Unpacked::default();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        let wanted =
+            kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
+        // `unpack_in` says no to what would lie outside the folder.
+        if wanted && entry.unpack_in(folder)? {
+            done.entries += 1;
+        } else if !kind.is_pax_global_extensions() && done.skipped.len() < SHOWN {
+            done.skipped.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+        }
+    }
+    Ok(done)
+}
+
+/// Pieces as a reader for a thread that may block.
+pub struct Reader {
+    from: Pieces,
+    piece: Bytes,
+}
+
+impl Reader {
+    /// Reads from these pieces.
+    pub fn new(from: Pieces) -> Self {
+        Self { from, piece: Bytes::new() }
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.from.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.piece.len().min(buffer.len());
+        let (to, from) = (buffer.get_mut(..count).unwrap_or_default(), self.piece.split_to(count));
+        to.copy_from_slice(&from);
+        Ok(count)
+    }
+}
+
+struct Writer {
+    to: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the archive any more");
+        self.to.blocking_send(Ok(piece.into())).map_err(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("wharf-archive-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_folder_comes_out_as_it_went_in_under_another_name() {
+        let dir = Folder::new("same");
+        let (source, target) = (dir.0.join("source"), dir.0.join("target"));
+        std::fs::create_dir_all(source.join("deep/er")).unwrap();
+        std::fs::create_dir_all(&target).unwrap();
+        std::fs::write(source.join("deep/er/big"), vec![7; 300_000]).unwrap();
+        std::fs::write(source.join("empty"), "").unwrap();
+        std::os::unix::fs::symlink("deep/er/big", source.join("link")).unwrap();
+        let long = "n".repeat(200);
+        std::fs::write(source.join(&long), "x").unwrap();
+        let pieces = pack(source, "renamed".into(), Some(Owner { uid: 0, gid: 0 }));
+        let at = target.clone();
+        let done = tokio::task::spawn_blocking(move || unpack(Reader::new(pieces), &at)).await.unwrap().unwrap();
+        assert_eq!((done.entries, done.skipped), (7, vec![]));
+        assert_eq!(std::fs::read(target.join("renamed/deep/er/big")).unwrap(), vec![7; 300_000]);
+        assert_eq!(target.join("renamed/link").read_link().unwrap(), Path::new("deep/er/big"));
+        assert_eq!(std::fs::read(target.join("renamed").join(long)).unwrap(), b"x");
+    }
+
+    fn archive(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        fill(&mut builder);
+        builder.into_inner().unwrap()
+    }
+
+    fn entry(builder: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, name: &str, link: Option<&str>, data: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o6777);
+        header.set_size(data.len() as u64);
+        // Written raw: the crate refuses to make such names.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        if let Some(link) = link {
+            header.set_link_name_literal(link).unwrap();
+        }
+        header.set_cksum();
+        builder.append(&header, data).unwrap();
+    }
+
+    #[test]
+    fn a_hostile_archive_writes_nothing_outside_and_makes_no_devices() {
+        let dir = Folder::new("hostile");
+        let (inside, outside) = (dir.0.join("inside"), dir.0.join("outside"));
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        let absolute = outside.join("absolute").display().to_string();
+        for (name, link) in [("../outside/up", None), (absolute.as_str(), None), ("out", Some("../outside"))] {
+            let bytes = archive(|builder| match link {
+                None => entry(builder, tar::EntryType::Regular, name, None, b"x"),
+                Some(link) => {
+                    entry(builder, tar::EntryType::Symlink, name, Some(link), b"");
+                    entry(builder, tar::EntryType::Regular, "out/through", None, b"x");
+                }
+            });
+            // Refused as a whole or left out: both are right, as long as nothing is out there.
+            let _ = unpack(bytes.as_slice(), &inside);
+            assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{name}");
+        }
+        let bytes = archive(|builder| {
+            entry(builder, tar::EntryType::Char, "device", None, b"");
+            entry(builder, tar::EntryType::Fifo, "pipe", None, b"");
+            entry(builder, tar::EntryType::Regular, "tool", None, b"x");
+        });
+        let done = unpack(bytes.as_slice(), &inside).unwrap();
+        assert_eq!(done, Unpacked { entries: 1, skipped: vec!["device".into(), "pipe".into()] });
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(inside.join("tool").metadata().unwrap().permissions().mode() & 0o7000, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_cannot_be_read_is_the_last_piece_and_named() {
+        let mut pieces = pack("/no/such/file".into(), "x".into(), None);
+        let error = pieces.recv().await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("/no/such/file"), "{error}");
+        assert!(pieces.recv().await.is_none());
+    }
+}

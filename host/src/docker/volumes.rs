@@ -1,0 +1,105 @@
+//! Named volumes: which ones are ours, and removing those.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Docker;
+use super::error::{Error, Result};
+use super::http::{Call, encode, filters};
+use crate::workspace::LABEL_HOST;
+
+/// A named volume of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created_at: Option<jiff::Timestamp>,
+    /// Where its files are on the engine's machine.
+    pub mountpoint: String,
+    /// Whether this installation made it.
+    pub ours: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Raw {
+    name: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    created_at: String,
+    #[serde(default)]
+    mountpoint: String,
+}
+
+impl Docker {
+    /// A volume with exactly this name, if there is one.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        let call = Call::get("look at the volume", format!("/volumes/{}", encode(&plain(name)?))).about("volume", name);
+        match self.http().json::<Raw>(&call).await {
+            Ok(raw) => Ok(Some(self.volume_of(raw))),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All volumes that this installation made and that have these labels, exactly.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn our_volumes(&self, labels: &[(&str, &str)]) -> Result<Vec<Volume>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Answer {
+            volumes: Option<Vec<Raw>>,
+        }
+        let mut wanted = vec![format!("{LABEL_HOST}={}", self.inner.host_id)];
+        wanted.extend(labels.iter().map(|(key, value)| format!("{key}={value}")));
+        let call = Call::get("list the volumes", format!("/volumes?{}", filters("label", &wanted)));
+        let answer: Answer = self.http().json(&call).await?;
+        let all = answer.volumes.unwrap_or_default().into_iter().map(|raw| self.volume_of(raw));
+        let has =
+            |volume: &Volume| labels.iter().all(|(key, value)| volume.labels.get(*key).is_some_and(|v| v == value));
+        Ok(all.filter(|volume| volume.ours && has(volume)).collect())
+    }
+
+    /// Removes a volume of ours with its data. Says whether it was there. One that a container uses stays.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`], and [`Error::Conflict`] while a container, running or not, uses it.
+    pub async fn remove_volume(&self, name: &str) -> Result<bool> {
+        match self.volume(name).await? {
+            None => return Ok(false),
+            Some(volume) if !volume.ours => return Err(Error::NotOurs { what: "volume", name: name.to_owned() }),
+            Some(_) => {}
+        }
+        let call =
+            Call::delete("remove the volume", format!("/volumes/{}", encode(&plain(name)?))).about("volume", name);
+        match self.http().ok(&call).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn volume_of(&self, raw: Raw) -> Volume {
+        let labels = raw.labels.unwrap_or_default();
+        let ours = labels.get(LABEL_HOST).is_some_and(|host| *host == self.inner.host_id);
+        let created_at = super::containers::time(&raw.created_at);
+        Volume { name: raw.name, created_at, mountpoint: raw.mountpoint, ours, labels }
+    }
+}
+
+/// What cannot be a volume's name is not sent: `..` or an empty name would be another path.
+fn plain(name: &str) -> Result<String> {
+    let valid = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    if valid { Ok(name.to_owned()) } else { Err(Error::NotFound { what: "volume", name: name.to_owned() }) }
+}

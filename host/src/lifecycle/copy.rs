@@ -1,0 +1,74 @@
+//! `cp`: files of a workspace, in and out.
+//!
+//! Copying is something that is done in a workspace, so the policies of `pre-exec` are asked: they see the command
+//! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. What they adjust has no meaning here.
+
+use super::{Error, Lifecycle};
+use crate::archive::Pieces;
+use crate::docker::{Archive, PathKind};
+use crate::hooks::ExecSpec;
+use crate::workspace::WorkspaceId;
+
+/// A path in a workspace that something can be copied to.
+pub struct CopyIn<'a> {
+    lifecycle: &'a Lifecycle,
+    container: String,
+    /// What the path is now.
+    pub kind: PathKind,
+    /// The user ids that the workspace runs as, if they are known.
+    pub user: Option<String>,
+}
+
+/// A path in a workspace that is copied from.
+pub struct CopyOut {
+    /// The archive; the first name in it is that of the path.
+    pub archive: Archive,
+    /// What the path is.
+    pub kind: PathKind,
+}
+
+impl Lifecycle {
+    /// Asks whether something may be copied to a path of a workspace, running or not.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's.
+    pub async fn copy_in(&self, id: &WorkspaceId, path: &str) -> Result<CopyIn<'_>, Error> {
+        let container = self.may_copy(id, "in", path).await?;
+        let kind = self.docker.path_kind(&container, path).await?;
+        let user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
+        Ok(CopyIn { lifecycle: self, container, kind, user })
+    }
+
+    /// Reads a path of a workspace, running or not.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's when there is no such path.
+    pub async fn copy_out(&self, id: &WorkspaceId, path: &str) -> Result<CopyOut, Error> {
+        let container = self.may_copy(id, "out", path).await?;
+        let kind = self.docker.path_kind(&container, path).await?;
+        Ok(CopyOut { archive: self.docker.read_archive(&container, path).await?, kind })
+    }
+
+    async fn may_copy(&self, id: &WorkspaceId, way: &str, path: &str) -> Result<String, Error> {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(Error::Request(format!("'{path}' is not an absolute path in the workspace")));
+        }
+        let container = self.container(id).await?.ok_or_else(|| Error::NotRunning {
+            id: id.to_string(),
+            state: "missing (make it again with 'wharf up')".into(),
+        })?;
+        let command = ["wharf", "cp", way, path].map(str::to_owned).into();
+        self.allow_exec(id, ExecSpec { command, ..ExecSpec::default() }).await?;
+        Ok(container.id)
+    }
+}
+
+impl CopyIn<'_> {
+    /// Unpacks an archive in a folder of the workspace.
+    ///
+    /// # Errors
+    /// The engine's, e.g. `not-found` for a folder that is not there.
+    pub async fn unpack(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
+        Ok(self.lifecycle.docker.write_archive(&self.container, folder, pieces).await?)
+    }
+}

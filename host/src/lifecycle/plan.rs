@@ -1,0 +1,104 @@
+//! `plan`: what `up` would make, and who decides it. Creates nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::facts::{engine_facts, image_facts, project_facts};
+use super::request::{SecretEnv, draft};
+use super::secret_files;
+use super::view::trail;
+use super::{Error, Project, TrailStep, WorkspaceRequest, now_ms};
+use crate::config::Loaded;
+use crate::docker::Docker;
+use crate::hooks::chain::CreateDecision;
+use crate::hooks::record::{Change, Refusal, SecretNames};
+use crate::hooks::{Chain, Facts, Step};
+use crate::workspace::{ContainerSpec, WorkspaceId};
+
+/// What `plan` shows: the spec that `up` would make, and who decided it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// The workspace's id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Absolute path of the project.
+    pub project: String,
+    /// The spec, as far as it was decided.
+    pub spec: ContainerSpec,
+    /// Field -> policy, `default`, `config` or `request`.
+    pub owners: BTreeMap<String, String>,
+    /// All changes in order, with the place that made each.
+    pub history: Vec<Change>,
+    /// What each policy did.
+    pub trail: Vec<TrailStep>,
+    /// Why it would be refused, if it would.
+    pub denied: Option<Refusal>,
+    /// Whether the facts came from an engine; without one, images and abilities are unknown.
+    pub engine: bool,
+}
+
+/// Decides without an engine or with one, and creates nothing.
+///
+/// # Errors
+/// When the project cannot be used or the request makes no sense; a denial is part of the plan.
+pub async fn plan(
+    loaded: &Loaded,
+    chain: &Chain,
+    docker: Option<&Docker>,
+    state_dir: &Path,
+    request: &WorkspaceRequest,
+) -> Result<Plan, Error> {
+    let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded)?;
+    project.secrets = secret_files::folder(state_dir, &project.id, request);
+    let mut facts = Facts { workspace: project.facts(request, loaded), ..Facts::default() };
+    if let Some(docker) = docker {
+        let (info, images) = tokio::join!(docker.info(), docker.local_images());
+        facts.engine = engine_facts(&info?);
+        facts.local_images = image_facts(images?);
+    }
+    let (chain, loaded, request) = (chain.clone(), loaded.clone(), request.clone());
+    let engine = docker.is_some();
+    let decide = move || -> Result<Plan, Error> {
+        let secrets = SecretNames(loaded.config.secrets.env.clone());
+        let (decision, _) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
+        let steps: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
+        let owners = decision.draft.owner_names();
+        let mut spec = decision.draft.spec;
+        secrets.redact_env(&mut spec.env);
+        Ok(Plan {
+            id: project.id,
+            name: project.name,
+            project: project.path.display().to_string(),
+            spec,
+            owners,
+            history: decision.draft.history,
+            trail: trail(&steps),
+            denied: decision.refusal,
+            engine,
+        })
+    };
+    tokio::task::spawn_blocking(decide).await.map_err(|error| Error::Internal(error.to_string()))?
+}
+
+/// The part that `plan` and `up` share: draft, project facts, chain.
+pub(super) fn decide_create(
+    chain: &Chain,
+    loaded: &Loaded,
+    secrets: &SecretNames,
+    project: &Project,
+    request: &WorkspaceRequest,
+    mut facts: Facts,
+) -> Result<(CreateDecision, SecretEnv), Error> {
+    let (draft, secret) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
+    facts.project = project_facts(&project.path, &chain.wanted_files()).map_err(|error| Error::Project {
+        path: project.path.clone(),
+        cause: error.to_string(),
+        remedy: "make the folder readable",
+    })?;
+    let requested = request.image.is_some();
+    Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), secret))
+}

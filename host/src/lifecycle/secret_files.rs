@@ -1,0 +1,147 @@
+//! Secrets as files: in a folder of the state that only this user can enter, mounted read-only at `/run/secrets`.
+//!
+//! Unlike variables they are in no inspect output, in no child's environment, and can be changed while the workspace
+//! runs. Inside the container every user can read them, so that it does not matter which one the image runs as; on the
+//! host the state folder (mode 0700) keeps others out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Error, Lifecycle, WorkspaceRequest};
+use crate::workspace::WorkspaceId;
+
+/// Where a workspace finds its secrets.
+pub(super) const SECRETS_TARGET: &str = "/run/secrets";
+/// Why there are none with an engine elsewhere.
+pub(super) const REMOTE: &str = "--secret needs an engine on this machine: its files cannot be mounted on another one";
+/// Most bytes of one secret, as with Docker's own.
+const MOST_BYTES: usize = 500 << 10;
+
+/// The value of a secret: it shows in no text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where the secret files of all workspaces are.
+pub fn secrets_dir(state_dir: &Path) -> PathBuf {
+    std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_path_buf()).join("secrets")
+}
+
+/// The folder of a workspace's secrets, if it has any or the request brings some.
+pub(super) fn folder(state_dir: &Path, id: &WorkspaceId, request: &WorkspaceRequest) -> Option<PathBuf> {
+    let folder = secrets_dir(state_dir).join(id.as_str());
+    (!request.secrets.is_empty() || folder.is_dir()).then_some(folder)
+}
+
+fn check(name: &str, value: &SecretBytes) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
+        let text = format!("'{name}' is no secret's name: 1 to 64 letters, digits, '_', '-' and '.', not first a '.'");
+        return Err(Error::Request(text));
+    }
+    if value.0.len() > MOST_BYTES {
+        return Err(Error::Request(format!("the secret '{name}' is larger than {} KiB", MOST_BYTES >> 10)));
+    }
+    Ok(())
+}
+
+impl Lifecycle {
+    /// The names of a workspace's secrets, sorted.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read.
+    pub fn secret_names(&self, id: &WorkspaceId) -> Result<Vec<String>, Error> {
+        let folder = secrets_dir(self.store.dir()).join(id.as_str());
+        let list = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| unusable(&folder, &error))?,
+        };
+        let names = list.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Sets a secret of a workspace that was made with secrets; it sees the new value at once.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a bad name, or when the workspace was made without secrets.
+    pub async fn set_secret(&self, id: &WorkspaceId, name: &str, value: SecretBytes) -> Result<(), Error> {
+        let _lock = self.lock(id).await?;
+        self.has_secrets(id)?;
+        self.write_secrets(id, &BTreeMap::from([(name.to_owned(), value)]))
+    }
+
+    /// Removes a secret of a workspace.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when it has no such secret.
+    pub async fn remove_secret(&self, id: &WorkspaceId, name: &str) -> Result<(), Error> {
+        let _lock = self.lock(id).await?;
+        check(name, &SecretBytes::default())?;
+        let path = secrets_dir(self.store.dir()).join(id.as_str()).join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::Request(format!("{id} has no secret '{name}'; 'wharf secret ls' shows them")))
+            }
+            other => other.map_err(|error| unusable(&path, &error)),
+        }
+    }
+
+    fn has_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
+        let stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        if stored.draft.spec.mounts.contains_key(SECRETS_TARGET) {
+            return Ok(());
+        }
+        let text = format!("{id} was made without secrets, so it sees none; use 'wharf up --recreate --secret NAME'");
+        Err(Error::Request(text))
+    }
+
+    pub(super) fn write_secrets(&self, id: &WorkspaceId, secrets: &BTreeMap<String, SecretBytes>) -> Result<(), Error> {
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        let all = secrets_dir(self.store.dir());
+        let folder = all.join(id.as_str());
+        DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(|error| unusable(&all, &error))?;
+        DirBuilder::new().recursive(true).create(&folder).map_err(|error| unusable(&folder, &error))?;
+        // Whatever the umask: users inside the container must get in, and only the folder above keeps others out.
+        let open = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode));
+        open(&folder, 0o755).map_err(|error| unusable(&folder, &error))?;
+        for (name, value) in secrets {
+            check(name, value)?;
+            let (path, fresh) = (folder.join(name), folder.join(format!(".{name}")));
+            // Never half a secret: written beside it, then put in its place.
+            let write = || {
+                let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+                file.write_all(&value.0)?;
+                open(&fresh, 0o444)?;
+                std::fs::rename(&fresh, &path)
+            };
+            write().map_err(|error| unusable(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all secrets of a workspace that is gone.
+    pub(super) fn remove_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
+        let folder = secrets_dir(self.store.dir()).join(id.as_str());
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(&folder, &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Error {
+    crate::store::Error::Unusable { path: path.to_path_buf(), cause: error.to_string() }.into()
+}

@@ -1,0 +1,120 @@
+//! Sidecars: further containers of a workspace, such as its database.
+//!
+//! Each is decided, made, recorded and undone like a workspace, under an id of its own. It is on the network of the
+//! workspace that it belongs to, starts before it, stops after it, and goes with it.
+
+use std::time::Duration;
+
+use super::create::{Progress, Recreate};
+use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
+use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, WorkspaceId};
+
+/// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
+const SIDECAR: &str = "sidecar";
+
+/// Whose own network a container is on: its workspace's, or for a sidecar that of the workspace that it belongs to.
+pub(super) fn network_owner(id: &WorkspaceId, container: &Container) -> WorkspaceId {
+    container.labels.get(LABEL_PART_OF).and_then(|parent| parent.parse().ok()).unwrap_or_else(|| id.clone())
+}
+
+impl Lifecycle {
+    /// Makes a sidecar of a workspace, or starts the one that exists. The request must name an image; its project and
+    /// name are those of the workspace.
+    ///
+    /// # Errors
+    /// Those of [`Lifecycle::up`]; [`Error::Request`] when the name is no sidecar's, or the workspace itself is one.
+    pub async fn add_sidecar(
+        &self,
+        parent: &WorkspaceId,
+        name: &str,
+        request: &WorkspaceRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let id = parent.sidecar(name).map_err(Error::Request)?;
+        if request.image.is_none() {
+            return Err(Error::Request(format!("a sidecar needs an image: name one for '{name}' with --image")));
+        }
+        // The workspace must not go while it gets a sidecar.
+        let _parent = self.lock(parent).await?;
+        let stored = self.store.workspace(parent)?.ok_or_else(|| Error::NotFound(parent.to_string()))?;
+        if let Some(of) = &stored.part_of {
+            return Err(Error::Request(format!("{parent} is a sidecar of {of}, and a sidecar has none of its own")));
+        }
+        if self.store.workspace(&id)?.is_some_and(|other| other.part_of.as_ref() != Some(parent)) {
+            return Err(Error::Request(format!("{id} is a workspace already; choose another name")));
+        }
+        let _lock = self.lock(&id).await?;
+        let part_of = Some(Parent { id: parent.clone(), network: stored.draft.spec.network });
+        let name_of = format!("{}/{name}", stored.name);
+        let project = Project { path: stored.project.into(), id, name: name_of, part_of, secrets: None };
+        let mut request = request.clone();
+        request.labels.insert(SIDECAR.to_owned(), name.to_owned());
+        self.up_locked(project, &request, recreate, progress).await
+    }
+
+    /// The ids of a workspace's sidecars, sorted: those in the store, and those that only the engine knows.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn sidecars(&self, id: &WorkspaceId) -> Result<Vec<WorkspaceId>, Error> {
+        let stored = self.store.workspaces()?.into_iter().filter(|other| other.part_of.as_ref() == Some(id));
+        let mut all: Vec<WorkspaceId> = stored.map(|other| other.id).collect();
+        let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_PART_OF, id.as_str())];
+        for container in self.docker.list(&labels, true).await? {
+            all.extend(container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()));
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// Starts the sidecars of a workspace whose lock is held. One that fails does not keep the others from starting.
+    pub(super) async fn start_sidecars(&self, id: &WorkspaceId) -> Result<(), Error> {
+        let mut failed = Ok(());
+        for sidecar in self.sidecars(id).await? {
+            let _lock = self.lock(&sidecar).await?;
+            let Some(container) = self.container(&sidecar).await? else { continue };
+            if let Err(error) = self.start_existing(&sidecar, &container).await {
+                tracing::warn!("the sidecar {sidecar} does not start: {error}");
+                failed = failed.and(Err(error));
+            }
+        }
+        failed
+    }
+
+    /// Stops the sidecars of a workspace whose lock is held.
+    pub(super) async fn stop_sidecars(
+        &self,
+        id: &WorkspaceId,
+        verb: &str,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
+        let mut failed = Ok(());
+        for sidecar in self.sidecars(id).await? {
+            let _lock = self.lock(&sidecar).await?;
+            if let Err(error) = self.stop_locked(&sidecar, verb, timeout).await {
+                tracing::warn!("the sidecar {sidecar} does not stop: {error}");
+                failed = failed.and(Err(error));
+            }
+        }
+        failed
+    }
+
+    /// Removes the named volumes that were made for a workspace or its sidecars. One that somebody else uses stays, and
+    /// is told about.
+    pub(super) async fn remove_volumes(&self, id: &WorkspaceId, sidecars: &[WorkspaceId]) -> Result<(), Error> {
+        for id in std::iter::once(id).chain(sidecars) {
+            for volume in self.docker.our_volumes(&[(LABEL_WORKSPACE, id.as_str())]).await? {
+                match self.docker.remove_volume(&volume.name).await {
+                    Ok(_) => {}
+                    Err(error @ crate::docker::Error::Conflict { .. }) => {
+                        tracing::warn!("the volume {} stays, something else uses it: {error}", volume.name);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
