@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::{config, docker, lifecycle, store};
 
+mod cleanup;
 mod config_cmd;
 mod cp;
 mod doctor;
@@ -102,6 +103,8 @@ enum Command {
     Down(state::DownArgs),
     /// Copies files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
     Cp(cp::Args),
+    /// Sweeps: policies say what is stopped and removed, and it can be taken back
+    Cleanup(cleanup::Args),
     /// Further containers of a workspace, such as its database
     #[command(subcommand)]
     Sidecar(sidecar::Command),
@@ -335,6 +338,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Kill(args) => state::kill(&context, &args).await,
         Command::Update(args) => state::update(&context, &args).await,
         Command::Cp(args) => cp::run(&context, &args).await,
+        Command::Cleanup(args) => cleanup::run(&context, &args).await,
         Command::Sidecar(command) => sidecar::run(&context, command).await,
         Command::Secret(command) => secret::run(&context, &command).await,
         Command::Volume(command) => volume::run(&context, &command).await,

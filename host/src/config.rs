@@ -46,6 +46,8 @@ pub struct Config {
     pub allow: Allow,
     /// What must not be shown or recorded.
     pub secrets: Secrets,
+    /// When sweeps run, and how long what they remove can be taken back.
+    pub cleanup: CleanupConfig,
     /// What `wharf.rhai` is given.
     pub script: ScriptConfig,
     /// The chain, in order. Empty means the policies that the program carries.
@@ -172,6 +174,22 @@ impl Default for Allow {
             unconfined: false,
             capabilities: default_capabilities(),
         }
+    }
+}
+
+/// `[cleanup]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CleanupConfig {
+    /// Time between two sweeps of the service; 0 turns them off.
+    pub interval: Span,
+    /// What a sweep removes is only marked at first, and goes this long afterwards, unless somebody takes it back.
+    pub grace: Span,
+}
+
+impl Default for CleanupConfig {
+    fn default() -> Self {
+        Self { interval: Span::seconds(3600), grace: Span::seconds(24 * 3600) }
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 mod archive;
 mod connect;
 mod containers;
+mod disk_usage;
 mod ended;
 mod error;
 mod exec;
@@ -31,6 +32,7 @@ mod volumes;
 
 pub use archive::{Archive, PathKind};
 pub use containers::{CreateRequest, Created, Effect};
+pub use disk_usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use error::{Error, Result};
 pub use exec::{ExecCollected, ExecControl, ExecEnd, ExecOutput, ExecRequest, ExecSession, ExecStdin};
 pub use hijack::StdStream;

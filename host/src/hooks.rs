@@ -22,8 +22,8 @@ pub use adjust::Adjustment;
 pub use chain::{Chain, Entry};
 pub use record::{Decision, Outcome, Step};
 pub use request::{
-    Candidate, EngineFacts, EventFacts, EventKind, ExecSpec, Facts, FileContent, HookRequest, LocalImage, ProjectFacts,
-    Subject, SweepFacts, WorkspaceFacts,
+    Candidate, CandidateKind, EngineFacts, EventFacts, EventKind, ExecSpec, Facts, FileContent, HookRequest,
+    LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
 };
 
 /// A point at which policies are asked.
@@ -202,6 +202,9 @@ pub struct SweepVerdict {
     pub choice: SweepChoice,
     /// One line for people.
     pub reason: String,
+    /// The policy that says it; the chain fills it in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// Choice of a [`SweepVerdict`].

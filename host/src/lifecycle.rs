@@ -34,6 +34,8 @@ mod sidecar;
 mod signal;
 mod start;
 mod stop;
+mod sweep;
+mod sweep_facts;
 mod update;
 mod view;
 
@@ -45,6 +47,7 @@ pub use find::{Target, find_stored};
 pub use plan::{Plan, plan};
 pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port};
 pub use secret_files::{SecretBytes, secrets_dir};
+pub use sweep::{SweepLine, SweepReport};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
 
 /// Longest wait for another process that works on the same workspace.

@@ -17,9 +17,11 @@ use crate::hooks::Decision;
 use crate::workspace::{WorkspaceId, sha256_hex};
 
 mod journal;
+mod ledger;
 mod migrations;
 mod records;
 
+pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use records::{JournalEntry, Owner, Verb, Workspace};
 
 /// How long a writer waits for another process.
@@ -161,6 +163,14 @@ impl Store {
     pub fn try_lock_networks(&self, alone: bool) -> Result<Option<WorkspaceLock>, Error> {
         // No workspace's id has an underscore.
         self.try_lock_file("_networks", alone)
+    }
+
+    /// Takes the lock of sweeps; none when another process sweeps.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be used.
+    pub fn try_lock_sweeps(&self) -> Result<Option<WorkspaceLock>, Error> {
+        self.try_lock_file("_sweeps", true)
     }
 
     /// Writes or replaces a workspace.

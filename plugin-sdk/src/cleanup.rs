@@ -4,7 +4,7 @@
 
 use crate::{Plugin, bindings, export, settings};
 
-pub use bindings::cleanup::exports::wharf::policy::cleanup::{Candidate, Choice, Input, State, Verdict};
+pub use bindings::cleanup::exports::wharf::policy::cleanup::{Candidate, Choice, Input, Kind, State, Verdict};
 
 /// Decides what a sweep stops or removes.
 pub trait Cleanup: Plugin {

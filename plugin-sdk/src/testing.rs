@@ -268,11 +268,13 @@ impl cleanup::Candidate {
     pub fn for_test(id: &str) -> Self {
         let hour_ago = Some(NOW_MS - 3_600_000);
         Self {
+            kind: cleanup::Kind::Workspace,
             id: id.to_owned(),
             name: id.to_owned(),
             project: format!("/home/ada/{id}"),
             labels: Vec::new(),
-            state: cleanup::State::Running,
+            state: Some(cleanup::State::Running),
+            used: true,
             exit_code: None,
             created_ms: NOW_MS - 3_600_000,
             started_ms: hour_ago,

@@ -90,7 +90,7 @@ struct RawConfig {
 }
 
 /// Without `<none>:<none>` and `<none>@<none>`, which engines before 25 put for "no name".
-fn named(list: Option<Vec<String>>) -> Vec<String> {
+pub(super) fn named(list: Option<Vec<String>>) -> Vec<String> {
     list.unwrap_or_default().into_iter().filter(|name| !name.starts_with("<none>")).collect()
 }
 
@@ -157,6 +157,23 @@ impl Docker {
             env: config.env.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
         }))
+    }
+
+    /// Takes a name away from an image, and the image itself when that was its last one. Says whether it was there. An image
+    /// that a container uses, running or not, stays.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] while a container uses it.
+    pub async fn remove_image(&self, reference: &str) -> Result<bool> {
+        const OPERATION: &str = "remove the image";
+        check(OPERATION, reference)?;
+        let path = format!("/images/{}?force=false&noprune=false", encode(reference));
+        let call = Call::delete(OPERATION, path).about("image", reference).within(SLOW);
+        match self.http().ok(&call).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. } | Error::ImageMissing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fetches an image from its registry; without a tag, `:latest`. Credentials are those of `docker login`, where

@@ -95,6 +95,18 @@ impl Docker {
         Call::post("create the network", "/networks/create").about("network", name).within(SLOW).json(&body)
     }
 
+    /// The names of the networks that this installation made, with the time of their creation, sorted.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn our_networks(&self) -> Result<Vec<(String, Option<jiff::Timestamp>)>> {
+        let path = format!("/networks?{}", filters("label", &[format!("{LABEL_HOST}={}", self.inner.host_id)]));
+        let list: Vec<Raw> = self.http().json(&Call::get("list the networks", path)).await?;
+        let mut names: Vec<_> = list.into_iter().map(|raw| (raw.name, super::containers::time(&raw.created))).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Removes the network with this exact name if this installation made it and no container, running or not, is
     /// connected to it. Says whether it was removed.
     ///

@@ -193,7 +193,7 @@ impl Chain {
                         continue;
                     }
                     for mut verdict in verdicts {
-                        verdict.reason = format!("{}: {}", step.policy, verdict.reason);
+                        verdict.by.clone_from(&step.policy);
                         let stronger = |a: SweepChoice, b: SweepChoice| match (a, b) {
                             (SweepChoice::Keep, _) => false,
                             (_, SweepChoice::Keep) => true,

@@ -181,20 +181,37 @@ pub struct SweepFacts {
     pub local_weekday: u8,
 }
 
-/// A workspace that a sweep may stop or remove.
+/// What a [`Candidate`] is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum CandidateKind {
+    #[default]
+    Workspace,
+    Image,
+    Volume,
+    Network,
+}
+
+/// Something of Wharf's that a sweep may stop or remove.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Candidate {
+    pub kind: CandidateKind,
+    /// A workspace's id, or `image:`, `volume:` or `network:` with its name behind it.
     pub id: String,
     pub name: String,
     pub project: String,
     pub labels: BTreeMap<String, String>,
-    pub state: State,
+    /// None for what is no workspace.
+    pub state: Option<State>,
+    /// Whether it runs, or is used by a container.
+    pub used: bool,
     pub exit_code: Option<i64>,
     pub created_ms: u64,
     pub started_ms: Option<u64>,
     pub finished_ms: Option<u64>,
     pub last_activity_ms: Option<u64>,
-    /// Bytes.
+    /// Bytes that its removal frees.
     pub size: Option<u64>,
 }

@@ -288,7 +288,7 @@ impl Lifecycle {
         let reference = &image.reference;
         let tagged = format!("{reference}:latest");
         let listed = local.iter().any(|known| known == reference || *known == tagged);
-        let present = listed || (image.pull != PullPolicy::Always && self.docker.image(reference).await?.is_some());
+        let present = listed || self.docker.image(reference).await?.is_some();
         match (image.pull, present) {
             (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
             (PullPolicy::Never | PullPolicy::Missing, true) => Ok(()),
@@ -296,9 +296,15 @@ impl Lifecycle {
                 progress(Progress::Step(format!("pulling {reference}")));
                 let mut report = |pull: PullProgress| progress(Progress::Pull(pull));
                 tokio::select! {
-                    pulled = self.docker.pull(reference, &mut report) => Ok(pulled?),
-                    () = self.interrupted() => Err(Error::Interrupted),
+                    pulled = self.docker.pull(reference, &mut report) => pulled?,
+                    () = self.interrupted() => return Err(Error::Interrupted),
                 }
+                // Only what was not there before is ours to clean up one day.
+                let ours = !present || self.store.pulled_images()?.iter().any(|image| image.reference == *reference);
+                if ours && let Some(image) = self.docker.image(reference).await? {
+                    self.store.put_pulled_image(reference, &image.id)?;
+                }
+                Ok(())
             }
         }
     }

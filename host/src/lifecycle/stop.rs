@@ -10,7 +10,7 @@ use crate::workspace::{Container, State, WorkspaceId};
 
 /// What to do with a workspace that runs when it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alive {
+pub(super) enum Alive {
     Refuse,
     Stop,
     Kill,
@@ -62,6 +62,16 @@ impl Lifecycle {
 
     async fn remove_with(&self, id: &WorkspaceId, alive: Alive, volumes: bool) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
+        self.remove_locked(id, alive, volumes).await
+    }
+
+    /// Removes a workspace whose lock is held.
+    pub(super) async fn remove_locked(
+        &self,
+        id: &WorkspaceId,
+        alive: Alive,
+        volumes: bool,
+    ) -> Result<WorkspaceView, Error> {
         let sidecars = self.sidecars(id).await?;
         if alive == Alive::Refuse {
             // Refused as a whole, before anything is gone.
@@ -178,6 +188,6 @@ impl Lifecycle {
     }
 }
 
-fn lives(container: &Container) -> bool {
+pub(super) fn lives(container: &Container) -> bool {
     matches!(container.state, State::Running | State::Paused | State::Restarting)
 }

@@ -168,7 +168,9 @@ fn register_context(engine: &mut Engine) {
     });
     for (name, choice) in [("keep", SweepChoice::Keep), ("stop", SweepChoice::Stop), ("remove", SweepChoice::Remove)] {
         engine.register_fn(name, move |ctx: &mut Context, id: &str, reason: &str| {
-            ctx.ask(|asked| asked.verdicts.push(SweepVerdict { id: id.into(), choice, reason: reason.into() }));
+            ctx.ask(|asked| {
+                asked.verdicts.push(SweepVerdict { id: id.into(), choice, reason: reason.into(), by: String::new() })
+            });
         });
     }
 }

@@ -23,6 +23,15 @@ const MIGRATIONS: &[&str] = &[
      create index decisions_workspace on decisions (workspace, number);",
     // When an intent of a dead process was undone for the first time; see `lifecycle::reconcile`.
     "alter table journal add column undone text;",
+    // What sweeps did and are about to do; images that Wharf pulled; when a sweep last saw an object in use.
+    "create table ledger (
+         id integer primary key autoincrement, kind text not null, object text not null, name text not null,
+         identity text not null, action text not null, reason text not null, policy text not null, bytes integer,
+         planned text not null, due text not null, state text not null, ended text, outcome text
+     ) strict;
+     create index ledger_object on ledger (object, state);
+     create table pulled_images (reference text primary key, image_id text not null, pulled text not null) strict;
+     create table last_used (object text primary key, time text not null) strict;",
 ];
 
 /// Brings a store to the newest version.

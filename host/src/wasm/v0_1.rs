@@ -10,7 +10,8 @@ use self::bindings::exports::wharf::policy as exports;
 use self::bindings::wharf::policy::types as wit;
 use super::limits::State;
 use crate::hooks::{
-    Action, Adjustment, Denial, EventKind, Facts, Hook, HookRequest, Subject, SweepChoice, SweepVerdict, Verdict,
+    Action, Adjustment, CandidateKind, Denial, EventKind, Facts, Hook, HookRequest, Subject, SweepChoice, SweepVerdict,
+    Verdict,
 };
 use crate::workspace::{
     ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Restart,
@@ -285,6 +286,7 @@ impl Exports {
                             Choice::Remove => SweepChoice::Remove,
                         },
                         reason: verdict.reason,
+                        by: String::new(),
                     });
                     Verdict::Sweep(each.collect())
                 }))
@@ -435,13 +437,19 @@ fn spec(spec: &ContainerSpec) -> wit::ContainerSpec {
 }
 
 fn candidate(candidate: &crate::hooks::Candidate) -> exports::cleanup::Candidate {
-    use exports::cleanup::State as S;
+    use exports::cleanup::{Kind as K, State as S};
     exports::cleanup::Candidate {
+        kind: match candidate.kind {
+            CandidateKind::Workspace => K::Workspace,
+            CandidateKind::Image => K::Image,
+            CandidateKind::Volume => K::Volume,
+            CandidateKind::Network => K::Network,
+        },
         id: candidate.id.clone(),
         name: candidate.name.clone(),
         project: candidate.project.clone(),
         labels: pairs(&candidate.labels),
-        state: match candidate.state {
+        state: candidate.state.map(|state| match state {
             WorkspaceState::Created => S::Created,
             WorkspaceState::Running => S::Running,
             WorkspaceState::Paused => S::Paused,
@@ -450,7 +458,8 @@ fn candidate(candidate: &crate::hooks::Candidate) -> exports::cleanup::Candidate
             WorkspaceState::Exited => S::Exited,
             // A workspace without a container has nothing left that could run.
             WorkspaceState::Dead | WorkspaceState::Missing => S::Dead,
-        },
+        }),
+        used: candidate.used,
         exit_code: candidate.exit_code.and_then(|code| i32::try_from(code).ok()),
         created_ms: candidate.created_ms,
         started_ms: candidate.started_ms,

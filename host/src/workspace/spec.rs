@@ -45,6 +45,44 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
+    /// A spec that asks for nothing: for hooks that are about no container.
+    pub fn empty() -> Self {
+        let text = String::new;
+        Self {
+            image: None,
+            command: Vec::new(),
+            user: None,
+            working_dir: text(),
+            hostname: text(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            mounts: BTreeMap::new(),
+            tmpfs: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            network: Network::None,
+            resources: Resources {
+                cpus: 0.0,
+                memory: 0,
+                pids: 0,
+                shm_size: None,
+                disk: None,
+                ulimits: BTreeMap::new(),
+            },
+            security: Security {
+                capabilities: BTreeSet::new(),
+                no_new_privileges: true,
+                read_only_root: true,
+                seccomp: "default".into(),
+                apparmor: None,
+                selinux: None,
+                user_namespace: None,
+            },
+            restart: Restart::No,
+            health_check: None,
+            time_to_live_ms: None,
+        }
+    }
+
     /// SHA-256 (hex) of the canonical JSON: two specs with the same digest ask for the same container.
     pub fn digest(&self) -> String {
         // serde_json writes struct fields in order and BTreeMaps sorted, so this text is canonical.

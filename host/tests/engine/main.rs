@@ -20,6 +20,7 @@ mod bad_plugins;
 mod bad_scripts;
 mod bulk;
 mod bystanders;
+mod cleanup;
 mod commands;
 mod concurrency;
 mod config_cmd;

@@ -78,11 +78,13 @@ fn cleanup_keeps_what_runs_in_working_hours_and_what_has_just_ended() {
     let policy = script("policies/cleanup.rhai", json!({}));
     let hour = 3_600_000;
     let candidate = |id: &str, state, finished_ms| Candidate {
+        kind: Default::default(),
         id: id.into(),
         name: id.into(),
         project: "/p".into(),
         labels: Default::default(),
-        state,
+        state: Some(state),
+        used: state == State::Running,
         exit_code: None,
         created_ms: 0,
         started_ms: Some(0),

@@ -88,11 +88,13 @@ fn nonsense_adjustments_are_refused_whole_and_name_the_field() {
 #[test]
 fn each_misbehaviour_on_cleanup_keeps_everything() {
     let candidate = Candidate {
+        kind: Default::default(),
         id: "w".into(),
         name: "w".into(),
         project: "/w".into(),
         labels: Default::default(),
-        state: State::Exited,
+        state: Some(State::Exited),
+        used: false,
         exit_code: Some(0),
         created_ms: 0,
         started_ms: None,

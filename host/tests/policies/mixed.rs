@@ -101,11 +101,13 @@ fn both_kinds_note_the_first_start_only() {
 #[test]
 fn both_kinds_sweep_the_same_candidates() {
     let candidate = |id: &str, state, labels: &[(&str, &str)]| Candidate {
+        kind: Default::default(),
         id: id.into(),
         name: id.into(),
         project: format!("/{id}"),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        state,
+        state: Some(state),
+        used: state == State::Running,
         exit_code: Some(0),
         created_ms: 0,
         started_ms: Some(0),

@@ -8,6 +8,9 @@
 //! | was created and never started | removed | `unused_after` since it was created |
 //! | runs | stopped | `stop_idle_after` since the last exec, shell or start |
 //!
+//! An image, volume or network that Wharf made and that no container uses any more is removed `unused_images_after`,
+//! `unused_volumes_after` or `unused_networks_after` since it was last used.
+//!
 //! Everything else gets no verdict, and so does one whose age is not known: what nobody names is kept. When the disk is
 //! nearly full, the ages of `low_disk` count where they are shorter.
 //!
@@ -23,6 +26,9 @@
 //! failed_after = "14d"
 //! unused_after = "1d"
 //! stop_idle_after = "never"
+//! unused_images_after = "30d"
+//! unused_volumes_after = "never"     # a volume is somebody's data
+//! unused_networks_after = "1h"
 //!
 //! [settings.low_disk]
 //! below_percent = 10          # of the disk that holds the engine's data; 0 turns it off
@@ -30,10 +36,11 @@
 //! failed_after = "3d"
 //! unused_after = "1h"
 //! stop_idle_after = "never"
+//! unused_images_after = "3d"
 //! ```
 
 use serde::Deserialize;
-use wharf_plugin_sdk::cleanup::{Candidate, Choice, Cleanup, Input, State, Verdict};
+use wharf_plugin_sdk::cleanup::{Candidate, Choice, Cleanup, Input, Kind, State, Verdict};
 use wharf_plugin_sdk::{Plugin, export_plugin};
 
 mod duration;
@@ -49,6 +56,9 @@ struct Settings {
     failed_after: Age,
     unused_after: Age,
     stop_idle_after: Age,
+    unused_images_after: Age,
+    unused_volumes_after: Age,
+    unused_networks_after: Age,
     low_disk: LowDisk,
 }
 
@@ -61,6 +71,7 @@ struct LowDisk {
     failed_after: Age,
     unused_after: Age,
     stop_idle_after: Age,
+    unused_images_after: Age,
 }
 
 impl Default for Settings {
@@ -71,6 +82,9 @@ impl Default for Settings {
             failed_after: Age::days(14),
             unused_after: Age::days(1),
             stop_idle_after: Age::NEVER,
+            unused_images_after: Age::days(30),
+            unused_volumes_after: Age::NEVER,
+            unused_networks_after: Age::milliseconds(3_600_000),
             low_disk: LowDisk::default(),
         }
     }
@@ -84,6 +98,7 @@ impl Default for LowDisk {
             failed_after: Age::days(3),
             unused_after: Age::milliseconds(3_600_000),
             stop_idle_after: Age::NEVER,
+            unused_images_after: Age::days(3),
         }
     }
 }
@@ -134,10 +149,24 @@ impl Cleanup for CleanupPolicy {
     }
 }
 
+/// Returns the rule for an image, volume or network that nobody uses.
+fn unused(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
+    let (setting, limit, limit_on_low_disk) = match candidate.kind {
+        Kind::Workspace => return None,
+        Kind::Image => ("unused_images_after", settings.unused_images_after, settings.low_disk.unused_images_after),
+        Kind::Volume => ("unused_volumes_after", settings.unused_volumes_after, settings.unused_volumes_after),
+        Kind::Network => ("unused_networks_after", settings.unused_networks_after, settings.unused_networks_after),
+    };
+    let since = candidate.last_activity_ms.filter(|_| !candidate.used)?;
+    let (choice, what) = (Choice::Remove, "last used".to_owned());
+    Some(Rule { setting, limit, limit_on_low_disk, choice, since, what })
+}
+
 /// Returns the rule for a candidate's state, if there is one and its age is known.
 fn rule(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
     let low = &settings.low_disk;
-    match candidate.state {
+    let Some(state) = candidate.state else { return unused(candidate, settings) };
+    match state {
         State::Exited if candidate.exit_code == Some(0) => Some(Rule {
             setting: "ended_after",
             limit: settings.ended_after,
@@ -152,7 +181,7 @@ fn rule(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
             limit_on_low_disk: low.failed_after,
             choice: Choice::Remove,
             since: candidate.finished_ms?,
-            what: match (candidate.state, candidate.exit_code) {
+            what: match (state, candidate.exit_code) {
                 (State::Exited, Some(code)) => format!("exited with code {code}"),
                 (State::Exited, None) => "exited".to_owned(),
                 _ => "died".to_owned(),
@@ -222,7 +251,7 @@ mod tests {
 
     fn exited(code: Option<i32>, ago: u64) -> Candidate {
         let mut candidate = Candidate::for_test("shop");
-        candidate.state = State::Exited;
+        candidate.state = Some(State::Exited);
         candidate.exit_code = code;
         candidate.finished_ms = Some(NOW_MS - ago);
         candidate
@@ -250,14 +279,14 @@ mod tests {
         assert_eq!(one(exited(None, 8 * DAY), "{}"), None);
         assert_eq!(one(exited(Some(137), 14 * DAY), "{}"), remove("exited with code 137 14d ago; failed_after is 14d"));
         let mut dead = exited(None, 15 * DAY);
-        dead.state = State::Dead;
+        dead.state = Some(State::Dead);
         assert_eq!(one(dead, "{}"), remove("died 15d ago; failed_after is 14d"));
     }
 
     #[test]
     fn what_was_never_started_goes_after_a_day() {
         let mut candidate = Candidate::for_test("shop");
-        candidate.state = State::Created;
+        candidate.state = Some(State::Created);
         candidate.started_ms = None;
         candidate.created_ms = NOW_MS - 30 * HOUR;
         assert_eq!(one(candidate, "{}"), remove("created and never started 1d6h ago; unused_after is 1d"));
@@ -306,7 +335,7 @@ mod tests {
         let settings = r#"{"ended_after": "0s", "failed_after": "0s", "unused_after": "0s", "stop_idle_after": "0s"}"#;
         for state in [State::Paused, State::Restarting, State::Removing] {
             let mut candidate = Candidate::for_test("shop");
-            candidate.state = state;
+            candidate.state = Some(state);
             assert_eq!(one(candidate, settings), None);
         }
         let mut ageless = exited(Some(0), 0);
@@ -319,6 +348,27 @@ mod tests {
         let mut candidate = exited(Some(0), 0);
         candidate.finished_ms = Some(NOW_MS + DAY);
         assert_eq!(one(candidate, "{}"), None);
+    }
+
+    #[test]
+    fn what_no_container_uses_any_more_goes_by_its_kind() {
+        let object = |kind, used, ago| {
+            let mut candidate = Candidate::for_test("image:x");
+            (candidate.kind, candidate.state, candidate.used) = (kind, None, used);
+            candidate.last_activity_ms = Some(NOW_MS - ago);
+            candidate
+        };
+        let gone = |reason: &str| remove(&format!("last used {reason}"));
+        assert_eq!(one(object(Kind::Image, false, 31 * DAY), "{}"), gone("31d ago; unused_images_after is 30d"));
+        assert_eq!(one(object(Kind::Image, false, 29 * DAY), "{}"), None);
+        assert_eq!(one(object(Kind::Image, true, 99 * DAY), "{}"), None);
+        assert_eq!(one(object(Kind::Network, false, HOUR), "{}"), gone("1h ago; unused_networks_after is 1h"));
+        assert_eq!(one(object(Kind::Volume, false, 999 * DAY), "{}"), None);
+        let data = r#"{"unused_volumes_after": "90d"}"#;
+        assert_eq!(one(object(Kind::Volume, false, 91 * DAY), data), gone("91d ago; unused_volumes_after is 90d"));
+        let mut ageless = object(Kind::Image, false, 0);
+        ageless.last_activity_ms = None;
+        assert_eq!(one(ageless, r#"{"unused_images_after": "0s"}"#), None);
     }
 
     #[test]

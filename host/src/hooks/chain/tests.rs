@@ -226,11 +226,13 @@ fn a_policy_is_asked_only_about_workspaces_in_its_scope() {
 
 fn sweep(entries: Vec<Entry>) -> Decision {
     let candidate = Candidate {
+        kind: Default::default(),
         id: "w".into(),
         name: "w".into(),
         project: "/w".into(),
         labels: BTreeMap::new(),
-        state: State::Exited,
+        state: Some(State::Exited),
+        used: false,
         exit_code: Some(0),
         created_ms: 0,
         started_ms: None,
@@ -250,7 +252,7 @@ fn sweep(entries: Vec<Entry>) -> Decision {
 
 fn says(name: &'static str, choice: SweepChoice) -> Entry {
     entry(name, Hook::Cleanup, move |_| {
-        Verdict::Sweep(vec![SweepVerdict { id: "w".into(), choice, reason: "so".into() }])
+        Verdict::Sweep(vec![SweepVerdict { id: "w".into(), choice, reason: "so".into(), by: String::new() }])
     })
 }
 
@@ -274,7 +276,12 @@ fn in_cleanup_any_keep_wins_and_any_failure_keeps_everything() {
 #[test]
 fn a_sweep_verdict_about_a_stranger_is_refused() {
     let stranger = entry("p", Hook::Cleanup, |_| {
-        Verdict::Sweep(vec![SweepVerdict { id: "other".into(), choice: SweepChoice::Remove, reason: "".into() }])
+        Verdict::Sweep(vec![SweepVerdict {
+            id: "other".into(),
+            choice: SweepChoice::Remove,
+            reason: "".into(),
+            by: String::new(),
+        }])
     });
     let decision = sweep(vec![says("a", SweepChoice::Remove), stranger]);
     assert_eq!(decision.outcome, Outcome::Sweep(vec![]));

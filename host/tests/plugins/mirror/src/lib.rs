@@ -42,7 +42,7 @@ impl Cleanup for Mirror {
         let verdict = |candidate: &cleanup::Candidate| {
             if candidate.label("keep") == Some("true") {
                 Some(cleanup::Verdict::keep(candidate, "asked for"))
-            } else if candidate.state == State::Exited {
+            } else if candidate.state == Some(State::Exited) {
                 Some(cleanup::Verdict::remove(candidate, "ended"))
             } else {
                 None
@@ -94,9 +94,9 @@ mod tests {
     fn what_is_to_be_kept_is_kept_and_what_ended_is_removed() {
         let mut kept = cleanup::Candidate::for_test("kept");
         kept.labels.push(("keep".into(), "true".into()));
-        kept.state = State::Exited;
+        kept.state = Some(State::Exited);
         let mut ended = cleanup::Candidate::for_test("ended");
-        ended.state = State::Exited;
+        ended.state = Some(State::Exited);
         let running = cleanup::Candidate::for_test("running");
         let expected = vec![cleanup::Verdict::keep(&kept, "asked for"), cleanup::Verdict::remove(&ended, "ended")];
         let input = cleanup::Input::for_test([kept, ended, running]);

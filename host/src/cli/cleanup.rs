@@ -1,0 +1,141 @@
+//! `wharf cleanup`: one sweep, the ledger, and taking back.
+
+use super::output::{ago, bytes};
+use super::{Context, Failure};
+use crate::hooks::SweepChoice;
+use crate::lifecycle::SweepLine;
+use crate::store::LedgerEntry;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Shows everything that Wharf made and what the policies want with it; changes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Removes at once, without the time to take it back
+    #[arg(long, conflicts_with = "dry_run")]
+    no_grace: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists the ledger: what is planned; with --all what was done, too
+    Ls {
+        /// Also what was done, taken back or given up
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Takes back a planned removal, or starts again what a sweep has stopped
+    Undo {
+        /// Numbers of the ledger, ids or names
+        #[arg(required = true)]
+        which: Vec<String>,
+    },
+    /// Lets sweeps have again what was taken back
+    Allow {
+        /// Numbers of the ledger, ids or names
+        #[arg(required = true)]
+        which: Vec<String>,
+    },
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let lifecycle = context.lifecycle().await?;
+    match &args.command {
+        None => {
+            let grace = context.app.loaded.config.cleanup.grace.0;
+            let grace = if args.no_grace { std::time::Duration::ZERO } else { grace };
+            let report = lifecycle.sweep(args.dry_run, grace).await?;
+            if context.out.json {
+                context.out.value(&report)?;
+            } else {
+                let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome != Some("kept"));
+                let rows: Vec<_> = shown.map(row).collect();
+                if rows.is_empty() {
+                    context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows why")?;
+                } else {
+                    context.out.table(&["WHAT", "SIZE", "VERDICT", "WHEN", "BY", "WHY"], rows)?;
+                }
+                if let Some(failed) = &report.failed {
+                    context.out.line(format!("everything is kept: {failed}"))?;
+                }
+            }
+            Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))
+        }
+        Some(Command::Ls { all }) => {
+            let entries = lifecycle.ledger(!all, 1000)?;
+            if context.out.json {
+                context.out.value(&entries)?;
+            } else {
+                let rows = entries.iter().map(entry_row).collect();
+                context.out.table(&["NUMBER", "WHAT", "SIZE", "ACTION", "STATE", "WHEN", "BY", "WHY"], rows)?;
+            }
+            Ok(0)
+        }
+        Some(Command::Undo { which }) => {
+            for which in which {
+                let entry = lifecycle.undo_cleanup(which).await?;
+                let what = if entry.action == "stop" { "runs again" } else { "stays; sweeps leave it alone" };
+                say(context, &entry, what)?;
+            }
+            Ok(0)
+        }
+        Some(Command::Allow { which }) => {
+            for which in which {
+                say(context, &lifecycle.allow_cleanup(which)?, "is left to sweeps again")?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+fn say(context: &Context, entry: &LedgerEntry, what: &str) -> Result<(), Failure> {
+    if context.out.json {
+        return Ok(context.out.value(entry)?);
+    }
+    Ok(context.out.line(format!("{} {what}", entry.object))?)
+}
+
+fn row(line: &SweepLine) -> Vec<String> {
+    let choice = match line.choice {
+        SweepChoice::Keep => "keep",
+        SweepChoice::Stop => "stop",
+        SweepChoice::Remove => "remove",
+    };
+    let verdict = match line.outcome {
+        Some(outcome) if outcome != choice => outcome.to_owned(),
+        _ => choice.to_owned(),
+    };
+    let when = match (line.due, line.outcome) {
+        (Some(due), Some("planned") | None) => due.round(jiff::Unit::Second).unwrap_or(due).to_string(),
+        _ => "-".to_owned(),
+    };
+    let what = match line.state {
+        Some(state) => format!("{} ({state})", line.id),
+        None if line.used => format!("{} (used)", line.id),
+        None => line.id.clone(),
+    };
+    let why = line.error.clone().unwrap_or_else(|| line.reason.clone());
+    vec![what, bytes(line.bytes), verdict, when, line.policy.clone().unwrap_or_else(|| "-".into()), why]
+}
+
+fn entry_row(entry: &LedgerEntry) -> Vec<String> {
+    let when = match entry.ended {
+        Some(ended) => ago(Some(ended)),
+        None => entry.due.round(jiff::Unit::Second).unwrap_or(entry.due).to_string(),
+    };
+    vec![
+        entry.id.to_string(),
+        entry.object.clone(),
+        bytes(entry.bytes),
+        entry.action.clone(),
+        entry.state.as_str().to_owned(),
+        when,
+        entry.policy.clone(),
+        entry.reason.clone(),
+    ]
+}

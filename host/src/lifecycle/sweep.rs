@@ -1,0 +1,368 @@
+//! Sweeps: policies say what goes, and it goes after a time in which it can be taken back.
+//!
+//! A removal needs a positive verdict and no veto, twice: when it is planned, and when its grace period is over. Between
+//! the verdict and the deed the object is looked at again, under its lock: one that was used meanwhile stays. When a
+//! policy fails, everything stays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::stop::{Alive, lives};
+use super::sweep_facts::{Found, Object};
+use super::{Error, Lifecycle, now_ms};
+use crate::hooks::{CandidateKind, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
+use crate::store::{LedgerEntry, LedgerState};
+use crate::workspace::{ContainerSpec, State, WorkspaceId};
+
+/// What a sweep did, or would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct SweepReport {
+    /// One line for each object of ours.
+    pub lines: Vec<SweepLine>,
+    /// Why nothing is removed, when a policy failed.
+    pub failed: Option<String>,
+    /// Bytes that are free on the engine's disk; null for an engine elsewhere.
+    pub disk_free: Option<u64>,
+}
+
+/// An object of ours, and what happens to it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SweepLine {
+    /// Workspace, image, volume or network.
+    pub kind: CandidateKind,
+    /// A workspace's id, or e.g. `volume:pgdata`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// State of a workspace.
+    pub state: Option<State>,
+    /// Whether it runs, or is used by a container.
+    pub used: bool,
+    /// Bytes that its removal frees; null when they were not measured.
+    pub bytes: Option<u64>,
+    /// What the policies want.
+    pub choice: SweepChoice,
+    /// Why.
+    pub reason: String,
+    /// The policy that says so; null when none named it, which keeps it.
+    pub policy: Option<String>,
+    /// Number in the ledger, once something is planned or done.
+    pub entry: Option<i64>,
+    /// When it goes.
+    pub due: Option<Timestamp>,
+    /// `kept`, `planned`, `stopped`, `removed`, `protected` (somebody took it back) or `failed`; null for a dry run.
+    pub outcome: Option<&'static str>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Lifecycle {
+    /// Asks the policies about everything of ours. Unless it is a dry run: stops, plans removals, and removes what was
+    /// planned at least `grace` ago (0 removes at once).
+    ///
+    /// # Errors
+    /// When another process sweeps, or engine or store fail. What fails for one object is told in its line.
+    pub async fn sweep(&self, dry_run: bool, grace: Duration) -> Result<SweepReport, Error> {
+        let _alone = match self.store.try_lock_sweeps()? {
+            Some(lock) => lock,
+            None => return Err(crate::store::Error::Locked("a sweep".into()).into()),
+        };
+        let (facts, found) = self.sweep_facts(!dry_run).await?;
+        let disk_free = (facts.disk_total > 0).then_some(facts.disk_free);
+        let request = HookRequest {
+            hook: Hook::Cleanup,
+            now_ms: now_ms(),
+            facts: Arc::new(Facts::default()),
+            spec: ContainerSpec::empty(),
+            subject: Subject::Sweep(facts),
+        };
+        let mut decisions = [self.decide(move |chain| chain.sweep(request)).await?];
+        if !dry_run {
+            self.record(&mut decisions)?;
+        }
+        let [decision] = decisions;
+        let failed = decision.steps.iter().find_map(|step| {
+            let error = step.error.as_ref()?;
+            Some(format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message))
+        });
+        let mut verdicts: BTreeMap<String, SweepVerdict> = match decision.outcome {
+            Outcome::Sweep(verdicts) => verdicts.into_iter().map(|verdict| (verdict.id.clone(), verdict)).collect(),
+            _ => BTreeMap::new(),
+        };
+        let pending = self.store.ledger(Some(LedgerState::Pending), u32::MAX)?;
+        let protected: Vec<LedgerEntry> = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;
+        let mut lines = Vec::new();
+        for found in &found {
+            self.check_interrupt()?;
+            let same = |entry: &&LedgerEntry| {
+                entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
+            };
+            let planned = pending.iter().find(same);
+            let mut line = line(found, verdicts.remove(&found.candidate.id), failed.as_deref());
+            line.entry = planned.map(|entry| entry.id);
+            line.due = planned.map(|entry| entry.due);
+            if protected.iter().any(|entry| same(&entry)) && line.choice == SweepChoice::Remove {
+                line.outcome = Some("protected");
+                line.due = None;
+            } else if !dry_run {
+                line.outcome = Some(match self.carry_out(found, &mut line, planned, grace).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => {
+                        tracing::warn!("cleanup of {}: {error}", line.id);
+                        line.error = Some(error.to_string());
+                        "failed"
+                    }
+                });
+            }
+            lines.push(line);
+        }
+        if !dry_run {
+            let there = |entry: &LedgerEntry| {
+                found.iter().any(|found| entry.object == found.candidate.id && entry.identity == found.identity)
+            };
+            for entry in pending.iter().filter(|entry| !there(entry)) {
+                self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("it was gone before"))?;
+            }
+            self.store.ledger_forget()?;
+        }
+        Ok(SweepReport { lines, failed, disk_free })
+    }
+
+    async fn carry_out(
+        &self,
+        found: &Found,
+        line: &mut SweepLine,
+        planned: Option<&LedgerEntry>,
+        grace: Duration,
+    ) -> Result<&'static str, Error> {
+        let cancel = |why: &str| match planned {
+            Some(entry) => self.store.ledger_end(entry.id, LedgerState::Cancelled, Some(why)),
+            None => Ok(()),
+        };
+        match line.choice {
+            SweepChoice::Keep => {
+                cancel("the policies keep it")?;
+                Ok("kept")
+            }
+            SweepChoice::Stop => {
+                cancel("the policies only want it stopped")?;
+                let Object::Workspace(id) = &found.object else { return Ok("kept") };
+                if !found.candidate.used {
+                    return Ok("kept");
+                }
+                let stopped = self.sweep_stop(id, found, line).await?;
+                Ok(if stopped { "stopped" } else { "kept" })
+            }
+            SweepChoice::Remove => {
+                if found.candidate.used {
+                    let Object::Workspace(id) = &found.object else {
+                        cancel("it is in use")?;
+                        "it is in use".clone_into(&mut line.reason);
+                        line.choice = SweepChoice::Keep;
+                        return Ok("kept");
+                    };
+                    if !self.sweep_stop(id, found, line).await? {
+                        return Ok("kept");
+                    }
+                }
+                let now = Timestamp::now();
+                let (entry, due) = match planned {
+                    Some(entry) => (entry.id, entry.due),
+                    None => {
+                        let due = now.saturating_add(jiff::SignedDuration::try_from(grace).unwrap_or_default());
+                        let due = due.unwrap_or(Timestamp::MAX);
+                        (self.store.ledger_add(&entry_of(found, line, "remove", now, due))?, due)
+                    }
+                };
+                (line.entry, line.due) = (Some(entry), Some(due));
+                if due > now && !grace.is_zero() {
+                    return Ok("planned");
+                }
+                if !self.sweep_remove(found).await? {
+                    self.store.ledger_end(entry, LedgerState::Cancelled, Some("it was used meanwhile"))?;
+                    return Ok("kept");
+                }
+                self.store.ledger_end(entry, LedgerState::Done, Some("removed"))?;
+                Ok("removed")
+            }
+        }
+    }
+
+    /// Stops a workspace unless it was used since the policies were asked. Says whether it was stopped.
+    async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<bool, Error> {
+        let _lock = self.lock(id).await?;
+        if !self.is_as_before(id, found).await? {
+            return Ok(false);
+        }
+        self.stop_locked(id, "stop", None).await?;
+        self.stop_sidecars(id, "stop", None).await?;
+        let by = line.policy.as_deref().unwrap_or_default();
+        if let Some(mut stored) = self.store.workspace(id)? {
+            stored.notes.push(format!("stopped by a sweep: {} ({by})", line.reason));
+            self.store.put_workspace(&stored)?;
+        }
+        let now = Timestamp::now();
+        let mut entry = entry_of(found, line, "stop", now, now);
+        (entry.state, entry.ended) = (LedgerState::Done, Some(now));
+        entry.outcome = Some("stopped".into());
+        line.entry = Some(self.store.ledger_add(&entry)?);
+        Ok(true)
+    }
+
+    /// Whether a workspace is the one that the policies were asked about, and nobody has used it since.
+    async fn is_as_before(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
+        let container = self.container(id).await?;
+        let activity = self.store.workspace(id)?.and_then(|stored| stored.last_activity);
+        let activity = activity.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        Ok(container.map(|container| container.id).unwrap_or_default() == found.identity
+            && activity == found.candidate.last_activity_ms)
+    }
+
+    /// Removes an object if it still is what the policies were asked about. Says whether it did.
+    async fn sweep_remove(&self, found: &Found) -> Result<bool, Error> {
+        match &found.object {
+            Object::Workspace(id) => {
+                let _lock = self.lock(id).await?;
+                if !self.is_as_before(id, found).await? || self.container(id).await?.is_some_and(|c| lives(&c)) {
+                    return Ok(false);
+                }
+                self.remove_locked(id, Alive::Refuse, false).await?;
+                Ok(true)
+            }
+            Object::Image(name) => {
+                if self.docker.image(name).await?.is_none_or(|image| image.id != found.identity) {
+                    return Ok(false);
+                }
+                self.docker.remove_image(name).await?;
+                self.store.forget_pulled_image(name)?;
+                Ok(true)
+            }
+            Object::Volume(name) => {
+                let created = self.docker.volume(name).await?.map(|volume| volume.created_at);
+                let identity = created.map(|time| time.map(|time| time.to_string()).unwrap_or_default());
+                if identity.as_ref() != Some(&found.identity) {
+                    return Ok(false);
+                }
+                Ok(self.docker.remove_volume(name).await?)
+            }
+            Object::Network(name) => {
+                let _networks = self.lock_networks(true).await?;
+                Ok(self.docker.remove_network_if_unused(name).await?)
+            }
+        }
+    }
+
+    /// Entries of the ledger, newest first: what is planned, or all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn ledger(&self, pending: bool, most: u32) -> Result<Vec<LedgerEntry>, Error> {
+        Ok(self.store.ledger(pending.then_some(LedgerState::Pending), most)?)
+    }
+
+    /// Takes back what sweeps have planned for, or done to, an object: named by the entry's number, by its id, or by its
+    /// name. A planned removal is given up, and the object protected from sweeps; a workspace that was stopped is
+    /// started.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when there is nothing that could be taken back.
+    pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
+        let all = self.store.ledger(None, u32::MAX)?;
+        let mut meant = all.into_iter().filter(|entry| is_meant(entry, which));
+        let Some(mut entry) = meant.next() else {
+            return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
+        };
+        match (entry.state, entry.action.as_str()) {
+            (LedgerState::Pending, _) => {}
+            (LedgerState::Done, "stop") => {
+                let id: WorkspaceId = entry.object.parse().map_err(Error::Internal)?;
+                self.start(&id).await?;
+            }
+            (LedgerState::Done, _) => {
+                let when = entry.ended.map(|time| time.to_string()).unwrap_or_default();
+                let text = format!("{} was removed at {when}, and that cannot be undone", entry.object);
+                return Err(Error::Request(text));
+            }
+            (LedgerState::Undone | LedgerState::Cancelled, _) => {
+                let text = format!("entry {} about {} is {} already", entry.id, entry.object, entry.state.as_str());
+                return Err(Error::Request(text));
+            }
+        }
+        self.store.ledger_end(entry.id, LedgerState::Undone, Some("taken back"))?;
+        entry.state = LedgerState::Undone;
+        Ok(entry)
+    }
+
+    /// Lets sweeps have an object again that somebody took back.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when nobody did.
+    pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
+        let mut allowed = None;
+        for mut entry in self.store.ledger(Some(LedgerState::Undone), u32::MAX)? {
+            if is_meant(&entry, which) {
+                self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("left to sweeps again"))?;
+                entry.state = LedgerState::Cancelled;
+                allowed.get_or_insert(entry);
+            }
+        }
+        let none = || Error::Request(format!("'{which}' is not protected; 'wharf cleanup ls --all' shows the ledger"));
+        allowed.ok_or_else(none)
+    }
+}
+
+fn is_meant(entry: &LedgerEntry, which: &str) -> bool {
+    entry.id.to_string() == which || entry.object == which || entry.name == which
+}
+
+fn line(found: &Found, verdict: Option<SweepVerdict>, failed: Option<&str>) -> SweepLine {
+    let candidate = &found.candidate;
+    let (choice, reason, policy) = match verdict {
+        Some(verdict) => (verdict.choice, verdict.reason, Some(verdict.by)),
+        None => (SweepChoice::Keep, failed.unwrap_or("no policy names it").to_owned(), None),
+    };
+    SweepLine {
+        kind: candidate.kind,
+        id: candidate.id.clone(),
+        name: candidate.name.clone(),
+        state: candidate.state,
+        used: candidate.used,
+        bytes: candidate.size,
+        choice,
+        reason,
+        policy,
+        entry: None,
+        due: None,
+        outcome: None,
+        error: None,
+    }
+}
+
+fn entry_of(found: &Found, line: &SweepLine, action: &str, planned: Timestamp, due: Timestamp) -> LedgerEntry {
+    let kind = match line.kind {
+        CandidateKind::Workspace => "workspace",
+        CandidateKind::Image => "image",
+        CandidateKind::Volume => "volume",
+        CandidateKind::Network => "network",
+    };
+    LedgerEntry {
+        id: 0,
+        kind: kind.to_owned(),
+        object: line.id.clone(),
+        name: line.name.clone(),
+        identity: found.identity.clone(),
+        action: action.to_owned(),
+        reason: line.reason.clone(),
+        policy: line.policy.clone().unwrap_or_default(),
+        bytes: line.bytes,
+        planned,
+        due,
+        state: LedgerState::Pending,
+        ended: None,
+        outcome: None,
+    }
+}

@@ -1,0 +1,274 @@
+//! The ledger of cleanup: what sweeps removed and stopped, what they are about to, and what people took back.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Store, statement};
+
+/// Ended entries are kept this long.
+const KEPT_HOURS: i64 = 24 * 90;
+
+/// Where an entry of the ledger stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerState {
+    /// It will be done when its grace period is over and the policies still want it.
+    Pending,
+    /// It was done.
+    Done,
+    /// A person took it back: the object is kept from sweeps as long as it is the same one.
+    Undone,
+    /// The policies do not want it any more, or the object was gone before.
+    Cancelled,
+}
+
+impl LedgerState {
+    /// The word in the store and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Done => "done",
+            Self::Undone => "undone",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        match text {
+            "pending" => Self::Pending,
+            "done" => Self::Done,
+            "undone" => Self::Undone,
+            _ => Self::Cancelled,
+        }
+    }
+}
+
+/// One thing that a sweep does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// Its number; 0 before it is written.
+    pub id: i64,
+    /// `workspace`, `image`, `volume` or `network`.
+    pub kind: String,
+    /// The candidate's id: a workspace's, or e.g. `volume:pgdata`.
+    pub object: String,
+    /// Its name for people.
+    pub name: String,
+    /// What tells this object from a later one of the same name: the id of its container or image, or a time.
+    pub identity: String,
+    /// `stop` or `remove`.
+    pub action: String,
+    /// Why, in the policy's words.
+    pub reason: String,
+    /// The policy that wanted it.
+    pub policy: String,
+    /// Bytes that it frees, when measured.
+    pub bytes: Option<u64>,
+    /// When a sweep first wanted it.
+    pub planned: Timestamp,
+    /// When its grace period is over.
+    pub due: Timestamp,
+    /// Where it stands.
+    pub state: LedgerState,
+    /// When it was done, undone or cancelled.
+    pub ended: Option<Timestamp>,
+    /// What came of it, if there is more to say.
+    pub outcome: Option<String>,
+}
+
+/// An image that Wharf pulled where the engine did not have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledImage {
+    /// As it was pulled.
+    pub reference: String,
+    /// What the reference meant then.
+    pub image_id: String,
+    /// When.
+    pub pulled: Timestamp,
+}
+
+impl Store {
+    /// Writes a new entry. Returns its number.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn ledger_add(&self, entry: &LedgerEntry) -> Result<i64, Error> {
+        let connection = self.connection();
+        connection
+            .execute(
+                "insert into ledger
+                     (kind, object, name, identity, action, reason, policy, bytes, planned, due, state, ended, outcome)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                params![
+                    entry.kind,
+                    entry.object,
+                    entry.name,
+                    entry.identity,
+                    entry.action,
+                    entry.reason,
+                    entry.policy,
+                    entry.bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+                    entry.planned.to_string(),
+                    entry.due.to_string(),
+                    entry.state.as_str(),
+                    entry.ended.map(|time| time.to_string()),
+                    entry.outcome,
+                ],
+            )
+            .map_err(statement("write the ledger"))?;
+        Ok(connection.last_insert_rowid())
+    }
+
+    /// Ends an entry, or says where it stands now.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn ledger_end(&self, id: i64, state: LedgerState, outcome: Option<&str>) -> Result<(), Error> {
+        self.connection()
+            .execute(
+                "update ledger set state = ?2, ended = ?3, outcome = ?4 where id = ?1",
+                params![id, state.as_str(), Timestamp::now().to_string(), outcome],
+            )
+            .map_err(statement("write the ledger"))?;
+        Ok(())
+    }
+
+    /// Entries, newest first: all of them, or those in a state.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn ledger(&self, state: Option<LedgerState>, most: u32) -> Result<Vec<LedgerEntry>, Error> {
+        let what = "read the ledger";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare_cached(
+                "select id, kind, object, name, identity, action, reason, policy, bytes, planned, due, state, ended, outcome
+                 from ledger where ?1 is null or state = ?1 order by id desc limit ?2",
+            )
+            .map_err(statement(what))?;
+        let state = state.map(LedgerState::as_str);
+        let rows = query
+            .query_map(params![state, most], |row| {
+                let time = |text: String| text.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+                Ok(LedgerEntry {
+                    id: row.get(0)?,
+                    kind: row.get(1)?,
+                    object: row.get(2)?,
+                    name: row.get(3)?,
+                    identity: row.get(4)?,
+                    action: row.get(5)?,
+                    reason: row.get(6)?,
+                    policy: row.get(7)?,
+                    bytes: row.get::<_, Option<i64>>(8)?.and_then(|bytes| u64::try_from(bytes).ok()),
+                    planned: time(row.get(9)?),
+                    due: time(row.get(10)?),
+                    state: LedgerState::parse(&row.get::<_, String>(11)?),
+                    ended: row.get::<_, Option<String>>(12)?.and_then(|text| text.parse().ok()),
+                    outcome: row.get(13)?,
+                })
+            })
+            .map_err(statement(what))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
+    }
+
+    /// Forgets entries that ended long ago. Those of people who took something back stay.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn ledger_forget(&self) -> Result<(), Error> {
+        let before = Timestamp::now() - jiff::SignedDuration::from_hours(KEPT_HOURS);
+        self.connection()
+            .execute("delete from ledger where state in ('done', 'cancelled') and ended < ?1", [before.to_string()])
+            .map_err(statement("forget old entries of the ledger"))?;
+        Ok(())
+    }
+
+    /// Remembers an image that Wharf pulled.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn put_pulled_image(&self, reference: &str, image_id: &str) -> Result<(), Error> {
+        self.connection()
+            .execute(
+                "insert into pulled_images (reference, image_id, pulled) values (?1, ?2, ?3)
+                 on conflict (reference) do update set image_id = ?2, pulled = ?3",
+                params![reference, image_id, Timestamp::now().to_string()],
+            )
+            .map_err(statement("remember a pulled image"))?;
+        Ok(())
+    }
+
+    /// Forgets an image that Wharf pulled.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn forget_pulled_image(&self, reference: &str) -> Result<(), Error> {
+        self.connection()
+            .execute("delete from pulled_images where reference = ?1", [reference])
+            .map_err(statement("forget a pulled image"))?;
+        Ok(())
+    }
+
+    /// The images that Wharf pulled, sorted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn pulled_images(&self) -> Result<Vec<PulledImage>, Error> {
+        let what = "read the pulled images";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare_cached("select reference, image_id, pulled from pulled_images order by reference")
+            .map_err(statement(what))?;
+        let rows = query
+            .query_map([], |row| {
+                let pulled = row.get::<_, String>(2)?.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+                Ok(PulledImage { reference: row.get(0)?, image_id: row.get(1)?, pulled })
+            })
+            .map_err(statement(what))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
+    }
+
+    /// Notes which objects are in use now, and gives for each object when it was last seen in use, or first seen at all.
+    /// Objects that are not named are forgotten.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn last_used(
+        &self,
+        objects: &BTreeMap<String, bool>,
+        write: bool,
+    ) -> Result<BTreeMap<String, Timestamp>, Error> {
+        let what = "note what is used";
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(statement(what))?;
+        let now = Timestamp::now();
+        let mut known: BTreeMap<String, Timestamp> = {
+            let mut query = transaction.prepare("select object, time from last_used").map_err(statement(what))?;
+            let rows = query.query_map([], |row| {
+                let time = row.get::<_, String>(1)?.parse().unwrap_or(now);
+                Ok((row.get::<_, String>(0)?, time))
+            });
+            rows.and_then(Iterator::collect).map_err(statement(what))?
+        };
+        known.retain(|object, _| objects.contains_key(object));
+        for (object, used) in objects {
+            let time = known.entry(object.clone()).or_insert(now);
+            if *used {
+                *time = now;
+            }
+        }
+        if write {
+            transaction.execute("delete from last_used", []).map_err(statement(what))?;
+            for (object, time) in &known {
+                transaction
+                    .execute("insert into last_used (object, time) values (?1, ?2)", params![object, time.to_string()])
+                    .map_err(statement(what))?;
+            }
+            transaction.commit().map_err(statement(what))?;
+        }
+        Ok(known)
+    }
+}
