@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+mod context;
+pub use context::{Context, Ignore};
+
 /// Size of the pieces that are handed over.
 const PIECE: usize = 64 << 10;
 /// This many pieces wait at most for a slow reader.

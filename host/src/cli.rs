@@ -15,6 +15,7 @@ mod config_cmd;
 mod cp;
 mod doctor;
 mod exec;
+mod image;
 mod logs;
 mod output;
 mod plan;
@@ -111,6 +112,9 @@ enum Command {
     /// Secret files of a workspace
     #[command(subcommand)]
     Secret(secret::Command),
+    /// Images that Wharf built, kept or pulled
+    #[command(subcommand)]
+    Image(image::Command),
     /// Named volumes
     #[command(subcommand)]
     Volume(volume::Command),
@@ -341,6 +345,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Cleanup(args) => cleanup::run(&context, &args).await,
         Command::Sidecar(command) => sidecar::run(&context, command).await,
         Command::Secret(command) => secret::run(&context, &command).await,
+        Command::Image(command) => image::run(&context, command).await,
         Command::Volume(command) => volume::run(&context, &command).await,
         Command::Rm(args) => state::rm(&context, &args).await,
         Command::Down(args) => state::down(&context, &args).await,

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 mod archive;
+mod build;
 mod connect;
 mod containers;
 mod disk_usage;
@@ -31,6 +32,7 @@ mod stats;
 mod volumes;
 
 pub use archive::{Archive, PathKind};
+pub use build::BuildRequest;
 pub use containers::{CreateRequest, Created, Effect};
 pub use disk_usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use error::{Error, Result};

@@ -23,8 +23,9 @@ const IMPORTS: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that one module hides from the others.
-const HIDDEN: [(&str, &str); 15] = [
+const HIDDEN: [(&str, &str); 16] = [
     ("tar", "archive"),
+    ("globset", "archive"),
     ("bollard", "docker"),
     ("hyper", "docker"),
     ("hyper_util", "docker"),

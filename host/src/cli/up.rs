@@ -37,6 +37,8 @@ pub(crate) struct RequestArgs {
     /// The image; policies may still deny it
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
+    #[command(flatten)]
+    build: super::image::BuildArgs,
     /// When the image of --image is fetched
     #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
     pull: Option<Pull>,
@@ -183,6 +185,7 @@ impl RequestArgs {
         if let Some(user) = self.user {
             fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
         }
+        let build = self.build.build().map_err(usage)?;
         let pull = self.pull.map(|pull| match pull {
             Pull::Missing => PullPolicy::Missing,
             Pull::Always => PullPolicy::Always,
@@ -190,6 +193,7 @@ impl RequestArgs {
         });
         Ok(WorkspaceRequest {
             image: self.image,
+            build,
             pull,
             command: self.command,
             env,
@@ -301,7 +305,7 @@ fn summary(context: &Context, workspace: &WorkspaceView) -> String {
 }
 
 /// Progress on stderr: bars on a terminal, plain lines elsewhere.
-struct Bars {
+pub(crate) struct Bars {
     silent: bool,
     multi: Option<MultiProgress>,
     step: Option<ProgressBar>,
@@ -309,22 +313,27 @@ struct Bars {
 }
 
 impl Bars {
-    fn new(silent: bool) -> Self {
+    pub(crate) fn new(silent: bool) -> Self {
         let multi = (!silent && std::io::stderr().is_terminal()).then(MultiProgress::new);
         Self { silent, multi, step: None, layers: HashMap::new() }
     }
 
-    fn show(&mut self, progress: Progress) {
+    pub(crate) fn show(&mut self, progress: Progress) {
         if self.silent {
             return;
         }
         let Some(multi) = &self.multi else {
-            if let Progress::Step(text) = progress {
-                eprintln!("{text}");
+            match progress {
+                Progress::Step(text) | Progress::Build(text) => eprintln!("{text}"),
+                Progress::Pull(_) => {}
             }
             return;
         };
         match progress {
+            Progress::Build(text) => {
+                // Above the bars, if there are any.
+                let _ = multi.println(text);
+            }
             Progress::Step(text) => {
                 let step = self.step.get_or_insert_with(|| {
                     let bar = multi.add(ProgressBar::new_spinner());
@@ -353,7 +362,7 @@ impl Bars {
         }
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Some(multi) = &self.multi {
             // A bar that cannot be cleared is only untidy.
             let _ = multi.clear();

@@ -80,6 +80,14 @@ pub enum Error {
         /// The engine's words, cleaned.
         cause: String,
     },
+    /// An image could not be built.
+    #[error("cannot build '{reference}': {cause}")]
+    BuildFailed {
+        /// The name that it was to get.
+        reference: String,
+        /// The builder's words, cleaned.
+        cause: String,
+    },
     /// The command does not exist in the container.
     #[error("cannot start: the command was not found in the container ({cause})")]
     CommandNotFound {
@@ -192,6 +200,7 @@ impl Error {
             Self::NotOurs { .. } => "not-ours",
             Self::ImageMissing { .. } => "image-missing",
             Self::PullFailed { .. } => "pull-failed",
+            Self::BuildFailed { .. } => "build-failed",
             Self::CommandNotFound { .. } => "command-not-found",
             Self::CommandNotExecutable { .. } => "command-not-executable",
             Self::PortInUse { .. } => "port-in-use",
@@ -234,6 +243,9 @@ impl Error {
             }
             Self::ImageMissing { reference } => {
                 format!("fetch it with `docker pull {reference}`, or let the pull policy fetch it")
+            }
+            Self::BuildFailed { .. } => {
+                "correct the Dockerfile or its context; `wharf image build` shows each step".to_owned()
             }
             Self::PullFailed { .. } => {
                 "check the spelling, the network of the engine, and `docker login` for private registries".to_owned()

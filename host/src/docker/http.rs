@@ -211,6 +211,9 @@ impl Http {
         if let Some(auth) = &call.auth {
             request = request.header("x-registry-auth", auth);
         }
+        if let Some(logins) = &call.registries {
+            request = request.header("x-registry-config", logins);
+        }
         request
             .body(Outgoing::Whole(call.body.clone()))
             .map_err(|error| Error::BadRequest { operation: call.operation, cause: error.to_string() })

@@ -1,9 +1,11 @@
 //! Images: what the engine has, and fetching what it does not have.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::{self, Error, Result};
-use super::http::{Call, SLOW, encode, parse};
+use super::http::{Call, SLOW, encode, filters, parse};
 use super::{Docker, registry_auth};
 
 /// An image that the engine has.
@@ -79,6 +81,12 @@ struct RawImage {
     config: Option<RawConfig>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawId {
+    id: String,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct RawConfig {
@@ -124,6 +132,29 @@ impl Docker {
             size: raw.size,
         };
         Ok(list.into_iter().map(image).collect())
+    }
+
+    /// Lists the images that have all of these labels, exactly, with all their labels.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn labelled_images(
+        &self,
+        labels: &[(&str, &str)],
+    ) -> Result<Vec<(ImageInfo, std::collections::BTreeMap<String, String>)>> {
+        let wanted: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let path = format!("/images/json?{}", filters("label", &wanted));
+        let list: Vec<RawId> = self.http().json(&Call::get("list the images", path)).await?;
+        let mut found = Vec::new();
+        for raw in list {
+            // One that was removed meanwhile is not there.
+            let Some(image) = self.image(&raw.id).await? else { continue };
+            let all = image.labels.clone();
+            if labels.iter().all(|(key, value)| all.get(*key).is_some_and(|found| found == value)) {
+                found.push((image, all));
+            }
+        }
+        Ok(found)
     }
 
     /// Tells about one image by reference, id or digest; none if the engine does not have it.
@@ -181,13 +212,36 @@ impl Docker {
     ///
     /// # Errors
     /// [`Error::PullFailed`] with the registry's reason; [`Error::BadRequest`] for what cannot be a reference.
+    ///
+    /// A registry or connection that fails for the moment is tried again, with pauses; layers that are complete stay with
+    /// the engine meanwhile, so that only the rest is fetched.
     pub async fn pull(&self, reference: &str, mut on_progress: impl FnMut(PullProgress)) -> Result<()> {
+        check("pull the image", reference)?;
+        for pause in PAUSES {
+            match self.pull_once(reference, &mut on_progress).await {
+                Err(error) if is_momentary(&error) => {
+                    let seconds = pause.as_secs();
+                    on_progress(PullProgress {
+                        layer: None,
+                        status: format!("{error}; trying again in {seconds} s"),
+                        current: None,
+                        total: None,
+                    });
+                    tracing::warn!("{error}; trying again in {seconds} s");
+                    tokio::time::sleep(pause).await;
+                }
+                other => return other,
+            }
+        }
+        self.pull_once(reference, &mut on_progress).await
+    }
+
+    async fn pull_once(&self, reference: &str, on_progress: &mut impl FnMut(PullProgress)) -> Result<()> {
         const OPERATION: &str = "pull the image";
-        check(OPERATION, reference)?;
         let (repository, tag) = split(reference);
         let failed = |cause: &str| Error::PullFailed { reference: reference.to_owned(), cause: error::clean(cause) };
         let path = format!("/images/create?fromImage={}&tag={}", encode(repository), encode(tag));
-        let auth = registry_auth::header(repository);
+        let auth = registry_auth::header(repository).await;
         // The head of the answer only comes with the first progress, that is, once the registry has answered.
         let call = Call::post(OPERATION, path).about("image", reference).within(SLOW).auth(auth);
         let mut body = self.http().stream(&call).await.map_err(|error| match error {
@@ -202,10 +256,39 @@ impl Docker {
             // Objects end with a line end; a rest without one is continued by the next chunk.
             let Some(end) = lines.iter().rposition(|byte| *byte == b'\n') else { continue };
             let rest = lines.split_off(end + 1);
-            report(&lines, &mut on_progress).map_err(|cause| failed(&cause))?;
+            report(&lines, on_progress).map_err(|cause| failed(&cause))?;
             lines = rest;
         }
-        report(&lines, &mut on_progress).map_err(|cause| failed(&cause))
+        report(&lines, on_progress).map_err(|cause| failed(&cause))
+    }
+}
+
+/// Pauses before a pull that failed is tried again.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
+
+/// Whether a pull may well work a moment later. The words are those of Go's net package and of registries.
+fn is_momentary(error: &Error) -> bool {
+    const WORDS: [&str; 12] = [
+        "unexpected EOF",
+        ": EOF",
+        "connection reset",
+        "connection refused",
+        "broken pipe",
+        "timeout",
+        "temporary failure",
+        "too many requests",
+        "toomanyrequests",
+        "internal server error",
+        "bad gateway",
+        "service unavailable",
+    ];
+    match error {
+        Error::Stream { .. } => true,
+        Error::PullFailed { cause, .. } => {
+            let cause = cause.to_lowercase();
+            WORDS.iter().any(|word| cause.contains(&word.to_lowercase()))
+        }
+        _ => false,
     }
 }
 
@@ -225,7 +308,7 @@ fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::resu
 }
 
 /// Refuses what cannot be a reference before it becomes a path.
-fn check(operation: &'static str, reference: &str) -> Result<()> {
+pub(super) fn check(operation: &'static str, reference: &str) -> Result<()> {
     let valid = !reference.is_empty()
         && !reference.starts_with('/')
         && !reference.ends_with('/')
@@ -277,6 +360,18 @@ mod tests {
             assert!(check("x", bad).is_err(), "{bad:?}");
         }
         assert!(check("x", "ghcr.io/Some_one/a.b-c:v1@sha256:00").is_ok());
+    }
+
+    #[test]
+    fn only_what_may_work_a_moment_later_is_tried_again() {
+        let failed = |cause: &str| Error::PullFailed { reference: "x".into(), cause: cause.into() };
+        for cause in ["Get \"http://x/v2/\": EOF", "received unexpected HTTP status: 503 Service Unavailable"] {
+            assert!(is_momentary(&failed(cause)), "{cause}");
+        }
+        for cause in ["manifest unknown", "unauthorized: authentication required", "no space left on device"] {
+            assert!(!is_momentary(&failed(cause)), "{cause}");
+        }
+        assert!(!is_momentary(&Error::NotFound { what: "image", name: "x".into() }));
     }
 
     #[test]

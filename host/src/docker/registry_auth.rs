@@ -1,31 +1,122 @@
-//! Credentials for registries, as `docker login` stores them in `~/.docker/config.json` (plain `auths`; credential
-//! helpers are programs of others and not run). They are never logged.
+//! Credentials for registries, as `docker login` keeps them: in `~/.docker/config.json` itself (`auths`), or with the
+//! credential helper that it names (`credHelpers`, `credsStore`). They are never logged.
+//!
+//! A helper is a program `docker-credential-<name>` on the PATH that is asked with `get` and the registry on its stdin
+//! (docker/docker-credential-helpers, README).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use super::connect::config_folder;
 
 /// The key under which the CLI stores the login of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+/// A helper that takes longer, e.g. because it waits for a person, is given up.
+const HELPER: Duration = Duration::from_secs(20);
+/// More is no login.
+const MOST_BYTES: usize = 64 << 10;
 
 /// Gives the value of `X-Registry-Auth` for a repository, if there is a login for its registry.
-pub(super) fn header(repository: &str) -> Option<String> {
-    let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
-    let config = std::fs::read(config_folder(&env)?.join("config.json")).ok()?;
-    from_config(&serde_json::from_slice(&config).ok()?, repository)
+pub(super) async fn header(repository: &str) -> Option<String> {
+    let login = login(&config()?, registry(repository)).await?;
+    Some(encode(login.to_string().as_bytes()))
 }
 
-fn from_config(config: &serde_json::Value, repository: &str) -> Option<String> {
-    let registry = registry(repository);
+/// Gives the value of `X-Registry-Config` for a build from these repositories.
+pub(super) async fn config_header(repositories: &[String]) -> Option<String> {
+    let config = config()?;
+    let mut all = serde_json::Map::new();
+    for repository in repositories {
+        let registry = registry(repository);
+        if !all.contains_key(registry)
+            && let Some(login) = login(&config, registry).await
+        {
+            all.insert(registry.to_owned(), login);
+        }
+    }
+    (!all.is_empty()).then(|| encode(Value::Object(all).to_string().as_bytes()))
+}
+
+fn config() -> Option<Value> {
+    let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
+    let config = std::fs::read(config_folder(&env)?.join("config.json")).ok()?;
+    serde_json::from_slice(&config).ok()
+}
+
+async fn login(config: &Value, registry: &str) -> Option<Value> {
+    match helper(config, registry) {
+        // The CLI keeps an empty entry in `auths` beside what a helper knows.
+        Some(name) => ask_helper(name, registry).await.or_else(|| from_config(config, registry)),
+        None => from_config(config, registry),
+    }
+}
+
+/// The helper that knows a registry's login, if one is named and its name is a plain one.
+fn helper<'a>(config: &'a Value, registry: &str) -> Option<&'a str> {
+    let own = config.get("credHelpers").and_then(|helpers| helpers.get(registry));
+    let name = own.or_else(|| config.get("credsStore"))?.as_str()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (!name.is_empty() && name.chars().all(plain)).then_some(name)
+}
+
+async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
+    let asked = async {
+        let mut child = tokio::process::Command::new(format!("docker-credential-{name}"))
+            .arg("get")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(registry.as_bytes()).await?;
+        }
+        child.wait_with_output().await
+    };
+    // What a helper prints may hold the secret, so only that it failed is told.
+    let output = match tokio::time::timeout(HELPER, asked).await {
+        Ok(Ok(output)) if output.status.success() && output.stdout.len() <= MOST_BYTES => output,
+        Ok(Ok(_)) => {
+            tracing::debug!("the credential helper {name} has no login for {registry}");
+            return None;
+        }
+        Ok(Err(error)) => {
+            tracing::warn!("the credential helper docker-credential-{name} cannot be run: {error}");
+            return None;
+        }
+        Err(_) => {
+            tracing::warn!(
+                "the credential helper docker-credential-{name} did not answer within {} s",
+                HELPER.as_secs()
+            );
+            return None;
+        }
+    };
+    from_helper(&output.stdout, registry)
+}
+
+fn from_helper(answer: &[u8], registry: &str) -> Option<Value> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
+    let secret = text("Secret")?;
+    Some(match text("Username")? {
+        "<token>" => json!({ "serveraddress": registry, "identitytoken": secret }),
+        user => json!({ "serveraddress": registry, "username": user, "password": secret }),
+    })
+}
+
+fn from_config(config: &Value, registry: &str) -> Option<Value> {
     let auths = config.get("auths")?.as_object()?;
     let entry = auths.get(registry).or_else(|| auths.get(&format!("https://{registry}")))?;
-    let text = |key: &str| entry.get(key).and_then(|value| value.as_str()).filter(|value| !value.is_empty());
-    let login = if let Some(token) = text("identitytoken") {
-        serde_json::json!({ "serveraddress": registry, "identitytoken": token })
-    } else {
-        let pair = String::from_utf8(decode(text("auth")?)?).ok()?;
-        let (user, password) = pair.split_once(':')?;
-        serde_json::json!({ "serveraddress": registry, "username": user, "password": password })
-    };
-    Some(encode(login.to_string().as_bytes()))
+    let text = |key: &str| entry.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
+    if let Some(token) = text("identitytoken") {
+        return Some(json!({ "serveraddress": registry, "identitytoken": token }));
+    }
+    let pair = String::from_utf8(decode(text("auth")?)?).ok()?;
+    let (user, password) = pair.split_once(':')?;
+    Some(json!({ "serveraddress": registry, "username": user, "password": password }))
 }
 
 /// The first part of a repository is a registry if it looks like a host; otherwise it is on Docker Hub.
@@ -87,16 +178,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_becomes_a_header_that_decodes_to_it() {
-        let config =
-            serde_json::json!({"auths": {"host:5000": {"auth": "bWU6cOQ6c3M="}, DOCKER_HUB: {"auth": "bWU6czpl"}}});
-        let header = from_config(&config, "library/debian").unwrap();
-        let login: serde_json::Value = serde_json::from_slice(&decode(&header).unwrap()).unwrap();
-        assert_eq!(login["username"], "me");
-        assert_eq!(login["password"], "s:e");
-        assert_eq!(from_config(&config, "other.example/a"), None);
+    fn a_login_is_found_under_its_registry() {
+        let config = json!({"auths": {"host:5000": {"auth": "bWU6cOQ6c3M="}, DOCKER_HUB: {"auth": "bWU6czpl"}}});
+        let login = from_config(&config, registry("library/debian")).unwrap();
+        assert_eq!((&login["username"], &login["password"]), (&json!("me"), &json!("s:e")));
+        assert_eq!(from_config(&config, registry("other.example/a")), None);
         // Not UTF-8: not usable, and no panic.
-        assert_eq!(from_config(&config, "host:5000/a"), None);
+        assert_eq!(from_config(&config, registry("host:5000/a")), None);
+        let sent = encode(login.to_string().as_bytes());
+        assert_eq!(serde_json::from_slice::<Value>(&decode(&sent).unwrap()).unwrap(), login);
+    }
+
+    #[test]
+    fn a_registrys_own_helper_comes_before_the_store_and_odd_names_are_not_run() {
+        let config = json!({"credsStore": "pass", "credHelpers": {"a.example": "cloud-login", "b.example": "../evil"}});
+        assert_eq!(helper(&config, "a.example"), Some("cloud-login"));
+        assert_eq!(helper(&config, "c.example"), Some("pass"));
+        assert_eq!(helper(&config, "b.example"), None);
+        assert_eq!(helper(&json!({}), "a.example"), None);
+        let login = from_helper(br#"{"ServerURL":"x","Username":"me","Secret":"s"}"#, "a.example").unwrap();
+        assert_eq!(login, json!({"serveraddress": "a.example", "username": "me", "password": "s"}));
+        let token = from_helper(br#"{"Username":"<token>","Secret":"s"}"#, "a.example").unwrap();
+        assert_eq!(token["identitytoken"], "s");
+        assert_eq!(from_helper(b"credentials not found", "a.example"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::facts::{engine_facts, image_facts};
+use super::images::ImageBuild;
 use super::plan::decide_create;
 use super::reconcile::STRAGGLERS;
 use super::request::SecretEnv;
@@ -40,6 +41,8 @@ pub enum Progress {
     Step(String),
     /// A layer of an image.
     Pull(PullProgress),
+    /// A line of an image's build.
+    Build(String),
 }
 
 /// Everything that making a container needs.
@@ -48,6 +51,8 @@ pub(super) struct Decided {
     pub(super) draft: Draft,
     pub(super) secret: SecretEnv,
     pub(super) secret_files: BTreeMap<String, SecretBytes>,
+    /// What the image that the request builds is built from.
+    pub(super) build: Option<ImageBuild>,
     trail: Vec<Step>,
     /// References that the engine has.
     local: Vec<String>,
@@ -95,7 +100,10 @@ impl Lifecycle {
         let local = local.collect();
 
         let given = request.secrets.clone();
-        let (loaded, secrets, request) = (self.loaded.clone(), self.secrets.clone(), request.clone());
+        let request = request.clone().with_build(&id).await?;
+        let build = request.build.clone();
+        let built = request.image.clone().filter(|_| build.is_some());
+        let (loaded, secrets) = (self.loaded.clone(), self.secrets.clone());
         let at = project.clone();
         let decided = self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
         let (mut decision, secret) = decided?;
@@ -104,7 +112,12 @@ impl Lifecycle {
         if let Some(refusal) = decision.refusal {
             return Err(Error::Denied { refusal, trail });
         }
-        let decided = Decided { project, draft: decision.draft, secret, secret_files: given, trail, local };
+        let decided =
+            Decided { project, draft: decision.draft, secret, secret_files: given, build: None, trail, local };
+        // Policies may have chosen another image; then nothing is built.
+        let wanted = decided.draft.spec.image.as_ref().map(|image| &image.reference);
+        let build = build.filter(|_| built.as_ref() == wanted);
+        let decided = Decided { build, ..decided };
         info.check(&decided.draft.spec)?;
         if decided.project.secrets.is_some() && !self.docker.is_local() {
             return Err(Error::Request(secret_files::REMOTE.into()));
@@ -120,7 +133,7 @@ impl Lifecycle {
                 return Err(Error::Differs { id: id.to_string(), differences });
             }
             // Everything that can fail without touching the old one comes first.
-            self.fetch_image(&decided.draft.spec, &decided.local, progress).await?;
+            self.fetch_image(&decided, progress).await?;
             return self.replace(&id, &container, decided, info.init_available, progress).await;
         }
         self.create(decided, info.init_available, progress).await
@@ -143,6 +156,7 @@ impl Lifecycle {
                     part_of: decided.project.part_of.map(|parent| parent.id),
                     created_at: container.created_at.unwrap_or_else(jiff::Timestamp::now),
                     container_id: container.id.clone(),
+                    image_digest: self.image_digest(&container).await,
                     draft: self.redacted(decided.draft),
                     trail: decided.trail,
                     notes: Vec::new(),
@@ -168,7 +182,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Container, Error> {
         let (id, spec) = (&decided.project.id, &decided.draft.spec);
-        self.fetch_image(spec, &decided.local, progress).await?;
+        self.fetch_image(decided, progress).await?;
         self.check_interrupt()?;
 
         self.check_volumes(spec).await?;
@@ -264,6 +278,14 @@ impl Lifecycle {
         Ok(container)
     }
 
+    /// The image's digest in its registry, e.g. `debian@sha256:...`; one that was built here has none.
+    async fn image_digest(&self, container: &Container) -> Option<String> {
+        let image = self.docker.image(&container.image_id).await.ok().flatten()?;
+        let named = container.image.split(['@', ':']).next().unwrap_or_default();
+        let of_name = image.digests.iter().find(|digest| digest.starts_with(named));
+        of_name.or(image.digests.first()).cloned()
+    }
+
     /// A volume that somebody else made is somebody else's data.
     async fn check_volumes(&self, spec: &ContainerSpec) -> Result<(), Error> {
         for mount in spec.mounts.values().filter(|mount| mount.kind == MountKind::Volume) {
@@ -276,36 +298,21 @@ impl Lifecycle {
         Ok(())
     }
 
-    async fn fetch_image(
-        &self,
-        spec: &ContainerSpec,
-        local: &[String],
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<(), Error> {
-        let Some(image) = &spec.image else {
+    async fn fetch_image(&self, decided: &Decided, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
+        let Some(image) = &decided.draft.spec.image else {
             return Err(Error::Internal("the chain let a spec without an image through".into()));
         };
         let reference = &image.reference;
         let tagged = format!("{reference}:latest");
-        let listed = local.iter().any(|known| known == reference || *known == tagged);
+        let listed = decided.local.iter().any(|known| known == reference || *known == tagged);
         let present = listed || self.docker.image(reference).await?.is_some();
+        if let (Some(build), false) = (&decided.build, present) {
+            return self.build_as(build, &decided.project.id, reference, progress).await;
+        }
         match (image.pull, present) {
             (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
             (PullPolicy::Never | PullPolicy::Missing, true) => Ok(()),
-            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => {
-                progress(Progress::Step(format!("pulling {reference}")));
-                let mut report = |pull: PullProgress| progress(Progress::Pull(pull));
-                tokio::select! {
-                    pulled = self.docker.pull(reference, &mut report) => pulled?,
-                    () = self.interrupted() => return Err(Error::Interrupted),
-                }
-                // Only what was not there before is ours to clean up one day.
-                let ours = !present || self.store.pulled_images()?.iter().any(|image| image.reference == *reference);
-                if ours && let Some(image) = self.docker.image(reference).await? {
-                    self.store.put_pulled_image(reference, &image.id)?;
-                }
-                Ok(())
-            }
+            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => self.pull_image(reference, progress).await,
         }
     }
 

@@ -60,7 +60,8 @@ pub async fn plan(
         facts.engine = engine_facts(&info?);
         facts.local_images = image_facts(images?);
     }
-    let (chain, loaded, request) = (chain.clone(), loaded.clone(), request.clone());
+    let request = request.clone().with_build(&project.id).await?;
+    let (chain, loaded) = (chain.clone(), loaded.clone());
     let engine = docker.is_some();
     let decide = move || -> Result<Plan, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());

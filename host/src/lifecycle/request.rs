@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::images::ImageBuild;
 use super::secret_files::{SECRETS_TARGET, SecretBytes};
 use crate::config::Loaded;
 use crate::hooks::record::{Draft, Owner, REDACTED, SecretNames};
@@ -22,6 +23,8 @@ pub struct WorkspaceRequest {
     pub name: Option<String>,
     /// The image.
     pub image: Option<String>,
+    /// Builds the image; then none is named.
+    pub build: Option<ImageBuild>,
     /// When it is fetched.
     pub pull: Option<PullPolicy>,
     /// The command.
@@ -34,6 +37,19 @@ pub struct WorkspaceRequest {
     pub secrets: BTreeMap<String, SecretBytes>,
     /// Further fields: typed, each with the words that it was given as, e.g. `--memory 4GiB`.
     pub fields: Vec<(Adjustment, String)>,
+}
+
+impl WorkspaceRequest {
+    /// Names the image that is to be built, so that policies can decide about it before it is.
+    pub(super) async fn with_build(mut self, id: &WorkspaceId) -> Result<Self, Error> {
+        if let Some(build) = self.build.clone() {
+            let id = id.clone();
+            let named = tokio::task::spawn_blocking(move || build.reference(&id)).await;
+            self.image = Some(named.map_err(|error| Error::Internal(error.to_string()))??);
+            self.pull = Some(PullPolicy::Never);
+        }
+        Ok(self)
+    }
 }
 
 /// A project folder that was checked, and the workspace that it gets.
@@ -198,9 +214,10 @@ pub(super) fn draft(
     // What the request says.
     let mut asked: Vec<(Adjustment, String)> = Vec::new();
     if let Some(reference) = &request.image {
-        let reason = "the request names it".to_owned();
+        let reason = if request.build.is_some() { "the request builds it" } else { "the request names it" }.to_owned();
         let choice = ImageChoice { reference: reference.clone(), pull: request.pull.unwrap_or_default(), reason };
-        asked.push((Adjustment::Image(choice), "--image".into()));
+        let words = if request.build.is_some() { "--build" } else { "--image" };
+        asked.push((Adjustment::Image(choice), words.into()));
     }
     if !request.command.is_empty() {
         asked.push((Adjustment::Command(request.command.clone()), "the command".into()));

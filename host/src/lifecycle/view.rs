@@ -25,6 +25,10 @@ pub struct WorkspaceView {
     pub container_id: Option<String>,
     /// The image that it runs.
     pub image: String,
+    /// Content id of that image, `sha256:...`.
+    pub image_id: Option<String>,
+    /// Its digest in the registry, if it came from one.
+    pub image_digest: Option<String>,
     /// When the container was created.
     pub created_at: Option<Timestamp>,
     /// When it was last started; only `up` and `inspect` know it.
@@ -127,6 +131,8 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
         state: container.map_or(State::Missing, |container| container.state),
         container_id: container.map(|container| container.id.clone()),
         image: decided_image.or_else(|| container.map(|container| container.image.clone())).unwrap_or_default(),
+        image_id: container.map(|container| container.image_id.clone()),
+        image_digest: stored.and_then(|stored| stored.image_digest.clone()),
         created_at: container.and_then(|container| container.created_at),
         started_at: container.and_then(|container| container.started_at),
         finished_at: container.and_then(|container| container.finished_at),

@@ -25,6 +25,9 @@ pub struct Workspace {
     pub created_at: Timestamp,
     /// The engine's id of its container.
     pub container_id: String,
+    /// Digest of its image in the registry, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
     /// The decided spec, with the owner and history of each field. Values of secrets read `***`.
     pub draft: Draft,
     /// What the policies did when it was created and started.

@@ -61,6 +61,7 @@ fn what_is_written_is_read_back_by_another_process_too() {
         degraded: None,
         last_activity: None,
         part_of: None,
+        image_digest: None,
     };
     store.put_workspace(&workspace).unwrap();
     let again = Store::open(&dir.0).unwrap();

@@ -32,6 +32,7 @@ mod docker_lab;
 mod docker_logs;
 mod exec;
 mod hooks;
+mod images;
 mod life;
 mod logs;
 mod plan;

@@ -26,6 +26,10 @@ struct Shared {
     open: (Mutex<bool>, Condvar),
     ended: AtomicBool,
     layers: AtomicUsize,
+    /// What clients must send as `Authorization`.
+    login: Mutex<Option<String>>,
+    /// This many requests are still answered with "service unavailable".
+    failing: AtomicUsize,
 }
 
 impl Registry {
@@ -66,6 +70,8 @@ impl Registry {
             blobs: vec![(digest(&config), config), (digest(&layer), layer)],
             open: (Mutex::new(open), Condvar::new()),
             ended: AtomicBool::new(false),
+            login: Mutex::new(None),
+            failing: AtomicUsize::new(0),
             layers: AtomicUsize::new(0),
         });
         let for_thread = shared.clone();
@@ -80,6 +86,16 @@ impl Registry {
             }
         });
         Self { reference: format!("127.0.0.1:{port}/wharf-test/image:1"), shared }
+    }
+
+    /// From now on asks for this value of `Authorization`.
+    pub fn protect(&self, authorization: &str) {
+        *self.shared.login.lock().unwrap() = Some(authorization.to_owned());
+    }
+
+    /// The next requests fail as those of a registry that is overloaded.
+    pub fn fail_next(&self, requests: usize) {
+        self.shared.failing.store(requests, Ordering::Relaxed);
     }
 
     /// How often the layer was asked for.
@@ -108,10 +124,26 @@ impl Drop for Registry {
 fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut authorization = None;
     for line in lines {
-        if line?.is_empty() {
+        let line = line?;
+        if line.is_empty() {
             break;
         }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            authorization = Some(value.to_owned());
+        }
+    }
+    let login = shared.login.lock().unwrap().clone();
+    if login.is_some() && login != authorization {
+        let challenge = "WWW-Authenticate: Basic realm=\"test\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return stream.write_all(format!("HTTP/1.1 401 X\r\n{challenge}").as_bytes());
+    }
+    let failing = |left: usize| left.checked_sub(1);
+    if shared.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, failing).is_ok() {
+        return stream.write_all(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

@@ -30,6 +30,8 @@ pub(in crate::docker) struct Call {
     pub(in crate::docker) body: Bytes,
     /// Value of `X-Registry-Auth`; a secret.
     pub(in crate::docker) auth: Option<String>,
+    /// Value of `X-Registry-Config`; a secret.
+    pub(in crate::docker) registries: Option<String>,
     /// Whether the connection should become raw bytes.
     pub(in crate::docker) upgrade: bool,
     pub(in crate::docker) within: Duration,
@@ -46,6 +48,7 @@ impl Call {
             path: path.into(),
             body: Bytes::new(),
             auth: None,
+            registries: None,
             upgrade: false,
             within: QUICK,
         }
@@ -71,6 +74,10 @@ impl Call {
     }
     pub(in crate::docker) fn auth(mut self, value: Option<String>) -> Self {
         self.auth = value;
+        self
+    }
+    pub(in crate::docker) fn registries(mut self, value: Option<String>) -> Self {
+        self.registries = value;
         self
     }
     pub(in crate::docker) fn upgrade(mut self) -> Self {

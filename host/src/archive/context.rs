@@ -1,0 +1,246 @@
+//! The context of an image build: a folder without what its `.dockerignore` leaves out, always the same bytes for the same
+//! files.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// What a `.dockerignore` leaves out. The rules are those of Docker's documentation ("Dockerfile reference, .dockerignore
+/// file"): patterns are about paths from the folder's top, `*` ends at a slash, `**` does not, `!` takes back, and the
+/// last pattern that matches a path, or a folder above it, decides.
+#[derive(Debug, Default)]
+pub struct Ignore {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    matcher: GlobMatcher,
+    takes_back: bool,
+}
+
+impl Ignore {
+    /// Reads the patterns of a `.dockerignore`.
+    ///
+    /// # Errors
+    /// The line that is no pattern.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut rules = Vec::new();
+        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            if line.starts_with('#') {
+                continue;
+            }
+            let line = line.trim();
+            let (takes_back, pattern) = match line.strip_prefix('!') {
+                Some(rest) => (true, rest.trim()),
+                None => (false, line),
+            };
+            let clean: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+            if clean.is_empty() {
+                continue;
+            }
+            // Braces are ordinary letters in these patterns.
+            let pattern = clean.join("/").replace('{', "\\{").replace('}', "\\}");
+            let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build();
+            let glob = glob.map_err(|error| format!("line {} of .dockerignore: {error}", number + 1))?;
+            rules.push(Rule { matcher: glob.compile_matcher(), takes_back });
+        }
+        Ok(Self { rules })
+    }
+
+    /// Whether a path, relative to the folder, is left out.
+    pub fn leaves_out(&self, path: &Path) -> bool {
+        let mut out = false;
+        for rule in &self.rules {
+            let matches = path.ancestors().any(|path| !path.as_os_str().is_empty() && rule.matcher.is_match(path));
+            if matches {
+                out = !rule.takes_back;
+            }
+        }
+        out
+    }
+
+    fn takes_back(&self) -> bool {
+        self.rules.iter().any(|rule| rule.takes_back)
+    }
+}
+
+/// A folder to build from.
+#[derive(Debug)]
+pub struct Context {
+    folder: PathBuf,
+    ignore: Ignore,
+    /// Sent whatever `.dockerignore` says: the builder needs it.
+    dockerfile: PathBuf,
+}
+
+impl Context {
+    /// Opens a context. `dockerfile` is a path in the folder.
+    ///
+    /// # Errors
+    /// When the folder or the Dockerfile cannot be read, or `.dockerignore` holds what is no pattern.
+    pub fn open(folder: &Path, dockerfile: &str) -> Result<Self, String> {
+        let file = folder.join(dockerfile);
+        let cannot = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+        let real = folder.canonicalize().map_err(|error| cannot(folder, error))?;
+        let inside = file.canonicalize().map_err(|error| cannot(&file, error))?;
+        let dockerfile =
+            inside.strip_prefix(&real).map_err(|_| format!("{} is outside the context", file.display()))?;
+        // `Dockerfile.dockerignore` beside a Dockerfile wins over the folder's own.
+        let own = PathBuf::from(format!("{}.dockerignore", inside.display()));
+        let mut ignore = Ignore::default();
+        for path in [own, real.join(".dockerignore")] {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => {
+                    ignore = Ignore::parse(&text)?;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(cannot(&path, error)),
+            }
+        }
+        Ok(Self { dockerfile: dockerfile.to_path_buf(), folder: real, ignore })
+    }
+
+    /// The repositories that the Dockerfile builds from, for their logins. Names that hold a variable are left out.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn bases(&self) -> io::Result<Vec<String>> {
+        let text = std::fs::read_to_string(self.folder.join(&self.dockerfile))?;
+        let from = text.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let first = words.next()?;
+            let image = words.find(|word| !word.starts_with("--"))?;
+            (first.eq_ignore_ascii_case("from") && !image.contains('$')).then(|| image.to_owned())
+        });
+        Ok(from.collect())
+    }
+
+    /// The name of the Dockerfile in the archive.
+    pub fn dockerfile(&self) -> String {
+        self.dockerfile.display().to_string()
+    }
+
+    /// Writes the archive: the same bytes for the same files, whoever owns them and whenever they were written.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        let mut builder = tar::Builder::new(to);
+        self.add(&mut builder, Path::new(""))?;
+        builder.into_inner()?.flush()
+    }
+
+    fn add(&self, builder: &mut tar::Builder<&mut dyn Write>, within: &Path) -> io::Result<()> {
+        let folder = self.folder.join(within);
+        let at = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let list = std::fs::read_dir(&folder).and_then(|list| list.collect::<io::Result<Vec<_>>>());
+        let mut entries = list.map_err(|error| at(&folder, error))?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let (path, name) = (entry.path(), within.join(entry.file_name()));
+            let meta = path.symlink_metadata().map_err(|error| at(&path, error))?;
+            let needed = name == self.dockerfile;
+            let left_out = self.ignore.leaves_out(&name) && !needed;
+            let mut header = tar::Header::new_gnu();
+            header.set_metadata_in_mode(&meta, tar::HeaderMode::Deterministic);
+            if meta.is_dir() {
+                if !left_out {
+                    header.set_size(0);
+                    builder.append_data(&mut header, &name, io::empty()).map_err(|error| at(&path, error))?;
+                }
+                // Something below may be taken back, or be the Dockerfile.
+                if !left_out || self.ignore.takes_back() || self.dockerfile.starts_with(&name) {
+                    self.add(builder, &name)?;
+                }
+            } else if left_out {
+                continue;
+            } else if meta.is_symlink() {
+                header.set_size(0);
+                let target = path.read_link().map_err(|error| at(&path, error))?;
+                builder.append_link(&mut header, &name, target).map_err(|error| at(&path, error))?;
+            } else if meta.is_file() {
+                let file = File::open(&path).map_err(|error| at(&path, error))?;
+                header.set_size(meta.len());
+                let padded = file.take(meta.len()).chain(io::repeat(0)).take(meta.len());
+                builder.append_data(&mut header, &name, padded).map_err(|error| at(&path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(patterns: &str, out: &[&str], kept: &[&str]) {
+        let ignore = Ignore::parse(patterns).unwrap();
+        for path in out {
+            assert!(ignore.leaves_out(Path::new(path)), "{patterns:?} should leave {path} out");
+        }
+        for path in kept {
+            assert!(!ignore.leaves_out(Path::new(path)), "{patterns:?} should keep {path}");
+        }
+    }
+
+    #[test]
+    fn patterns_mean_what_docker_documents() {
+        check("# a comment\n\n*/temp*\n", &["sub/temp", "sub/temporary.txt"], &["temp", "sub/deep/temp"]);
+        check("*/*/temp*", &["a/b/temporary"], &["a/temp"]);
+        check("temp?", &["tempa", "tempb/x"], &["temp", "tempab"]);
+        check("**/*.go", &["a.go", "x/y/b.go"], &["a.gox"]);
+        check("node_modules", &["node_modules", "node_modules/x/y"], &["sub/node_modules"]);
+        check("/dist/\n", &["dist", "dist/a"], &["sub/dist"]);
+        check("*.md\n!README.md", &["a.md"], &["README.md", "sub/a.md"]);
+        check("*.md\n!README*.md\nREADME-secret.md", &["README-secret.md"], &["README.md"]);
+        check("secret\n!secret/public", &["secret/x"], &["secret/public/a"]);
+        check("a{b}\n./c/../d", &["a{b}"], &["ab"]);
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named_with_its_line() {
+        assert!(Ignore::parse("fine\n[z").unwrap_err().contains("line 2"));
+    }
+
+    fn names(context: &Context) -> Vec<String> {
+        let mut bytes = Vec::new();
+        context.write(&mut bytes).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_context_is_the_same_for_the_same_files_and_has_what_the_builder_needs() {
+        let dir = std::env::temp_dir().join(format!("wharf-context-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("docker/deep")).unwrap();
+        std::fs::create_dir_all(dir.join("keep")).unwrap();
+        for (name, text) in [
+            ("docker/Dockerfile", "FROM host:5000/a AS b\nfrom --platform=x c\nFROM $D\n"),
+            ("docker/deep/x", ""),
+            ("keep/secret.txt", ""),
+            ("keep/plain", "1"),
+            (".dockerignore", "docker\n**/secret.*\n"),
+        ] {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        let context = Context::open(&dir, "docker/Dockerfile").unwrap();
+        assert_eq!(names(&context), [".dockerignore", "docker/Dockerfile", "keep", "keep/plain"]);
+        assert_eq!(context.bases().unwrap(), ["host:5000/a", "c"]);
+        let mut first = Vec::new();
+        context.write(&mut first).unwrap();
+        let file = File::options().write(true).open(dir.join("keep/plain")).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let mut second = Vec::new();
+        context.write(&mut second).unwrap();
+        assert!(first == second);
+        assert!(Context::open(&dir, "../Dockerfile").is_err());
+        assert!(Context::open(&dir, "none").unwrap_err().contains("none"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,237 @@
+//! Images: built from a folder, listed, removed. Only images that this installation built or pulled are removed.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::create::Progress;
+use super::{Error, Lifecycle};
+use crate::archive::{self, Context};
+use crate::docker::{self, BuildRequest};
+use crate::workspace::{LABEL_HOST, LABEL_MANAGED, LABEL_WORKSPACE, WorkspaceId};
+
+/// Label of an image with what it is: `build` or `snapshot`.
+pub(super) const LABEL_IMAGE: &str = "wharf.image";
+
+/// An image to build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageBuild {
+    /// The folder.
+    pub context: PathBuf,
+    /// The Dockerfile's path in the folder; none means `Dockerfile`.
+    pub dockerfile: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// The stage; none means the last one.
+    pub target: Option<String>,
+    /// Builds every step anew.
+    pub no_cache: bool,
+    /// Fetches newer base images.
+    pub pull: bool,
+}
+
+/// An image of ours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageView {
+    /// Its name, or its id when it has lost its name.
+    pub reference: String,
+    /// Content id.
+    pub id: String,
+    /// `built`, `pulled` or `snapshot`.
+    pub origin: &'static str,
+    /// The workspace that it was made for, if one is known.
+    pub workspace: Option<String>,
+    /// Bytes, layers that others share included.
+    pub size: u64,
+    /// When it was built.
+    pub created_at: Option<jiff::Timestamp>,
+}
+
+impl ImageBuild {
+    fn open(&self) -> Result<Context, Error> {
+        let dockerfile = self.dockerfile.as_deref().unwrap_or("Dockerfile");
+        Context::open(&self.context, dockerfile).map_err(|text| Error::Request(format!("the build: {text}")))
+    }
+
+    /// The name of the image: it tells the context, the arguments and the stage, so that the same build has the same name
+    /// and another one has another.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when the context cannot be read.
+    pub(super) fn reference(&self, id: &WorkspaceId) -> Result<String, Error> {
+        struct Hash(sha2::Sha256);
+        impl Write for Hash {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                sha2::Digest::update(&mut self.0, bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let context = self.open()?;
+        let mut hash = Hash(sha2::Digest::new());
+        let unreadable = |error: std::io::Error| Error::Request(format!("the build's context: {error}"));
+        context.write(&mut hash).map_err(unreadable)?;
+        let rest = serde_json::json!([context.dockerfile(), self.args, self.target]);
+        hash.write_all(rest.to_string().as_bytes()).map_err(unreadable)?;
+        let digest: String = sha2::Digest::finalize(hash.0).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("wharf/{id}:{digest}"))
+    }
+}
+
+impl Lifecycle {
+    /// Builds an image for a workspace, under a name that tells what it was built from, or under the one given.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when the context cannot be read, and the builder's.
+    pub async fn build_image(
+        &self,
+        build: &ImageBuild,
+        id: &WorkspaceId,
+        reference: Option<&str>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<ImageView, Error> {
+        let reference = match reference {
+            Some(reference) => {
+                // A name that means somebody else's image must go on meaning it.
+                if let Some(image) = self.docker.image(reference).await?
+                    && image.labels.get(LABEL_HOST).is_none_or(|host| host != self.store.host_id())
+                {
+                    return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
+                }
+                reference.to_owned()
+            }
+            None => {
+                let (build, id) = (build.clone(), id.clone());
+                let named = tokio::task::spawn_blocking(move || build.reference(&id)).await;
+                named.map_err(|error| Error::Internal(error.to_string()))??
+            }
+        };
+        self.build_as(build, id, &reference, progress).await?;
+        let image = self.docker.image(&reference).await?;
+        let image = image.ok_or_else(|| docker::Error::ImageMissing { reference: reference.clone() })?;
+        let (size, created_at) = (image.size, image.created_at);
+        Ok(ImageView { reference, id: image.id, origin: "built", workspace: Some(id.to_string()), size, created_at })
+    }
+
+    pub(super) async fn build_as(
+        &self,
+        build: &ImageBuild,
+        id: &WorkspaceId,
+        reference: &str,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), Error> {
+        let context = build.open()?;
+        let bases = context.bases().map_err(|error| Error::Request(format!("the Dockerfile: {error}")))?;
+        let labels = [
+            (LABEL_MANAGED, "true"),
+            (LABEL_HOST, self.store.host_id()),
+            (LABEL_WORKSPACE, id.as_str()),
+            (LABEL_IMAGE, "build"),
+        ];
+        let request = BuildRequest {
+            reference: reference.to_owned(),
+            dockerfile: context.dockerfile(),
+            args: build.args.clone(),
+            target: build.target.clone(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            no_cache: build.no_cache,
+            pull: build.pull,
+            memory: Some(self.loaded.config.workspace.memory.0.min(self.loaded.config.limits.memory.0)),
+            bases,
+        };
+        progress(Progress::Step(format!("building {reference}")));
+        let pieces = archive::stream(move |to| context.write(to));
+        let mut line = |line: &str| progress(Progress::Build(line.to_owned()));
+        tokio::select! {
+            built = self.docker.build(&request, pieces, &mut line) => built?,
+            () = self.interrupted() => return Err(Error::Interrupted),
+        };
+        Ok(())
+    }
+
+    /// The images that this installation built, kept or pulled, sorted by name.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
+        let mut views = Vec::new();
+        let labelled = self.docker.labelled_images(&[(LABEL_HOST, self.store.host_id())]).await?;
+        for (image, labels) in labelled {
+            let origin =
+                if labels.get(LABEL_IMAGE).is_some_and(|what| what == "snapshot") { "snapshot" } else { "built" };
+            let names = if image.references.is_empty() { vec![image.id.clone()] } else { image.references };
+            views.extend(names.into_iter().map(|reference| ImageView {
+                reference,
+                id: image.id.clone(),
+                origin,
+                workspace: labels.get(LABEL_WORKSPACE).cloned(),
+                size: image.size,
+                created_at: image.created_at,
+            }));
+        }
+        for pulled in self.store.pulled_images()? {
+            let image = self.docker.image(&pulled.reference).await?.filter(|image| image.id == pulled.image_id);
+            if let Some(image) = image.filter(|image| !views.iter().any(|view| view.id == image.id)) {
+                views.push(ImageView {
+                    reference: pulled.reference,
+                    id: image.id,
+                    origin: "pulled",
+                    workspace: None,
+                    size: image.size,
+                    created_at: image.created_at,
+                });
+            }
+        }
+        views.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(views)
+    }
+
+    /// Content ids of the images that containers were made from, whoever made them, running or not.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn used_images(&self) -> Result<std::collections::BTreeSet<String>, Error> {
+        Ok(self.docker.list(&[], true).await?.into_iter().map(|container| container.image_id).collect())
+    }
+
+    /// Fetches an image. One that was not there before is ours from then on.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn pull_image(&self, reference: &str, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
+        let present = self.docker.image(reference).await?.is_some();
+        progress(Progress::Step(format!("pulling {reference}")));
+        let mut report = |pull: docker::PullProgress| progress(Progress::Pull(pull));
+        tokio::select! {
+            pulled = self.docker.pull(reference, &mut report) => pulled?,
+            () = self.interrupted() => return Err(Error::Interrupted),
+        }
+        let ours = !present || self.store.pulled_images()?.iter().any(|image| image.reference == *reference);
+        if ours && let Some(image) = self.docker.image(reference).await? {
+            self.store.put_pulled_image(reference, &image.id)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an image of ours. One that a container uses stays.
+    ///
+    /// # Errors
+    /// `not-ours`, `not-found`, and `conflict` while a container, running or not, uses it.
+    pub async fn remove_image(&self, reference: &str) -> Result<(), Error> {
+        let missing = || docker::Error::NotFound { what: "image", name: reference.to_owned() };
+        let image = self.docker.image(reference).await?.ok_or_else(missing)?;
+        let tagged = format!("{reference}:latest");
+        let ours = self.images().await?.into_iter().any(|view| {
+            view.id == image.id && [reference, tagged.as_str(), image.id.as_str()].contains(&view.reference.as_str())
+        });
+        if !ours {
+            return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
+        }
+        self.docker.remove_image(reference).await?;
+        Ok(self.store.forget_pulled_image(reference)?)
+    }
+}

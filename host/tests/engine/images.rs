@@ -1,0 +1,194 @@
+//! Images: built, pulled in spite of trouble, listed and removed.
+
+use serde_json::{Value, json};
+
+use super::engine_api::{self as engine, BASE};
+use super::registry::{Registry, has_image};
+use super::sandbox::Sandbox;
+
+/// A sandbox with a folder to build from; its images go with it.
+struct Built(Sandbox);
+
+/// The first lines of a Dockerfile. The containers of a build inherit the label: that is how other tests, which run at the
+/// same time, know them.
+fn from(sandbox: &Sandbox, stage: &str) -> String {
+    format!("FROM {BASE}{stage}\nLABEL {}={}\n", super::sandbox::LABEL_SANDBOX, sandbox.name())
+}
+
+impl Built {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let rest = "ARG WORD=none\nCOPY . /src\nRUN echo $WORD > /word\nFROM base AS extra\nRUN echo extra > /extra\n";
+        sandbox.write("project/Dockerfile", from(&sandbox, " AS base") + rest);
+        sandbox.write("project/.dockerignore", "secret*\n.git\n!secret.pub\n");
+        for (name, text) in [("plain", "1"), ("secret.key", "x"), ("secret.pub", "y"), (".git/HEAD", "z")] {
+            sandbox.write(&format!("project/{name}"), text);
+        }
+        Self(sandbox)
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        let host = self.0.host();
+        for container in self.0.own_containers() {
+            engine::delete(&format!("/containers/{}?force=true", container["Id"].as_str().unwrap_or_default()));
+        }
+        for image in engine::get("/images/json").as_array().into_iter().flatten() {
+            if image["Labels"]["wharf.host"] == host.as_str() {
+                engine::delete(&format!("/images/{}?force=true", image["Id"].as_str().unwrap_or_default()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_is_built_without_what_dockerignore_leaves_out() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let output = sandbox.run(&["image", "build", "--build-arg", "WORD=hello", "--target", "base"]).ok();
+    assert!(output.stderr.contains("Step 1") && output.stderr.contains("RUN echo"), "{}", output.stderr);
+    let reference = output.text().trim().to_owned();
+    assert!(reference.starts_with(&format!("wharf/{}:", sandbox.id())), "{reference}");
+    let image = engine::get(&format!("/images/{reference}/json"));
+    assert_eq!(image["Config"]["Labels"]["wharf.host"], sandbox.host());
+    sandbox.json(&["up", "--image", &reference, "--pull", "never"]);
+    assert_eq!(
+        sandbox.sh("cd /src; find . -type f | sort; cat /word; ls /extra 2>/dev/null || true"),
+        "./.dockerignore\n./Dockerfile\n./plain\n./secret.pub\nhello\n"
+    );
+    let listed = sandbox.json(&["image", "ls"]);
+    assert_eq!((&listed[0]["reference"], &listed[0]["origin"]), (&json!(reference), &json!("built")));
+
+    // The container uses it, so it stays; afterwards it goes.
+    let busy = sandbox.run(&["--json", "image", "rm", &reference]);
+    assert_eq!((busy.code, &busy.error()["code"]), (1, &json!("conflict")), "{}", busy.stderr);
+    assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
+    sandbox.json(&["down"]);
+    assert_eq!(sandbox.json(&["image", "prune"]), json!([reference]));
+    assert!(!has_image(&reference) && has_image(BASE));
+}
+
+#[test]
+fn up_builds_once_and_tells_when_the_folder_has_changed() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let project = sandbox.project().display().to_string();
+    let up = sandbox.json(&["up", "--build", &project]);
+    assert_eq!(up["image_digest"], Value::Null);
+    assert!(up["image_id"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(sandbox.sh("cat /src/plain /extra"), "1extra\n");
+    // The same folder: nothing to build, nothing to change. What is left out does not matter.
+    sandbox.write("project/secret.key", "another");
+    assert_eq!(sandbox.json(&["up", "--build", &project])["container_id"], up["container_id"]);
+    sandbox.write("project/plain", "2");
+    let differs = sandbox.run(&["--json", "up", "--build", &project]);
+    assert_eq!((differs.code, &differs.error()["code"]), (7, &json!("spec-differs")), "{}", differs.stderr);
+    let anew = sandbox.json(&["up", "--build", &project, "--recreate"]);
+    assert_ne!(anew["container_id"], up["container_id"]);
+    assert_eq!(sandbox.sh("cat /src/plain"), "2");
+}
+
+#[test]
+fn a_build_that_fails_leaves_no_workspace_and_says_which_step() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let project = sandbox.project().display().to_string();
+    sandbox.write("project/Dockerfile", from(sandbox, "") + "RUN echo before; exit 3\n");
+    sandbox.refused(&["up", "--build", &project], 1, "build-failed", &["exit 3"]);
+    sandbox.write("project/Dockerfile", "NONSENSE\n");
+    sandbox.refused(&["up", "--build", &project], 1, "build-failed", &["NONSENSE"]);
+    std::fs::remove_file(sandbox.path("project/Dockerfile")).unwrap();
+    sandbox.refused(&["up", "--build", &project], 2, "bad-request", &["Dockerfile"]);
+    sandbox.write("project/Dockerfile", from(sandbox, ""));
+    sandbox.write("project/.dockerignore", "[z\n");
+    sandbox.refused(&["up", "--build", &project], 2, "bad-request", &["line 1 of .dockerignore"]);
+    sandbox.refused(&["up", "--build", "/no/such/folder"], 2, "bad-request", &["/no/such/folder"]);
+}
+
+#[test]
+fn what_a_policy_denies_is_not_built() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    sandbox.script(
+        "no-builds.rhai",
+        "fn select_image(ctx) { if ctx.spec.image.reference.starts_with(\"wharf/\") { ctx.deny(\"no-builds\", \"use a released image\"); } }",
+    );
+    let before = engine::get("/images/json").as_array().unwrap().len();
+    let project = sandbox.project().display().to_string();
+    let plan = sandbox.run(&["--json", "plan", "--build", &project]);
+    assert_eq!(plan.code, 4, "{}", plan.stderr);
+    sandbox.refused(&["up", "--build", &project], 4, "no-builds", &["released"]);
+    let own = format!("wharf/{}", sandbox.id());
+    assert!(!engine::get("/images/json").to_string().contains(&own), "{before}");
+}
+
+#[test]
+fn the_name_and_the_images_of_others_are_left_alone() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let taken = sandbox.run(&["--json", "image", "build", "--tag", BASE]);
+    assert_eq!((taken.code, &taken.error()["code"]), (1, &json!("not-ours")), "{}", taken.stderr);
+    let refused = sandbox.run(&["--json", "image", "rm", BASE]);
+    assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("not-ours")), "{}", refused.stderr);
+    assert_eq!(sandbox.run(&["image", "rm", "no-such-image"]).code, 1);
+    assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
+    assert!(has_image(BASE));
+    // Pulled although it was there already: it stays somebody else's.
+    let registry = Registry::new();
+    let (name, tag) = (registry.reference.replace(":1", ""), "1");
+    engine::call("POST", &format!("/images/create?fromImage={name}&tag={tag}"), b"").ok();
+    sandbox.run(&["image", "pull", &registry.reference]).ok();
+    assert_eq!(sandbox.json(&["image", "ls"]), json!([]));
+    assert!(has_image(&registry.reference));
+}
+
+#[test]
+fn a_registry_that_fails_for_a_moment_is_asked_again() {
+    let sandbox = Sandbox::new();
+    let registry = Registry::new();
+    registry.fail_next(1);
+    let up = sandbox.run(&["--json", "up", "--image", &registry.reference]).ok().json();
+    let digest = up["image_digest"].as_str().unwrap();
+    assert!(digest.contains("wharf-test/image@sha256:"), "{digest}");
+    assert_eq!(sandbox.json(&["image", "ls"])[0]["origin"], "pulled");
+    // What will not work in a moment either is told at once.
+    let missing = registry.reference.replace(":1", ":2");
+    let output = sandbox.run(&["--json", "image", "pull", &missing]);
+    assert_eq!((output.code, &output.error()["code"]), (1, &json!("pull-failed")), "{}", output.stderr);
+    assert!(!output.stderr.contains("trying again"), "{}", output.stderr);
+}
+
+#[test]
+fn logins_come_from_dockers_own_config_and_from_credential_helpers() {
+    let mut sandbox = Sandbox::new();
+    let registry = Registry::new();
+    let host = registry.reference.split('/').next().unwrap().to_owned();
+    // "ada:correct-horse"
+    registry.protect("Basic YWRhOmNvcnJlY3QtaG9yc2U=");
+    let refused = sandbox.run(&["--json", "image", "pull", &registry.reference]);
+    assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("pull-failed")), "{}", refused.stderr);
+
+    sandbox
+        .write("docker/config.json", json!({ "auths": { &host: { "auth": "YWRhOmNvcnJlY3QtaG9yc2U=" } } }).to_string());
+    sandbox.env("DOCKER_CONFIG", &sandbox.path("docker").display().to_string());
+    let pulled = sandbox.run(&["-vv", "image", "pull", &registry.reference]).ok();
+    assert!(!pulled.stderr.contains("correct-horse") && !pulled.stderr.contains("YWRh"), "{}", pulled.stderr);
+    sandbox.run(&["image", "rm", &registry.reference]).ok();
+
+    let helper = sandbox.write(
+        "bin/docker-credential-test",
+        format!("#!/bin/sh\nread registry\n[ \"$1 $registry\" = \"get {host}\" ] || exit 1\necho '{{\"Username\":\"ada\",\"Secret\":\"correct-horse\"}}'\n"),
+    );
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.write("docker/config.json", json!({ "credHelpers": { &host: "test" } }).to_string());
+    let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
+    sandbox.env("PATH", &path);
+    let pulled = sandbox.run(&["-vv", "image", "pull", &registry.reference]).ok();
+    assert!(!pulled.stderr.contains("correct-horse"), "{}", pulled.stderr);
+    sandbox.write("docker/config.json", json!({ "credsStore": "missing" }).to_string());
+    sandbox.run(&["image", "rm", &registry.reference]).ok();
+    let output = sandbox.run(&["image", "pull", &registry.reference]);
+    assert!(output.code == 1 && output.stderr.contains("docker-credential-missing"), "{}", output.stderr);
+}
