@@ -14,8 +14,10 @@ mod cleanup;
 mod config_cmd;
 mod cp;
 mod doctor;
+mod events;
 mod exec;
 mod image;
+mod instant;
 mod logs;
 mod output;
 mod plan;
@@ -27,6 +29,7 @@ mod state;
 mod stats;
 mod up;
 mod volume;
+mod wait;
 mod why;
 
 use output::Output;
@@ -82,8 +85,12 @@ enum Command {
     Shell(exec::ShellArgs),
     /// Prints what a workspace's command wrote
     Logs(logs::Args),
+    /// Shows what happens to workspaces, as it happens
+    Events(events::Args),
     /// Shows what workspaces use
     Stats(stats::Args),
+    /// Waits until a workspace is running, healthy, exited or removed
+    Wait(wait::Args),
     /// Stops workspaces
     Stop(state::StopArgs),
     /// Starts workspaces
@@ -333,7 +340,9 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Exec(args) => exec::run(&context, args).await,
         Command::Shell(args) => exec::shell(&context, args).await,
         Command::Logs(args) => logs::run(&context, &args).await,
+        Command::Events(args) => events::run(&context, &args).await,
         Command::Stats(args) => stats::run(&context, &args).await,
+        Command::Wait(args) => wait::run(&context, &args).await,
         Command::Stop(args) => state::stop(&context, &args).await,
         Command::Start(args) => state::start(&context, &args).await,
         Command::Restart(args) => state::restart(&context, &args).await,

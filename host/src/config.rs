@@ -15,9 +15,11 @@ use crate::hooks::chain::Scope;
 use crate::hooks::validate::Invariants;
 
 mod layers;
+mod service;
 mod units;
 
 pub use layers::{Loaded, Origin, Sources, load};
+pub use service::{Backoff, Budget, EventsConfig, HealthCheckConfig, RestartConfig};
 pub use units::{Size, Span};
 
 /// Why a configuration cannot be used: where, what, and what to do.
@@ -48,6 +50,10 @@ pub struct Config {
     pub secrets: Secrets,
     /// When sweeps run, and how long what they remove can be taken back.
     pub cleanup: CleanupConfig,
+    /// What the service does with workspaces that are in trouble.
+    pub restart: RestartConfig,
+    /// How much of the history is kept.
+    pub events: EventsConfig,
     /// What `wharf.rhai` is given.
     pub script: ScriptConfig,
     /// The chain, in order. Empty means the policies that the program carries.
@@ -98,6 +104,8 @@ pub struct WorkspaceConfig {
     pub pids: u32,
     /// The loosest capabilities that a workspace begins with; policies take some away.
     pub capabilities: BTreeSet<String>,
+    /// Its health check; none means the image's own, if it has one.
+    pub health_check: Option<HealthCheckConfig>,
 }
 
 /// A short list that most tools need to install packages and drop to another user; see the reference documents.
@@ -118,6 +126,7 @@ impl Default for WorkspaceConfig {
             cpus: 2.0,
             pids: 512,
             capabilities: default_capabilities(),
+            health_check: None,
         }
     }
 }
@@ -327,6 +336,9 @@ impl Config {
         }
         if !self.workspace.working_dir.starts_with('/') {
             return fail("workspace.working_dir", "must be an absolute path".into());
+        }
+        if self.events.keep == 0 {
+            return fail("events.keep", "must be at least 1".into());
         }
         for path in self.allow.projects.iter().chain(&self.allow.bind_roots) {
             if !path.is_absolute() {

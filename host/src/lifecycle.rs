@@ -22,6 +22,7 @@ mod compare;
 mod copy;
 mod create;
 mod error;
+mod events;
 mod exec;
 mod facts;
 mod find;
@@ -39,10 +40,12 @@ mod sweep;
 mod sweep_facts;
 mod update;
 mod view;
+mod wait;
 
 pub use copy::{CopyIn, CopyOut};
 pub use create::{Progress, Recreate};
 pub use error::{Difference, Error};
+pub use events::{Notice, WorkspaceEvents};
 pub use facts::engine_facts;
 pub use find::{Target, find_stored};
 pub use images::{ImageBuild, ImageView};
@@ -51,6 +54,7 @@ pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port};
 pub use secret_files::{SecretBytes, secrets_dir};
 pub use sweep::{SweepLine, SweepReport};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
+pub use wait::{Awaited, Waited};
 
 /// Longest wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);

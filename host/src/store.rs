@@ -20,9 +20,11 @@ mod journal;
 mod ledger;
 mod migrations;
 mod records;
+mod states;
 
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use records::{JournalEntry, Owner, Verb, Workspace};
+pub use states::{EventQuery, Noted};
 
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(10);

@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod event;
 mod spec;
+pub use event::{ContainerState, Event, Happening};
 pub use spec::*;
 
 /// Every label that Wharf puts on an object of the engine begins with this. Policies cannot set such labels.
@@ -202,12 +204,27 @@ pub struct Container {
     pub oom_killed: bool,
     /// Health as the engine's health check says; none where no check is defined.
     pub health: Option<String>,
+    /// The last run of its health check; only `inspect` knows it.
+    pub last_check: Option<HealthReport>,
     /// All labels.
     pub labels: BTreeMap<String, String>,
     /// Published ports as they are now, chosen free ones included.
     pub ports: Vec<Port>,
     /// What the engine says of the fields that were decided; none from a list.
     pub actual: Option<ContainerSpec>,
+}
+
+/// The last run of a health check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// When it ended.
+    pub at: Option<jiff::Timestamp>,
+    /// Its exit code; 0 is healthy.
+    pub exit_code: i64,
+    /// What it wrote, cut by the engine at 4 KiB.
+    pub output: String,
+    /// Failures in a row.
+    pub failures: u32,
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::instant::instant;
 use super::{Context, Failure};
-use crate::config::Span;
 use crate::docker::{LogOptions, StdStream};
 use crate::lifecycle::Error;
 
@@ -29,16 +29,6 @@ pub(crate) struct Args {
     /// Prints when each line was written
     #[arg(short, long)]
     timestamps: bool,
-}
-
-fn instant(text: &str) -> Result<jiff::Timestamp, String> {
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time);
-    }
-    let span: Span = text
-        .parse()
-        .map_err(|_| format!("'{text}' is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 10m"))?;
-    jiff::Timestamp::now().checked_sub(span.0).map_err(|error| error.to_string())
 }
 
 #[derive(Serialize)]

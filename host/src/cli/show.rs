@@ -89,12 +89,20 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
         ("started", time(workspace.started_at)),
         ("finished", time(workspace.finished_at)),
     ];
+    if let Some(check) = &workspace.last_check {
+        let failures =
+            if check.failures == 0 { String::new() } else { format!(", {} failures in a row", check.failures) };
+        rows.push(("check", format!("code {}, {}{failures}", check.exit_code, ago(check.at))));
+        // Control characters of a workspace must not reach the terminal.
+        let plain = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+        rows.extend(check.output.lines().map(|line| ("", plain(line))));
+    }
     rows.extend(ports(&workspace).into_iter().map(|port| ("port", port)));
     rows.extend(workspace.labels.iter().map(|(name, value)| ("label", format!("{name}={value}"))));
     rows.extend(workspace.notes.iter().map(|note| ("note", note.clone())));
     rows.extend(workspace.degraded.iter().map(|reason| ("degraded", reason.clone())));
     for (name, value) in rows {
-        context.out.line(format!("{name:<10} {value}"))?;
+        context.out.line(format!("{name:<10} {value}").trim_end())?;
     }
     context.out.line("policies")?;
     for line in context.out.trail(&workspace.trail) {

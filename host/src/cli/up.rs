@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Context, Failure};
-use crate::config::Size;
+use crate::config::{HealthCheckConfig, Size, Span};
 use crate::hooks::Adjustment;
-use crate::lifecycle::{Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port};
+use crate::lifecycle::{Awaited, Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port};
 use crate::workspace::{Network, PullPolicy, Restart, Tmpfs, Ulimit};
 
 /// What `up` and `plan` share: which workspace, and what it should be.
@@ -87,9 +87,56 @@ pub(crate) struct RequestArgs {
     /// User or uid:gid
     #[arg(short, long)]
     user: Option<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// The command that keeps the workspace up
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+/// The health check; what is left out is as the configuration says, or Docker's default.
+#[derive(Debug, clap::Args)]
+struct HealthArgs {
+    /// Health check: a line for sh in the workspace
+    #[arg(long, value_name = "LINE")]
+    health_cmd: Option<String>,
+    /// Time between two health checks
+    #[arg(long, value_name = "TIME")]
+    health_interval: Option<Span>,
+    /// A health check that takes longer has failed
+    #[arg(long, value_name = "TIME")]
+    health_timeout: Option<Span>,
+    /// Failures during this time after the start do not count
+    #[arg(long, value_name = "TIME")]
+    health_start_period: Option<Span>,
+    /// This many failures in a row make it unhealthy
+    #[arg(long, value_name = "COUNT")]
+    health_retries: Option<u32>,
+}
+
+impl HealthArgs {
+    fn field(self, context: &Context) -> Result<Option<(Adjustment, String)>, String> {
+        let times = [self.health_interval, self.health_timeout, self.health_start_period];
+        let configured = context.app.loaded.config.workspace.health_check.clone();
+        let (mut check, words) = match (self.health_cmd, configured) {
+            (Some(line), configured) => {
+                let command = ["sh".to_owned(), "-c".to_owned(), line].into();
+                let check = configured.unwrap_or_else(|| HealthCheckConfig::new(Vec::new()));
+                (HealthCheckConfig { command, ..check }, "--health-cmd")
+            }
+            (None, _) if times.iter().all(Option::is_none) && self.health_retries.is_none() => return Ok(None),
+            (None, Some(check)) => (check, "--health-interval and the like"),
+            (None, None) => {
+                return Err("the --health flags need a --health-cmd, or a check in the configuration".into());
+            }
+        };
+        let [interval, timeout, start_period] = times;
+        check.interval = interval.unwrap_or(check.interval);
+        check.timeout = timeout.unwrap_or(check.timeout);
+        check.start_period = start_period.unwrap_or(check.start_period);
+        check.retries = self.health_retries.unwrap_or(check.retries);
+        Ok(Some((Adjustment::HealthCheck(Some(check.spec())), words.to_owned())))
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -119,6 +166,9 @@ pub(crate) struct Args {
     /// Replaces a workspace that differs from what is decided now (its writable layer is lost)
     #[arg(long)]
     recreate: bool,
+    /// Waits until it is healthy; without a health check, until it runs
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s")]
+    wait: Option<Span>,
     /// Prints only the id
     #[arg(short, long)]
     quiet: bool,
@@ -186,6 +236,7 @@ impl RequestArgs {
             fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
         }
         let build = self.build.build().map_err(usage)?;
+        fields.extend(self.health.field(context).map_err(usage)?);
         let pull = self.pull.map(|pull| match pull {
             Pull::Missing => PullPolicy::Missing,
             Pull::Always => PullPolicy::Always,
@@ -242,7 +293,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
     let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
     let mut output = UpOutput::new(context, args.quiet);
-    let made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;
+    let mut made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;
+    if let (Ok(workspace), Some(limit)) = (&mut made, args.wait) {
+        let waited = lifecycle.wait(&workspace.id, Awaited::Healthy, Some(limit.0), true).await?;
+        if let Some(now) = waited.workspace {
+            *workspace = now;
+        }
+    }
     output.finish(made)
 }
 

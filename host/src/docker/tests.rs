@@ -10,6 +10,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
+mod events;
+
 /// What the fake does after a request.
 enum Answer {
     /// Status and body.

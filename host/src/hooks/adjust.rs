@@ -230,6 +230,10 @@ impl Adjustment {
             Self::HealthCheck(Some(check)) if check.command.is_empty() || check.retries == 0 => {
                 Err(format!("{field}: needs a command and at least one retry"))
             }
+            // The engine takes 0 for its default and refuses what is shorter (moby, daemon/container.go).
+            Self::HealthCheck(Some(check)) if check.interval_ms == 0 || check.timeout_ms == 0 => {
+                Err(format!("{field}: interval and timeout must be at least 1ms"))
+            }
             _ => Ok(()),
         }
     }

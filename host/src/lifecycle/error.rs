@@ -65,6 +65,10 @@ pub enum Error {
     #[error("the workspace {id} is {state}")]
     #[allow(missing_docs)]
     NotRunning { id: String, state: String },
+    /// It did not come about in time.
+    #[error("waited {} s for {id} to be {awaited}; it is {}", .after.as_secs_f32(), or_unknown(.state))]
+    #[allow(missing_docs)]
+    TimedOut { id: String, awaited: &'static str, after: std::time::Duration, state: String },
     /// It needs a stopped workspace.
     #[error("the workspace {0} is running")]
     Running(String),
@@ -93,6 +97,10 @@ fn place(refusal: &Refusal) -> String {
     }
 }
 
+fn or_unknown(state: &str) -> &str {
+    if state.is_empty() { "not known how it is" } else { state }
+}
+
 fn list(differences: &[Difference]) -> String {
     let each = differences.iter().map(|difference| {
         format!("{} is {}, decided is {} ({})", difference.field, difference.is, difference.decided, difference.by)
@@ -113,6 +121,7 @@ impl Error {
             Self::Differs { .. } => "spec-differs",
             Self::NotAsDecided(_) => "not-as-decided",
             Self::NotRunning { .. } => "not-running",
+            Self::TimedOut { .. } => "timeout",
             Self::Running(_) => "running",
             Self::Interrupted => "interrupted",
             Self::Docker(error) => error.code(),
@@ -150,6 +159,10 @@ impl Error {
                 "see 'wharf doctor' for what this engine can do, and change the policy that asks for more".into()
             }
             Self::NotRunning { .. } => "start it with 'wharf start' or 'wharf up'".into(),
+            Self::TimedOut { awaited: "healthy", .. } => {
+                "see the last output of its health check in 'wharf inspect', and 'wharf logs'; or wait longer".into()
+            }
+            Self::TimedOut { .. } => "see 'wharf logs', or wait longer with --timeout".into(),
             Self::Running(_) => "stop it first, or use --force".into(),
             Self::Interrupted => "run it again when you like".into(),
             Self::Docker(error) => error.remedy(),

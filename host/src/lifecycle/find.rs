@@ -72,7 +72,14 @@ impl Lifecycle {
             Some(listed) => Some(self.docker.inspect(&listed.id).await?),
             None => None,
         };
-        view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))
+        let mut view = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        if let Some(container) = &container {
+            view.last_check = container.last_check.clone().map(|mut check| {
+                check.output = self.scrub(container, &check.output);
+                check
+            });
+        }
+        Ok(view)
     }
 
     /// What was meant, with owners and history, for `why`.

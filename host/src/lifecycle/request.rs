@@ -192,7 +192,10 @@ pub(super) fn draft(
     if project.part_of.is_some() {
         // What the configuration says of a project's container is not meant for the database beside it.
         configured.retain(|(key, _)| !["workspace.command", "workspace.user", "workspace.working_dir"].contains(key));
-    } else if let Some(reference) = &config.image {
+    } else if let Some(check) = &config.health_check {
+        configured.push(("workspace.health_check", Adjustment::HealthCheck(Some(check.spec()))));
+    }
+    if let (None, Some(reference)) = (&project.part_of, &config.image) {
         let reason = "the configuration names it".to_owned();
         let choice = ImageChoice { reference: reference.clone(), pull: PullPolicy::Missing, reason };
         configured.push(("workspace.image", Adjustment::Image(choice)));

@@ -136,7 +136,7 @@ impl Lifecycle {
     }
 
     /// Takes the values of a container's secret variables out of a text that its commands made, before it is kept.
-    fn scrub(&self, container: &Container, text: &str) -> String {
+    pub(super) fn scrub(&self, container: &Container, text: &str) -> String {
         let env = container.actual.iter().flat_map(|spec| &spec.env);
         let mut text = text.to_owned();
         for (_, value) in env.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty()) {

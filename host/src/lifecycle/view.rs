@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::docker::Stats;
 use crate::hooks::{Hook, PolicyKind, Step};
 use crate::store;
-use crate::workspace::{Container, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
+use crate::workspace::{Container, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
 
 /// A workspace: what was meant (from the store) and what is (from the engine).
 #[derive(Debug, Clone, Serialize)]
@@ -41,6 +41,8 @@ pub struct WorkspaceView {
     pub oom_killed: bool,
     /// State of its health check, if it has one.
     pub health: Option<String>,
+    /// The last run of its health check, without secrets; only `inspect` knows it.
+    pub last_check: Option<HealthReport>,
     /// Published ports with the addresses they have now.
     pub ports: Vec<Port>,
     /// The labels that were decided.
@@ -139,6 +141,7 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
         exit_code: container.and_then(|container| container.exit_code),
         oom_killed: container.is_some_and(|container| container.oom_killed),
         health: container.and_then(|container| container.health.clone()),
+        last_check: None,
         ports: container.map(|container| container.ports.clone()).unwrap_or_default(),
         labels: stored.map(|stored| stored.draft.spec.labels.clone()).unwrap_or_default(),
         notes: stored.map(|stored| stored.notes.clone()).unwrap_or_default(),

@@ -32,6 +32,14 @@ const MIGRATIONS: &[&str] = &[
      create index ledger_object on ledger (object, state);
      create table pulled_images (reference text primary key, image_id text not null, pulled text not null) strict;
      create table last_used (object text primary key, time text not null) strict;",
+    // What `wharf serve` keeps: the history of events, and the state of each container; see `store::states`.
+    "create table events (
+         number integer primary key autoincrement, time_ns integer not null, workspace text not null,
+         container text not null, what text not null, exit_code integer, detail text,
+         unique (time_ns, container, what)
+     ) strict;
+     create index events_workspace on events (workspace, time_ns);
+     create table states (container text primary key, workspace text not null, body text not null) strict;",
 ];
 
 /// Brings a store to the newest version.

@@ -7,10 +7,10 @@ use crate::hooks::chain::tests::spec;
 use crate::hooks::record::Draft;
 use crate::hooks::{Hook, HookRequest, Outcome, Subject};
 
-struct Dir(PathBuf);
+pub(super) struct Dir(pub(super) PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("wharf-store-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         Self(dir)

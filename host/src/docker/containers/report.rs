@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::super::error::{Error, Result};
 use super::super::spec_map;
-use crate::workspace::{Container, Port, State};
+use crate::workspace::{Container, HealthReport, Port, State};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,6 +40,39 @@ struct RawState {
 #[serde(rename_all = "PascalCase")]
 struct RawHealth {
     status: String,
+    #[serde(default)]
+    failing_streak: u32,
+    #[serde(default)]
+    log: Option<Vec<RawCheck>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawCheck {
+    #[serde(default)]
+    end: String,
+    #[serde(default)]
+    exit_code: i64,
+    #[serde(default)]
+    output: String,
+}
+
+/// Bytes of a health check's output that are kept; newer engines keep as many.
+const OUTPUT: usize = 4 << 10;
+
+fn last_check(health: &RawHealth) -> Option<HealthReport> {
+    let check = health.log.as_ref()?.last()?;
+    let mut end = check.output.len().min(OUTPUT);
+    while !check.output.is_char_boundary(end) {
+        end -= 1;
+    }
+    Some(HealthReport {
+        // Its offset is that of the engine's machine.
+        at: time(&check.end),
+        exit_code: check.exit_code,
+        output: check.output.get(..end).unwrap_or_default().to_owned(),
+        failures: health.failing_streak,
+    })
 }
 
 #[derive(Deserialize)]
@@ -91,6 +124,7 @@ pub(super) fn container(raw: Inspected) -> Result<Container> {
         finished_at: if ended { time(&raw.state.finished_at) } else { None },
         exit_code: ended.then_some(raw.state.exit_code),
         oom_killed: raw.state.oom_killed,
+        last_check: raw.state.health.as_ref().and_then(last_check),
         health: raw.state.health.map(|health| health.status).filter(|status| !status.is_empty() && status != "none"),
         labels: raw.config.labels.clone().unwrap_or_default().into_iter().collect(),
         ports,
@@ -149,6 +183,7 @@ pub(super) fn summary(raw: Listed) -> Result<Container> {
         exit_code,
         oom_killed: false,
         health,
+        last_check: None,
         labels: raw.labels,
         ports: ports.collect(),
         actual: None,

@@ -1,0 +1,123 @@
+//! `wharf events`
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::instant::instant;
+use super::{Context, Failure};
+use crate::lifecycle::{Lifecycle, Notice, WorkspaceEvents};
+use crate::workspace::{Event, WorkspaceId};
+
+/// What the engine still knows of the past comes at once; after such a pause it is through.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Id or name [default: all workspaces]
+    workspace: Option<String>,
+    /// Also what happened since a time (2026-01-31T12:00:00Z) or for a duration (10m)
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<jiff::Timestamp>,
+    /// Ends at a time, or shows only up to so long ago (0s: up to now)
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<jiff::Timestamp>,
+}
+
+/// Which workspaces are shown: all, or one with what belongs to it.
+struct Scope(Option<BTreeSet<WorkspaceId>>);
+
+impl Scope {
+    async fn of(context: &Context, lifecycle: &Lifecycle, name: Option<&str>) -> Result<Self, Failure> {
+        let Some(name) = name else { return Ok(Self(None)) };
+        let id = context.find(lifecycle, Some(name)).await?;
+        let mut ids = BTreeSet::from([id.clone()]);
+        // One without a container has a history, too.
+        if let Ok(containers) = lifecycle.containers_of(Some(&id)).await {
+            ids.extend(containers.into_iter().map(|(id, _)| id));
+        }
+        Ok(Self(Some(ids)))
+    }
+
+    fn holds(&self, event: &Event) -> bool {
+        self.0.as_ref().is_none_or(|ids| ids.contains(&event.workspace))
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let lifecycle = context.lifecycle().await?;
+    let scope = Scope::of(context, &lifecycle, args.workspace.as_deref()).await?;
+    let mut stop = lifecycle.stopper().subscribe();
+    let mut events = lifecycle.events(args.since, args.until).await?;
+    if args.since.is_some() {
+        let past = tokio::select! {
+            past = past(&lifecycle, &scope, args, &mut events) => past?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        };
+        for event in past {
+            print(context, &event)?;
+        }
+    }
+    loop {
+        let notice = tokio::select! {
+            notice = events.next() => notice,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        };
+        match notice {
+            None => return Ok(0),
+            Some(Notice::Event(event)) if scope.holds(&event) => print(context, &event)?,
+            Some(Notice::Event(_)) => {}
+            Some(notice) => say(&notice),
+        }
+    }
+}
+
+/// What happened until now: the service's history and what the engine still knows, each event once, in order.
+async fn past(
+    lifecycle: &Lifecycle,
+    scope: &Scope,
+    args: &Args,
+    events: &mut WorkspaceEvents,
+) -> Result<Vec<Event>, Failure> {
+    let ids = scope.0.as_ref().map(|ids| ids.iter().cloned().collect());
+    let mut past = lifecycle.past_events(ids, args.since, args.until)?;
+    let key = |event: &Event| (event.time, event.container_id.clone(), event.what);
+    let known: BTreeSet<_> = past.iter().map(key).collect();
+    while let Ok(Some(notice)) = tokio::time::timeout(PAUSE, events.next()).await {
+        match notice {
+            Notice::Event(event) if scope.holds(&event) && !known.contains(&key(&event)) => past.push(event),
+            Notice::Event(_) => {}
+            notice => say(&notice),
+        }
+    }
+    past.sort_by_key(|event| event.time);
+    Ok(past)
+}
+
+fn print(context: &Context, event: &Event) -> Result<(), Failure> {
+    if context.out.json {
+        let text = serde_json::to_string(event).map_err(std::io::Error::other)?;
+        return Ok(context.out.line(text)?);
+    }
+    let mut what = event.what.to_string();
+    if let Some(code) = event.exit_code {
+        what.push_str(&format!(" ({code})"));
+    }
+    let detail = event.detail.as_deref().unwrap_or_default();
+    let container: String = event.container_id.chars().take(12).collect();
+    let line = format!("{:.3}  {}  {container}  {what}  {detail}", event.time, event.workspace);
+    Ok(context.out.line(line.trim_end())?)
+}
+
+/// Says on stderr what became of the connection.
+fn say(notice: &Notice) {
+    match notice {
+        Notice::Event(_) => {}
+        Notice::Lost(why) => eprintln!("wharf: {why}; trying again"),
+        Notice::Resumed { gap: false } => eprintln!("wharf: connected to the engine again; nothing was missed"),
+        Notice::Resumed { gap: true } => {
+            eprintln!("wharf: connected to the engine again; what happened meanwhile may be missing here");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `wharf wait`
+
+use super::{Context, Failure};
+use crate::config::Span;
+use crate::lifecycle::{Awaited, Waited};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Id or name [default: the workspace of this folder]
+    workspace: Option<String>,
+    /// What is waited for
+    #[arg(long = "for", value_enum, value_name = "STATE", default_value = "healthy")]
+    state: Wanted,
+    /// Fails after this time, e.g. 60s [default: waits for as long as it takes]
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Span>,
+    /// Ends with the exit code that the workspace ended with
+    #[arg(long)]
+    exit_code: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Wanted {
+    /// It runs
+    Running,
+    /// Its health check says so; without one: it runs
+    Healthy,
+    /// It has ended; its exit code is printed
+    Exited,
+    /// It is gone
+    Removed,
+}
+
+impl From<Wanted> for Awaited {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Running => Self::Running,
+            Wanted::Healthy => Self::Healthy,
+            Wanted::Exited => Self::Exited,
+            Wanted::Removed => Self::Removed,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    if args.exit_code && args.state != Wanted::Exited {
+        let text = "--exit-code goes with --for exited: otherwise there is no exit code";
+        return Err(Failure::new("bad-request", text, "add --for exited, or leave --exit-code out", 2));
+    }
+    let lifecycle = context.lifecycle().await?;
+    let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
+    let awaited = Awaited::from(args.state);
+    let Waited { workspace, exit_code } = lifecycle.wait(&id, awaited, args.timeout.map(|span| span.0), false).await?;
+    if context.out.json {
+        let (state, health) = workspace.map_or((None, None), |view| (Some(view.state), view.health));
+        context.out.value(&serde_json::json!({
+            "id": id, "for": awaited.as_str(), "state": state, "health": health, "exit_code": exit_code,
+        }))?;
+    } else {
+        match (args.state, exit_code) {
+            (Wanted::Exited, Some(code)) => context.out.line(code.to_string())?,
+            (Wanted::Exited, None) => context.out.line("-")?,
+            _ => context.out.line(format!("{id} is {}", awaited.as_str()))?,
+        }
+    }
+    let code = exit_code.and_then(|code| u8::try_from(code).ok());
+    Ok(if args.exit_code { code.unwrap_or(1) } else { 0 })
+}

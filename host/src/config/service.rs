@@ -1,0 +1,198 @@
+//! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]` and `[events]`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Span;
+use crate::workspace::HealthCheck;
+
+/// `[workspace.health_check]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheckConfig {
+    /// The command and its arguments; it is not given to a shell.
+    pub command: Vec<String>,
+    /// Time between two checks.
+    #[serde(default = "interval")]
+    pub interval: Span,
+    /// A check that takes longer has failed.
+    #[serde(default = "interval")]
+    pub timeout: Span,
+    /// Failures during this time after the start do not count.
+    #[serde(default = "start_period")]
+    pub start_period: Span,
+    /// This many failures in a row make it unhealthy.
+    #[serde(default = "retries")]
+    pub retries: u32,
+}
+
+// Docker's own defaults, see the HEALTHCHECK instruction.
+const fn interval() -> Span {
+    Span::seconds(30)
+}
+const fn start_period() -> Span {
+    Span::seconds(0)
+}
+const fn retries() -> u32 {
+    3
+}
+
+impl HealthCheckConfig {
+    /// A check with Docker's usual times.
+    pub fn new(command: Vec<String>) -> Self {
+        let (interval, start_period, retries) = (interval(), start_period(), retries());
+        Self { command, interval, timeout: interval, start_period, retries }
+    }
+
+    /// The same as a field of a spec.
+    pub fn spec(&self) -> HealthCheck {
+        let ms = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+        HealthCheck {
+            command: self.command.clone(),
+            interval_ms: ms(self.interval),
+            timeout_ms: ms(self.timeout),
+            start_period_ms: ms(self.start_period),
+            retries: self.retries,
+        }
+    }
+}
+
+/// `[restart]`: what the service does with workspaces that are in trouble.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestartConfig {
+    /// Restarts what its health check says is unhealthy.
+    pub unhealthy: bool,
+    /// Starts again what ended with a code other than 0 though nobody asked for it.
+    pub failed: bool,
+    /// How long is waited before each restart: the first time, and doubled each time up to the longest.
+    pub backoff: Backoff,
+    /// How many restarts in which time; then the workspace is left as it is and marked degraded.
+    pub budget: Budget,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(300) };
+        Self { unhealthy: false, failed: false, backoff, budget: Budget { count: 5, within: Duration::from_secs(600) } }
+    }
+}
+
+/// `[events]`: how much of the history is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// Most events.
+    pub keep: u32,
+    /// Older ones are forgotten.
+    pub age: Span,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self { keep: 10_000, age: Span::seconds(30 * 86_400) }
+    }
+}
+
+/// Waits that grow. Written `"1s..5m"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the first time.
+    pub first: Duration,
+    /// Never longer than this.
+    pub longest: Duration,
+}
+
+impl Backoff {
+    /// How long is waited after so many times.
+    pub fn after(self, times: u32) -> Duration {
+        let factor = 1u32.checked_shl(times).unwrap_or(u32::MAX);
+        self.first.saturating_mul(factor).min(self.longest)
+    }
+}
+
+impl FromStr for Backoff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is not a range of waits such as 1s..5m");
+        let (first, longest) = text.split_once("..").ok_or_else(wrong)?;
+        let span = |text: &str| text.parse::<Span>().map(|span| span.0).map_err(|_| wrong());
+        let (first, longest) = (span(first)?, span(longest)?);
+        if first.is_zero() || longest < first { Err(wrong()) } else { Ok(Self { first, longest }) }
+    }
+}
+
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", Span(self.first), Span(self.longest))
+    }
+}
+
+/// So many times in a time. Written `"5 in 10m"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// How many.
+    pub count: u32,
+    /// In which time.
+    pub within: Duration,
+}
+
+impl FromStr for Budget {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is not a budget such as '5 in 10m'");
+        let (count, within) = text.split_once(" in ").ok_or_else(wrong)?;
+        let count: u32 = count.trim().parse().map_err(|_| wrong())?;
+        let within = within.parse::<Span>().map_err(|_| wrong())?.0;
+        if count == 0 || within.is_zero() { Err(wrong()) } else { Ok(Self { count, within }) }
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.count, Span(self.within))
+    }
+}
+
+macro_rules! as_text {
+    ($($name:ident)*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+    )*};
+}
+as_text!(Backoff Budget);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let backoff: Backoff = "1s..10s".parse().unwrap();
+        let waits: Vec<_> = [0, 1, 2, 3, 4, 40, u32::MAX].map(|times| backoff.after(times).as_secs()).into();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(backoff.to_string(), "1s..10s");
+    }
+
+    #[test]
+    fn nonsense_says_what_is_taken() {
+        for bad in ["", "1s", "5m..1s", "0s..1s", "1..2"] {
+            assert!(bad.parse::<Backoff>().unwrap_err().contains("1s..5m"), "{bad}");
+        }
+        for bad in ["", "5", "0 in 10m", "5 in 0s", "x in 10m", "5 in often"] {
+            assert!(bad.parse::<Budget>().unwrap_err().contains("5 in 10m"), "{bad}");
+        }
+        assert_eq!("3 in 1h".parse::<Budget>().unwrap().to_string(), "3 in 1h");
+    }
+}

@@ -1,0 +1,273 @@
+//! What happens to workspaces: the engine's events as Wharf's, and the store's states brought up to date by a list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{Error, Lifecycle};
+use crate::docker::{self, EventItem, EventOptions, EventStream};
+use crate::store::EventQuery;
+use crate::workspace::{Container, ContainerState, Event, Happening, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
+
+/// Most events of the history that are read at once.
+const MOST: u32 = 100_000;
+
+/// The engine's word, and what it means; what is not here does not concern a workspace's state.
+const ACTIONS: [(&str, Happening); 13] = [
+    ("create", Happening::Created),
+    ("start", Happening::Started),
+    ("die", Happening::Exited),
+    ("oom", Happening::OutOfMemory),
+    ("health_status: healthy", Happening::Healthy),
+    ("health_status: unhealthy", Happening::Unhealthy),
+    ("pause", Happening::Paused),
+    ("unpause", Happening::Unpaused),
+    ("kill", Happening::Signalled),
+    ("stop", Happening::Stopped),
+    ("rename", Happening::Renamed),
+    ("update", Happening::Updated),
+    ("destroy", Happening::Removed),
+];
+
+/// Something to tell about workspaces.
+#[derive(Debug)]
+pub enum Notice {
+    /// It happened.
+    Event(Event),
+    /// The connection to the engine broke; it is being restored.
+    Lost(String),
+    /// The connection is back.
+    Resumed {
+        /// Whether events may be missing.
+        gap: bool,
+    },
+}
+
+/// What happens to the workspaces of this installation, as it happens. It outlives restarts of the engine.
+#[derive(Debug)]
+pub struct WorkspaceEvents {
+    stream: EventStream,
+    host: String,
+}
+
+impl WorkspaceEvents {
+    /// The next notice; none after the end that was asked for. Safe to drop while it waits.
+    pub async fn next(&mut self) -> Option<Notice> {
+        loop {
+            match self.stream.next().await? {
+                EventItem::Event(event) => {
+                    // The engine filters; what it lets through is not ours for that.
+                    if event.attributes.get(LABEL_HOST) == Some(&self.host)
+                        && let Some(event) = translate(event)
+                    {
+                        return Some(Notice::Event(event));
+                    }
+                }
+                EventItem::Lost(error) => return Some(Notice::Lost(error.to_string())),
+                EventItem::Resumed { gap } => return Some(Notice::Resumed { gap }),
+            }
+        }
+    }
+}
+
+fn translate(event: docker::Event) -> Option<Event> {
+    let workspace = event.attributes.get(LABEL_WORKSPACE)?.parse().ok()?;
+    let (_, what) = ACTIONS.into_iter().find(|(action, _)| *action == event.action)?;
+    let attribute = |key: &str| event.attributes.get(key);
+    let detail = match what {
+        Happening::Signalled => attribute("signal").map(|signal| format!("signal {signal}")),
+        Happening::Renamed => attribute("name").map(|name| format!("to {name}")),
+        Happening::Created => attribute("image").map(|image| format!("from {image}")),
+        _ => None,
+    };
+    let exit_code = attribute("exitCode").and_then(|code| code.parse().ok());
+    Some(Event { time: event.time, workspace, container_id: event.actor, what, exit_code, detail })
+}
+
+impl Lifecycle {
+    /// Listens to what happens to the workspaces of this installation: when this returns, nothing later is missed.
+    /// With `since` also what the engine still knows of since then (its last 256 events, and none from before its
+    /// restart); with `until` it ends then.
+    ///
+    /// # Errors
+    /// When the engine cannot be reached now.
+    pub async fn events(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<WorkspaceEvents, Error> {
+        let host = self.store.host_id().to_owned();
+        let mut actions: Vec<_> =
+            ACTIONS.iter().map(|(action, _)| action.split(':').next().unwrap_or(action)).collect();
+        actions.dedup();
+        let labels = vec![(LABEL_HOST.to_owned(), host.clone())];
+        let options = EventOptions { labels, kinds: vec!["container"], actions, since, until };
+        Ok(WorkspaceEvents { stream: self.docker.events(options).await?, host })
+    }
+
+    /// The history that the service has kept, oldest first; of one workspace and what belongs to it, or of all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn past_events(
+        &self,
+        workspaces: Option<Vec<WorkspaceId>>,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<Vec<Event>, Error> {
+        Ok(self.store.events(&EventQuery { workspaces, since, until }, MOST)?)
+    }
+
+    /// Compares the states in the store with the engine's containers, and makes them true. Returns what must have
+    /// happened meanwhile, as events that were noted; of a container that the store did not know only that it is
+    /// unhealthy, if it is.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn refresh_states(&self) -> Result<Vec<Event>, Error> {
+        let listed = self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await?;
+        let now = Timestamp::now();
+        let known: BTreeMap<String, ContainerState> =
+            self.store.states()?.into_iter().map(|state| (state.container_id.clone(), state)).collect();
+        let mut events = Vec::new();
+        for container in &listed {
+            let Some(Ok(workspace)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
+                continue;
+            };
+            let before = known.get(&container.id);
+            // The list has no times; one that looks the same may have been restarted meanwhile.
+            let container = match self.docker.inspect(&container.id).await {
+                Ok(container) => container,
+                Err(docker::Error::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let state = state_of(&container, workspace, before, now);
+            for event in missed(before, &state, now) {
+                self.store.note_event(&event)?;
+                events.push(event);
+            }
+            self.store.put_state(&state)?;
+        }
+        let there: BTreeSet<&str> = listed.iter().map(|container| container.id.as_str()).collect();
+        for gone in known.values().filter(|state| !there.contains(state.container_id.as_str())) {
+            let event = event_of(gone, Happening::Removed, now);
+            self.store.note_event(&event)?;
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
+fn state_of(
+    container: &Container,
+    workspace: WorkspaceId,
+    before: Option<&ContainerState>,
+    now: Timestamp,
+) -> ContainerState {
+    let same_run = before.filter(|before| same_time(before.started_at, container.started_at));
+    // Times of the engine's clock only, so that its next event counts however far that is from this machine's.
+    let times = [container.created_at, container.started_at, container.finished_at, before.map(|state| state.event_at)];
+    ContainerState {
+        container_id: container.id.clone(),
+        workspace,
+        state: container.state,
+        started_at: container.started_at,
+        finished_at: container.finished_at,
+        exit_code: container.exit_code,
+        oom_killed: container.oom_killed,
+        health: container.health.clone().filter(|_| container.state == State::Running),
+        end_requested: same_run.is_some_and(|before| before.end_requested),
+        event_at: times.into_iter().flatten().max().unwrap_or(now),
+    }
+}
+
+/// Whether two starts are the same one: the engine notes it up to a second away from the event's time.
+fn same_time(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.duration_since(b).unsigned_abs().as_millis() < 1_000,
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn event_of(state: &ContainerState, what: Happening, time: Timestamp) -> Event {
+    Event {
+        time,
+        workspace: state.workspace.clone(),
+        container_id: state.container_id.clone(),
+        what,
+        exit_code: state.exit_code.filter(|_| what == Happening::Exited),
+        detail: Some("found by listing".to_owned()),
+    }
+}
+
+/// What must have happened between two looks.
+fn missed(before: Option<&ContainerState>, now: &ContainerState, time: Timestamp) -> Vec<Event> {
+    let mut events = Vec::new();
+    let unhealthy = now.health.as_deref() == Some("unhealthy");
+    let Some(before) = before else {
+        if unhealthy {
+            events.push(event_of(now, Happening::Unhealthy, time));
+        }
+        return events;
+    };
+    let restarted = !same_time(before.started_at, now.started_at);
+    if restarted && let Some(started) = now.started_at {
+        events.push(event_of(now, Happening::Started, started));
+    }
+    let ended = matches!(now.state, State::Exited | State::Dead);
+    if ended && (restarted || !matches!(before.state, State::Exited | State::Dead)) {
+        if now.oom_killed && !before.oom_killed {
+            events.push(event_of(now, Happening::OutOfMemory, time));
+        }
+        events.push(event_of(now, Happening::Exited, now.finished_at.unwrap_or(time)));
+    }
+    match (before.state, now.state) {
+        (State::Running, State::Paused) => events.push(event_of(now, Happening::Paused, time)),
+        (State::Paused, State::Running) => events.push(event_of(now, Happening::Unpaused, time)),
+        _ => {}
+    }
+    let was = before.health.as_deref().filter(|_| !restarted);
+    if unhealthy && was != Some("unhealthy") {
+        events.push(event_of(now, Happening::Unhealthy, time));
+    }
+    if now.health.as_deref() == Some("healthy") && was != Some("healthy") {
+        events.push(event_of(now, Happening::Healthy, time));
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(started: i64, state: State, health: Option<&str>) -> ContainerState {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut this = ContainerState::new("c".into(), WorkspaceId::derive("a", "/a"), at(100));
+        this.started_at = Some(at(started));
+        this.state = state;
+        this.health = health.map(str::to_owned);
+        if state == State::Exited {
+            (this.exit_code, this.finished_at) = (Some(3), Some(at(started + 5)));
+        }
+        this
+    }
+
+    #[test]
+    fn what_happened_between_two_looks_is_told_from_their_difference() {
+        use Happening as H;
+        let whats = |before: Option<&ContainerState>, now: &ContainerState| -> Vec<Happening> {
+            missed(before, now, now.event_at).iter().map(|event| event.what).collect()
+        };
+        let running = state(10, State::Running, None);
+        assert_eq!(whats(Some(&running), &running), []);
+        assert_eq!(whats(Some(&running), &state(10, State::Exited, None)), [H::Exited]);
+        assert_eq!(whats(Some(&running), &state(50, State::Running, None)), [H::Started]);
+        assert_eq!(whats(Some(&running), &state(50, State::Exited, None)), [H::Started, H::Exited]);
+        assert_eq!(whats(Some(&running), &state(10, State::Paused, None)), [H::Paused]);
+        assert_eq!(whats(Some(&running), &state(10, State::Running, Some("unhealthy"))), [H::Unhealthy]);
+        let bad = state(10, State::Running, Some("unhealthy"));
+        assert_eq!(whats(Some(&bad), &bad), []);
+        assert_eq!(whats(Some(&bad), &state(50, State::Running, Some("unhealthy"))), [H::Started, H::Unhealthy]);
+        assert_eq!(whats(None, &bad), [H::Unhealthy]);
+        assert_eq!(whats(None, &running), []);
+        let exited = missed(Some(&running), &state(10, State::Exited, None), running.event_at);
+        assert_eq!((exited[0].exit_code, exited[0].time.as_second()), (Some(3), 15));
+    }
+}

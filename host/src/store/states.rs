@@ -1,0 +1,280 @@
+//! What happened and what is: the history of events, and the state of each container that they lead to.
+//!
+//! Kept by `wharf serve` as events arrive. The history is bounded by count and age; a state goes with its container.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use super::{Error, Store, from_json, statement, to_json};
+use crate::workspace::{ContainerState, Event, Happening, WorkspaceId};
+
+/// What [`Store::note_event`] made of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noted {
+    /// Whether it was not known before.
+    pub new: bool,
+    /// The container's state before it, if one was known.
+    pub before: Option<ContainerState>,
+    /// The container's state now.
+    pub state: ContainerState,
+}
+
+/// Which part of the history.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Only these workspaces; none means all.
+    pub workspaces: Option<Vec<WorkspaceId>>,
+    /// At or after this time.
+    pub since: Option<Timestamp>,
+    /// Before this time.
+    pub until: Option<Timestamp>,
+}
+
+fn nanos(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+impl Store {
+    /// Keeps an event, and the state that it leads to, both or none. One that is known already changes nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn note_event(&self, event: &Event) -> Result<Noted, Error> {
+        let what = "keep an event";
+        let mut connection = self.connection();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
+        let new = transaction
+            .prepare_cached(
+                "insert or ignore into events (time_ns, workspace, container, what, exit_code, detail)
+                 values (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .and_then(|mut insert| {
+                insert.execute(params![
+                    nanos(event.time),
+                    event.workspace.as_str(),
+                    event.container_id,
+                    event.what.as_str(),
+                    event.exit_code,
+                    event.detail
+                ])
+            })
+            .map_err(statement(what))?
+            == 1;
+        let before = read_state(&transaction, &event.container_id)?;
+        let mut state = before
+            .clone()
+            .unwrap_or_else(|| ContainerState::new(event.container_id.clone(), event.workspace.clone(), event.time));
+        if new {
+            state.apply(event);
+            match event.what {
+                Happening::Removed => {
+                    transaction
+                        .execute("delete from states where container = ?1", [&event.container_id])
+                        .map_err(statement(what))?;
+                }
+                _ => write_state(&transaction, &state)?,
+            }
+        }
+        transaction.commit().map_err(statement(what))?;
+        Ok(Noted { new, before, state })
+    }
+
+    /// Writes what a list of the engine's containers says about one.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn put_state(&self, state: &ContainerState) -> Result<(), Error> {
+        write_state(&self.connection(), state)
+    }
+
+    /// The states of all containers, by workspace.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn states(&self) -> Result<Vec<ContainerState>, Error> {
+        let what = "read the states";
+        let connection = self.connection();
+        let mut query =
+            connection.prepare_cached("select body from states order by workspace").map_err(statement(what))?;
+        let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(statement(what))?;
+        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
+    }
+
+    /// The history, oldest first; of more than `most` the newest.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events(&self, query: &EventQuery, most: u32) -> Result<Vec<Event>, Error> {
+        let what = "read the history";
+        let workspaces = match &query.workspaces {
+            Some(ids) => Some(to_json(ids, what)?),
+            None => None,
+        };
+        let connection = self.connection();
+        let mut select = connection
+            .prepare_cached(
+                "select time_ns, workspace, container, what, exit_code, detail from events
+                 where (?1 is null or workspace in (select value from json_each(?1)))
+                   and time_ns >= ?2 and time_ns < ?3 order by time_ns desc, number desc limit ?4",
+            )
+            .map_err(statement(what))?;
+        let since = query.since.map_or(i64::MIN, nanos);
+        let until = query.until.map_or(i64::MAX, nanos);
+        let rows = select.query_map(params![workspaces, since, until, most], read_event).map_err(statement(what))?;
+        let mut events = Vec::new();
+        for row in rows {
+            events.push(row.map_err(statement(what))?.map_err(|cause| Error::Statement { what, cause })?);
+        }
+        events.reverse();
+        Ok(events)
+    }
+
+    /// How often something happened to a workspace since a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn count_events(&self, id: &WorkspaceId, what: Happening, since: Timestamp) -> Result<u32, Error> {
+        self.connection()
+            .query_row(
+                "select count(*) from events where workspace = ?1 and what = ?2 and time_ns >= ?3",
+                params![id.as_str(), what.as_str(), nanos(since)],
+                |row| row.get(0),
+            )
+            .map_err(statement("count in the history"))
+    }
+
+    /// Time of the newest event that the engine told, if there is one: from here on the engine is asked again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_engine_event(&self) -> Result<Option<Timestamp>, Error> {
+        let own = [Happening::Recovered, Happening::GivenUp, Happening::Idle, Happening::Expired, Happening::Threshold];
+        let what = "read the history";
+        let own = to_json(&own, what)?;
+        let newest: Option<i64> = self
+            .connection()
+            .query_row(
+                "select time_ns from events where what not in (select value from json_each(?1))
+                 order by time_ns desc limit 1",
+                [own],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(statement(what))?;
+        Ok(newest.and_then(|time| Timestamp::from_nanosecond(time.into()).ok()))
+    }
+
+    /// Forgets events that are older than `before`, and the oldest of more than `most`. Returns how many.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn trim_events(&self, before: Timestamp, most: u32) -> Result<usize, Error> {
+        self.connection()
+            .execute(
+                "delete from events where time_ns < ?1
+                 or number <= (select max(number) from events) - ?2",
+                params![nanos(before), most],
+            )
+            .map_err(statement("trim the history"))
+    }
+}
+
+fn read_state(connection: &Transaction<'_>, container: &str) -> Result<Option<ContainerState>, Error> {
+    let what = "read a state";
+    let text: Option<String> = connection
+        .prepare_cached("select body from states where container = ?1")
+        .and_then(|mut query| query.query_row([container], |row| row.get(0)).optional())
+        .map_err(statement(what))?;
+    text.map(|text| from_json(&text, what)).transpose()
+}
+
+fn write_state(connection: &rusqlite::Connection, state: &ContainerState) -> Result<(), Error> {
+    let what = "keep a state";
+    let body = to_json(state, what)?;
+    connection
+        .prepare_cached(
+            "insert into states (container, workspace, body) values (?1, ?2, ?3)
+             on conflict (container) do update set workspace = ?2, body = ?3",
+        )
+        .and_then(|mut insert| insert.execute(params![state.container_id, state.workspace.as_str(), body]))
+        .map_err(statement(what))?;
+    Ok(())
+}
+
+fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, String>> {
+    let (time, workspace, what): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+    let (container_id, exit_code, detail) = (row.get(2)?, row.get(4)?, row.get(5)?);
+    Ok((|| {
+        Ok(Event {
+            time: Timestamp::from_nanosecond(time.into()).map_err(|error| error.to_string())?,
+            workspace: workspace.parse()?,
+            container_id,
+            what: what.parse()?,
+            exit_code,
+            detail,
+        })
+    })())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Dir;
+    use super::*;
+    use crate::workspace::State;
+
+    fn event(second: i64, name: &str, what: Happening) -> Event {
+        Event {
+            time: Timestamp::from_second(second).unwrap(),
+            workspace: WorkspaceId::derive(name, "/p"),
+            container_id: format!("container-{name}"),
+            what,
+            exit_code: (what == Happening::Exited).then_some(3),
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn an_event_and_its_state_are_kept_once_however_often_it_is_told() {
+        let dir = Dir::new("states");
+        let store = Store::open(&dir.0).unwrap();
+        let started = event(2, "a", Happening::Started);
+        assert!(store.note_event(&event(1, "a", Happening::Created)).unwrap().new);
+        let first = store.note_event(&started).unwrap();
+        assert!(first.new && first.before.unwrap().state == State::Created && first.state.state == State::Running);
+        store.note_event(&event(3, "a", Happening::Exited)).unwrap();
+        // Told again after a break of the stream.
+        let again = store.note_event(&started).unwrap();
+        assert!(!again.new && again.state.state == State::Exited);
+        let states = store.states().unwrap();
+        assert_eq!((states.len(), states[0].state, states[0].exit_code), (1, State::Exited, Some(3)));
+        let whats: Vec<_> = store.events(&EventQuery::default(), 10).unwrap().iter().map(|event| event.what).collect();
+        assert_eq!(whats, [Happening::Created, Happening::Started, Happening::Exited]);
+        store.note_event(&event(4, "a", Happening::Removed)).unwrap();
+        assert_eq!(store.states().unwrap(), []);
+        assert_eq!(store.events(&EventQuery::default(), 10).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn the_history_is_read_by_workspace_and_time_and_the_newest_are_kept() {
+        let dir = Dir::new("history");
+        let store = Store::open(&dir.0).unwrap();
+        for second in 1..=9 {
+            store.note_event(&event(second, if second % 2 == 0 { "even" } else { "odd" }, Happening::Started)).unwrap();
+        }
+        store.note_event(&event(20, "odd", Happening::Recovered)).unwrap();
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        assert_eq!(store.last_engine_event().unwrap(), at(9), "what Wharf did itself is no event of the engine");
+        let id = |name| Some(vec![WorkspaceId::derive(name, "/p")]);
+        let seconds = |workspaces, since, until, most| -> Vec<i64> {
+            let query = EventQuery { workspaces, since, until };
+            store.events(&query, most).unwrap().iter().map(|event| event.time.as_second()).collect()
+        };
+        assert_eq!(seconds(id("even"), None, None, 9), [2, 4, 6, 8]);
+        assert_eq!(seconds(id("odd"), at(3), at(9), 9), [3, 5, 7]);
+        assert_eq!(seconds(None, None, at(20), 3), [7, 8, 9]);
+        assert_eq!(store.count_events(&id("odd").unwrap()[0], Happening::Started, at(5).unwrap()).unwrap(), 3);
+        assert_eq!(store.trim_events(at(3).unwrap(), 4).unwrap(), 6);
+        assert_eq!(seconds(None, None, None, 9), [7, 8, 9, 20]);
+    }
+}

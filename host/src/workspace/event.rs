@@ -1,0 +1,252 @@
+//! What happens to workspaces: one line of their history.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{State, WorkspaceId};
+
+/// Something that happened to a workspace's container, as the engine or Wharf's service saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, to the nanosecond where the engine tells it so.
+    pub time: Timestamp,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// What happened.
+    pub what: Happening,
+    /// For `exited`.
+    pub exit_code: Option<i64>,
+    /// More for people: the signal, the new name, the reason.
+    pub detail: Option<String>,
+}
+
+/// What an [`Event`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Happening {
+    Created,
+    Started,
+    Exited,
+    /// The kernel ended a process of it for lack of memory.
+    OutOfMemory,
+    Healthy,
+    Unhealthy,
+    Paused,
+    Unpaused,
+    /// Its first process was sent a signal through the engine.
+    Signalled,
+    /// A stop through the engine is complete.
+    Stopped,
+    /// A restart through the engine is complete.
+    Restarted,
+    Renamed,
+    /// Its limits were changed.
+    Updated,
+    Removed,
+    /// The service started it again, because it was unhealthy or had ended.
+    Recovered,
+    /// The service has stopped starting it again.
+    GivenUp,
+    /// The service stopped it, because nobody used it.
+    Idle,
+    /// The service stopped it, because its time to live was over.
+    Expired,
+    /// It went over a limit that is only watched.
+    Threshold,
+}
+
+impl Happening {
+    const ALL: [Self; 19] = [
+        Self::Created,
+        Self::Started,
+        Self::Exited,
+        Self::OutOfMemory,
+        Self::Healthy,
+        Self::Unhealthy,
+        Self::Paused,
+        Self::Unpaused,
+        Self::Signalled,
+        Self::Stopped,
+        Self::Restarted,
+        Self::Renamed,
+        Self::Updated,
+        Self::Removed,
+        Self::Recovered,
+        Self::GivenUp,
+        Self::Idle,
+        Self::Expired,
+        Self::Threshold,
+    ];
+
+    /// The word used in text and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Started => "started",
+            Self::Exited => "exited",
+            Self::OutOfMemory => "out-of-memory",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Paused => "paused",
+            Self::Unpaused => "unpaused",
+            Self::Signalled => "signalled",
+            Self::Stopped => "stopped",
+            Self::Restarted => "restarted",
+            Self::Renamed => "renamed",
+            Self::Updated => "updated",
+            Self::Removed => "removed",
+            Self::Recovered => "recovered",
+            Self::GivenUp => "given-up",
+            Self::Idle => "idle",
+            Self::Expired => "expired",
+            Self::Threshold => "threshold",
+        }
+    }
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Happening {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|what| what.as_str() == text);
+        known.ok_or_else(|| format!("'{text}' is nothing that happens to a workspace"))
+    }
+}
+
+/// The state of one container as its events tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// Its state.
+    pub state: State,
+    /// Its last start.
+    pub started_at: Option<Timestamp>,
+    /// Its last end, if it has ended since.
+    pub finished_at: Option<Timestamp>,
+    /// Exit code of the last run; none while it runs or when it never ran.
+    pub exit_code: Option<i64>,
+    /// Whether a process of it was ended for lack of memory since its last start.
+    pub oom_killed: bool,
+    /// `starting`, `healthy` or `unhealthy`; none where no check is defined or none has been seen.
+    pub health: Option<String>,
+    /// Whether somebody asked for its end since its last start: such an end is not unexpected.
+    pub end_requested: bool,
+    /// Time of the last event that is in here.
+    pub event_at: Timestamp,
+}
+
+impl ContainerState {
+    /// The state of a container that has just been created.
+    pub fn new(container_id: String, workspace: WorkspaceId, event_at: Timestamp) -> Self {
+        Self {
+            container_id,
+            workspace,
+            state: State::Created,
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            oom_killed: false,
+            health: None,
+            end_requested: false,
+            event_at,
+        }
+    }
+
+    /// Takes in what happened. An event that is older than the last one is left out: a list was newer.
+    pub fn apply(&mut self, event: &Event) {
+        if event.time < self.event_at {
+            return;
+        }
+        self.event_at = event.time;
+        match event.what {
+            Happening::Started => {
+                let started_at = Some(event.time);
+                let (id, workspace) = (self.container_id.clone(), self.workspace.clone());
+                *self = Self { state: State::Running, started_at, ..Self::new(id, workspace, event.time) };
+            }
+            Happening::Exited => {
+                self.state = State::Exited;
+                self.finished_at = Some(event.time);
+                self.exit_code = event.exit_code;
+                self.health = None;
+            }
+            Happening::OutOfMemory => self.oom_killed = true,
+            Happening::Healthy | Happening::Unhealthy => self.health = Some(event.what.to_string()),
+            Happening::Paused => self.state = State::Paused,
+            Happening::Unpaused => self.state = State::Running,
+            Happening::Signalled => self.end_requested = true,
+            Happening::Removed => self.state = State::Missing,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(second: i64, what: Happening, exit_code: Option<i64>) -> Event {
+        Event {
+            time: Timestamp::from_second(second).unwrap(),
+            workspace: WorkspaceId::derive("a", "/a"),
+            container_id: "c".into(),
+            what,
+            exit_code,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn every_happening_has_one_word_that_parses_back() {
+        for what in Happening::ALL {
+            assert_eq!(what.as_str().parse(), Ok(what));
+            assert_eq!(serde_json::to_value(what).unwrap(), what.as_str());
+        }
+        assert!("die".parse::<Happening>().is_err());
+    }
+
+    #[test]
+    fn a_state_follows_its_events_and_a_start_forgets_the_run_before() {
+        let first = event(1, Happening::Created, None);
+        let mut state = ContainerState::new("c".into(), first.workspace.clone(), first.time);
+        for (second, what, code) in [
+            (2, Happening::Started, None),
+            (3, Happening::Unhealthy, None),
+            (4, Happening::OutOfMemory, None),
+            (5, Happening::Signalled, None),
+            (6, Happening::Exited, Some(137)),
+        ] {
+            state.apply(&event(second, what, code));
+        }
+        assert_eq!((state.state, state.exit_code), (State::Exited, Some(137)));
+        assert!(state.oom_killed && state.end_requested && state.health.is_none());
+        assert_eq!(state.finished_at, Some(Timestamp::from_second(6).unwrap()));
+        state.apply(&event(7, Happening::Started, None));
+        assert_eq!((state.state, state.exit_code, state.finished_at), (State::Running, None, None));
+        assert!(!state.oom_killed && !state.end_requested);
+        assert_eq!(state.started_at, Some(Timestamp::from_second(7).unwrap()));
+    }
+
+    #[test]
+    fn an_event_that_comes_late_does_not_undo_a_newer_state() {
+        let first = event(5, Happening::Created, None);
+        let mut state = ContainerState::new("c".into(), first.workspace.clone(), first.time);
+        state.apply(&event(9, Happening::Started, None));
+        state.apply(&event(8, Happening::Exited, Some(1)));
+        assert_eq!((state.state, state.exit_code), (State::Running, None));
+    }
+}
