@@ -23,6 +23,7 @@ mod output;
 mod plan;
 mod policy;
 mod secret;
+mod serve;
 mod show;
 mod sidecar;
 mod state;
@@ -132,6 +133,8 @@ enum Command {
     /// The chain of policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
+    Serve,
     /// Checks engine, configuration, policies and state, and says what to do
     Doctor,
     /// The configuration
@@ -361,6 +364,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Why(args) => why::run(&context, &args),
         Command::Policy(command) => policy::run(&context, &command),
+        Command::Serve => serve::run(&context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Config(command) => config_cmd::run(&context, &command),
         Command::Completions { .. } => Ok(0),

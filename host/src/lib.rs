@@ -9,7 +9,8 @@
 //! 3. [`wasm`] and [`script`]: the two kinds of policies.
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
-//! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands.
+//! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
+//!    between them.
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
@@ -22,6 +23,7 @@ pub mod docker;
 pub mod hooks;
 pub mod lifecycle;
 pub mod script;
+pub mod service;
 pub mod store;
 pub mod wasm;
 pub mod workspace;

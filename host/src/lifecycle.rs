@@ -28,7 +28,9 @@ mod facts;
 mod find;
 mod images;
 mod plan;
+mod react;
 mod reconcile;
+mod recover;
 mod replace;
 mod request;
 mod secret_files;
@@ -53,6 +55,8 @@ pub use plan::{Plan, plan};
 pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port};
 pub use secret_files::{SecretBytes, secrets_dir};
 pub use sweep::{SweepLine, SweepReport};
+pub use react::Reaction;
+pub use recover::Trouble;
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
 pub use wait::{Awaited, Waited};
 

@@ -20,10 +20,12 @@ mod journal;
 mod ledger;
 mod migrations;
 mod records;
+mod service;
 mod states;
 
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use records::{JournalEntry, Owner, Verb, Workspace};
+pub use service::{LoopStatus, ServiceStatus};
 pub use states::{EventQuery, Noted};
 
 /// How long a writer waits for another process.
@@ -202,6 +204,30 @@ impl Store {
             .optional()
             .map_err(statement("read a workspace"))?;
         text.map(|text| from_json(&text, "read a workspace")).transpose()
+    }
+
+    /// Changes a workspace at once, so that nothing that another process writes meanwhile is lost. Says whether it is
+    /// known.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn update_workspace(&self, id: &WorkspaceId, edit: impl FnOnce(&mut Workspace)) -> Result<bool, Error> {
+        let what = "change a workspace";
+        let mut connection = self.connection();
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
+        let text: Option<String> = transaction
+            .query_row("select body from workspaces where id = ?1", [id.as_str()], |row| row.get(0))
+            .optional()
+            .map_err(statement(what))?;
+        let Some(text) = text else { return Ok(false) };
+        let mut workspace: Workspace = from_json(&text, what)?;
+        edit(&mut workspace);
+        transaction
+            .execute("update workspaces set body = ?2 where id = ?1", params![id.as_str(), to_json(&workspace, what)?])
+            .map_err(statement(what))?;
+        transaction.commit().map_err(statement(what))?;
+        Ok(true)
     }
 
     /// All workspaces, sorted by id.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     ("workspace", &[]),
     ("archive", &[]),
     ("hooks", &["workspace"]),
@@ -19,7 +19,8 @@ const IMPORTS: [(&str, &[&str]); 12] = [
     ("carried", &["config"]),
     ("lifecycle", &["archive", "config", "docker", "hooks", "store", "workspace"]),
     ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
-    ("cli", &["app", "archive", "carried", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
+    ("service", &["app", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
+    ("cli", &["app", "archive", "carried", "config", "docker", "hooks", "lifecycle", "service", "store", "workspace"]),
 ];
 
 /// Crates that one module hides from the others.

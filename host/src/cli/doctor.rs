@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::output::Output;
+use super::output::{Output, ago};
 use super::{Context, Failure};
 use crate::config;
 use crate::docker::EngineInfo;
+use crate::store::Store;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +66,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                     Check::fail("state", error.to_string(), "somebody edited the records; keep a copy and find out who")
                 }
             });
+            service(context, &store, &mut checks);
             store.host_id().to_owned()
         }
         Err(error) => {
@@ -87,6 +89,33 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         },
     }
     report(&checks, &context.out)
+}
+
+/// Whether the service runs, and how its loops are doing.
+fn service(context: &Context, store: &Store, checks: &mut Vec<Check>) {
+    let restart = &context.app.loaded.config.restart;
+    let status = match store.service() {
+        Ok(Some(status)) => status,
+        Ok(None) if restart.unhealthy || restart.failed => {
+            let text = "wharf serve does not run: nothing is restarted, though [restart] asks for it";
+            return checks.push(Check::warn("service", text, "run 'wharf serve', e.g. as a service of systemd"));
+        }
+        Ok(None) => {
+            let text = "wharf serve does not run: no history, no hook 'event', and no restarts meanwhile";
+            return checks.push(Check::ok("service", text));
+        }
+        Err(error) => return checks.push(Check::fail("service", error.to_string(), error.remedy())),
+    };
+    let text = format!("wharf serve runs (process {}, since {:.0})", status.pid, status.since);
+    checks.push(match &status.engine_away {
+        None => Check::ok("service", text),
+        Some(why) => Check::warn("service", format!("{text}, without its engine: {why}"), "see the check 'engine'"),
+    });
+    for failed in status.loops.iter().filter(|status| status.errors > 0) {
+        let (name, count, last) = (&failed.name, failed.errors, failed.last_error.as_deref().unwrap_or_default());
+        let text = format!("the loop '{name}' failed {count} times; last {}: {last}", ago(failed.last_error_at));
+        checks.push(Check::warn("service", text, "see its log; restart it once the cause is gone"));
+    }
 }
 
 fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {

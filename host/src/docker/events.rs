@@ -94,6 +94,8 @@ pub struct EventStream {
     options: EventOptions,
     link: Link,
     text: Vec<u8>,
+    /// What was asked for as the beginning, or else the time of the first event.
+    begin: Option<Timestamp>,
     /// What was seen last, oldest first.
     seen: VecDeque<Key>,
     /// The next wait.
@@ -108,7 +110,7 @@ impl Docker {
     /// # Errors
     /// The ones of an engine that is not there now.
     pub async fn events(&self, mut options: EventOptions) -> Result<EventStream> {
-        let begun = Timestamp::now();
+        let (begun, begin) = (Timestamp::now(), options.since);
         let body = subscribe(self, &options, options.since).await?;
         // A break before the first event goes back to here.
         options.since = options.since.or(Some(begun));
@@ -117,6 +119,7 @@ impl Docker {
             options,
             link: Link::Open { body, proof: None },
             text: Vec::new(),
+            begin,
             seen: VecDeque::new(),
             backoff: BACKOFF.0,
             ready: VecDeque::new(),
@@ -174,7 +177,9 @@ impl EventStream {
             self.link = Link::Ended;
             return;
         }
-        let last = self.seen.back().map(|(time, ..)| time.checked_sub(OVERLAP).unwrap_or(*time));
+        // Not before the beginning: what was there already is not what has happened since.
+        let overlap = |time: &Timestamp| time.checked_sub(OVERLAP).unwrap_or(*time).max(self.begin.unwrap_or(*time));
+        let last = self.seen.back().map(|(time, ..)| overlap(time));
         match subscribe(&self.docker, &self.options, last.or(self.options.since)).await {
             Ok(body) => self.link = Link::Open { body, proof: Some(Instant::now() + PROOF) },
             Err(error) => {
@@ -260,6 +265,7 @@ impl EventStream {
         }
         // The engine sends in order: what was seen last would have come before this.
         self.proven(false);
+        self.begin.get_or_insert(event.time);
         if self.seen.len() == REMEMBERED {
             self.seen.pop_front();
         }

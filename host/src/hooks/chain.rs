@@ -83,6 +83,11 @@ impl Chain {
         &self.entries
     }
 
+    /// Whether any policy is asked at a hook about a workspace.
+    pub fn asks(&self, hook: Hook, facts: &Facts) -> bool {
+        self.entries.iter().any(|entry| entry.hooks.contains(&hook) && entry.scope.holds(facts))
+    }
+
     /// The project files that policies of these hooks want to see.
     pub fn wanted_files(&self) -> BTreeSet<String> {
         self.entries.iter().flat_map(|entry| entry.policy.wanted_files()).cloned().collect()

@@ -114,38 +114,55 @@ impl Lifecycle {
         Ok(self.store.events(&EventQuery { workspaces, since, until }, MOST)?)
     }
 
-    /// Compares the states in the store with the engine's containers, and makes them true. Returns what must have
-    /// happened meanwhile, as events that were noted; of a container that the store did not know only that it is
-    /// unhealthy, if it is.
+    /// How the containers of this installation are now, for [`Lifecycle::settle`].
     ///
     /// # Errors
-    /// When the engine or the store fails.
-    pub async fn refresh_states(&self) -> Result<Vec<Event>, Error> {
-        let listed = self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await?;
-        let now = Timestamp::now();
-        let known: BTreeMap<String, ContainerState> =
-            self.store.states()?.into_iter().map(|state| (state.container_id.clone(), state)).collect();
-        let mut events = Vec::new();
-        for container in &listed {
+    /// When the engine fails.
+    pub async fn look(&self) -> Result<Vec<ContainerState>, Error> {
+        let mut states = Vec::new();
+        for container in self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await? {
             let Some(Ok(workspace)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
                 continue;
             };
-            let before = known.get(&container.id);
             // The list has no times; one that looks the same may have been restarted meanwhile.
-            let container = match self.docker.inspect(&container.id).await {
-                Ok(container) => container,
-                Err(docker::Error::NotFound { .. }) => continue,
+            match self.docker.inspect(&container.id).await {
+                Ok(container) => states.push(state_of(&container, workspace)),
+                Err(docker::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
-            };
-            let state = state_of(&container, workspace, before, now);
-            for event in missed(before, &state, now) {
-                self.store.note_event(&event)?;
-                events.push(event);
+            }
+        }
+        Ok(states)
+    }
+
+    /// Makes the states in the store those of an earlier look, but for the containers of which events have come since.
+    /// Events that were under way at the look must have come. Returns what must have happened unseen, as events that
+    /// were noted; of a container that the store did not know only that it is unhealthy, if it is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn settle(&self, looked: &[ContainerState], touched: &BTreeSet<String>) -> Result<Vec<Event>, Error> {
+        let now = Timestamp::now();
+        let known: BTreeMap<String, ContainerState> =
+            self.store.states()?.into_iter().map(|state| (state.container_id.clone(), state)).collect();
+        let untouched = |state: &&ContainerState| !touched.contains(&state.container_id);
+        let mut events = Vec::new();
+        for state in looked.iter().filter(untouched) {
+            let before = known.get(&state.container_id);
+            let unseen = missed(before, state, now);
+            for event in &unseen {
+                self.store.note_event(event)?;
+            }
+            let mut state = state.clone();
+            if let Some(before) = before {
+                state.event_at = state.event_at.max(before.event_at);
+                let same_run = same_time(before.started_at, state.started_at);
+                state.end_requested = before.end_requested && same_run;
             }
             self.store.put_state(&state)?;
+            events.extend(unseen);
         }
-        let there: BTreeSet<&str> = listed.iter().map(|container| container.id.as_str()).collect();
-        for gone in known.values().filter(|state| !there.contains(state.container_id.as_str())) {
+        let there: BTreeSet<&str> = looked.iter().map(|state| state.container_id.as_str()).collect();
+        for gone in known.values().filter(untouched).filter(|state| !there.contains(state.container_id.as_str())) {
             let event = event_of(gone, Happening::Removed, now);
             self.store.note_event(&event)?;
             events.push(event);
@@ -154,26 +171,21 @@ impl Lifecycle {
     }
 }
 
-fn state_of(
-    container: &Container,
-    workspace: WorkspaceId,
-    before: Option<&ContainerState>,
-    now: Timestamp,
-) -> ContainerState {
-    let same_run = before.filter(|before| same_time(before.started_at, container.started_at));
+fn state_of(container: &Container, workspace: WorkspaceId) -> ContainerState {
     // Times of the engine's clock only, so that its next event counts however far that is from this machine's.
-    let times = [container.created_at, container.started_at, container.finished_at, before.map(|state| state.event_at)];
+    let times = [container.created_at, container.started_at, container.finished_at];
     ContainerState {
-        container_id: container.id.clone(),
-        workspace,
         state: container.state,
         started_at: container.started_at,
         finished_at: container.finished_at,
         exit_code: container.exit_code,
         oom_killed: container.oom_killed,
         health: container.health.clone().filter(|_| container.state == State::Running),
-        end_requested: same_run.is_some_and(|before| before.end_requested),
-        event_at: times.into_iter().flatten().max().unwrap_or(now),
+        ..ContainerState::new(
+            container.id.clone(),
+            workspace,
+            times.into_iter().flatten().max().unwrap_or(Timestamp::MIN),
+        )
     }
 }
 

@@ -52,6 +52,15 @@ impl Lifecycle {
     /// When the engine or the store fails.
     pub async fn list(&self) -> Result<Vec<WorkspaceView>, Error> {
         let mut containers = self.containers().await?;
+        for state in self.store.states()? {
+            // What the service has seen, where it is of the same run: the engine's list has no times.
+            let same =
+                |container: &&mut Container| container.id == state.container_id && container.state == state.state;
+            if let Some(container) = containers.get_mut(state.workspace.as_str()).filter(same) {
+                (container.started_at, container.finished_at) = (state.started_at, state.finished_at);
+                container.oom_killed = state.oom_killed;
+            }
+        }
         let mut views = Vec::new();
         for stored in self.store.workspaces()? {
             let container = containers.remove(stored.id.as_str());

@@ -29,8 +29,11 @@ impl UndoneAttempts {
 }
 
 impl Lifecycle {
-    /// Undoes the intents of processes that are gone.
-    pub(super) async fn reconcile(&self) -> Result<(), Error> {
+    /// Undoes or finishes the intents of processes that are gone.
+    ///
+    /// # Errors
+    /// When the engine or the store fails; the intents stay for the next time.
+    pub async fn reconcile(&self) -> Result<(), Error> {
         let mut replaced = Vec::new();
         for entry in self.store.open_entries()? {
             if entry.owner.alive() {

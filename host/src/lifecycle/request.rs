@@ -193,7 +193,7 @@ pub(super) fn draft(
         // What the configuration says of a project's container is not meant for the database beside it.
         configured.retain(|(key, _)| !["workspace.command", "workspace.user", "workspace.working_dir"].contains(key));
     } else if let Some(check) = &config.health_check {
-        configured.push(("workspace.health_check", Adjustment::HealthCheck(Some(check.spec()))));
+        configured.push(("workspace.health_check.command", Adjustment::HealthCheck(Some(check.spec()))));
     }
     if let (None, Some(reference)) = (&project.part_of, &config.image) {
         let reason = "the configuration names it".to_owned();

@@ -117,7 +117,7 @@ impl Lifecycle {
                     working_dir: Some(workspace.draft.spec.working_dir.clone()),
                     ..ExecRequest::default()
                 };
-                let failed = |text: String| format!("'{policy}' ran '{words}' after the start: {text}");
+                let failed = |text: String| format!("'{policy}' ran '{words}': {text}");
                 let run = tokio::time::timeout(limit, self.docker.exec_collect(&container.id, &request, OUTPUT));
                 match run.await {
                     Err(_) => Err(failed(format!("it took longer than {} s", limit.as_secs()))),

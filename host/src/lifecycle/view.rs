@@ -31,7 +31,7 @@ pub struct WorkspaceView {
     pub image_digest: Option<String>,
     /// When the container was created.
     pub created_at: Option<Timestamp>,
-    /// When it was last started; only `up` and `inspect` know it.
+    /// When it was last started; a list knows it only while the service runs.
     pub started_at: Option<Timestamp>,
     /// When it last ended.
     pub finished_at: Option<Timestamp>,

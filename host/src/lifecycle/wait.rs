@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Error, Lifecycle, Notice, WorkspaceEvents, WorkspaceView};
+use crate::docker;
 use crate::workspace::{Container, Happening, State, WorkspaceId};
 
 /// What is waited for.
@@ -92,11 +93,23 @@ impl Lifecycle {
         last: &mut String,
     ) -> Result<Option<i64>, Error> {
         loop {
-            let containers = match self.containers_of(Some(id)).await {
+            let listed = match self.containers_of(Some(id)).await {
                 Ok(containers) => containers,
                 Err(Error::NotRunning { .. }) if awaited == Awaited::Removed => return Ok(None),
                 Err(error) => return Err(error),
             };
+            // A list still says how it was while the engine sends the event; an inspection does not.
+            let mut containers = Vec::new();
+            for (id, container) in listed {
+                match self.docker.inspect(&container.id).await {
+                    Ok(container) => containers.push((id, container)),
+                    Err(docker::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if containers.is_empty() && awaited != Awaited::Removed {
+                return Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() });
+            }
             match look(id, &containers, awaited) {
                 Look::Reached(code) => return Ok(code),
                 Look::Not(state) => *last = state,

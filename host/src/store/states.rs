@@ -3,7 +3,7 @@
 //! Kept by `wharf serve` as events arrive. The history is bounded by count and age; a state goes with its container.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::{ContainerState, Event, Happening, WorkspaceId};
@@ -86,6 +86,14 @@ impl Store {
     /// When the store cannot be written.
     pub fn put_state(&self, state: &ContainerState) -> Result<(), Error> {
         write_state(&self.connection(), state)
+    }
+
+    /// The state of one container, if it is known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn state(&self, container_id: &str) -> Result<Option<ContainerState>, Error> {
+        read_state(&self.connection(), container_id)
     }
 
     /// The states of all containers, by workspace.
@@ -180,7 +188,7 @@ impl Store {
     }
 }
 
-fn read_state(connection: &Transaction<'_>, container: &str) -> Result<Option<ContainerState>, Error> {
+fn read_state(connection: &Connection, container: &str) -> Result<Option<ContainerState>, Error> {
     let what = "read a state";
     let text: Option<String> = connection
         .prepare_cached("select body from states where container = ?1")
@@ -189,7 +197,7 @@ fn read_state(connection: &Transaction<'_>, container: &str) -> Result<Option<Co
     text.map(|text| from_json(&text, what)).transpose()
 }
 
-fn write_state(connection: &rusqlite::Connection, state: &ContainerState) -> Result<(), Error> {
+fn write_state(connection: &Connection, state: &ContainerState) -> Result<(), Error> {
     let what = "keep a state";
     let body = to_json(state, what)?;
     connection

@@ -66,3 +66,68 @@ pub fn relay(socket: &Path, passes: fn(&str) -> bool) -> String {
     });
     format!("unix://{}", socket.display())
 }
+
+/// Passes everything on to the engine, but while it is away: then all connections are cut.
+pub struct Outage {
+    pub endpoint: String,
+    line: std::sync::Arc<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    away: std::sync::atomic::AtomicBool,
+    open: std::sync::Mutex<Vec<std::os::unix::net::UnixStream>>,
+    requests: std::sync::Mutex<Vec<String>>,
+}
+
+impl Outage {
+    pub fn new(socket: &Path) -> Self {
+        use std::os::unix::net::UnixStream;
+        use std::sync::atomic::Ordering;
+        let listener = UnixListener::bind(socket).unwrap();
+        let line = std::sync::Arc::new(Line::default());
+        let shared = line.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if shared.away.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let engine = UnixStream::connect(super::engine_api::socket()).unwrap();
+                shared.open.lock().unwrap().extend([client.try_clone().unwrap(), engine.try_clone().unwrap()]);
+                let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+                let line = shared.clone();
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 65536];
+                    while let Ok(count @ 1..) = from.read(&mut bytes) {
+                        let first = String::from_utf8_lossy(&bytes[..count]).lines().next().unwrap_or("").to_owned();
+                        line.requests.lock().unwrap().push(first);
+                        if to.write_all(&bytes[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+                let (mut from, mut to) = (engine, client);
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+        Self { endpoint: format!("unix://{}", socket.display()), line }
+    }
+
+    pub fn set_away(&self, away: bool) {
+        self.line.away.store(away, std::sync::atomic::Ordering::Relaxed);
+        if away {
+            for stream in self.line.open.lock().unwrap().drain(..) {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+    }
+
+    /// How many requests had this in their first line.
+    pub fn count(&self, part: &str) -> usize {
+        self.line.requests.lock().unwrap().iter().filter(|line| line.contains(part)).count()
+    }
+}

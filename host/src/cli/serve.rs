@@ -1,0 +1,64 @@
+//! `wharf serve`
+
+use super::{Context, Failure};
+use crate::service::{self, Error, Said};
+
+/// Runs the command: until SIGTERM or Ctrl-C.
+pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (stopper, stop) = tokio::sync::watch::channel(false);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        // Nobody listens any more once it has ended.
+        let _ = stopper.send(true);
+    });
+    let (out, state) = (context.out.clone(), context.app.state_dir.display().to_string());
+    let say = move |said: &Said| {
+        let printed = if out.json { out.value(&object(said, &state)) } else { out.line(line(said, &state)) };
+        if let Err(error) = printed {
+            tracing::debug!("nobody reads what the service says: {error}");
+        }
+    };
+    match service::run(&context.app, stop, Box::new(say)).await {
+        Ok(()) => Ok(0),
+        Err(Error::Failed(error)) => Err(error.into()),
+        Err(Error::Runs(who)) => {
+            let who = who.map_or_else(String::new, |who| format!(" (process {}, since {:.0})", who.pid, who.since));
+            let text = format!("another wharf serve has the state in {}{who}", context.app.state_dir.display());
+            let remedy = "leave it running, end it first, or name another state folder with --state-dir";
+            Err(Failure::new("service-runs", text, remedy, 1))
+        }
+    }
+}
+
+fn line(said: &Said, state: &str) -> String {
+    match said {
+        Said::Ready { engine, loops } => {
+            let engine = match engine {
+                Ok(engine) => format!("engine {engine}"),
+                Err(why) => format!("waiting for the engine: {why}"),
+            };
+            format!("wharf serve is ready: state {state}, {engine}; {}", loops.join(", "))
+        }
+        Said::EngineAway(why) => format!("the engine is away: {why}; trying again"),
+        Said::EngineBack => "the engine is back".to_owned(),
+        Said::Done(what) => what.clone(),
+    }
+}
+
+fn object(said: &Said, state: &str) -> serde_json::Value {
+    let time = jiff::Timestamp::now();
+    match said {
+        Said::Ready { engine, loops } => serde_json::json!({
+            "time": time, "said": "ready", "state_dir": state, "engine": engine.as_ref().ok(),
+            "engine_away": engine.as_ref().err(), "loops": loops,
+        }),
+        Said::EngineAway(why) => serde_json::json!({ "time": time, "said": "engine-away", "why": why }),
+        Said::EngineBack => serde_json::json!({ "time": time, "said": "engine-back" }),
+        Said::Done(what) => serde_json::json!({ "time": time, "said": "done", "what": what }),
+    }
+}

@@ -1,0 +1,109 @@
+//! The hook `event`: policies are told what happened to a workspace, and what they ask for is done.
+
+use super::{Error, Lifecycle};
+use crate::hooks::{Action, EventFacts, EventKind, Hook, Outcome, Subject};
+use crate::store;
+use crate::workspace::{Event, Happening, WorkspaceId};
+
+/// Most notes of a workspace: an event can come again and again.
+const MOST_NOTES: usize = 50;
+
+/// What came of an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reaction {
+    /// How many policies were asked.
+    pub asked: usize,
+    /// The policy that stopped the workspace, if one did.
+    pub stopped_by: Option<String>,
+    /// What failed, each in one line.
+    pub failures: Vec<String>,
+}
+
+/// Events that policies are told.
+fn kind(what: Happening) -> Option<EventKind> {
+    Some(match what {
+        Happening::Started => EventKind::Started,
+        Happening::Exited => EventKind::Exited,
+        Happening::OutOfMemory => EventKind::OutOfMemory,
+        Happening::Healthy => EventKind::Healthy,
+        Happening::Unhealthy => EventKind::Unhealthy,
+        Happening::Threshold => EventKind::Threshold,
+        _ => return None,
+    })
+}
+
+impl Lifecycle {
+    /// Runs the hook `event` for something that happened, and carries out its actions. What fails is kept with the
+    /// workspace as a note; it prevents nothing.
+    ///
+    /// # Errors
+    /// When the chain cannot be loaded, or the store fails: a decision that cannot be recorded is not carried out.
+    pub async fn react(&self, event: &Event) -> Result<Reaction, Error> {
+        let Some(kind) = kind(event.what) else { return Ok(Reaction::default()) };
+        let id = &event.workspace;
+        let chain = self.chain().await?;
+        // A verb that is under way writes the workspace at its end; one that takes too long is not waited for.
+        match self.lock(id).await {
+            Ok(lock) => drop(lock),
+            Err(Error::Store(store::Error::Locked(_))) => {}
+            Err(error) => return Err(error),
+        }
+        let Some(mut workspace) = self.store.workspace(id)? else { return Ok(Reaction::default()) };
+        // Of a container that was replaced nobody needs to know any more.
+        if workspace.container_id != event.container_id {
+            return Ok(Reaction::default());
+        }
+        let detail = event.detail.clone().unwrap_or_default();
+        let facts = EventFacts { kind, exit_code: event.exit_code, detail };
+        let request = self.request_about(&workspace, Hook::Event, Subject::Event(facts));
+        if !chain.asks(Hook::Event, &request.facts) {
+            return Ok(Reaction::default());
+        }
+        let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];
+        self.record(&mut decisions)?;
+        let [decision] = decisions;
+        let mut reaction = Reaction { asked: decision.steps.len(), ..Reaction::default() };
+        for step in &decision.steps {
+            if let Some(error) = &step.error {
+                let (kind, policy) = (step.kind.as_str(), &step.policy);
+                reaction
+                    .failures
+                    .push(format!("the {kind} '{policy}' failed at event {}: {}", event.what, error.message));
+            }
+        }
+        let told = workspace.notes.len();
+        if let Outcome::Actions { actions, .. } = decision.outcome
+            && !actions.is_empty()
+        {
+            let container = self.docker.inspect(&event.container_id).await?;
+            for (policy, action) in actions {
+                let stops = matches!(action, Action::Stop(_));
+                match self.act(&mut workspace, &container, &policy, action).await {
+                    Ok(_) if stops => reaction.stopped_by = Some(policy),
+                    Ok(_) => {}
+                    Err(reason) => reaction.failures.push(reason),
+                }
+            }
+        }
+        let mut notes = workspace.notes.split_off(told);
+        notes.extend(reaction.failures.iter().cloned());
+        self.add_notes(id, notes)?;
+        Ok(reaction)
+    }
+
+    /// Adds notes to a workspace; of more than it may have the newest stay, and one that is there is not repeated.
+    pub(super) fn add_notes(&self, id: &WorkspaceId, notes: Vec<String>) -> Result<(), Error> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        self.store.update_workspace(id, |workspace| {
+            for note in notes {
+                workspace.notes.retain(|old| *old != note);
+                workspace.notes.push(note);
+            }
+            let over = workspace.notes.len().saturating_sub(MOST_NOTES);
+            workspace.notes.drain(..over);
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! `wharf serve`: what runs between commands. A foreground process without an API; it keeps the store's states and
+//! history true, runs the hook `event`, restarts what is in trouble, and finishes what dead processes have left.
+//!
+//! Each loop is a function `run(.., stop)` in a file of its own: it counts and logs its failures (see `board`), backs
+//! off, and ends soon when it is told to stop. The list of them is in [`run`].
+//!
+//! May touch: what lifecycle and store offer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::app::App;
+use crate::docker;
+use crate::lifecycle::{self, Lifecycle};
+use crate::store::{self, ServiceStatus};
+
+mod board;
+mod history;
+mod journal;
+mod lanes;
+mod notify;
+mod react;
+mod recover;
+mod watch_events;
+
+use board::Board;
+
+/// How long loops have to end what they are doing.
+const GRACE: Duration = Duration::from_secs(15);
+/// Waits between attempts to reach an engine that is away: the first, and the longest.
+const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// Events that wait for their reactions; the store has them already.
+const WAITING_EVENTS: usize = 1_024;
+
+/// What is done meanwhile, each by a loop of its own.
+const LOOPS: [&str; 4] = ["events", "reactions", "journal", "history"];
+
+/// Told to the person or program who started the service.
+#[derive(Debug, Clone)]
+pub enum Said {
+    /// It serves. Said once.
+    Ready {
+        /// The engine, or why it is not there yet.
+        engine: Result<String, String>,
+        /// Names of the loops.
+        loops: Vec<&'static str>,
+    },
+    /// The engine cannot be reached. Said once until it is back.
+    EngineAway(String),
+    /// The engine is back.
+    EngineBack,
+    /// Something was done to a workspace.
+    Done(String),
+}
+
+/// Why the service ended.
+#[derive(Debug)]
+pub enum Error {
+    /// Another one serves this state folder.
+    Runs(Option<ServiceStatus>),
+    /// It cannot begin, or a loop ended by a defect.
+    Failed(lifecycle::Error),
+}
+
+impl From<lifecycle::Error> for Error {
+    fn from(error: lifecycle::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Whether to stop.
+type Stop = watch::Receiver<bool>;
+
+/// A loop at work.
+type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What all loops have.
+struct Shared {
+    lifecycle: Lifecycle,
+    config: crate::config::Config,
+    board: Board,
+}
+
+/// Ends when the service is told to stop.
+async fn stopped(stop: &mut Stop) {
+    // Without a sender nobody can say it any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Sleeps, or ends at once when the service is told to stop. Says whether it slept to the end.
+async fn slept(time: Duration, stop: &mut Stop) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => true,
+        () = stopped(stop) => false,
+    }
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// When another service runs, when store or policies cannot be used, or when a loop ended by a defect. An engine that
+/// is away is waited for.
+pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync>) -> Result<(), Error> {
+    let store = app.store()?;
+    let Some(_lock) = store.try_lock_service()? else { return Err(Error::Runs(store.service()?)) };
+    // Half a chain decides nothing; better now than at the first event.
+    let checked = app.clone();
+    let chain = tokio::task::spawn_blocking(move || checked.chain()).await;
+    chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
+
+    let board = Board::new(store, &LOOPS, say)?;
+    let notify = notify::Notify::of_process();
+    let ready = |engine| {
+        board.say(&Said::Ready { engine, loops: LOOPS.into() });
+        if let Err(error) = notify.send("READY=1") {
+            tracing::warn!("the service manager cannot be told that the service is ready: {error}");
+        }
+    };
+    let mut said = false;
+    let mut wait = ENGINE_BACKOFF.0;
+    let lifecycle = loop {
+        let attempt = tokio::select! {
+            attempt = app.lifecycle() => attempt,
+            () = stopped(&mut stop) => return board.end().map_err(Error::from),
+        };
+        match attempt {
+            Ok(lifecycle) => break lifecycle,
+            Err(lifecycle::Error::Docker(error)) if may_come_back(&error) => {
+                if !said {
+                    ready(Err(error.to_string()));
+                    said = true;
+                }
+                board.engine_away(&error.to_string());
+                if !slept(wait, &mut stop).await {
+                    return board.end().map_err(Error::from);
+                }
+                wait = (wait * 2).min(ENGINE_BACKOFF.1);
+            }
+            Err(error) => {
+                board.end()?;
+                return Err(error.into());
+            }
+        }
+    };
+    board.engine_back();
+    if !said {
+        let docker = lifecycle.docker();
+        ready(Ok(format!("{} ({})", docker.endpoint(), docker.engine_version())));
+    }
+
+    let interrupt = lifecycle.stopper();
+    let (halt, halted) = watch::channel(false);
+    let shared = Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board });
+    let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
+    // Each by its name in `LOOPS`.
+    let loops: Vec<(&str, Loop)> = vec![
+        ("events", Box::pin(watch_events::run(shared.clone(), told, halted.clone()))),
+        ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
+        ("journal", Box::pin(journal::run(shared.clone(), halted.clone()))),
+        ("history", Box::pin(history::run(shared.clone(), halted.clone()))),
+    ];
+    let mut tasks = tokio::task::JoinSet::new();
+    for (name, run) in loops {
+        tasks.spawn(async move {
+            run.await;
+            name
+        });
+    }
+    // A loop that ends before it was told to has a defect.
+    let defect = tokio::select! {
+        () = stopped(&mut stop) => None,
+        ended = tasks.join_next() => Some(match ended {
+            Some(Err(error)) => format!("a loop of the service ended: {error}"),
+            Some(Ok(name)) => format!("the loop '{name}' of the service ended by itself"),
+            None => "the service has no loops".to_owned(),
+        }),
+    };
+    if let Err(error) = notify.send("STOPPING=1") {
+        tracing::debug!("the service manager cannot be told: {error}");
+    }
+    halt.send_replace(true);
+    let ended = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        // What is under way is undone, as at Ctrl-C.
+        interrupt.send_replace(true);
+        let undone = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+        if undone.is_err() {
+            tracing::warn!("not everything ended in time; what was begun is undone by the next command");
+        }
+    }
+    shared.board.end()?;
+    match defect {
+        Some(text) => Err(lifecycle::Error::Internal(text).into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether an engine that fails so may be there later.
+fn may_come_back(error: &docker::Error) -> bool {
+    !matches!(error, docker::Error::UnsupportedEndpoint { .. } | docker::Error::TooOld { .. })
+}

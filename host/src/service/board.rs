@@ -1,0 +1,83 @@
+//! How the service is doing: failures of each loop, counted, logged and written down for `wharf doctor`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::Said;
+use crate::store::{self, LoopStatus, Owner, ServiceStatus, Store};
+
+type Say = Box<dyn Fn(&Said) + Send + Sync>;
+
+pub(super) struct Board {
+    store: Store,
+    status: Mutex<ServiceStatus>,
+    say: Say,
+}
+
+impl Board {
+    pub(super) fn new(store: Store, loops: &[&str], say: Say) -> Result<Self, store::Error> {
+        let this = Owner::this_process();
+        let status =
+            |name: &&str| LoopStatus { name: (*name).into(), errors: 0, last_error: None, last_error_at: None };
+        let status = ServiceStatus {
+            pid: this.pid,
+            process_start: this.start,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: Timestamp::now(),
+            engine_away: None,
+            loops: loops.iter().map(status).collect(),
+        };
+        store.put_service(Some(&status))?;
+        Ok(Self { store, status: Mutex::new(status), say })
+    }
+
+    pub(super) fn say(&self, what: &Said) {
+        (self.say)(what);
+    }
+
+    /// A loop failed at something, and goes on.
+    pub(super) fn error(&self, name: &str, error: &dyn std::fmt::Display) {
+        tracing::warn!("{name}: {error}");
+        let mut status = self.status();
+        if let Some(status) = status.loops.iter_mut().find(|status| status.name == name) {
+            status.errors += 1;
+            status.last_error = Some(error.to_string());
+            status.last_error_at = Some(Timestamp::now());
+        }
+        self.write(&status);
+    }
+
+    pub(super) fn engine_away(&self, why: &str) {
+        let mut status = self.status();
+        if status.engine_away.is_none() {
+            (self.say)(&Said::EngineAway(why.to_owned()));
+        }
+        status.engine_away = Some(why.to_owned());
+        self.write(&status);
+    }
+
+    pub(super) fn engine_back(&self) {
+        let mut status = self.status();
+        if status.engine_away.take().is_some() {
+            (self.say)(&Said::EngineBack);
+            self.write(&status);
+        }
+    }
+
+    /// The service ends.
+    pub(super) fn end(&self) -> Result<(), store::Error> {
+        self.store.put_service(None)
+    }
+
+    fn status(&self) -> MutexGuard<'_, ServiceStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, status: &ServiceStatus) {
+        if let Err(error) = self.store.put_service(Some(status)) {
+            // It is in the log already; the board only repeats it.
+            tracing::warn!("{error}");
+        }
+    }
+}

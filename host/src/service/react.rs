@@ -1,0 +1,53 @@
+//! The loop `reactions`: the hook `event` is run for what happened, then what is in trouble is started again.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Said, Shared, Stop, lanes, recover};
+use crate::workspace::{Event, WorkspaceId};
+
+/// An event that is in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) event: Event,
+    /// Whether somebody had asked for the end of the container.
+    pub(super) end_requested: bool,
+}
+
+/// Workspaces in trouble that wait for their turn.
+const WAITING: usize = 256;
+
+pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId, Told)>, stop: Stop) {
+    // In lanes of their own: a workspace that is waited with before its restart still has its hooks run.
+    let (trouble, troubled) = mpsc::channel(WAITING);
+    let dropped = |id: &WorkspaceId| {
+        shared.board.error("reactions", &format!("{id}: more happens than its policies can be asked about"));
+    };
+    let shared = &shared;
+    let (react, recover) = (
+        lanes::run(events, stop.clone(), |told| react(shared, told, trouble.clone()), dropped),
+        lanes::run(troubled, stop.clone(), |told| recover::run(shared, told, stop.clone()), |_| {}),
+    );
+    tokio::join!(react, recover);
+}
+
+async fn react(shared: &Shared, told: Told, trouble: mpsc::Sender<(WorkspaceId, Told)>) {
+    let id = told.event.workspace.clone();
+    match shared.lifecycle.react(&told.event).await {
+        Ok(reaction) => {
+            for failure in &reaction.failures {
+                shared.board.error("reactions", &format!("{id}: {failure}"));
+            }
+            if let Some(policy) = reaction.stopped_by {
+                shared.board.say(&Said::Done(format!("{id} stopped by {policy} ({})", told.event.what)));
+                return;
+            }
+        }
+        // Policies that cannot be asked do not keep a workspace from being started again.
+        Err(error) => shared.board.error("reactions", &format!("{id}: {}: {error}", told.event.what)),
+    }
+    if recover::trouble(&shared.config.restart, &told).is_some() && trouble.try_send((id.clone(), told)).is_err() {
+        shared.board.error("reactions", &format!("{id}: too many workspaces are in trouble at once"));
+    }
+}

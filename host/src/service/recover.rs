@@ -1,0 +1,82 @@
+//! Starting workspaces again that are in trouble: with growing waits, and within a budget.
+
+use jiff::Timestamp;
+
+use super::react::Told;
+use super::{Said, Shared, Stop, slept};
+use crate::config::RestartConfig;
+use crate::lifecycle::{Error, Trouble};
+use crate::workspace::Happening;
+
+/// The trouble that an event means, if it is one that the configuration does something about.
+pub(super) fn trouble(config: &RestartConfig, told: &Told) -> Option<Trouble> {
+    match (told.event.what, told.event.exit_code) {
+        (Happening::Unhealthy, _) if config.unhealthy => Some(Trouble::Unhealthy),
+        (Happening::Exited, Some(code)) if config.failed && code != 0 && !told.end_requested => {
+            Some(Trouble::Failed(code))
+        }
+        _ => None,
+    }
+}
+
+pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
+    let config = &shared.config.restart;
+    let Some(trouble) = trouble(config, &told) else { return };
+    let (lifecycle, id) = (&shared.lifecycle, &told.event.workspace);
+    let mut tries = 0;
+    loop {
+        let since = Timestamp::now().checked_sub(config.budget.within).unwrap_or(Timestamp::MIN);
+        let attempt = async {
+            // The history counts, so the budget outlives this process.
+            let used = lifecycle.store().count_events(id, Happening::Recovered, since)?;
+            if used >= config.budget.count {
+                let given_up = lifecycle.give_up(&told.event, trouble, &config.budget.to_string()).await?;
+                let what = format!("{id} is {trouble}, and its budget of {} restarts is used up", config.budget);
+                return Ok(given_up.then_some(what));
+            }
+            if !slept(config.backoff.after(used.max(tries)), &mut stop).await {
+                return Ok(None);
+            }
+            let which = format!("restart {} of {}", used + 1, config.budget);
+            let recovered = lifecycle.recover(&told.event, trouble, &which).await?;
+            Ok::<_, Error>(recovered.then(|| format!("{id} restarted: {trouble} ({which})")))
+        };
+        match attempt.await {
+            Ok(Some(done)) => return shared.board.say(&Said::Done(done)),
+            // It is not in trouble any more, or the service ends.
+            Ok(None) | Err(Error::Interrupted) => return,
+            Err(error) => shared.board.error("reactions", &format!("{id} cannot be restarted: {error}")),
+        }
+        tries += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::{Event, WorkspaceId};
+
+    #[test]
+    fn only_what_the_configuration_names_and_nobody_asked_for_is_trouble() {
+        let told = |what, exit_code, end_requested| Told {
+            event: Event {
+                time: Timestamp::UNIX_EPOCH,
+                workspace: WorkspaceId::derive("a", "/"),
+                container_id: "c".into(),
+                what,
+                exit_code,
+                detail: None,
+            },
+            end_requested,
+        };
+        let (unhealthy, failed) = (told(Happening::Unhealthy, None, false), told(Happening::Exited, Some(3), false));
+        let off = RestartConfig::default();
+        assert_eq!((trouble(&off, &unhealthy), trouble(&off, &failed)), (None, None));
+        let on = RestartConfig { unhealthy: true, failed: true, ..off };
+        assert_eq!(trouble(&on, &unhealthy), Some(Trouble::Unhealthy));
+        assert_eq!(trouble(&on, &failed), Some(Trouble::Failed(3)));
+        assert_eq!(trouble(&on, &told(Happening::Exited, Some(0), false)), None);
+        assert_eq!(trouble(&on, &told(Happening::Exited, Some(143), true)), None);
+        assert_eq!(trouble(&on, &told(Happening::Healthy, None, false)), None);
+    }
+}
