@@ -17,6 +17,7 @@ mod doctor;
 mod events;
 mod exec;
 mod image;
+mod health;
 mod instant;
 mod logs;
 mod output;

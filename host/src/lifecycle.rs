@@ -52,11 +52,11 @@ pub use facts::engine_facts;
 pub use find::{Target, find_stored};
 pub use images::{ImageBuild, ImageView};
 pub use plan::{Plan, plan};
+pub use react::Reaction;
+pub use recover::Trouble;
 pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port};
 pub use secret_files::{SecretBytes, secrets_dir};
 pub use sweep::{SweepLine, SweepReport};
-pub use react::Reaction;
-pub use recover::Trouble;
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
 pub use wait::{Awaited, Waited};
 

@@ -120,7 +120,17 @@ impl Store {
             connection.pragma_update(None, "synchronous", "normal")?;
             connection.pragma_update(None, "foreign_keys", true)
         };
-        set_up(&connection).map_err(|error| unusable(&file, error.to_string()))?;
+        // Of two that turn a new file's journal to WAL at once, SQLite lets one fail without waiting.
+        let begin = std::time::Instant::now();
+        loop {
+            match set_up(&connection) {
+                Ok(()) => break,
+                Err(error) if is_busy(&error) && begin.elapsed() < BUSY => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(unusable(&file, error.to_string())),
+            }
+        }
         migrations::run(&mut connection)?;
         let host_id = host_id(&connection)?;
         Ok(Self { dir: dir.to_path_buf(), host_id, connection: Mutex::new(connection) })
@@ -334,6 +344,11 @@ impl Store {
         }
         Ok(count)
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
 fn host_id(connection: &Connection) -> Result<String, Error> {

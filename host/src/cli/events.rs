@@ -24,35 +24,20 @@ pub(crate) struct Args {
     until: Option<jiff::Timestamp>,
 }
 
-/// Which workspaces are shown: all, or one with what belongs to it.
-struct Scope(Option<BTreeSet<WorkspaceId>>);
-
-impl Scope {
-    async fn of(context: &Context, lifecycle: &Lifecycle, name: Option<&str>) -> Result<Self, Failure> {
-        let Some(name) = name else { return Ok(Self(None)) };
-        let id = context.find(lifecycle, Some(name)).await?;
-        let mut ids = BTreeSet::from([id.clone()]);
-        // One without a container has a history, too.
-        if let Ok(containers) = lifecycle.containers_of(Some(&id)).await {
-            ids.extend(containers.into_iter().map(|(id, _)| id));
-        }
-        Ok(Self(Some(ids)))
-    }
-
-    fn holds(&self, event: &Event) -> bool {
-        self.0.as_ref().is_none_or(|ids| ids.contains(&event.workspace))
-    }
-}
-
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
-    let scope = Scope::of(context, &lifecycle, args.workspace.as_deref()).await?;
+    let only = match &args.workspace {
+        Some(name) => Some(context.find(&lifecycle, Some(name)).await?),
+        None => None,
+    };
+    let only = only.as_ref();
+    let shown = |event: &Event| only.is_none_or(|id| event.concerns(id));
     let mut stop = lifecycle.stopper().subscribe();
     let mut events = lifecycle.events(args.since, args.until).await?;
     if args.since.is_some() {
         let past = tokio::select! {
-            past = past(&lifecycle, &scope, args, &mut events) => past?,
+            past = past(&lifecycle, only, args, &mut events) => past?,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
         for event in past {
@@ -66,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         };
         match notice {
             None => return Ok(0),
-            Some(Notice::Event(event)) if scope.holds(&event) => print(context, &event)?,
+            Some(Notice::Event(event)) if shown(&event) => print(context, &event)?,
             Some(Notice::Event(_)) => {}
             Some(notice) => say(&notice),
         }
@@ -76,18 +61,17 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
 /// What happened until now: the service's history and what the engine still knows, each event once, in order.
 async fn past(
     lifecycle: &Lifecycle,
-    scope: &Scope,
+    only: Option<&WorkspaceId>,
     args: &Args,
     events: &mut WorkspaceEvents,
 ) -> Result<Vec<Event>, Failure> {
-    let ids = scope.0.as_ref().map(|ids| ids.iter().cloned().collect());
-    let mut past = lifecycle.past_events(ids, args.since, args.until)?;
+    let mut past = lifecycle.past_events(only.cloned(), args.since, args.until)?;
     let key = |event: &Event| (event.time, event.container_id.clone(), event.what);
     let known: BTreeSet<_> = past.iter().map(key).collect();
     while let Ok(Some(notice)) = tokio::time::timeout(PAUSE, events.next()).await {
         match notice {
-            Notice::Event(event) if scope.holds(&event) && !known.contains(&key(&event)) => past.push(event),
-            Notice::Event(_) => {}
+            Notice::Event(event) if only.is_some_and(|id| !event.concerns(id)) || known.contains(&key(&event)) => {}
+            Notice::Event(event) => past.push(event),
             notice => say(&notice),
         }
     }

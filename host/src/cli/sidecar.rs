@@ -47,7 +47,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
     match command {
         Command::Add(args) => {
             let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
-            let request = args.request.request()?;
+            let request = args.request.request(None)?;
             let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
             let mut output = UpOutput::new(context, args.quiet);
             let made = lifecycle

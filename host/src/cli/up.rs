@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::health::HealthArgs;
 use super::{Context, Failure};
 use crate::config::{HealthCheckConfig, Size, Span};
 use crate::hooks::Adjustment;
@@ -27,7 +28,8 @@ pub(crate) struct ProjectArgs {
 impl ProjectArgs {
     pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
         let project = self.path.unwrap_or_else(|| context.project_folder());
-        Ok(WorkspaceRequest { project, name: self.name, ..self.request.request()? })
+        let health = context.app.loaded.config.workspace.health_check.as_ref();
+        Ok(WorkspaceRequest { project, name: self.name, ..self.request.request(health)? })
     }
 }
 
@@ -94,51 +96,6 @@ pub(crate) struct RequestArgs {
     command: Vec<String>,
 }
 
-/// The health check; what is left out is as the configuration says, or Docker's default.
-#[derive(Debug, clap::Args)]
-struct HealthArgs {
-    /// Health check: a line for sh in the workspace
-    #[arg(long, value_name = "LINE")]
-    health_cmd: Option<String>,
-    /// Time between two health checks
-    #[arg(long, value_name = "TIME")]
-    health_interval: Option<Span>,
-    /// A health check that takes longer has failed
-    #[arg(long, value_name = "TIME")]
-    health_timeout: Option<Span>,
-    /// Failures during this time after the start do not count
-    #[arg(long, value_name = "TIME")]
-    health_start_period: Option<Span>,
-    /// This many failures in a row make it unhealthy
-    #[arg(long, value_name = "COUNT")]
-    health_retries: Option<u32>,
-}
-
-impl HealthArgs {
-    fn field(self, context: &Context) -> Result<Option<(Adjustment, String)>, String> {
-        let times = [self.health_interval, self.health_timeout, self.health_start_period];
-        let configured = context.app.loaded.config.workspace.health_check.clone();
-        let (mut check, words) = match (self.health_cmd, configured) {
-            (Some(line), configured) => {
-                let command = ["sh".to_owned(), "-c".to_owned(), line].into();
-                let check = configured.unwrap_or_else(|| HealthCheckConfig::new(Vec::new()));
-                (HealthCheckConfig { command, ..check }, "--health-cmd")
-            }
-            (None, _) if times.iter().all(Option::is_none) && self.health_retries.is_none() => return Ok(None),
-            (None, Some(check)) => (check, "--health-interval and the like"),
-            (None, None) => {
-                return Err("the --health flags need a --health-cmd, or a check in the configuration".into());
-            }
-        };
-        let [interval, timeout, start_period] = times;
-        check.interval = interval.unwrap_or(check.interval);
-        check.timeout = timeout.unwrap_or(check.timeout);
-        check.start_period = start_period.unwrap_or(check.start_period);
-        check.retries = self.health_retries.unwrap_or(check.retries);
-        Ok(Some((Adjustment::HealthCheck(Some(check.spec())), words.to_owned())))
-    }
-}
-
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum NetworkKind {
     /// The network of all workspaces
@@ -175,8 +132,8 @@ pub(crate) struct Args {
 }
 
 impl RequestArgs {
-    /// What is asked for; the project is left to the caller.
-    pub(crate) fn request(self) -> Result<WorkspaceRequest, Failure> {
+    /// What is asked for; the project is left to the caller. The flags of the health check change a part of this one.
+    pub(crate) fn request(self, health: Option<&HealthCheckConfig>) -> Result<WorkspaceRequest, Failure> {
         let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
         let mut env = BTreeMap::new();
         for text in self.env {
@@ -237,6 +194,7 @@ impl RequestArgs {
         }
         let build = self.build.build().map_err(usage)?;
         fields.extend(self.health.field(context).map_err(usage)?);
+        fields.extend(self.health.field(health).map_err(usage)?);
         let pull = self.pull.map(|pull| match pull {
             Pull::Missing => PullPolicy::Missing,
             Pull::Always => PullPolicy::Always,

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::{Error, Lifecycle};
 use crate::docker::{self, EventItem, EventOptions, EventStream};
 use crate::store::EventQuery;
-use crate::workspace::{Container, ContainerState, Event, Happening, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
+use crate::workspace::{
+    Container, ContainerState, Event, Happening, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, State, WorkspaceId,
+};
 
 /// Most events of the history that are read at once.
 const MOST: u32 = 100_000;
@@ -81,7 +83,8 @@ fn translate(event: docker::Event) -> Option<Event> {
         _ => None,
     };
     let exit_code = attribute("exitCode").and_then(|code| code.parse().ok());
-    Some(Event { time: event.time, workspace, container_id: event.actor, what, exit_code, detail })
+    let part_of = attribute(LABEL_PART_OF).and_then(|id| id.parse().ok());
+    Some(Event { time: event.time, workspace, part_of, container_id: event.actor, what, exit_code, detail })
 }
 
 impl Lifecycle {
@@ -101,17 +104,17 @@ impl Lifecycle {
         Ok(WorkspaceEvents { stream: self.docker.events(options).await?, host })
     }
 
-    /// The history that the service has kept, oldest first; of one workspace and what belongs to it, or of all.
+    /// The history that the service has kept, oldest first; of one workspace and its sidecars, or of all.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn past_events(
         &self,
-        workspaces: Option<Vec<WorkspaceId>>,
+        workspace: Option<WorkspaceId>,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<Vec<Event>, Error> {
-        Ok(self.store.events(&EventQuery { workspaces, since, until }, MOST)?)
+        Ok(self.store.events(&EventQuery { workspace, since, until }, MOST)?)
     }
 
     /// How the containers of this installation are now, for [`Lifecycle::settle`].
@@ -175,6 +178,7 @@ fn state_of(container: &Container, workspace: WorkspaceId) -> ContainerState {
     // Times of the engine's clock only, so that its next event counts however far that is from this machine's.
     let times = [container.created_at, container.started_at, container.finished_at];
     ContainerState {
+        part_of: container.labels.get(LABEL_PART_OF).and_then(|id| id.parse().ok()),
         state: container.state,
         started_at: container.started_at,
         finished_at: container.finished_at,
@@ -202,6 +206,7 @@ fn event_of(state: &ContainerState, what: Happening, time: Timestamp) -> Event {
     Event {
         time,
         workspace: state.workspace.clone(),
+        part_of: state.part_of.clone(),
         container_id: state.container_id.clone(),
         what,
         exit_code: state.exit_code.filter(|_| what == Happening::Exited),

@@ -120,7 +120,7 @@ impl Lifecycle {
             }
             loop {
                 match events.next().await {
-                    Some(Notice::Event(event)) if containers.iter().any(|(id, _)| *id == event.workspace) => {
+                    Some(Notice::Event(event)) if event.concerns(id) => {
                         // It may run again by the time of the next look.
                         let ended = event.what == Happening::Exited && event.workspace == *id;
                         if ended && awaited == Awaited::Exited {

@@ -62,6 +62,7 @@ mod tests {
             event: Event {
                 time: Timestamp::UNIX_EPOCH,
                 workspace: WorkspaceId::derive("a", "/"),
+                part_of: None,
                 container_id: "c".into(),
                 what,
                 exit_code,

@@ -35,7 +35,7 @@ const MIGRATIONS: &[&str] = &[
     // What `wharf serve` keeps: the history of events, and the state of each container; see `store::states`.
     "create table events (
          number integer primary key autoincrement, time_ns integer not null, workspace text not null,
-         container text not null, what text not null, exit_code integer, detail text,
+         part_of text, container text not null, what text not null, exit_code integer, detail text,
          unique (time_ns, container, what)
      ) strict;
      create index events_workspace on events (workspace, time_ns);

@@ -22,8 +22,8 @@ pub struct Noted {
 /// Which part of the history.
 #[derive(Debug, Clone, Default)]
 pub struct EventQuery {
-    /// Only these workspaces; none means all.
-    pub workspaces: Option<Vec<WorkspaceId>>,
+    /// Only this workspace and its sidecars; none means all.
+    pub workspace: Option<WorkspaceId>,
     /// At or after this time.
     pub since: Option<Timestamp>,
     /// Before this time.
@@ -46,13 +46,14 @@ impl Store {
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
         let new = transaction
             .prepare_cached(
-                "insert or ignore into events (time_ns, workspace, container, what, exit_code, detail)
-                 values (?1, ?2, ?3, ?4, ?5, ?6)",
+                "insert or ignore into events (time_ns, workspace, part_of, container, what, exit_code, detail)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )
             .and_then(|mut insert| {
                 insert.execute(params![
                     nanos(event.time),
                     event.workspace.as_str(),
+                    event.part_of.as_ref().map(WorkspaceId::as_str),
                     event.container_id,
                     event.what.as_str(),
                     event.exit_code,
@@ -62,9 +63,10 @@ impl Store {
             .map_err(statement(what))?
             == 1;
         let before = read_state(&transaction, &event.container_id)?;
-        let mut state = before
-            .clone()
-            .unwrap_or_else(|| ContainerState::new(event.container_id.clone(), event.workspace.clone(), event.time));
+        let mut state = before.clone().unwrap_or_else(|| ContainerState {
+            part_of: event.part_of.clone(),
+            ..ContainerState::new(event.container_id.clone(), event.workspace.clone(), event.time)
+        });
         if new {
             state.apply(event);
             match event.what {
@@ -115,21 +117,18 @@ impl Store {
     /// When the store cannot be read.
     pub fn events(&self, query: &EventQuery, most: u32) -> Result<Vec<Event>, Error> {
         let what = "read the history";
-        let workspaces = match &query.workspaces {
-            Some(ids) => Some(to_json(ids, what)?),
-            None => None,
-        };
+        let workspace = query.workspace.as_ref().map(WorkspaceId::as_str);
         let connection = self.connection();
         let mut select = connection
             .prepare_cached(
-                "select time_ns, workspace, container, what, exit_code, detail from events
-                 where (?1 is null or workspace in (select value from json_each(?1)))
+                "select time_ns, workspace, part_of, container, what, exit_code, detail from events
+                 where (?1 is null or workspace = ?1 or part_of = ?1)
                    and time_ns >= ?2 and time_ns < ?3 order by time_ns desc, number desc limit ?4",
             )
             .map_err(statement(what))?;
         let since = query.since.map_or(i64::MIN, nanos);
         let until = query.until.map_or(i64::MAX, nanos);
-        let rows = select.query_map(params![workspaces, since, until, most], read_event).map_err(statement(what))?;
+        let rows = select.query_map(params![workspace, since, until, most], read_event).map_err(statement(what))?;
         let mut events = Vec::new();
         for row in rows {
             events.push(row.map_err(statement(what))?.map_err(|cause| Error::Statement { what, cause })?);
@@ -211,12 +210,14 @@ fn write_state(connection: &Connection, state: &ContainerState) -> Result<(), Er
 }
 
 fn read_event(row: &Row<'_>) -> rusqlite::Result<Result<Event, String>> {
-    let (time, workspace, what): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
-    let (container_id, exit_code, detail) = (row.get(2)?, row.get(4)?, row.get(5)?);
+    let (time, workspace, what): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(4)?);
+    let (part_of, container_id): (Option<String>, String) = (row.get(2)?, row.get(3)?);
+    let (exit_code, detail) = (row.get(5)?, row.get(6)?);
     Ok((|| {
         Ok(Event {
             time: Timestamp::from_nanosecond(time.into()).map_err(|error| error.to_string())?,
             workspace: workspace.parse()?,
+            part_of: part_of.map(|id| id.parse()).transpose()?,
             container_id,
             what: what.parse()?,
             exit_code,
@@ -235,6 +236,7 @@ mod tests {
         Event {
             time: Timestamp::from_second(second).unwrap(),
             workspace: WorkspaceId::derive(name, "/p"),
+            part_of: (name == "side").then(|| WorkspaceId::derive("even", "/p")),
             container_id: format!("container-{name}"),
             what,
             exit_code: (what == Happening::Exited).then_some(3),
@@ -273,16 +275,18 @@ mod tests {
         store.note_event(&event(20, "odd", Happening::Recovered)).unwrap();
         let at = |second| Some(Timestamp::from_second(second).unwrap());
         assert_eq!(store.last_engine_event().unwrap(), at(9), "what Wharf did itself is no event of the engine");
-        let id = |name| Some(vec![WorkspaceId::derive(name, "/p")]);
-        let seconds = |workspaces, since, until, most| -> Vec<i64> {
-            let query = EventQuery { workspaces, since, until };
+        let id = |name| Some(WorkspaceId::derive(name, "/p"));
+        let seconds = |workspace, since, until, most| -> Vec<i64> {
+            let query = EventQuery { workspace, since, until };
             store.events(&query, most).unwrap().iter().map(|event| event.time.as_second()).collect()
         };
         assert_eq!(seconds(id("even"), None, None, 9), [2, 4, 6, 8]);
         assert_eq!(seconds(id("odd"), at(3), at(9), 9), [3, 5, 7]);
         assert_eq!(seconds(None, None, at(20), 3), [7, 8, 9]);
-        assert_eq!(store.count_events(&id("odd").unwrap()[0], Happening::Started, at(5).unwrap()).unwrap(), 3);
-        assert_eq!(store.trim_events(at(3).unwrap(), 4).unwrap(), 6);
-        assert_eq!(seconds(None, None, None, 9), [7, 8, 9, 20]);
+        assert_eq!(store.count_events(&id("odd").unwrap(), Happening::Started, at(5).unwrap()).unwrap(), 3);
+        store.note_event(&event(21, "side", Happening::Started)).unwrap();
+        assert_eq!(seconds(id("even"), at(7), None, 9), [8, 21], "a sidecar belongs to its workspace");
+        assert_eq!(store.trim_events(at(3).unwrap(), 5).unwrap(), 6);
+        assert_eq!(seconds(None, None, None, 9), [7, 8, 9, 20, 21]);
     }
 }

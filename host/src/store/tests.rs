@@ -153,3 +153,16 @@ fn a_store_of_a_newer_wharf_is_left_alone() {
     let error = Store::open(&dir.0).err().unwrap();
     assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
 }
+
+#[test]
+fn many_that_open_a_new_store_at_once_get_the_same_one() {
+    for round in 0..20 {
+        let dir = Dir::new(&format!("race-{round}"));
+        let ids = std::thread::scope(|scope| {
+            let open = || Store::open(&dir.0).map(|store| store.host_id().to_owned());
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            all.into_iter().map(|one| one.join().unwrap().unwrap()).collect::<std::collections::BTreeSet<_>>()
+        });
+        assert_eq!(ids.len(), 1);
+    }
+}

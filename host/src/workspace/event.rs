@@ -15,6 +15,8 @@ pub struct Event {
     pub time: Timestamp,
     /// The workspace.
     pub workspace: WorkspaceId,
+    /// For a sidecar: the workspace that it belongs to.
+    pub part_of: Option<WorkspaceId>,
     /// The engine's id of the container.
     pub container_id: String,
     /// What happened.
@@ -23,6 +25,13 @@ pub struct Event {
     pub exit_code: Option<i64>,
     /// More for people: the signal, the new name, the reason.
     pub detail: Option<String>,
+}
+
+impl Event {
+    /// Whether it is about a workspace or a sidecar of it.
+    pub fn concerns(&self, id: &WorkspaceId) -> bool {
+        self.workspace == *id || self.part_of.as_ref() == Some(id)
+    }
 }
 
 /// What an [`Event`] is about.
@@ -131,6 +140,8 @@ pub struct ContainerState {
     pub container_id: String,
     /// The workspace.
     pub workspace: WorkspaceId,
+    /// For a sidecar: the workspace that it belongs to.
+    pub part_of: Option<WorkspaceId>,
     /// Its state.
     pub state: State,
     /// Its last start.
@@ -155,6 +166,7 @@ impl ContainerState {
         Self {
             container_id,
             workspace,
+            part_of: None,
             state: State::Created,
             started_at: None,
             finished_at: None,
@@ -175,8 +187,8 @@ impl ContainerState {
         match event.what {
             Happening::Started => {
                 let started_at = Some(event.time);
-                let (id, workspace) = (self.container_id.clone(), self.workspace.clone());
-                *self = Self { state: State::Running, started_at, ..Self::new(id, workspace, event.time) };
+                let (id, workspace, part_of) = (self.container_id.clone(), self.workspace.clone(), self.part_of.take());
+                *self = Self { state: State::Running, part_of, started_at, ..Self::new(id, workspace, event.time) };
             }
             Happening::Exited => {
                 self.state = State::Exited;
@@ -203,6 +215,7 @@ mod tests {
         Event {
             time: Timestamp::from_second(second).unwrap(),
             workspace: WorkspaceId::derive("a", "/a"),
+            part_of: None,
             container_id: "c".into(),
             what,
             exit_code,
