@@ -24,6 +24,7 @@ mod lanes;
 mod notify;
 mod react;
 mod recover;
+mod sweep;
 mod watch_events;
 
 use board::Board;
@@ -36,7 +37,7 @@ const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Durati
 const WAITING_EVENTS: usize = 1_024;
 
 /// What is done meanwhile, each by a loop of its own.
-const LOOPS: [&str; 4] = ["events", "reactions", "journal", "history"];
+const LOOPS: [&str; 5] = ["events", "reactions", "journal", "history", "sweeps"];
 
 /// Told to the person or program who started the service.
 #[derive(Debug, Clone)]
@@ -167,6 +168,7 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
         ("journal", Box::pin(journal::run(shared.clone(), halted.clone()))),
         ("history", Box::pin(history::run(shared.clone(), halted.clone()))),
+        ("sweeps", Box::pin(sweep::run(shared.clone(), halted.clone()))),
     ];
     let mut tasks = tokio::task::JoinSet::new();
     for (name, run) in loops {

@@ -228,3 +228,17 @@ fn a_service_finishes_what_a_dead_process_left() {
     drop(serving);
     sandbox.assert_nothing_left();
 }
+
+#[test]
+fn a_service_sweeps_and_says_what_it_did() {
+    let sandbox = Sandbox::new();
+    sandbox.script("rule.rhai", "fn cleanup(ctx) { for c in ctx.candidates { ctx.remove(c.id, \"out of use\"); } }");
+    sandbox.append_config("[cleanup]\ninterval = \"200ms\"\ngrace = \"0s\"\n");
+    let up = sandbox.up();
+    sandbox.json(&["stop"]);
+    let serving = Serving::start(&sandbox, &[]);
+    let said = serving.lines.find(up["id"].as_str().unwrap());
+    assert!(said.contains("by a sweep") && said.contains("out of use"), "{said}");
+    until("it is gone", || sandbox.own_containers().is_empty());
+    serving.end();
+}

@@ -1,0 +1,37 @@
+//! The loop `sweeps`: the policies' `cleanup`, as often as `cleanup.interval` says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Said, Shared, Stop, slept, stopped};
+use crate::lifecycle::Error;
+
+/// The first sweep comes this soon, so that a service that is often restarted sweeps, too.
+const FIRST: Duration = Duration::from_secs(300);
+
+pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
+    let config = &shared.config.cleanup;
+    if config.interval.0.is_zero() {
+        return stopped(&mut stop).await;
+    }
+    let mut wait = config.interval.0.min(FIRST);
+    while slept(wait, &mut stop).await {
+        wait = config.interval.0;
+        match shared.lifecycle.sweep(false, config.grace.0).await {
+            Ok(report) => {
+                if let Some(failed) = &report.failed {
+                    shared.board.error("sweeps", &format!("everything is kept: {failed}"));
+                }
+                for line in report.lines {
+                    if let Some(error) = &line.error {
+                        shared.board.error("sweeps", &format!("{}: {error}", line.id));
+                    } else if let Some(outcome @ ("planned" | "stopped" | "removed")) = line.outcome {
+                        shared.board.say(&Said::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
+                    }
+                }
+            }
+            Err(Error::Interrupted) => {}
+            Err(error) => shared.board.error("sweeps", &error),
+        }
+    }
+}
