@@ -193,7 +193,6 @@ impl RequestArgs {
             fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
         }
         let build = self.build.build().map_err(usage)?;
-        fields.extend(self.health.field(context).map_err(usage)?);
         fields.extend(self.health.field(health).map_err(usage)?);
         let pull = self.pull.map(|pull| match pull {
             Pull::Missing => PullPolicy::Missing,
