@@ -129,7 +129,8 @@ impl App {
     /// # Errors
     /// See [`Docker::connect`].
     pub async fn docker(&self, host_id: &str) -> Result<Docker, crate::docker::Error> {
-        Docker::connect(self.loaded.config.engine.endpoint.as_deref(), host_id).await
+        let engine = &self.loaded.config.engine;
+        Ok(Docker::connect(engine.endpoint.as_deref(), host_id).await?.with_local_files(engine.local_files))
     }
 
     /// Everything together: what carries out verbs.

@@ -54,6 +54,8 @@ pub struct Config {
     pub restart: RestartConfig,
     /// How much of the history is kept.
     pub events: EventsConfig,
+    /// What is collected over time.
+    pub metrics: MetricsConfig,
     /// What `wharf.rhai` is given.
     pub script: ScriptConfig,
     /// The chain, in order. Empty means the policies that the program carries.
@@ -72,11 +74,13 @@ pub struct EngineConfig {
     pub network: Option<String>,
     /// How long a workspace may take to end before it is killed.
     pub stop_timeout: Span,
+    /// Whether logs and statistics are read from the files of an engine on this machine, where they can be.
+    pub local_files: bool,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { endpoint: None, network: None, stop_timeout: Span::seconds(10) }
+        Self { endpoint: None, network: None, stop_timeout: Span::seconds(10), local_files: true }
     }
 }
 
@@ -217,6 +221,22 @@ impl Default for Secrets {
     }
 }
 
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// How often the service reads what all workspaces use.
+    pub interval: Span,
+    /// How long it is kept.
+    pub retention: Span,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { interval: Span::seconds(10), retention: Span::seconds(30 * 86_400) }
+    }
+}
+
 /// `[script]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -344,6 +364,12 @@ impl Config {
             if !path.is_absolute() {
                 return fail("allow", format!("{} is not an absolute path", path.display()));
             }
+        }
+        if self.metrics.interval < Span::seconds(1) {
+            return fail("metrics.interval", format!("{} is less than 1s", self.metrics.interval));
+        }
+        if self.metrics.retention < Span::seconds(3600) {
+            return fail("metrics.retention", format!("{} is less than 1h", self.metrics.retention));
         }
         let mut names = BTreeSet::new();
         for (index, policy) in self.policy.iter().enumerate() {

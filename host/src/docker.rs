@@ -42,16 +42,18 @@ pub use exec::{ExecCollected, ExecControl, ExecEnd, ExecOutput, ExecRequest, Exe
 pub use hijack::StdStream;
 pub use images::{ImageInfo, LocalImage, PullProgress};
 pub use info::EngineInfo;
-pub use logs::{LogLine, LogOptions, LogStream};
+pub use logs::{LogLine, LogOptions, LogSource, LogStream};
 pub use network::NetworkId;
 pub use spec_map::{Difference, LABEL_NETWORK, LABEL_SECCOMP, differences};
-pub use stats::{Stats, StatsStream};
+pub use stats::{LocalReading, LocalStats, Stats, StatsStream};
 pub use volumes::Volume;
 
 /// A connection to an engine, on behalf of one Wharf installation. Cloning is cheap and shares the connections.
 #[derive(Debug, Clone)]
 pub struct Docker {
     inner: Arc<Inner>,
+    /// Whether files of an engine on this machine are read where they can be.
+    local_files: bool,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,15 @@ impl Docker {
     pub async fn connect(endpoint: Option<&str>, host_id: &str) -> Result<Self> {
         let http = http::Http::connect(connect::Endpoint::find(endpoint)?).await?;
         let inner = Inner { http, host_id: host_id.to_owned() };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), local_files: true })
+    }
+
+    /// Chooses whether logs and statistics are read from the files of an engine on this machine, where they can be. The
+    /// answers are the same; without it everything is asked of the engine.
+    #[must_use]
+    pub fn with_local_files(mut self, local_files: bool) -> Self {
+        self.local_files = local_files;
+        self
     }
 
     /// Where the engine is, e.g. `unix:///var/run/docker.sock`.
@@ -95,6 +105,14 @@ impl Docker {
     /// The engine's version, e.g. `20.10.24+dfsg1`; empty if it does not tell without being asked.
     pub fn engine_version(&self) -> &str {
         &self.http().engine_version
+    }
+
+    /// Checks that the engine takes a new connection and answers; one that shuts down does not.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn check_new_connection(&self) -> Result<()> {
+        self.http().check().await
     }
 
     fn http(&self) -> &http::Http {

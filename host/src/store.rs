@@ -18,12 +18,14 @@ use crate::workspace::{WorkspaceId, sha256_hex};
 
 mod journal;
 mod ledger;
+mod metrics;
 mod migrations;
 mod records;
 mod service;
 mod states;
 
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
+pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
 pub use service::{LoopStatus, ServiceStatus};
 pub use states::{EventQuery, Noted};

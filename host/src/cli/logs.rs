@@ -1,6 +1,7 @@
 //! `wharf logs`
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::IsTerminal;
 
 use serde::Serialize;
 
@@ -8,13 +9,22 @@ use super::instant::instant;
 use super::{Context, Failure};
 use crate::docker::{LogOptions, StdStream};
 use crate::lifecycle::Error;
+use crate::config::Span;
+use crate::docker::StdStream;
+use crate::lifecycle::{Cursor, Grep, Line, LogContainer, LogEvent, LogQuery, Logs};
+
+mod printer;
+use printer::Printer;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Id or name [default: the workspace of this folder]
-    workspace: Option<String>,
-    /// Goes on with new lines until it ends
+    /// Ids or names [default: the workspace of this folder]
+    workspaces: Vec<String>,
+    /// All workspaces
+    #[arg(short, long, conflicts_with = "workspaces")]
+    all: bool,
+    /// Goes on with new lines until it ends, also after a restart of the engine
     #[arg(short, long)]
     follow: bool,
     /// Only since a time (2026-01-31T12:00:00Z) or for a duration (10m)
@@ -23,20 +33,37 @@ pub(crate) struct Args {
     /// Only before a time, or up to so long ago
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<jiff::Timestamp>,
-    /// Only this many lines from the end
+    /// Only this many lines from the end of each container
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<u64>,
     /// Prints when each line was written
     #[arg(short, long)]
     timestamps: bool,
+    /// Only what was written to stdout
+    #[arg(long, conflicts_with = "stderr")]
+    stdout: bool,
+    /// Only what was written to stderr
+    #[arg(long)]
+    stderr: bool,
+    /// Only lines that match a regular expression
+    #[arg(long, value_name = "REGEX")]
+    grep: Option<String>,
+    /// Lets the expression match capital and small letters alike
+    #[arg(short, long, requires = "grep")]
+    ignore_case: bool,
+    /// Goes on behind a line whose cursor '--json' gave; once per container
+    #[arg(long, value_name = "CURSOR", conflicts_with_all = ["since", "tail"])]
+    after: Vec<Cursor>,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     time: Option<jiff::Timestamp>,
     stream: &'a str,
-    message: std::borrow::Cow<'a, str>,
+    message: Cow<'a, str>,
+    workspace: &'a str,
     container_id: &'a str,
+    cursor: Option<String>,
     /// Present on a piece of a line that goes on in the next object.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
@@ -45,54 +72,149 @@ struct Line<'a> {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
-    let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
-    let stopper = lifecycle.stopper();
-    for (_, container) in lifecycle.containers_of(Some(&id)).await? {
-        let options = LogOptions {
-            follow: args.follow,
-            since: args.since,
-            until: args.until,
-            tail: args.tail,
-            timestamps: args.timestamps || context.out.json,
-            ..LogOptions::default()
-        };
-        let tty = false;
-        let mut stream = lifecycle.docker().logs(&container.id, tty, &options).await?;
-        let mut stop = stopper.subscribe();
-        loop {
-            let batch = tokio::select! {
-                batch = stream.next() => batch,
-                _ = stop.wait_for(|stop| *stop) => return Ok(130),
-            };
-            let Some(batch) = batch else { break };
-            print(context, args, &container.id, &batch.map_err(Error::from)?)?;
+    let mut containers = Vec::new();
+    if args.all {
+        containers = lifecycle.containers_of(None).await?;
+    } else {
+        let names: Vec<_> = args.workspaces.iter().map(|name| Some(name.as_str())).collect();
+        for name in if names.is_empty() { vec![None] } else { names } {
+            let id = context.find(&lifecycle, name).await?;
+            for found in lifecycle.containers_of(Some(&id)).await? {
+                if !containers.iter().any(|(_, known): &(_, crate::workspace::Container)| known.id == found.1.id) {
+                    containers.push(found);
+                }
+            }
         }
+    }
+    let query = LogQuery {
+        follow: args.follow,
+        since: args.since,
+        until: args.until,
+        tail: args.tail,
+        times: args.timestamps || context.out.json,
+        only: match (args.stdout, args.stderr) {
+            (true, _) => Some(StdStream::Stdout),
+            (_, true) => Some(StdStream::Stderr),
+            _ => None,
+        },
+        after: args.after.clone(),
+        grep: args.grep.as_deref().map(|pattern| Grep::new(pattern, args.ignore_case)).transpose()?,
+    };
+    let mut logs = lifecycle.logs(containers, &query).await?;
+    let mut look = Look::new(context, args, logs.containers());
+    let mut printer = Printer::new();
+    let mut stop = lifecycle.stopper().subscribe();
+    loop {
+        let event = tokio::select! {
+            event = logs.next() => event,
+            // Only a reader that does not read keeps the printer from taking more.
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        };
+        let Some(event) = event else { break };
+        let print = async {
+            match event? {
+                LogEvent::Lines(lines) => look.lines(&mut printer, &logs, &lines).await,
+                LogEvent::Interrupted { container, cause } => {
+                    let name = look.name(container);
+                    printer.flush().await?;
+                    context.out.notice(&format!("{name}: {cause}; trying again until the engine answers"));
+                    Ok(())
+                }
+                LogEvent::Resumed { container, lost } => {
+                    let name = look.name(container);
+                    printer.flush().await?;
+                    context.out.notice(&match lost {
+                        true => format!("{name}: the log was rotated meanwhile; lines may be missing here"),
+                        false => format!("{name}: the engine answers again; going on where it was"),
+                    });
+                    Ok(())
+                }
+            }
+        };
+        tokio::select! {
+            printed = print => printed?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        }
+    }
+    tokio::select! {
+        printed = printer.finish() => printed?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(130),
     }
     Ok(0)
 }
 
-fn print(context: &Context, args: &Args, container_id: &str, lines: &[crate::docker::LogLine]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let mut err = std::io::stderr().lock();
-    for line in lines {
-        if context.out.json {
-            let text = line.message.strip_suffix(b"\n").unwrap_or(&line.message);
-            let json = Line {
-                time: line.time,
-                stream: if line.stream == StdStream::Stdout { "stdout" } else { "stderr" },
-                message: String::from_utf8_lossy(text),
-                container_id,
-                partial: line.is_partial(),
-            };
-            writeln!(out, "{}", serde_json::to_string(&json).map_err(std::io::Error::other)?)?;
-            continue;
-        }
-        let to: &mut dyn Write = if line.stream == StdStream::Stdout { &mut out } else { &mut err };
-        if let (true, Some(time)) = (args.timestamps, line.time) {
-            write!(to, "{time} ")?;
-        }
-        to.write_all(&line.message)?;
+/// How lines look.
+struct Look {
+    json: bool,
+    timestamps: bool,
+    names: Vec<String>,
+    /// One per container, where there is more than one.
+    prefixes: Vec<String>,
+    /// The stream whose line was not complete, where pieces are printed as they come.
+    open: Option<StdStream>,
+}
+
+/// Colours of prefixes, as Docker's own tools use them: cyan, yellow, green, magenta, blue, and their bright ones.
+const COLORS: [u8; 10] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94];
+
+impl Look {
+    fn new(context: &Context, args: &Args, containers: &[LogContainer]) -> Self {
+        let names: Vec<String> = containers.iter().map(|container| container.id.to_string()).collect();
+        let width = names.iter().map(String::len).max().unwrap_or(0);
+        let color =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let prefix = |(name, code): (&String, &u8)| match color {
+            true => format!("\x1b[{code}m{name:<width$} |\x1b[0m "),
+            false => format!("{name:<width$} | "),
+        };
+        let prefixes = match names.len() {
+            0 | 1 => Vec::new(),
+            _ => names.iter().zip(COLORS.iter().cycle()).map(prefix).collect(),
+        };
+        Self { json: context.out.json, timestamps: args.timestamps, names, prefixes, open: None }
     }
-    out.flush()?;
-    Ok(err.flush()?)
+
+    fn name(&self, container: usize) -> &str {
+        self.names.get(container).map_or("", String::as_str)
+    }
+
+    async fn lines(&mut self, printer: &mut Printer, logs: &Logs, lines: &[Line]) -> Result<(), Failure> {
+        for line in lines {
+            if self.json {
+                let out = printer.to(StdStream::Stdout).await?;
+                self.json(out, logs, line).map_err(std::io::Error::other)?;
+                continue;
+            }
+            let out = printer.to(line.stream).await?;
+            if let Some(prefix) = self.prefixes.get(line.container) {
+                out.extend_from_slice(prefix.as_bytes());
+            }
+            if let (true, Some(time)) = (self.timestamps && self.open != Some(line.stream), line.time) {
+                out.extend_from_slice(format!("{time} ").as_bytes());
+            }
+            out.extend_from_slice(&line.message);
+            match (line.is_partial(), self.prefixes.is_empty()) {
+                (true, false) => out.push(b'\n'),
+                (partial, _) => self.open = partial.then_some(line.stream),
+            }
+        }
+        Ok(printer.flush().await?)
+    }
+
+    fn json(&self, out: &mut Vec<u8>, logs: &Logs, line: &Line) -> serde_json::Result<()> {
+        let text = line.message.strip_suffix(b"\n").unwrap_or(&line.message);
+        let container = logs.containers().get(line.container);
+        let json = JsonLine {
+            time: line.time,
+            stream: if line.stream == StdStream::Stdout { "stdout" } else { "stderr" },
+            message: String::from_utf8_lossy(text),
+            workspace: self.name(line.container),
+            container_id: container.map_or("", |container| &container.container_id),
+            cursor: logs.cursor(line).map(|cursor| cursor.to_string()),
+            partial: line.is_partial(),
+        };
+        serde_json::to_writer(&mut *out, &json)?;
+        out.push(b'\n');
+        Ok(())
+    }
 }

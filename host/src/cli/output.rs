@@ -106,6 +106,15 @@ impl Output {
         lines
     }
 
+    /// Says something beside the result, on stderr; to programs as an object.
+    pub(crate) fn notice(&self, text: &str) {
+        if self.json {
+            eprintln!("{}", serde_json::json!({ "notice": text }));
+        } else {
+            eprintln!("wharf: {text}");
+        }
+    }
+
     /// Prints why a command failed, on stderr.
     pub(crate) fn failure(&self, failure: &Failure) {
         if failure.message.is_empty() {

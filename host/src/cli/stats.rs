@@ -1,16 +1,23 @@
 //! `wharf stats`
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use super::output::bytes;
 use super::{Context, Failure};
 use crate::lifecycle::StatsView;
+use crate::workspace::State;
+
+/// Between two refreshes of a live table.
+const REFRESH: Duration = Duration::from_secs(1);
+/// From the first table, which has no CPU figures, to the second.
+const FIRST: Duration = Duration::from_millis(200);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Id or name [default: all that run]
-    workspace: Option<String>,
+    /// Ids or names [default: all that run]
+    workspaces: Vec<String>,
     /// Prints one value and ends, as it does when the output is no terminal
     #[arg(long)]
     no_stream: bool,
@@ -19,33 +26,52 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
-    let id = match &args.workspace {
-        Some(name) => Some(context.find(&lifecycle, Some(name)).await?),
-        None => None,
-    };
-    let live = !args.no_stream && !context.out.json && std::io::stdout().is_terminal();
+    let mut ids = Vec::new();
+    for name in &args.workspaces {
+        ids.push(context.find(&lifecycle, Some(name)).await?);
+    }
     let mut stop = lifecycle.stopper().subscribe();
-    let mut drawn = 0;
-    loop {
+    let live = !args.no_stream && !context.out.json && std::io::stdout().is_terminal();
+    if !live {
         let all = tokio::select! {
-            all = lifecycle.stats(id.as_ref()) => all?,
+            all = lifecycle.stats(&ids) => all?,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
         if context.out.json {
             context.out.value(&all)?;
-            return Ok(0);
+        } else {
+            table(context, &all)?;
         }
-        if drawn > 0 {
-            // Up to the first line of the last table, and away with it.
-            context.out.bytes(format!("\x1b[{drawn}A\x1b[J").as_bytes())?;
-        }
-        let rows: Vec<_> = all.iter().map(row).collect();
-        drawn = rows.len() + 1;
-        context.out.table(&["ID", "CPU %", "MEMORY", "LIMIT", "NET RX", "NET TX", "READ", "WRITTEN", "PIDS"], rows)?;
-        if !live {
-            return Ok(0);
-        }
+        return Ok(0);
     }
+    let mut watch = lifecycle.watch_stats(ids);
+    let mut pause = FIRST;
+    loop {
+        let all = tokio::select! {
+            all = watch.read() => all?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        };
+        let running: Vec<_> = all.into_iter().filter(|stats| stats.state == State::Running).collect();
+        // Only what fits: lines that scrolled away could not be drawn over.
+        let room = crossterm::terminal::size().map_or(24, |(_, rows)| usize::from(rows)).saturating_sub(2).max(1);
+        let shown = running.get(..room.min(running.len())).unwrap_or_default();
+        // To the corner, the table, and whatever was below it away.
+        context.out.bytes(b"\x1b[H\x1b[2J")?;
+        table(context, shown)?;
+        if shown.len() < running.len() {
+            context.out.line(format!("and {} more; 'wharf top' scrolls", running.len() - shown.len()))?;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        }
+        pause = REFRESH;
+    }
+}
+
+fn table(context: &Context, all: &[StatsView]) -> std::io::Result<()> {
+    let head = ["ID", "CPU %", "MEMORY", "LIMIT", "NET RX", "NET TX", "READ", "WRITTEN", "PIDS"];
+    context.out.table(&head, all.iter().map(row).collect())
 }
 
 fn row(stats: &StatsView) -> Vec<String> {

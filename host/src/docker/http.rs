@@ -68,6 +68,14 @@ impl Http {
         Ok(http)
     }
 
+    /// Pings on a new connection, within [`CONNECT_TIMEOUT`].
+    pub(super) async fn check(&self) -> Result<()> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.ping()).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(self.endpoint.silent()),
+        }
+    }
+
     /// Gives API version and engine version from the headers of a ping.
     async fn ping(&self) -> Result<(String, String)> {
         let mut sender = self.open().await?;

@@ -1,30 +1,37 @@
-//! Logs: the engine's raw stream, decoded where it arrives and handed over in batches.
+//! Logs: the engine's stream or its own file, decoded where the bytes arrive and handed over in batches.
 //!
 //! Without a terminal every logged message is one frame. The engine logs a line as several messages when it is longer
 //! than 16 KiB, and puts a time in front of each; so a message that does not end with a line end is continued by the
 //! next one of its stream. With a terminal there are no frames, only the bytes of the messages one after another.
+//!
+//! Where the engine is on this machine and its log file can be read, [`Docker::read_logs`] reads that: the same messages
+//! in the same order, many times faster than the engine sends them. Whatever is unusual is left to the engine.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use jiff::Timestamp;
+use serde::Deserialize;
 
+use bytes::Bytes;
+
+use super::connect::Endpoint;
 use super::error::{Error, Result};
-use super::hijack::{Frames, Piece, StdStream};
+use super::hijack::StdStream;
 use super::http::{Body, Call, SLOW};
 use super::{Docker, containers};
 
+mod decode;
+mod file;
+mod json_line;
+
+use decode::Decoder;
+
 const OPERATION: &str = "read the logs";
-/// A frame that comes in several reads is handed over in pieces of this size.
-const PIECE: usize = 64 * 1024;
 /// A batch is handed over at this size even if more has arrived.
 const BATCH: usize = 256 * 1024;
-/// The engine cuts messages at this size (moby, daemon/logger/copier.go).
-const MESSAGE: usize = 16 * 1024;
-/// No time is longer: `2026-11-22T01:02:03.000000000+00:00 `.
-const LONGEST_TIME: usize = 36;
 
 /// Which part of the logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +40,7 @@ pub struct LogOptions {
     pub follow: bool,
     /// Only what was logged at or after this time.
     pub since: Option<Timestamp>,
-    /// Only what was logged before this time.
+    /// Ends before the first message that was logged after this time.
     pub until: Option<Timestamp>,
     /// Only this many messages from the end.
     pub tail: Option<u64>,
@@ -70,17 +77,119 @@ impl LogLine {
     }
 }
 
+/// What must be known of a container to read its logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSource {
+    /// The engine's id of the container.
+    pub id: String,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether it runs.
+    pub running: bool,
+    /// The engine's file, and how many there are at most with the rotated ones; none where it is not on this machine,
+    /// of another log driver, or rotated in a way that a reader cannot follow.
+    file: Option<(PathBuf, u32)>,
+}
+
+impl LogSource {
+    /// Whether there is a file of the engine's that may be read.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
 /// Lines as they arrive, all those of one read together.
 #[derive(Debug)]
 pub struct LogStream {
-    body: Body,
-    decoder: Decoder,
+    from: From,
     failure: Option<Error>,
     done: bool,
 }
 
+#[derive(Debug)]
+enum From {
+    Engine { body: Body, decoder: Decoder },
+    File(file::Tailer),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    log_path: String,
+    config: InspectedConfig,
+    host_config: InspectedHost,
+    state: InspectedState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedConfig {
+    #[serde(default)]
+    tty: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedHost {
+    log_config: LogConfig,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct LogConfig {
+    #[serde(rename = "Type", default)]
+    driver: String,
+    config: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedState {
+    running: bool,
+}
+
+/// How many files the engine keeps, if they can be read as they are: plain and renamed when full. With one file of a
+/// bounded size it cuts that file off in place, which a reader beside it cannot tell from new lines.
+fn readable_files(config: &LogConfig) -> Option<u32> {
+    let get = |key: &str| config.config.as_ref().and_then(|all| all.get(key)).map(String::as_str);
+    let files: u32 = get("max-file").map_or(Some(1), |text| text.parse().ok())?;
+    let bounded = get("max-size").is_some_and(|size| size != "-1");
+    (config.driver == "json-file" && files >= 1 && (files > 1 || !bounded)).then_some(files)
+}
+
 impl Docker {
-    /// Reads the logs of a container; `tty` says whether it has a terminal. Dropping the stream ends it.
+    /// Asks what must be known of a container to read its logs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn log_source(&self, id: &str) -> Result<LogSource> {
+        let call = Call::get("inspect the container", format!("{}/json", containers::path(id)?));
+        let raw: Inspected = self.http().json(&call.about("container", id)).await?;
+        let local = matches!(self.http().endpoint, Endpoint::Unix(_)) && self.local_files;
+        let files = if local { readable_files(&raw.host_config.log_config) } else { None };
+        let file = files.filter(|_| raw.log_path.starts_with('/')).map(|files| (raw.log_path.into(), files));
+        Ok(LogSource { id: raw.id, tty: raw.config.tty, running: raw.state.running, file })
+    }
+
+    /// Reads the logs of a container by the fastest way that gives all of it: from the engine's file where it can be
+    /// read, else from the engine. Dropping the stream ends it.
+    ///
+    /// # Errors
+    /// As [`Docker::logs`].
+    pub async fn read_logs(&self, source: &LogSource, options: &LogOptions) -> Result<LogStream> {
+        if let Some((path, files)) = &source.file {
+            match file::Tailer::open(self, source, path, *files, options) {
+                Ok(tailer) => return Ok(LogStream { from: From::File(tailer), failure: None, done: false }),
+                // Expected of everybody but root.
+                Err(error) => tracing::debug!(%error, file = %path.display(), "the engine's log file is not read"),
+            }
+        }
+        self.logs(&source.id, source.tty, options).await
+    }
+
+    /// Reads the logs of a container from the engine; `tty` says whether it has a terminal. Dropping the stream ends it.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Unsupported`] or [`Error::Engine`] for a log driver that cannot be read.
@@ -103,7 +212,8 @@ impl Docker {
         // A follower of a silent container gets the head at once, but a search through long logs takes its time.
         let call = Call::get(OPERATION, path).about("container", id).within(SLOW);
         let body = self.http().stream(&call).await?;
-        Ok(LogStream { body, decoder: Decoder::new(tty, *timestamps), failure: None, done: false })
+        let from = From::Engine { body, decoder: Decoder::new(tty, *timestamps) };
+        Ok(LogStream { from, failure: None, done: false })
     }
 }
 
@@ -111,26 +221,36 @@ impl LogStream {
     /// The next lines, or none at the end.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the connection breaks or the engine reports a failure; it is the last item.
+    /// [`Error::Stream`] when the connection breaks, the engine reports a failure, or its file holds something that only
+    /// the engine understands; it is the last item.
     pub async fn next(&mut self) -> Option<Result<Vec<LogLine>>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// Whether the engine's file is read, without the engine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.from, From::File(_))
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Vec<LogLine>>>> {
+        let (body, decoder) = match &mut self.from {
+            From::Engine { body, decoder } => (body, decoder),
+            From::File(tailer) => return tailer.poll(cx),
+        };
         let mut lines = Vec::new();
         let mut size = 0;
         while !self.done && size < BATCH {
-            let failed = match self.body.poll_chunk(cx) {
+            let failed = match body.poll_chunk(cx) {
                 Poll::Pending if lines.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(chunk))) => {
                     size += chunk.len();
-                    self.decoder.push(chunk, &mut lines)
+                    decoder.push(chunk, &mut lines)
                 }
                 Poll::Ready(Some(Err(error))) => Err(error.into()),
                 Poll::Ready(None) => {
                     self.done = true;
-                    self.decoder.finish(&mut lines)
+                    decoder.finish(&mut lines)
                 }
             };
             if let Err(source) = failed {
@@ -149,271 +269,23 @@ impl Stream for LogStream {
     }
 }
 
-type Decoded = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-/// Bytes of the engine to lines.
-#[derive(Debug)]
-enum Decoder {
-    Framed(Framed),
-    Raw(Raw),
-}
-
-impl Decoder {
-    fn new(tty: bool, timestamps: bool) -> Self {
-        if tty {
-            Self::Raw(Raw { timestamps, at: At::Start, time: None, length: 0, carry: BytesMut::new() })
-        } else {
-            Self::Framed(Framed { timestamps, frames: Frames::default(), part: None })
-        }
-    }
-
-    fn push(&mut self, chunk: Bytes, lines: &mut Vec<LogLine>) -> Decoded {
-        match self {
-            Self::Framed(framed) => framed.push(chunk, lines),
-            Self::Raw(raw) => {
-                raw.push(chunk, lines, false);
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(&mut self, lines: &mut Vec<LogLine>) -> Decoded {
-        match self {
-            Self::Framed(framed) if framed.frames.is_between_frames() => Ok(()),
-            Self::Framed(_) => Err("it ended in the middle of a message".into()),
-            Self::Raw(raw) => {
-                raw.push(Bytes::new(), lines, true);
-                Ok(())
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Framed {
-    timestamps: bool,
-    frames: Frames,
-    part: Option<Part>,
-}
-
-/// A frame of which only a part has arrived.
-#[derive(Debug, Default)]
-struct Part {
-    time: Option<Timestamp>,
-    /// Whether the time was taken off, and a piece handed over.
-    begun: bool,
-    data: BytesMut,
-}
-
-impl Framed {
-    fn push(&mut self, chunk: Bytes, lines: &mut Vec<LogLine>) -> Decoded {
-        let Self { timestamps, frames, part } = self;
-        let mut sink = |piece: Piece| {
-            let stream = piece.stream;
-            if piece.begins && piece.ends {
-                let (time, message) = take_time(*timestamps, piece.data);
-                return lines.push(LogLine { time, stream, message });
-            }
-            let current = part.get_or_insert_default();
-            current.data.extend_from_slice(&piece.data);
-            if piece.ends || current.data.len() >= PIECE {
-                let mut message = current.data.split().freeze();
-                if !std::mem::replace(&mut current.begun, true) {
-                    (current.time, message) = take_time(*timestamps, message);
-                }
-                if !message.is_empty() {
-                    lines.push(LogLine { time: current.time, stream, message });
-                }
-            }
-            if piece.ends {
-                *part = None;
-            }
-        };
-        frames.push(chunk, &mut sink).map_err(Into::into)
-    }
-}
-
-/// Takes the time off the beginning of a message.
-fn take_time(timestamps: bool, mut message: Bytes) -> (Option<Timestamp>, Bytes) {
-    if !timestamps {
-        return (None, message);
-    }
-    match time_at_start(&message) {
-        Some((time, length)) => {
-            message.advance(length);
-            (Some(time), message)
-        }
-        None => (None, message),
-    }
-}
-
-/// A time and the space after it, and how many bytes that is.
-fn time_at_start(bytes: &[u8]) -> Option<(Timestamp, usize)> {
-    let space = bytes.iter().take(LONGEST_TIME).position(|byte| *byte == b' ')?;
-    let text = std::str::from_utf8(bytes.get(..space)?).ok()?;
-    Some((text.parse().ok()?, space + 1))
-}
-
-/// Where in a message of a terminal the next byte is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// At its start, where the time stands.
-    Start,
-    /// Behind its time.
-    Middle,
-    /// Where the engine cuts long messages: another time may follow.
-    Cut,
-}
-
-/// The log of a terminal.
-#[derive(Debug)]
-struct Raw {
-    timestamps: bool,
-    at: At,
-    time: Option<Timestamp>,
-    /// Bytes of the message so far, without the time.
-    length: usize,
-    /// What may be the beginning of a time.
-    carry: BytesMut,
-}
-
-impl Raw {
-    fn push(&mut self, chunk: Bytes, lines: &mut Vec<LogLine>, last: bool) {
-        let mut chunk = chunk;
-        if !self.carry.is_empty() {
-            self.carry.extend_from_slice(&chunk);
-            chunk = self.carry.split().freeze();
-        }
-        while !chunk.is_empty() {
-            if self.timestamps && self.at != At::Middle {
-                match time_at_start(&chunk) {
-                    Some((time, length)) => {
-                        self.time = Some(time);
-                        chunk.advance(length);
-                    }
-                    None if chunk.len() < LONGEST_TIME && !last => {
-                        self.carry.extend_from_slice(&chunk);
-                        return;
-                    }
-                    // Behind a cut without a time the same message goes on.
-                    None if self.at == At::Start => self.time = None,
-                    None => {}
-                }
-                self.at = At::Middle;
-                self.length = 0;
-            }
-            let end = chunk.iter().position(|byte| *byte == b'\n').map_or(chunk.len(), |at| at + 1);
-            let room = if self.timestamps { MESSAGE - self.length } else { usize::MAX };
-            let message = chunk.split_to(end.min(room));
-            self.length += message.len();
-            self.at = match message.last() {
-                Some(b'\n') => At::Start,
-                _ if self.length == MESSAGE => At::Cut,
-                Some(_) => At::Middle,
-                None => self.at,
-            };
-            if !message.is_empty() {
-                lines.push(LogLine { time: self.time, stream: StdStream::Stdout, message });
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const T: &str = "2026-11-22T01:02:03.000000001Z ";
-
-    fn decode(tty: bool, timestamps: bool, reads: &[&[u8]]) -> Vec<LogLine> {
-        let mut decoder = Decoder::new(tty, timestamps);
-        let mut lines = Vec::new();
-        for read in reads {
-            decoder.push(Bytes::copy_from_slice(read), &mut lines).unwrap();
-        }
-        decoder.finish(&mut lines).unwrap();
-        lines
-    }
-
-    /// Puts pieces together: (time, line).
-    fn joined(lines: &[LogLine]) -> Vec<(Option<Timestamp>, Vec<u8>)> {
-        let mut out: Vec<(Option<Timestamp>, Vec<u8>)> = Vec::new();
-        let mut open = false;
-        for line in lines {
-            if !open {
-                out.push((line.time, Vec::new()));
-            }
-            out.last_mut().unwrap().1.extend(&line.message);
-            open = line.is_partial();
-        }
-        out
-    }
-
-    fn frame(stream: u8, data: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![stream, 0, 0, 0];
-        bytes.extend((data.len() as u32).to_be_bytes());
-        bytes.extend(data);
-        bytes
+    fn files(driver: &str, config: &[(&str, &str)]) -> Option<u32> {
+        let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        readable_files(&LogConfig { driver: driver.to_owned(), config: Some(config) })
     }
 
     #[test]
-    fn lines_are_the_same_wherever_the_network_cuts() {
-        let mut framed = frame(1, format!("{T}one\n").as_bytes());
-        framed.extend(frame(2, format!("{T}\x00\x01 two\r\n").as_bytes()));
-        let raw = format!("{T}one\n{T}two 2026 \r\n{T}prompt");
-        for (tty, bytes) in [(false, framed.as_slice()), (true, raw.as_bytes())] {
-            let whole = joined(&decode(tty, true, &[bytes]));
-            assert_eq!(whole[0].1, b"one\n");
-            assert_eq!(whole[0].0, Some("2026-11-22T01:02:03.000000001Z".parse().unwrap()));
-            for cut in 0..bytes.len() {
-                let (a, b) = bytes.split_at(cut);
-                assert_eq!(joined(&decode(tty, true, &[a, b])), whole, "tty {tty}, cut at {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_line_that_the_engine_logged_in_pieces_is_one_line_without_times_in_it() {
-        let long = vec![b'x'; MESSAGE];
-        let raw = [T.as_bytes(), &long, T.as_bytes(), b"tail\n"].concat();
-        let framed =
-            [frame(1, &[T.as_bytes(), &long].concat()), frame(1, &[T.as_bytes(), b"tail\n"].concat())].concat();
-        for (tty, bytes) in [(true, raw), (false, framed)] {
-            for size in [bytes.len(), 4096, 7] {
-                let reads: Vec<&[u8]> = bytes.chunks(size).collect();
-                let lines = joined(&decode(tty, true, &reads));
-                assert_eq!(lines.len(), 1, "tty {tty}, reads of {size}");
-                assert_eq!(lines[0].1.len(), MESSAGE + 5);
-            }
-        }
-    }
-
-    #[test]
-    fn an_endless_line_does_not_fill_the_memory() {
-        let mut decoder = Decoder::new(false, false);
-        let mut lines = Vec::new();
-        decoder.push(Bytes::from_static(&[2, 0, 0, 0, 0, 0x10, 0, 0]), &mut lines).unwrap();
-        for _ in 0..256 {
-            decoder.push(Bytes::from_static(&[b'y'; 4096]), &mut lines).unwrap();
-        }
-        decoder.finish(&mut lines).unwrap();
-        assert_eq!(lines.iter().map(|line| line.message.len()).max(), Some(PIECE));
-        assert_eq!(lines.iter().map(|line| line.message.len()).sum::<usize>(), 1 << 20);
-        assert!(lines.iter().all(|line| line.is_partial() && line.stream == StdStream::Stderr));
-    }
-
-    #[test]
-    fn a_message_without_a_time_is_kept_as_it_is() {
-        let lines = decode(false, true, &[&frame(1, b"no time here\n")]);
-        assert_eq!(lines[0].time, None);
-        assert_eq!(&lines[0].message[..], b"no time here\n");
-    }
-
-    #[test]
-    fn a_stream_that_ends_inside_a_frame_is_an_error() {
-        let mut decoder = Decoder::new(false, false);
-        let mut lines = Vec::new();
-        decoder.push(Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 9, 65]), &mut lines).unwrap();
-        assert!(decoder.finish(&mut lines).is_err());
+    fn a_log_file_is_read_only_where_its_rotation_can_be_followed() {
+        assert_eq!(files("json-file", &[]), Some(1));
+        assert_eq!(files("json-file", &[("max-file", "3"), ("max-size", "10m")]), Some(3));
+        assert_eq!(files("json-file", &[("max-size", "-1")]), Some(1));
+        assert_eq!(files("json-file", &[("max-size", "10m")]), None);
+        assert_eq!(files("json-file", &[("max-file", "many")]), None);
+        assert_eq!(files("local", &[]), None);
+        assert_eq!(readable_files(&LogConfig::default()), None);
     }
 }

@@ -13,6 +13,10 @@ use super::error::{Error, Result};
 use super::http::{Body, Call, parse};
 use super::{Docker, containers};
 
+mod cgroup;
+mod local;
+pub use local::{LocalReading, LocalStats};
+
 const OPERATION: &str = "read the statistics";
 
 /// What a container uses. None means that there is no value (yet), never zero.
@@ -57,7 +61,7 @@ struct Raw {
     pids_stats: RawPids,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Clone, Deserialize, Default)]
 #[serde(default)]
 struct RawCpu {
     cpu_usage: RawUsage,
@@ -65,7 +69,7 @@ struct RawCpu {
     online_cpus: Option<u64>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Clone, Deserialize, Default)]
 #[serde(default)]
 struct RawUsage {
     total_usage: Option<u64>,

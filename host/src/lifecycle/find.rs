@@ -1,9 +1,9 @@
-//! Which workspace is meant, and reading: list, inspect, stats, decisions.
+//! Which workspace is meant, and reading: list, inspect, decisions.
 
 use std::path::{Path, PathBuf};
 
 use super::view::view;
-use super::{Error, Lifecycle, StatsView, WorkspaceView};
+use super::{Error, Lifecycle, WorkspaceView};
 use crate::hooks::Decision;
 use crate::store;
 use crate::workspace::{Container, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId};
@@ -125,52 +125,6 @@ impl Lifecycle {
         match id {
             Some(id) if found.is_empty() => Err(Error::NotRunning { id: id.to_string(), state: "missing".into() }),
             _ => Ok(found),
-        }
-    }
-
-    /// What running workspaces use: one, or all. The engine takes two samples a second apart, so this takes that long.
-    ///
-    /// # Errors
-    /// [`Error::NotRunning`] when the one asked for is not running.
-    pub async fn stats(&self, id: Option<&WorkspaceId>) -> Result<Vec<StatsView>, Error> {
-        if let Some(id) = id {
-            self.running(id).await?;
-        }
-        let running = self.containers_of(id).await?.into_iter().filter(|(_, c)| c.state == State::Running);
-        let tasks = running.map(|(id, container)| async move {
-            let name = container.labels.get(LABEL_NAME).cloned().unwrap_or_default();
-            match self.docker.stats(&container.id).await {
-                Ok(stats) => Ok(Some(StatsView::new(id, name, &stats))),
-                // It ended between the list and the sample.
-                Err(crate::docker::Error::NotFound { .. } | crate::docker::Error::NotRunning { .. }) => Ok(None),
-                Err(error) => Err(Error::from(error)),
-            }
-        });
-        let all: Result<Vec<_>, Error> = futures_util::future::join_all(tasks).await.into_iter().collect();
-        Ok(all?.into_iter().flatten().collect())
-    }
-
-    /// Follows what one workspace uses, one value a second, until it ends.
-    ///
-    /// # Errors
-    /// [`Error::NotRunning`].
-    pub async fn follow_stats(&self, id: &WorkspaceId, mut each: impl FnMut(StatsView) -> bool) -> Result<(), Error> {
-        let container = self.running(id).await?;
-        let name = container.labels.get(LABEL_NAME).cloned().unwrap_or_default();
-        let mut stream = self.docker.stats_stream(&container.id).await?;
-        loop {
-            let next = tokio::select! {
-                next = stream.next() => next,
-                () = self.interrupted() => return Ok(()),
-            };
-            match next {
-                Some(stats) => {
-                    if !each(StatsView::new(id.clone(), name.clone(), &stats?)) {
-                        return Ok(());
-                    }
-                }
-                None => return Ok(()),
-            }
         }
     }
 }

@@ -150,13 +150,19 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
     })
 }
 
-/// What one workspace uses. A value that is not known (yet) is null, never 0.
-#[derive(Debug, Clone, Serialize)]
+/// What one container of a workspace uses. A value that is not known (yet) is null, never 0.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatsView {
     /// The workspace's id.
     pub id: WorkspaceId,
     /// Its name.
     pub name: String,
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// State of the container.
+    pub state: State,
+    /// When the counters were read.
+    pub read_at: Option<Timestamp>,
     /// Percent of one core: 100 is one core busy.
     pub cpu_percent: Option<f64>,
     /// Bytes, page cache that can be dropped left out.
@@ -176,18 +182,21 @@ pub struct StatsView {
 }
 
 impl StatsView {
-    pub(super) fn new(id: WorkspaceId, name: String, stats: &Stats) -> Self {
+    pub(super) fn new(id: WorkspaceId, container: &Container, stats: Option<&Stats>) -> Self {
         Self {
             id,
-            name,
-            cpu_percent: stats.cpu_percent,
-            memory_used: stats.memory_used,
-            memory_limit: stats.memory_limit,
-            network_rx: stats.network_rx,
-            network_tx: stats.network_tx,
-            block_read: stats.block_read,
-            block_write: stats.block_write,
-            pids: stats.pids,
+            name: container.labels.get(LABEL_NAME).cloned().unwrap_or_default(),
+            container_id: container.id.clone(),
+            state: container.state,
+            read_at: stats.map(|stats| stats.read_at),
+            cpu_percent: stats.and_then(|stats| stats.cpu_percent),
+            memory_used: stats.and_then(|stats| stats.memory_used),
+            memory_limit: stats.and_then(|stats| stats.memory_limit),
+            network_rx: stats.and_then(|stats| stats.network_rx),
+            network_tx: stats.and_then(|stats| stats.network_tx),
+            block_read: stats.and_then(|stats| stats.block_read),
+            block_write: stats.and_then(|stats| stats.block_write),
+            pids: stats.and_then(|stats| stats.pids),
         }
     }
 }

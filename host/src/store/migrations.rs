@@ -40,6 +40,16 @@ const MIGRATIONS: &[&str] = &[
      ) strict;
      create index events_workspace on events (workspace, time_ns);
      create table states (container text primary key, workspace text not null, body text not null) strict;",
+    // What workspaces used over time; see `store::metrics`.
+    "create table metric_series (
+         id integer primary key autoincrement, workspace text not null, container text not null unique
+     ) strict;
+     create index metric_series_workspace on metric_series (workspace);
+     create table metrics (
+         series integer not null, resolution integer not null, time integer not null, samples integer not null,
+         cpu real, memory integer, memory_limit integer, rx integer, tx integer, read integer, written integer,
+         pids integer, primary key (series, resolution, time)
+     ) strict, without rowid;",
 ];
 
 /// Brings a store to the newest version.

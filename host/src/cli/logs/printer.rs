@@ -1,0 +1,75 @@
+//! Writes large amounts of bytes to stdout and stderr, in order, without ever keeping a command from being interrupted:
+//! a thread writes, and who has something to write waits for it asynchronously.
+
+use std::io::{self, Write};
+
+use tokio::sync::mpsc;
+
+use crate::docker::StdStream;
+
+/// Bytes that are collected before they are written.
+const BUFFER: usize = 128 * 1024;
+
+/// The writing thread, and what is collected for it.
+pub(super) struct Printer {
+    buffer: Vec<u8>,
+    stream: StdStream,
+    to: mpsc::Sender<(StdStream, Vec<u8>)>,
+    failed: mpsc::Receiver<io::Error>,
+}
+
+impl Printer {
+    pub(super) fn new() -> Self {
+        let (to, mut from) = mpsc::channel::<(StdStream, Vec<u8>)>(1);
+        let (fail, failed) = mpsc::channel(1);
+        // It ends with the process if nobody reads what it writes.
+        std::thread::spawn(move || {
+            while let Some((stream, bytes)) = from.blocking_recv() {
+                let written = match stream {
+                    StdStream::Stdout => write(&mut io::stdout().lock(), &bytes),
+                    StdStream::Stderr => write(&mut io::stderr().lock(), &bytes),
+                };
+                if let Err(error) = written {
+                    let _ = fail.try_send(error);
+                    return;
+                }
+            }
+        });
+        Self { buffer: Vec::with_capacity(BUFFER), stream: StdStream::Stdout, to, failed }
+    }
+
+    /// Where to put what goes to a stream. What was collected for the other one is written before it.
+    pub(super) async fn to(&mut self, stream: StdStream) -> io::Result<&mut Vec<u8>> {
+        if stream != self.stream || self.buffer.len() >= BUFFER {
+            self.flush().await?;
+            self.stream = stream;
+        }
+        Ok(&mut self.buffer)
+    }
+
+    /// Hands over what was collected.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER));
+        match self.to.send((self.stream, bytes)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failed.recv().await.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Writes everything.
+    pub(super) async fn finish(mut self) -> io::Result<()> {
+        self.flush().await?;
+        let Self { to, mut failed, .. } = self;
+        drop(to);
+        // The thread ends, and with it its end of the channel.
+        failed.recv().await.map_or(Ok(()), Err)
+    }
+}
+
+fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}

@@ -1,0 +1,392 @@
+//! The engine's json-file, read where it lies: history, tail, rotation, and new lines as they are written.
+//!
+//! What the engine would send is given: the same messages in the same order. It reads the rotated files from the oldest
+//! on and then the current one, counts `tail` in messages over all of them, skips what is older than `since` and ends at
+//! the first message after `until` (moby, daemon/logger/loggerutils/logfile.go). When something is unusual, such as
+//! compressed or damaged files, opening or reading fails, and the caller turns to the engine.
+//!
+//! Files are read by a thread of their own, because a disk may block; the channel to it is short, so a slow reader stops
+//! it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+
+use super::json_line::{self, Clock};
+use super::{LogLine, LogOptions, LogSource, OPERATION};
+use crate::docker::Docker;
+use crate::docker::error::{Error, Result};
+use crate::docker::hijack::StdStream;
+
+/// Bytes of a file that are read at once.
+const BLOCK: usize = 128 * 1024;
+/// A message has 16 KiB at most, each byte of it up to 6 in JSON; what is longer is no log line.
+const LONGEST_LINE: usize = 1024 * 1024;
+/// Batches that wait for the reader.
+const QUEUE: usize = 1;
+/// How often the files are opened anew when they are renamed meanwhile.
+const ATTEMPTS: usize = 5;
+/// Between looks at a file that does not grow: first and last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+
+/// Lines of the engine's files as they are read.
+#[derive(Debug)]
+pub(super) struct Tailer {
+    lines: mpsc::Receiver<Result<Vec<LogLine>>>,
+    /// Waits for the end of the container, if that is followed.
+    watch: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Tailer {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+impl Tailer {
+    pub(super) fn open(
+        docker: &Docker,
+        source: &LogSource,
+        path: &Path,
+        most: u32,
+        options: &LogOptions,
+    ) -> io::Result<Self> {
+        let parts = open_all(path, most)?;
+        let (to, lines) = mpsc::channel(QUEUE);
+        let follow = options.follow && source.running;
+        let ended = Arc::new(AtomicBool::new(false));
+        let reader = Reader {
+            path: path.to_path_buf(),
+            most,
+            options: LogOptions { follow, ..options.clone() },
+            clock: Clock::default(),
+            buffer: vec![0; BLOCK],
+            filled: 0,
+            ended: ended.clone(),
+            to,
+        };
+        std::thread::Builder::new().name("wharf-log-file".into()).spawn(move || reader.run(parts))?;
+        let watch = follow.then(|| {
+            let (docker, id) = (docker.clone(), source.id.clone());
+            tokio::spawn(async move { until_ended(&docker, &id, &ended).await })
+        });
+        Ok(Self { lines, watch })
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Vec<LogLine>>>> {
+        self.lines.poll_recv(cx)
+    }
+}
+
+/// Ends when the container does, however often the engine is restarted meanwhile.
+async fn until_ended(docker: &Docker, id: &str, ended: &AtomicBool) {
+    let mut pause = Duration::from_millis(200);
+    while let Err(error) = docker.wait(id).await {
+        if matches!(error, Error::NotFound { .. }) {
+            break;
+        }
+        tracing::debug!(%error, "waiting for the end of a container whose log is followed");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+    // The engine has written the whole log before it says that the container does not run.
+    ended.store(true, Ordering::Release);
+}
+
+/// One of the files.
+struct Part {
+    file: File,
+    /// Device and inode: a file keeps them when it is renamed.
+    identity: (u64, u64),
+    /// Bytes when it was opened; the engine writes whole lines.
+    size: u64,
+}
+
+fn open(path: &Path) -> io::Result<Part> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    Ok(Part { file, identity: (meta.dev(), meta.ino()), size: meta.len() })
+}
+
+/// The name of the n-th rotated file, counted from the newest.
+fn rotated(path: &Path, number: u32, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}{end}"));
+    name.into()
+}
+
+/// Opens all files as they were at one moment, from the oldest to the current one.
+fn open_all(path: &Path, most: u32) -> io::Result<Vec<Part>> {
+    for _ in 0..ATTEMPTS {
+        let current = open(path)?;
+        let identity = current.identity;
+        let mut parts = Vec::new();
+        for number in (1..most).rev() {
+            match open(&rotated(path, number, "")) {
+                Ok(part) => parts.push(part),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(_) if rotated(path, number, ".gz").exists() => {
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, "rotated files are compressed"));
+                }
+                Err(_) => {}
+            }
+        }
+        // The oldest file is renamed first and the current one last.
+        let meta = std::fs::metadata(path)?;
+        if (meta.dev(), meta.ino()) == identity && parts.iter().all(|part| part.identity != identity) {
+            parts.push(current);
+            return Ok(parts);
+        }
+    }
+    Err(io::Error::other("the files are rotated faster than they can be opened"))
+}
+
+/// Where the last `wanted` lines of a file begin, and how many there are.
+fn tail_start(part: &mut Part, wanted: u64) -> io::Result<(u64, u64)> {
+    let mut block = vec![0; BLOCK / 2];
+    let (mut end, mut found) = (part.size, 0);
+    while end > 0 {
+        let length = end.min(block.len() as u64);
+        let start = end - length;
+        let Some(piece) = usize::try_from(length).ok().and_then(|length| block.get_mut(..length)) else { break };
+        part.file.seek(SeekFrom::Start(start))?;
+        part.file.read_exact(piece)?;
+        for at in memchr::memrchr_iter(b'\n', piece) {
+            let after = start + at as u64 + 1;
+            if after == part.size {
+                continue;
+            }
+            found += 1;
+            if found == wanted {
+                return Ok((after, found));
+            }
+        }
+        end = start;
+    }
+    Ok((0, if part.size > 0 { found + 1 } else { 0 }))
+}
+
+/// Why reading ended before the end of the files.
+enum Stop {
+    /// Nobody wants more: the reader is gone, or `until` was reached.
+    Enough,
+    /// Something that only the engine understands.
+    Failed(String),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+struct Reader {
+    path: PathBuf,
+    most: u32,
+    options: LogOptions,
+    clock: Clock,
+    /// What was read and not yet handed over is the first `filled` bytes.
+    buffer: Vec<u8>,
+    filled: usize,
+    ended: Arc<AtomicBool>,
+    to: mpsc::Sender<Result<Vec<LogLine>>>,
+}
+
+impl Reader {
+    fn run(mut self, parts: Vec<Part>) {
+        if let Err(Stop::Failed(cause)) = self.read(parts) {
+            let source = format!("{}: {cause}", self.path.display()).into();
+            let _ = self.to.blocking_send(Err(Error::Stream { operation: OPERATION, source }));
+        }
+    }
+
+    fn read(&mut self, mut parts: Vec<Part>) -> std::result::Result<(), Stop> {
+        self.seek_tail(&mut parts)?;
+        let Some(mut current) = parts.pop() else { return Ok(()) };
+        for mut part in parts {
+            self.finish(&mut part)?;
+        }
+        self.history(&mut current)?;
+        if self.options.follow { self.follow(current) } else { self.between_lines() }
+    }
+
+    /// Leaves out, or positions, what is before the wanted tail.
+    fn seek_tail(&self, parts: &mut Vec<Part>) -> io::Result<()> {
+        let Some(mut wanted) = self.options.tail else { return Ok(()) };
+        let last = parts.len().saturating_sub(1);
+        let mut first = parts.len();
+        for (index, part) in parts.iter_mut().enumerate().rev() {
+            if wanted == 0 {
+                // The current file is needed to follow it.
+                if index < last {
+                    break;
+                }
+                part.file.seek(SeekFrom::Start(part.size))?;
+            } else {
+                let (start, found) = tail_start(part, wanted)?;
+                part.file.seek(SeekFrom::Start(start))?;
+                wanted -= found.min(wanted);
+            }
+            first = index;
+        }
+        parts.drain(..first);
+        Ok(())
+    }
+
+    /// Reads a file up to the size that it had when it was opened.
+    fn history(&mut self, part: &mut Part) -> std::result::Result<(), Stop> {
+        let mut position = part.file.stream_position()?;
+        while position < part.size {
+            let count = self.block(&mut part.file, part.size - position)?;
+            if count == 0 {
+                return Err(Stop::Failed("it became shorter".into()));
+            }
+            position += count;
+        }
+        Ok(())
+    }
+
+    /// Reads a file to which nothing is written any more to its end.
+    fn finish(&mut self, part: &mut Part) -> std::result::Result<(), Stop> {
+        while self.block(&mut part.file, u64::MAX)? > 0 {}
+        self.between_lines()
+    }
+
+    fn between_lines(&self) -> std::result::Result<(), Stop> {
+        if self.filled == 0 { Ok(()) } else { Err(Stop::Failed("it ends in the middle of a line".into())) }
+    }
+
+    /// Hands over new lines until the container has ended.
+    fn follow(&mut self, mut current: Part) -> std::result::Result<(), Stop> {
+        let mut pause = PAUSES.0;
+        loop {
+            // Asked before reading: what is written until then is read below.
+            let ended = self.ended.load(Ordering::Acquire);
+            if self.block(&mut current.file, u64::MAX)? > 0 {
+                pause = PAUSES.0;
+                continue;
+            }
+            match std::fs::metadata(&self.path) {
+                Ok(meta) if (meta.dev(), meta.ino()) == current.identity => {
+                    if meta.len() < current.file.stream_position()? {
+                        return Err(Stop::Failed("it became shorter".into()));
+                    }
+                }
+                // The engine renames a file after the last line was written to it.
+                Ok(_) => {
+                    self.finish(&mut current)?;
+                    current = self.switch(&current)?;
+                    continue;
+                }
+                // Between renaming the old and making the new one, or removed with its container.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+            if ended {
+                return self.between_lines();
+            }
+            if self.to.is_closed() {
+                return Err(Stop::Enough);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Reads the files that came between the one that was read and the current one, which it returns.
+    fn switch(&mut self, read: &Part) -> std::result::Result<Part, Stop> {
+        let mut parts = open_all(&self.path, self.most)?;
+        let Some(index) = parts.iter().position(|part| part.identity == read.identity) else {
+            return Err(Stop::Failed("it was rotated away before it was read".into()));
+        };
+        let mut newer = parts.split_off(index + 1);
+        let Some(current) = newer.pop() else { return Err(Stop::Failed("it was renamed back".into())) };
+        for mut part in newer {
+            self.finish(&mut part)?;
+        }
+        Ok(current)
+    }
+
+    /// Reads a block of at most `most` bytes and hands over its lines. Returns how many bytes were read.
+    fn block(&mut self, file: &mut File, most: u64) -> std::result::Result<u64, Stop> {
+        if self.filled == self.buffer.len() {
+            if self.filled >= LONGEST_LINE {
+                return Err(Stop::Failed("a line is too long".into()));
+            }
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let wanted = usize::try_from(most).unwrap_or(usize::MAX).min(free.len());
+        let count = match file.read(free.get_mut(..wanted).unwrap_or_default()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.block(file, most),
+            other => other?,
+        };
+        self.filled += count;
+        self.hand_over()?;
+        Ok(count as u64)
+    }
+
+    /// Hands over the whole lines of the buffer, and keeps the rest.
+    fn hand_over(&mut self) -> std::result::Result<(), Stop> {
+        let LogOptions { since, until, timestamps, stdout, stderr, .. } = self.options;
+        let text = self.buffer.get(..self.filled).unwrap_or_default();
+        let mut messages = BytesMut::with_capacity(text.len());
+        let mut ends: Vec<(StdStream, jiff::Timestamp, usize)> = Vec::with_capacity(text.len() / 128);
+        let (mut used, mut enough) = (0, false);
+        for end in memchr::memchr_iter(b'\n', text) {
+            let start = messages.len();
+            let line = text.get(used..end).unwrap_or_default();
+            let Some((stream, time)) = json_line::read(line, &mut self.clock, &mut messages) else {
+                // What was understood before it goes first, so that the engine is asked only for the rest.
+                self.send(messages, &ends, timestamps)?;
+                return Err(Stop::Failed("a line is not of the form that the engine writes".into()));
+            };
+            used = end + 1;
+            if until.is_some_and(|until| time > until) {
+                messages.truncate(start);
+                enough = true;
+                break;
+            }
+            let wanted = if stream == StdStream::Stdout { stdout } else { stderr };
+            if wanted && since.is_none_or(|since| time >= since) {
+                ends.push((stream, time, messages.len()));
+            } else {
+                messages.truncate(start);
+            }
+        }
+        self.buffer.copy_within(used..self.filled, 0);
+        self.filled -= used;
+        self.send(messages, &ends, timestamps)?;
+        if enough { Err(Stop::Enough) } else { Ok(()) }
+    }
+
+    fn send(
+        &self,
+        messages: BytesMut,
+        ends: &[(StdStream, jiff::Timestamp, usize)],
+        timestamps: bool,
+    ) -> std::result::Result<(), Stop> {
+        if ends.is_empty() {
+            // A search through much that is not wanted must end when its reader goes away.
+            return if self.to.is_closed() { Err(Stop::Enough) } else { Ok(()) };
+        }
+        let messages = messages.freeze();
+        let mut start = 0;
+        let lines = ends.iter().map(|(stream, time, end)| {
+            let message = messages.slice(start..*end);
+            start = *end;
+            LogLine { time: timestamps.then_some(*time), stream: *stream, message }
+        });
+        self.to.blocking_send(Ok(lines.collect())).map_err(|_| Stop::Enough)
+    }
+}

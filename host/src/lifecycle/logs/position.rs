@@ -1,0 +1,236 @@
+//! Where in a container's log a reader is.
+//!
+//! The engine's log has no numbers, only times, and messages can share one. So a place is a time and the bytes of that
+//! time and stream that were read. Both streams are stamped before they are written, so they can stand a little out of
+//! order: to find a place again, reading begins some time before it.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::Line;
+use crate::docker::StdStream;
+
+/// A place behind some bytes of a container's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Time of the message before it.
+    pub time: Timestamp,
+    /// Its stream.
+    pub stream: StdStream,
+    /// Bytes with that time and stream before it.
+    pub bytes: u64,
+}
+
+/// A place in the log of one container, as text: `<container id>:<nanoseconds since 1970>:<o or e><bytes>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// The place.
+    pub position: Position,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stream = if self.position.stream == StdStream::Stdout { 'o' } else { 'e' };
+        let Position { time, bytes, .. } = self.position;
+        write!(f, "{}:{}:{stream}{bytes}", self.container_id, time.as_nanosecond())
+    }
+}
+
+pub(super) fn parse(text: &str) -> Option<Cursor> {
+    let (rest, place) = text.rsplit_once(':')?;
+    let (container_id, time) = rest.rsplit_once(':')?;
+    let (stream, bytes) = match place.split_at_checked(1)? {
+        ("o", bytes) => (StdStream::Stdout, bytes),
+        ("e", bytes) => (StdStream::Stderr, bytes),
+        _ => return None,
+    };
+    if container_id.is_empty() || !container_id.chars().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let time = Timestamp::from_nanosecond(time.parse().ok()?).ok()?;
+    let position = Position { time, stream, bytes: bytes.parse().ok()? };
+    Some(Cursor { container_id: container_id.to_owned(), position })
+}
+
+/// Counts bytes per time and stream. Counting the same messages again, from any place well before, gives the same counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally(VecDeque<Position>);
+
+impl Tally {
+    /// Times whose messages can stand out of order.
+    const TIMES: usize = 8;
+
+    /// Counts a message or a piece of one, and says where its end is; a message without a time has no place.
+    pub(super) fn count(&mut self, time: Option<Timestamp>, stream: StdStream, bytes: usize) -> Option<Position> {
+        let time = time?;
+        let known = self.0.iter_mut().rev().find(|known| known.time == time && known.stream == stream);
+        if let Some(known) = known {
+            known.bytes += bytes as u64;
+            return Some(*known);
+        }
+        if self.0.len() == Self::TIMES {
+            self.0.pop_front();
+        }
+        self.0.push_back(Position { time, stream, bytes: bytes as u64 });
+        self.0.back().copied()
+    }
+}
+
+/// What a reader that begins before a place must leave out.
+#[derive(Debug)]
+pub(super) struct Skip {
+    to: Position,
+    /// What is later than the place, kept for the case that the place is not found.
+    held: Vec<Line>,
+    size: usize,
+}
+
+/// How a search for a place stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Not there yet.
+    Before,
+    /// These are the first lines behind it.
+    Found(Vec<Line>),
+    /// The place is gone, because the log was rotated; these are later than it.
+    Gone(Vec<Line>),
+}
+
+impl Skip {
+    /// Reading begins this much before the place.
+    pub(super) const MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+    /// More than this is not held.
+    const MOST: usize = 4 << 20;
+
+    pub(super) fn new(to: Position) -> Self {
+        Self { to, held: Vec::new(), size: 0 }
+    }
+
+    /// From when on to read.
+    pub(super) fn since(&self) -> Timestamp {
+        self.to.time.checked_sub(Self::MARGIN).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Takes the next lines, with their ends.
+    pub(super) fn take(&mut self, lines: Vec<Line>) -> Search {
+        let mut lines = lines.into_iter();
+        while let Some(mut line) = lines.next() {
+            let Some(end) = line.position else {
+                self.hold(line);
+                continue;
+            };
+            if end.time == self.to.time && end.stream == self.to.stream && end.bytes >= self.to.bytes {
+                let mut behind = Vec::new();
+                // The place can be inside a message that was read in pieces.
+                let rest = usize::try_from(end.bytes - self.to.bytes).unwrap_or(usize::MAX);
+                if rest > 0 {
+                    let done = line.message.len().saturating_sub(rest);
+                    line.message = line.message.slice(done..);
+                    behind.push(line);
+                }
+                behind.extend(lines);
+                return Search::Found(behind);
+            }
+            if end.time > self.to.time {
+                let late = end.time.duration_since(self.to.time) > Self::MARGIN;
+                self.hold(line);
+                if late || self.size > Self::MOST {
+                    self.held.extend(lines);
+                    return self.give_up();
+                }
+            }
+        }
+        Search::Before
+    }
+
+    fn hold(&mut self, line: Line) {
+        self.size += line.message.len() + size_of::<Line>();
+        self.held.push(line);
+    }
+
+    /// Nothing more comes that could be the place.
+    pub(super) fn give_up(&mut self) -> Search {
+        Search::Gone(std::mem::take(&mut self.held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use StdStream::{Stderr, Stdout};
+
+    /// `(seconds, stream, text)` as lines with their ends.
+    fn log(messages: &[(i64, StdStream, &'static str)]) -> Vec<Line> {
+        let mut tally = Tally::default();
+        let line = |(second, stream, text): &(i64, StdStream, &'static str)| {
+            let time = Some(Timestamp::from_second(*second).unwrap());
+            let position = tally.count(time, *stream, text.len());
+            Line { container: 0, time, stream: *stream, message: (*text).into(), position }
+        };
+        messages.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_place_is_found_again_among_messages_of_one_time_and_out_of_order() {
+        let all = log(&[
+            (10, Stdout, "a\n"),
+            (10, Stdout, "b\n"),
+            (10, Stderr, "b\n"),
+            (10, Stdout, "b\n"),
+            (12, Stderr, "c\n"),
+            (11, Stdout, "late\n"),
+            (12, Stderr, "d\n"),
+        ]);
+        for (index, line) in all.iter().enumerate() {
+            let mut skip = Skip::new(line.position.unwrap());
+            assert_eq!(skip.take(all.clone()), Search::Found(all[index + 1..].to_vec()), "behind {index}");
+            // One by one it is the same.
+            let mut skip = Skip::new(line.position.unwrap());
+            let found = all.iter().position(|line| skip.take(vec![line.clone()]) == Search::Found(vec![]));
+            assert_eq!(found, Some(index));
+        }
+    }
+
+    #[test]
+    fn a_place_inside_a_message_gives_the_rest_of_it() {
+        let all = log(&[(10, Stdout, "abcdef\n"), (10, Stdout, "g\n")]);
+        let to = Position { bytes: 4, ..all[0].position.unwrap() };
+        let Search::Found(rest) = Skip::new(to).take(all) else { panic!("not found") };
+        assert_eq!(rest.iter().map(|line| line.message.clone()).collect::<Vec<_>>(), ["ef\n", "g\n"]);
+    }
+
+    #[test]
+    fn behind_a_place_that_is_gone_comes_everything_that_is_later() {
+        let gone = log(&[(10, Stdout, "gone\n")])[0].position.unwrap();
+        let all = log(&[(9, Stdout, "before\n"), (11, Stdout, "x\n"), (16, Stdout, "y\n"), (16, Stderr, "z\n")]);
+        assert_eq!(Skip::new(gone).take(all.clone()), Search::Gone(all[1..].to_vec()));
+        let mut skip = Skip::new(gone);
+        assert_eq!(skip.take(all[..2].to_vec()), Search::Before);
+        assert_eq!(skip.give_up(), Search::Gone(all[1..2].to_vec()));
+    }
+
+    #[test]
+    fn a_search_does_not_hold_more_than_its_bound() {
+        let gone = log(&[(10, Stdout, "gone\n")])[0].position.unwrap();
+        let line = &log(&[(11, Stdout, "x\n")])[0];
+        let mut skip = Skip::new(gone);
+        let many = Skip::MOST / size_of::<Line>() + 1;
+        let stopped = (0..many).any(|_| matches!(skip.take(vec![line.clone()]), Search::Gone(_)));
+        assert!(stopped);
+    }
+
+    #[test]
+    fn cursors_read_back_as_they_are_printed() {
+        let position = Position { time: "2026-11-22T01:02:03.000000004Z".parse().unwrap(), stream: Stderr, bytes: 77 };
+        let cursor = Cursor { container_id: "0af3".into(), position };
+        assert_eq!(cursor.to_string(), "0af3:1795309323000000004:e77");
+        assert_eq!(parse(&cursor.to_string()), Some(cursor));
+        for bad in ["", "x", "0af3:1:o", "0af3:1:x1", "0af3:one:o1", ":1:o1", "../x:1:o1", "0af3:1:o-1"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What workspaces use: once, live, and for the collector.
+//!
+//! Counters come from the kernel where the engine is on this machine, and from one stream per container of the engine
+//! where it is not. Neither needs a call to the engine per refresh.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Error, Lifecycle, StatsView};
+use crate::docker::{self, Docker, LocalStats, Stats};
+use crate::workspace::{Container, State, WorkspaceId};
+
+/// Between the two readings that a CPU figure needs, where nobody has an older one.
+const APART: Duration = Duration::from_millis(100);
+/// How long the list of containers is used, unless one of them is gone.
+const LIST_AGE: Duration = Duration::from_secs(3);
+
+impl Lifecycle {
+    /// What running workspaces use: those that are named, or all when none is. Takes a tenth of a second, or one to two
+    /// seconds where the engine must be asked.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when one that is named is not running.
+    pub async fn stats(&self, ids: &[WorkspaceId]) -> Result<Vec<StatsView>, Error> {
+        let running = self.running_of(ids).await?;
+        let all: Vec<String> = running.iter().map(|(_, container)| container.id.clone()).collect();
+        let mut local = LocalStats::new(&self.docker);
+        let first = local.read(&all).await;
+        let asked = futures_util::future::try_join_all(first.elsewhere.iter().map(|id| self.asked(id)));
+        let (asked, mut known) = tokio::join!(asked, async {
+            if first.stats.is_empty() {
+                return BTreeMap::new();
+            }
+            tokio::time::sleep(APART).await;
+            local.read(&all).await.stats
+        });
+        known.extend(asked?.into_iter().flatten());
+        let view = |(id, container): (WorkspaceId, Container)| {
+            let stats = known.get(&container.id)?;
+            Some(StatsView::new(id, &container, Some(stats)))
+        };
+        Ok(running.into_iter().filter_map(view).collect())
+    }
+
+    /// Asks the engine; none for a container that ended after it was listed.
+    async fn asked(&self, id: &str) -> Result<Option<(String, Stats)>, Error> {
+        match self.docker.stats(id).await {
+            Ok(stats) => Ok(Some((id.to_owned(), stats))),
+            Err(docker::Error::NotFound { .. } | docker::Error::NotRunning { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn running_of(&self, ids: &[WorkspaceId]) -> Result<Vec<(WorkspaceId, Container)>, Error> {
+        let is_running = |container: &Container| container.state == State::Running;
+        if ids.is_empty() {
+            return Ok(self.containers_of(None).await?.into_iter().filter(|(_, c)| is_running(c)).collect());
+        }
+        let mut running: Vec<(WorkspaceId, Container)> = Vec::new();
+        for id in ids {
+            self.running(id).await?;
+            for found in self.containers_of(Some(id)).await? {
+                if is_running(&found.1) && !running.iter().any(|(_, known)| known.id == found.1.id) {
+                    running.push(found);
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Follows what workspaces use: those that are named, or all when none is, as they come and go.
+    pub fn watch_stats(&self, ids: Vec<WorkspaceId>) -> StatsWatch<'_> {
+        let local = LocalStats::new(&self.docker);
+        StatsWatch { lifecycle: self, ids, local, streams: BTreeMap::new(), listed: None }
+    }
+}
+
+/// Readings of workspaces; whoever has it says when the next one is due.
+pub struct StatsWatch<'a> {
+    lifecycle: &'a Lifecycle,
+    ids: Vec<WorkspaceId>,
+    local: LocalStats,
+    /// Streams of the engine, by container, for those that cannot be read here.
+    streams: BTreeMap<String, Following>,
+    listed: Option<(Instant, Vec<(WorkspaceId, Container)>)>,
+}
+
+impl StatsWatch<'_> {
+    /// Reads all now. Those that do not run are there with their state and no values; values that take two readings
+    /// are missing from a container's first one.
+    ///
+    /// # Errors
+    /// When the engine cannot list the containers.
+    pub async fn read(&mut self) -> Result<Vec<StatsView>, Error> {
+        let known = self.listed.take().filter(|(when, _)| when.elapsed() < LIST_AGE);
+        let (when, listed) = match known {
+            Some(known) => known,
+            None => (Instant::now(), self.list().await?),
+        };
+        let is_running = |container: &Container| container.state == State::Running;
+        let running: Vec<String> =
+            listed.iter().filter(|(_, c)| is_running(c)).map(|(_, container)| container.id.clone()).collect();
+        let reading = self.local.read(&running).await;
+        self.streams.retain(|id, _| reading.elsewhere.contains(id));
+        for id in &reading.elsewhere {
+            self.streams.entry(id.clone()).or_insert_with(|| Following::new(&self.lifecycle.docker, id));
+        }
+        let mut gone = false;
+        let mut views = Vec::with_capacity(listed.len());
+        for (id, container) in &listed {
+            let stream = self.streams.get(&container.id);
+            let streamed = stream.and_then(|stream| stream.last.borrow().clone());
+            let stats = reading.stats.get(&container.id).or(streamed.as_ref());
+            gone |= is_running(container) && stats.is_none() && stream.is_none_or(|stream| stream.task.is_finished());
+            views.push(StatsView::new(id.clone(), container, stats));
+        }
+        if !gone {
+            self.listed = Some((when, listed));
+        }
+        Ok(views)
+    }
+
+    async fn list(&self) -> Result<Vec<(WorkspaceId, Container)>, Error> {
+        if self.ids.is_empty() {
+            return self.lifecycle.containers_of(None).await;
+        }
+        let mut listed = Vec::new();
+        for id in &self.ids {
+            match self.lifecycle.containers_of(Some(id)).await {
+                Ok(found) => listed.extend(found),
+                // It was removed meanwhile.
+                Err(Error::NotRunning { .. } | Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// A stream of the engine's statistics, of which only the last is kept.
+struct Following {
+    last: watch::Receiver<Option<Stats>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Following {
+    fn new(docker: &Docker, id: &str) -> Self {
+        let (to, last) = watch::channel(None);
+        let (docker, id) = (docker.clone(), id.to_owned());
+        let task = tokio::spawn(async move {
+            let follow = async {
+                let mut stream = docker.stats_stream(&id).await?;
+                while let Some(stats) = stream.next().await {
+                    let _ = to.send(Some(stats?));
+                }
+                Ok::<_, docker::Error>(())
+            };
+            if let Err(error) = follow.await {
+                tracing::debug!(%error, container = id, "the statistics cannot be followed");
+            }
+            let _ = to.send(None);
+        });
+        Self { last, task }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
