@@ -20,6 +20,7 @@ mod image;
 mod health;
 mod instant;
 mod logs;
+mod metrics;
 mod output;
 mod plan;
 mod policy;
@@ -29,6 +30,7 @@ mod show;
 mod sidecar;
 mod state;
 mod stats;
+mod top;
 mod up;
 mod volume;
 mod wait;
@@ -93,6 +95,10 @@ enum Command {
     Stats(stats::Args),
     /// Waits until a workspace is running, healthy, exited or removed
     Wait(wait::Args),
+    /// Shows what workspaces use, on the whole screen
+    Top(top::Args),
+    /// Shows what a workspace used over time
+    Metrics(metrics::Args),
     /// Stops workspaces
     Stop(state::StopArgs),
     /// Starts workspaces
@@ -347,6 +353,8 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Events(args) => events::run(&context, &args).await,
         Command::Stats(args) => stats::run(&context, &args).await,
         Command::Wait(args) => wait::run(&context, &args).await,
+        Command::Top(args) => top::run(&context, &args).await,
+        Command::Metrics(args) => metrics::run(&context, &args),
         Command::Stop(args) => state::stop(&context, &args).await,
         Command::Start(args) => state::start(&context, &args).await,
         Command::Restart(args) => state::restart(&context, &args).await,

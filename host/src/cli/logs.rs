@@ -56,6 +56,17 @@ pub(crate) struct Args {
     after: Vec<Cursor>,
 }
 
+/// Reads a time, or how long ago it was.
+pub(super) fn instant(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time);
+    }
+    let span: Span = text
+        .parse()
+        .map_err(|_| format!("'{text}' is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 10m"))?;
+    jiff::Timestamp::now().checked_sub(span.0).map_err(|error| error.to_string())
+}
+
 #[derive(Serialize)]
 struct JsonLine<'a> {
     time: Option<jiff::Timestamp>,

@@ -171,3 +171,57 @@ pub(crate) fn ago(time: Option<jiff::Timestamp>) -> String {
 pub(crate) fn bytes(count: Option<u64>) -> String {
     count.map_or_else(|| "-".into(), |count| bytesize::ByteSize(count).to_string())
 }
+
+/// Heights of a bar in eighths.
+const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Values as one line of bars, at most `width` of them, scaled to the highest; what is not known is a blank.
+pub(crate) fn spark(values: &[Option<f64>], width: usize) -> String {
+    let per_bar = values.len().div_ceil(width.max(1)).max(1);
+    let highest = values.iter().flatten().copied().fold(0.0, f64::max);
+    let bar = |several: &[Option<f64>]| {
+        let value = several.iter().flatten().copied().reduce(f64::max)?;
+        // What is known shows, even when it is zero.
+        let height = if highest > 0.0 { (value / highest * 8.0).ceil().clamp(1.0, 8.0) } else { 1.0 };
+        BARS.get(height as usize).copied()
+    };
+    values.chunks(per_bar).map(|several| bar(several).unwrap_or(' ')).collect()
+}
+
+/// Values as a chart of bars from the bottom up, the newest at the right; `top` is the full height.
+pub(crate) fn chart(values: &[Option<f64>], width: usize, height: usize, top: f64) -> Vec<String> {
+    let shown = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
+    let line = |row: usize| {
+        let below = (height - 1 - row) as f64 * 8.0;
+        let bar = |value: &Option<f64>| {
+            let Some(value) = value else { return ' ' };
+            let eighths = if top > 0.0 { (value / top * height as f64 * 8.0).max(1.0) } else { 1.0 };
+            BARS.get((eighths - below).clamp(0.0, 8.0).round() as usize).copied().unwrap_or(' ')
+        };
+        let bars: String = shown.iter().map(bar).collect();
+        format!("{bars:>width$}")
+    };
+    (0..height).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_bars_has_blanks_for_what_is_not_known() {
+        assert_eq!(spark(&[Some(0.0), None, Some(4.0), Some(8.0)], 10), "▁ ▄█");
+        assert_eq!(spark(&[Some(0.0), Some(0.0)], 10), "▁▁");
+        assert_eq!(spark(&[], 10), "");
+        // Of several values in one place the highest shows.
+        assert_eq!(spark(&[Some(1.0), Some(8.0), None, Some(4.0)], 2), "█▄");
+    }
+
+    #[test]
+    fn a_chart_is_filled_from_the_bottom_and_the_newest_is_at_the_right() {
+        assert_eq!(chart(&[Some(50.0), None, Some(100.0)], 4, 2, 100.0), ["   █", " █ █"]);
+        assert_eq!(chart(&[Some(25.0), Some(75.0)], 1, 2, 100.0), ["▄", "█"]);
+        assert_eq!(chart(&[Some(0.0)], 2, 1, 0.0), [" ▁"]);
+        assert_eq!(chart(&[], 2, 1, 1.0), ["  "]);
+    }
+}

@@ -209,7 +209,9 @@ fn read(
          where series = ?1 and resolution = ?2 and time >= ?3 and time < ?4 order by time",
     )?;
     let found = query.query_map(params![series, resolution, since, until], |row| {
-        let number = |index| Ok(row.get::<_, Option<i64>>(index)?.and_then(|value| u64::try_from(value).ok()));
+        let number = |index| -> rusqlite::Result<Option<u64>> {
+            Ok(row.get::<_, Option<i64>>(index)?.and_then(|value| u64::try_from(value).ok()))
+        };
         Ok(MetricRow {
             workspace: workspace.clone(),
             container: container.to_owned(),
