@@ -3,7 +3,7 @@
 //! Counters come from the kernel where the engine is on this machine, and from one stream per container of the engine
 //! where it is not. Neither needs a call to the engine per refresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ impl Lifecycle {
     /// Follows what workspaces use: those that are named, or all when none is, as they come and go.
     pub fn watch_stats(&self, ids: Vec<WorkspaceId>) -> StatsWatch<'_> {
         let local = LocalStats::new(&self.docker);
-        StatsWatch { lifecycle: self, ids, local, streams: BTreeMap::new(), listed: None }
+        StatsWatch { lifecycle: self, ids, local, streams: BTreeMap::new(), listed: None, read_here: BTreeSet::new() }
     }
 }
 
@@ -86,6 +86,8 @@ pub struct StatsWatch<'a> {
     /// Streams of the engine, by container, for those that cannot be read here.
     streams: BTreeMap<String, Following>,
     listed: Option<(Instant, Vec<(WorkspaceId, Container)>)>,
+    /// Containers of which the kernel's counters were read the last time.
+    read_here: BTreeSet<String>,
 }
 
 impl StatsWatch<'_> {
@@ -104,17 +106,20 @@ impl StatsWatch<'_> {
         let running: Vec<String> =
             listed.iter().filter(|(_, c)| is_running(c)).map(|(_, container)| container.id.clone()).collect();
         let reading = self.local.read(&running).await;
-        self.streams.retain(|id, _| reading.elsewhere.contains(id));
+        // Of those that ended the list is no longer true.
+        let ended = |id: &String| self.read_here.contains(id) || self.streams.get(id).is_some_and(Following::has_ended);
+        let gone = reading.elsewhere.iter().any(ended);
+        self.read_here = reading.stats.keys().cloned().collect();
+        // One that broke off is begun again.
+        self.streams.retain(|id, stream| reading.elsewhere.contains(id) && !stream.has_ended());
         for id in &reading.elsewhere {
             self.streams.entry(id.clone()).or_insert_with(|| Following::new(&self.lifecycle.docker, id));
         }
-        let mut gone = false;
         let mut views = Vec::with_capacity(listed.len());
         for (id, container) in &listed {
             let stream = self.streams.get(&container.id);
             let streamed = stream.and_then(|stream| stream.last.borrow().clone());
             let stats = reading.stats.get(&container.id).or(streamed.as_ref());
-            gone |= is_running(container) && stats.is_none() && stream.is_none_or(|stream| stream.task.is_finished());
             views.push(StatsView::new(id.clone(), container, stats));
         }
         if !gone {
@@ -164,6 +169,10 @@ impl Following {
             let _ = to.send(None);
         });
         Self { last, task }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 }
 

@@ -116,3 +116,60 @@ fn a_terminal_is_refused_where_there_is_none() {
     let output = sandbox.feed(&["shell"], b"echo piped; exit 6\n".to_vec());
     assert_eq!((output.code, output.text().as_str()), (6, "piped\n"));
 }
+
+#[test]
+fn top_fills_the_screen_and_leaves_the_terminal_as_it_was() {
+    let sandbox = Sandbox::new();
+    let id = sandbox.up()["id"].as_str().unwrap().to_owned();
+    let line = "stty -a > ../before; $WHARF top; echo \"code $?\"; stty -a > ../after
+        cmp ../before ../after && echo restored";
+    // Sorted by memory, then by id; the chart names the selected one.
+    let dialog = [("CPU of ", "m"), ("running", "nj"), ("q quits", "q")];
+    let (code, shown) = on_a_terminal(&sandbox, line, &dialog);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("code 0\r\n") && shown.contains("restored"), "{shown:?}");
+    assert!(shown.contains(&format!("CPU of {id}")) && shown.contains("1 running, 0 not"), "{shown:?}");
+    let (enter, leave) = (shown.find("\x1b[?1049h").unwrap(), shown.rfind("\x1b[?1049l").unwrap());
+    assert!(enter < leave && shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l"), "{shown:?}");
+}
+
+#[test]
+fn top_restores_the_terminal_after_control_c_and_after_a_signal() {
+    let sandbox = Sandbox::new();
+    // There is nothing to show, which it says.
+    let line = "stty -a > ../before; $WHARF top; echo \"code $?\"
+        ( sleep 1.5; kill -TERM $(cat ../pid) ) &
+        sh -c 'echo $$ > ../pid; exec $WHARF top'
+        echo \"killed $?\"; stty -a > ../after
+        cmp ../before ../after && echo restored";
+    let (code, shown) = on_a_terminal(&sandbox, line, &[("no workspace has a container", "\x03")]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("code 130\r\n") && shown.contains("killed 130\r\n"), "{shown:?}");
+    assert!(shown.contains("restored") && shown.matches("\x1b[?1049l").count() >= 2, "{shown:?}");
+}
+
+#[test]
+fn top_goes_on_when_a_workspace_goes_away_and_when_the_size_changes() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let line = "( while ! [ -e ../seen ]; do sleep 0.05; done; $WHARF down; stty rows 12 cols 60 < /dev/tty ) > /dev/null 2>&1 &
+        $WHARF top; echo \"code $?\"";
+    let seen = sandbox.path("seen");
+    let watcher = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        std::fs::write(seen, "").unwrap();
+    });
+    let (code, shown) = on_a_terminal(&sandbox, line, &[("no workspace has a container", "q")]);
+    watcher.join().unwrap();
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("1 running, 0 not") && shown.contains("0 running, 0 not"), "{shown:?}");
+}
+
+#[test]
+fn live_statistics_are_drawn_again_until_control_c() {
+    let sandbox = Sandbox::new();
+    let id = sandbox.up()["id"].as_str().unwrap().to_owned();
+    let (_, shown) =
+        on_a_terminal(&sandbox, "trap : INT; $WHARF stats; echo \"code $?\"", &[("WRITTEN", ""), ("0.0", "\x03")]);
+    assert!(shown.contains("code 130\r\n") && shown.matches(id.as_str()).count() >= 2, "{shown:?}");
+}

@@ -100,7 +100,7 @@ pub(super) struct Screen {
     column: Column,
     /// Whether the usual order of the column is turned round.
     reversed: bool,
-    /// Its container: the selection stays with it wherever it is sorted to.
+    /// Its container: the selection stays with it wherever it is sorted to. None, until somebody moves it: the first row.
     selected: Option<String>,
     failure: Option<String>,
     read: bool,
@@ -121,7 +121,7 @@ impl Screen {
         (self.rows, self.failure, self.read) = (rows, None, true);
         self.sort();
         // What was selected is gone: the one that took its place.
-        if self.index().is_none() {
+        if self.selected.is_some() && self.index().is_none() {
             let place = place.min(self.rows.len().saturating_sub(1));
             self.selected = self.rows.get(place).map(|row| row.container_id.clone());
         }
