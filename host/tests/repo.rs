@@ -25,6 +25,9 @@ const IMPORTS: [(&str, &[&str]); 13] = [
 
 /// Crates that one module hides from the others.
 const HIDDEN: [(&str, &str); 16] = [
+const HIDDEN: [(&str, &str); 17] = [
+    ("memchr", "docker"),
+    ("regex", "lifecycle"),
     ("tar", "archive"),
     ("globset", "archive"),
     ("bollard", "docker"),

@@ -19,11 +19,8 @@ use printer::Printer;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Ids or names [default: the workspace of this folder]
-    workspaces: Vec<String>,
-    /// All workspaces
-    #[arg(short, long, conflicts_with = "workspaces")]
-    all: bool,
+    #[command(flatten)]
+    targets: super::state::Targets,
     /// Goes on with new lines until it ends, also after a restart of the engine
     #[arg(short, long)]
     follow: bool,
@@ -83,20 +80,7 @@ struct JsonLine<'a> {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
-    let mut containers = Vec::new();
-    if args.all {
-        containers = lifecycle.containers_of(None).await?;
-    } else {
-        let names: Vec<_> = args.workspaces.iter().map(|name| Some(name.as_str())).collect();
-        for name in if names.is_empty() { vec![None] } else { names } {
-            let id = context.find(&lifecycle, name).await?;
-            for found in lifecycle.containers_of(Some(&id)).await? {
-                if !containers.iter().any(|(_, known): &(_, crate::workspace::Container)| known.id == found.1.id) {
-                    containers.push(found);
-                }
-            }
-        }
-    }
+    let containers = args.targets.containers(context, &lifecycle).await?;
     let query = LogQuery {
         follow: args.follow,
         since: args.since,

@@ -10,7 +10,7 @@ use super::{Context, Failure};
 use crate::config::{Size, Span};
 use crate::hooks::Adjustment;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
-use crate::workspace::{Restart, WorkspaceId};
+use crate::workspace::{Container, LABEL_PART_OF, Restart, WorkspaceId};
 
 /// This many workspaces are worked on at once: measured, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
@@ -27,6 +27,34 @@ pub(crate) struct Targets {
     /// All workspaces with a label: NAME or NAME=VALUE; given again, those that have both
     #[arg(short, long, value_name = "LABEL")]
     label: Vec<String>,
+}
+
+impl Targets {
+    /// All containers of the workspaces that are meant, each once.
+    pub(crate) async fn containers(
+        &self,
+        context: &Context,
+        lifecycle: &Lifecycle,
+    ) -> Result<Vec<(WorkspaceId, Container)>, Failure> {
+        let mut wanted = Vec::new();
+        if self.all || !self.label.is_empty() {
+            wanted = select(&lifecycle.list().await?, &self.label);
+        } else if self.workspaces.is_empty() {
+            wanted.push(context.find(lifecycle, None).await?);
+        } else {
+            for name in &self.workspaces {
+                wanted.push(context.find(lifecycle, Some(name)).await?);
+            }
+        }
+        if let [id] = wanted.as_slice() {
+            return Ok(lifecycle.containers_of(Some(id)).await?);
+        }
+        let meant = |(id, container): &(WorkspaceId, Container)| {
+            let parent = container.labels.get(LABEL_PART_OF);
+            wanted.iter().any(|wanted| wanted == id || parent.is_some_and(|parent| parent == wanted.as_str()))
+        };
+        Ok(lifecycle.containers_of(None).await?.into_iter().filter(meant).collect())
+    }
 }
 
 /// Arguments of `stop` and `restart`.

@@ -52,6 +52,7 @@ async fn a_terminals_log_has_no_frames_and_is_read_all_the_same() {
     let line = "echo one; printf 'p 10%%\\rp 20%%\\n'; head -c 50000 /dev/zero | tr '\\0' x; echo; printf 'prompt> '";
     let body = serde_json::json!({
         "Image": engine::BASE, "Tty": true, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
+        "HostConfig": { "NetworkMode": "none" },
     });
     let made = engine::post("/containers/create", &body).ok().json();
     let id = made["Id"].as_str().unwrap();

@@ -24,7 +24,7 @@ async fn all(mut stream: LogStream) -> Vec<LogLine> {
 async fn container(lab: &Lab, tty: bool, log: Value, line: &str) -> String {
     let body = json!({
         "Image": engine::BASE, "Tty": tty, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
-        "HostConfig": { "LogConfig": { "Type": "json-file", "Config": log } },
+        "HostConfig": { "NetworkMode": "none", "LogConfig": { "Type": "json-file", "Config": log } },
     });
     let made = engine::post("/containers/create", &body).ok().json();
     let id = made["Id"].as_str().unwrap().to_owned();

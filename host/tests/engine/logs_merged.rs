@@ -64,6 +64,25 @@ fn lines_of_several_workspaces_are_in_time_order_with_their_ids() {
 }
 
 #[test]
+fn a_workspace_with_a_sidecar_has_the_logs_of_both() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&["up", "--label", "team=pay", "--", "sh", "-c", "echo from the workspace; sleep 600"]);
+    let line = "echo from the sidecar; sleep 600";
+    sandbox.json(&["sidecar", "add", "db", "--image", engine::BASE, "--", "sh", "-c", line]);
+    let id = sandbox.id();
+    workspace(&sandbox, "other", "echo from another; sleep 600");
+    let both = format!("{id}    | from the workspace\n{id}-db | from the sidecar\n");
+    for args in [&["logs"][..], &["logs", "project"], &["logs", "--label", "team=pay"]] {
+        until("both have written", || sandbox.run(args).ok().text() == both);
+    }
+    let side = format!("{id}-db");
+    assert_eq!(sandbox.run(&["logs", &side]).ok().text(), "from the sidecar\n");
+    assert_eq!(sandbox.json(&["stats", &id]).as_array().map(Vec::len), Some(2));
+    let none = sandbox.run(&["logs", "--label", "team=none"]).ok();
+    assert_eq!((none.text().as_str(), none.stderr.as_str()), ("", ""));
+}
+
+#[test]
 fn following_several_ends_when_all_have_ended() {
     let sandbox = Sandbox::new();
     let wait = |name: &str| format!("echo begun {name}; while ! [ -e go ]; do sleep 0.05; done; echo last {name}");

@@ -17,12 +17,15 @@ use super::sandbox::{Sandbox, until};
 
 /// Containers with a network and something to do.
 async fn busy(lab: &Lab, count: usize) -> Vec<String> {
+    let network = lab.name("net");
+    let body = json!({ "Name": network, "Labels": lab.labels() });
+    engine::post("/networks/create", &body).ok();
     let line = "echo x > /tmp/f; while :; do head -c 100000 /dev/urandom > /tmp/f; done";
     let mut ids = Vec::new();
     for _ in 0..count {
         let body = json!({
             "Image": engine::BASE, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
-            "HostConfig": { "NanoCpus": 200_000_000, "Memory": 64 << 20 },
+            "HostConfig": { "NetworkMode": network, "NanoCpus": 200_000_000, "Memory": 64 << 20 },
         });
         let made = engine::post("/containers/create", &body).ok().json();
         let id = made["Id"].as_str().unwrap().to_owned();

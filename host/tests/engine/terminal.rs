@@ -170,6 +170,6 @@ fn live_statistics_are_drawn_again_until_control_c() {
     let sandbox = Sandbox::new();
     let id = sandbox.up()["id"].as_str().unwrap().to_owned();
     let (_, shown) =
-        on_a_terminal(&sandbox, "trap : INT; $WHARF stats; echo \"code $?\"", &[("WRITTEN", ""), ("0.0", "\x03")]);
+        on_a_terminal(&sandbox, "trap : INT; $WHARF stats; echo \"code $?\"", &[("WRITTEN", ""), ("  0.", "\x03")]);
     assert!(shown.contains("code 130\r\n") && shown.matches(id.as_str()).count() >= 2, "{shown:?}");
 }
