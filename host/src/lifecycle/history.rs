@@ -75,8 +75,10 @@ pub fn history(
         let least = range / MOST_POINTS / 1000 + 1;
         return Err(Error::Request(format!("these are more than {MOST_POINTS} steps; the shortest here is {least}s")));
     }
+    // Steps begin at round times, so that those of two runs are the same.
+    let since_ms = since_ms - since_ms.rem_euclid(step_ms);
     let rows = store.metrics(id, since_ms, until_ms, Timestamp::now().as_millisecond())?;
-    let steps = usize::try_from((range + step_ms - 1) / step_ms).unwrap_or(0);
+    let steps = usize::try_from((until_ms - since_ms + step_ms - 1) / step_ms).unwrap_or(0);
     Ok(History { step_ms, since_ms, steps, points: points(&rows, since_ms, step_ms) })
 }
 

@@ -156,3 +156,21 @@ async fn compressed_and_other_drivers_logs_are_left_to_the_engine() {
     let asked = lab.docker.clone().with_local_files(false);
     assert!(!asked.log_source(&id).await.unwrap().has_file());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_being_written_is_read_in_whole_lines() {
+    let lab = Lab::new().await;
+    let line = "i=0; while :; do i=$((i+1)); echo $i; done";
+    let id = container(&lab, false, json!({ "max-size": "100m", "max-file": "2" }), line).await;
+    let source = lab.docker.log_source(&id).await.unwrap();
+    let mut before = 0;
+    for _ in 0..50 {
+        let stream = lab.docker.read_logs(&source, &LogOptions::default()).await.unwrap();
+        let lines = all(stream).await;
+        let right = lines.iter().zip(1..).all(|(line, number)| line.message == format!("{number}\n"));
+        assert!(right && lines.len() >= before, "{} lines after {before}", lines.len());
+        before = lines.len();
+    }
+    lab.docker.kill(&id, "KILL").await.unwrap();
+    assert!(before > 0);
+}

@@ -34,6 +34,8 @@ const LONGEST_LINE: usize = 1024 * 1024;
 const QUEUE: usize = 1;
 /// How often the files are opened anew when they are renamed meanwhile.
 const ATTEMPTS: usize = 5;
+/// How often it is looked whether a line that is being written is complete.
+const UNFINISHED: usize = 40;
 /// Between looks at a file that does not grow: first and last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
@@ -72,6 +74,7 @@ impl Tailer {
             clock: Clock::default(),
             buffer: vec![0; BLOCK],
             filled: 0,
+            used: 0,
             ended: ended.clone(),
             to,
         };
@@ -198,6 +201,8 @@ struct Reader {
     /// What was read and not yet handed over is the first `filled` bytes.
     buffer: Vec<u8>,
     filled: usize,
+    /// Bytes of whole lines in what was handed over last.
+    used: usize,
     ended: Arc<AtomicBool>,
     to: mpsc::Sender<Result<Vec<LogLine>>>,
 }
@@ -217,7 +222,7 @@ impl Reader {
             self.finish(&mut part)?;
         }
         self.history(&mut current)?;
-        if self.options.follow { self.follow(current) } else { self.between_lines() }
+        if self.options.follow { self.follow(current) } else { self.end_line(&mut current) }
     }
 
     /// Leaves out, or positions, what is before the wanted tail.
@@ -259,6 +264,22 @@ impl Reader {
     /// Reads a file to which nothing is written any more to its end.
     fn finish(&mut self, part: &mut Part) -> std::result::Result<(), Stop> {
         while self.block(&mut part.file, u64::MAX)? > 0 {}
+        self.between_lines()
+    }
+
+    /// Reads to the end of a line that was being written when the file was opened; what is behind it came later.
+    fn end_line(&mut self, current: &mut Part) -> std::result::Result<(), Stop> {
+        for _ in 0..UNFINISHED {
+            if self.filled == 0 {
+                return Ok(());
+            }
+            self.used = 0;
+            if self.block(&mut current.file, BLOCK as u64)? == 0 {
+                std::thread::sleep(PAUSES.0);
+            } else if self.used > 0 {
+                return Ok(());
+            }
+        }
         self.between_lines()
     }
 
@@ -364,6 +385,7 @@ impl Reader {
                 messages.truncate(start);
             }
         }
+        self.used = used;
         self.buffer.copy_within(used..self.filled, 0);
         self.filled -= used;
         self.send(messages, &ends, timestamps)?;
