@@ -24,8 +24,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that one module hides from the others.
-const HIDDEN: [(&str, &str); 16] = [
-const HIDDEN: [(&str, &str); 17] = [
+const HIDDEN: [(&str, &str); 18] = [
     ("memchr", "docker"),
     ("regex", "lifecycle"),
     ("tar", "archive"),

@@ -7,9 +7,6 @@ use serde::Serialize;
 
 use super::instant::instant;
 use super::{Context, Failure};
-use crate::docker::{LogOptions, StdStream};
-use crate::lifecycle::Error;
-use crate::config::Span;
 use crate::docker::StdStream;
 use crate::lifecycle::{Cursor, Grep, Line, LogContainer, LogEvent, LogQuery, Logs};
 
@@ -51,17 +48,6 @@ pub(crate) struct Args {
     /// Goes on behind a line whose cursor '--json' gave; once per container
     #[arg(long, value_name = "CURSOR", conflicts_with_all = ["since", "tail"])]
     after: Vec<Cursor>,
-}
-
-/// Reads a time, or how long ago it was.
-pub(super) fn instant(text: &str) -> Result<jiff::Timestamp, String> {
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time);
-    }
-    let span: Span = text
-        .parse()
-        .map_err(|_| format!("'{text}' is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 10m"))?;
-    jiff::Timestamp::now().checked_sub(span.0).map_err(|error| error.to_string())
 }
 
 #[derive(Serialize)]

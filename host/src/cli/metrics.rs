@@ -15,10 +15,10 @@ pub(crate) struct Args {
     /// Id or name [default: the workspace of this folder]
     workspace: Option<String>,
     /// From a time (2026-01-31T12:00:00Z) or so long ago (2h, 7d) on
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::logs::instant)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::instant::instant)]
     since: jiff::Timestamp,
     /// Up to a time, or so long ago [default: now]
-    #[arg(long, value_name = "TIME", value_parser = super::logs::instant)]
+    #[arg(long, value_name = "TIME", value_parser = super::instant::instant)]
     until: Option<jiff::Timestamp>,
     /// Length of a row, e.g. 5m [default: about 60 rows]
     #[arg(long, value_name = "DURATION")]

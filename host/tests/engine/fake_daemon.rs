@@ -129,58 +129,5 @@ impl Outage {
     /// How many requests had this in their first line.
     pub fn count(&self, part: &str) -> usize {
         self.line.requests.lock().unwrap().iter().filter(|line| line.contains(part)).count()
-/// Passes everything on to the engine; it can be cut, as by an engine that is stopped, and mended.
-pub struct Relay {
-    socket: std::path::PathBuf,
-    state: std::sync::Arc<std::sync::Mutex<RelayState>>,
-}
-
-#[derive(Default)]
-struct RelayState {
-    cut: bool,
-    open: Vec<std::os::unix::net::UnixStream>,
-}
-
-impl Relay {
-    pub fn start(socket: &Path) -> Self {
-        use std::os::unix::net::UnixStream;
-        let state = std::sync::Arc::new(std::sync::Mutex::new(RelayState::default()));
-        let listener = UnixListener::bind(socket).unwrap();
-        let shared = state.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let mut state = shared.lock().unwrap();
-                if state.cut {
-                    continue;
-                }
-                let engine = UnixStream::connect(super::engine_api::socket()).unwrap();
-                state.open.extend([client.try_clone().unwrap(), engine.try_clone().unwrap()]);
-                for (mut from, mut to) in [(client.try_clone().unwrap(), engine.try_clone().unwrap()), (engine, client)]
-                {
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(std::net::Shutdown::Both);
-                    });
-                }
-            }
-        });
-        Self { socket: socket.to_path_buf(), state }
-    }
-
-    pub fn endpoint(&self) -> String {
-        format!("unix://{}", self.socket.display())
-    }
-
-    /// Closes all connections, and new ones at once.
-    pub fn cut(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.cut = true;
-        for stream in state.open.drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-    }
-
-    pub fn mend(&self) {
-        self.state.lock().unwrap().cut = false;
     }
 }

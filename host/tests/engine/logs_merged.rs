@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use serde_json::{Value, json};
 
 use super::engine_api as engine;
-use super::fake_daemon::Relay;
+use super::fake_daemon::Outage;
 use super::sandbox::{Sandbox, until};
 
 /// Makes a workspace whose command runs a shell line, and gives its id and container.
@@ -160,15 +160,15 @@ fn a_follower_goes_on_without_loss_or_duplicate_when_the_engine_comes_back() {
     let sandbox = Sandbox::new();
     let line = "i=0; while ! [ -e stop ]; do i=$((i+1)); echo $i; sleep 0.005; done; echo end $i";
     let (id, _) = workspace(&sandbox, "project", line);
-    let relay = Relay::start(&sandbox.path("relay.sock"));
-    let engine = relay.endpoint();
+    let relay = Outage::new(&sandbox.path("relay.sock"));
+    let engine = relay.endpoint.clone();
     let mut follow = sandbox.spawn(&["--engine", &engine, "--set", WAYS[1], "logs", "-f", &id]);
     let mut shown = BufReader::new(follow.child().stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut seen: Vec<String> = shown.by_ref().take(20).collect();
     for _ in 0..3 {
-        relay.cut();
+        relay.set_away(true);
         std::thread::sleep(std::time::Duration::from_millis(300));
-        relay.mend();
+        relay.set_away(false);
         seen.extend(shown.by_ref().take(100));
     }
     sandbox.write("project/stop", "");

@@ -12,7 +12,7 @@ use wharf::lifecycle::Collector;
 
 use super::docker_lab::Lab;
 use super::engine_api as engine;
-use super::fake_daemon::Relay;
+use super::fake_daemon::Outage;
 use super::sandbox::{Sandbox, until};
 
 /// Containers with a network and something to do.
@@ -137,8 +137,8 @@ async fn what_is_collected_is_shown_as_history_also_over_an_outage_of_the_engine
     assert!(none.text().is_empty() && none.stderr.contains("no value yet"), "{}", none.stderr);
     assert_eq!(sandbox.json(&["metrics"]), json!([]));
 
-    let relay = Relay::start(&sandbox.path("relay.sock"));
-    let endpoint = format!("engine.endpoint={}", relay.endpoint());
+    let relay = Outage::new(&sandbox.path("relay.sock"));
+    let endpoint = format!("engine.endpoint={}", relay.endpoint);
     let app = app(&sandbox, &["metrics.interval=1s", "engine.local_files=false", &endpoint]);
     let lifecycle = app.lifecycle().await.unwrap();
     let (stop, stopped) = watch::channel(false);
@@ -152,9 +152,9 @@ async fn what_is_collected_is_shown_as_history_also_over_an_outage_of_the_engine
             }
         };
         wait(&|| cpu().is_some_and(|percent| percent > 1.0)).await;
-        relay.cut();
+        relay.set_away(true);
         wait(&|| collector.failures() > 0).await;
-        relay.mend();
+        relay.set_away(false);
         let mut news = collector.subscribe();
         news.mark_unchanged();
         news.changed().await.unwrap();
