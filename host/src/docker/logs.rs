@@ -26,6 +26,7 @@ use super::{Docker, containers};
 mod decode;
 mod file;
 mod json_line;
+mod parts;
 
 use decode::Decoder;
 

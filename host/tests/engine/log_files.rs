@@ -160,7 +160,7 @@ async fn compressed_and_other_drivers_logs_are_left_to_the_engine() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_being_written_is_read_in_whole_lines() {
     let lab = Lab::new().await;
-    let line = "i=0; while :; do i=$((i+1)); echo $i; done";
+    let line = "i=0; while :; do i=$((i+1)); echo $i; [ $((i % 300)) = 0 ] && sleep 0.01; done";
     let id = container(&lab, false, json!({ "max-size": "100m", "max-file": "2" }), line).await;
     let source = lab.docker.log_source(&id).await.unwrap();
     let mut before = 0;

@@ -21,6 +21,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::json_line::{self, Clock};
+use super::parts::{Part, open_all, tail_start};
 use super::{LogLine, LogOptions, LogSource, OPERATION};
 use crate::docker::Docker;
 use crate::docker::error::{Error, Result};
@@ -32,8 +33,6 @@ const BLOCK: usize = 128 * 1024;
 const LONGEST_LINE: usize = 1024 * 1024;
 /// Batches that wait for the reader.
 const QUEUE: usize = 1;
-/// How often the files are opened anew when they are renamed meanwhile.
-const ATTEMPTS: usize = 5;
 /// How often it is looked whether a line that is being written is complete.
 const UNFINISHED: usize = 40;
 /// Between looks at a file that does not grow: first and last.
@@ -104,79 +103,6 @@ async fn until_ended(docker: &Docker, id: &str, ended: &AtomicBool) {
     }
     // The engine has written the whole log before it says that the container does not run.
     ended.store(true, Ordering::Release);
-}
-
-/// One of the files.
-struct Part {
-    file: File,
-    /// Device and inode: a file keeps them when it is renamed.
-    identity: (u64, u64),
-    /// Bytes when it was opened; the engine writes whole lines.
-    size: u64,
-}
-
-fn open(path: &Path) -> io::Result<Part> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    Ok(Part { file, identity: (meta.dev(), meta.ino()), size: meta.len() })
-}
-
-/// The name of the n-th rotated file, counted from the newest.
-fn rotated(path: &Path, number: u32, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}{end}"));
-    name.into()
-}
-
-/// Opens all files as they were at one moment, from the oldest to the current one.
-fn open_all(path: &Path, most: u32) -> io::Result<Vec<Part>> {
-    for _ in 0..ATTEMPTS {
-        let current = open(path)?;
-        let identity = current.identity;
-        let mut parts = Vec::new();
-        for number in (1..most).rev() {
-            match open(&rotated(path, number, "")) {
-                Ok(part) => parts.push(part),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Err(_) if rotated(path, number, ".gz").exists() => {
-                    return Err(io::Error::new(io::ErrorKind::Unsupported, "rotated files are compressed"));
-                }
-                Err(_) => {}
-            }
-        }
-        // The oldest file is renamed first and the current one last.
-        let meta = std::fs::metadata(path)?;
-        if (meta.dev(), meta.ino()) == identity && parts.iter().all(|part| part.identity != identity) {
-            parts.push(current);
-            return Ok(parts);
-        }
-    }
-    Err(io::Error::other("the files are rotated faster than they can be opened"))
-}
-
-/// Where the last `wanted` lines of a file begin, and how many there are.
-fn tail_start(part: &mut Part, wanted: u64) -> io::Result<(u64, u64)> {
-    let mut block = vec![0; BLOCK / 2];
-    let (mut end, mut found) = (part.size, 0);
-    while end > 0 {
-        let length = end.min(block.len() as u64);
-        let start = end - length;
-        let Some(piece) = usize::try_from(length).ok().and_then(|length| block.get_mut(..length)) else { break };
-        part.file.seek(SeekFrom::Start(start))?;
-        part.file.read_exact(piece)?;
-        for at in memchr::memrchr_iter(b'\n', piece) {
-            let after = start + at as u64 + 1;
-            if after == part.size {
-                continue;
-            }
-            found += 1;
-            if found == wanted {
-                return Ok((after, found));
-            }
-        }
-        end = start;
-    }
-    Ok((0, if part.size > 0 { found + 1 } else { 0 }))
 }
 
 /// Why reading ended before the end of the files.
