@@ -18,6 +18,7 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, ServiceStatus};
 
 mod board;
+mod collect;
 mod history;
 mod journal;
 mod lanes;
@@ -37,7 +38,7 @@ const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Durati
 const WAITING_EVENTS: usize = 1_024;
 
 /// What is done meanwhile, each by a loop of its own.
-const LOOPS: [&str; 5] = ["events", "reactions", "journal", "history", "sweeps"];
+const LOOPS: [&str; 6] = ["events", "reactions", "journal", "history", "statistics", "sweeps"];
 
 /// Told to the person or program who started the service.
 #[derive(Debug, Clone)]
@@ -168,6 +169,7 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
         ("journal", Box::pin(journal::run(shared.clone(), halted.clone()))),
         ("history", Box::pin(history::run(shared.clone(), halted.clone()))),
+        ("statistics", Box::pin(collect::run(shared.clone(), halted.clone()))),
         ("sweeps", Box::pin(sweep::run(shared.clone(), halted.clone()))),
     ];
     let mut tasks = tokio::task::JoinSet::new();

@@ -45,9 +45,14 @@ impl Collector {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Collects every `metrics.interval` until it is told to stop. A failure is counted and logged, and the next attempt
-    /// comes later the more there are in a row; nothing ends it but `stop`.
-    pub async fn run(&self, lifecycle: &Lifecycle, mut stop: watch::Receiver<bool>) {
+    /// Collects every `metrics.interval` until it is told to stop. A failure is counted and told to `failed_with`, and the
+    /// next attempt comes later the more there are in a row; nothing ends it but `stop`.
+    pub async fn run(
+        &self,
+        lifecycle: &Lifecycle,
+        mut stop: watch::Receiver<bool>,
+        failed_with: impl Fn(&Error) + Send,
+    ) {
         let interval = lifecycle.loaded.config.metrics.interval.0;
         let mut watch = lifecycle.watch_stats(Vec::new());
         let mut ticks = tokio::time::interval(interval);
@@ -80,8 +85,8 @@ impl Collector {
                 }
                 Err(error) => {
                     failed = failed.saturating_add(1).min(8);
-                    let count = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                    tracing::warn!(%error, failures = count, "statistics could not be collected");
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                    failed_with(&error);
                 }
             }
         }

@@ -46,6 +46,18 @@ fn whats(sandbox: &Sandbox) -> Vec<Happening> {
 }
 
 #[test]
+fn the_service_collects_what_workspaces_use() {
+    let sandbox = Sandbox::new();
+    sandbox.config("[metrics]\ninterval = \"1s\"");
+    sandbox.up();
+    let serving = Serving::start(&sandbox, &[]);
+    let values = || sandbox.run(&["--json", "metrics"]).json();
+    until("there are values", || values().as_array().is_some_and(|rows| !rows.is_empty()));
+    assert!(values()[0]["memory_used"].as_f64().is_some_and(|bytes| bytes > 0.0), "{}", values());
+    serving.end();
+}
+
+#[test]
 fn the_store_follows_what_the_engine_does_and_a_new_service_catches_up() {
     let sandbox = Sandbox::new();
     let serving = Serving::start(&sandbox, &[]);

@@ -143,7 +143,7 @@ async fn what_is_collected_is_shown_as_history_also_over_an_outage_of_the_engine
     let lifecycle = app.lifecycle().await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let collector = Collector::default();
-    let collect = collector.run(&lifecycle, stopped);
+    let collect = collector.run(&lifecycle, stopped, |_| {});
     let script = async {
         let cpu = || collector.latest().first().and_then(|stats| stats.cpu_percent);
         let wait = async |so: &dyn Fn() -> bool| {
