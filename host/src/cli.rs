@@ -28,6 +28,7 @@ mod secret;
 mod serve;
 mod show;
 mod sidecar;
+mod snapshot;
 mod state;
 mod stats;
 mod top;
@@ -130,6 +131,9 @@ enum Command {
     /// Images that Wharf built, kept or pulled
     #[command(subcommand)]
     Image(image::Command),
+    /// Keeps workspaces, and makes them again
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Named volumes
     #[command(subcommand)]
     Volume(volume::Command),
@@ -367,6 +371,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Sidecar(command) => sidecar::run(&context, command).await,
         Command::Secret(command) => secret::run(&context, &command).await,
         Command::Image(command) => image::run(&context, command).await,
+        Command::Snapshot(command) => snapshot::run(&context, command).await,
         Command::Volume(command) => volume::run(&context, &command).await,
         Command::Rm(args) => state::rm(&context, &args).await,
         Command::Down(args) => state::down(&context, &args).await,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 mod archive;
 mod build;
+mod commit;
 mod connect;
 mod containers;
 mod disk_usage;
@@ -34,6 +35,7 @@ mod volumes;
 
 pub use archive::{Archive, PathKind};
 pub use build::BuildRequest;
+pub use commit::CommitRequest;
 pub use containers::{CreateRequest, Created, Effect};
 pub use disk_usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 pub use error::{Error, Result};

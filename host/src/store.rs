@@ -22,12 +22,14 @@ mod metrics;
 mod migrations;
 mod records;
 mod service;
+mod snapshots;
 mod states;
 
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
 pub use service::{LoopStatus, ServiceStatus};
+pub use snapshots::Snapshot;
 pub use states::{EventQuery, Noted};
 
 /// How long a writer waits for another process.

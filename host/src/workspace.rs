@@ -28,6 +28,15 @@ pub const LABEL_NAME: &str = "wharf.workspace.name";
 pub const LABEL_PROJECT: &str = "wharf.workspace.project";
 /// Label with the id of the workspace that a sidecar belongs to.
 pub const LABEL_PART_OF: &str = "wharf.workspace.part-of";
+/// Label of an image with the id of the installation that made it. Images have labels of their own: a container inherits
+/// those of its image, and one that somebody else makes from an image of ours must not look like ours.
+pub const LABEL_IMAGE_HOST: &str = "wharf.image.host";
+/// Label of an image with the id of the workspace that it was made for.
+pub const LABEL_IMAGE_WORKSPACE: &str = "wharf.image.workspace";
+/// Label of an image with what it is: `build` or `snapshot`.
+pub const LABEL_IMAGE: &str = "wharf.image";
+/// Label of a volume that is part of a snapshot, and of a snapshot's image, with the snapshot's name.
+pub const LABEL_SNAPSHOT: &str = "wharf.image.snapshot";
 /// Label with the digest of the decided spec, see [`ContainerSpec::digest`].
 pub const LABEL_SPEC: &str = "wharf.spec";
 

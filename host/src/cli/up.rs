@@ -137,14 +137,7 @@ impl RequestArgs {
         let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
         let mut env = BTreeMap::new();
         for text in self.env {
-            match text.split_once('=') {
-                Some((name, value)) => drop(env.insert(name.to_owned(), value.to_owned())),
-                None => {
-                    let value = std::env::var(&text)
-                        .map_err(|_| usage(format!("--env {text}: there is no such variable here")))?;
-                    env.insert(text, value);
-                }
-            }
+            env.extend([env_pair(&text).map_err(usage)?]);
         }
         let mut labels = BTreeMap::new();
         for text in self.label {
@@ -210,6 +203,17 @@ impl RequestArgs {
             fields,
             ..WorkspaceRequest::default()
         })
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` for the variable of this name here.
+pub(crate) fn env_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(_) => Err(format!("--env {text}: there is no such variable here")),
+        },
     }
 }
 

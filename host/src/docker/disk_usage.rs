@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Docker;
 use super::error::{Error, Result};
 use super::http::Call;
-use crate::workspace::LABEL_HOST;
+use crate::workspace::{LABEL_HOST, LABEL_IMAGE_HOST};
 
 /// Measuring walks through the files of all volumes and containers.
 const MEASURE: Duration = Duration::from_secs(600);
@@ -167,7 +167,7 @@ impl Docker {
             ImageUsage {
                 id: raw.id,
                 references: super::images::named(raw.repo_tags),
-                ours: ours(&labels),
+                ours: labels.get(LABEL_IMAGE_HOST) == Some(&self.inner.host_id),
                 labels,
                 created_at: jiff::Timestamp::from_second(raw.created).ok(),
                 size: (raw.shared_size >= 0).then(|| u64::try_from(raw.size - raw.shared_size).unwrap_or_default()),

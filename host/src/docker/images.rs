@@ -227,7 +227,7 @@ impl Docker {
                         current: None,
                         total: None,
                     });
-                    tracing::warn!("{error}; trying again in {seconds} s");
+                    tracing::info!("{error}; trying again in {seconds} s");
                     tokio::time::sleep(pause).await;
                 }
                 other => return other,
@@ -268,11 +268,10 @@ const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), D
 
 /// Whether a pull may well work a moment later. The words are those of Go's net package and of registries.
 fn is_momentary(error: &Error) -> bool {
-    const WORDS: [&str; 12] = [
+    const WORDS: [&str; 11] = [
         "unexpected EOF",
         ": EOF",
         "connection reset",
-        "connection refused",
         "broken pipe",
         "timeout",
         "temporary failure",

@@ -10,10 +10,7 @@ use super::create::Progress;
 use super::{Error, Lifecycle};
 use crate::archive::{self, Context};
 use crate::docker::{self, BuildRequest};
-use crate::workspace::{LABEL_HOST, LABEL_MANAGED, LABEL_WORKSPACE, WorkspaceId};
-
-/// Label of an image with what it is: `build` or `snapshot`.
-pub(super) const LABEL_IMAGE: &str = "wharf.image";
+use crate::workspace::{LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, WorkspaceId};
 
 /// An image to build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +95,7 @@ impl Lifecycle {
             Some(reference) => {
                 // A name that means somebody else's image must go on meaning it.
                 if let Some(image) = self.docker.image(reference).await?
-                    && image.labels.get(LABEL_HOST).is_none_or(|host| host != self.store.host_id())
+                    && image.labels.get(LABEL_IMAGE_HOST).is_none_or(|host| host != self.store.host_id())
                 {
                     return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
                 }
@@ -126,12 +123,8 @@ impl Lifecycle {
     ) -> Result<(), Error> {
         let context = build.open()?;
         let bases = context.bases().map_err(|error| Error::Request(format!("the Dockerfile: {error}")))?;
-        let labels = [
-            (LABEL_MANAGED, "true"),
-            (LABEL_HOST, self.store.host_id()),
-            (LABEL_WORKSPACE, id.as_str()),
-            (LABEL_IMAGE, "build"),
-        ];
+        let labels =
+            [(LABEL_IMAGE_HOST, self.store.host_id()), (LABEL_IMAGE_WORKSPACE, id.as_str()), (LABEL_IMAGE, "build")];
         let request = BuildRequest {
             reference: reference.to_owned(),
             dockerfile: context.dockerfile(),
@@ -159,7 +152,7 @@ impl Lifecycle {
     /// When the engine or the store fails.
     pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
         let mut views = Vec::new();
-        let labelled = self.docker.labelled_images(&[(LABEL_HOST, self.store.host_id())]).await?;
+        let labelled = self.docker.labelled_images(&[(LABEL_IMAGE_HOST, self.store.host_id())]).await?;
         for (image, labels) in labelled {
             let origin =
                 if labels.get(LABEL_IMAGE).is_some_and(|what| what == "snapshot") { "snapshot" } else { "built" };
@@ -168,7 +161,7 @@ impl Lifecycle {
                 reference,
                 id: image.id.clone(),
                 origin,
-                workspace: labels.get(LABEL_WORKSPACE).cloned(),
+                workspace: labels.get(LABEL_IMAGE_WORKSPACE).cloned(),
                 size: image.size,
                 created_at: image.created_at,
             }));

@@ -62,6 +62,10 @@ impl Lifecycle {
                     self.remove_attempt(entry.id, &entry.workspace).await?;
                     self.undone(&entry, "undid the creation")?;
                 }
+                Verb::Snapshot => {
+                    self.finish_snapshot(entry.id, &entry.workspace).await?;
+                    self.undone(&entry, "undid a snapshot or restore")?;
+                }
                 Verb::Update => {
                     self.restore_limits(&entry.workspace).await?;
                     tracing::warn!("undid a change of the limits of {} that a dead process had begun", entry.workspace);

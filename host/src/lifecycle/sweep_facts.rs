@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Error, Lifecycle};
 use crate::docker::DiskUsage;
 use crate::hooks::{Candidate, CandidateKind, SweepFacts};
-use crate::workspace::{LABEL_PREFIX, State, WorkspaceId};
+use crate::workspace::{LABEL_PREFIX, LABEL_SNAPSHOT, State, WorkspaceId};
 
 /// This many containers are inspected at once.
 const AT_ONCE: usize = 8;
@@ -34,10 +34,15 @@ fn ms(time: Option<Timestamp>) -> Option<u64> {
     u64::try_from(time?.as_millisecond()).ok()
 }
 
-/// Labels that people and policies gave; those of the host are its own business.
-fn plain(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// Labels that people and policies gave; those of the host are its own business. A part of a snapshot has its name as the
+/// label `snapshot`.
+fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let given = labels.iter().filter(|(name, _)| !name.starts_with(LABEL_PREFIX));
-    given.map(|(name, value)| (name.clone(), value.clone())).collect()
+    let mut shown: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(snapshot) = labels.get(LABEL_SNAPSHOT).filter(|name| !name.is_empty()) {
+        shown.insert("snapshot".to_owned(), snapshot.clone());
+    }
+    shown
 }
 
 impl Lifecycle {
@@ -141,7 +146,7 @@ impl Lifecycle {
             let used = usage.containers.iter().any(|container| container.image_id == image.id);
             found.push(Found {
                 candidate: Candidate {
-                    labels: plain(&image.labels),
+                    labels: shown(&image.labels),
                     used,
                     created_ms: ms(image.created_at).unwrap_or_default(),
                     size: image.size,
@@ -179,7 +184,7 @@ fn volumes_found(usage: &DiskUsage) -> Vec<Found> {
     let ours = usage.volumes.iter().filter(|volume| volume.ours);
     let found = ours.map(|volume| Found {
         candidate: Candidate {
-            labels: plain(&volume.labels),
+            labels: shown(&volume.labels),
             used: volume.used,
             created_ms: ms(volume.created_at).unwrap_or_default(),
             size: volume.size,

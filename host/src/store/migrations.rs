@@ -50,6 +50,7 @@ const MIGRATIONS: &[&str] = &[
          cpu real, memory integer, memory_limit integer, rx integer, tx integer, read integer, written integer,
          pids integer, primary key (series, resolution, time)
      ) strict, without rowid;",
+    "create table snapshots (name text primary key, workspace text not null, body text not null) strict;",
 ];
 
 /// Brings a store to the newest version.

@@ -50,6 +50,8 @@ pub enum Verb {
     Replace,
     /// Limits of a container are changed while it exists.
     Update,
+    /// A snapshot is made, or the volumes of one are copied for a restore.
+    Snapshot,
 }
 
 impl Verb {
@@ -60,6 +62,7 @@ impl Verb {
             Self::Remove => "remove",
             Self::Replace => "replace",
             Self::Update => "update",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -72,6 +75,7 @@ impl FromStr for Verb {
             "remove" => Ok(Self::Remove),
             "replace" => Ok(Self::Replace),
             "update" => Ok(Self::Update),
+            "snapshot" => Ok(Self::Snapshot),
             other => Err(format!("'{other}' is no verb of the journal")),
         }
     }

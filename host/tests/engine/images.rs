@@ -35,7 +35,7 @@ impl Drop for Built {
             engine::delete(&format!("/containers/{}?force=true", container["Id"].as_str().unwrap_or_default()));
         }
         for image in engine::get("/images/json").as_array().into_iter().flatten() {
-            if image["Labels"]["wharf.host"] == host.as_str() {
+            if image["Labels"]["wharf.image.host"] == host.as_str() {
                 engine::delete(&format!("/images/{}?force=true", image["Id"].as_str().unwrap_or_default()));
             }
         }
@@ -51,7 +51,7 @@ fn a_folder_is_built_without_what_dockerignore_leaves_out() {
     let reference = output.text().trim().to_owned();
     assert!(reference.starts_with(&format!("wharf/{}:", sandbox.id())), "{reference}");
     let image = engine::get(&format!("/images/{reference}/json"));
-    assert_eq!(image["Config"]["Labels"]["wharf.host"], sandbox.host());
+    assert_eq!(image["Config"]["Labels"]["wharf.image.host"], sandbox.host());
     sandbox.json(&["up", "--image", &reference, "--pull", "never"]);
     assert_eq!(
         sandbox.sh("cd /src; find . -type f | sort; cat /word; ls /extra 2>/dev/null || true"),
@@ -59,6 +59,13 @@ fn a_folder_is_built_without_what_dockerignore_leaves_out() {
     );
     let listed = sandbox.json(&["image", "ls"]);
     assert_eq!((&listed[0]["reference"], &listed[0]["origin"]), (&json!(reference), &json!("built")));
+
+    // A container that somebody else makes from it is somebody else's.
+    let body = json!({ "Image": reference, "Labels": { super::sandbox::LABEL_SANDBOX: sandbox.name() } });
+    let stranger = engine::post("/containers/create", &body).ok().json()["Id"].as_str().unwrap().to_owned();
+    assert_eq!(sandbox.own_containers().len(), 1);
+    assert_eq!(sandbox.json(&["ls"]).as_array().map(Vec::len), Some(1));
+    engine::delete(&format!("/containers/{stranger}")).ok();
 
     // The container uses it, so it stays; afterwards it goes.
     let busy = sandbox.run(&["--json", "image", "rm", &reference]);

@@ -43,6 +43,7 @@ mod secret_files;
 mod secrets;
 mod serve;
 mod sidecars;
+mod snapshots;
 mod statistics;
 mod terminal;
 mod up;

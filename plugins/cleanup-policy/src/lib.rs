@@ -29,6 +29,7 @@
 //! unused_images_after = "30d"
 //! unused_volumes_after = "never"     # a volume is somebody's data
 //! unused_networks_after = "1h"
+//! snapshots_after = "never"          # images and volumes of snapshots, since nothing uses them
 //!
 //! [settings.low_disk]
 //! below_percent = 10          # of the disk that holds the engine's data; 0 turns it off
@@ -59,6 +60,7 @@ struct Settings {
     unused_images_after: Age,
     unused_volumes_after: Age,
     unused_networks_after: Age,
+    snapshots_after: Age,
     low_disk: LowDisk,
 }
 
@@ -85,6 +87,7 @@ impl Default for Settings {
             unused_images_after: Age::days(30),
             unused_volumes_after: Age::NEVER,
             unused_networks_after: Age::milliseconds(3_600_000),
+            snapshots_after: Age::NEVER,
             low_disk: LowDisk::default(),
         }
     }
@@ -153,6 +156,9 @@ impl Cleanup for CleanupPolicy {
 fn unused(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
     let (setting, limit, limit_on_low_disk) = match candidate.kind {
         Kind::Workspace => return None,
+        _ if candidate.label("snapshot").is_some() => {
+            ("snapshots_after", settings.snapshots_after, settings.snapshots_after)
+        }
         Kind::Image => ("unused_images_after", settings.unused_images_after, settings.low_disk.unused_images_after),
         Kind::Volume => ("unused_volumes_after", settings.unused_volumes_after, settings.unused_volumes_after),
         Kind::Network => ("unused_networks_after", settings.unused_networks_after, settings.unused_networks_after),
@@ -366,6 +372,10 @@ mod tests {
         assert_eq!(one(object(Kind::Volume, false, 999 * DAY), "{}"), None);
         let data = r#"{"unused_volumes_after": "90d"}"#;
         assert_eq!(one(object(Kind::Volume, false, 91 * DAY), data), gone("91d ago; unused_volumes_after is 90d"));
+        let mut kept = object(Kind::Image, false, 999 * DAY);
+        kept.labels.push(("snapshot".into(), "shop-1a2b3c/before".into()));
+        assert_eq!(one(kept.clone(), "{}"), None);
+        assert_eq!(one(kept, r#"{"snapshots_after": "1d"}"#), gone("999d ago; snapshots_after is 1d"));
         let mut ageless = object(Kind::Image, false, 0);
         ageless.last_activity_ms = None;
         assert_eq!(one(ageless, r#"{"unused_images_after": "0s"}"#), None);
