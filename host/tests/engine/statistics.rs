@@ -63,9 +63,9 @@ async fn the_kernels_counters_are_those_of_the_engine() {
     assert!(used[0].abs_diff(used[1]) < 4 << 20, "memory: {used:?}");
     let pids = [engine.pids.unwrap(), after.pids.unwrap()];
     assert!(pids[0].abs_diff(pids[1]) <= 1, "processes: {pids:?}");
-    // Held at a fifth of a core; the engine's own figure is of about a second.
+    // Held at a fifth of a core, and less on a machine that is busy; the engine's own figure is of about a second.
     let cpu = [engine.cpu_percent.unwrap(), after.cpu_percent.unwrap()];
-    assert!((cpu[0] - cpu[1]).abs() < 10.0 && (5.0..45.0).contains(&cpu[1]), "CPU: {cpu:?}");
+    assert!((cpu[0] - cpu[1]).abs() < 10.0 && (0.1..45.0).contains(&cpu[1]), "CPU: {cpu:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
