@@ -11,16 +11,19 @@ use super::registry::{Registry, has_image};
 use super::sandbox::{Sandbox, until};
 
 /// What the engine has of this installation is what the store knows, and nothing is half done.
-fn consistent(sandbox: &Sandbox) -> bool {
+pub fn consistent(sandbox: &Sandbox) -> bool {
     let known: BTreeSet<String> =
         sandbox.store().workspaces().unwrap().into_iter().map(|workspace| workspace.container_id).collect();
     let there: BTreeSet<String> =
         sandbox.own_containers().iter().map(|container| container["Id"].as_str().unwrap().to_owned()).collect();
-    let networks = sandbox.own_networks().len();
-    let networks_needed = if there.is_empty() { networks == 0 } else { networks == 1 };
+    // Exactly the networks that containers are on, as their labels say.
+    let network = |container: &Value| Some(label(container, "wharf.network")?.split_once('@')?.1.to_owned());
+    let needed: BTreeSet<String> = sandbox.own_containers().iter().filter_map(network).collect();
+    let made: BTreeSet<String> =
+        sandbox.own_networks().iter().map(|network| network["Name"].as_str().unwrap().to_owned()).collect();
     // What was undone may stay open for a while, in case the engine is late; what was not may not.
     let undone = sandbox.store().open_entries().unwrap().iter().all(|entry| entry.undone.is_some());
-    known == there && networks_needed && undone
+    known == there && made == needed && undone
 }
 
 /// The next command puts things right. The engine may still carry out what the killed one asked it for, so this looks

@@ -32,6 +32,7 @@ mod docker_lab;
 mod docker_logs;
 mod events;
 mod exec;
+mod faults;
 mod hooks;
 mod images;
 mod life;
