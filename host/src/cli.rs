@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod health;
 mod image;
+mod idle;
 mod instant;
 mod logs;
 mod metrics;
@@ -94,6 +95,10 @@ enum Command {
     Events(events::Args),
     /// Shows what workspaces use
     Stats(stats::Args),
+    /// Shows how idle workspaces are, and when they will be stopped
+    Idle(idle::Args),
+    /// Keeps a workspace from being stopped as idle: wharf lease [WS] TIME
+    Lease(idle::LeaseArgs),
     /// Waits until a workspace is running, healthy, exited or removed
     Wait(wait::Args),
     /// Shows what workspaces use, on the whole screen
@@ -356,6 +361,8 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Events(args) => events::run(&context, &args).await,
         Command::Stats(args) => stats::run(&context, &args).await,
+        Command::Idle(args) => idle::run(&context, &args).await,
+        Command::Lease(args) => idle::lease(&context, &args).await,
         Command::Wait(args) => wait::run(&context, &args).await,
         Command::Top(args) => top::run(&context, &args).await,
         Command::Metrics(args) => metrics::run(&context, &args),

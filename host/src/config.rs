@@ -19,7 +19,7 @@ mod service;
 mod units;
 
 pub use layers::{Loaded, Origin, Sources, load};
-pub use service::{Backoff, Budget, EventsConfig, HealthCheckConfig, RestartConfig};
+pub use service::{Backoff, Budget, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, RestartConfig};
 pub use units::{Size, Span};
 
 /// Why a configuration cannot be used: where, what, and what to do.
@@ -52,6 +52,10 @@ pub struct Config {
     pub cleanup: CleanupConfig,
     /// What the service does with workspaces that are in trouble.
     pub restart: RestartConfig,
+    /// Stopping what nobody uses.
+    pub idle: IdleConfig,
+    /// Watching disk limits.
+    pub disk: DiskConfig,
     /// How much of the history is kept.
     pub events: EventsConfig,
     /// What is collected over time.
@@ -356,6 +360,15 @@ impl Config {
         }
         if !self.workspace.working_dir.starts_with('/') {
             return fail("workspace.working_dir", "must be an absolute path".into());
+        }
+        if self.idle.after.is_some_and(|after| after.0.is_zero()) {
+            return fail("idle.after", "must be longer than 0s; leave it out to stop nothing".into());
+        }
+        if self.idle.interval.0.as_millis() < 100 {
+            return fail("idle.interval", "must be at least 100ms".into());
+        }
+        if !(self.idle.cpu.is_finite() && self.idle.cpu > 0.0) {
+            return fail("idle.cpu", format!("{} is not a percentage of one core above 0", self.idle.cpu));
         }
         if self.events.keep == 0 {
             return fail("events.keep", "must be at least 1".into());

@@ -29,6 +29,7 @@ mod info;
 mod logs;
 mod network;
 mod registry_auth;
+mod sessions;
 mod spec_map;
 mod stats;
 mod volumes;

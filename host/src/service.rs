@@ -19,13 +19,16 @@ use crate::store::{self, ServiceStatus};
 
 mod board;
 mod collect;
+mod disk;
 mod history;
+mod idle;
 mod journal;
 mod lanes;
 mod notify;
 mod react;
 mod recover;
 mod sweep;
+mod time_to_live;
 mod watch_events;
 
 use board::Board;
@@ -38,7 +41,8 @@ const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Durati
 const WAITING_EVENTS: usize = 1_024;
 
 /// What is done meanwhile, each by a loop of its own.
-const LOOPS: [&str; 6] = ["events", "reactions", "journal", "history", "statistics", "sweeps"];
+const LOOPS: [&str; 9] =
+    ["events", "reactions", "journal", "history", "statistics", "sweeps", "time-to-live", "idle", "disk"];
 
 /// Told to the person or program who started the service.
 #[derive(Debug, Clone)]
@@ -165,12 +169,15 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
     // Each by its name in `LOOPS`.
     let loops: Vec<(&str, Loop)> = vec![
-        ("events", Box::pin(watch_events::run(shared.clone(), told, halted.clone()))),
+        ("events", Box::pin(watch_events::run(shared.clone(), told.clone(), halted.clone()))),
         ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
         ("journal", Box::pin(journal::run(shared.clone(), halted.clone()))),
         ("history", Box::pin(history::run(shared.clone(), halted.clone()))),
         ("statistics", Box::pin(collect::run(shared.clone(), halted.clone()))),
         ("sweeps", Box::pin(sweep::run(shared.clone(), halted.clone()))),
+        ("time-to-live", Box::pin(time_to_live::run(shared.clone(), halted.clone()))),
+        ("idle", Box::pin(idle::run(shared.clone(), halted.clone()))),
+        ("disk", Box::pin(disk::run(shared.clone(), told, halted.clone()))),
     ];
     let mut tasks = tokio::task::JoinSet::new();
     for (name, run) in loops {

@@ -22,6 +22,7 @@ mod metrics;
 mod migrations;
 mod records;
 mod service;
+mod signals;
 mod snapshots;
 mod states;
 
@@ -30,6 +31,7 @@ pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
 pub use service::{LoopStatus, ServiceStatus};
 pub use snapshots::Snapshot;
+pub use signals::{Signal, SignalKind};
 pub use states::{EventQuery, Noted};
 
 /// How long a writer waits for another process.
@@ -264,6 +266,9 @@ impl Store {
     pub fn remove_workspace(&self, id: &WorkspaceId) -> Result<(), Error> {
         self.connection()
             .execute("delete from workspaces where id = ?1", [id.as_str()])
+            .map_err(statement("forget a workspace"))?;
+        self.connection()
+            .execute("delete from signals where workspace = ?1", [id.as_str()])
             .map_err(statement("forget a workspace"))?;
         Ok(())
     }

@@ -94,10 +94,12 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
 /// Whether the service runs, and how its loops are doing.
 fn service(context: &Context, store: &Store, checks: &mut Vec<Check>) {
     let restart = &context.app.loaded.config.restart;
+    let idle = context.app.loaded.config.idle.after.is_some();
     let status = match store.service() {
         Ok(Some(status)) => status,
-        Ok(None) if restart.unhealthy || restart.failed => {
-            let text = "wharf serve does not run: nothing is restarted, though [restart] asks for it";
+        Ok(None) if restart.unhealthy || restart.failed || idle => {
+            let text =
+                "wharf serve does not run: nothing is restarted or stopped as idle, though [restart] or [idle] asks";
             return checks.push(Check::warn("service", text, "run 'wharf serve', e.g. as a service of systemd"));
         }
         Ok(None) => {
@@ -147,11 +149,15 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
         checks.push(Check::warn(
             "disk",
             format!(
-                "the storage driver {} cannot limit a workspace's disk; resources.disk would be refused",
+                "watched: the storage driver {} cannot limit a workspace's disk; wharf serve measures it and tells policies",
                 info.storage_driver
             ),
-            "use overlay2 on xfs with pquota, btrfs or zfs, if you need disk limits",
+            "use overlay2 on xfs with pquota, btrfs or zfs, if the limits must hold",
         ));
+    }
+    if info.disk_limit_possible() {
+        let text = "enforced: the storage driver can limit a workspace's disk; without quotas below it, it is watched";
+        checks.push(Check::ok("disk", text));
     }
     if !info.init_available {
         checks.push(Check::warn(

@@ -57,6 +57,9 @@ fn state(workspace: &WorkspaceView) -> String {
     if let Some(health) = &workspace.health {
         text.push_str(&format!(", {health}"));
     }
+    if let Some(why) = workspace.stopped {
+        text.push_str(&format!(", {why}"));
+    }
     if workspace.degraded.is_some() {
         text.push_str(", degraded");
     }
@@ -96,6 +99,10 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
         // Control characters of a workspace must not reach the terminal.
         let plain = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
         rows.extend(check.output.lines().map(|line| ("", plain(line))));
+    }
+    if let Some(disk) = &workspace.disk {
+        let used = disk.used.as_deref().unwrap_or("-");
+        rows.push(("disk", format!("{}, {used} of {}", disk.mode.as_str(), super::output::bytes(Some(disk.limit)))));
     }
     rows.extend(ports(&workspace).into_iter().map(|port| ("port", port)));
     rows.extend(workspace.labels.iter().map(|(name, value)| ("label", format!("{name}={value}"))));

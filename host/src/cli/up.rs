@@ -86,6 +86,9 @@ pub(crate) struct RequestArgs {
     /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = super::state::restart_policy)]
     restart: Option<Restart>,
+    /// Time to live: it is stopped so long after its start, e.g. 8h
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<Span>,
     /// User or uid:gid
     #[arg(short, long)]
     user: Option<String>,
@@ -184,6 +187,10 @@ impl RequestArgs {
         }));
         if let Some(user) = self.user {
             fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
+        }
+        if let Some(ttl) = self.ttl {
+            let ms = u64::try_from(ttl.0.as_millis()).unwrap_or(u64::MAX);
+            fields.push((Adjustment::TimeToLiveMs(Some(ms)), format!("--ttl {ttl}")));
         }
         let build = self.build.build().map_err(usage)?;
         fields.extend(self.health.field(health).map_err(usage)?);

@@ -1,4 +1,4 @@
-//! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]` and `[events]`.
+//! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`, `[events]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Span;
+use super::{Size, Span};
 use crate::workspace::HealthCheck;
 
 /// `[workspace.health_check]`
@@ -78,6 +78,42 @@ impl Default for RestartConfig {
     fn default() -> Self {
         let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(300) };
         Self { unhealthy: false, failed: false, backoff, budget: Budget { count: 5, within: Duration::from_secs(600) } }
+    }
+}
+
+/// `[idle]`: stopping what nobody uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdleConfig {
+    /// A workspace is stopped this long after the last sign of its being used; none: never.
+    pub after: Option<Span>,
+    /// Time between two measurements.
+    pub interval: Span,
+    /// It is used when all its containers take so many percent of one core, from one measurement to the next.
+    pub cpu: f64,
+    /// It is used when so many bytes a second go over its networks.
+    pub network: Size,
+    /// Whether `exec` and `shell` start it again.
+    pub resume: bool,
+}
+
+impl Default for IdleConfig {
+    fn default() -> Self {
+        Self { after: None, interval: Span::seconds(30), cpu: 5.0, network: Size(1 << 10), resume: true }
+    }
+}
+
+/// `[disk]`: watching limits that the engine cannot enforce.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskConfig {
+    /// Time between two measurements; 0 turns them off. Measuring walks through files.
+    pub interval: Span,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self { interval: Span::seconds(300) }
     }
 }
 

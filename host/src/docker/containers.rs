@@ -223,6 +223,22 @@ impl Docker {
         container(raw)
     }
 
+    /// Bytes of a container's writable layer; none when the engine does not tell. It walks through the files.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn writable_size(&self, id: &str) -> Result<Option<u64>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(rename = "SizeRw")]
+            size: Option<i64>,
+        }
+        let path = format!("{}/json?size=true", path(id)?);
+        let call = Call::get("measure the container", path).about("container", id).within(SLOW);
+        let answer: Answer = self.http().json(&call).await?;
+        Ok(answer.size.and_then(|size| u64::try_from(size).ok()))
+    }
+
     /// Lists the containers that have all of these labels, exactly; `all` includes the ones that do not run.
     ///
     /// # Errors

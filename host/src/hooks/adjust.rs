@@ -227,6 +227,7 @@ impl Adjustment {
                 Err("command: a word has a zero byte".to_owned())
             }
             Self::User(Some(user)) => text("the user", user, 128),
+            Self::TimeToLiveMs(Some(0)) => Err(format!("{field}: must be longer than 0")),
             Self::HealthCheck(Some(check)) if check.command.is_empty() || check.retries == 0 => {
                 Err(format!("{field}: needs a command and at least one retry"))
             }

@@ -162,6 +162,7 @@ impl Lifecycle {
                     notes: Vec::new(),
                     degraded: None,
                     last_activity: Some(jiff::Timestamp::now()),
+                    stopped: None,
                 };
                 if let Err(error) = self.store.put_workspace(&workspace).and_then(|()| self.store.done(entry, "done")) {
                     return Err(self.undo(entry, &id, error.into()).await);
@@ -220,7 +221,7 @@ impl Lifecycle {
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
         let aliases: Vec<String> = alias.into_iter().filter(|_| spec.network == Network::Own).collect();
         let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
-        let request = CreateRequest {
+        let mut request = CreateRequest {
             name: &id.container_name(),
             spec: &actual_spec,
             labels: &labels,
@@ -228,7 +229,7 @@ impl Lifecycle {
             aliases: &aliases,
             init,
             seccomp_profile: seccomp.as_deref(),
-            enforce_disk: spec.resources.disk.is_some(),
+            enforce_disk: spec.resources.disk.is_some() && self.engine_info().await?.disk_limit_possible(),
         };
         let begin = tokio::time::Instant::now();
         let created = loop {
@@ -239,6 +240,8 @@ impl Lifecycle {
                 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+                // Whether the file system below has quotas, only an attempt tells; without, the limit is watched.
+                Err(docker::Error::Unsupported { .. }) if request.enforce_disk => request.enforce_disk = false,
                 other => break other?,
             }
         };
@@ -257,7 +260,7 @@ impl Lifecycle {
             return Err(error.into());
         }
         if let Some(actual) = &container.actual {
-            let mut differences = docker::differences(&actual_spec, actual, spec.resources.disk.is_some());
+            let mut differences = docker::differences(&actual_spec, actual, request.enforce_disk);
             // Which secret differs may be said, its values may not.
             for difference in &mut differences {
                 if difference.field.strip_prefix("env.").is_some_and(|name| self.secrets.contains(name)) {

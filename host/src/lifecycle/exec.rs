@@ -1,7 +1,7 @@
 //! Running commands: `pre-exec` decides, the engine runs, the exit code is the command's.
 
 use super::{Error, Lifecycle};
-use crate::docker::{ExecRequest, ExecSession};
+use crate::docker::{self, ExecRequest, ExecSession};
 use crate::hooks::{ExecSpec, Hook, Outcome, Subject};
 use crate::workspace::WorkspaceId;
 
@@ -17,7 +17,10 @@ impl Lifecycle {
         stdin: bool,
         size: Option<(u16, u16)>,
     ) -> Result<ExecSession, Error> {
-        let container = self.running(id).await?;
+        let container = match self.running(id).await {
+            Err(Error::NotRunning { .. }) if self.resume(id).await? => self.running(id).await?,
+            other => other?,
+        };
         let exec = self.allow_exec(id, spec).await?;
         let request = ExecRequest {
             command: exec.command,
@@ -29,7 +32,13 @@ impl Lifecycle {
             size,
             detach_keys: None,
         };
-        Ok(self.docker.exec(&container.id, &request).await?)
+        match self.docker.exec(&container.id, &request).await {
+            // It was being stopped as idle just then.
+            Err(docker::Error::NotRunning { .. }) if self.resume(id).await? => {
+                Ok(self.docker.exec(&container.id, &request).await?)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Runs `pre-exec`, and gives the command as its policies adjusted it.
@@ -39,7 +48,7 @@ impl Lifecycle {
         let mut shown = spec;
         self.secrets.redact_env(&mut shown.env);
         let mut exec = shown.clone();
-        if let Some(mut workspace) = self.store.workspace(id)? {
+        if let Some(workspace) = self.store.workspace(id)? {
             let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(shown));
             let mut decisions = [self.decide(move |chain| chain.decide_exec(request)).await?];
             // Redaction blanks what a policy set, too; what runs needs the real values.
@@ -53,8 +62,7 @@ impl Lifecycle {
                 }
                 other => return Err(Error::Internal(format!("pre-exec came out as {other:?}"))),
             }
-            workspace.last_activity = Some(jiff::Timestamp::now());
-            self.store.put_workspace(&workspace)?;
+            self.store.update_workspace(id, |workspace| workspace.last_activity = Some(jiff::Timestamp::now()))?;
         }
         for (name, value) in &mut exec.env {
             if value == crate::hooks::record::REDACTED

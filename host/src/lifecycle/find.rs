@@ -87,6 +87,9 @@ impl Lifecycle {
                 check.output = self.scrub(container, &check.output);
                 check
             });
+            if let Some(stored) = &stored {
+                view.disk = self.disk_view(stored, container)?;
+            }
         }
         Ok(view)
     }

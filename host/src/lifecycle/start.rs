@@ -60,6 +60,7 @@ impl Lifecycle {
         workspace.trail.retain(|step| step.hook != Hook::PostStart);
         workspace.notes.clear();
         workspace.degraded = None;
+        workspace.stopped = None;
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
         let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];

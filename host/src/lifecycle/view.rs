@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::DiskView;
 use crate::docker::Stats;
 use crate::hooks::{Hook, PolicyKind, Step};
 use crate::store;
-use crate::workspace::{Container, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
+use crate::workspace::{Container, Happening, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
 
 /// A workspace: what was meant (from the store) and what is (from the engine).
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +44,10 @@ pub struct WorkspaceView {
     pub health: Option<String>,
     /// The last run of its health check, without secrets; only `inspect` knows it.
     pub last_check: Option<HealthReport>,
+    /// Its disk limit, if it has one; only `inspect` knows it.
+    pub disk: Option<DiskView>,
+    /// `idle` or `expired`, when the service has stopped it.
+    pub stopped: Option<Happening>,
     /// Published ports with the addresses they have now.
     pub ports: Vec<Port>,
     /// The labels that were decided.
@@ -142,6 +147,8 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
         oom_killed: container.is_some_and(|container| container.oom_killed),
         health: container.and_then(|container| container.health.clone()),
         last_check: None,
+        disk: None,
+        stopped: stored.and_then(|stored| stored.stopped),
         ports: container.map(|container| container.ports.clone()).unwrap_or_default(),
         labels: stored.map(|stored| stored.draft.spec.labels.clone()).unwrap_or_default(),
         notes: stored.map(|stored| stored.notes.clone()).unwrap_or_default(),

@@ -51,6 +51,10 @@ const MIGRATIONS: &[&str] = &[
          pids integer, primary key (series, resolution, time)
      ) strict, without rowid;",
     "create table snapshots (name text primary key, workspace text not null, body text not null) strict;",
+    // Signs of use, leases, and what is measured of disks; see `store::signals`.
+    "create table signals (
+         workspace text not null, kind text not null, body text not null, primary key (workspace, kind)
+     ) strict;",
 ];
 
 /// Brings a store to the newest version.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hooks::Step;
 use crate::hooks::record::Draft;
-use crate::workspace::WorkspaceId;
+use crate::workspace::{Happening, WorkspaceId};
 
 /// A workspace as it was meant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct Workspace {
     pub degraded: Option<String>,
     /// Last exec, shell or start.
     pub last_activity: Option<Timestamp>,
+    /// `idle` or `expired` since the service has stopped it, until its next start.
+    #[serde(default)]
+    pub stopped: Option<Happening>,
 }
 
 /// What an intent is about.

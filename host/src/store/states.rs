@@ -156,9 +156,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn last_engine_event(&self) -> Result<Option<Timestamp>, Error> {
-        let own = [Happening::Recovered, Happening::GivenUp, Happening::Idle, Happening::Expired, Happening::Threshold];
         let what = "read the history";
-        let own = to_json(&own, what)?;
+        let own = to_json(&Happening::OWN, what)?;
         let newest: Option<i64> = self
             .connection()
             .query_row(

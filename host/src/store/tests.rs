@@ -60,6 +60,7 @@ fn what_is_written_is_read_back_by_another_process_too() {
         notes: vec!["n".into()],
         degraded: None,
         last_activity: None,
+        stopped: None,
         part_of: None,
         image_digest: None,
     };

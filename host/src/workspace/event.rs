@@ -71,6 +71,9 @@ pub enum Happening {
 }
 
 impl Happening {
+    /// What Wharf does itself; the engine does not tell it.
+    pub const OWN: [Self; 5] = [Self::Recovered, Self::GivenUp, Self::Idle, Self::Expired, Self::Threshold];
+
     const ALL: [Self; 19] = [
         Self::Created,
         Self::Started,
@@ -180,7 +183,8 @@ impl ContainerState {
 
     /// Takes in what happened. An event that is older than the last one is left out: a list was newer.
     pub fn apply(&mut self, event: &Event) {
-        if event.time < self.event_at {
+        // Wharf's own clock may be another one than the engine's.
+        if event.time < self.event_at || Happening::OWN.contains(&event.what) {
             return;
         }
         self.event_at = event.time;

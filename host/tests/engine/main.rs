@@ -35,6 +35,7 @@ mod exec;
 mod faults;
 mod hooks;
 mod images;
+mod idle;
 mod life;
 mod log_files;
 mod logs;

@@ -10,14 +10,14 @@ use super::fake_daemon::Outage;
 use super::sandbox::{Running, Sandbox, until};
 
 /// A service that is ready.
-struct Serving {
+pub struct Serving {
     running: Running,
-    lines: Lines,
+    pub lines: Lines,
 }
 
 impl Serving {
     #[track_caller]
-    fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
+    pub fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
         let mut all = args.to_vec();
         all.push("serve");
         let mut running = sandbox.spawn(&all);
@@ -27,13 +27,13 @@ impl Serving {
     }
 
     #[track_caller]
-    fn end(self) {
+    pub fn end(self) {
         assert_eq!(self.terminate(), "");
     }
 
     /// Ends it, and gives what it said on stderr.
     #[track_caller]
-    fn terminate(mut self) -> String {
+    pub fn terminate(mut self) -> String {
         self.running.signal("TERM");
         let ended = self.running.finish();
         assert_eq!(ended.code, 0, "{}", ended.stderr);

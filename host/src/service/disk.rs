@@ -1,0 +1,44 @@
+//! The loop `disk`: measures what workspaces write where the engine does not limit it, and tells when one goes over.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::react::Told;
+use super::{Said, Shared, Stop, slept, stopped};
+use crate::lifecycle::Error;
+use crate::workspace::{State, WorkspaceId};
+
+pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Told)>, mut stop: Stop) {
+    let every = shared.config.disk.interval.0;
+    if every.is_zero() {
+        return stopped(&mut stop).await;
+    }
+    while slept(every, &mut stop).await {
+        let states = match shared.lifecycle.store().states() {
+            Ok(states) => states,
+            Err(error) => {
+                shared.board.error("disk", &error);
+                continue;
+            }
+        };
+        // One after the other: measuring walks through files.
+        for state in states.into_iter().filter(|state| state.state == State::Running) {
+            let id = state.workspace;
+            let measured = tokio::select! {
+                measured = shared.lifecycle.measure_disk(&id) => measured,
+                () = stopped(&mut stop) => return,
+            };
+            match measured {
+                Ok(Some(event)) => {
+                    shared.board.say(&Said::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
+                    if out.try_send((id.clone(), Told { event, end_requested: false })).is_err() {
+                        shared.board.error("disk", &format!("{id}: its policies are too busy to be told"));
+                    }
+                }
+                Ok(None) | Err(Error::NotFound(_)) => {}
+                Err(error) => shared.board.error("disk", &format!("{id}: {error}")),
+            }
+        }
+    }
+}
