@@ -19,7 +19,9 @@ mod service;
 mod units;
 
 pub use layers::{Loaded, Origin, Sources, load};
-pub use service::{Backoff, Budget, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, RestartConfig};
+pub use service::{
+    Backoff, Budget, CleanupConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, RestartConfig,
+};
 pub use units::{Size, Span};
 
 /// Why a configuration cannot be used: where, what, and what to do.
@@ -191,22 +193,6 @@ impl Default for Allow {
             unconfined: false,
             capabilities: default_capabilities(),
         }
-    }
-}
-
-/// `[cleanup]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CleanupConfig {
-    /// Time between two sweeps of the service; 0 turns them off.
-    pub interval: Span,
-    /// What a sweep removes is only marked at first, and goes this long afterwards, unless somebody takes it back.
-    pub grace: Span,
-}
-
-impl Default for CleanupConfig {
-    fn default() -> Self {
-        Self { interval: Span::seconds(3600), grace: Span::seconds(24 * 3600) }
     }
 }
 

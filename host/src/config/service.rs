@@ -1,4 +1,5 @@
-//! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`, `[events]`.
+//! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
+//! `[cleanup]` and `[events]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,6 +58,22 @@ impl HealthCheckConfig {
             start_period_ms: ms(self.start_period),
             retries: self.retries,
         }
+    }
+}
+
+/// `[cleanup]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CleanupConfig {
+    /// Time between two sweeps of the service; 0 turns them off.
+    pub interval: Span,
+    /// What a sweep removes is only marked at first, and goes this long afterwards, unless somebody takes it back.
+    pub grace: Span,
+}
+
+impl Default for CleanupConfig {
+    fn default() -> Self {
+        Self { interval: Span::seconds(3600), grace: Span::seconds(24 * 3600) }
     }
 }
 
@@ -194,10 +211,11 @@ impl fmt::Display for Budget {
 }
 
 macro_rules! as_text {
-    ($($name:ident)*) => {$(
+    ($($name:ident $words:literal)*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+                let text = String::deserialize(from).map_err(|_| serde::de::Error::custom($words))?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
         impl Serialize for $name {
@@ -207,7 +225,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Backoff Budget);
+as_text!(Backoff "takes a range of waits such as \"1s..5m\"" Budget "takes a budget such as \"5 in 10m\"");
 
 #[cfg(test)]
 mod tests {

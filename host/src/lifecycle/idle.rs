@@ -119,8 +119,8 @@ impl Lifecycle {
         Ok(self.store.put_signals(id, signals)?)
     }
 
-    /// What a workspace with its sidecars has used since the start of its containers; none when it does not run. The
-    /// engine needs a second or two for it.
+    /// What a workspace with its sidecars has used since the start of its containers; none when it does not run. Where
+    /// the kernel's counters cannot be read, the engine needs a second or two for it.
     ///
     /// # Errors
     /// When the engine fails.
@@ -130,21 +130,23 @@ impl Lifecycle {
             Err(Error::NotRunning { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut usage = None;
-        for (_, container) in containers.iter().filter(|(_, container)| container.state == State::Running) {
-            match self.docker.stats(&container.id).await {
-                Ok(stats) => {
-                    let usage = usage.get_or_insert_with(Usage::default);
-                    usage.cpu_ns += stats.cpu_total_ns.unwrap_or(0);
-                    if let (Some(rx), Some(tx)) = (stats.network_rx, stats.network_tx) {
-                        *usage.network.get_or_insert(0) += rx + tx;
-                    }
-                }
-                Err(docker::Error::NotFound { .. } | docker::Error::NotRunning { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let running = containers.into_iter().filter(|(_, container)| container.state == State::Running);
+        let running: Vec<String> = running.map(|(_, container)| container.id).collect();
+        let reading = docker::LocalStats::new(&self.docker).read(&running).await;
+        let mut all: Vec<docker::Stats> = reading.stats.into_values().collect();
+        for id in &reading.elsewhere {
+            all.extend(self.asked(id).await?.map(|(_, stats)| stats));
         }
-        Ok(usage)
+        Ok((!all.is_empty()).then(|| {
+            let mut usage = Usage::default();
+            for stats in all {
+                usage.cpu_ns += stats.cpu_total_ns.unwrap_or(0);
+                if let (Some(rx), Some(tx)) = (stats.network_rx, stats.network_tx) {
+                    *usage.network.get_or_insert(0) += rx + tx;
+                }
+            }
+            usage
+        }))
     }
 
     /// Keeps a workspace from being stopped as idle until a time; none gives it free. Returns the lease that it has

@@ -46,7 +46,7 @@ impl Lifecycle {
     }
 
     /// Asks the engine; none for a container that ended after it was listed.
-    async fn asked(&self, id: &str) -> Result<Option<(String, Stats)>, Error> {
+    pub(super) async fn asked(&self, id: &str) -> Result<Option<(String, Stats)>, Error> {
         match self.docker.stats(id).await {
             Ok(stats) => Ok(Some((id.to_owned(), stats))),
             Err(docker::Error::NotFound { .. } | docker::Error::NotRunning { .. }) => Ok(None),

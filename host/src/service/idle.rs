@@ -12,7 +12,7 @@ use crate::lifecycle::{Error, Usage};
 use crate::store::{Signal, SignalKind};
 use crate::workspace::{State, WorkspaceId};
 
-/// Workspaces that are measured at once: the engine takes a second or two for each.
+/// Workspaces that are measured at once: where the engine must be asked, it takes a second or two for each.
 const AT_ONCE: usize = 8;
 
 /// The reading before, of each workspace.
