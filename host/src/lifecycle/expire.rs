@@ -14,11 +14,13 @@ impl Lifecycle {
     /// # Errors
     /// When the store fails.
     pub fn deadlines(&self) -> Result<Vec<(Timestamp, WorkspaceId)>, Error> {
-        let workspaces = self.store.workspaces()?;
+        let limits = self.store.times_to_live()?;
+        if limits.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut deadlines = Vec::new();
         for state in self.store.states()? {
-            let of = workspaces.iter().find(|workspace| workspace.container_id == state.container_id);
-            let Some(limit) = of.and_then(|workspace| workspace.draft.spec.time_to_live_ms) else { continue };
+            let Some(&limit) = limits.get(&state.container_id) else { continue };
             if matches!(state.state, State::Running | State::Paused)
                 && let Some(started) = state.started_at
                 && let Ok(end) = started.checked_add(Duration::from_millis(limit))

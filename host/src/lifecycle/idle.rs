@@ -212,7 +212,12 @@ impl Lifecycle {
 /// come are no writes. Links are not followed.
 fn newest_write(folder: &Path, now: Timestamp, most: usize, limit: Duration) -> Option<(String, Timestamp)> {
     let (begin, mut seen) = (Instant::now(), 0);
-    let mut newest: Option<(std::path::PathBuf, Timestamp)> = None;
+    let written = |meta: std::io::Result<std::fs::Metadata>| -> Option<Timestamp> {
+        let time = Timestamp::try_from(meta.ok()?.modified().ok()?).ok();
+        time.filter(|time| *time <= now)
+    };
+    // A removal shows in the folder alone.
+    let mut newest = written(folder.metadata()).map(|time| (folder.to_path_buf(), time));
     // Breadth first: what people work on is rarely deep down.
     let mut folders = std::collections::VecDeque::from([folder.to_path_buf()]);
     let mut partial = false;
@@ -225,13 +230,11 @@ fn newest_write(folder: &Path, now: Timestamp, most: usize, limit: Duration) -> 
                 partial = true;
                 break 'look;
             }
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push_back(entry.path());
             }
-            let written = meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
             // A folder changes with the file that is made in it; the file says more.
-            if let Some(written) = written.filter(|time| *time <= now)
+            if let Some(written) = written(entry.metadata())
                 && newest.as_ref().is_none_or(|(_, newest)| written >= *newest)
             {
                 newest = Some((entry.path(), written));
@@ -240,6 +243,7 @@ fn newest_write(folder: &Path, now: Timestamp, most: usize, limit: Duration) -> 
     }
     newest.map(|(path, time)| {
         let path = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+        let path = if path.is_empty() { ".".to_owned() } else { path };
         let rest = if partial { format!(" (of the first {seen} files)") } else { String::new() };
         (format!("{path}{rest}"), time)
     })

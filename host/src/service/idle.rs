@@ -110,15 +110,12 @@ fn signals(
         let active_at = if active { Some(now) } else { last };
         signals.push(Signal { kind, value, measured_at: Some(now), active_at });
     };
-    let rate = |now: u64, before: u64| {
-        #[allow(clippy::cast_precision_loss)]
-        now.checked_sub(before).filter(|_| seconds > 0.0).map(|more| more as f64 / seconds)
-    };
+    let rate =
+        |now: u64, before: u64| now.checked_sub(before).filter(|_| seconds > 0.0).map(|more| more as f64 / seconds);
     // Nanoseconds in a second to percent of one core.
     let cpu = rate(usage.cpu_ns, before.cpu_ns).map(|nanos| nanos / 1e7);
     add(SignalKind::Cpu, cpu.map(|cpu| format!("{cpu:.1} %")), cpu.is_some_and(|cpu| cpu >= config.cpu));
     let network = usage.network.zip(before.network).and_then(|(now, before)| rate(now, before));
-    #[allow(clippy::cast_precision_loss)]
     let busy = network.is_some_and(|bytes| bytes >= config.network.0 as f64);
     add(SignalKind::Network, network.map(|bytes| format!("{bytes:.0} B/s")), busy);
     signals

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, Stop, slept};
+use super::{Shared, Stop, slept, stopped};
 
 /// A little less than the engine may be late with what it was asked for, see `lifecycle::reconcile`.
 const EVERY: Duration = Duration::from_secs(8);
@@ -11,7 +11,12 @@ const EVERY: Duration = Duration::from_secs(8);
 pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
     // The beginning of the service has done it once.
     while slept(EVERY, &mut stop).await {
-        if let Err(error) = shared.lifecycle.reconcile().await {
+        let done = tokio::select! {
+            done = shared.lifecycle.reconcile() => done,
+            // What is left is left as by a process that died; the next one goes on with it.
+            () = stopped(&mut stop) => return,
+        };
+        if let Err(error) = done {
             shared.board.error("journal", &error);
         }
     }

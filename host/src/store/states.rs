@@ -2,6 +2,8 @@
 //!
 //! Kept by `wharf serve` as events arrive. The history is bounded by count and age; a state goes with its container.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
@@ -109,6 +111,26 @@ impl Store {
             connection.prepare_cached("select body from states order by workspace").map_err(statement(what))?;
         let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(statement(what))?;
         rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
+    }
+
+    /// The times to live of the workspaces that have one, in milliseconds, by container.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn times_to_live(&self) -> Result<HashMap<String, u64>, Error> {
+        let what = "read the times to live";
+        let connection = self.connection();
+        // The records are long, and most have none.
+        let mut query = connection
+            .prepare_cached(
+                "select body ->> '$.container_id', body ->> '$.draft.spec.time_to_live_ms' as limited
+                 from workspaces where limited is not null",
+            )
+            .map_err(statement(what))?;
+        // SQLite's integers are signed; what does not fit comes as a float.
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, f64>(1)? as u64));
+        let rows = query.query_map([], row).map_err(statement(what))?;
+        rows.map(|row| row.map_err(statement(what))).collect()
     }
 
     /// The history, oldest first; of more than `most` the newest.

@@ -156,6 +156,34 @@ fn a_store_of_a_newer_wharf_is_left_alone() {
 }
 
 #[test]
+fn only_what_has_a_time_to_live_is_told_with_it() {
+    let dir = Dir::new("ttl");
+    let store = Store::open(&dir.0).unwrap();
+    for (name, limit) in [("none", None), ("short", Some(1_500)), ("endless", Some(u64::MAX))] {
+        let mut spec = spec();
+        spec.time_to_live_ms = limit;
+        let workspace = Workspace {
+            id: WorkspaceId::derive(name, "/a"),
+            name: name.into(),
+            project: "/a".into(),
+            part_of: None,
+            created_at: jiff::Timestamp::now(),
+            container_id: name.into(),
+            draft: Draft::new(spec),
+            trail: vec![],
+            notes: vec![],
+            degraded: None,
+            last_activity: None,
+            stopped: None,
+            image_digest: None,
+        };
+        store.put_workspace(&workspace).unwrap();
+    }
+    let all: std::collections::BTreeMap<_, _> = store.times_to_live().unwrap().into_iter().collect();
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), [("endless".into(), u64::MAX), ("short".into(), 1_500)]);
+}
+
+#[test]
 fn many_that_open_a_new_store_at_once_get_the_same_one() {
     for round in 0..20 {
         let dir = Dir::new(&format!("race-{round}"));
