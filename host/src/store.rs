@@ -30,8 +30,8 @@ pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
 pub use service::{LoopStatus, ServiceStatus};
-pub use snapshots::Snapshot;
 pub use signals::{Signal, SignalKind};
+pub use snapshots::Snapshot;
 pub use states::{EventQuery, Noted};
 
 /// How long a writer waits for another process.
