@@ -108,7 +108,9 @@ impl Lifecycle {
         let info = tokio::sync::OnceCell::new();
         let chain = tokio::sync::OnceCell::new();
         let this = Self { loaded, load_chain, chain, store: Arc::new(store), docker, secrets, info, stop, stopper };
-        this.reconcile().await?;
+        for failure in this.reconcile().await? {
+            tracing::warn!("{failure}");
+        }
         Ok(this)
     }
 

@@ -152,11 +152,21 @@ impl Docker {
     /// Changes limits and restart policy of a container, running or not.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Engine`] when the kernel refuses, e.g. less memory than is in use.
+    /// [`Error::NotFound`], [`Error::Unsupported`], [`Error::Engine`] when the kernel refuses, e.g. less memory than is in
+    /// use.
     pub async fn update(&self, id: &str, resources: &Resources, restart: Restart) -> Result<()> {
         let body = spec_map::update_body(resources, restart);
         let call = change("change the limits of the container", id, "update")?.json(&body)?;
-        self.http().ok(&call).await.map(drop)
+        let reply = self.http().send(&call).await?;
+        match reply.status {
+            _ if reply.is_success() => Ok(()),
+            // Podman before 5 has no such call at all.
+            404 if !reply.message().to_lowercase().contains("no such container") => {
+                let cause = "this engine cannot do that while a container exists".to_owned();
+                Err(Error::Unsupported { operation: call.operation, cause })
+            }
+            _ => Err(call.error(&reply)),
+        }
     }
 
     /// Sends a signal (`SIGHUP`, `HUP` or a number) to the first process of a container.

@@ -316,7 +316,10 @@ fn actual_resources(host: &HostConfig) -> Resources {
         (None, None) => 0.0,
     };
     let ulimits = host.ulimits.iter().flatten().filter_map(|raw| {
-        Some((raw.name.clone()?, Ulimit { soft: raw.soft.unwrap_or_default(), hard: raw.hard.unwrap_or_default() }))
+        // Podman answers with the kernel's names: RLIMIT_NOFILE.
+        let name = raw.name.as_ref()?;
+        let name = name.strip_prefix("RLIMIT_").map_or_else(|| name.clone(), str::to_ascii_lowercase);
+        Some((name, Ulimit { soft: raw.soft.unwrap_or_default(), hard: raw.hard.unwrap_or_default() }))
     });
     Resources {
         cpus,

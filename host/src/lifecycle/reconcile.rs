@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::create::LABEL_ATTEMPT;
 use super::{Error, Lifecycle};
+use crate::docker;
 use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
 
@@ -29,78 +30,97 @@ impl UndoneAttempts {
 }
 
 impl Lifecycle {
-    /// Undoes or finishes the intents of processes that are gone.
+    /// Undoes or finishes the intents of processes that are gone. Returns what could not be: those intents stay for the
+    /// next time, and keep nobody from working on anything else meanwhile.
     ///
     /// # Errors
-    /// When the engine or the store fails; the intents stay for the next time.
-    pub async fn reconcile(&self) -> Result<(), Error> {
-        let mut replaced = Vec::new();
+    /// When the engine cannot be reached or the store fails.
+    pub async fn reconcile(&self) -> Result<Vec<String>, Error> {
+        let (mut failed, mut replaced) = (Vec::new(), Vec::new());
         for entry in self.store.open_entries()? {
             if entry.owner.alive() {
                 continue;
             }
-            // Somebody may be reconciling the same entry right now; then it is theirs.
-            let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
-            // Its process, or another one that reconciles, may have ended it just before.
-            if !self.store.is_open(entry.id)? {
-                continue;
-            }
-            match entry.verb {
-                Verb::Create => {
-                    // The workspace was written before the entry ended: then only the last step is missing.
-                    let attempt = entry.id.to_string();
-                    let container = self.container(&entry.workspace).await?;
-                    let kept = self.store.workspace(&entry.workspace)?.is_some_and(|stored| {
-                        container.as_ref().is_some_and(|container| {
-                            container.id == stored.container_id && container.labels.get(LABEL_ATTEMPT) == Some(&attempt)
-                        })
-                    });
-                    if kept {
-                        self.store.done(entry.id, "finished by another process")?;
-                        continue;
-                    }
-                    self.remove_attempt(entry.id, &entry.workspace).await?;
-                    self.undone(&entry, "undid the creation")?;
-                }
-                Verb::Snapshot => {
-                    self.finish_snapshot(entry.id, &entry.workspace).await?;
-                    self.undone(&entry, "undid a snapshot or restore")?;
-                }
-                Verb::Update => {
-                    self.restore_limits(&entry.workspace).await?;
-                    tracing::warn!("undid a change of the limits of {} that a dead process had begun", entry.workspace);
-                    self.store.done(entry.id, "undone by another process")?;
-                }
-                // The creation inside it has an entry of its own, which is newer and so comes later in this list.
-                Verb::Replace => replaced.push(entry),
-                Verb::Remove => {
-                    for sidecar in self.sidecars(&entry.workspace).await? {
-                        if let Some(container) = self.container(&sidecar).await? {
-                            self.remove_container(&container.id).await?;
-                        }
-                        self.store.remove_workspace(&sidecar)?;
-                        self.remove_secrets(&sidecar)?;
-                    }
-                    if let Some(container) = self.container(&entry.workspace).await? {
-                        self.remove_container(&container.id).await?;
-                    }
-                    self.drop_networks(&entry.workspace).await?;
-                    self.store.remove_workspace(&entry.workspace)?;
-                    self.remove_secrets(&entry.workspace)?;
-                    tracing::warn!("finished the removal of {} that a dead process had begun", entry.workspace);
-                    self.store.done(entry.id, "finished by another process")?;
-                }
+            // The creation inside a replacement has an entry of its own, which is newer and comes later in this list.
+            if entry.verb == Verb::Replace {
+                replaced.push(entry);
+            } else {
+                self.put_right(&entry, &mut failed).await?;
             }
         }
         for entry in replaced {
-            let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
-            if !self.store.is_open(entry.id)? {
-                continue;
-            }
-            self.finish_replace(&entry.workspace).await?;
-            self.undone(&entry, "finished or undid the replacement")?;
+            self.put_right(&entry, &mut failed).await?;
         }
-        Ok(())
+        Ok(failed)
+    }
+
+    async fn put_right(&self, entry: &JournalEntry, failed: &mut Vec<String>) -> Result<(), Error> {
+        // Somebody may be reconciling the same entry right now; then it is theirs.
+        let Some(_lock) = self.store.try_lock(&entry.workspace)? else { return Ok(()) };
+        // Its process, or another one that reconciles, may have ended it just before.
+        if !self.store.is_open(entry.id)? {
+            return Ok(());
+        }
+        match self.put_right_locked(entry).await {
+            Err(error @ (Error::Store(_) | Error::Docker(docker::Error::Unreachable { .. }))) => Err(error),
+            Err(error) => {
+                let (verb, id) = (entry.verb.as_str(), &entry.workspace);
+                failed.push(format!("what a dead process had begun ({verb} {id}) cannot be put right yet: {error}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn put_right_locked(&self, entry: &JournalEntry) -> Result<(), Error> {
+        let id = &entry.workspace;
+        match entry.verb {
+            Verb::Create => {
+                // The workspace was written before the entry ended: then only the last step is missing.
+                let attempt = entry.id.to_string();
+                let container = self.container(id).await?;
+                let kept = self.store.workspace(id)?.is_some_and(|stored| {
+                    container.as_ref().is_some_and(|container| {
+                        container.id == stored.container_id && container.labels.get(LABEL_ATTEMPT) == Some(&attempt)
+                    })
+                });
+                if kept {
+                    return Ok(self.store.done(entry.id, "finished by another process")?);
+                }
+                self.remove_attempt(entry.id, id).await?;
+                self.undone(entry, "undid the creation")
+            }
+            Verb::Snapshot => {
+                self.finish_snapshot(entry.id, id).await?;
+                self.undone(entry, "undid a snapshot or restore")
+            }
+            Verb::Update => {
+                self.restore_limits(id).await?;
+                tracing::warn!("undid a change of the limits of {id} that a dead process had begun");
+                Ok(self.store.done(entry.id, "undone by another process")?)
+            }
+            Verb::Replace => {
+                self.finish_replace(id).await?;
+                self.undone(entry, "finished or undid the replacement")
+            }
+            Verb::Remove => {
+                for sidecar in self.sidecars(id).await? {
+                    if let Some(container) = self.container(&sidecar).await? {
+                        self.remove_container(&container.id).await?;
+                    }
+                    self.store.remove_workspace(&sidecar)?;
+                    self.remove_secrets(&sidecar)?;
+                }
+                if let Some(container) = self.container(id).await? {
+                    self.remove_container(&container.id).await?;
+                }
+                self.drop_networks(id).await?;
+                self.store.remove_workspace(id)?;
+                self.remove_secrets(id)?;
+                tracing::warn!("finished the removal of {id} that a dead process had begun");
+                Ok(self.store.done(entry.id, "finished by another process")?)
+            }
+        }
     }
 
     /// Notes that an intent was undone, and ends it once the engine cannot be late any more.

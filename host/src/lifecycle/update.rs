@@ -10,7 +10,7 @@ use crate::hooks::adjust::diff;
 use crate::hooks::record::Owner;
 use crate::hooks::{Adjustment, Facts, Hook, Step, Subject};
 use crate::store::Verb;
-use crate::workspace::{Container, WorkspaceId};
+use crate::workspace::{Container, ContainerSpec, WorkspaceId};
 
 /// The fields that an engine can change while a container exists.
 const CHANGEABLE: [&str; 4] = ["resources.cpus", "resources.memory", "resources.pids", "restart"];
@@ -69,11 +69,7 @@ impl Lifecycle {
             self.docker.update(&container.id, &wanted.resources, wanted.restart).await?;
             let container = self.docker.inspect(&container.id).await?;
             let wrong: Vec<String> = match &container.actual {
-                Some(actual) => docker::differences(wanted, actual, false)
-                    .into_iter()
-                    .filter(|difference| CHANGEABLE.contains(&difference.field.as_str()))
-                    .map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided))
-                    .collect(),
+                Some(actual) => limits_differ(wanted, actual),
                 None => Vec::new(),
             };
             if wrong.is_empty() { Ok(container) } else { Err(Error::NotAsDecided(wrong)) }
@@ -105,11 +101,24 @@ impl Lifecycle {
             return Ok(());
         };
         let spec = &stored.draft.spec;
+        let actual = self.docker.inspect(&container).await?.actual;
+        let same = actual.is_some_and(|actual| limits_differ(spec, &actual).is_empty());
+        if same {
+            return Ok(());
+        }
         Ok(self.docker.update(&container, &spec.resources, spec.restart).await?)
     }
 }
 
-fn more_than_limits(is: &crate::workspace::ContainerSpec, draft: &crate::hooks::record::Draft) -> Vec<Difference> {
+fn limits_differ(wanted: &ContainerSpec, actual: &ContainerSpec) -> Vec<String> {
+    docker::differences(wanted, actual, false)
+        .into_iter()
+        .filter(|difference| CHANGEABLE.contains(&difference.field.as_str()))
+        .map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided))
+        .collect()
+}
+
+fn more_than_limits(is: &ContainerSpec, draft: &crate::hooks::record::Draft) -> Vec<Difference> {
     let (before, owners) = (diff(&draft.spec, is), draft.owner_names());
     let beyond = diff(is, &draft.spec).into_iter().filter(|edit| !CHANGEABLE.contains(&edit.field().as_str()));
     let difference = |edit: Adjustment| {

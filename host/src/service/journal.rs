@@ -16,8 +16,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
             // What is left is left as by a process that died; the next one goes on with it.
             () = stopped(&mut stop) => return,
         };
-        if let Err(error) = done {
-            shared.board.error("journal", &error);
+        match done {
+            Ok(failures) => failures.iter().for_each(|failure| shared.board.error("journal", failure)),
+            Err(error) => shared.board.error("journal", &error),
         }
     }
 }

@@ -26,7 +26,10 @@ pub struct Difference {
 pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforced: bool) -> Vec<Difference> {
     let mut found = Found(Vec::new());
     let reference = |spec: &ContainerSpec| spec.image.as_ref().map(|image| image.reference.clone());
-    found.check("image.reference", &reference(decided), &reference(actual));
+    let (want, have) = (reference(decided), reference(actual));
+    if !want.as_deref().is_some_and(|want| have.as_deref().is_some_and(|have| same_image(want, have))) {
+        found.check("image.reference", &want, &have);
+    }
     if !decided.command.is_empty() {
         found.check("command", &decided.command, &actual.command);
     }
@@ -75,6 +78,14 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     found.0
 }
 
+/// Whether a reference that an engine reports is the one that it was given. Docker gives it back as it was; Podman puts the
+/// registry in front that it stands for, and the tag behind.
+fn same_image(given: &str, reported: &str) -> bool {
+    let tagged = [given.to_owned(), format!("{given}:latest")];
+    let prefixes = ["", "localhost/", "docker.io/", "docker.io/library/"];
+    tagged.iter().any(|given| prefixes.iter().any(|prefix| reported.strip_prefix(prefix) == Some(given)))
+}
+
 struct Found(Vec<Difference>);
 
 impl Found {
@@ -111,6 +122,22 @@ impl Found {
         self.subset(field, decided, actual);
         for (key, value) in actual.iter().filter(|(key, _)| !decided.contains_key(*key)) {
             self.check(&format!("{field}.{key}"), &None, &Some(value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_the_same_however_the_engine_writes_it() {
+        for reported in ["a:1", "localhost/a:1", "docker.io/library/a:1"] {
+            assert!(same_image("a:1", reported), "{reported}");
+        }
+        assert!(same_image("a", "localhost/a:latest"));
+        for other in ["b:1", "evil.example/a:1", "localhost/b/a:1", "a:2", "docker.io/other/a:1"] {
+            assert!(!same_image("a:1", other), "{other}");
         }
     }
 }
