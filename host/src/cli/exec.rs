@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Failure};
+use crate::config::Span;
 use crate::docker::{ExecEnd, ExecStdin, StdStream};
 use crate::hooks::ExecSpec;
 use crate::lifecycle::Error;
 
 /// Exit code when Wharf itself failed, as Docker users know it.
 const WHARF_FAILED: u8 = 125;
+
+/// Exit code of a command that took too long, as of timeout(1).
+const TIMED_OUT: u8 = 124;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +39,9 @@ pub(crate) struct Args {
     /// Gives the command a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Kills the command when it takes longer, e.g. 30s; exit code 124
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Span>,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -62,7 +70,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
         }
     }
     let spec = ExecSpec { command: args.command, env, user: args.user, working_dir: args.workdir, tty: args.tty };
-    session(context, args.workspace.as_deref(), spec, args.interactive).await.map_err(wharf_failed)
+    let limit = args.timeout.map(|span| span.0);
+    session(context, args.workspace.as_deref(), spec, args.interactive, limit).await.map_err(wharf_failed)
 }
 
 /// Opens a shell.
@@ -71,7 +80,7 @@ pub(crate) async fn shell(context: &Context, args: ShellArgs) -> Result<u8, Fail
     let command = ["sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi"];
     let tty = std::io::stdin().is_terminal();
     let spec = ExecSpec { command: command.map(str::to_owned).into(), user: args.user, tty, ..ExecSpec::default() };
-    session(context, args.workspace.as_deref(), spec, true).await.map_err(wharf_failed)
+    session(context, args.workspace.as_deref(), spec, true, None).await.map_err(wharf_failed)
 }
 
 /// Keeps the codes that mean something (126, 127, denials, a missing workspace) apart from the command's own.
@@ -85,7 +94,13 @@ fn wharf_failed(mut failure: Failure) -> Failure {
     failure
 }
 
-async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, interactive: bool) -> Result<u8, Failure> {
+async fn session(
+    context: &Context,
+    name: Option<&str>,
+    mut spec: ExecSpec,
+    interactive: bool,
+    limit: Option<Duration>,
+) -> Result<u8, Failure> {
     if spec.tty && interactive && !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             "no-terminal",
@@ -123,9 +138,18 @@ async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, inte
             }
         });
     }
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     loop {
         let item = tokio::select! {
             item = output.next() => item,
+            () = until(deadline) => {
+                let ended = control.kill().await;
+                drop(raw);
+                ended.map_err(Error::from)?;
+                let seconds = limit.unwrap_or_default().as_secs_f64();
+                eprintln!("wharf: the command took longer than {seconds} s and was killed");
+                return Ok(TIMED_OUT);
+            }
             () = detach.notified() => {
                 drop(raw);
                 return Ok(detached());
@@ -147,6 +171,14 @@ async fn session(context: &Context, name: Option<&str>, mut spec: ExecSpec, inte
     match end.map_err(Error::from)? {
         ExecEnd::Exited(code) => Ok(u8::try_from(code).unwrap_or(1)),
         ExecEnd::Detached => Ok(detached()),
+    }
+}
+
+/// Ends at a time, or never.
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ use super::hijack::StdStream;
 use super::http::Call;
 use super::{Docker, containers};
 
+mod kill;
 mod output;
 pub use output::ExecOutput;
 
@@ -110,6 +111,8 @@ struct Look {
     exit_code: Option<i64>,
     #[serde(default)]
     pid: i64,
+    #[serde(rename = "ContainerID", default)]
+    container_id: String,
 }
 
 impl Docker {

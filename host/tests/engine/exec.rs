@@ -160,3 +160,17 @@ fn many_commands_at_once_get_their_own_output() {
         assert_eq!((output.code, output.text()), (number, format!("{number}\n").repeat(5)), "{}", output.stderr);
     }
 }
+
+#[test]
+fn a_command_that_takes_too_long_is_killed_with_its_children() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let line = "echo begun; sleep 12345 & sleep 12345; echo never";
+    let output = sandbox.run(&["exec", "--timeout", "1s", "--", "sh", "-c", line]);
+    assert_eq!((output.code, output.text().as_str()), (124, "begun\n"), "{}", output.stderr);
+    assert!(output.stderr.contains("longer than 1 s"), "{}", output.stderr);
+    super::sandbox::until("its children are gone", || !sandbox.sh("ps").contains("sleep 12345"));
+    // One that is in time is left alone.
+    assert_eq!(sandbox.run(&["exec", "--timeout", "20s", "--", "sh", "-c", "exit 3"]).code, 3);
+    assert_eq!(sandbox.run(&["exec", "--timeout", "soon", "--", "true"]).code, 2);
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 mod base_image;
+mod bench;
 mod command;
 mod engine;
 mod guest;
@@ -21,6 +22,7 @@ usage: cargo xtask <command>
 commands:
   quickstart [--install-engine]   arrange everything, build wharf, and run it on an example project
   test [-- NEXTEST-ARGUMENTS]     everything that CI runs: format, licences, clippy, plugins, tests on the engine
+  bench [ROUNDS]                  wharf against the docker CLI, interleaved: medians and ratios
   setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
   plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
                                   --debian uses Debian's toolchain even where the installed one would do
@@ -45,6 +47,8 @@ fn run() -> Result<()> {
         ["quickstart", "--install-engine"] => quickstart::run(&root()?, true),
         ["test"] => test::run(&root()?, &[]),
         ["test", "--", ..] => test::run(&root()?, args.get(2..).unwrap_or_default()),
+        ["bench"] => bench::run(&root()?, 15),
+        ["bench", rounds] => bench::run(&root()?, rounds.parse().context("ROUNDS is a number")?),
         ["setup"] => setup::run(&root()?, false, &mut stage::Stages::new()),
         ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),
         ["plugins"] => guest::build(&root()?, guest::Source::Any),
