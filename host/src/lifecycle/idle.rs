@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Error, Lifecycle};
 use crate::docker;
-use crate::store::{self, Signal, SignalKind};
+use crate::store::{Signal, SignalKind};
 use crate::workspace::{Container, Happening, State, WorkspaceId};
 
 /// Bounds of one look at a project folder.
@@ -196,14 +196,22 @@ impl Lifecycle {
         Ok(Some(reason))
     }
 
-    /// Starts a workspace again that the service has stopped as idle. Returns whether it was one.
+    /// Starts a workspace again that the service has stopped as idle, and with it the sidecar that is meant. Returns
+    /// whether it was one.
     pub(super) async fn resume(&self, id: &WorkspaceId) -> Result<bool, Error> {
-        let stopped = self.store.workspace(id)?.and_then(|workspace: store::Workspace| workspace.stopped);
+        let Some(stored) = self.store.workspace(id)? else { return Ok(false) };
+        let (whole, stopped) = match stored.part_of {
+            Some(parent) => {
+                let stopped = self.store.workspace(&parent)?.and_then(|parent| parent.stopped);
+                (parent, stopped)
+            }
+            None => (stored.id, stored.stopped),
+        };
         if stopped != Some(Happening::Idle) || !self.loaded.config.idle.resume {
             return Ok(false);
         }
-        tracing::info!("{id} was stopped as idle, and is started again");
-        self.start(id).await?;
+        tracing::info!("{whole} was stopped as idle, and is started again");
+        self.start(&whole).await?;
         Ok(true)
     }
 }

@@ -23,11 +23,14 @@ fn what_nobody_uses_is_stopped_and_the_next_command_starts_it_again() {
     sandbox.script("rule.rhai", "fn pre_stop(ctx) { ctx.run([\"sh\", \"-c\", \"touch /workspace/bye\"]); }");
     sandbox.append_config("[idle]\nafter = \"1s\"\ninterval = \"200ms\"\n[engine]\nstop_timeout = \"1s\"\n");
     let up = sandbox.up();
+    let sidecar = ["sidecar", "add", "db", "--image", super::engine_api::BASE, "--", "sleep", "1000000"];
+    let db = sandbox.json(&sidecar)["id"].as_str().unwrap().to_owned();
     let serving = Serving::start(&sandbox, &[]);
     let said = serving.lines.next();
     assert!(said.contains("stopped: not used since") && said.contains("idle.after is 1s"), "{said}");
     assert!(sandbox.path("project/bye").exists(), "the hook pre-stop ran");
-    until("it is stopped", || sandbox.json(&["inspect"])["state"] == "exited");
+    let state = |id: &str| sandbox.json(&["inspect", id])["state"].clone();
+    until("it is stopped, with its sidecar", || state("project") == "exited" && state(&db) == "exited");
     let inspected = sandbox.json(&["inspect"]);
     assert_eq!(inspected["stopped"], "idle");
     assert!(inspected["notes"].to_string().contains("stopped by the service: not used since"), "{inspected}");
@@ -35,6 +38,7 @@ fn what_nobody_uses_is_stopped_and_the_next_command_starts_it_again() {
     assert_eq!(count(&sandbox, Happening::Idle), 1);
     serving.end();
 
+    assert_eq!(sandbox.run(&["exec", &db, "--", "echo", "again"]).ok().text(), "again\n");
     assert_eq!(sandbox.sh("echo again"), "again\n");
     let resumed = sandbox.json(&["inspect"]);
     assert_eq!((&resumed["state"], &resumed["stopped"]), (&json!("running"), &Value::Null));
