@@ -126,6 +126,13 @@ impl Lifecycle {
                         if ended && awaited == Awaited::Exited {
                             return Ok(event.exit_code);
                         }
+                        // As well it may have ended by then.
+                        let others = containers.iter().filter(|(this, _)| *this != event.workspace);
+                        let mut others = others.map(|(_, container)| container.state);
+                        let started = event.what == Happening::Started && others.all(|state| state == State::Running);
+                        if started && awaited == Awaited::Running {
+                            return Ok(None);
+                        }
                         break;
                     }
                     Some(Notice::Event(_)) => {}

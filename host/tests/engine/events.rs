@@ -109,7 +109,8 @@ fn a_follower_outlives_a_break_of_the_engine_and_says_so() {
 #[test]
 fn wait_ends_when_it_is_so_and_gives_the_exit_code() {
     let sandbox = Sandbox::new();
-    sandbox.json(&["up", "--", "sh", "-c", "while ! test -e /tmp/end; do sleep 0.05; done; exit 7"]);
+    let up = sandbox.json(&["up", "--", "sh", "-c", "while ! test -e /tmp/end; do sleep 0.05; done; exit 7"]);
+    let container = up["container_id"].as_str().unwrap();
     assert_eq!(sandbox.json(&["wait"])["health"], Value::Null, "what has no check is healthy when it runs");
     let late = sandbox.run(&["--json", "wait", "--for", "exited", "--timeout", "300ms"]);
     assert_eq!((late.code, &late.error()["code"]), (1, &json!("timeout")));
@@ -122,9 +123,12 @@ fn wait_ends_when_it_is_so_and_gives_the_exit_code() {
     let again = sandbox.json(&["wait", "--for", "exited"]);
     assert_eq!((&again["state"], &again["exit_code"]), (&json!("exited"), &json!(7)));
 
-    let running = sandbox.spawn(&["wait", "--for", "running"]);
-    let removed = sandbox.spawn(&["wait", "--for", "removed"]);
-    sandbox.run(&["exec", "--", "true"]);
+    // It ends a few milliseconds after this start: only its events tell that it ran.
+    let mut running = sandbox.spawn(&["-vv", "wait", "--for", "running"]);
+    let mut removed = sandbox.spawn(&["-vv", "wait", "--for", "removed"]);
+    for waiting in [&mut running, &mut removed] {
+        Lines::of_stderr(waiting).find(&format!("/containers/{container}/json"));
+    }
     sandbox.json(&["start"]);
     assert_eq!(running.finish().ok().text(), format!("{} is running\n", sandbox.id()));
     sandbox.json(&["down"]);
