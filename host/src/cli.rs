@@ -13,6 +13,7 @@ use crate::{config, docker, lifecycle, store};
 mod cleanup;
 mod config_cmd;
 mod cp;
+mod devcontainer;
 mod doctor;
 mod events;
 mod exec;
@@ -220,7 +221,7 @@ impl From<lifecycle::Error> for Failure {
             E::Denied { .. } => 4,
             E::PolicyNotLoaded { .. } => 3,
             E::NotFound(_) | E::Project { .. } | E::Ambiguous { .. } => 5,
-            E::Request(_) => 2,
+            E::Request(_) | E::ProjectFile(_) => 2,
             E::Differs { .. } => 7,
             E::Interrupted => 130,
             E::Docker(

@@ -14,13 +14,16 @@ use serde::{Deserialize, Serialize};
 use crate::hooks::chain::Scope;
 use crate::hooks::validate::Invariants;
 
+mod devcontainer;
 mod layers;
 mod service;
 mod units;
 
+pub use devcontainer::DevcontainerConfig;
 pub use layers::{Loaded, Origin, Sources, load};
 pub use service::{
-    Backoff, Budget, CleanupConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, RestartConfig,
+    Backoff, Budget, CleanupConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, MetricsConfig,
+    RestartConfig,
 };
 pub use units::{Size, Span};
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub allow: Allow,
     /// What must not be shown or recorded.
     pub secrets: Secrets,
+    /// What the `devcontainer.json` of projects may do.
+    pub devcontainer: DevcontainerConfig,
     /// When sweeps run, and how long what they remove can be taken back.
     pub cleanup: CleanupConfig,
     /// What the service does with workspaces that are in trouble.
@@ -211,22 +216,6 @@ impl Default for Secrets {
     }
 }
 
-/// `[metrics]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MetricsConfig {
-    /// How often the service reads what all workspaces use.
-    pub interval: Span,
-    /// How long it is kept.
-    pub retention: Span,
-}
-
-impl Default for MetricsConfig {
-    fn default() -> Self {
-        Self { interval: Span::seconds(10), retention: Span::seconds(30 * 86_400) }
-    }
-}
-
 /// `[script]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -356,6 +345,9 @@ impl Config {
         if !(self.idle.cpu.is_finite() && self.idle.cpu > 0.0) {
             return fail("idle.cpu", format!("{} is not a percentage of one core above 0", self.idle.cpu));
         }
+        if self.devcontainer.command_timeout < Span::seconds(1) {
+            return fail("devcontainer.command_timeout", "must be at least 1s".into());
+        }
         if self.events.keep == 0 {
             return fail("events.keep", "must be at least 1".into());
         }
@@ -377,7 +369,7 @@ impl Config {
             if kinds.iter().filter(|given| **given).count() != 1 {
                 return fail(&key, format!("'{}' needs exactly one of builtin, wasm and script", policy.name));
             }
-            let reserved = ["host", "default", "config", "request", ""];
+            let reserved = ["host", "default", "project", "config", "request", ""];
             if reserved.contains(&policy.name.as_str()) {
                 return fail(&key, format!("'{}' cannot be a policy's name", policy.name));
             }

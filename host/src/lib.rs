@@ -8,6 +8,7 @@
 //! 2. [`hooks`]: what policies are asked and may answer; `hooks::chain` runs them.
 //! 3. [`wasm`] and [`script`]: the two kinds of policies.
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
+//!    [`devcontainer`]: what a project says about its own workspace.
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
 //!    between them.
@@ -19,6 +20,7 @@ pub mod archive;
 pub mod carried;
 pub mod cli;
 pub mod config;
+pub mod devcontainer;
 pub mod docker;
 pub mod hooks;
 pub mod lifecycle;

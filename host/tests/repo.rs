@@ -7,20 +7,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     ("workspace", &[]),
     ("archive", &[]),
     ("hooks", &["workspace"]),
     ("wasm", &["hooks", "workspace"]),
     ("script", &["hooks", "workspace"]),
     ("docker", &["workspace"]),
-    ("store", &["hooks", "workspace"]),
+    ("devcontainer", &["hooks", "workspace"]),
+    ("store", &["devcontainer", "hooks", "workspace"]),
     ("config", &["hooks", "script", "workspace"]),
     ("carried", &["config"]),
-    ("lifecycle", &["archive", "config", "docker", "hooks", "store", "workspace"]),
+    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "store", "workspace"]),
     ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
     ("service", &["app", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
-    ("cli", &["app", "archive", "carried", "config", "docker", "hooks", "lifecycle", "service", "store", "workspace"]),
+    (
+        "cli",
+        &[
+            "app",
+            "archive",
+            "carried",
+            "config",
+            "devcontainer",
+            "docker",
+            "hooks",
+            "lifecycle",
+            "service",
+            "store",
+            "workspace",
+        ],
+    ),
 ];
 
 /// Crates that one module hides from the others.

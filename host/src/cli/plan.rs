@@ -58,6 +58,15 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     }
     out.line("")?;
     out.table(&["FIELD", "VALUE", "SET BY"], rows)?;
+    if let Some(record) = &plan.devcontainer {
+        for command in record.commands.once.iter().chain(&record.commands.each_start) {
+            let words = serde_json::Value::from(command.words.join(" "));
+            out.line(format!("{}: would run {}: {}", record.file, command.property, short(&words)))?;
+        }
+        for not in &record.not_honoured {
+            out.line(format!("{}:{}: not honoured: {}: {}", record.file, not.line, not.property, not.why))?;
+        }
+    }
     if !plan.engine {
         out.line("planned without an engine: local images and its abilities are unknown")?;
     }
@@ -66,8 +75,10 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
 
 /// A value on one line, cut where it would fill the screen.
 pub(super) fn short(value: &serde_json::Value) -> String {
+    // Control characters of a project must not reach the terminal.
+    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let text = match value {
-        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::String(text) => plain(text),
         serde_json::Value::Object(map) if map.contains_key("reference") => {
             map.get("reference").and_then(|reference| reference.as_str()).unwrap_or_default().to_owned()
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::devcontainer::{DevcontainerArgs, not_honoured};
 use super::health::HealthArgs;
 use super::{Context, Failure};
 use crate::config::{HealthCheckConfig, Size, Span};
@@ -22,6 +23,8 @@ pub(crate) struct ProjectArgs {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
+    devcontainer: DevcontainerArgs,
+    #[command(flatten)]
     request: RequestArgs,
 }
 
@@ -29,7 +32,8 @@ impl ProjectArgs {
     pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
         let project = self.path.unwrap_or_else(|| context.project_folder());
         let health = context.app.loaded.config.workspace.health_check.as_ref();
-        Ok(WorkspaceRequest { project, name: self.name, ..self.request.request(health)? })
+        let devcontainer = self.devcontainer.choice();
+        Ok(WorkspaceRequest { project, name: self.name, devcontainer, ..self.request.request(health)? })
     }
 }
 
@@ -303,6 +307,9 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
             context.out.line(format!("  {line}"))?;
         }
         context.out.line(summary(context, workspace))?;
+        if let Some(line) = workspace.devcontainer.as_ref().and_then(not_honoured) {
+            context.out.line(format!("  {line}"))?;
+        }
         for note in &workspace.notes {
             context.out.line(format!("  note: {note}"))?;
         }

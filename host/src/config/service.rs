@@ -1,5 +1,5 @@
 //! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
-//! `[cleanup]` and `[events]`.
+//! `[cleanup]`, `[events]` and `[metrics]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -147,6 +147,22 @@ pub struct EventsConfig {
 impl Default for EventsConfig {
     fn default() -> Self {
         Self { keep: 10_000, age: Span::seconds(30 * 86_400) }
+    }
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// How often the service reads what all workspaces use.
+    pub interval: Span,
+    /// How long it is kept.
+    pub retention: Span,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { interval: Span::seconds(10), retention: Span::seconds(30 * 86_400) }
     }
 }
 

@@ -35,13 +35,15 @@ impl Lifecycle {
                 Difference { field, is: was, decided: edit.value(), by }
             })
             .collect();
+        all.extend(super::devcontainer::differences(&stored, decided.project.devcontainer.as_deref()));
         // The record holds no secrets, so their values are compared with the engine's.
         if !decided.secret.is_empty() {
             let actual = self.docker.inspect(&container.id).await?.actual;
             let env = actual.map(|spec| spec.env).unwrap_or_default();
             for (name, value) in &decided.secret {
                 if env.get(name) != Some(value) {
-                    let (field, by) = (format!("env.{name}"), "request".to_owned());
+                    let field = format!("env.{name}");
+                    let by = owners.get(&field).cloned().unwrap_or_else(|| "request".into());
                     all.push(Difference { field, is: json("***"), decided: json("another secret"), by });
                 }
             }

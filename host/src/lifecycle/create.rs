@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::devcontainer::ask;
 use super::facts::{engine_facts, image_facts};
 use super::images::ImageBuild;
 use super::plan::decide_create;
@@ -12,13 +14,14 @@ use super::request::SecretEnv;
 use super::secret_files::{self, SecretBytes};
 use super::view::view;
 use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
+use crate::devcontainer::OWNER;
 use crate::docker::{self, CreateRequest, PullProgress};
 use crate::hooks::record::Draft;
 use crate::hooks::{Facts, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
-    Container, ContainerSpec, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SPEC,
-    LABEL_WORKSPACE, MountKind, Network, PullPolicy, State, WorkspaceId,
+    Container, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SPEC, LABEL_WORKSPACE,
+    MountKind, Network, PullPolicy, State, WorkspaceId,
 };
 
 /// Label with the number of the journal entry under which a container was made: how reconciling finds what a process
@@ -99,10 +102,15 @@ impl Lifecycle {
         let local = facts.local_images.iter().flat_map(|image| image.references.iter().chain(&image.digests)).cloned();
         let local = local.collect();
 
+        project.devcontainer = ask(&project, request, &self.loaded, &facts.engine).await?.map(Arc::new);
+        let asked = project.devcontainer.clone();
         let given = request.secrets.clone();
         let request = request.clone().with_build(&id).await?;
-        let build = request.build.clone();
-        let built = request.image.clone().filter(|_| build.is_some());
+        let build = request.build.clone().or_else(|| asked.as_ref()?.build.clone());
+        let built = match &asked {
+            Some(asked) if request.image.is_none() => asked.built().map(str::to_owned),
+            _ => request.image.clone().filter(|_| build.is_some()),
+        };
         let (loaded, secrets) = (self.loaded.clone(), self.secrets.clone());
         let at = project.clone();
         let decided = self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
@@ -127,7 +135,8 @@ impl Lifecycle {
             let differences = self.compare(&decided, &container).await?;
             if differences.is_empty() {
                 self.write_secrets(&id, &decided.secret_files)?;
-                return self.start_existing(&id, &container).await;
+                self.keep_record(&id, asked.map(|asked| asked.record()))?;
+                return self.start_existing(&id, &container, progress).await;
             }
             if recreate == Recreate::Never {
                 return Err(Error::Differs { id: id.to_string(), differences });
@@ -161,13 +170,14 @@ impl Lifecycle {
                     trail: decided.trail,
                     notes: Vec::new(),
                     degraded: None,
+                    devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
                     last_activity: Some(jiff::Timestamp::now()),
                     stopped: None,
                 };
                 if let Err(error) = self.store.put_workspace(&workspace).and_then(|()| self.store.done(entry, "done")) {
                     return Err(self.undo(entry, &id, error.into()).await);
                 }
-                let (workspace, container) = self.after_start(workspace, container, true).await?;
+                let (workspace, container) = self.after_start(workspace, container, true, progress).await?;
                 view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
             }
             Err(error) => Err(self.undo(entry, &id, error).await),
@@ -186,7 +196,7 @@ impl Lifecycle {
         self.fetch_image(decided, progress).await?;
         self.check_interrupt()?;
 
-        self.check_volumes(spec).await?;
+        self.check_volumes(&decided.project.id, &decided.draft).await?;
         self.write_secrets(id, &decided.secret_files)?;
         let parent = decided.project.part_of.as_ref().map(|parent| &parent.id);
         let network_owner = parent.unwrap_or(id);
@@ -290,12 +300,22 @@ impl Lifecycle {
     }
 
     /// A volume that somebody else made is somebody else's data.
-    async fn check_volumes(&self, spec: &ContainerSpec) -> Result<(), Error> {
-        for mount in spec.mounts.values().filter(|mount| mount.kind == MountKind::Volume) {
+    async fn check_volumes(&self, id: &WorkspaceId, draft: &Draft) -> Result<(), Error> {
+        for (target, mount) in draft.spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Volume) {
             let name = &mount.source;
-            let allowed = self.loaded.config.allow.volumes.contains(name);
-            if !allowed && self.docker.volume(name).await?.is_some_and(|volume| !volume.ours) {
+            if self.loaded.config.allow.volumes.contains(name) {
+                continue;
+            }
+            let Some(volume) = self.docker.volume(name).await? else { continue };
+            if !volume.ours {
                 return Err(docker::Error::NotOurs { what: "volume", name: name.clone() }.into());
+            }
+            // What a project brings along must not read what another one wrote.
+            let by = draft.owners.get(&format!("mounts.{target}")).filter(|owner| owner.policy == OWNER);
+            if let (Some(by), false) = (by, volume.labels.get(LABEL_WORKSPACE).is_some_and(|of| of == id.as_str())) {
+                let at = by.at.as_deref().unwrap_or_default();
+                let text = format!("{at}: the volume {name} is another workspace's; allow.volumes can allow it");
+                return Err(Error::ProjectFile(text));
             }
         }
         Ok(())

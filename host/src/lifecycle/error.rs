@@ -35,6 +35,9 @@ pub enum Error {
     /// Something in the request makes no sense.
     #[error("{0}")]
     Request(String),
+    /// The `devcontainer.json` of the project cannot be used.
+    #[error("{0}")]
+    ProjectFile(String),
     /// A policy or an invariant refused it.
     #[error("denied by {}: {} ({})", place(.refusal), .refusal.reason, .refusal.code)]
     Denied {
@@ -114,6 +117,7 @@ impl Error {
         match self {
             Self::Project { .. } => "project-unusable",
             Self::Request(_) => "bad-request",
+            Self::ProjectFile(_) => "devcontainer",
             Self::Denied { refusal, .. } => &refusal.code,
             Self::PolicyNotLoaded { .. } => "policy-not-loaded",
             Self::NotFound(_) => "workspace-not-found",
@@ -137,6 +141,7 @@ impl Error {
         match self {
             Self::Project { remedy, .. } => (*remedy).to_owned(),
             Self::Request(_) => "correct the request; see --help".into(),
+            Self::ProjectFile(_) => "correct that file, or leave it out with --no-devcontainer".into(),
             Self::Denied { refusal, .. } => match refusal.code.as_str() {
                 "policy-failed" => {
                     "correct that policy or take it out of the chain; 'wharf policy check' shows it".into()

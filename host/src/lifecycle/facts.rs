@@ -12,7 +12,7 @@ use crate::hooks::{self, EngineFacts, FileContent, ProjectFacts};
 /// Most file names of a project.
 const MOST_FILES: usize = 1_000;
 /// Most bytes of one wanted file.
-const MOST_BYTES: usize = 64 << 10;
+pub(super) const MOST_BYTES: usize = 64 << 10;
 /// Most wanted files that are read.
 const MOST_WANTED: usize = 256;
 
@@ -92,7 +92,7 @@ fn read(project: &Path, wanted: &str) -> Option<FileContent> {
 }
 
 /// From open(2) on Linux.
-const O_NONBLOCK: i32 = 0o4000;
+pub(super) const O_NONBLOCK: i32 = 0o4000;
 
 #[cfg(test)]
 mod tests {

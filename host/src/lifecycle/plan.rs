@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::devcontainer::{ask, hide};
 use super::facts::{engine_facts, image_facts, project_facts};
 use super::request::{SecretEnv, draft};
 use super::secret_files;
 use super::view::trail;
 use super::{Error, Project, TrailStep, WorkspaceRequest, now_ms};
 use crate::config::Loaded;
+use crate::devcontainer::Record;
 use crate::docker::Docker;
 use crate::hooks::chain::CreateDecision;
 use crate::hooks::record::{Change, Refusal, SecretNames};
-use crate::hooks::{Chain, Facts, Step};
+use crate::hooks::{Chain, Facts, Hook, Step};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
@@ -35,6 +37,8 @@ pub struct Plan {
     pub history: Vec<Change>,
     /// What each policy did.
     pub trail: Vec<TrailStep>,
+    /// The project's `devcontainer.json`, what of it is not honoured, and the commands that would run.
+    pub devcontainer: Option<Record>,
     /// Why it would be refused, if it would.
     pub denied: Option<Refusal>,
     /// Whether the facts came from an engine; without one, images and abilities are unknown.
@@ -60,6 +64,7 @@ pub async fn plan(
         facts.engine = engine_facts(&info?);
         facts.local_images = image_facts(images?);
     }
+    project.devcontainer = ask(&project, request, loaded, &facts.engine).await?.map(Arc::new);
     let request = request.clone().with_build(&project.id).await?;
     let (chain, loaded) = (chain.clone(), loaded.clone());
     let engine = docker.is_some();
@@ -78,6 +83,7 @@ pub async fn plan(
             owners,
             history: decision.draft.history,
             trail: trail(&steps),
+            devcontainer: project.devcontainer.map(|asked| asked.record()),
             denied: decision.refusal,
             engine,
         })
@@ -94,12 +100,16 @@ pub(super) fn decide_create(
     request: &WorkspaceRequest,
     mut facts: Facts,
 ) -> Result<(CreateDecision, SecretEnv), Error> {
-    let (draft, secret) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
+    let (mut draft, secret) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
     facts.project = project_facts(&project.path, &chain.wanted_files()).map_err(|error| Error::Project {
         path: project.path.clone(),
         cause: error.to_string(),
         remedy: "make the folder readable",
     })?;
-    let requested = request.image.is_some();
+    let asked = project.devcontainer.as_deref();
+    hide(asked, &mut facts.project);
+    let policies_choose = chain.asks(Hook::SelectImage, &facts);
+    let named = asked.is_some_and(|asked| asked.propose_image(&mut draft, policies_choose));
+    let requested = request.image.is_some() || named;
     Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), secret))
 }

@@ -44,7 +44,7 @@ impl Lifecycle {
         let container = self.docker.inspect(&container.id).await?;
         if let Some(mut workspace) = self.store.workspace(id)? {
             workspace.last_activity = Some(Timestamp::now());
-            self.after_start(workspace, container, false).await?;
+            self.after_start(workspace, container, false, &mut |_| {}).await?;
         }
         self.add_notes(id, vec![format!("restarted by the service: {trouble} ({which})")])?;
         Ok(true)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::devcontainer::{Asked, DevcontainerChoice};
 use super::images::ImageBuild;
 use super::secret_files::{SECRETS_TARGET, SecretBytes};
 use crate::config::Loaded;
@@ -35,6 +36,8 @@ pub struct WorkspaceRequest {
     pub labels: BTreeMap<String, String>,
     /// Secrets that become files in `/run/secrets`, by name.
     pub secrets: BTreeMap<String, SecretBytes>,
+    /// Which `devcontainer.json` of the project counts.
+    pub devcontainer: DevcontainerChoice,
     /// Further fields: typed, each with the words that it was given as, e.g. `--memory 4GiB`.
     pub fields: Vec<(Adjustment, String)>,
 }
@@ -65,6 +68,8 @@ pub struct Project {
     pub part_of: Option<Parent>,
     /// The folder of its secret files, if it has or gets any.
     pub secrets: Option<PathBuf>,
+    /// What its `devcontainer.json` asks for, if it has one.
+    pub(super) devcontainer: Option<std::sync::Arc<Asked>>,
 }
 
 /// The workspace that a sidecar belongs to.
@@ -136,7 +141,7 @@ impl Project {
             return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
         }
         let id = WorkspaceId::derive(&name, text);
-        Ok(Self { path: real, id, name, part_of: None, secrets: None })
+        Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
     }
 
     /// The workspace as policies see it.
@@ -155,7 +160,7 @@ impl Project {
 /// Real values of secret variables; a draft, and with it every policy and record, holds `***`.
 pub(super) type SecretEnv = BTreeMap<String, String>;
 
-/// The spec before any policy: defaults, configuration, request, each field with its owner.
+/// The spec before any policy: defaults, `devcontainer.json`, configuration, request, each field with its owner.
 ///
 /// # Errors
 /// [`Error::Request`] for a value of the request that makes no sense in itself.
@@ -178,6 +183,10 @@ pub(super) fn draft(
         };
         Adjustment::Env(name.clone(), Some(shown))
     };
+
+    if let Some(asked) = &project.devcontainer {
+        asked.apply(&mut draft, &mut env);
+    }
 
     // What the configuration says, where it says more than the default.
     let mut configured: Vec<(&str, Adjustment)> = vec![

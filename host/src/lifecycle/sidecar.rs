@@ -47,7 +47,8 @@ impl Lifecycle {
         let _lock = self.lock(&id).await?;
         let part_of = Some(Parent { id: parent.clone(), network: stored.draft.spec.network });
         let name_of = format!("{}/{name}", stored.name);
-        let project = Project { path: stored.project.into(), id, name: name_of, part_of, secrets: None };
+        let project =
+            Project { path: stored.project.into(), id, name: name_of, part_of, secrets: None, devcontainer: None };
         let mut request = request.clone();
         request.labels.insert(SIDECAR.to_owned(), name.to_owned());
         self.up_locked(project, &request, recreate, progress).await
@@ -75,7 +76,7 @@ impl Lifecycle {
         for sidecar in self.sidecars(id).await? {
             let _lock = self.lock(&sidecar).await?;
             let Some(container) = self.container(&sidecar).await? else { continue };
-            if let Err(error) = self.start_existing(&sidecar, &container).await {
+            if let Err(error) = self.start_existing(&sidecar, &container, &mut |_| {}).await {
                 tracing::warn!("the sidecar {sidecar} does not start: {error}");
                 failed = failed.and(Err(error));
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::create::Progress;
 use super::facts::project_facts;
 use super::view::view;
 use super::{ACTION_TIME, Error, Lifecycle, WorkspaceView, now_ms};
@@ -23,18 +24,23 @@ impl Lifecycle {
         let _lock = self.lock(id).await?;
         self.start_sidecars(id).await?;
         match self.container(id).await? {
-            Some(container) => self.start_existing(id, &container).await,
+            Some(container) => self.start_existing(id, &container, &mut |_| {}).await,
             None => {
                 Err(Error::NotRunning { id: id.to_string(), state: "missing (make it again with 'wharf up')".into() })
             }
         }
     }
 
-    pub(super) async fn start_existing(&self, id: &WorkspaceId, listed: &Container) -> Result<WorkspaceView, Error> {
+    pub(super) async fn start_existing(
+        &self,
+        id: &WorkspaceId,
+        listed: &Container,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
         if listed.state == State::Running {
             let container = self.docker.inspect(&listed.id).await?;
-            return view(stored.as_ref(), Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()));
+            return self.finish_commands(stored, &container, progress).await;
         }
         if listed.state == State::Paused {
             self.docker.unpause(&listed.id).await?;
@@ -46,16 +52,17 @@ impl Lifecycle {
             return view(None, Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()));
         };
         workspace.last_activity = Some(jiff::Timestamp::now());
-        let (workspace, container) = self.after_start(workspace, container, false).await?;
+        let (workspace, container) = self.after_start(workspace, container, false, progress).await?;
         view(Some(&workspace), Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()))
     }
 
-    /// Runs `post-start` and carries out its actions. A failure marks the workspace degraded; it keeps running.
+    /// Runs `post-start` and carries out its actions, then the commands of the project's `devcontainer.json`. A failure marks the workspace degraded; it keeps running.
     pub(super) async fn after_start(
         &self,
         mut workspace: store::Workspace,
         container: Container,
         first_start: bool,
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(store::Workspace, Container), Error> {
         workspace.trail.retain(|step| step.hook != Hook::PostStart);
         workspace.notes.clear();
@@ -88,6 +95,7 @@ impl Lifecycle {
             }
         }
         self.store.put_workspace(&workspace)?;
+        let workspace = self.run_commands(workspace, &container, true, progress).await?;
         Ok((workspace, container))
     }
 

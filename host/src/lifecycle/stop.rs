@@ -38,7 +38,7 @@ impl Lifecycle {
         self.stop_sidecars(id, "restart", timeout).await?;
         self.start_sidecars(id).await?;
         match self.container(id).await? {
-            Some(container) => self.start_existing(id, &container).await,
+            Some(container) => self.start_existing(id, &container, &mut |_| {}).await,
             None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
         }
     }

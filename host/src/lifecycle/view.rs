@@ -56,6 +56,8 @@ pub struct WorkspaceView {
     pub notes: Vec<String>,
     /// Why it is degraded, if it is.
     pub degraded: Option<String>,
+    /// The project's `devcontainer.json`, what of it is not honoured, and its commands.
+    pub devcontainer: Option<crate::devcontainer::Record>,
     /// What each policy did when it was created and started.
     pub trail: Vec<TrailStep>,
 }
@@ -152,7 +154,11 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
         ports: container.map(|container| container.ports.clone()).unwrap_or_default(),
         labels: stored.map(|stored| stored.draft.spec.labels.clone()).unwrap_or_default(),
         notes: stored.map(|stored| stored.notes.clone()).unwrap_or_default(),
-        degraded: stored.and_then(|stored| stored.degraded.clone()),
+        degraded: stored.and_then(|stored| {
+            let failed = || stored.devcontainer.as_ref().and_then(|record| record.failed.clone());
+            stored.degraded.clone().or_else(failed)
+        }),
+        devcontainer: stored.and_then(|stored| stored.devcontainer.clone()),
         trail: stored.map(|stored| trail(&stored.trail)).unwrap_or_default(),
     })
 }

@@ -36,6 +36,9 @@ pub struct Workspace {
     pub notes: Vec<String>,
     /// Why it is degraded, if it is: a policy failed after the start.
     pub degraded: Option<String>,
+    /// The `devcontainer.json` that it was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devcontainer: Option<crate::devcontainer::Record>,
     /// Last exec, shell or start.
     pub last_activity: Option<Timestamp>,
     /// `idle` or `expired` since the service has stopped it, until its next start.

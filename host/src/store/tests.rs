@@ -58,6 +58,7 @@ fn what_is_written_is_read_back_by_another_process_too() {
         draft: Draft::new(spec()),
         trail: vec![],
         notes: vec!["n".into()],
+        devcontainer: None,
         degraded: None,
         last_activity: None,
         stopped: None,

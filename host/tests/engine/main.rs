@@ -26,6 +26,7 @@ mod concurrency;
 mod config_cmd;
 mod copy;
 mod crash;
+mod devcontainer;
 mod docker_containers;
 mod docker_exec;
 mod docker_lab;

@@ -157,11 +157,22 @@ pub fn devcontainer(project: &Project) -> Option<(String, &'static str)> {
         match json_string(text, &["image"]) {
             Ok(Some(image)) if crate::reference::is_valid(&image) => return Some((image, path)),
             Ok(Some(image)) => log::warn(format!("{path}: `{image}` is no image reference; going on without it")),
+            Ok(None) if builds(text) => {}
             Ok(None) => log::info(format!("{path} names no image; going on without it")),
             Err(error) => log::warn(format!("{path}: {error}; going on without it")),
         }
     }
     None
+}
+
+/// Returns the file of the project's development container, when that builds its image instead of naming one.
+pub fn built_by(project: &Project) -> Option<&'static str> {
+    DEVCONTAINERS.into_iter().find(|path| project.file(path).is_some_and(builds))
+}
+
+fn builds(text: &str) -> bool {
+    let says = |path: &[&str]| json_string(text, path).is_ok_and(|found| found.is_some());
+    !says(&["image"]) && (says(&["build", "dockerfile"]) || says(&["dockerFile"]))
 }
 
 /// Returns the language of the project that wins; `.tool-versions` is asked before the languages' own files.

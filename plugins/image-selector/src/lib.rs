@@ -3,8 +3,9 @@
 //! The first of these that says something decides:
 //!  1. the person who asked (`--image`): their choice stands;
 //!  2. `image` in `.devcontainer/devcontainer.json` or `.devcontainer.json`;
-//!  3. `.tool-versions`;
-//!  4. the files of a language, with the version that they pin:
+//!  3. `build` in such a file: what the host is going to build stands;
+//!  4. `.tool-versions`;
+//!  5. the files of a language, with the version that they pin:
 //!
 //!     | language | files |
 //!     | --- | --- |
@@ -18,8 +19,8 @@
 //!     | node | `.nvmrc`, `.node-version`, `package.json` (`engines.node`) |
 //!
 //!     Several at once: the order of this table, after the languages in `prefer`;
-//!  5. what the configuration or an earlier policy chose;
-//!  6. `default_image`.
+//!  6. what the configuration or an earlier policy chose;
+//!  7. `default_image`.
 //!
 //! A version may be a range (`^20 || >=22`, `>=3.10,<4`): the default version is taken when it satisfies the range,
 //! else the newest series of the range's highest alternative. What can't be read falls to the default, with a line in
@@ -81,6 +82,10 @@ impl SelectImage for ImageSelector {
         }
         if let Some((image, file)) = languages::devcontainer(&input.project) {
             return Ok(choose(&image, &format!("{file} names it"), &settings));
+        }
+        // The host puts what it is going to build in the place of a choice.
+        if let Some(current) = current.filter(|_| languages::built_by(&input.project).is_some()) {
+            return Ok(leave(current, &settings));
         }
         if let Some(found) = languages::find(&input.project, &settings) {
             let image = settings.image(&found.language).replace(VERSION, &found.version);

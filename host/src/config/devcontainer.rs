@@ -1,0 +1,25 @@
+//! `[devcontainer]`: what the files that projects bring along may do.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Span;
+
+/// `[devcontainer]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DevcontainerConfig {
+    /// Whether the `devcontainer.json` of a project is read.
+    pub enabled: bool,
+    /// The variables of the host's environment that it may read as `${localEnv:NAME}`.
+    pub local_env: BTreeSet<String>,
+    /// How long each of its commands may take.
+    pub command_timeout: Span,
+}
+
+impl Default for DevcontainerConfig {
+    fn default() -> Self {
+        Self { enabled: true, local_env: BTreeSet::new(), command_timeout: Span::seconds(600) }
+    }
+}

@@ -1,0 +1,505 @@
+//! From the properties of a file to what it asks for.
+
+use std::collections::BTreeSet;
+
+use super::json::{Node, Value, Wrong};
+use super::values::{self, MountWords};
+use super::variables::Variables;
+use super::{Build, Command, Devcontainer, NotHonoured, Surroundings, plain};
+use crate::hooks::Adjustment;
+use crate::workspace::{Mount, MountKind};
+
+/// Properties that have no effect here, and why.
+const WITHOUT_EFFECT: [(&str, &str); 21] = [
+    ("initializeCommand", "a command for the host is never run"),
+    ("postAttachCommand", "nothing attaches to a workspace"),
+    ("waitFor", "every command is waited for"),
+    ("features", "features are not installed; name an image that has what they bring, or build one"),
+    ("overrideFeatureInstallOrder", "features are not installed"),
+    ("customizations", "it is for editors"),
+    ("settings", "it is for editors"),
+    ("extensions", "it is for editors"),
+    ("devPort", "it is for editors"),
+    ("portsAttributes", "it is for editors"),
+    ("otherPortsAttributes", "it is for editors"),
+    ("dockerComposeFile", "compose files are not read; further containers are sidecars"),
+    ("service", "compose files are not read"),
+    ("runServices", "compose files are not read"),
+    ("remoteEnv", "variables are those of the container; use containerEnv"),
+    ("userEnvProbe", "commands get the container's environment, and no shell is asked for another"),
+    ("updateRemoteUserUID", "the image's users stay as they are"),
+    ("secrets", "secrets come from whoever runs 'wharf up --secret'"),
+    ("gpu", "devices of the host are not given to workspaces"),
+    ("cacheFrom", "images of a registry are no cache of a build"),
+    ("options", "options of the builder are not passed on"),
+];
+
+/// Variables that are the host's own.
+const HOST_ENV: [&str; 3] = ["WORKSPACE_ID", "WORKSPACE_NAME", "WHARF_MANAGED"];
+
+/// Reads the root of a file.
+pub(super) fn read(root: &Node, around: &Surroundings<'_>) -> Result<Devcontainer, Wrong> {
+    let members = object(root, "the file")?;
+    let mut reader = Reader {
+        variables: Variables { around, container_folder: around.working_dir.to_owned() },
+        capabilities: around.capabilities.clone(),
+        capabilities_at: None,
+        out: Devcontainer::default(),
+    };
+    reader.folder(members)?;
+    for (name, node) in members {
+        reader.property(name, node)?;
+    }
+    reader.user(members)?;
+    reader.image(members)?;
+    reader.commands(members)?;
+    if let Some(line) = reader.capabilities_at.filter(|_| reader.capabilities != *around.capabilities) {
+        reader.out.fields.push((Adjustment::Capabilities(reader.capabilities.clone()), line));
+    }
+    reader.out.not_honoured.sort_by_key(|not| not.line);
+    Ok(reader.out)
+}
+
+pub(super) struct Reader<'a> {
+    pub(super) variables: Variables<'a>,
+    pub(super) capabilities: BTreeSet<String>,
+    /// The line that changed them last.
+    pub(super) capabilities_at: Option<usize>,
+    pub(super) out: Devcontainer,
+}
+
+fn wrong(node: &Node, what: impl Into<String>) -> Wrong {
+    Wrong { offset: node.offset, what: what.into() }
+}
+
+fn object<'n>(node: &'n Node, what: &str) -> Result<&'n [(String, Node)], Wrong> {
+    match &node.value {
+        Value::Object(members) => Ok(members),
+        _ => Err(wrong(node, format!("{what} must be an object"))),
+    }
+}
+
+fn list<'n>(node: &'n Node, what: &str) -> Result<&'n [Node], Wrong> {
+    match &node.value {
+        Value::List(items) => Ok(items),
+        _ => Err(wrong(node, format!("{what} must be a list"))),
+    }
+}
+
+fn text<'n>(node: &'n Node, what: &str) -> Result<&'n str, Wrong> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        _ => Err(wrong(node, format!("{what} must be a text"))),
+    }
+}
+
+fn boolean(node: &Node, what: &str) -> Result<bool, Wrong> {
+    match &node.value {
+        Value::Bool(value) => Ok(*value),
+        _ => Err(wrong(node, format!("{what} must be true or false"))),
+    }
+}
+
+fn member<'n>(members: &'n [(String, Node)], name: &str) -> Option<&'n Node> {
+    members.iter().find(|(known, _)| known == name).map(|(_, node)| node)
+}
+
+impl Reader<'_> {
+    pub(super) fn not(&mut self, property: &str, line: usize, why: impl Into<String>) {
+        let (property, why) = (plain(property), plain(&why.into()));
+        self.out.not_honoured.push(NotHonoured { property, line, why });
+    }
+
+    /// A text with its variables filled in; those that could not be are listed.
+    pub(super) fn fill(&mut self, property: &str, line: usize, text: &str, keeps_secrets: bool) -> String {
+        let (filled, refused) = self.variables.fill(text, keeps_secrets);
+        for why in refused {
+            self.not(property, line, format!("a variable is left empty: {why}"));
+        }
+        filled
+    }
+
+    /// The text of a property with its variables filled in.
+    fn filled(&mut self, property: &str, node: &Node) -> Result<String, Wrong> {
+        let given = text(node, property)?.to_owned();
+        Ok(self.fill(property, node.line, &given, false))
+    }
+
+    /// Keeps a field, if its value makes sense in itself.
+    pub(super) fn field(&mut self, node: &Node, edit: Adjustment) -> Result<(), Wrong> {
+        edit.check().map_err(|what| wrong(node, what))?;
+        self.out.fields.push((edit, node.line));
+        Ok(())
+    }
+
+    /// Where the project is mounted, and where commands run: everything else may refer to it.
+    fn folder(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
+        let (folder, mount) = (member(members, "workspaceFolder"), member(members, "workspaceMount"));
+        if let Some(by) = &self.variables.around.working_dir_fixed {
+            let why = format!("{by} sets workspace.working_dir");
+            for (name, node) in [("workspaceFolder", folder), ("workspaceMount", mount)] {
+                if let Some(node) = node {
+                    self.not(name, node.line, why.clone());
+                }
+            }
+            return Ok(());
+        }
+        let usual = self.variables.around.working_dir.to_owned();
+        if let Some(node) = mount {
+            let words = self.filled("workspaceMount", node)?;
+            if !words.is_empty() {
+                let words = MountWords::parse(&words).map_err(|what| wrong(node, what))?;
+                let edit = words.adjustment().map_err(|what| wrong(node, what))?;
+                if let Adjustment::Mount(target, _) = &edit {
+                    self.variables.container_folder.clone_from(target);
+                }
+                self.field(node, edit)?;
+            }
+            if self.variables.container_folder != usual || self.out.fields.is_empty() {
+                self.field(node, Adjustment::Mount(usual.clone(), None))?;
+            }
+        }
+        if let Some(node) = folder {
+            let given = self.filled("workspaceFolder", node)?;
+            self.variables.container_folder =
+                if given.len() > 1 { given.trim_end_matches('/').to_owned() } else { given };
+        }
+        let place = self.variables.container_folder.clone();
+        let Some(node) = folder.or(mount).filter(|_| place != usual) else { return Ok(()) };
+        self.field(node, Adjustment::WorkingDir(place.clone()))?;
+        if mount.is_none() {
+            let source = self.variables.around.folder.to_owned();
+            self.field(node, Adjustment::Mount(usual, None))?;
+            let project = Mount { kind: MountKind::Bind, source, read_only: false };
+            self.field(node, Adjustment::Mount(place, Some(project)))?;
+        }
+        Ok(())
+    }
+
+    fn property(&mut self, name: &str, node: &Node) -> Result<(), Wrong> {
+        match name {
+            // Read elsewhere, or about nothing that a workspace has.
+            "name"
+            | "$schema"
+            | "workspaceFolder"
+            | "workspaceMount"
+            | "image"
+            | "build"
+            | "dockerFile"
+            | "context"
+            | "containerUser"
+            | "remoteUser"
+            | "onCreateCommand"
+            | "updateContentCommand"
+            | "postCreateCommand"
+            | "postStartCommand" => Ok(()),
+            "containerEnv" => {
+                for (variable, node) in object(node, name)? {
+                    let property = format!("containerEnv.{variable}");
+                    let given = text(node, &property)?.to_owned();
+                    self.env(node, &property, variable, &given)?;
+                }
+                Ok(())
+            }
+            "mounts" => list(node, name)?.iter().try_for_each(|node| self.mount(node)),
+            "forwardPorts" => list(node, name)?.iter().try_for_each(|node| self.forward(node)),
+            "appPort" => match &node.value {
+                Value::List(items) => items.iter().try_for_each(|node| self.app_port(node)),
+                _ => self.app_port(node),
+            },
+            "overrideCommand" => {
+                if !boolean(node, name)? {
+                    self.field(node, Adjustment::Command(Vec::new()))?;
+                }
+                Ok(())
+            }
+            "init" => {
+                if !boolean(node, name)? {
+                    self.not(name, node.line, "an init process always runs where the engine has one");
+                }
+                Ok(())
+            }
+            "privileged" => {
+                if boolean(node, name)? {
+                    self.not(name, node.line, "a workspace is never privileged");
+                }
+                Ok(())
+            }
+            "capAdd" => {
+                for node in list(node, name)? {
+                    let capability = text(node, name)?.to_owned();
+                    self.add_capability("capAdd", node.line, &capability);
+                }
+                Ok(())
+            }
+            "securityOpt" => {
+                for node in list(node, name)? {
+                    let option = text(node, name)?.to_owned();
+                    self.security_option("securityOpt", node, &option)?;
+                }
+                Ok(())
+            }
+            "runArgs" => {
+                let mut words = Vec::new();
+                for node in list(node, name)? {
+                    let given = text(node, "an argument of runArgs")?;
+                    words.push((given.to_owned(), node));
+                }
+                self.run_args(&words)
+            }
+            "hostRequirements" => self.requirements(object(node, name)?),
+            "shutdownAction" => {
+                if text(node, name)? != "none" {
+                    self.not(name, node.line, "a workspace runs until it is stopped");
+                }
+                Ok(())
+            }
+            other => {
+                let known = WITHOUT_EFFECT.iter().find(|(name, _)| *name == other);
+                self.not(other, node.line, known.map_or("it is not known", |(_, why)| *why));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn env(&mut self, node: &Node, property: &str, name: &str, value: &str) -> Result<(), Wrong> {
+        if HOST_ENV.contains(&name) {
+            self.not(property, node.line, "the host sets it");
+            return Ok(());
+        }
+        let secret = self.variables.around.secrets.contains(name);
+        let value = self.fill(property, node.line, value, secret);
+        self.field(node, Adjustment::Env(name.to_owned(), Some(value)))
+    }
+
+    fn mount(&mut self, node: &Node) -> Result<(), Wrong> {
+        let mut words = MountWords::default();
+        match &node.value {
+            Value::Object(members) => {
+                for (key, node) in members {
+                    match &node.value {
+                        Value::Bool(value) => words.set(key, &value.to_string()),
+                        _ => {
+                            let value = self.filled("mounts", node)?;
+                            words.set(key, &value)
+                        }
+                    }
+                    .map_err(|what| wrong(node, what))?;
+                }
+            }
+            _ => {
+                let given = self.filled("mounts", node)?;
+                words = MountWords::parse(&given).map_err(|what| wrong(node, what))?;
+            }
+        }
+        for option in std::mem::take(&mut words.ignored) {
+            self.not(&format!("mounts {option}"), node.line, "this option is not known");
+        }
+        let edit = words.adjustment().map_err(|what| wrong(node, what))?;
+        self.field(node, edit)
+    }
+
+    fn forward(&mut self, node: &Node) -> Result<(), Wrong> {
+        let port = match &node.value {
+            Value::Number(number) => number.as_u64(),
+            Value::Text(text) => match text.rsplit_once(':') {
+                Some(("localhost" | "127.0.0.1", port)) => port.parse().ok(),
+                Some(_) => {
+                    self.not(&format!("forwardPorts {text}"), node.line, "it is a port of another container");
+                    return Ok(());
+                }
+                None => text.parse().ok(),
+            },
+            _ => None,
+        };
+        let port = port.ok_or_else(|| wrong(node, "forwardPorts takes ports such as 3000"))?;
+        let edit = values::forwarded(port).map_err(|what| wrong(node, what))?;
+        self.field(node, edit)
+    }
+
+    fn app_port(&mut self, node: &Node) -> Result<(), Wrong> {
+        let given = match &node.value {
+            Value::Number(number) => number.to_string(),
+            _ => self.filled("appPort", node)?,
+        };
+        let edit = values::port(&given).map_err(|what| wrong(node, what))?;
+        self.field(node, edit)
+    }
+
+    pub(super) fn add_capability(&mut self, property: &str, line: usize, given: &str) {
+        let upper = given.to_ascii_uppercase();
+        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        if self.variables.around.allowed_capabilities.contains(name) {
+            self.capabilities.insert(name.to_owned());
+            self.capabilities_at = Some(line);
+        } else {
+            self.not(&format!("{property} {given}"), line, "it is not in allow.capabilities");
+        }
+    }
+
+    pub(super) fn security_option(&mut self, property: &str, node: &Node, option: &str) -> Result<(), Wrong> {
+        let (name, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
+        let loosened = match (name, value) {
+            ("no-new-privileges", "true") => return Ok(()),
+            ("seccomp", "unconfined") => Adjustment::Seccomp("unconfined".into()),
+            ("apparmor", "unconfined") => Adjustment::Apparmor(Some("unconfined".into())),
+            ("label", "disable") => Adjustment::Selinux(Some("disable".into())),
+            _ => {
+                self.not(&format!("{property} {option}"), node.line, "a project cannot choose security profiles");
+                return Ok(());
+            }
+        };
+        if self.variables.around.unconfined {
+            return self.field(node, loosened);
+        }
+        self.not(&format!("{property} {option}"), node.line, "turning it off needs allow.unconfined = true");
+        Ok(())
+    }
+
+    /// What the machine must have; only what it has not is told.
+    fn requirements(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
+        let around = self.variables.around;
+        for (name, node) in members {
+            let property = format!("hostRequirements.{name}");
+            match (name.as_str(), &node.value) {
+                ("cpus", Value::Number(cpus)) => {
+                    let cpus = cpus.as_f64().unwrap_or(f64::MAX);
+                    if around.cpus == 0 {
+                        self.not(&property, node.line, "the machine's cores are not known");
+                    } else if cpus > f64::from(around.cpus) {
+                        self.not(&property, node.line, format!("the machine has {} cores, not {cpus}", around.cpus));
+                    }
+                }
+                ("memory", Value::Text(text)) => {
+                    let wanted = values::size(text).map_err(|what| wrong(node, what))?;
+                    let has = bytesize::ByteSize(around.memory);
+                    if around.memory == 0 {
+                        self.not(&property, node.line, "the machine's memory is not known");
+                    } else if wanted > around.memory {
+                        self.not(&property, node.line, format!("the machine has {has}, not {text}"));
+                    }
+                }
+                ("gpu", Value::Bool(false)) => {}
+                ("gpu", Value::Text(text)) if text == "optional" => {}
+                ("gpu", _) => self.not(&property, node.line, "devices of the host are not given to workspaces"),
+                _ => self.not(&property, node.line, "it is not checked"),
+            }
+        }
+        Ok(())
+    }
+
+    /// A workspace has one user. Where the image's own command runs, that is the one that it needs.
+    fn user(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
+        let (container, remote) = (member(members, "containerUser"), member(members, "remoteUser"));
+        let own_command = member(members, "overrideCommand").is_some_and(|node| node.value == Value::Bool(false));
+        let name = |reader: &mut Self, node: Option<&Node>, what: &str| match node {
+            Some(node) => reader.filled(what, node).map(|user| Some(user).filter(|user| !user.is_empty())),
+            None => Ok(None),
+        };
+        let container_name = name(self, container, "containerUser")?;
+        let remote_name = name(self, remote, "remoteUser")?;
+        let chosen = if own_command {
+            self.out.commands.user.clone_from(&remote_name);
+            container.zip(container_name)
+        } else {
+            if let (Some(node), Some(user), Some(remote)) = (container, &container_name, &remote_name)
+                && user != remote
+            {
+                self.not("containerUser", node.line, format!("the workspace runs as remoteUser, {remote}"));
+            }
+            remote.zip(remote_name).or(container.zip(container_name))
+        };
+        if let Some((node, user)) = chosen {
+            self.field(node, Adjustment::User(Some(user)))?;
+        }
+        Ok(())
+    }
+
+    fn image(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
+        let image = match member(members, "image") {
+            Some(node) => Some((self.filled("image", node)?, node)),
+            None => None,
+        };
+        let build = match (member(members, "build"), member(members, "dockerFile")) {
+            (Some(node), _) => Some((self.build(object(node, "build")?, "dockerfile", node)?, node)),
+            (None, Some(node)) => Some((self.build(members, "dockerFile", node)?, node)),
+            (None, None) => None,
+        };
+        match (image, build) {
+            (Some((image, node)), build) => {
+                if let Some((_, node)) = build {
+                    self.not("build", node.line, "an image is named, too");
+                }
+                let choice = crate::workspace::ImageChoice {
+                    reference: image.clone(),
+                    pull: crate::workspace::PullPolicy::Missing,
+                    reason: String::new(),
+                };
+                Adjustment::Image(choice).check().map_err(|what| wrong(node, what))?;
+                self.out.image = Some((image, node.line));
+            }
+            (None, Some((build, _))) => self.out.build = Some(build),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// `dockerfile` and `context` are in `build`; in older files they are properties of their own.
+    fn build(&mut self, members: &[(String, Node)], dockerfile: &str, at: &Node) -> Result<Build, Wrong> {
+        let nested = dockerfile == "dockerfile";
+        let mut build = Build { context: ".".into(), dockerfile: String::new(), line: at.line, ..Build::default() };
+        for (name, node) in members {
+            let property = if nested { format!("build.{name}") } else { name.clone() };
+            match name.as_str() {
+                name if name == dockerfile => build.dockerfile = self.filled(&property, node)?,
+                "context" => build.context = self.filled(&property, node)?,
+                "target" if nested => build.target = Some(self.filled(&property, node)?),
+                "args" if nested => {
+                    for (argument, node) in object(node, &property)? {
+                        let value = self.filled(&format!("build.args.{argument}"), node)?;
+                        build.args.insert(argument.clone(), value);
+                    }
+                }
+                other if nested => {
+                    let known = WITHOUT_EFFECT.iter().find(|(name, _)| *name == other);
+                    self.not(&property, node.line, known.map_or("it is not known", |(_, why)| *why));
+                }
+                _ => {}
+            }
+        }
+        if build.dockerfile.is_empty() { Err(wrong(at, "build needs a dockerfile")) } else { Ok(build) }
+    }
+
+    fn commands(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
+        for property in ["onCreateCommand", "updateContentCommand", "postCreateCommand", "postStartCommand"] {
+            let Some(node) = member(members, property) else { continue };
+            let mut found = Vec::new();
+            match &node.value {
+                Value::Object(members) => {
+                    for (name, node) in members {
+                        found.extend(self.command(&plain(&format!("{property}.{name}")), node)?);
+                    }
+                }
+                _ => found.extend(self.command(property, node)?),
+            }
+            let commands = &mut self.out.commands;
+            if property == "postStartCommand" { &mut commands.each_start } else { &mut commands.once }.extend(found);
+        }
+        Ok(())
+    }
+
+    /// A text is for a shell, a list is not. An empty one is none.
+    fn command(&mut self, property: &str, node: &Node) -> Result<Option<Command>, Wrong> {
+        let words = match &node.value {
+            Value::List(items) => {
+                let words: Result<Vec<_>, _> = items.iter().map(|node| self.filled(property, node)).collect();
+                words?
+            }
+            Value::Text(line) if line.trim().is_empty() => Vec::new(),
+            Value::Text(_) => vec!["/bin/sh".to_owned(), "-c".to_owned(), self.filled(property, node)?],
+            _ => return Err(wrong(node, format!("{property} must be a text, a list, or an object of them"))),
+        };
+        Adjustment::Command(words.clone()).check().map_err(|what| wrong(node, what))?;
+        Ok((!words.is_empty()).then(|| Command { property: property.to_owned(), words }))
+    }
+}

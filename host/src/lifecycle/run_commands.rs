@@ -1,0 +1,222 @@
+//! The commands of a `devcontainer.json`: run in the workspace, never on the host, one after the other. A policy may deny
+//! each at `pre-exec`. The first that fails ends them and marks the workspace degraded; it keeps running.
+
+use super::create::Progress;
+use super::{Error, Lifecycle, view::view};
+use crate::devcontainer::{Command, OWNER, Record};
+use crate::docker::{ExecEnd, ExecRequest};
+use crate::hooks::ExecSpec;
+use crate::store;
+use crate::workspace::{Container, State, WorkspaceId};
+
+/// Most bytes of a command's output that are shown.
+const SHOWN: usize = 64 << 10;
+/// Longest line of it.
+const LINE: usize = 1 << 10;
+
+impl Lifecycle {
+    /// Keeps what a project's file says now about a workspace that need not be made anew for it.
+    pub(super) fn keep_record(&self, id: &WorkspaceId, record: Option<Record>) -> Result<(), Error> {
+        let stored = self.store.workspace(id)?.and_then(|workspace| workspace.devcontainer);
+        let record = record.map(|record| match &stored {
+            Some(old) => Record { once_done: old.once_done, failed: old.failed.clone(), ..record },
+            None => record,
+        });
+        if record != stored {
+            self.store.update_workspace(id, |workspace| workspace.devcontainer = record)?;
+        }
+        Ok(())
+    }
+
+    /// Runs what is due: commands of the creation that have not all succeeded yet, and after a start those of each start.
+    /// Returns the workspace as it is stored then.
+    pub(super) async fn run_commands(
+        &self,
+        workspace: store::Workspace,
+        container: &Container,
+        started: bool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<store::Workspace, Error> {
+        let id = workspace.id.clone();
+        let Some(record) = workspace.devcontainer.clone() else { return Ok(workspace) };
+        let (once, each) = (&record.commands.once, &record.commands.each_start);
+        let due = !record.once_done || (started && (!each.is_empty() || record.failed.is_some()));
+        if !due || container.state != State::Running {
+            return Ok(workspace);
+        }
+        let mut failed = None;
+        let mut done = record.once_done;
+        if !done {
+            failed = self.run_each(&workspace, container, once, progress).await;
+            done = failed.is_none();
+            self.store.update_workspace(&id, |workspace| {
+                workspace.devcontainer.iter_mut().for_each(|record| record.once_done = done);
+            })?;
+        }
+        if done {
+            failed = self.run_each(&workspace, container, each, progress).await;
+        }
+        if let Some(reason) = &failed {
+            tracing::warn!("{id}: {reason}");
+        }
+        self.store.update_workspace(&id, |workspace| {
+            workspace.devcontainer.iter_mut().for_each(|record| record.failed.clone_from(&failed));
+        })?;
+        Ok(self.store.workspace(&id)?.unwrap_or(workspace))
+    }
+
+    /// What `up` does for one that runs already.
+    pub(super) async fn finish_commands(
+        &self,
+        stored: Option<store::Workspace>,
+        container: &Container,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<super::WorkspaceView, Error> {
+        let stored = match stored {
+            Some(workspace) => Some(self.run_commands(workspace, container, false, progress).await?),
+            None => None,
+        };
+        view(stored.as_ref(), Some(container)).ok_or_else(|| Error::NotFound(container.name.clone()))
+    }
+
+    async fn run_each(
+        &self,
+        workspace: &store::Workspace,
+        container: &Container,
+        commands: &[Command],
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Option<String> {
+        for command in commands {
+            let shown = match command.words.as_slice() {
+                [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => line.clone(),
+                words => words.join(" "),
+            };
+            let shown = self.scrub(container, &clean(&shown));
+            progress(Progress::Step(format!("{}: {shown}", command.property)));
+            if let Err(reason) = self.run_command(workspace, container, command, progress).await {
+                return Some(format!("{} failed: {reason}", command.property));
+            }
+        }
+        None
+    }
+
+    async fn run_command(
+        &self,
+        workspace: &store::Workspace,
+        container: &Container,
+        command: &Command,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), String> {
+        let draft = &workspace.draft;
+        // A user that somebody else decided is not the project's to change.
+        let own = draft.owners.get("user").is_none_or(|owner| owner.policy == OWNER);
+        let user = workspace.devcontainer.as_ref().and_then(|record| record.commands.user.clone()).filter(|_| own);
+        let working_dir = Some(draft.spec.working_dir.clone()).filter(|dir| !dir.is_empty());
+        let spec = ExecSpec { command: command.words.clone(), user, working_dir, ..ExecSpec::default() };
+        let allowed = self.allow_exec(&workspace.id, spec).await.map_err(|error| error.to_string())?;
+        let request = ExecRequest {
+            command: allowed.command,
+            env: allowed.env,
+            user: allowed.user,
+            working_dir: allowed.working_dir,
+            ..ExecRequest::default()
+        };
+        let limit = self.loaded.config.devcontainer.command_timeout.0;
+        let mut said = Said::default();
+        let run = async {
+            let (mut output, stdin, control) = self.docker.exec(&container.id, &request).await?.into_parts();
+            drop(stdin);
+            while let Some(item) = output.next().await {
+                let (_, bytes) = item?;
+                said.add(&bytes, &mut |line| progress(Progress::Build(self.scrub(container, line))));
+            }
+            control.exit().await
+        };
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(limit, run) => ended,
+            () = self.interrupted() => return Err("it was interrupted, and may still run".into()),
+        };
+        said.end(&mut |line| progress(Progress::Build(self.scrub(container, line))));
+        match ended {
+            Err(_) => Err(format!(
+                "it took longer than {} (devcontainer.command_timeout), and may still run",
+                crate::config::Span(limit)
+            )),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(ExecEnd::Exited(0) | ExecEnd::Detached)) => Ok(()),
+            Ok(Ok(ExecEnd::Exited(code))) => {
+                let last = self.scrub(container, &said.last);
+                Err(format!("it ended with code {code}{}{last}", if last.is_empty() { "" } else { ": " }))
+            }
+        }
+    }
+}
+
+/// The output of a command in whole lines, as much of it as is shown.
+#[derive(Default)]
+struct Said {
+    line: Vec<u8>,
+    shown: usize,
+    /// The last line that is not empty.
+    last: String,
+}
+
+impl Said {
+    fn add(&mut self, bytes: &[u8], show: &mut dyn FnMut(&str)) {
+        for byte in bytes {
+            match byte {
+                b'\n' | b'\r' => self.end(show),
+                // The rest of a longer line is left out.
+                _ if self.line.len() < LINE => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn end(&mut self, show: &mut dyn FnMut(&str)) {
+        let line = clean(&String::from_utf8_lossy(&self.line));
+        self.line.clear();
+        if line.trim().is_empty() {
+            return;
+        }
+        if self.shown < SHOWN {
+            self.shown += line.len();
+            show(&line);
+            if self.shown >= SHOWN {
+                show("... there is more; it is not shown");
+            }
+        }
+        self.last = line;
+    }
+}
+
+/// What a project's command wrote, fit for a terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_shown_in_whole_lines_and_only_so_much_of_it() {
+        let mut said = Said::default();
+        let mut lines = Vec::new();
+        let mut show = |line: &str| lines.push(line.to_owned());
+        said.add(b"one\ntw", &mut show);
+        said.add(b"o\r\n\n\x1b[31mred", &mut show);
+        said.end(&mut show);
+        said.add(&vec![b'x'; 1 << 20], &mut show);
+        said.end(&mut show);
+        for _ in 0..10_000 {
+            said.add(b"0123456789\n", &mut show);
+        }
+        said.add(b"last", &mut show);
+        said.end(&mut show);
+        assert_eq!(lines[..3], ["one", "two", " [31mred"]);
+        assert_eq!((lines[3].len(), said.last.as_str()), (LINE, "last"));
+        let all: usize = lines.iter().map(String::len).sum();
+        assert!(all < SHOWN + 200 && lines.last().unwrap().contains("more"), "{all}");
+    }
+}
