@@ -108,7 +108,7 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
     rows.extend(workspace.labels.iter().map(|(name, value)| ("label", format!("{name}={value}"))));
     rows.extend(workspace.notes.iter().map(|note| ("note", note.clone())));
     let not_honoured = workspace.devcontainer.as_ref().and_then(super::devcontainer::not_honoured);
-    rows.extend(not_honoured.map(|line| ("project", line)));
+    rows.extend(not_honoured.map(|line| ("file", line)));
     rows.extend(workspace.degraded.iter().map(|reason| ("degraded", reason.clone())));
     for (name, value) in rows {
         context.out.line(format!("{name:<10} {value}").trim_end())?;

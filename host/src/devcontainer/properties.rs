@@ -34,6 +34,9 @@ const WITHOUT_EFFECT: [(&str, &str); 21] = [
     ("options", "options of the builder are not passed on"),
 ];
 
+/// Longest list of what is not honoured: it is kept with the workspace.
+const MOST_LISTED: usize = 100;
+
 /// Variables that are the host's own.
 const HOST_ENV: [&str; 3] = ["WORKSPACE_ID", "WORKSPACE_NAME", "WHARF_MANAGED"];
 
@@ -56,7 +59,13 @@ pub(super) fn read(root: &Node, around: &Surroundings<'_>) -> Result<Devcontaine
     if let Some(line) = reader.capabilities_at.filter(|_| reader.capabilities != *around.capabilities) {
         reader.out.fields.push((Adjustment::Capabilities(reader.capabilities.clone()), line));
     }
-    reader.out.not_honoured.sort_by_key(|not| not.line);
+    let not = &mut reader.out.not_honoured;
+    not.sort_by_key(|not| not.line);
+    let more = not.len().saturating_sub(MOST_LISTED);
+    not.truncate(MOST_LISTED);
+    if let (true, Some(last)) = (more > 0, not.last().map(|not| not.line)) {
+        not.push(NotHonoured { property: "...".into(), line: last, why: format!("{more} more are left out here") });
+    }
     Ok(reader.out)
 }
 

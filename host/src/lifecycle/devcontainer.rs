@@ -11,7 +11,7 @@ use super::facts::{MOST_BYTES, O_NONBLOCK};
 use super::images::ImageBuild;
 use super::{Difference, Error, Project, WorkspaceRequest};
 use crate::config::{Loaded, Origin};
-use crate::devcontainer::{self, Build, Command, Devcontainer, OWNER, Record, Surroundings};
+use crate::devcontainer::{self, Build, Command, Devcontainer, NotHonoured, OWNER, Record, Surroundings};
 use crate::hooks::record::{Draft, Owner, SecretNames};
 use crate::hooks::{Adjustment, EngineFacts, ProjectFacts};
 use crate::store;
@@ -119,7 +119,7 @@ fn ask_blocking(
     let mut asked = Asked { file: file.to_owned(), says, build: None, image: None, named: named.is_some() };
     // An image that the request names or builds makes the project's needless.
     if request.image.is_none() && request.build.is_none() {
-        asked.image(project)?;
+        asked.image(project, loaded)?;
     }
     Ok(Some(asked))
 }
@@ -170,11 +170,22 @@ fn read_file(project: &Path, file: &str) -> Result<Option<String>, Error> {
 }
 
 impl Asked {
-    fn image(&mut self, project: &Project) -> Result<(), Error> {
+    fn image(&mut self, project: &Project, loaded: &Loaded) -> Result<(), Error> {
+        // The configuration's image stands, unless a policy or the person who named this file wants another.
+        let configured = loaded.config.workspace.image.is_some() && !self.named;
+        if let (true, Some(build)) = (configured, &self.says.build) {
+            let why = format!("{} sets workspace.image", loaded.origin("workspace.image"));
+            let not = NotHonoured { property: "build".into(), line: build.line, why };
+            self.says.not_honoured.push(not);
+            self.says.not_honoured.sort_by_key(|not| not.line);
+        }
+        if configured {
+            return Ok(());
+        }
         let choice = |reference: String, pull, what: &str| ImageChoice {
             reference,
             pull,
-            reason: format!("{} {what} it", self.file),
+            reason: format!("the project's {} {what} it", self.file),
         };
         if let Some((reference, line)) = &self.says.image {
             self.image = Some((choice(reference.clone(), PullPolicy::Missing, "names"), *line));
@@ -210,14 +221,9 @@ impl Asked {
         }
     }
 
-    /// Proposes its image. That of the request wins; that of the configuration wins where no policy chooses images.
-    /// Returns whether the person who asked named this image, by naming the file.
-    pub(super) fn propose_image(&self, draft: &mut Draft, policies_choose: bool) -> bool {
+    /// Proposes its image; that of the request wins. Returns whether the person who asked named this image, by naming the file.
+    pub(super) fn propose_image(&self, draft: &mut Draft) -> bool {
         let Some((choice, line)) = &self.image else { return false };
-        let owner = draft.owners.get("image").map(|owner| owner.policy.as_str());
-        if owner == Some("request") || (owner == Some("config") && !policies_choose) {
-            return false;
-        }
         draft.set(&Adjustment::Image(choice.clone()), self.owner(*line), None);
         self.named
     }

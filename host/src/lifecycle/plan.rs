@@ -17,7 +17,7 @@ use crate::devcontainer::Record;
 use crate::docker::Docker;
 use crate::hooks::chain::CreateDecision;
 use crate::hooks::record::{Change, Refusal, SecretNames};
-use crate::hooks::{Chain, Facts, Hook, Step};
+use crate::hooks::{Chain, Facts, Step};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
@@ -108,8 +108,7 @@ pub(super) fn decide_create(
     })?;
     let asked = project.devcontainer.as_deref();
     hide(asked, &mut facts.project);
-    let policies_choose = chain.asks(Hook::SelectImage, &facts);
-    let named = asked.is_some_and(|asked| asked.propose_image(&mut draft, policies_choose));
+    let named = asked.is_some_and(|asked| asked.propose_image(&mut draft));
     let requested = request.image.is_some() || named;
     Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), secret))
 }

@@ -40,7 +40,7 @@ impl Lifecycle {
         let id = workspace.id.clone();
         let Some(record) = workspace.devcontainer.clone() else { return Ok(workspace) };
         let (once, each) = (&record.commands.once, &record.commands.each_start);
-        let due = !record.once_done || (started && (!each.is_empty() || record.failed.is_some()));
+        let due = !record.once_done || record.failed.is_some() || (started && !each.is_empty());
         if !due || container.state != State::Running {
             return Ok(workspace);
         }

@@ -174,6 +174,7 @@ fn only_what_has_a_time_to_live_is_told_with_it() {
             trail: vec![],
             notes: vec![],
             degraded: None,
+            devcontainer: None,
             last_activity: None,
             stopped: None,
             image_digest: None,

@@ -160,7 +160,8 @@ impl Drop for Built {
 
 #[test]
 fn the_image_that_a_project_builds_is_built_unless_somebody_decides_otherwise() {
-    let built = Built(Sandbox::new());
+    let mut built = Built(Sandbox::new());
+    built.0.unset("WHARF_WORKSPACE_IMAGE");
     let sandbox = &built.0;
     let label = format!("LABEL {LABEL_SANDBOX}={}", sandbox.name());
     let dockerfile =
@@ -184,9 +185,10 @@ fn the_image_that_a_project_builds_is_built_unless_somebody_decides_otherwise() 
     sandbox.write(FILE, r#"{"dockerFile": "Dockerfile", "context": ".."}"#);
     let older = sandbox.json(&["plan"])["spec"]["image"]["reference"].as_str().unwrap().to_owned();
     assert!(older.starts_with("wharf/") && older != reference, "{older}");
-    // Without a policy that chooses images, the configuration's stands.
-    sandbox.script("rule.rhai", "fn pre_create(ctx) {}\n");
-    assert_eq!(sandbox.json(&["plan"])["spec"]["image"]["reference"], BASE);
+    // The image of the configuration stands.
+    sandbox.config(&format!("[workspace]\nimage = \"{BASE}\"\n"));
+    let plan = sandbox.json(&["plan"]);
+    assert_eq!((&plan["spec"]["image"]["reference"], listed(&plan)), (&json!(BASE), vec!["build".to_owned()]));
 }
 
 #[test]
@@ -247,7 +249,8 @@ fn a_file_that_cannot_be_used_is_an_error_with_its_place_and_nothing_is_made() {
 
 #[test]
 fn links_and_pipes_do_not_lead_out_of_the_project() {
-    let sandbox = Sandbox::new();
+    let mut sandbox = Sandbox::new();
+    sandbox.unset("WHARF_WORKSPACE_IMAGE");
     let before = sandbox.snapshot();
     let outside = sandbox.write("outside/devcontainer.json", "{\"containerEnv\": {\"HUNTER\": \"2\"}}");
     sandbox.write("outside/Dockerfile", "FROM scratch\n");
@@ -314,11 +317,7 @@ fn a_project_cannot_loosen_the_host() {
         let output = sandbox.run(&["up"]);
         assert!(output.code == 4 || output.code == 2, "{mount}: {output:?}");
     }
-    for (property, code) in [
-        ("\"runArgs\": [\"--memory=500g\"]", 4),
-        ("\"appPort\": \"0.0.0.0:8080:80\"", 4),
-        ("\"runArgs\": [\"-v\", \"/:/host\"]", 4),
-    ] {
+    for (property, code) in [("\"appPort\": \"0.0.0.0:8080:80\"", 4), ("\"runArgs\": [\"-v\", \"/:/host\"]", 4)] {
         write(&sandbox, &format!("{{ {property} }}"));
         assert_eq!(sandbox.run(&["up"]).code, code, "{property}");
     }
@@ -342,6 +341,15 @@ fn a_project_cannot_loosen_the_host() {
     assert!(!inspected.to_string().contains("hunter2") && !inspected.to_string().contains("de_DE"));
     assert_eq!(inspected["Config"]["Labels"]["keep"], Value::Null);
     assert!(!sandbox.path("project/ran-on-the-host").exists());
+
+    // No policy that lowers it: the ceiling stands.
+    write(&sandbox, r#"{ "runArgs": ["--memory=500g"] }"#);
+    let chain = sandbox.path("config/wharf.toml");
+    sandbox.script("rule.rhai", "fn pre_create(ctx) {}\n");
+    let denied = sandbox.run(&["--json", "plan"]);
+    assert_eq!((denied.code, &denied.json()["denied"]["code"]), (4, &json!("invariant")), "{}", denied.stderr);
+    assert!(denied.json()["denied"]["reason"].as_str().unwrap().contains("set by project"));
+    std::fs::write(chain, "").unwrap();
 
     // What the admin allows is read; a secret only where it stays one, and nowhere in records.
     sandbox.json(&["down"]);
