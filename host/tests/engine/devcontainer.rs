@@ -335,7 +335,8 @@ fn a_project_cannot_loosen_the_host() {
     assert_eq!(listed(&up).len(), 15, "{:?}", listed(&up));
     let inspected = engine::inspect(up["container_id"].as_str().unwrap());
     let host = &inspected["HostConfig"];
-    assert_eq!((&host["Privileged"], &host["PidMode"], &host["Devices"]), (&json!(false), &json!(""), &json!([])));
+    assert_eq!((&host["Privileged"], &host["PidMode"]), (&json!(false), &json!("")));
+    assert!(host["Devices"].as_array().is_none_or(Vec::is_empty), "{host}");
     assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
     assert!(!host["CapAdd"].to_string().contains("SYS_ADMIN") && host["NetworkMode"] != "host", "{host}");
     assert!(!inspected.to_string().contains("hunter2") && !inspected.to_string().contains("de_DE"));
