@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::{config, docker, lifecycle, store};
 
+mod bars;
 mod cleanup;
 mod config_cmd;
 mod cp;

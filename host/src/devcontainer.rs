@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::hooks::Adjustment;
 use crate::hooks::record::SecretNames;
 
+mod commands;
+mod image;
 mod json;
 mod properties;
 mod run_args;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::bars::Bars;
 use super::output::{ago, bytes};
-use super::up::Bars;
 use super::{Context, Failure};
 use crate::lifecycle::{ImageBuild, Project};
 

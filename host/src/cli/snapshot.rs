@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::bars::Bars;
 use super::output::ago;
-use super::up::{Bars, UpOutput};
+use super::up::UpOutput;
 use super::{Context, Failure};
 use crate::lifecycle::RestoreRequest;
 

@@ -1,11 +1,9 @@
 //! `wharf up`
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::IsTerminal;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-
+use super::bars::Bars;
 use super::devcontainer::{DevcontainerArgs, not_honoured};
 use super::health::HealthArgs;
 use super::{Context, Failure};
@@ -334,70 +332,4 @@ fn summary(context: &Context, workspace: &WorkspaceView) -> String {
         workspace.state,
         workspace.image
     )
-}
-
-/// Progress on stderr: bars on a terminal, plain lines elsewhere.
-pub(crate) struct Bars {
-    silent: bool,
-    multi: Option<MultiProgress>,
-    step: Option<ProgressBar>,
-    layers: HashMap<String, ProgressBar>,
-}
-
-impl Bars {
-    pub(crate) fn new(silent: bool) -> Self {
-        let multi = (!silent && std::io::stderr().is_terminal()).then(MultiProgress::new);
-        Self { silent, multi, step: None, layers: HashMap::new() }
-    }
-
-    pub(crate) fn show(&mut self, progress: Progress) {
-        if self.silent {
-            return;
-        }
-        let Some(multi) = &self.multi else {
-            match progress {
-                Progress::Step(text) | Progress::Build(text) => eprintln!("{text}"),
-                Progress::Pull(_) => {}
-            }
-            return;
-        };
-        match progress {
-            Progress::Build(text) => {
-                // Above the bars, if there are any.
-                let _ = multi.println(text);
-            }
-            Progress::Step(text) => {
-                let step = self.step.get_or_insert_with(|| {
-                    let bar = multi.add(ProgressBar::new_spinner());
-                    bar.enable_steady_tick(std::time::Duration::from_millis(100));
-                    bar
-                });
-                step.set_message(text);
-            }
-            Progress::Pull(pull) => {
-                let Some(layer) = pull.layer else { return };
-                let bar = self.layers.entry(layer.clone()).or_insert_with(|| {
-                    let bar = multi.add(ProgressBar::new(0));
-                    let style = ProgressStyle::with_template("  {prefix:12} {msg:18} {bar:30} {bytes}/{total_bytes}");
-                    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-                    bar.set_prefix(layer);
-                    bar
-                });
-                if let Some(total) = pull.total {
-                    bar.set_length(total);
-                }
-                if let Some(current) = pull.current {
-                    bar.set_position(current);
-                }
-                bar.set_message(pull.status);
-            }
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        if let Some(multi) = &self.multi {
-            // A bar that cannot be cleared is only untidy.
-            let _ = multi.clear();
-        }
-    }
 }

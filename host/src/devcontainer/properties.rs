@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::json::{Node, Value, Wrong};
 use super::values::{self, MountWords};
 use super::variables::Variables;
-use super::{Build, Command, Devcontainer, NotHonoured, Surroundings, plain};
+use super::{Devcontainer, NotHonoured, Surroundings, plain};
 use crate::hooks::Adjustment;
 use crate::workspace::{Mount, MountKind};
 
 /// Properties that have no effect here, and why.
-const WITHOUT_EFFECT: [(&str, &str); 21] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 21] = [
     ("initializeCommand", "a command for the host is never run"),
     ("postAttachCommand", "nothing attaches to a workspace"),
     ("waitFor", "every command is waited for"),
@@ -77,11 +77,11 @@ pub(super) struct Reader<'a> {
     pub(super) out: Devcontainer,
 }
 
-fn wrong(node: &Node, what: impl Into<String>) -> Wrong {
+pub(super) fn wrong(node: &Node, what: impl Into<String>) -> Wrong {
     Wrong { offset: node.offset, what: what.into() }
 }
 
-fn object<'n>(node: &'n Node, what: &str) -> Result<&'n [(String, Node)], Wrong> {
+pub(super) fn object<'n>(node: &'n Node, what: &str) -> Result<&'n [(String, Node)], Wrong> {
     match &node.value {
         Value::Object(members) => Ok(members),
         _ => Err(wrong(node, format!("{what} must be an object"))),
@@ -95,7 +95,7 @@ fn list<'n>(node: &'n Node, what: &str) -> Result<&'n [Node], Wrong> {
     }
 }
 
-fn text<'n>(node: &'n Node, what: &str) -> Result<&'n str, Wrong> {
+pub(super) fn text<'n>(node: &'n Node, what: &str) -> Result<&'n str, Wrong> {
     match &node.value {
         Value::Text(text) => Ok(text),
         _ => Err(wrong(node, format!("{what} must be a text"))),
@@ -109,7 +109,7 @@ fn boolean(node: &Node, what: &str) -> Result<bool, Wrong> {
     }
 }
 
-fn member<'n>(members: &'n [(String, Node)], name: &str) -> Option<&'n Node> {
+pub(super) fn member<'n>(members: &'n [(String, Node)], name: &str) -> Option<&'n Node> {
     members.iter().find(|(known, _)| known == name).map(|(_, node)| node)
 }
 
@@ -129,7 +129,7 @@ impl Reader<'_> {
     }
 
     /// The text of a property with its variables filled in.
-    fn filled(&mut self, property: &str, node: &Node) -> Result<String, Wrong> {
+    pub(super) fn filled(&mut self, property: &str, node: &Node) -> Result<String, Wrong> {
         let given = text(node, property)?.to_owned();
         Ok(self.fill(property, node.line, &given, false))
     }
@@ -395,120 +395,5 @@ impl Reader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// A workspace has one user. Where the image's own command runs, that is the one that it needs.
-    fn user(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
-        let (container, remote) = (member(members, "containerUser"), member(members, "remoteUser"));
-        let own_command = member(members, "overrideCommand").is_some_and(|node| node.value == Value::Bool(false));
-        let name = |reader: &mut Self, node: Option<&Node>, what: &str| match node {
-            Some(node) => reader.filled(what, node).map(|user| Some(user).filter(|user| !user.is_empty())),
-            None => Ok(None),
-        };
-        let container_name = name(self, container, "containerUser")?;
-        let remote_name = name(self, remote, "remoteUser")?;
-        let chosen = if own_command {
-            self.out.commands.user.clone_from(&remote_name);
-            container.zip(container_name)
-        } else {
-            if let (Some(node), Some(user), Some(remote)) = (container, &container_name, &remote_name)
-                && user != remote
-            {
-                self.not("containerUser", node.line, format!("the workspace runs as remoteUser, {remote}"));
-            }
-            remote.zip(remote_name).or(container.zip(container_name))
-        };
-        if let Some((node, user)) = chosen {
-            self.field(node, Adjustment::User(Some(user)))?;
-        }
-        Ok(())
-    }
-
-    fn image(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
-        let image = match member(members, "image") {
-            Some(node) => Some((self.filled("image", node)?, node)),
-            None => None,
-        };
-        let build = match (member(members, "build"), member(members, "dockerFile")) {
-            (Some(node), _) => Some((self.build(object(node, "build")?, "dockerfile", node)?, node)),
-            (None, Some(node)) => Some((self.build(members, "dockerFile", node)?, node)),
-            (None, None) => None,
-        };
-        match (image, build) {
-            (Some((image, node)), build) => {
-                if let Some((_, node)) = build {
-                    self.not("build", node.line, "an image is named, too");
-                }
-                let choice = crate::workspace::ImageChoice {
-                    reference: image.clone(),
-                    pull: crate::workspace::PullPolicy::Missing,
-                    reason: String::new(),
-                };
-                Adjustment::Image(choice).check().map_err(|what| wrong(node, what))?;
-                self.out.image = Some((image, node.line));
-            }
-            (None, Some((build, _))) => self.out.build = Some(build),
-            (None, None) => {}
-        }
-        Ok(())
-    }
-
-    /// `dockerfile` and `context` are in `build`; in older files they are properties of their own.
-    fn build(&mut self, members: &[(String, Node)], dockerfile: &str, at: &Node) -> Result<Build, Wrong> {
-        let nested = dockerfile == "dockerfile";
-        let mut build = Build { context: ".".into(), dockerfile: String::new(), line: at.line, ..Build::default() };
-        for (name, node) in members {
-            let property = if nested { format!("build.{name}") } else { name.clone() };
-            match name.as_str() {
-                name if name == dockerfile => build.dockerfile = self.filled(&property, node)?,
-                "context" => build.context = self.filled(&property, node)?,
-                "target" if nested => build.target = Some(self.filled(&property, node)?),
-                "args" if nested => {
-                    for (argument, node) in object(node, &property)? {
-                        let value = self.filled(&format!("build.args.{argument}"), node)?;
-                        build.args.insert(argument.clone(), value);
-                    }
-                }
-                other if nested => {
-                    let known = WITHOUT_EFFECT.iter().find(|(name, _)| *name == other);
-                    self.not(&property, node.line, known.map_or("it is not known", |(_, why)| *why));
-                }
-                _ => {}
-            }
-        }
-        if build.dockerfile.is_empty() { Err(wrong(at, "build needs a dockerfile")) } else { Ok(build) }
-    }
-
-    fn commands(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
-        for property in ["onCreateCommand", "updateContentCommand", "postCreateCommand", "postStartCommand"] {
-            let Some(node) = member(members, property) else { continue };
-            let mut found = Vec::new();
-            match &node.value {
-                Value::Object(members) => {
-                    for (name, node) in members {
-                        found.extend(self.command(&plain(&format!("{property}.{name}")), node)?);
-                    }
-                }
-                _ => found.extend(self.command(property, node)?),
-            }
-            let commands = &mut self.out.commands;
-            if property == "postStartCommand" { &mut commands.each_start } else { &mut commands.once }.extend(found);
-        }
-        Ok(())
-    }
-
-    /// A text is for a shell, a list is not. An empty one is none.
-    fn command(&mut self, property: &str, node: &Node) -> Result<Option<Command>, Wrong> {
-        let words = match &node.value {
-            Value::List(items) => {
-                let words: Result<Vec<_>, _> = items.iter().map(|node| self.filled(property, node)).collect();
-                words?
-            }
-            Value::Text(line) if line.trim().is_empty() => Vec::new(),
-            Value::Text(_) => vec!["/bin/sh".to_owned(), "-c".to_owned(), self.filled(property, node)?],
-            _ => return Err(wrong(node, format!("{property} must be a text, a list, or an object of them"))),
-        };
-        Adjustment::Command(words.clone()).check().map_err(|what| wrong(node, what))?;
-        Ok((!words.is_empty()).then(|| Command { property: property.to_owned(), words }))
     }
 }
