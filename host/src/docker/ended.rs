@@ -16,6 +16,8 @@ const INIT: &str = "[FATAL tini (";
 
 /// How long a container's init process may take to start the command, on a machine that is very busy.
 const TAKE_OFF: Duration = Duration::from_secs(5);
+/// How long a list of processes that fails is asked for again.
+const LISTING: Duration = Duration::from_millis(200);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -42,7 +44,11 @@ impl Docker {
             let inside = self.inside(id).await;
             let container = self.inspect(id).await?;
             match inside {
-                Ok(Inside::Init) if container.state == State::Running && begin.elapsed() < TAKE_OFF => {}
+                // Without processes it has ended, and the engine has yet to notice.
+                Ok(Inside::Init | Inside::Nothing)
+                    if container.state == State::Running && begin.elapsed() < TAKE_OFF => {}
+                // The processes may have gone while they were listed.
+                Err(_) if container.state == State::Running && begin.elapsed() < LISTING => {}
                 // An engine that cannot list processes (no `ps` on its machine) leaves it at what it reports.
                 _ => return Ok(container),
             }
