@@ -35,6 +35,8 @@ struct Shared {
     requests: AtomicUsize,
     /// The number of the request, when, and the process.
     at: Mutex<Option<(usize, When, u32)>>,
+    /// Connections with a request that holds these words are closed.
+    refused: Mutex<Option<&'static str>>,
 }
 
 impl Killer {
@@ -78,6 +80,11 @@ fn pass_on(mut client: UnixStream, shared: &Arc<Shared>) {
     let mut bytes = [0; 65536];
     while let Ok(count @ 1..) = client.read(&mut bytes) {
         let begins = ["GET ", "POST ", "PUT ", "DELETE ", "HEAD "].iter().any(|m| bytes.starts_with(m.as_bytes()));
+        let refused = *shared.refused.lock().unwrap();
+        if refused.is_some_and(|words| String::from_utf8_lossy(&bytes[..count]).contains(words)) {
+            let _ = client.shutdown(std::net::Shutdown::Both);
+            break;
+        }
         if begins {
             let number = shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
             // The process was started just now; its number may not be there yet.
@@ -335,4 +342,28 @@ fn snapshots_and_restores_survive_a_kill_at_every_request() {
     });
     again(&sandbox);
     remove(&sandbox);
+}
+
+#[test]
+fn an_intent_that_cannot_be_put_right_is_told_and_keeps_nobody_from_working() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&[&UP[..], &["--memory", "256MiB"]].concat());
+    let memory = || engine::inspect(&format!("wharf-{}", sandbox.id()))["HostConfig"]["Memory"].as_u64().unwrap();
+    // Killed when the engine has done it and the store does not know it yet.
+    for number in 1.. {
+        assert!(number < 30, "no request changed the limits");
+        run(&sandbox, &["update", "--memory", "512MiB"], Some((number, When::After)));
+        if memory() == 512 << 20 && !sandbox.store().open_entries().unwrap().is_empty() {
+            break;
+        }
+        sandbox.json(&["update", "--memory", "256MiB"]);
+    }
+    let relay = Killer::new(&sandbox.path("killer.sock"));
+    *relay.shared.refused.lock().unwrap() = Some("/update");
+    let output = sandbox.run(&["--engine", &relay.endpoint, "ls"]).ok();
+    assert!(output.stderr.contains("cannot be put right yet"), "{}", output.stderr);
+    assert_eq!(sandbox.run(&["--engine", &relay.endpoint, "exec", "--", "echo", "works"]).ok().text(), "works\n");
+    // Once it can be, it is.
+    sandbox.json(&["ls"]);
+    assert_eq!((memory(), sandbox.store().open_entries().unwrap().len()), (256 << 20, 0));
 }
