@@ -188,6 +188,7 @@ fn an_image_that_was_there_before_or_was_replaced_by_others_is_not_ours() {
     let image = format!("image:{}", registry.reference);
     sandbox.json(&["up", "--image", &registry.reference]);
     sandbox.json(&["down"]);
+    let pulled = engine::get(&format!("/images/{}/json", registry.reference))["Id"].as_str().unwrap().to_owned();
     // Somebody gives the name to another image: what the name means now is theirs.
     let (repository, tag) = registry.reference.rsplit_once(':').unwrap();
     engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &Value::Null).ok();
@@ -195,6 +196,7 @@ fn an_image_that_was_there_before_or_was_replaced_by_others_is_not_ours() {
     assert!(!report.to_string().contains(&image), "{report}");
     assert!(has_image(&registry.reference));
     engine::delete(&format!("/images/{}", registry.reference)).ok();
+    engine::delete(&format!("/images/{pulled}?force=true"));
 }
 
 #[test]

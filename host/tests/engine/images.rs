@@ -34,8 +34,11 @@ impl Drop for Built {
         for container in self.0.own_containers() {
             engine::delete(&format!("/containers/{}?force=true", container["Id"].as_str().unwrap_or_default()));
         }
+        // The layers of a build that failed, or of a stage, have only the label of the Dockerfile.
+        let name = self.0.name();
         for image in engine::get("/images/json").as_array().into_iter().flatten() {
-            if image["Labels"]["wharf.image.host"] == host.as_str() {
+            let labels = &image["Labels"];
+            if labels["wharf.image.host"] == host.as_str() || labels[super::sandbox::LABEL_SANDBOX] == name.as_str() {
                 engine::delete(&format!("/images/{}?force=true", image["Id"].as_str().unwrap_or_default()));
             }
         }
@@ -164,6 +167,8 @@ fn a_registry_that_fails_for_a_moment_is_asked_again() {
     let output = sandbox.run(&["--json", "image", "pull", &missing]);
     assert_eq!((output.code, &output.error()["code"]), (1, &json!("pull-failed")), "{}", output.stderr);
     assert!(!output.stderr.contains("trying again"), "{}", output.stderr);
+    // The registry takes its image away when it ends, and nothing may use it then.
+    sandbox.json(&["down"]);
 }
 
 #[test]

@@ -235,6 +235,11 @@ impl Drop for Sandbox {
         for object in engine::volumes().iter().filter(|object| ours(object)) {
             engine::delete(&format!("/volumes/{}", object["Name"].as_str().unwrap_or_default()));
         }
+        for image in engine::get("/images/json").as_array().into_iter().flatten() {
+            if host.is_some() && image["Labels"]["wharf.image.host"].as_str() == host.as_deref() {
+                engine::delete(&format!("/images/{}?force=true", image["Id"].as_str().unwrap_or_default()));
+            }
+        }
         let _ = std::fs::create_dir_all(WARM);
         copy_files(&self.path("state/compiled"), Path::new(WARM));
         let _ = std::fs::remove_dir_all(&self.dir);
