@@ -91,7 +91,9 @@ impl Lifecycle {
                 self.undone(entry, "undid the creation")
             }
             Verb::Snapshot => {
-                self.finish_snapshot(entry.id, id).await?;
+                if self.finish_snapshot(entry.id, id).await? {
+                    return Ok(self.store.done(entry.id, "finished by another process")?);
+                }
                 self.undone(entry, "undid a snapshot or restore")
             }
             Verb::Update => {

@@ -228,18 +228,25 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Ends a snapshot or restore that was interrupted, under its workspace's lock.
-    pub(super) async fn finish_snapshot(&self, entry: i64, id: &WorkspaceId) -> Result<(), Error> {
+    /// Ends a snapshot or restore that was interrupted, under its workspace's lock. Says whether it had come to its end
+    /// but for the journal: then the snapshot, or the workspace made from it, is written, and what it has stays.
+    pub(super) async fn finish_snapshot(&self, entry: i64, id: &WorkspaceId) -> Result<bool, Error> {
         if let Some(container) = self.container(id).await?.filter(|container| container.state == State::Paused) {
             self.thaw(&container.id).await?;
         }
         let attempt = entry.to_string();
-        // A snapshot that was written is whole, and its volumes carry this number, too.
         let volumes = self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await?;
-        let known = self.store.snapshots(None)?;
-        let whole =
-            volumes.iter().any(|volume| known.iter().any(|kept| kept.volumes.values().any(|v| *v == volume.name)));
-        if whole { Ok(()) } else { self.remove_snapshot_attempt(entry).await }
+        let labels = [(LABEL_IMAGE_HOST, self.store.host_id()), (LABEL_ATTEMPT, attempt.as_str())];
+        let images = self.docker.labelled_images(&labels).await?;
+        let (kept, workspaces) = (self.store.snapshots(None)?, self.store.workspaces()?);
+        let written = images.iter().any(|(image, _)| kept.iter().any(|snapshot| snapshot.image_id == image.id))
+            || workspaces.iter().flat_map(|stored| stored.draft.spec.mounts.values()).any(|mount| {
+                mount.kind == MountKind::Volume && volumes.iter().any(|volume| volume.name == mount.source)
+            });
+        if !written {
+            self.remove_snapshot_attempt(entry).await?;
+        }
+        Ok(written)
     }
 
     /// Makes a workspace from a snapshot. Its volumes are copied, so that the snapshot stays what it is.

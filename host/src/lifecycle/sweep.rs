@@ -145,7 +145,7 @@ impl Lifecycle {
         };
         match line.choice {
             SweepChoice::Keep => {
-                cancel("the policies keep it")?;
+                cancel(&line.reason)?;
                 Ok("kept")
             }
             SweepChoice::Stop => {
@@ -201,10 +201,8 @@ impl Lifecycle {
         self.stop_locked(id, "stop", None).await?;
         self.stop_sidecars(id, "stop", None).await?;
         let by = line.policy.as_deref().unwrap_or_default();
-        if let Some(mut stored) = self.store.workspace(id)? {
-            stored.notes.push(format!("stopped by a sweep: {} ({by})", line.reason));
-            self.store.put_workspace(&stored)?;
-        }
+        let note = format!("stopped by a sweep: {} ({by})", line.reason);
+        self.store.update_workspace(id, |stored| stored.notes.push(note))?;
         let now = Timestamp::now();
         let mut entry = entry_of(found, line, "stop", now, now);
         (entry.state, entry.ended) = (LedgerState::Done, Some(now));

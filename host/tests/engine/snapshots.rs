@@ -226,3 +226,35 @@ fn a_snapshot_that_is_killed_leaves_a_workspace_that_runs_and_nothing_else() {
     }
     assert_eq!(sandbox.sh("cat /data/deep/file"), "volume\n");
 }
+
+#[test]
+fn a_restore_that_is_killed_at_its_very_end_keeps_the_volumes_of_the_workspace_that_it_made() {
+    let (kept, volume) = sandbox_with_volume();
+    let sandbox = &kept.0;
+    let name = sandbox.json(&["snapshot", "create", "--name", "s"])["name"].as_str().unwrap().to_owned();
+    let store = sandbox.store();
+    let begin = std::time::Instant::now();
+    loop {
+        let mut run = sandbox.spawn(&["snapshot", "restore", &name, "--as", "again"]);
+        // Killed as soon as the workspace is written; the journal's last word comes a few milliseconds later.
+        while !store.workspaces().unwrap().iter().any(|workspace| workspace.name == "again") {
+            assert!(begin.elapsed().as_secs() < 60, "it was never written");
+        }
+        run.child().kill().unwrap();
+        run.finish();
+        if !store.open_entries().unwrap().is_empty() {
+            break;
+        }
+        sandbox.run(&["rm", "--force", "--volumes", "again"]).ok();
+    }
+    let ls = sandbox.run(&["ls"]).ok();
+    assert!(!ls.stderr.contains("cannot be put right"), "{}", ls.stderr);
+    // Its volume outlives it, as any named volume does.
+    sandbox.run(&["rm", "--force", "again"]).ok();
+    sandbox.json(&["ls"]);
+    let copies = engine::volumes()
+        .into_iter()
+        .filter(|v| v["Name"].as_str().unwrap().starts_with(&format!("{volume}-restored")));
+    assert_eq!(copies.count(), 1);
+    assert_eq!(store.open_entries().unwrap(), []);
+}
