@@ -2,19 +2,24 @@
 //! `wharf plan` needs no engine and `wharf config show` no store.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::carried::{self, Carried};
 use crate::config::{Loaded, PolicyConfig};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
-use crate::hooks::{Chain, Hook, Policy, PolicyError};
+use crate::hooks::{Chain, Hook, Policy, PolicyError, PolicyKind};
 use crate::lifecycle::Lifecycle;
 use crate::script::RhaiPolicy;
 use crate::store::Store;
 use crate::wasm::{WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
+
+mod lazy;
+
+/// One engine for all plugins, made when the first of them is loaded.
+type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;
 
 /// What a process of Wharf is made from.
 #[derive(Clone)]
@@ -57,32 +62,46 @@ impl App {
         }
     }
 
-    /// Loads every policy of the configuration, or the carried ones when it names none.
-    pub fn load_policies(&self) -> Vec<LoadedPolicy> {
+    /// Puts every policy of the configuration, or the carried ones when it names none, in its place. What is known of one
+    /// from before is loaded when it is first asked; `now` loads it all the same.
+    pub fn load_policies(&self, now: bool) -> Vec<LoadedPolicy> {
         let configured = &self.loaded.config.policy;
         let list = if configured.is_empty() { carried::default_chain() } else { configured.clone() };
-        // Made at the first plugin only: a chain of scripts should not pay for it.
-        let mut wasm = None;
-        list.into_iter().map(|config| self.load(config, &mut wasm)).collect()
+        let wasm = SharedEngine::default();
+        list.into_iter().map(|config| self.load(config, &wasm, now)).collect()
     }
 
     /// Loads one policy that need not be in the chain.
     pub fn load_policy(&self, config: PolicyConfig) -> LoadedPolicy {
-        self.load(config, &mut None)
+        self.load(config, &SharedEngine::default(), true)
     }
 
-    fn load(&self, config: PolicyConfig, wasm: &mut Option<Result<Arc<WasmEngine>, String>>) -> LoadedPolicy {
+    fn load(&self, config: PolicyConfig, wasm: &SharedEngine, now: bool) -> LoadedPolicy {
         let (source, bytes) = self.read(&config);
         let result = bytes.and_then(|bytes| {
             let settings = serde_json::Value::Object(config.settings.clone());
-            let (name, limits) = (&config.name, config.limits());
-            let policy: Arc<dyn Policy> = match bytes {
-                Bytes::Script(text) => Arc::new(RhaiPolicy::load(name, &text, settings.clone(), limits)?),
-                Bytes::Plugin(bytes) => {
-                    let engine = wasm
-                        .get_or_insert_with(|| WasmEngine::new(Some(&self.state_dir.join("compiled"))).map(Arc::new));
-                    let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
-                    Arc::new(WasmPolicy::load(engine, name, &bytes, &settings, limits)?)
+            let (name, limits, folder) = (config.name.clone(), config.limits(), self.state_dir.join("compiled"));
+            let (kind, digest) = match &bytes {
+                Bytes::Script(text) => (PolicyKind::Script, sha256_hex(text.as_bytes())),
+                Bytes::Plugin(bytes) => (PolicyKind::Plugin, sha256_hex(bytes)),
+            };
+            let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
+            let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
+                Ok(match &bytes {
+                    Bytes::Script(text) => Arc::new(RhaiPolicy::load(&name, text, given.clone(), limits)?),
+                    Bytes::Plugin(bytes) => {
+                        // Made at the first plugin only: who asks scripts should not pay for it.
+                        let engine = wasm.get_or_init(|| WasmEngine::new(Some(&compiled)).map(Arc::new));
+                        let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
+                        Arc::new(WasmPolicy::load(engine, &name, bytes, &given, limits)?)
+                    }
+                })
+            };
+            let policy = match now {
+                true => load()?,
+                false => {
+                    let identity = lazy::Identity { name: &config.name, kind, digest, settings: &settings, limits };
+                    lazy::policy(&identity, &folder, Box::new(load))?
                 }
             };
             entry(&config, policy, &settings)
@@ -96,7 +115,7 @@ impl App {
     /// When a policy that is not optional cannot be loaded: Wharf does not decide with half a chain.
     pub fn chain(&self) -> Result<Chain, lifecycle::Error> {
         let mut entries = Vec::new();
-        for policy in self.load_policies() {
+        for policy in self.load_policies(false) {
             match policy.result {
                 Ok(entry) => entries.push(entry),
                 Err(error) if policy.config.optional => {
@@ -114,6 +133,16 @@ impl App {
         let mut invariants = self.loaded.config.invariants();
         invariants.secrets = Some(lifecycle::secrets_dir(&self.state_dir));
         Ok(Chain::new(entries, invariants))
+    }
+
+    /// The chain of a process that ends with its verb: it is never given back, which would take 3 ms.
+    ///
+    /// # Errors
+    /// As [`App::chain`].
+    pub fn lasting_chain(&self) -> Result<Chain, lifecycle::Error> {
+        let chain = self.chain()?;
+        std::mem::forget(chain.clone());
+        Ok(chain)
     }
 
     /// Opens the store.
@@ -138,10 +167,33 @@ impl App {
     /// # Errors
     /// When the store or the engine cannot be had. The chain is loaded when a verb first asks it.
     pub async fn lifecycle(&self) -> Result<Lifecycle, lifecycle::Error> {
+        let app = self.clone();
+        self.lifecycle_with(Arc::new(move || app.chain())).await
+    }
+
+    /// The same for a verb that asks policies: the chain is loaded on a thread of its own while the store is opened and
+    /// the engine is asked what is there. How that went shows when a policy is asked.
+    ///
+    /// # Errors
+    /// As [`App::lifecycle`].
+    pub async fn deciding(&self) -> Result<Lifecycle, lifecycle::Error> {
+        let (early, late) = (self.clone(), self.clone());
+        let early = std::thread::Builder::new().name("wharf-chain".into()).spawn(move || early.lasting_chain());
+        // Without a thread it is loaded when it is needed.
+        let early = Mutex::new(early.ok());
+        let load = move || match early.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(early) => early
+                .join()
+                .unwrap_or_else(|_| Err(lifecycle::Error::Internal("loading the policies panicked".to_owned()))),
+            None => late.lasting_chain(),
+        };
+        self.lifecycle_with(Arc::new(load)).await
+    }
+
+    async fn lifecycle_with(&self, load_chain: Arc<lifecycle::LoadChain>) -> Result<Lifecycle, lifecycle::Error> {
         let store = self.store()?;
         let docker = self.docker(store.host_id()).await?;
-        let app = self.clone();
-        Lifecycle::new(self.loaded.clone(), Arc::new(move || app.chain()), store, docker).await
+        Lifecycle::new(self.loaded.clone(), load_chain, store, docker).await
     }
 
     fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {

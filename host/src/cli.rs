@@ -252,22 +252,12 @@ pub(crate) struct Context {
 impl Context {
     /// Everything that carries out verbs, and Ctrl-C wired to it.
     pub(crate) async fn lifecycle(&self) -> Result<Lifecycle, Failure> {
-        let lifecycle = self.app.lifecycle().await?;
-        let stopper = lifecycle.stopper();
-        tokio::spawn(async move {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            let _ = stopper.send(true);
-        });
-        Ok(lifecycle)
+        Ok(stoppable(self.app.lifecycle().await?))
+    }
+
+    /// The same for a verb that asks policies.
+    pub(crate) async fn deciding(&self) -> Result<Lifecycle, Failure> {
+        Ok(stoppable(self.app.deciding().await?))
     }
 
     /// The workspace that a command means: the named one, or that of the current folder.
@@ -392,4 +382,22 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Config(command) => config_cmd::run(&context, &command),
         Command::Completions { .. } => Ok(0),
     }
+}
+
+/// Lets Ctrl-C and SIGTERM end the verb under way, which then undoes what it did.
+fn stoppable(lifecycle: Lifecycle) -> Lifecycle {
+    let stopper = lifecycle.stopper();
+    tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        let _ = stopper.send(true);
+    });
+    lifecycle
 }

@@ -15,6 +15,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
 use crate::workspace::sha256_hex;
+pub use cache::private_folder;
 pub use engine::WasmEngine;
 use limits::State;
 

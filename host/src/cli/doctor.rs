@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         Some(file) => Check::ok("config", format!("{} is valid", file.display())),
         None => Check::ok("config", "no file: secure defaults ('wharf config init' writes one)"),
     });
-    for policy in app.load_policies() {
+    for policy in app.load_policies(true) {
         let name = &policy.config.name;
         checks.push(match &policy.result {
             Ok(entry) => {

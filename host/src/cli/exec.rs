@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Kills the command when it takes longer, e.g. 30s; exit code 124
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
+    /// Starts the command and does not wait for it; what it writes is lost
+    #[arg(short, long, conflicts_with_all = ["interactive", "timeout"])]
+    detach: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -70,6 +73,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
         }
     }
     let spec = ExecSpec { command: args.command, env, user: args.user, working_dir: args.workdir, tty: args.tty };
+    if args.detach {
+        return detached_session(context, args.workspace.as_deref(), spec).await.map_err(wharf_failed);
+    }
     let limit = args.timeout.map(|span| span.0);
     session(context, args.workspace.as_deref(), spec, args.interactive, limit).await.map_err(wharf_failed)
 }
@@ -94,6 +100,17 @@ fn wharf_failed(mut failure: Failure) -> Failure {
     failure
 }
 
+/// Starts a command and leaves it to itself.
+async fn detached_session(context: &Context, name: Option<&str>, spec: ExecSpec) -> Result<u8, Failure> {
+    let lifecycle = context.deciding().await?;
+    let id = context.find(&lifecycle, name).await?;
+    let exec = lifecycle.exec_detached(&id, spec).await?;
+    if context.out.json {
+        context.out.value(&serde_json::json!({ "workspace": id, "exec_id": exec }))?;
+    }
+    Ok(0)
+}
+
 async fn session(
     context: &Context,
     name: Option<&str>,
@@ -114,7 +131,7 @@ async fn session(
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
     // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
-    let lifecycle = context.app.lifecycle().await?;
+    let lifecycle = context.app.deciding().await?;
     let id = context.find(&lifecycle, name).await?;
     let size = (tty && std::io::stdout().is_terminal()).then(crossterm::terminal::size);
     let size = size.and_then(Result::ok).map(|(columns, rows)| (rows, columns));

@@ -85,11 +85,23 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let mut look = Look::new(context, args, logs.containers());
     let mut printer = Printer::new();
     let mut stop = lifecycle.stopper().subscribe();
+    let mut stop_flush = stop.clone();
     loop {
-        let event = tokio::select! {
-            event = logs.next() => event,
-            // Only a reader that does not read keeps the printer from taking more.
-            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        let event = {
+            let mut next = std::pin::pin!(logs.next());
+            loop {
+                let due = printer.due();
+                tokio::select! {
+                    biased;
+                    event = &mut next => break event,
+                    // Only a reader that does not read keeps the printer from taking more.
+                    _ = stop.wait_for(|stop| *stop) => return Ok(130),
+                    () = until(due), if due.is_some() => tokio::select! {
+                        flushed = printer.flush() => flushed?,
+                        _ = stop_flush.wait_for(|stop| *stop) => return Ok(130),
+                    },
+                }
+            }
         };
         let Some(event) = event else { break };
         let print = async {
@@ -122,6 +134,12 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         _ = stop.wait_for(|stop| *stop) => return Ok(130),
     }
     Ok(0)
+}
+
+async fn until(due: Option<tokio::time::Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due).await;
+    }
 }
 
 /// How lines look.
@@ -179,7 +197,7 @@ impl Look {
                 (partial, _) => self.open = partial.then_some(line.stream),
             }
         }
-        Ok(printer.flush().await?)
+        Ok(printer.flush_if_due().await?)
     }
 
     fn json(&self, out: &mut Vec<u8>, logs: &Logs, line: &Line) -> serde_json::Result<()> {

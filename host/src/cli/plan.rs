@@ -17,7 +17,7 @@ pub(crate) struct Args {
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let request = args.request.request(context)?;
-    let chain = context.app.chain()?;
+    let chain = context.app.lasting_chain()?;
     let docker = if args.offline { None } else { context.app.docker("").await.ok() };
     let plan = {
         let app = &context.app;

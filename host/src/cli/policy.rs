@@ -71,7 +71,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
 }
 
 fn ls(context: &Context) -> Result<u8, Failure> {
-    let all = context.app.load_policies();
+    let all = context.app.load_policies(true);
     let rows: Vec<_> = all.iter().enumerate().map(|(index, policy)| row(index, policy)).collect();
     if context.out.json {
         context.out.value(&rows)?;
@@ -89,7 +89,7 @@ fn ls(context: &Context) -> Result<u8, Failure> {
 fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
     let mut all = match which.map(Path::new).filter(|path| path.exists()) {
         Some(path) => vec![context.app.load_policy(of_file(path)?)],
-        None => context.app.load_policies(),
+        None => context.app.load_policies(true),
     };
     if let Some(name) = which
         && !Path::new(name).exists()

@@ -192,7 +192,7 @@ async fn each<F>(
 where
     F: Future<Output = Result<WorkspaceView, Error>>,
 {
-    let lifecycle = Rc::new(context.lifecycle().await?);
+    let lifecycle = Rc::new(context.deciding().await?);
     let several = targets.all || !targets.label.is_empty();
     let found: Vec<Result<WorkspaceId, Failure>> = if several {
         select(&lifecycle.list().await?, &targets.label).into_iter().map(Ok).collect()

@@ -260,7 +260,7 @@ fn absolute_source(text: &str) -> String {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let request = args.project.request(context)?;
-    let lifecycle = context.lifecycle().await?;
+    let lifecycle = context.deciding().await?;
     let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
     let mut output = UpOutput::new(context, args.quiet);
     let mut made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;

@@ -228,9 +228,15 @@ impl Docker {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn inspect(&self, id: &str) -> Result<Container> {
+        Ok(self.inspect_with_pid(id).await?.0)
+    }
+
+    /// The same, and the number of its first process on the engine's machine while it runs.
+    pub(super) async fn inspect_with_pid(&self, id: &str) -> Result<(Container, Option<u32>)> {
         let call = Call::get("inspect the container", format!("{}/json", path(id)?)).about("container", id);
         let raw: Inspected = self.http().json(&call).await?;
-        container(raw)
+        let pid = raw.pid();
+        Ok((container(raw)?, pid))
     }
 
     /// Bytes of a container's writable layer; none when the engine does not tell. It walks through the files.

@@ -21,6 +21,9 @@ const LISTING: Duration = Duration::from_millis(200);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// Pause between two looks at what the kernel shows.
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// What happens inside a container right after its start.
 enum Inside {
     /// The command runs.
@@ -40,6 +43,11 @@ impl Docker {
     /// The ones of [`Docker::inspect`].
     pub async fn started(&self, id: &str) -> Result<Container> {
         let begin = Instant::now();
+        if self.is_local()
+            && let Some(container) = self.started_here(id, begin).await?
+        {
+            return Ok(container);
+        }
         loop {
             let inside = self.inside(id).await;
             let container = self.inspect(id).await?;
@@ -56,6 +64,25 @@ impl Docker {
         }
     }
 
+    /// The same where the kernel shows the container's processes: the engine takes 20 ms to list them. None where it does
+    /// not show them, e.g. because Wharf itself is in a container.
+    async fn started_here(&self, id: &str, begin: Instant) -> Result<Option<Container>> {
+        let (container, pid) = self.inspect_with_pid(id).await?;
+        let Some(init) = pid.filter(|_| container.state == State::Running) else { return Ok(None) };
+        let mut waited = false;
+        while begin.elapsed() < TAKE_OFF {
+            match has_command(init, &container.id) {
+                // What was reported before the command ran may be older than it.
+                Some(true) if waited => return Ok(Some(self.inspect(id).await?)),
+                Some(true) => return Ok(Some(container)),
+                Some(false) => tokio::time::sleep(GLANCE).await,
+                None => return Ok(None),
+            }
+            waited = true;
+        }
+        Ok(None)
+    }
+
     async fn inside(&self, id: &str) -> Result<Inside> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -68,9 +95,8 @@ impl Docker {
             Ok(top) => {
                 let names: Vec<_> =
                     top.processes.unwrap_or_default().into_iter().filter_map(|mut row| row.pop()).collect();
-                let init = |name: &String| name.contains("init") || name.contains("tini");
                 // The init process is the first; a second one is its child before or after it became the command.
-                let command = names.iter().any(|name| !init(name));
+                let command = names.iter().any(|name| !is_init(name));
                 Ok(if command { Inside::Command } else { Inside::Init })
             }
             Err(Error::Conflict { .. } | Error::NotRunning { .. }) => Ok(Inside::Nothing),
@@ -112,4 +138,23 @@ impl Docker {
             _ => Error::CommandNotExecutable { cause },
         }))
     }
+}
+
+fn is_init(name: &str) -> bool {
+    name.contains("init") || name.contains("tini")
+}
+
+/// Whether the init process with this number has started the command; none when it has ended, or the kernel shows
+/// another container's or none of its children (`CONFIG_PROC_CHILDREN`).
+fn has_command(init: u32, container: &str) -> Option<bool> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{init}/{file}")).ok();
+    // The number means something else where Wharf and the engine do not see the same processes.
+    if !read("cgroup")?.contains(container) {
+        return None;
+    }
+    // Between fork and exec the child still has the name of the init process.
+    Some(read(&format!("task/{init}/children"))?.split_whitespace().any(|child| {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm"));
+        name.is_ok_and(|name| !is_init(name.trim()))
+    }))
 }

@@ -123,6 +123,45 @@ impl Docker {
     /// [`Error::NotFound`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
     /// not exist is only known later, see [`ExecControl::exit`].
     pub async fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession> {
+        let exec = self.prepare(id, request, true).await?;
+        let size = request.size.filter(|_| request.tty);
+        let start = serde_json::json!({ "Detach": false, "Tty": request.tty });
+        let call = Call::post(OPERATION, format!("/exec/{exec}/start"));
+        let call = call.about("container", id).upgrade().json(&start)?;
+        let link = self.http().hijack(&call).await.map_err(refused)?;
+        let (tell, end) = watch::channel(StreamEnd::default());
+        let detachable = request.tty && request.stdin;
+        let control = ExecControl { docker: self.clone(), id: exec, detachable, end };
+        let output = ExecOutput::new(link.reader, link.first, request.tty, control.clone(), tell)?;
+        if let Some((rows, columns)) = size.filter(|_| self.http().is_before(1, 42)) {
+            // A command that has ended already has no terminal any more.
+            let _ = control.resize(rows, columns).await;
+        }
+        // Without stdin the writing half is dropped here, which closes that direction, as the docker CLI does.
+        let stdin = request.stdin.then_some(ExecStdin(link.writer));
+        Ok(ExecSession { output, stdin, control })
+    }
+
+    /// Starts a command that nobody listens to, and gives the engine's id of it. Its output is lost.
+    ///
+    /// # Errors
+    /// The ones of [`Docker::exec`], and that the command does not exist or cannot be executed.
+    pub async fn exec_detached(&self, id: &str, request: &ExecRequest) -> Result<String> {
+        let exec = self.prepare(id, request, false).await?;
+        let start = serde_json::json!({ "Detach": true, "Tty": request.tty });
+        let call = Call::post(OPERATION, format!("/exec/{exec}/start")).about("container", id).json(&start)?;
+        self.http().ok(&call).await.map_err(refused)?;
+        // Up to today the engine says so of a command that it could not start, but not why.
+        let (_, end) = watch::channel(StreamEnd::default());
+        let look = ExecControl { docker: self.clone(), id: exec.clone(), detachable: false, end }.look().await?;
+        if !look.running && look.pid == 0 {
+            ended(&look, None)?;
+        }
+        Ok(exec)
+    }
+
+    /// Tells the engine of a command without starting it.
+    async fn prepare(&self, id: &str, request: &ExecRequest, attach: bool) -> Result<String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Answer {
@@ -130,9 +169,9 @@ impl Docker {
         }
         let env: Vec<String> = request.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut body = serde_json::json!({
-            "AttachStdin": request.stdin,
-            "AttachStdout": true,
-            "AttachStderr": true,
+            "AttachStdin": request.stdin && attach,
+            "AttachStdout": attach,
+            "AttachStderr": attach,
             "Tty": request.tty,
             "Cmd": request.command,
             "Env": env,
@@ -149,31 +188,13 @@ impl Docker {
         if let Some(keys) = &request.detach_keys {
             set("DetachKeys", keys.as_str().into());
         }
-        let size = request.size.filter(|_| request.tty);
-        if let Some((rows, columns)) = size {
-            // Engines before API 1.42 do not know it and get a resize below.
+        if let Some((rows, columns)) = request.size.filter(|_| request.tty) {
+            // Engines before API 1.42 do not know it and get a resize after the start.
             set("ConsoleSize", serde_json::json!([rows, columns]));
         }
         let call = Call::post(OPERATION, format!("{}/exec", containers::path(id)?)).about("container", id);
         let answer: Answer = self.http().json(&call.json(&body)?).await?;
-
-        let start = serde_json::json!({ "Detach": false, "Tty": request.tty });
-        let call = Call::post(OPERATION, format!("/exec/{}/start", answer.id))
-            .about("container", id)
-            .upgrade()
-            .json(&start)?;
-        let link = self.http().hijack(&call).await.map_err(refused)?;
-        let (tell, end) = watch::channel(StreamEnd::default());
-        let detachable = request.tty && request.stdin;
-        let control = ExecControl { docker: self.clone(), id: answer.id, detachable, end };
-        let output = ExecOutput::new(link.reader, link.first, request.tty, control.clone(), tell)?;
-        if let Some((rows, columns)) = size.filter(|_| self.http().is_before(1, 42)) {
-            // A command that has ended already has no terminal any more.
-            let _ = control.resize(rows, columns).await;
-        }
-        // Without stdin the writing half is dropped here, which closes that direction, as the docker CLI does.
-        let stdin = request.stdin.then_some(ExecStdin(link.writer));
-        Ok(ExecSession { output, stdin, control })
+        Ok(answer.id)
     }
 
     /// Runs a command to its end and gives what it wrote, at most `limit` bytes of each stream (what is beyond is read

@@ -3,7 +3,7 @@
 use super::{Error, Lifecycle};
 use crate::docker::{self, ExecRequest, ExecSession};
 use crate::hooks::{ExecSpec, Hook, Outcome, Subject};
-use crate::workspace::WorkspaceId;
+use crate::workspace::{Container, WorkspaceId};
 
 impl Lifecycle {
     /// Starts a command in a running workspace.
@@ -17,21 +17,8 @@ impl Lifecycle {
         stdin: bool,
         size: Option<(u16, u16)>,
     ) -> Result<ExecSession, Error> {
-        let container = match self.running(id).await {
-            Err(Error::NotRunning { .. }) if self.resume(id).await? => self.running(id).await?,
-            other => other?,
-        };
-        let exec = self.allow_exec(id, spec).await?;
-        let request = ExecRequest {
-            command: exec.command,
-            env: exec.env,
-            user: exec.user,
-            working_dir: exec.working_dir,
-            tty: exec.tty,
-            stdin,
-            size,
-            detach_keys: None,
-        };
+        let (container, exec) = self.ready_for(id, spec).await?;
+        let request = ExecRequest { stdin, size, ..of(exec) };
         match self.docker.exec(&container.id, &request).await {
             // It was being stopped as idle just then.
             Err(docker::Error::NotRunning { .. }) if self.resume(id).await? => {
@@ -39,6 +26,24 @@ impl Lifecycle {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Starts a command in a running workspace and does not listen to it; gives the engine's id of it.
+    ///
+    /// # Errors
+    /// As [`Lifecycle::exec`], and that the command does not exist or cannot be executed.
+    pub async fn exec_detached(&self, id: &WorkspaceId, spec: ExecSpec) -> Result<String, Error> {
+        let (container, exec) = self.ready_for(id, spec).await?;
+        Ok(self.docker.exec_detached(&container.id, &of(exec)).await?)
+    }
+
+    /// The running container, started again if it was stopped as idle, and the command as `pre-exec` allows it.
+    async fn ready_for(&self, id: &WorkspaceId, spec: ExecSpec) -> Result<(Container, ExecSpec), Error> {
+        let container = match self.running(id).await {
+            Err(Error::NotRunning { .. }) if self.resume(id).await? => self.running(id).await?,
+            other => other?,
+        };
+        Ok((container, self.allow_exec(id, spec).await?))
     }
 
     /// Runs `pre-exec`, and gives the command as its policies adjusted it.
@@ -73,4 +78,9 @@ impl Lifecycle {
         }
         Ok(exec)
     }
+}
+
+fn of(exec: ExecSpec) -> ExecRequest {
+    let ExecSpec { command, env, user, working_dir, tty } = exec;
+    ExecRequest { command, env, user, working_dir, tty, ..ExecRequest::default() }
 }

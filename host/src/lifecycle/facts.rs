@@ -54,14 +54,17 @@ pub(super) fn project_facts(project: &Path, wanted: &BTreeSet<String>) -> std::i
         // Not being able to list it is the same as it being empty: the folder is the project's business.
         let _ = list(&project.join(".devcontainer"), ".devcontainer/", &mut files);
     }
-    files.sort();
-    files.truncate(MOST_FILES);
     let mut contents = BTreeMap::new();
-    for path in wanted.iter().take(MOST_WANTED) {
+    // Most projects have few of them: what the list does not begin with is not looked for.
+    let first = |path: &str| path.split('/').next().map(str::to_owned).unwrap_or_default();
+    let there: BTreeSet<String> = files.iter().map(|path| first(path)).collect();
+    for path in wanted.iter().filter(|path| there.contains(&first(path))).take(MOST_WANTED) {
         if let Some(content) = read(project, path) {
             contents.insert(path.clone(), content);
         }
     }
+    files.sort();
+    files.truncate(MOST_FILES);
     Ok(ProjectFacts { files, contents })
 }
 

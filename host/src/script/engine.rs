@@ -1,13 +1,14 @@
 //! The Rhai engine of policies: raw, with only the packages that hooks need, and every limit explicit.
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicIteratorPackage, BasicMapPackage, BasicStringPackage,
     LanguageCorePackage, LogicPackage, MoreStringPackage, Package,
 };
-use rhai::{Dynamic, Engine};
+use rhai::{Dynamic, Engine, Module, Shared};
 
 use crate::hooks::{Limits, push_log};
 
@@ -19,6 +20,20 @@ const EXPRESSION_DEPTH: usize = 48;
 const STRING_BYTES: usize = 256 << 10;
 /// Most elements of one array or map, nested ones counted.
 const ELEMENTS: usize = 10_000;
+
+/// What all scripts can use. Filled once: the engines share it.
+static PACKAGES: LazyLock<[Shared<Module>; 8]> = LazyLock::new(|| {
+    [
+        LanguageCorePackage::new().as_shared_module(),
+        ArithmeticPackage::new().as_shared_module(),
+        LogicPackage::new().as_shared_module(),
+        BasicStringPackage::new().as_shared_module(),
+        MoreStringPackage::new().as_shared_module(),
+        BasicIteratorPackage::new().as_shared_module(),
+        BasicArrayPackage::new().as_shared_module(),
+        BasicMapPackage::new().as_shared_module(),
+    ]
+});
 
 /// What one call needs that an engine shared by all calls cannot hold.
 struct Call {
@@ -53,14 +68,9 @@ pub(super) fn log(line: &str) {
 /// Makes an engine with these limits.
 pub(super) fn engine(limits: &Limits) -> Engine {
     let mut engine = Engine::new_raw();
-    LanguageCorePackage::new().register_into_engine(&mut engine);
-    ArithmeticPackage::new().register_into_engine(&mut engine);
-    LogicPackage::new().register_into_engine(&mut engine);
-    BasicStringPackage::new().register_into_engine(&mut engine);
-    MoreStringPackage::new().register_into_engine(&mut engine);
-    BasicIteratorPackage::new().register_into_engine(&mut engine);
-    BasicArrayPackage::new().register_into_engine(&mut engine);
-    BasicMapPackage::new().register_into_engine(&mut engine);
+    for package in PACKAGES.iter() {
+        engine.register_global_module(package.clone());
+    }
 
     engine.set_max_operations(limits.operations);
     engine.set_max_call_levels(CALL_DEPTH);

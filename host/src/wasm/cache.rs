@@ -13,6 +13,25 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+/// Makes a folder if needed, and sees that it is this user's and closed to all others.
+///
+/// # Errors
+/// One line, when it is not.
+pub fn private_folder(dir: &Path) -> Result<(), String> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| format!("{}: {error}", dir.display()))?;
+    let meta = std::fs::symlink_metadata(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    // The owner of a process's own proc folder is its effective user; the standard library has no geteuid.
+    let user = std::fs::metadata("/proc/self").map(|meta| meta.uid()).ok();
+    if !meta.is_dir() || Some(meta.uid()) != user || meta.mode() & 0o077 != 0 {
+        return Err(format!("{} must be a folder of this user with mode 0700", dir.display()));
+    }
+    Ok(())
+}
+
 /// A private folder of compiled components.
 pub(super) struct Cache {
     dir: PathBuf,
@@ -22,17 +41,7 @@ pub(super) struct Cache {
 impl Cache {
     /// Opens the folder, making it if needed.
     pub(super) fn open(dir: &Path, engine: &Engine) -> Result<Self, String> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|error| format!("{}: {error}", dir.display()))?;
-        let meta = std::fs::symlink_metadata(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        // The owner of a process's own proc folder is its effective user; the standard library has no geteuid.
-        let user = std::fs::metadata("/proc/self").map(|meta| meta.uid()).ok();
-        if !meta.is_dir() || Some(meta.uid()) != user || meta.mode() & 0o077 != 0 {
-            return Err(format!("{} must be a folder of this user with mode 0700", dir.display()));
-        }
+        private_folder(dir)?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self { dir: dir.to_path_buf(), compatibility: hasher.finish() })

@@ -48,6 +48,26 @@ fn wharfs_own_failures_are_125_with_a_reason() {
 }
 
 #[test]
+fn a_detached_command_runs_on_and_one_that_does_not_exist_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let output = sandbox.run(&["exec", "-d", "--", "sh", "-c", "sleep 0.3; echo done > /workspace/done"]).ok();
+    assert_eq!((output.text().as_str(), output.stderr.as_str()), ("", ""));
+    let begin = std::time::Instant::now();
+    while sandbox.run(&["exec", "--", "cat", "/workspace/done"]).text() != "done\n" {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "it did not run on");
+    }
+    let started = sandbox.json(&["exec", "-d", "--", "sleep", "60"]);
+    let id = started["exec_id"].as_str().unwrap();
+    assert_eq!(engine::get(&format!("/exec/{id}/json"))["Running"], json!(true));
+    for (command, code) in [("/no/such/command", 127), ("/etc", 126)] {
+        let output = sandbox.run(&["exec", "-d", "--", command]);
+        assert_eq!(output.code, code, "{command}: {}", output.stderr);
+    }
+    assert_eq!(sandbox.run(&["exec", "-d", "-i", "--", "true"]).code, 2);
+}
+
+#[test]
 fn stdout_and_stderr_stay_apart() {
     let sandbox = Sandbox::new();
     sandbox.up();

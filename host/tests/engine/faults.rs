@@ -1,12 +1,6 @@
-//! `kill -9` at every request to the engine of every verb that changes something, before the engine has it and after it
-//! has answered. Each time: no orphan, nothing alive is gone, and the next command works.
+//! `kill -9` of every verb that changes something: at every request to the engine, before the engine has it and after it
+//! has answered, and at writes of the store. Each time: no orphan, nothing alive is gone, and the next command works.
 
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,112 +9,11 @@ use super::crash::consistent;
 use super::engine_api::{self as engine, BASE};
 use super::sandbox::Sandbox;
 
-/// When the process is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
-    /// The engine never hears of the request.
-    Before,
-    /// The engine has begun to answer it.
-    After,
-}
+mod kill;
+use kill::{Killer, When, run, run_writing};
 
-/// Passes everything on to the engine, counts the requests, and kills a process at one of them.
-struct Killer {
-    endpoint: String,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    requests: AtomicUsize,
-    /// The number of the request, when, and the process.
-    at: Mutex<Option<(usize, When, u32)>>,
-    /// Connections with a request that holds these words are closed.
-    refused: Mutex<Option<&'static str>>,
-}
-
-impl Killer {
-    fn new(socket: &Path) -> Self {
-        let _ = std::fs::remove_file(socket);
-        let listener = UnixListener::bind(socket).unwrap();
-        let shared = Arc::new(Shared::default());
-        let of_thread = shared.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let shared = of_thread.clone();
-                std::thread::spawn(move || pass_on(client, &shared));
-            }
-        });
-        Self { endpoint: format!("unix://{}", socket.display()), shared }
-    }
-}
-
-fn kill(pid: u32) {
-    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-}
-
-/// Copies one connection in both directions. A request of Wharf's begins with a read of its own.
-fn pass_on(mut client: UnixStream, shared: &Arc<Shared>) {
-    let mut engine = UnixStream::connect(engine::socket()).unwrap();
-    let kill_at_answer = Arc::new(Mutex::new(None::<u32>));
-    let (mut back, mut to) = (engine.try_clone().unwrap(), client.try_clone().unwrap());
-    let answered = kill_at_answer.clone();
-    std::thread::spawn(move || {
-        let mut bytes = [0; 65536];
-        while let Ok(count @ 1..) = back.read(&mut bytes) {
-            if let Some(pid) = answered.lock().unwrap().take() {
-                kill(pid);
-            }
-            if to.write_all(&bytes[..count]).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(std::net::Shutdown::Both);
-    });
-    let mut bytes = [0; 65536];
-    while let Ok(count @ 1..) = client.read(&mut bytes) {
-        let begins = ["GET ", "POST ", "PUT ", "DELETE ", "HEAD "].iter().any(|m| bytes.starts_with(m.as_bytes()));
-        let refused = *shared.refused.lock().unwrap();
-        if refused.is_some_and(|words| String::from_utf8_lossy(&bytes[..count]).contains(words)) {
-            let _ = client.shutdown(std::net::Shutdown::Both);
-            break;
-        }
-        if begins {
-            let number = shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
-            // The process was started just now; its number may not be there yet.
-            let target = shared.at.lock().unwrap().filter(|(at, _, _)| *at == number);
-            match target {
-                Some((_, When::Before, pid)) => {
-                    kill(pid);
-                    return;
-                }
-                Some((_, When::After, pid)) => *kill_at_answer.lock().unwrap() = Some(pid),
-                None => {}
-            }
-        }
-        if engine.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = engine.shutdown(std::net::Shutdown::Write);
-}
-
-/// Runs a command through a killer; gives how many requests it made, and whether it was killed.
-fn run(sandbox: &Sandbox, args: &[&str], at: Option<(usize, When)>) -> (usize, bool) {
-    let killer = Killer::new(&sandbox.path("killer.sock"));
-    let mut all = vec!["--engine", killer.endpoint.as_str()];
-    all.extend(args);
-    // Locked until the process is known, so that no request gets through before.
-    let mut target = killer.shared.at.lock().unwrap();
-    let mut command = sandbox.command(&all);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    *target = at.map(|(number, when)| (number, when, child.id()));
-    drop(target);
-    let output = super::sandbox::Output::of(child.wait_with_output().unwrap());
-    let killed = output.code == 1009;
-    assert!(killed || output.code == 0, "{args:?}: {} {}", output.code, output.stderr);
-    (killer.shared.requests.load(Ordering::SeqCst), killed)
-}
+/// Most writes of one verb at which it is killed.
+const WRITES: usize = 8;
 
 /// What the engine has of this installation beside containers and networks.
 fn volumes_and_images(sandbox: &Sandbox) -> (Vec<String>, Vec<String>) {
@@ -144,6 +37,18 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
     sandbox.run_in(&neighbour, &["up", "-q", "--image", BASE]).ok();
     let neighbour = format!("wharf-{}", sandbox.id_of("neighbour", &neighbour));
     let alive = engine::inspect(&neighbour)["State"]["StartedAt"].clone();
+    let recover = |text: &str| {
+        sandbox.json(&["ls"]);
+        let begin = Instant::now();
+        while !consistent(sandbox) {
+            let left = (sandbox.own_containers(), sandbox.own_networks(), sandbox.store().open_entries());
+            assert!(begin.elapsed() < Duration::from_secs(25), "{text}: left are {left:?}");
+            std::thread::sleep(Duration::from_millis(100));
+            sandbox.json(&["ls"]);
+        }
+        check(sandbox, text);
+        assert_eq!(engine::inspect(&neighbour)["State"]["StartedAt"], alive, "{text}: the neighbour");
+    };
     prepare(sandbox);
     let (requests, _) = run(sandbox, args, None);
     let mut points = 0;
@@ -153,23 +58,25 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
             let (_, killed) = run(sandbox, args, Some((number, when)));
             // Requests that go side by side come in another order, and the last ones may not come at all.
             points += usize::from(killed);
-            let text = format!("{args:?} killed {when:?} request {number} of {requests}");
-            sandbox.json(&["ls"]);
-            let begin = Instant::now();
-            while !consistent(sandbox) {
-                let left = (sandbox.own_containers(), sandbox.own_networks(), sandbox.store().open_entries());
-                assert!(begin.elapsed() < Duration::from_secs(25), "{text}: left are {left:?}");
-                std::thread::sleep(Duration::from_millis(100));
-                sandbox.json(&["ls"]);
-            }
-            check(sandbox, &text);
-            assert_eq!(engine::inspect(&neighbour)["State"]["StartedAt"], alive, "{text}: the neighbour");
+            recover(&format!("{args:?} killed {when:?} request {number} of {requests}"));
         }
+    }
+    prepare(sandbox);
+    let (writes, _) = run_writing(sandbox, args, None);
+    let mut at_writes = 0;
+    for step in 1..=WRITES.min(writes) {
+        // Evenly spread, with the last one: what is between the last request and the end of the journal's entry.
+        let number = writes * step / WRITES.min(writes);
+        prepare(sandbox);
+        let (_, killed) = run_writing(sandbox, args, Some(number));
+        at_writes += usize::from(killed);
+        recover(&format!("{args:?} killed at write {number} of {writes}"));
     }
     sandbox.store().verify().unwrap();
     // Shown with --no-capture: what docs/engine.md states.
-    println!("{args:?}: {points} kill points");
+    println!("{args:?}: {points} requests and {at_writes} writes were kill points");
     assert!(points >= requests, "{args:?}: only {points} of {} were kill points", 2 * requests);
+    assert!(at_writes > 0, "{args:?}: it was killed at none of {writes} writes");
 }
 
 fn down(sandbox: &Sandbox) {
@@ -188,7 +95,7 @@ fn next_up_works(sandbox: &Sandbox, when: &str) {
 }
 
 #[test]
-fn up_survives_a_kill_at_every_request() {
+fn up_survives_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     let volume = format!("v-{}", sandbox.name());
     let mount = format!("{volume}:/data");
@@ -206,7 +113,7 @@ fn up_survives_a_kill_at_every_request() {
 }
 
 #[test]
-fn recreating_survives_a_kill_at_every_request() {
+fn recreating_survives_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     let args = [&UP[..], &["--recreate", "-e", "NEW=1"]].concat();
     let prepare = |sandbox: &Sandbox| {
@@ -224,7 +131,7 @@ fn recreating_survives_a_kill_at_every_request() {
 }
 
 #[test]
-fn removing_a_workspace_with_a_sidecar_survives_a_kill_at_every_request() {
+fn removing_a_workspace_with_a_sidecar_survives_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     let prepare = |sandbox: &Sandbox| {
         down(sandbox);
@@ -246,7 +153,7 @@ fn removing_a_workspace_with_a_sidecar_survives_a_kill_at_every_request() {
 }
 
 #[test]
-fn stopping_and_restarting_survive_a_kill_at_every_request() {
+fn stopping_and_restarting_survive_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     let prepare = |sandbox: &Sandbox| {
         sandbox.run(&[&UP[..], &["--", "sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"]].concat()).ok();
@@ -260,7 +167,7 @@ fn stopping_and_restarting_survive_a_kill_at_every_request() {
 }
 
 #[test]
-fn adding_a_sidecar_survives_a_kill_at_every_request() {
+fn adding_a_sidecar_survives_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     sandbox.json(&UP);
     let prepare = |sandbox: &Sandbox| drop(sandbox.run(&["sidecar", "rm", "db"]));
@@ -273,7 +180,7 @@ fn adding_a_sidecar_survives_a_kill_at_every_request() {
 }
 
 #[test]
-fn changing_limits_survives_a_kill_at_every_request() {
+fn changing_limits_survives_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     sandbox.json(&[&UP[..], &["--memory", "256MiB"]].concat());
     let prepare = |sandbox: &Sandbox| drop(sandbox.json(&["update", "--memory", "256MiB"]));
@@ -286,7 +193,7 @@ fn changing_limits_survives_a_kill_at_every_request() {
 }
 
 #[test]
-fn sweeping_survives_a_kill_at_every_request() {
+fn sweeping_survives_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     sandbox.script(
         "sweep.rhai",
@@ -308,7 +215,7 @@ fn sweeping_survives_a_kill_at_every_request() {
 }
 
 #[test]
-fn snapshots_and_restores_survive_a_kill_at_every_request() {
+fn snapshots_and_restores_survive_a_kill_at_every_step() {
     let sandbox = Sandbox::new();
     let volume = format!("v-{}", sandbox.name());
     let mount = format!("{volume}:/data");

@@ -4,6 +4,7 @@
 //! wasmparser, and wasmtime would be compiled anew at each change between the two.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -56,6 +57,7 @@ pub fn run(root: &Path, nextest: &[String]) -> Result<()> {
         install.args(["install", "cargo-nextest", "--locked"]).current_dir(std::env::temp_dir());
         command::run_within(&mut install, LONG)
     })?;
+    stages.run("tools of the tests", strace)?;
     stages.run("build the tests", || {
         let mut build: Vec<&str> = vec!["nextest", "run", "--no-run", "--locked"];
         build.extend(PRODUCT);
@@ -69,6 +71,18 @@ pub fn run(root: &Path, nextest: &[String]) -> Result<()> {
     tests.args(["nextest", "run", "--locked"]).args(PRODUCT).args(nextest);
     // Nothing is printed after this: the runner's summary is the end.
     command::run_within(&mut tests, LONG).context("the step 'tests' failed")
+}
+
+/// The fault suite kills commands at their writes with it.
+fn strace() -> Result<()> {
+    if command::exists("strace") {
+        return Ok(());
+    }
+    let mut install = Command::new("apt-get");
+    install.args(["install", "-qq", "--yes", "--no-install-recommends", "strace"]);
+    let lists = || command::output(Command::new("apt-get").args(["update", "-qq"]));
+    let installed = command::output(&mut install).or_else(|_| lists().and_then(|_| command::output(&mut install)));
+    installed.map(drop).context("strace is missing: run `sudo apt-get install strace`")
 }
 
 #[cfg(test)]

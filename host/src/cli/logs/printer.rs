@@ -2,17 +2,24 @@
 //! a thread writes, and who has something to write waits for it asynchronously.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::docker::StdStream;
 
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 128 * 1024;
+/// How long less than that may be collected. The engine sends each line by itself; waking a thread for each of a hundred
+/// thousand would take longer than everything else.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// The writing thread, and what is collected for it.
 pub(super) struct Printer {
     buffer: Vec<u8>,
+    /// When something was handed over last.
+    flushed: Instant,
     stream: StdStream,
     to: mpsc::Sender<(StdStream, Vec<u8>)>,
     failed: mpsc::Receiver<io::Error>,
@@ -35,7 +42,7 @@ impl Printer {
                 }
             }
         });
-        Self { buffer: Vec::with_capacity(BUFFER), stream: StdStream::Stdout, to, failed }
+        Self { buffer: Vec::with_capacity(BUFFER), flushed: Instant::now(), stream: StdStream::Stdout, to, failed }
     }
 
     /// Where to put what goes to a stream. What was collected for the other one is written before it.
@@ -47,11 +54,25 @@ impl Printer {
         Ok(&mut self.buffer)
     }
 
+    /// When what was collected has to be handed over; none when nothing was.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.buffer.is_empty()).then(|| self.flushed + PATIENCE)
+    }
+
+    /// Hands over what was collected, if it is time.
+    pub(super) async fn flush_if_due(&mut self) -> io::Result<()> {
+        match self.due() {
+            Some(due) if due <= Instant::now() => self.flush().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Hands over what was collected.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        self.flushed = Instant::now();
         let bytes = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER));
         match self.to.send((self.stream, bytes)).await {
             Ok(()) => Ok(()),

@@ -33,7 +33,16 @@ struct RawState {
     started_at: String,
     #[serde(default)]
     finished_at: String,
+    #[serde(default)]
+    pid: u32,
     health: Option<RawHealth>,
+}
+
+impl Inspected {
+    /// Number of its first process on the engine's machine; none while it does not run.
+    pub(super) fn pid(&self) -> Option<u32> {
+        Some(self.state.pid).filter(|pid| *pid > 0)
+    }
 }
 
 #[derive(Deserialize)]

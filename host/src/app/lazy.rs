@@ -1,0 +1,185 @@
+//! Policies that are loaded when they are first asked.
+//!
+//! What a policy implements and which files it wants to see depend on nothing but its bytes, its settings and this
+//! program, since it has no other input. So once it was loaded and had accepted its settings, that is noted on a card in
+//! the private folder of compiled code. With its card a policy takes its place in the chain at once; a command that asks
+//! two of six policies loads two.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
+use crate::wasm::{WIT_VERSION, private_folder};
+use crate::workspace::sha256_hex;
+
+/// Loads the policy itself.
+pub(super) type Load = dyn Fn() -> Result<Arc<dyn Policy>, PolicyError> + Send + Sync;
+
+/// What is known of a policy that was loaded before.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    hooks: Vec<Hook>,
+    wanted_files: Vec<String>,
+}
+
+/// A policy with its card.
+struct Lazy {
+    name: String,
+    kind: PolicyKind,
+    digest: String,
+    card: Card,
+    load: Box<Load>,
+    loaded: OnceLock<Arc<dyn Policy>>,
+    /// Held while it is loaded, so that this is done once.
+    loading: Mutex<()>,
+}
+
+/// What identifies a policy: everything that its card depends on.
+pub(super) struct Identity<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: PolicyKind,
+    /// SHA-256 (hex) of its bytes.
+    pub(super) digest: String,
+    pub(super) settings: &'a serde_json::Value,
+    pub(super) limits: Limits,
+}
+
+impl Identity<'_> {
+    fn card(&self, folder: &Path) -> PathBuf {
+        // With other limits it might not have loaded.
+        let all = format!(
+            "{} {WIT_VERSION} {:?} {} {} {:?}",
+            env!("CARGO_PKG_VERSION"),
+            self.kind,
+            self.digest,
+            self.settings,
+            self.limits
+        );
+        folder.join(format!("{}.json", sha256_hex(all.as_bytes())))
+    }
+}
+
+/// Gives a policy: at once if its card is there, otherwise loaded, with its card written.
+pub(super) fn policy(identity: &Identity, folder: &Path, load: Box<Load>) -> Result<Arc<dyn Policy>, PolicyError> {
+    // A card of another user's could leave hooks out.
+    let file = private_folder(folder).ok().map(|()| identity.card(folder));
+    let card = file.as_ref().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
+    let Some(card) = card else {
+        let policy = load()?;
+        if let Some(file) = file {
+            let card = Card { hooks: policy.hooks().to_vec(), wanted_files: policy.wanted_files().to_vec() };
+            // Without it the next start takes longer, and that is all.
+            if let Err(error) = write(&file, &card) {
+                tracing::debug!("{}: {error}", file.display());
+            }
+        }
+        return Ok(policy);
+    };
+    let (name, kind, digest) = (identity.name.to_owned(), identity.kind, identity.digest.clone());
+    Ok(Arc::new(Lazy { name, kind, digest, card, load, loaded: OnceLock::new(), loading: Mutex::new(()) }))
+}
+
+/// Written aside and renamed, so that a reader never sees half a card.
+fn write(file: &Path, card: &Card) -> std::io::Result<()> {
+    let aside = file.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&aside, serde_json::to_vec(card)?)?;
+    std::fs::rename(&aside, file)
+}
+
+impl Lazy {
+    fn loaded(&self) -> Result<&Arc<dyn Policy>, PolicyError> {
+        if let Some(policy) = self.loaded.get() {
+            return Ok(policy);
+        }
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(policy) = self.loaded.get() {
+            return Ok(policy);
+        }
+        let policy = (self.load)()?;
+        let card = Card { hooks: policy.hooks().to_vec(), wanted_files: policy.wanted_files().to_vec() };
+        if card != self.card {
+            let text = format!("{}: it is not what its card says; remove the folder of compiled code", self.name);
+            return Err(PolicyError::new("card", text));
+        }
+        Ok(self.loaded.get_or_init(|| policy))
+    }
+}
+
+impl Policy for Lazy {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> PolicyKind {
+        self.kind
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn hooks(&self) -> &[Hook] {
+        &self.card.hooks
+    }
+
+    fn wanted_files(&self) -> &[String] {
+        &self.card.wanted_files
+    }
+
+    fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError> {
+        self.loaded()?.evaluate(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::script::RhaiPolicy;
+
+    #[test]
+    fn a_policy_with_a_card_is_loaded_when_it_is_asked_and_other_settings_have_no_card() {
+        let folder = std::env::temp_dir().join(format!("wharf-cards-{}", std::process::id()));
+        let count = Arc::new(AtomicUsize::new(0));
+        let source = "fn pre_stop(ctx) { ctx.note(\"x\"); }";
+        let get = |settings: serde_json::Value| {
+            let (count, given) = (count.clone(), settings.clone());
+            let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(Arc::new(RhaiPolicy::load("p", source, given.clone(), Limits::default())?))
+            };
+            let digest = sha256_hex(source.as_bytes());
+            let identity = Identity {
+                name: "p",
+                kind: PolicyKind::Script,
+                digest,
+                settings: &settings,
+                limits: Limits::default(),
+            };
+            let policy = policy(&identity, &folder, Box::new(load)).unwrap();
+            assert_eq!(policy.hooks(), [Hook::PreStop]);
+            policy
+        };
+        get(serde_json::json!({}));
+        assert_eq!(count.load(Ordering::SeqCst), 1, "without a card it is loaded");
+        let lazy = get(serde_json::json!({}));
+        assert_eq!(count.load(Ordering::SeqCst), 1, "with its card it is not");
+        get(serde_json::json!({ "other": 1 }));
+        assert_eq!(count.load(Ordering::SeqCst), 2, "other settings have no card");
+        let request = crate::hooks::HookRequest {
+            hook: Hook::PreStop,
+            facts: crate::hooks::Facts::default().into(),
+            now_ms: 0,
+            spec: crate::workspace::ContainerSpec::empty(),
+            subject: crate::hooks::Subject::Stop { verb: "stop".into() },
+        };
+        lazy.evaluate(&request).unwrap();
+        lazy.evaluate(&request).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 3, "asked twice, loaded once");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
