@@ -139,7 +139,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::chain`].
-    pub fn lasting_chain(&self) -> Result<Chain, lifecycle::Error> {
+    fn lasting_chain(&self) -> Result<Chain, lifecycle::Error> {
         let chain = self.chain()?;
         std::mem::forget(chain.clone());
         Ok(chain)
@@ -171,23 +171,46 @@ impl App {
         self.lifecycle_with(Arc::new(move || app.chain())).await
     }
 
-    /// The same for a verb that asks policies: the chain is loaded on a thread of its own while the store is opened and
-    /// the engine is asked what is there. How that went shows when a policy is asked.
+    /// The same for a verb that asks policies at these hooks: they are loaded on a thread of their own while the store is
+    /// opened and the engine is asked what is there. How that went shows when a policy is asked.
     ///
     /// # Errors
     /// As [`App::lifecycle`].
-    pub async fn deciding(&self) -> Result<Lifecycle, lifecycle::Error> {
+    pub async fn deciding(&self, hooks: &'static [Hook]) -> Result<Lifecycle, lifecycle::Error> {
         let (early, late) = (self.clone(), self.clone());
-        let early = std::thread::Builder::new().name("wharf-chain".into()).spawn(move || early.lasting_chain());
+        let (to, chain) = std::sync::mpsc::channel();
+        let load = move || {
+            let chain = early.lasting_chain();
+            let loaded = chain.as_ref().ok().cloned();
+            // Nobody takes it when the verb has failed before.
+            let _ = to.send(chain);
+            if let Some(chain) = loaded {
+                chain.prepare(hooks);
+            }
+        };
         // Without a thread it is loaded when it is needed.
-        let early = Mutex::new(early.ok());
-        let load = move || match early.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(early) => early
-                .join()
+        let early = std::thread::Builder::new().name("wharf-chain".into()).spawn(load).is_ok();
+        let chain = Mutex::new(early.then_some(chain));
+        let load = move || match chain.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(chain) => chain
+                .recv()
                 .unwrap_or_else(|_| Err(lifecycle::Error::Internal("loading the policies panicked".to_owned()))),
             None => late.lasting_chain(),
         };
         self.lifecycle_with(Arc::new(load)).await
+    }
+
+    /// The chain of a process that ends with its verb, which asks it at these hooks: they are prepared on a thread of
+    /// their own.
+    ///
+    /// # Errors
+    /// As [`App::chain`].
+    pub fn prepared_chain(&self, hooks: &'static [Hook]) -> Result<Chain, lifecycle::Error> {
+        let chain = self.lasting_chain()?;
+        let preparing = chain.clone();
+        // Without a thread it takes longer, and that is all.
+        let _ = std::thread::Builder::new().name("wharf-chain".into()).spawn(move || preparing.prepare(hooks));
+        Ok(chain)
     }
 
     async fn lifecycle_with(&self, load_chain: Arc<lifecycle::LoadChain>) -> Result<Lifecycle, lifecycle::Error> {

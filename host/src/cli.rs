@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
+use crate::hooks::Hook;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::{config, docker, lifecycle, store};
 
@@ -255,9 +256,9 @@ impl Context {
         Ok(stoppable(self.app.lifecycle().await?))
     }
 
-    /// The same for a verb that asks policies.
-    pub(crate) async fn deciding(&self) -> Result<Lifecycle, Failure> {
-        Ok(stoppable(self.app.deciding().await?))
+    /// The same for a verb that asks policies at these hooks.
+    pub(crate) async fn deciding(&self, hooks: &'static [Hook]) -> Result<Lifecycle, Failure> {
+        Ok(stoppable(self.app.deciding(hooks).await?))
     }
 
     /// The workspace that a command means: the named one, or that of the current folder.

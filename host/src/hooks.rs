@@ -249,6 +249,8 @@ pub trait Policy: Send + Sync {
     fn hooks(&self) -> &[Hook];
     /// Files of the project that it wants to see.
     fn wanted_files(&self) -> &[String];
+    /// Does now what the first call would otherwise wait for. What fails, the call will say.
+    fn prepare(&self) {}
     /// Decides. Never panics; a trap, a limit and a nonsensical answer are errors.
     fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError>;
 }

@@ -129,6 +129,11 @@ impl Policy for Lazy {
         &self.card.wanted_files
     }
 
+    fn prepare(&self) {
+        // The call that needs it says why it failed.
+        let _ = self.loaded();
+    }
+
     fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError> {
         self.loaded()?.evaluate(request)
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, Failure};
 use crate::config::Span;
 use crate::docker::{ExecEnd, ExecStdin, StdStream};
-use crate::hooks::ExecSpec;
+use crate::hooks::{ExecSpec, Hook};
 use crate::lifecycle::Error;
 
 /// Exit code when Wharf itself failed, as Docker users know it.
@@ -102,7 +102,7 @@ fn wharf_failed(mut failure: Failure) -> Failure {
 
 /// Starts a command and leaves it to itself.
 async fn detached_session(context: &Context, name: Option<&str>, spec: ExecSpec) -> Result<u8, Failure> {
-    let lifecycle = context.deciding().await?;
+    let lifecycle = context.deciding(&[Hook::PreExec]).await?;
     let id = context.find(&lifecycle, name).await?;
     let exec = lifecycle.exec_detached(&id, spec).await?;
     if context.out.json {
@@ -131,7 +131,7 @@ async fn session(
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
     // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
-    let lifecycle = context.app.deciding().await?;
+    let lifecycle = context.app.deciding(&[Hook::PreExec]).await?;
     let id = context.find(&lifecycle, name).await?;
     let size = (tty && std::io::stdout().is_terminal()).then(crossterm::terminal::size);
     let size = size.and_then(Result::ok).map(|(columns, rows)| (rows, columns));

@@ -2,6 +2,7 @@
 
 use super::up::ProjectArgs;
 use super::{Context, Failure};
+use crate::hooks::Hook;
 use crate::lifecycle::{self, Plan};
 
 /// Arguments.
@@ -17,7 +18,7 @@ pub(crate) struct Args {
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let request = args.request.request(context)?;
-    let chain = context.app.lasting_chain()?;
+    let chain = context.app.prepared_chain(&Hook::CREATE)?;
     let docker = if args.offline { None } else { context.app.docker("").await.ok() };
     let plan = {
         let app = &context.app;

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 
 use super::{Context, Failure};
 use crate::config::{Size, Span};
-use crate::hooks::Adjustment;
+use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
 use crate::workspace::{Container, LABEL_PART_OF, Restart, WorkspaceId};
 
@@ -136,39 +136,44 @@ pub(crate) fn restart_policy(text: &str) -> Result<Restart, String> {
 
 pub(crate) async fn stop(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
     let timeout = args.timeout.map(|span| span.0);
-    each(context, &args.targets, "stopped", async |life, id| life.stop(&id, timeout).await).await
+    each(context, &args.targets, &[Hook::PreStop], "stopped", async |life, id| life.stop(&id, timeout).await).await
 }
 
 pub(crate) async fn start(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, args, "started", async |life, id| life.start(&id).await).await
+    each(context, args, &[Hook::PostStart], "started", async |life, id| life.start(&id).await).await
 }
 
 pub(crate) async fn restart(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
     let timeout = args.timeout.map(|span| span.0);
-    each(context, &args.targets, "restarted", async |life, id| life.restart(&id, timeout).await).await
+    each(context, &args.targets, &[Hook::PreStop, Hook::PostStart], "restarted", async |life, id| {
+        life.restart(&id, timeout).await
+    })
+    .await
 }
 
 pub(crate) async fn pause(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, args, "paused", async |life, id| life.pause(&id).await).await
+    each(context, args, &[], "paused", async |life, id| life.pause(&id).await).await
 }
 
 pub(crate) async fn unpause(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, args, "unpaused", async |life, id| life.unpause(&id).await).await
+    each(context, args, &[], "unpaused", async |life, id| life.unpause(&id).await).await
 }
 
 pub(crate) async fn kill(context: &Context, args: &KillArgs) -> Result<u8, Failure> {
     let signal = args.signal.as_str();
-    each(context, &args.targets, "got the signal", async |life, id| life.kill(&id, signal).await).await
+    each(context, &args.targets, &[Hook::PreStop], "got the signal", async |life, id| life.kill(&id, signal).await)
+        .await
 }
 
 pub(crate) async fn rm(context: &Context, args: &RmArgs) -> Result<u8, Failure> {
     let (force, volumes) = (args.force, args.volumes);
-    each(context, &args.targets, "removed", async |life, id| life.remove(&id, force, volumes).await).await
+    each(context, &args.targets, &[Hook::PreStop], "removed", async |life, id| life.remove(&id, force, volumes).await)
+        .await
 }
 
 pub(crate) async fn down(context: &Context, args: &DownArgs) -> Result<u8, Failure> {
     let volumes = args.volumes;
-    each(context, &args.targets, "removed", async |life, id| life.down(&id, volumes).await).await
+    each(context, &args.targets, &[Hook::PreStop], "removed", async |life, id| life.down(&id, volumes).await).await
 }
 
 pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, Failure> {
@@ -178,7 +183,7 @@ pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, F
     fields.extend(args.pids.map(|pids| (Adjustment::Pids(pids), format!("--pids {pids}"))));
     fields.extend(args.restart.map(|restart| (Adjustment::Restart(restart), "--restart".to_owned())));
     let fields = fields.as_slice();
-    each(context, &args.targets, "updated", async |life, id| life.update(&id, fields).await).await
+    each(context, &args.targets, &Hook::CREATE, "updated", async |life, id| life.update(&id, fields).await).await
 }
 
 /// Does something to each workspace, to some at once. One that fails is reported and does not keep the others from their
@@ -186,13 +191,14 @@ pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, F
 async fn each<F>(
     context: &Context,
     targets: &Targets,
+    hooks: &'static [Hook],
     done: &str,
     act: impl Fn(Rc<Lifecycle>, WorkspaceId) -> F,
 ) -> Result<u8, Failure>
 where
     F: Future<Output = Result<WorkspaceView, Error>>,
 {
-    let lifecycle = Rc::new(context.deciding().await?);
+    let lifecycle = Rc::new(context.deciding(hooks).await?);
     let several = targets.all || !targets.label.is_empty();
     let found: Vec<Result<WorkspaceId, Failure>> = if several {
         select(&lifecycle.list().await?, &targets.label).into_iter().map(Ok).collect()

@@ -8,7 +8,7 @@ use super::devcontainer::{DevcontainerArgs, not_honoured};
 use super::health::HealthArgs;
 use super::{Context, Failure};
 use crate::config::{HealthCheckConfig, Size, Span};
-use crate::hooks::Adjustment;
+use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::{Awaited, Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port};
 use crate::workspace::{Network, PullPolicy, Restart, Tmpfs, Ulimit};
 
@@ -260,7 +260,8 @@ fn absolute_source(text: &str) -> String {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let request = args.project.request(context)?;
-    let lifecycle = context.deciding().await?;
+    let lifecycle =
+        context.deciding(&[Hook::SelectImage, Hook::SecurityProfile, Hook::PreCreate, Hook::PostStart]).await?;
     let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
     let mut output = UpOutput::new(context, args.quiet);
     let mut made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;

@@ -83,6 +83,15 @@ impl Chain {
         &self.entries
     }
 
+    /// Prepares the policies of these hooks, the last one first: who asks them meanwhile begins at the other end.
+    pub fn prepare(&self, hooks: &[Hook]) {
+        for entry in self.entries.iter().rev() {
+            if entry.hooks.iter().any(|hook| hooks.contains(hook)) {
+                entry.policy.prepare();
+            }
+        }
+    }
+
     /// Whether any policy is asked at a hook about a workspace.
     pub fn asks(&self, hook: Hook, facts: &Facts) -> bool {
         self.entries.iter().any(|entry| entry.hooks.contains(&hook) && entry.scope.holds(facts))

@@ -260,6 +260,7 @@ impl Lifecycle {
         }
         self.check_interrupt()?;
         self.docker.start(&created.id).await?;
+        self.check_interrupt()?;
 
         // With an init process the engine starts a command that does not exist without complaint.
         let container =

@@ -159,7 +159,11 @@ impl Lifecycle {
             }
             Err(error) => return Err(error),
         };
-        self.record(&mut decisions)?;
+        if let Err(error) = self.record(&mut decisions) {
+            // What is not recorded is not carried out; but on a full disk, too, a workspace can be stopped.
+            tracing::warn!("stopping {id} without its policies' actions: {error}");
+            return Ok(());
+        }
         let [decision] = decisions;
         let Outcome::Actions { actions, delay_ms } = decision.outcome else { return Ok(()) };
         if actions.is_empty() && delay_ms == 0 {

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -45,8 +45,12 @@ impl Answer {
 
 /// One request. HTTP/1.0, so that the answer ends with the connection.
 pub fn call(method: &str, path: &str, body: &[u8]) -> Answer {
-    let socket = socket();
-    let mut stream = UnixStream::connect(&socket)
+    call_at(&socket(), method, path, body)
+}
+
+/// The same to the engine at another socket.
+pub fn call_at(socket: &Path, method: &str, path: &str, body: &[u8]) -> Answer {
+    let mut stream = UnixStream::connect(socket)
         .unwrap_or_else(|error| panic!("these tests need a Docker engine at {}: {error}", socket.display()));
     let mut request = format!(
         "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

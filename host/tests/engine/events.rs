@@ -37,6 +37,11 @@ impl Lines {
         self.0.recv_timeout(Duration::from_secs(60)).expect("another line")
     }
 
+    /// All lines until the end.
+    pub fn rest(self) -> Vec<String> {
+        self.0.into_iter().collect()
+    }
+
     /// The next line that has this in it.
     #[track_caller]
     pub fn find(&self, part: &str) -> String {

@@ -55,7 +55,8 @@ pub fn relay(socket: &Path, passes: fn(&str) -> bool) -> String {
                         break;
                     }
                 }
-                let _ = to.shutdown(std::net::Shutdown::Both);
+                // Only this direction: a command without stdin closes it and still writes.
+                let _ = to.shutdown(std::net::Shutdown::Write);
             });
             let (mut from, mut to) = (engine, client);
             std::thread::spawn(move || {
