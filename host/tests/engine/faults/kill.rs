@@ -123,7 +123,7 @@ pub(super) fn run_writing(sandbox: &Sandbox, args: &[&str], at: Option<usize>) -
     let plain = sandbox.command(args);
     let calls = sandbox.path("writes");
     let mut command = Command::new("strace");
-    command.args(["--follow-forks", "--seccomp-bpf", "-qq", "-e", "trace=pwrite64", "-o"]).arg(&calls);
+    command.args(["--follow-forks", "-qq", "-e", "trace=pwrite64", "-o"]).arg(&calls);
     if let Some(number) = at {
         command.args(["-e", &format!("inject=pwrite64:signal=KILL:when={number}")]);
     }
