@@ -7,6 +7,7 @@ use super::{Context, Failure};
 use crate::archive::{self, Owner, Unpacked};
 use crate::docker::PathKind;
 use crate::lifecycle::{CopyOut, Lifecycle};
+use crate::store::Owner as Process;
 use crate::workspace::WorkspaceId;
 
 /// Arguments.
@@ -209,15 +210,36 @@ fn merge(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What the names of such folders begin with; the process that made it follows.
+const STAGING: &str = ".wharf-cp-";
+
 /// A folder that goes away with whatever is left in it.
 struct Staging(PathBuf);
 
 impl Staging {
     fn new(beside: &Path) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let path = beside.join(format!(".wharf-cp-{}", uuid::Uuid::now_v7().simple()));
+        Self::clear(beside)?;
+        let Process { pid, start } = Process::this_process();
+        let path = beside.join(format!("{STAGING}{pid}-{start}"));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
+    }
+
+    /// Removes what copies have left that were killed.
+    fn clear(beside: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(beside)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix(STAGING)?.split_once('-'));
+            let owner =
+                owner.and_then(|(pid, start)| Some(Process { pid: pid.parse().ok()?, start: start.parse().ok()? }));
+            if owner.is_some_and(|owner| !owner.alive()) && entry.file_type()?.is_dir() {
+                // Another copy may be doing the same.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,10 +4,18 @@
 use super::create::Progress;
 use super::{Error, Lifecycle, view::view};
 use crate::devcontainer::{Command, OWNER, Record};
-use crate::docker::{ExecEnd, ExecRequest};
+use crate::docker::{ExecControl, ExecEnd, ExecRequest};
 use crate::hooks::ExecSpec;
 use crate::store;
 use crate::workspace::{Container, State, WorkspaceId};
+
+/// Kills a command with its children; says how that went.
+async fn killed(control: &ExecControl) -> String {
+    match control.kill().await {
+        Ok(()) => " and was killed".to_owned(),
+        Err(error) => format!(" and may still run: {error}"),
+    }
+}
 
 /// Most bytes of a command's output that are shown.
 const SHOWN: usize = 64 << 10;
@@ -62,6 +70,8 @@ impl Lifecycle {
         self.store.update_workspace(&id, |workspace| {
             workspace.devcontainer.iter_mut().for_each(|record| record.failed.clone_from(&failed));
         })?;
+        // The workspace is made; what is left of its commands is done by the next 'up'.
+        self.check_interrupt()?;
         Ok(self.store.workspace(&id)?.unwrap_or(workspace))
     }
 
@@ -123,9 +133,10 @@ impl Lifecycle {
         };
         let limit = self.loaded.config.devcontainer.command_timeout.0;
         let mut said = Said::default();
+        let session = self.docker.exec(&container.id, &request).await.map_err(|error| error.to_string())?;
+        let (mut output, stdin, control) = session.into_parts();
+        drop(stdin);
         let run = async {
-            let (mut output, stdin, control) = self.docker.exec(&container.id, &request).await?.into_parts();
-            drop(stdin);
             while let Some(item) = output.next().await {
                 let (_, bytes) = item?;
                 said.add(&bytes, &mut |line| progress(Progress::Build(self.scrub(container, line))));
@@ -134,13 +145,16 @@ impl Lifecycle {
         };
         let ended = tokio::select! {
             ended = tokio::time::timeout(limit, run) => ended,
-            () = self.interrupted() => return Err("it was interrupted, and may still run".into()),
+            () = self.interrupted() => {
+                return Err(format!("it was interrupted{}", killed(&control).await));
+            }
         };
         said.end(&mut |line| progress(Progress::Build(self.scrub(container, line))));
         match ended {
             Err(_) => Err(format!(
-                "it took longer than {} (devcontainer.command_timeout), and may still run",
-                crate::config::Span(limit)
+                "it took longer than {} (devcontainer.command_timeout){}",
+                crate::config::Span(limit),
+                killed(&control).await
             )),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(ExecEnd::Exited(0) | ExecEnd::Detached)) => Ok(()),

@@ -137,3 +137,19 @@ fn policies_can_forbid_copying() {
     }
     assert_eq!(std::fs::read_to_string(sandbox.path("file")).unwrap(), "x");
 }
+
+#[test]
+fn what_a_copy_left_that_was_killed_is_removed_by_the_next_one() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    sandbox.sh("echo new > /tmp/file");
+    let target = sandbox.folder("target");
+    // No process has this number, and this test's lives.
+    let (dead, foreign) = (target.join(".wharf-cp-4194304-1"), target.join(".wharf-cp-notes"));
+    std::fs::create_dir(&dead).unwrap();
+    std::fs::create_dir(&foreign).unwrap();
+    sandbox.run(&["cp", "project:/tmp/file", &format!("{}/", target.display())]).ok();
+    assert_eq!(std::fs::read_to_string(target.join("file")).unwrap(), "new\n");
+    assert!(!dead.exists() && foreign.exists());
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::engine_api::{self as engine, BASE};
-use super::sandbox::{LABEL_SANDBOX, Sandbox};
+use super::sandbox::{LABEL_SANDBOX, Sandbox, until};
 
 const FILE: &str = "project/.devcontainer/devcontainer.json";
 
@@ -133,12 +133,30 @@ fn a_command_that_fails_marks_the_workspace_degraded_and_is_tried_again() {
 fn a_command_has_a_time_limit_and_a_policy_can_deny_it() {
     let sandbox = with(r#"{ "postCreateCommand": "sleep 60" }"#);
     let up = sandbox.json(&["--set", "devcontainer.command_timeout=1s", "up"]);
-    assert!(up["degraded"].as_str().unwrap().contains("longer than 1s"), "{up}");
+    let reason = up["degraded"].as_str().unwrap();
+    assert!(reason.ends_with("longer than 1s (devcontainer.command_timeout) and was killed"), "{up}");
+    assert!(!sandbox.sh("ps").contains("sleep 60"), "it runs on");
     sandbox.json(&["down"]);
     sandbox.script("rule.rhai", "fn pre_exec(ctx) {\n    ctx.deny(\"no-exec\", \"nothing runs here\");\n}\n");
     let up = sandbox.up();
     let reason = up["degraded"].as_str().unwrap();
     assert!(reason.contains("rule.rhai:2") && reason.contains("nothing runs here"), "{reason}");
+}
+
+#[test]
+fn ctrl_c_ends_a_command_and_the_next_up_runs_it_again() {
+    let sandbox = with(r#"{ "postCreateCommand": "echo >> /tmp/runs; test -e /tmp/quick || sleep 60" }"#);
+    let mut up = sandbox.spawn(&["up"]);
+    until("the command runs", || sandbox.run(&["exec", "--", "cat", "/tmp/runs"]).code == 0);
+    up.signal("INT");
+    let ended = up.finish();
+    assert_eq!(ended.code, 130, "{}", ended.stderr);
+    until("it was killed", || !sandbox.sh("ps").contains("sleep 60"));
+    let shown = sandbox.json(&["inspect"]);
+    assert_eq!(shown["state"], "running");
+    sandbox.sh("touch /tmp/quick");
+    let up = sandbox.up();
+    assert_eq!((&up["degraded"], sandbox.sh("cat /tmp/runs").as_str()), (&Value::Null, "\n\n"));
 }
 
 /// Images that were built are removed, too.

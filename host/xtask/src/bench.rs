@@ -106,6 +106,15 @@ impl Bench {
         for number in 0..MANY {
             quiet(&mut self.wharf(&format!("p{number}"), &["up", "-q"]))?;
         }
+        // The engine takes 40 to 90 ms longer to put a container on a network with names, so that is compared apart.
+        let network = self.network()?;
+        let project = format!("{}:/workspace", self.folder.join("one").display());
+        let mut docker_same = docker_run.to_vec();
+        docker_same.truncate(5);
+        docker_same.extend(["--memory", "2g", "--memory-swap", "2g", "--cpus", "2", "--pids-limit", "512"]);
+        docker_same.extend(["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", &network]);
+        docker_same.extend(["-v", &project, "-w", "/workspace", IMAGE, "sleep", "600"]);
+        let mut same = Row::new("`up` / `docker run -d` with the same network and limits", 1.0);
         let mut up = Row::new("`up` of a ready image / `docker run -d`", 1.0);
         let mut exec = Row::new("`exec -- true` / `docker exec true`", 0.72);
         let mut ls = Row::new("`ls` of 20 / `docker ps`", 0.7);
@@ -113,6 +122,9 @@ impl Bench {
         let mut remove = Row::new("`rm` / `docker rm`", 0.95);
         let mut plan = Row::new("`plan --offline` / `docker --version`", 0.8);
         for _ in 0..rounds {
+            same.time(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_same))?;
+            quiet(&mut self.wharf("one", &["rm", "--force", "one"]))?;
+            quiet(&mut docker(&["rm", "-f", NAME]))?;
             up.time(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_run))?;
             exec.time(&mut self.wharf("one", &["exec", "--", "true"]), &mut docker(&["exec", NAME, "true"]))?;
             ls.time(&mut self.wharf("one", &["ls"]), &mut docker(&["ps"]))?;
@@ -120,6 +132,17 @@ impl Bench {
             stop.time(&mut self.wharf("one", &["stop", "-t", "0s"]), &mut docker(&["stop", "-t", "0", NAME]))?;
             remove.time(&mut self.wharf("one", &["rm", "one"]), &mut docker(&["rm", NAME]))?;
         }
+        let mut stream = Row::new("`exec` of 500 MB / `docker exec`", 1.0);
+        quiet(&mut self.wharf("one", &["up", "-q"]))?;
+        let container = self.container()?;
+        for _ in 0..rounds.min(5) {
+            let bytes = ["head", "-c", "500000000", "/dev/zero"];
+            let (mut ours, mut theirs) = (vec!["exec", "one", "--"], vec!["exec", &container]);
+            ours.extend(bytes);
+            theirs.extend(bytes);
+            stream.time(&mut self.wharf("one", &ours), &mut docker(&theirs))?;
+        }
+        quiet(&mut self.wharf("one", &["rm", "--force", "one"]))?;
         let mut stats = Row::new("`stats --no-stream` of 20 / `docker stats --no-stream`", 0.08);
         for _ in 0..rounds.min(5) {
             stats.time(&mut self.wharf("one", &["stats", "--no-stream"]), &mut docker(&["stats", "--no-stream"]))?;
@@ -136,8 +159,17 @@ impl Bench {
             let set = ["--set", "engine.local_files=false", "logs"];
             api.time(&mut self.wharf("one", &set), &mut docker(&["logs", &container]))?;
         }
-        rows.extend([up, exec, ls, stop, remove, plan, stats, files, api]);
+        rows.extend([up, same, exec, stream, ls, stop, remove, plan, stats, files, api]);
         Ok(rows)
+    }
+
+    /// The network of the workspaces.
+    fn network(&self) -> Result<String> {
+        let state = command::output(&mut self.wharf("one", &["--json", "inspect", "p0"]))?;
+        let view: serde_json::Value = serde_json::from_str(&state)?;
+        let id = view.get("container_id").and_then(|id| id.as_str()).context("a workspace without a container")?;
+        let format = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}";
+        Ok(command::output(&mut docker(&["inspect", "--format", format, id]))?.trim().to_owned())
     }
 
     /// The container of the workspace `one`.
