@@ -289,11 +289,23 @@ fn entry(config: &PolicyConfig, policy: Arc<dyn Policy>, settings: &serde_json::
             wanted
         }
     };
+    if let Some((hook, _)) = config.on_error().into_iter().find(|(hook, _)| !hooks.contains(hook)) {
+        return Err(PolicyError::new(
+            "kind",
+            format!("{}: on_error names {hook}, at which it is not asked", config.name),
+        ));
+    }
     Ok(Entry {
-        policy,
         hooks,
         scope: config.scope.clone(),
         may_override: config.may_override.clone(),
         settings_digest: sha256_hex(settings.to_string().as_bytes()),
+        mode: config.mode,
+        replaces: config.replaces.clone(),
+        waivers: config.waivers.clone(),
+        on_error: config.on_error(),
+        breaker: config.breaker(),
+        rollback: config.rollback(),
+        ..Entry::new(policy)
     })
 }

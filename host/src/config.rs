@@ -11,16 +11,19 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hooks::chain::Scope;
 use crate::hooks::validate::Invariants;
 
 mod devcontainer;
+mod edit;
 mod layers;
+mod policy;
 mod service;
 mod units;
 
 pub use devcontainer::DevcontainerConfig;
+pub use edit::set_mode;
 pub use layers::{Loaded, Origin, Sources, load};
+pub use policy::{BreakerConfig, PolicyConfig, RollbackConfig};
 pub use service::{
     Backoff, Budget, CleanupConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, MetricsConfig,
     RestartConfig,
@@ -224,92 +227,6 @@ pub struct ScriptConfig {
     pub vars: Vec<String>,
 }
 
-/// `[[policy]]`: everything about one policy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyConfig {
-    /// Its name: in trails, records and messages.
-    pub name: String,
-    /// A policy that the program carries, e.g. `image-selector`. Exactly one of `builtin`, `wasm`, `script`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub builtin: Option<String>,
-    /// A component's path, relative to the configuration file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wasm: Option<PathBuf>,
-    /// A script's path, relative to the configuration file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub script: Option<PathBuf>,
-    /// SHA-256 that the bytes must have (`sha256:<hex>`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// A part of the hooks that it implements; none means all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<Vec<String>>,
-    /// Which workspaces it is asked about.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub scope: Scope,
-    /// Fields that it may set although another policy owns them, e.g. `["image", "env"]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub may_override: Vec<String>,
-    /// Deadline of one call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Span>,
-    /// Linear memory of a plugin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Size>,
-    /// Largest answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Size>,
-    /// Rhai operations of one call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operations: Option<u64>,
-    /// Whether Wharf goes on without it when it cannot be loaded.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub optional: bool,
-    /// Its own settings; it checks them itself.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub settings: serde_json::Map<String, serde_json::Value>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-impl PolicyConfig {
-    /// An entry for a policy that the program carries, under its own name.
-    pub fn builtin(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            builtin: Some(name.to_owned()),
-            wasm: None,
-            script: None,
-            digest: None,
-            hooks: None,
-            scope: Scope::default(),
-            may_override: vec![],
-            timeout: None,
-            memory: None,
-            output: None,
-            operations: None,
-            optional: false,
-            settings: serde_json::Map::new(),
-        }
-    }
-
-    /// Its limits: the defaults, and what the entry says.
-    pub fn limits(&self) -> crate::hooks::Limits {
-        let mut limits = crate::hooks::Limits::default();
-        if let Some(timeout) = self.timeout {
-            limits.timeout = timeout.0;
-        }
-        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
-        limits.memory = self.memory.map_or(limits.memory, bytes);
-        limits.output = self.output.map_or(limits.output, bytes);
-        limits.operations = self.operations.unwrap_or(limits.operations);
-        limits
-    }
-}
-
 impl Config {
     /// The invariants that this configuration sets.
     pub fn invariants(&self) -> Invariants {
@@ -362,29 +279,6 @@ impl Config {
         if self.metrics.retention < Span::seconds(3600) {
             return fail("metrics.retention", format!("{} is less than 1h", self.metrics.retention));
         }
-        let mut names = BTreeSet::new();
-        for (index, policy) in self.policy.iter().enumerate() {
-            let key = format!("policy.{index}");
-            let kinds = [policy.builtin.is_some(), policy.wasm.is_some(), policy.script.is_some()];
-            if kinds.iter().filter(|given| **given).count() != 1 {
-                return fail(&key, format!("'{}' needs exactly one of builtin, wasm and script", policy.name));
-            }
-            let reserved = ["host", "default", "project", "config", "request", ""];
-            if reserved.contains(&policy.name.as_str()) {
-                return fail(&key, format!("'{}' cannot be a policy's name", policy.name));
-            }
-            if !names.insert(&policy.name) {
-                return fail(&key, format!("two policies are named '{}'", policy.name));
-            }
-            for hook in policy.hooks.iter().flatten() {
-                if let Err(text) = hook.parse::<crate::hooks::Hook>() {
-                    return fail(&key, text);
-                }
-            }
-            if policy.limits().timeout.as_millis() == 0 {
-                return fail(&key, "timeout must be at least 1ms".into());
-            }
-        }
-        Ok(())
+        policy::check(&self.policy)
     }
 }

@@ -20,6 +20,7 @@ pub mod validate;
 
 pub use adjust::Adjustment;
 pub use chain::{Chain, Entry};
+pub use floor::is_under_floor;
 pub use record::{Decision, Outcome, Step};
 pub use request::{
     Candidate, CandidateKind, EngineFacts, EventFacts, EventKind, ExecSpec, Facts, FileContent, HookRequest,
@@ -92,7 +93,21 @@ impl Hook {
         }
     }
 
-    /// What an error, trap or timeout of a policy means at this hook.
+    /// What an error, trap or timeout of a policy may mean at this hook, the default first. Where there is one, nobody
+    /// can choose: before create a failure is a denial, and a sweep removes nothing that a policy could not be asked
+    /// about.
+    pub fn failure_modes(self) -> &'static [FailureMode] {
+        use FailureMode::{Degrade, Deny, Keep, Proceed, Stop};
+        match self {
+            Self::SelectImage | Self::SecurityProfile | Self::PreCreate | Self::PreExec => &[Deny],
+            Self::PostStart => &[Degrade, Proceed, Stop],
+            Self::Event => &[Proceed, Degrade],
+            Self::PreStop => &[Proceed],
+            Self::Cleanup => &[Keep],
+        }
+    }
+
+    /// What an error, trap or timeout of a policy means at this hook, unless the policy's entry says otherwise.
     pub fn failure_mode(self) -> FailureMode {
         match self {
             Self::SelectImage | Self::SecurityProfile | Self::PreCreate | Self::PreExec => FailureMode::Deny,
@@ -120,7 +135,8 @@ impl FromStr for Hook {
 }
 
 /// What a policy's failure means. Security fails closed, deletion fails safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FailureMode {
     /// The request is denied.
     Deny,
@@ -130,6 +146,21 @@ pub enum FailureMode {
     Proceed,
     /// Everything is kept.
     Keep,
+    /// The workspace is stopped, and the reason is kept.
+    Stop,
+}
+
+impl FailureMode {
+    /// The word in the configuration and in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Degrade => "degrade",
+            Self::Proceed => "proceed",
+            Self::Keep => "keep",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// What a policy answers.

@@ -6,7 +6,7 @@
 //! May touch: hooks, docker, store. It speaks in domain types; no type of the engine, of Wasm or of Rhai appears here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -30,6 +30,7 @@ mod exec;
 mod expire;
 mod facts;
 mod find;
+mod gate;
 mod history;
 mod idle;
 mod images;
@@ -42,6 +43,7 @@ mod replace;
 mod request;
 mod run_commands;
 mod secret_files;
+mod shadows;
 mod sidecar;
 mod signal;
 mod snapshot;
@@ -87,11 +89,19 @@ const ACTION_TIME: (u64, u64) = (100, 600_000);
 /// from listing or removing workspaces.
 pub type LoadChain = dyn Fn() -> Result<Chain, Error> + Send + Sync;
 
+/// What a reload puts in place of what was, both at once.
+struct Live {
+    loaded: Arc<Loaded>,
+    chain: Option<Chain>,
+}
+
 /// Carries out verbs.
 pub struct Lifecycle {
-    loaded: Loaded,
+    live: RwLock<Live>,
     load_chain: Arc<LoadChain>,
-    chain: tokio::sync::OnceCell<Chain>,
+    loading: tokio::sync::Mutex<()>,
+    gate: gate::Gate,
+    shadows: shadows::Queue,
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
@@ -109,8 +119,20 @@ impl Lifecycle {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (stopper, stop) = watch::channel(false);
         let info = tokio::sync::OnceCell::new();
-        let chain = tokio::sync::OnceCell::new();
-        let this = Self { loaded, load_chain, chain, store: Arc::new(store), docker, secrets, info, stop, stopper };
+        let store = Arc::new(store);
+        let this = Self {
+            live: RwLock::new(Live { loaded: Arc::new(loaded), chain: None }),
+            load_chain,
+            loading: tokio::sync::Mutex::default(),
+            gate: gate::Gate::default(),
+            shadows: shadows::Queue::new(store.clone(), secrets.clone()),
+            store,
+            docker,
+            secrets,
+            info,
+            stop,
+            stopper,
+        };
         for failure in this.reconcile().await? {
             tracing::warn!("{failure}");
         }
@@ -132,27 +154,60 @@ impl Lifecycle {
         &self.store
     }
 
-    /// Runs something of the chain on a thread where it may block: policies run up to their deadlines.
-    async fn decide<T: Send + 'static>(&self, run: impl FnOnce(&Chain) -> T + Send + 'static) -> Result<T, Error> {
+    /// The configuration as it is now; a verb that began with it ends with it.
+    fn loaded(&self) -> Arc<Loaded> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).loaded.clone()
+    }
+
+    /// Puts another configuration with its chain in place. Decisions that are under way end with what they began with.
+    pub fn replace_chain(&self, loaded: Loaded, chain: Chain) {
+        let chain = chain.with_standings(self.store.clone());
+        let next = Live { loaded: Arc::new(loaded), chain: Some(chain) };
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Runs something of the chain about a workspace on a thread where it may block: policies run up to their deadlines.
+    async fn decide<T: Send + 'static>(
+        &self,
+        about: &str,
+        run: impl FnOnce(&Chain) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let chain = self.chain().await?;
+        let _turn = self.gate.enter(about).await;
         tokio::task::spawn_blocking(move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// The chain, loaded at the first call.
     async fn chain(&self) -> Result<Chain, Error> {
-        let load = async || {
-            let load = self.load_chain.clone();
-            tokio::task::spawn_blocking(move || load()).await.map_err(|error| Error::Internal(error.to_string()))?
-        };
-        self.chain.get_or_try_init(load).await.cloned()
+        let there = || self.live.read().unwrap_or_else(PoisonError::into_inner).chain.clone();
+        if let Some(chain) = there() {
+            return Ok(chain);
+        }
+        let _loading = self.loading.lock().await;
+        if let Some(chain) = there() {
+            return Ok(chain);
+        }
+        let load = self.load_chain.clone();
+        let chain = tokio::task::spawn_blocking(move || load()).await;
+        let chain = chain.map_err(|error| Error::Internal(error.to_string()))??.with_standings(self.store.clone());
+        // A reload that came first is newer.
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(live.chain.get_or_insert(chain).clone())
     }
 
-    /// Writes decisions down, without secrets. A decision that cannot be recorded is not carried out.
+    /// Writes decisions down, without secrets. A decision that cannot be recorded is not carried out. Then the shadows
+    /// are asked, which nobody waits for.
     fn record(&self, decisions: &mut [Decision]) -> Result<(), Error> {
         for decision in decisions.iter_mut() {
             self.secrets.redact(decision);
         }
-        Ok(self.store.append(decisions)?)
+        self.store.append(decisions)?;
+        for decision in decisions {
+            if let Some(shadows) = decision.shadows.take() {
+                self.shadows.ask(shadows);
+            }
+        }
+        Ok(())
     }
 
     async fn engine_info(&self) -> Result<&EngineInfo, Error> {

@@ -24,6 +24,7 @@ mod records;
 mod service;
 mod signals;
 mod snapshots;
+mod standings;
 mod states;
 
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
@@ -296,8 +297,8 @@ impl Store {
             let hash = sha256_hex(format!("{previous}\n{body}").as_bytes());
             transaction
                 .execute(
-                    "insert into decisions (id, time, hook, workspace, body, previous, hash)
-                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "insert into decisions (id, time, hook, workspace, body, previous, hash, shadow_of)
+                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     params![
                         decision.id.to_string(),
                         decision.time.to_string(),
@@ -305,7 +306,8 @@ impl Store {
                         decision.workspace,
                         body,
                         previous,
-                        hash
+                        hash,
+                        decision.shadow_of.map(|id| id.to_string())
                     ],
                 )
                 .map_err(statement(what))?;
@@ -314,7 +316,7 @@ impl Store {
         transaction.commit().map_err(statement(what))
     }
 
-    /// The newest decisions about a workspace, newest first.
+    /// The newest decisions about a workspace, newest first; records of shadows, which decided nothing, are not among them.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -322,7 +324,9 @@ impl Store {
         let what = "read decisions";
         let connection = self.connection();
         let mut query = connection
-            .prepare_cached("select body from decisions where workspace = ?1 order by number desc limit ?2")
+            .prepare_cached(
+                "select body from decisions where workspace = ?1 and shadow_of is null order by number desc limit ?2",
+            )
             .map_err(statement(what))?;
         let rows = query
             .query_map(params![workspace.as_str(), most], |row| row.get::<_, String>(0))

@@ -40,7 +40,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that one module hides from the others.
-const HIDDEN: [(&str, &str); 18] = [
+const HIDDEN: [(&str, &str); 19] = [
     ("memchr", "docker"),
     ("regex", "lifecycle"),
     ("tar", "archive"),
@@ -54,6 +54,7 @@ const HIDDEN: [(&str, &str); 18] = [
     ("rhai", "script"),
     ("rusqlite", "store"),
     ("toml", "config"),
+    ("toml_edit", "config"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("comfy_table", "cli"),

@@ -9,18 +9,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::record::{Draft, Refusal, glob};
+use super::record::{Draft, Refusal, Waiver, glob};
 use super::validate::Invariants;
-use super::{Decision, Facts, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice, SweepVerdict, Verdict};
+use super::{
+    Action, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice, SweepVerdict,
+};
 
 /// Most adjustments or actions in one answer.
 const MOST_EDITS: usize = 1_000;
 /// Longest wait that `pre-stop` may ask for, in milliseconds.
 const MOST_DELAY_MS: u32 = 60_000;
 
+mod mode;
 mod run;
+mod shadow;
+mod standing;
 
+use mode::Pins;
+pub use mode::{Mode, in_share};
 use run::Run;
+pub use shadow::{Pending, Shadows};
+use standing::Snapshot;
+pub use standing::{Breaker, BreakerLimits, RollbackLimits, RolledBack, Standing, Standings};
 
 /// A policy in its place in the chain: the policy and everything that its config entry says about it.
 #[derive(Clone)]
@@ -35,6 +45,42 @@ pub struct Entry {
     pub may_override: Vec<String>,
     /// SHA-256 (hex) of its settings as canonical JSON.
     pub settings_digest: String,
+    /// Whether its verdicts count.
+    pub mode: Mode,
+    /// The policy whose place it takes where its own verdicts count.
+    pub replaces: Option<String>,
+    /// What it may loosen.
+    pub waivers: Vec<Waiver>,
+    /// What its failure means at hooks where that can be chosen.
+    pub on_error: BTreeMap<Hook, FailureMode>,
+    /// When it is not asked any more for a while.
+    pub breaker: BreakerLimits,
+    /// When a canary becomes a shadow again.
+    pub rollback: RollbackLimits,
+}
+
+impl Entry {
+    /// A policy with all of its hooks, for all workspaces, with nothing special about it.
+    pub fn new(policy: Arc<dyn Policy>) -> Self {
+        Self {
+            hooks: policy.hooks().to_vec(),
+            policy,
+            scope: Scope::default(),
+            may_override: Vec::new(),
+            settings_digest: String::new(),
+            mode: Mode::default(),
+            replaces: None,
+            waivers: Vec::new(),
+            on_error: BTreeMap::new(),
+            breaker: BreakerLimits::default(),
+            rollback: RollbackLimits::default(),
+        }
+    }
+
+    /// What its standing is about: its bytes and its settings.
+    pub fn version(&self) -> String {
+        format!("{}/{}", self.policy.digest(), self.settings_digest)
+    }
 }
 
 /// Which workspaces a policy is asked about; the default is all.
@@ -60,6 +106,8 @@ impl Scope {
 pub struct Chain {
     entries: Arc<Vec<Entry>>,
     invariants: Arc<Invariants>,
+    standings: Option<Arc<dyn Standings>>,
+    pins: Option<Arc<Pins>>,
 }
 
 /// What the three create hooks decided.
@@ -75,7 +123,20 @@ pub struct CreateDecision {
 impl Chain {
     /// Puts policies and invariants together.
     pub fn new(entries: Vec<Entry>, invariants: Invariants) -> Self {
-        Self { entries: Arc::new(entries), invariants: Arc::new(invariants) }
+        Self { entries: Arc::new(entries), invariants: Arc::new(invariants), standings: None, pins: None }
+    }
+
+    /// The same chain, which knows how its policies have been doing, and remembers it.
+    pub fn with_standings(self, standings: Arc<dyn Standings>) -> Self {
+        Self { standings: Some(standings), ..self }
+    }
+
+    fn standings(&self) -> Option<&dyn Standings> {
+        self.standings.as_deref()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of_store(self.standings().filter(|_| self.pins.is_none()))
     }
 
     /// The policies, in order.
@@ -103,15 +164,37 @@ impl Chain {
     }
 
     /// Runs `select-image`, `security-profile` and `pre-create` over a draft, then the invariants.
-    pub fn decide_create(&self, mut draft: Draft, facts: &Arc<Facts>, requested: bool, now_ms: u64) -> CreateDecision {
+    pub fn decide_create(&self, draft: Draft, facts: &Arc<Facts>, requested: bool, now_ms: u64) -> CreateDecision {
+        let snapshot = self.snapshot();
+        let began = draft.clone();
+        let (mut result, shadows) = self.create(draft, facts, requested, now_ms, &snapshot);
+        if let (true, Some((last, before))) = (shadows, result.decisions.split_last_mut()) {
+            let all = before.iter().chain([&*last]).cloned().collect();
+            last.shadows = Shadows::of(self, &snapshot, Some(began), all, Vec::new());
+        }
+        result
+    }
+
+    /// The same without the shadows; says whether there are any to be asked.
+    fn create(
+        &self,
+        mut draft: Draft,
+        facts: &Arc<Facts>,
+        requested: bool,
+        now_ms: u64,
+        snapshot: &Snapshot,
+    ) -> (CreateDecision, bool) {
         let mut decisions = Vec::with_capacity(3);
+        let began = draft.spec.clone();
+        let mut shadows = false;
         for hook in Hook::CREATE {
             let subject = match hook {
                 Hook::SelectImage => Subject::Image { requested },
                 _ => Subject::Container,
             };
             let request = HookRequest { hook, now_ms, facts: facts.clone(), spec: draft.spec.clone(), subject };
-            let mut run = Run::new(self, request);
+            let mut run = Run::with(self, request, snapshot.clone()).began(began.clone());
+            shadows |= shadow::any(run.parts());
             run.create(&mut draft);
             if hook == Hook::PreCreate && run.refusal.is_none() {
                 run.violations = {
@@ -141,52 +224,53 @@ impl Chain {
             let refusal = run.refusal.clone();
             decisions.push(run.finish(outcome));
             if refusal.is_some() {
-                return CreateDecision { draft, decisions, refusal };
+                return (CreateDecision { draft, decisions, refusal }, shadows);
             }
         }
-        CreateDecision { draft, decisions, refusal: None }
+        (CreateDecision { draft, decisions, refusal: None }, shadows)
     }
 
     /// Runs `pre-exec` over a command.
     pub fn decide_exec(&self, request: HookRequest) -> Decision {
-        let Subject::Exec(mut exec) = request.subject.clone() else {
+        let snapshot = self.snapshot();
+        let mut run = Run::with(self, request.clone(), snapshot.clone());
+        let Subject::Exec(mut exec) = request.subject else {
             let refusal = Refusal {
                 policy: "host".into(),
                 at: None,
                 code: "internal".into(),
                 reason: "pre-exec was asked without a command; this is a defect of Wharf".into(),
             };
-            return Run::new(self, request).finish(Outcome::Denied(refusal));
+            return run.finish(Outcome::Denied(refusal));
         };
-        let mut run = Run::new(self, request);
+        let shadows = shadow::any(run.parts());
         run.exec(&mut exec);
         let outcome = run.refusal.clone().map_or(Outcome::AllowedExec(exec), Outcome::Denied);
-        run.finish(outcome)
+        self.with_shadows(run.finish(outcome), &snapshot, shadows, Vec::new())
     }
 
     /// Runs `post-start`, `pre-stop` or `event`: collects the actions of all policies, in order. A policy that fails
     /// stands in the steps with its error; what that means is the hook's failure mode.
     pub fn collect(&self, request: HookRequest) -> Decision {
-        let mut run = Run::new(self, request);
+        let snapshot = self.snapshot();
+        let mut run = Run::with(self, request, snapshot.clone());
+        let shadows = shadow::any(run.parts());
         let (mut actions, mut delay_ms) = (Vec::new(), 0);
-        for entry in run.entries() {
-            let Some((reply, mut step)) = run.ask(&entry) else { continue };
-            match reply.verdict {
-                Verdict::Pass => run.steps.push(step),
-                Verdict::Act { actions: mut wanted, delay_ms: delay } => {
-                    if wanted.len() > MOST_EDITS {
-                        run.reject(step, format!("asked for {} actions; the most is {MOST_EDITS}", wanted.len()));
-                        continue;
-                    }
-                    step.actions.clone_from(&wanted);
-                    delay_ms = delay_ms.max(delay.unwrap_or(0).min(MOST_DELAY_MS));
-                    actions.extend(wanted.drain(..).map(|action| (step.policy.clone(), action)));
-                    run.steps.push(step);
-                }
-                other => run.reject(step, format!("answered '{}', which {} does not take", other.word(), run.hook())),
+        for part in run.enforced() {
+            let Some((reply, step)) = run.ask(&part) else { continue };
+            let name = step.policy.clone();
+            let Some((wanted, delay)) = run.merge_actions(reply, step) else { continue };
+            delay_ms = delay_ms.max(delay);
+            actions.extend(wanted.into_iter().map(|action| (name.clone(), action)));
+        }
+        for step in &run.steps {
+            // A failure that means a stop is one more action.
+            if let Some(error) = step.error.as_ref().filter(|error| error.means == Some(FailureMode::Stop)) {
+                let why = format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message);
+                actions.push((step.policy.clone(), Action::Stop(why)));
             }
         }
-        run.finish(Outcome::Actions { actions, delay_ms })
+        self.with_shadows(run.finish(Outcome::Actions { actions, delay_ms }), &snapshot, shadows, Vec::new())
     }
 
     /// Runs `cleanup`: any keep wins, and a policy that fails keeps everything.
@@ -195,40 +279,54 @@ impl Chain {
             Subject::Sweep(facts) => facts.candidates.iter().map(|candidate| candidate.id.clone()).collect(),
             _ => BTreeSet::new(),
         };
-        let mut run = Run::new(self, request);
+        let snapshot = self.snapshot();
+        let mut run = Run::with(self, request, snapshot.clone());
+        let shadows = shadow::any(run.parts());
         let mut merged: BTreeMap<String, SweepVerdict> = BTreeMap::new();
-        for entry in run.entries() {
-            let Some((reply, step)) = run.ask(&entry) else { continue };
-            match reply.verdict {
-                Verdict::Pass => run.steps.push(step),
-                Verdict::Sweep(verdicts) => {
-                    if let Some(stranger) = verdicts.iter().find(|verdict| !known.contains(&verdict.id)) {
-                        run.reject(step, format!("named '{}', which is no candidate", stranger.id));
-                        continue;
-                    }
-                    for mut verdict in verdicts {
-                        verdict.by.clone_from(&step.policy);
-                        let stronger = |a: SweepChoice, b: SweepChoice| match (a, b) {
-                            (SweepChoice::Keep, _) => false,
-                            (_, SweepChoice::Keep) => true,
-                            // Between stop and remove the milder one stands.
-                            (SweepChoice::Remove, SweepChoice::Stop) => true,
-                            _ => false,
-                        };
-                        match merged.get(&verdict.id) {
-                            Some(old) if !stronger(old.choice, verdict.choice) => {}
-                            _ => drop(merged.insert(verdict.id.clone(), verdict)),
-                        }
-                    }
-                    run.steps.push(step);
-                }
-                other => run.reject(step, format!("answered '{}', which cleanup does not take", other.word())),
+        let mut said = Vec::new();
+        for part in run.enforced() {
+            let Some((reply, step)) = run.ask(&part) else { continue };
+            let name = step.policy.clone();
+            let Some(verdicts) = run.merge_verdicts(&part, reply, step, &known) else { continue };
+            if shadows {
+                said.push((name, verdicts.clone()));
             }
+            merge_sweep(&mut merged, verdicts);
         }
         if run.steps.iter().any(|step| step.error.is_some()) {
             merged.clear();
         }
-        run.finish(Outcome::Sweep(merged.into_values().collect()))
+        let decision = run.finish(Outcome::Sweep(merged.into_values().collect()));
+        self.with_shadows(decision, &snapshot, shadows, said)
+    }
+
+    fn with_shadows(
+        &self,
+        mut decision: Decision,
+        snapshot: &Snapshot,
+        shadows: bool,
+        said: Vec<(String, Vec<SweepVerdict>)>,
+    ) -> Decision {
+        if shadows {
+            decision.shadows = Shadows::of(self, snapshot, None, vec![decision.clone()], said);
+        }
+        decision
+    }
+}
+
+/// Merges verdicts about a sweep: any keep wins, and between stop and remove the milder one stands.
+fn merge_sweep(merged: &mut BTreeMap<String, SweepVerdict>, verdicts: Vec<SweepVerdict>) {
+    for verdict in verdicts {
+        let stronger = |a: SweepChoice, b: SweepChoice| match (a, b) {
+            (SweepChoice::Keep, _) => false,
+            (_, SweepChoice::Keep) => true,
+            (SweepChoice::Remove, SweepChoice::Stop) => true,
+            _ => false,
+        };
+        match merged.get(&verdict.id) {
+            Some(old) if !stronger(old.choice, verdict.choice) => {}
+            _ => drop(merged.insert(verdict.id.clone(), verdict)),
+        }
     }
 }
 

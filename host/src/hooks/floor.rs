@@ -1,7 +1,61 @@
-//! The floor: at `security-profile` an adjustment may only tighten. The order of "tighter" is declared here, once.
+//! The floor: what security fields may become. Policies tighten them and nothing else, at every hook that can set them.
+//!
+//! The order of "tighter" is declared once, in [`ORDER`]. An adjustment is compared with the spec as it is now and with
+//! the spec as the decision began, so that no sequence of adjustments, whoever makes them, ends looser than it began.
+//! Only a waiver in a policy's entry lets one policy loosen one field to one value, until a day.
+
+use serde_json::Value;
 
 use super::Adjustment;
+use super::record::{Waiver, lookup};
 use crate::workspace::ContainerSpec;
+
+/// How the values of a field are ordered. Every order is reflexive and transitive.
+enum Order {
+    /// Of sets: fewer is tighter.
+    Fewer,
+    /// Of switches: on is tighter.
+    On,
+    /// Of numbers: smaller is tighter.
+    Smaller,
+    /// Of profiles: off is the loosest, then the engine's default (this name, or none), and any named one is the
+    /// tightest. Two named ones cannot be compared.
+    Profile { off: &'static str, default: Option<&'static str> },
+    /// Of words, the loosest first; null is written as an empty word.
+    Ladder(&'static [&'static str]),
+    /// Of users: root, also the one of an image that names none, is looser than anybody else.
+    User,
+    /// Of memory file systems: being there is tighter than a writable layer, and smaller is tighter.
+    Tmpfs,
+    /// Of mounts: what is read-only stays so. What is mounted at all is bounded by the invariants.
+    Mount,
+}
+
+/// Every field under the floor, with its order. A field that ends in `.` stands for all that begin so.
+const ORDER: [(&str, Order); 12] = [
+    ("security.capabilities", Order::Fewer),
+    ("security.no_new_privileges", Order::On),
+    ("security.read_only_root", Order::On),
+    ("security.seccomp", Order::Profile { off: "unconfined", default: Some("default") }),
+    ("security.apparmor", Order::Profile { off: "unconfined", default: None }),
+    ("security.selinux", Order::Profile { off: "disable", default: None }),
+    ("security.user_namespace", Order::Ladder(&["host", ""])),
+    ("resources.pids", Order::Smaller),
+    ("user", Order::User),
+    ("network", Order::Ladder(&["host", "shared", "own", "none"])),
+    ("tmpfs.", Order::Tmpfs),
+    ("mounts.", Order::Mount),
+];
+
+fn order_of(field: &str) -> Option<&'static Order> {
+    let under = |known: &str| if known.ends_with('.') { field.starts_with(known) } else { field == known };
+    ORDER.iter().find(|(known, _)| under(known)).map(|(_, order)| order)
+}
+
+/// Whether a field is under the floor, so that a waiver for it can make sense.
+pub fn is_under_floor(field: &str) -> bool {
+    order_of(field).is_some()
+}
 
 /// Whether a user as the engine takes it is root.
 fn is_root(user: Option<&str>) -> bool {
@@ -15,94 +69,113 @@ fn is_root(user: Option<&str>) -> bool {
     }
 }
 
-/// Refuses an adjustment that makes the spec looser than it is, or that cannot be compared with it.
-///
-/// # Errors
-/// One line that names the field, what it is and what was asked for.
-pub(super) fn check(spec: &ContainerSpec, adjustment: &Adjustment) -> Result<(), String> {
-    let now = &spec.security;
-    let named = |current: Option<&str>, next: Option<&str>, off: &str| match (current, next) {
-        (a, b) if a == b => true,
-        // Off is the loosest, the engine's default comes next, a named profile is the tightest.
-        (Some(a), _) if a == off => true,
-        (None, Some(b)) => b != off,
-        _ => false,
-    };
-    let tighter = match adjustment {
-        Adjustment::Capabilities(next) => next.is_subset(&now.capabilities),
-        Adjustment::NoNewPrivileges(next) => *next || !now.no_new_privileges,
-        Adjustment::ReadOnlyRoot(next) => *next || !now.read_only_root,
-        Adjustment::Seccomp(next) => {
-            next == &now.seccomp || now.seccomp == "unconfined" || (now.seccomp == "default" && next != "unconfined")
+impl Order {
+    /// Whether `next` is as tight as `now` or tighter.
+    fn holds(&self, now: &Value, next: &Value) -> bool {
+        if now == next {
+            return true;
         }
-        Adjustment::Apparmor(next) => named(now.apparmor.as_deref(), next.as_deref(), "unconfined"),
-        Adjustment::Selinux(next) => named(now.selinux.as_deref(), next.as_deref(), "disable"),
-        Adjustment::UserNamespace(next) => next.is_none() || next == &now.user_namespace,
-        Adjustment::Pids(next) => *next <= spec.resources.pids,
-        Adjustment::User(next) => next == &spec.user || (is_root(spec.user.as_deref()) && !is_root(next.as_deref())),
-        Adjustment::Tmpfs(target, next) => match (spec.tmpfs.get(target), next) {
-            (None, Some(_)) => true,
-            (Some(old), Some(new)) => match (old.size, new.size) {
-                (Some(old), Some(new)) => new <= old,
-                (None, _) => true,
-                (Some(_), None) => false,
+        match self {
+            Self::Fewer => match (now.as_array(), next.as_array()) {
+                (Some(now), Some(next)) => next.iter().all(|one| now.contains(one)),
+                _ => false,
             },
-            (_, None) => false,
-        },
-        // Other fields are not security fields; the table of hooks keeps them out of this hook.
-        _ => true,
-    };
-    if tighter {
-        Ok(())
-    } else {
+            Self::On => next.as_bool() == Some(true) || now.as_bool() == Some(false),
+            Self::Smaller => matches!((now.as_u64(), next.as_u64()), (Some(now), Some(next)) if next <= now),
+            Self::Profile { off, default } => {
+                let rank = |value: &Value| match value.as_str() {
+                    Some(name) if name == *off => 0,
+                    name if name == *default => 1,
+                    _ => 2,
+                };
+                rank(next) > rank(now)
+            }
+            Self::Ladder(words) => {
+                let rank = |value: &Value| {
+                    let word = value.as_str().unwrap_or_default();
+                    // A word that is not on the ladder cannot be compared.
+                    words.iter().position(|known| *known == word)
+                };
+                matches!((rank(now), rank(next)), (Some(now), Some(next)) if next >= now)
+            }
+            Self::User => is_root(now.as_str()) && !is_root(next.as_str()),
+            Self::Tmpfs => {
+                let size = |value: &Value| value.get("size").and_then(Value::as_u64);
+                match (now.is_null(), next.is_null()) {
+                    (true, _) => true,
+                    (false, true) => false,
+                    (false, false) => match (size(now), size(next)) {
+                        (Some(now), Some(next)) => next <= now,
+                        (None, _) => true,
+                        (Some(_), None) => false,
+                    },
+                }
+            }
+            Self::Mount => {
+                let read_only = |value: &Value| value.get("read_only").and_then(Value::as_bool);
+                read_only(now) != Some(true) || read_only(next) != Some(false)
+            }
+        }
+    }
+}
+
+/// What adjustments of one policy are held against.
+pub(super) struct Floor<'a> {
+    /// The spec as the decision began.
+    pub(super) began: &'a ContainerSpec,
+    /// The policy's waivers.
+    pub(super) waivers: &'a [Waiver],
+    /// The time of the decision.
+    pub(super) now_ms: u64,
+}
+
+impl Floor<'_> {
+    /// Refuses an adjustment that makes the spec looser than it is or than it began, or that cannot be compared with
+    /// it. Returns the waiver that lets it through, if it needs one.
+    ///
+    /// # Errors
+    /// One line that names the field, what it is and what was asked for.
+    pub(super) fn check(&self, spec: &ContainerSpec, adjustment: &Adjustment) -> Result<Option<Waiver>, String> {
         let field = adjustment.field();
-        let before =
-            serde_json::to_value(spec).ok().and_then(|json| super::record::lookup(&json, &field)).unwrap_or_default();
-        Err(format!("{field} may only be tightened here: it is {before}, asked for was {}", adjustment.value()))
+        let Some(order) = order_of(&field) else { return Ok(None) };
+        let of = |spec: &ContainerSpec| {
+            serde_json::to_value(spec).ok().and_then(|json| lookup(&json, &field)).unwrap_or_default()
+        };
+        let (now, next) = (of(spec), adjustment.value());
+        // What a waiver has loosened before stands, so then only the present counts.
+        if order.holds(&now, &next) && (order.holds(&of(self.began), &next) || now == next) {
+            return Ok(None);
+        }
+        let waived: Vec<_> = self.waivers.iter().filter(|w| w.field == field && same(&w.value, &next)).collect();
+        if let Some(waiver) = waived.iter().find(|waiver| !self.expired(waiver)) {
+            return Ok(Some((*waiver).clone()));
+        }
+        let why = match (waived.first(), self.waivers.iter().find(|waiver| waiver.field == field)) {
+            (Some(expired), _) => format!("; the waiver for it ended on {} ({})", expired.until, expired.reason),
+            (None, Some(other)) => format!("; its waiver is for {} only", other.value),
+            (None, None) => String::new(),
+        };
+        let began = of(self.began);
+        let before = if order.holds(&now, &next) { format!("it began as {began}") } else { format!("it is {now}") };
+        Err(format!("{field} may only be tightened: {before}, asked for was {next}{why}"))
+    }
+
+    fn expired(&self, waiver: &Waiver) -> bool {
+        let now = i64::try_from(self.now_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        // A time that does not exist gives no leave.
+        now.is_none_or(|now| now.to_zoned(jiff::tz::TimeZone::UTC).date() > waiver.until)
+    }
+}
+
+/// Whether a waiver's value is the one that was asked for; lists are sets.
+fn same(given: &Value, asked: &Value) -> bool {
+    match (given.as_array(), asked.as_array()) {
+        (Some(given), Some(asked)) => {
+            given.iter().all(|one| asked.contains(one)) && asked.iter().all(|one| given.contains(one))
+        }
+        _ => given == asked,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hooks::chain::tests::spec;
-    use crate::workspace::Tmpfs;
-
-    #[test]
-    fn every_security_field_can_be_tightened_and_none_can_be_loosened() {
-        let mut spec = spec();
-        spec.security.capabilities = ["CHOWN".to_owned(), "KILL".to_owned()].into();
-        spec.user = None;
-        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        let pairs = [
-            (Adjustment::Capabilities(set(&["CHOWN"])), Adjustment::Capabilities(set(&["CHOWN", "SYS_ADMIN"]))),
-            (Adjustment::NoNewPrivileges(true), Adjustment::NoNewPrivileges(false)),
-            (Adjustment::ReadOnlyRoot(true), Adjustment::ReadOnlyRoot(false)),
-            (Adjustment::Seccomp("mine".into()), Adjustment::Seccomp("unconfined".into())),
-            (Adjustment::Apparmor(Some("mine".into())), Adjustment::Apparmor(Some("unconfined".into()))),
-            (Adjustment::Selinux(Some("type:x".into())), Adjustment::Selinux(Some("disable".into()))),
-            (Adjustment::UserNamespace(None), Adjustment::UserNamespace(Some("host".into()))),
-            (Adjustment::Pids(10), Adjustment::Pids(u32::MAX)),
-            (Adjustment::User(Some("1000:1000".into())), Adjustment::User(Some("0:5".into()))),
-            (Adjustment::Tmpfs("/tmp".into(), Some(Tmpfs { size: Some(1) })), Adjustment::Tmpfs("/tmp".into(), None)),
-        ];
-        for (tighter, looser) in pairs {
-            assert_eq!(check(&spec, &tighter), Ok(()), "{tighter:?}");
-            let mut tightened = spec.clone();
-            tighter.apply(&mut tightened);
-            assert_eq!(check(&tightened, &tighter), Ok(()), "again: {tighter:?}");
-            let said = check(&tightened, &looser).unwrap_err();
-            assert!(said.starts_with(&looser.field()), "{said}");
-        }
-    }
-
-    #[test]
-    fn root_is_recognised_in_every_spelling() {
-        for root in [None, Some("root"), Some("0"), Some("0:0"), Some("00"), Some("root:staff"), Some(":5")] {
-            assert!(is_root(root), "{root:?}");
-        }
-        for other in ["1000", "node", "1000:0", "rooty"] {
-            assert!(!is_root(Some(other)), "{other}");
-        }
-    }
-}
+mod tests;

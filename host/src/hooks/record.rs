@@ -36,6 +36,61 @@ pub struct Decision {
     pub violations: Vec<String>,
     /// The result.
     pub outcome: Outcome,
+    /// Of the record of shadows: the decision that they ran beside. Its steps are those of the shadows, and its outcome
+    /// is what the request would have come to with them; nothing of it was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_of: Option<Uuid>,
+    /// Of the record of shadows: what they would have changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// The shadows that are still to be asked, once the decision is recorded. Not a part of the record.
+    #[serde(skip)]
+    pub shadows: super::chain::Pending,
+}
+
+/// How a policy takes part in a decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepMode {
+    /// Its verdict counts.
+    #[default]
+    Enforce,
+    /// Its verdict counts, because the workspace is in the share of a canary.
+    Canary,
+    /// Its verdict is only recorded.
+    Shadow,
+}
+
+impl StepMode {
+    /// The word in records and trails.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+        }
+    }
+
+    fn is_enforce(&self) -> bool {
+        *self == Self::Enforce
+    }
+}
+
+/// Something that would have come out differently with a shadow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The shadow.
+    pub policy: String,
+    /// The field, e.g. `env.A`; `outcome` for a denial, `actions` for what a hook asks for, and for a sweep the kind of
+    /// what was decided about.
+    pub field: String,
+    /// As it was decided.
+    pub from: Value,
+    /// As it would have been.
+    pub to: Value,
+    /// Of a sweep, the candidate; of an outcome, the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 /// What came out.
@@ -85,6 +140,9 @@ pub struct Step {
     pub settings_digest: String,
     /// The hook.
     pub hook: Hook,
+    /// Whether its verdict counts. Left out of the JSON when it does, as every policy's did before there were modes.
+    #[serde(default, skip_serializing_if = "StepMode::is_enforce")]
+    pub mode: StepMode,
     /// `pass`, `adjust`, `deny`, `act`, `sweep`, or `error`.
     pub verdict: String,
     /// The fields that it changed. Fields that already had the value it asked for are left out.
@@ -101,6 +159,9 @@ pub struct Step {
     pub operations: u64,
     /// What it logged.
     pub logs: Vec<String>,
+    /// Waivers of its entry that let it loosen something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waivers: Vec<Waiver>,
     /// Why there is no verdict.
     pub error: Option<StepError>,
 }
@@ -115,6 +176,23 @@ pub struct StepError {
     /// As in `PolicyError`.
     #[serde(default)]
     pub marked: bool,
+    /// What it meant, where the policy's entry says something else than the hook's own failure mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub means: Option<super::FailureMode>,
+}
+
+/// Leave for one policy to loosen one field to one value until a day: from its entry in the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiver {
+    /// The field, e.g. `security.seccomp`.
+    pub field: String,
+    /// The only value that it may be loosened to, as in the spec's JSON.
+    pub value: Value,
+    /// The last day (UTC) on which it holds.
+    pub until: jiff::civil::Date,
+    /// Why it was given.
+    pub reason: String,
 }
 
 /// Who set a field.
@@ -248,6 +326,15 @@ impl SecretNames {
             Outcome::AllowedExec(exec) => self.redact_env(&mut exec.env),
             _ => {}
         }
+        for difference in &mut decision.differences {
+            if difference.field.strip_prefix("env.").is_some_and(|name| self.contains(name)) {
+                for value in [&mut difference.from, &mut difference.to] {
+                    if !value.is_null() {
+                        *value = REDACTED.into();
+                    }
+                }
+            }
+        }
     }
 
     /// Replaces the values of secret variables.
@@ -335,11 +422,22 @@ mod tests {
                 microseconds: 0,
                 operations: 0,
                 logs: vec![],
+                mode: StepMode::Enforce,
+                waivers: vec![],
                 error: None,
             }],
             conflicts: vec![],
             violations: vec![],
             outcome: Outcome::Allowed(Box::new(spec)),
+            shadow_of: None,
+            differences: vec![Difference {
+                policy: "p".into(),
+                field: "env.A_TOKEN".into(),
+                from: Value::Null,
+                to: "hunter2".into(),
+                about: None,
+            }],
+            shadows: Default::default(),
         };
         secrets.redact(&mut decision);
         let text = serde_json::to_string(&decision).unwrap();

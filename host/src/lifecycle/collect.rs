@@ -53,7 +53,7 @@ impl Collector {
         mut stop: watch::Receiver<bool>,
         failed_with: impl Fn(&Error) + Send,
     ) {
-        let interval = lifecycle.loaded.config.metrics.interval.0;
+        let interval = lifecycle.loaded().config.metrics.interval.0;
         let mut watch = lifecycle.watch_stats(Vec::new());
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,7 +114,7 @@ impl Lifecycle {
     /// Writes readings, and thins out older ones; on a thread that may block.
     async fn keep(&self, rows: Vec<MetricRow>, thin: bool) -> Result<(), Error> {
         let store = self.store.clone();
-        let retention = i64::try_from(self.loaded.config.metrics.retention.0.as_millis()).unwrap_or(i64::MAX);
+        let retention = i64::try_from(self.loaded().config.metrics.retention.0.as_millis()).unwrap_or(i64::MAX);
         let write = move || {
             if !rows.is_empty() {
                 store.add_metrics(&rows)?;

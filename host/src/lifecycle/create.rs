@@ -73,7 +73,7 @@ impl Lifecycle {
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
-        let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded)?;
+        let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded())?;
         let _lock = self.lock(&project.id).await?;
         let view = self.up_locked(project, request, recreate, progress).await?;
         self.start_sidecars(&view.id).await?;
@@ -94,7 +94,7 @@ impl Lifecycle {
             tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id));
         let (info, existing) = (info?, existing?);
         let facts = Facts {
-            workspace: project.facts(request, &self.loaded),
+            workspace: project.facts(request, &self.loaded()),
             engine: engine_facts(info),
             local_images: image_facts(images?),
             ..Facts::default()
@@ -102,7 +102,7 @@ impl Lifecycle {
         let local = facts.local_images.iter().flat_map(|image| image.references.iter().chain(&image.digests)).cloned();
         let local = local.collect();
 
-        project.devcontainer = ask(&project, request, &self.loaded, &facts.engine).await?.map(Arc::new);
+        project.devcontainer = ask(&project, request, &self.loaded(), &facts.engine).await?.map(Arc::new);
         let asked = project.devcontainer.clone();
         let given = request.secrets.clone();
         let request = request.clone().with_build(&id).await?;
@@ -111,9 +111,11 @@ impl Lifecycle {
             Some(asked) if request.image.is_none() => asked.built().map(str::to_owned),
             _ => request.image.clone().filter(|_| build.is_some()),
         };
-        let (loaded, secrets) = (self.loaded.clone(), self.secrets.clone());
+        let (loaded, secrets) = (self.loaded(), self.secrets.clone());
         let at = project.clone();
-        let decided = self.decide(move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts)).await?;
+        let decided = self
+            .decide(id.as_str(), move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts))
+            .await?;
         let (mut decision, secret) = decided?;
         self.record(&mut decision.decisions)?;
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
@@ -304,7 +306,7 @@ impl Lifecycle {
     async fn check_volumes(&self, id: &WorkspaceId, draft: &Draft) -> Result<(), Error> {
         for (target, mount) in draft.spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Volume) {
             let name = &mount.source;
-            if self.loaded.config.allow.volumes.contains(name) {
+            if self.loaded().config.allow.volumes.contains(name) {
                 continue;
             }
             let Some(volume) = self.docker.volume(name).await? else { continue };
@@ -343,7 +345,7 @@ impl Lifecycle {
     /// The name of the network that a workspace is on, if it is on one of ours.
     pub(super) fn network_name(&self, id: &WorkspaceId, network: Network) -> Option<String> {
         match network {
-            Network::Shared => Some(self.loaded.config.engine.network.clone().unwrap_or_else(|| {
+            Network::Shared => Some(self.loaded().config.engine.network.clone().unwrap_or_else(|| {
                 // The end of the host id is random; its beginning is a time.
                 let host = self.store.host_id();
                 format!("wharf-{}", host.get(host.len().saturating_sub(8)..).unwrap_or(host))
@@ -361,7 +363,7 @@ impl Lifecycle {
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
             return Err(wrong("is no plain name".into()));
         }
-        let path = self.loaded.base().join("seccomp").join(format!("{name}.json"));
+        let path = self.loaded().base().join("seccomp").join(format!("{name}.json"));
         let text = std::fs::read_to_string(Path::new(&path))
             .map_err(|error| wrong(format!("cannot be read from {}: {error}", path.display())))?;
         serde_json::from_str::<serde_json::Value>(&text)

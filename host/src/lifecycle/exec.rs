@@ -55,7 +55,7 @@ impl Lifecycle {
         let mut exec = shown.clone();
         if let Some(workspace) = self.store.workspace(id)? {
             let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(shown));
-            let mut decisions = [self.decide(move |chain| chain.decide_exec(request)).await?];
+            let mut decisions = [self.decide(id.as_str(), move |chain| chain.decide_exec(request)).await?];
             // Redaction blanks what a policy set, too; what runs needs the real values.
             let outcome = decisions.first().map(|decision| decision.outcome.clone());
             self.record(&mut decisions)?;

@@ -92,7 +92,7 @@ impl Lifecycle {
             signals.filter_map(counts).max()
         };
         let active_at = newest(false).filter(|_| state == State::Running);
-        let after = self.loaded.config.idle.after;
+        let after = self.loaded().config.idle.after;
         let stops_at = after.zip(active_at).and_then(|(after, active)| active.checked_add(after.0).ok());
         let stops_at = stops_at.map(|time| newest(true).map_or(time, |until| until.max(time)));
         signals.sort_by_key(|signal| (std::cmp::Reverse(counts(signal)), signal.kind));
@@ -190,7 +190,7 @@ impl Lifecycle {
             return Ok(None);
         };
         let last = idle.signals.first().map_or("", |signal| signal.kind.as_str());
-        let after = self.loaded.config.idle.after.map_or(String::new(), |after| after.to_string());
+        let after = self.loaded().config.idle.after.map_or(String::new(), |after| after.to_string());
         let reason = format!("not used since {active:.0} (last sign: {last}), idle.after is {after}");
         self.stop_by_service(id, Happening::Idle, &reason).await?;
         Ok(Some(reason))
@@ -207,7 +207,7 @@ impl Lifecycle {
             }
             None => (stored.id, stored.stopped),
         };
-        if stopped != Some(Happening::Idle) || !self.loaded.config.idle.resume {
+        if stopped != Some(Happening::Idle) || !self.loaded().config.idle.resume {
             return Ok(false);
         }
         tracing::info!("{whole} was stopped as idle, and is started again");

@@ -133,7 +133,7 @@ impl Lifecycle {
             labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             no_cache: build.no_cache,
             pull: build.pull,
-            memory: Some(self.loaded.config.workspace.memory.0.min(self.loaded.config.limits.memory.0)),
+            memory: Some(self.loaded().config.workspace.memory.0.min(self.loaded().config.limits.memory.0)),
             bases,
         };
         progress(Progress::Step(format!("building {reference}")));

@@ -1,7 +1,7 @@
 //! The hook `event`: policies are told what happened to a workspace, and what they ask for is done.
 
 use super::{Error, Lifecycle};
-use crate::hooks::{Action, EventFacts, EventKind, Hook, Outcome, Subject};
+use crate::hooks::{Action, EventFacts, EventKind, FailureMode, Hook, Outcome, Subject};
 use crate::store;
 use crate::workspace::{Event, Happening, WorkspaceId};
 
@@ -59,16 +59,19 @@ impl Lifecycle {
         if !chain.asks(Hook::Event, &request.facts) {
             return Ok(Reaction::default());
         }
-        let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];
+        let mut decisions = [self.decide(id.as_str(), move |chain| chain.collect(request)).await?];
         self.record(&mut decisions)?;
         let [decision] = decisions;
         let mut reaction = Reaction { asked: decision.steps.len(), ..Reaction::default() };
+        let mut degraded = None;
         for step in &decision.steps {
             if let Some(error) = &step.error {
                 let (kind, policy) = (step.kind.as_str(), &step.policy);
-                reaction
-                    .failures
-                    .push(format!("the {kind} '{policy}' failed at event {}: {}", event.what, error.message));
+                let text = format!("the {kind} '{policy}' failed at event {}: {}", event.what, error.message);
+                if error.means == Some(FailureMode::Degrade) {
+                    degraded.get_or_insert_with(|| text.clone());
+                }
+                reaction.failures.push(text);
             }
         }
         let told = workspace.notes.len();
@@ -88,6 +91,9 @@ impl Lifecycle {
         let mut notes = workspace.notes.split_off(told);
         notes.extend(reaction.failures.iter().cloned());
         self.add_notes(id, notes)?;
+        if degraded.is_some() {
+            self.store.update_workspace(id, |workspace| workspace.degraded = degraded)?;
+        }
         Ok(reaction)
     }
 

@@ -40,7 +40,7 @@ impl Lifecycle {
             self.before_stop(id, &container, "restart").await?;
         }
         // In one call, so that it does not stay stopped when this process ends meanwhile.
-        self.docker.restart(&container.id, self.loaded.config.engine.stop_timeout.0).await?;
+        self.docker.restart(&container.id, self.loaded().config.engine.stop_timeout.0).await?;
         let container = self.docker.inspect(&container.id).await?;
         if let Some(mut workspace) = self.store.workspace(id)? {
             workspace.last_activity = Some(Timestamp::now());

@@ -131,7 +131,7 @@ impl Lifecycle {
             working_dir: allowed.working_dir,
             ..ExecRequest::default()
         };
-        let limit = self.loaded.config.devcontainer.command_timeout.0;
+        let limit = self.loaded().config.devcontainer.command_timeout.0;
         let mut said = Said::default();
         let session = self.docker.exec(&container.id, &request).await.map_err(|error| error.to_string())?;
         let (mut output, stdin, control) = session.into_parts();

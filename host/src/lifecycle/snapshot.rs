@@ -264,7 +264,7 @@ impl Lifecycle {
             return Err(Error::Request(format!("the image {} of the snapshot is gone", snapshot.image)));
         }
         let name = restore.name.as_deref().unwrap_or(&snapshot.workspace_name);
-        let target = Project::resolve(snapshot.project.as_ref(), Some(name), &self.loaded)?.id;
+        let target = Project::resolve(snapshot.project.as_ref(), Some(name), &self.loaded())?.id;
         let entry = self.store.begin(&target, Verb::Snapshot)?;
         let made = async {
             let mut volumes = BTreeMap::new();

@@ -8,7 +8,7 @@ use super::facts::project_facts;
 use super::view::view;
 use super::{ACTION_TIME, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::docker::ExecRequest;
-use crate::hooks::{Action, Facts, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
+use crate::hooks::{Action, Facts, FailureMode, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
 use crate::store;
 use crate::workspace::{Container, State, WorkspaceId};
 
@@ -70,12 +70,13 @@ impl Lifecycle {
         workspace.stopped = None;
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
-        let mut decisions = [self.decide(move |chain| chain.collect(request)).await?];
+        let mut decisions = [self.decide(workspace.id.as_str(), move |chain| chain.collect(request)).await?];
         self.record(&mut decisions)?;
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {
             step.error
                 .as_ref()
+                .filter(|error| error.means != Some(FailureMode::Proceed))
                 .map(|error| format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message))
         });
         workspace.degraded = failed;
@@ -114,7 +115,7 @@ impl Lifecycle {
             }
             Action::Stop(why) => {
                 workspace.notes.push(format!("stopped by {policy}: {why}"));
-                let timeout = self.loaded.config.engine.stop_timeout.0;
+                let timeout = self.loaded().config.engine.stop_timeout.0;
                 let stopped = self.docker.stop(&container.id, timeout).await;
                 stopped.map(|_| true).map_err(|error| format!("'{policy}' wanted it stopped ({why}): {error}"))
             }
@@ -156,7 +157,7 @@ impl Lifecycle {
 
     /// A request about a workspace that exists.
     pub(super) fn request_about(&self, workspace: &store::Workspace, hook: Hook, subject: Subject) -> HookRequest {
-        let mut labels = self.loaded.config.workspace.labels.clone();
+        let mut labels = self.loaded().config.workspace.labels.clone();
         labels.extend(workspace.draft.spec.labels.clone());
         let facts = Facts {
             workspace: WorkspaceFacts {

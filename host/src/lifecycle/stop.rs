@@ -141,7 +141,7 @@ impl Lifecycle {
         if container.state == State::Paused {
             self.docker.unpause(&container.id).await?;
         }
-        let timeout = timeout.unwrap_or(self.loaded.config.engine.stop_timeout.0);
+        let timeout = timeout.unwrap_or(self.loaded().config.engine.stop_timeout.0);
         self.docker.stop(&container.id, timeout).await?;
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Lifecycle {
     pub(super) async fn before_stop(&self, id: &WorkspaceId, container: &Container, verb: &str) -> Result<(), Error> {
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(()) };
         let request = self.request_about(&workspace, Hook::PreStop, Subject::Stop { verb: verb.to_owned() });
-        let mut decisions = match self.decide(move |chain| chain.collect(request)).await {
+        let mut decisions = match self.decide(id.as_str(), move |chain| chain.collect(request)).await {
             Ok(decision) => [decision],
             Err(error @ Error::PolicyNotLoaded { .. }) => {
                 // A policy that fails here never prevents the stop; one that cannot even be loaded does not either.

@@ -80,7 +80,7 @@ impl Lifecycle {
             spec: ContainerSpec::empty(),
             subject: Subject::Sweep(facts),
         };
-        let mut decisions = [self.decide(move |chain| chain.sweep(request)).await?];
+        let mut decisions = [self.decide("", move |chain| chain.sweep(request)).await?];
         if !dry_run {
             self.record(&mut decisions)?;
         }

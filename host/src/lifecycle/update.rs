@@ -51,7 +51,7 @@ impl Lifecycle {
             // Its image is what it runs, and no policy can choose another one for it now.
             chain.decide_create(draft, &Arc::new(facts), true, now_ms())
         };
-        let mut decision = self.decide(decide).await?;
+        let mut decision = self.decide(id.as_str(), decide).await?;
         self.record(&mut decision.decisions)?;
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
         if let Some(refusal) = decision.refusal {

@@ -55,6 +55,10 @@ const MIGRATIONS: &[&str] = &[
     "create table signals (
          workspace text not null, kind text not null, body text not null, primary key (workspace, kind)
      ) strict;",
+    // How policies have been doing, see `hooks::chain::Standing`; and which records are those of shadows.
+    "create table standings (policy text primary key, body text not null) strict;
+     alter table decisions add column shadow_of text;
+     create index decisions_shadows on decisions (number) where shadow_of is not null;",
 ];
 
 /// Brings a store to the newest version.

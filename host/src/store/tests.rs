@@ -41,6 +41,9 @@ fn decision(workspace: &str) -> Decision {
         conflicts: vec![],
         violations: vec![],
         outcome: Outcome::Allowed(Box::new(spec())),
+        shadow_of: None,
+        differences: vec![],
+        shadows: Default::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
-use wharf::hooks::chain::{Entry, Scope};
+use wharf::hooks::chain::Entry;
 use wharf::hooks::validate::Invariants;
 use wharf::hooks::{Limits, Policy, PolicyError};
 use wharf::script::RhaiPolicy;
@@ -40,13 +40,7 @@ fn script(path: &str, settings: Value) -> RhaiPolicy {
 }
 
 fn entry(policy: impl Policy + 'static) -> Entry {
-    Entry {
-        hooks: policy.hooks().to_vec(),
-        policy: Arc::new(policy),
-        scope: Scope::default(),
-        may_override: vec![],
-        settings_digest: String::new(),
-    }
+    Entry::new(Arc::new(policy))
 }
 
 fn capabilities() -> std::collections::BTreeSet<String> {

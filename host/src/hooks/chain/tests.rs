@@ -1,8 +1,10 @@
 //! The chain's rules, shown with policies written as closures.
 
+mod modes;
+mod property;
+
 use super::*;
-use crate::hooks::{Action, Candidate, Denial, PolicyKind, SweepFacts};
-use crate::hooks::{Adjustment, PolicyError, Reply};
+use crate::hooks::{Adjustment, Candidate, Denial, ExecSpec, PolicyError, PolicyKind, Reply, SweepFacts, Verdict};
 use crate::workspace::{ContainerSpec, ImageChoice, Network, Resources, Restart, Security, State};
 
 pub(crate) fn spec() -> ContainerSpec {
@@ -90,13 +92,7 @@ fn failing(
     hook: Hook,
     body: impl Fn(&HookRequest) -> Result<Reply, PolicyError> + Send + Sync + 'static,
 ) -> Entry {
-    Entry {
-        policy: Arc::new(Native(name, Box::new(body))),
-        hooks: vec![hook],
-        scope: Scope::default(),
-        may_override: vec![],
-        settings_digest: String::new(),
-    }
+    Entry { hooks: vec![hook], ..Entry::new(Arc::new(Native(name, Box::new(body)))) }
 }
 
 fn create(entries: Vec<Entry>) -> CreateDecision {
@@ -224,8 +220,8 @@ fn a_policy_is_asked_only_about_workspaces_in_its_scope() {
     }
 }
 
-fn sweep(entries: Vec<Entry>) -> Decision {
-    let candidate = Candidate {
+fn candidate() -> Candidate {
+    Candidate {
         kind: Default::default(),
         id: "w".into(),
         name: "w".into(),
@@ -239,15 +235,16 @@ fn sweep(entries: Vec<Entry>) -> Decision {
         finished_ms: None,
         last_activity_ms: None,
         size: None,
-    };
-    let facts = SweepFacts { candidates: vec![candidate], ..Default::default() };
-    Chain::new(entries, invariants()).sweep(HookRequest {
-        hook: Hook::Cleanup,
-        now_ms: 0,
-        facts: Arc::default(),
-        spec: spec(),
-        subject: Subject::Sweep(facts),
-    })
+    }
+}
+
+fn sweep_request(candidates: Vec<Candidate>) -> HookRequest {
+    let facts = SweepFacts { candidates, ..Default::default() };
+    HookRequest { hook: Hook::Cleanup, now_ms: 0, facts: Arc::default(), spec: spec(), subject: Subject::Sweep(facts) }
+}
+
+fn sweep(entries: Vec<Entry>) -> Decision {
+    Chain::new(entries, invariants()).sweep(sweep_request(vec![candidate()]))
 }
 
 fn says(name: &'static str, choice: SweepChoice) -> Entry {

@@ -1,0 +1,253 @@
+//! `[[policy]]`: everything about one policy, in one struct.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{Size, Span};
+use crate::hooks::chain::{BreakerLimits, Mode, RollbackLimits, Scope};
+use crate::hooks::record::Waiver;
+use crate::hooks::{FailureMode, Hook, is_under_floor};
+
+/// `[[policy]]`: everything about one policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Its name: in trails, records and messages.
+    pub name: String,
+    /// A policy that the program carries, e.g. `image-selector`. Exactly one of `builtin`, `wasm`, `script`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<String>,
+    /// A component's path, relative to the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<PathBuf>,
+    /// A script's path, relative to the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<PathBuf>,
+    /// SHA-256 that the bytes must have (`sha256:<hex>`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// A part of the hooks that it implements; none means all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Vec<String>>,
+    /// Which workspaces it is asked about.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scope: Scope,
+    /// Fields that it may set although another policy owns them, e.g. `["image", "env"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_override: Vec<String>,
+    /// Deadline of one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Linear memory of a plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Largest answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Size>,
+    /// Rhai operations of one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
+    /// Whether Wharf goes on without it when it cannot be loaded.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional: bool,
+    /// `"enforce"`, `"shadow"` or `{ canary = 10 }` (percent of the workspaces).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: Mode,
+    /// The policy whose place it takes where its own verdicts count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// When a canary becomes a shadow again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollback: RollbackConfig,
+    /// When it is not asked for a while, because it keeps failing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub breaker: BreakerConfig,
+    /// Hook -> what its failure means there, where that can be chosen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_error: BTreeMap<String, FailureMode>,
+    /// What it may loosen, each until a day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waivers: Vec<Waiver>,
+    /// Its own settings; it checks them itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl PolicyConfig {
+    /// An entry for a policy that the program carries, under its own name.
+    pub fn builtin(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            builtin: Some(name.to_owned()),
+            wasm: None,
+            script: None,
+            digest: None,
+            hooks: None,
+            scope: Scope::default(),
+            may_override: vec![],
+            timeout: None,
+            memory: None,
+            output: None,
+            operations: None,
+            optional: false,
+            mode: Mode::default(),
+            replaces: None,
+            rollback: RollbackConfig::default(),
+            breaker: BreakerConfig::default(),
+            on_error: BTreeMap::new(),
+            waivers: vec![],
+            settings: serde_json::Map::new(),
+        }
+    }
+
+    /// Its limits: the defaults, and what the entry says.
+    pub fn limits(&self) -> crate::hooks::Limits {
+        let mut limits = crate::hooks::Limits::default();
+        if let Some(timeout) = self.timeout {
+            limits.timeout = timeout.0;
+        }
+        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        limits.memory = self.memory.map_or(limits.memory, bytes);
+        limits.output = self.output.map_or(limits.output, bytes);
+        limits.operations = self.operations.unwrap_or(limits.operations);
+        limits
+    }
+}
+
+/// `[policy.rollback]`: a canary is a shadow for everybody again when more than `percent` of at least `calls` calls failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct RollbackConfig {
+    pub percent: u8,
+    pub calls: u32,
+}
+
+impl Default for RollbackConfig {
+    fn default() -> Self {
+        let RollbackLimits { percent, calls } = RollbackLimits::default();
+        Self { percent, calls }
+    }
+}
+
+/// `[policy.breaker]`: after so many failures in a row it is not asked for a while; 0 means always ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct BreakerConfig {
+    pub failures: u32,
+    pub pause: Span,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        let BreakerLimits { failures, pause_ms } = BreakerLimits::default();
+        Self { failures, pause: Span(std::time::Duration::from_millis(pause_ms)) }
+    }
+}
+
+/// Checks what types cannot say. Returns the key and what is wrong with it.
+pub(super) fn check(list: &[PolicyConfig]) -> Result<(), (String, String)> {
+    let mut names = BTreeSet::new();
+    for (index, policy) in list.iter().enumerate() {
+        if !names.insert(&policy.name) {
+            return Err((format!("policy.{index}"), format!("two policies are named '{}'", policy.name)));
+        }
+        policy.check().map_err(|(key, text)| (format!("policy.{index}{key}"), text))?;
+        if let Some(replaced) = &policy.replaces {
+            let key = format!("policy.{index}.replaces");
+            let Some(other) = list.iter().find(|other| other.name == *replaced && other.name != policy.name) else {
+                return Err((key, format!("there is no other policy '{replaced}'")));
+            };
+            if let Some(older) = &other.replaces {
+                return Err((key, format!("'{replaced}' itself replaces '{older}'; take '{older}' out first")));
+            }
+            if list.iter().take(index).any(|earlier| earlier.replaces.as_ref() == Some(replaced)) {
+                return Err((key, format!("another policy replaces '{replaced}' already")));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl PolicyConfig {
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, text: String| Err((key.to_owned(), text));
+        let kinds = [self.builtin.is_some(), self.wasm.is_some(), self.script.is_some()];
+        if kinds.iter().filter(|given| **given).count() != 1 {
+            return fail("", format!("'{}' needs exactly one of builtin, wasm and script", self.name));
+        }
+        let reserved = ["host", "default", "project", "config", "request", ""];
+        if reserved.contains(&self.name.as_str()) {
+            return fail("", format!("'{}' cannot be a policy's name", self.name));
+        }
+        for hook in self.hooks.iter().flatten() {
+            if let Err(text) = hook.parse::<Hook>() {
+                return fail("", text);
+            }
+        }
+        if self.limits().timeout.as_millis() == 0 {
+            return fail("", "timeout must be at least 1ms".into());
+        }
+        if matches!(self.mode, Mode::Canary(percent) if percent > 100) {
+            return fail(".mode", "canary takes a percentage from 0 to 100".into());
+        }
+        if self.rollback.percent > 100 || self.rollback.calls == 0 {
+            return fail(".rollback", "takes a percentage from 0 to 100, and at least 1 call".into());
+        }
+        if self.breaker.pause.0.is_zero() {
+            return fail(".breaker", "pause must be longer than 0s; failures = 0 turns the breaker off".into());
+        }
+        for (hook, wanted) in &self.on_error {
+            let hook: Hook = match hook.parse() {
+                Ok(hook) => hook,
+                Err(text) => return fail(".on_error", text),
+            };
+            let possible = hook.failure_modes();
+            if !possible.contains(wanted) {
+                let words: Vec<_> = possible.iter().map(|mode| mode.as_str()).collect();
+                let text = match words.as_slice() {
+                    [only] => format!("a failure at {hook} always means '{only}'; nobody can choose otherwise"),
+                    _ => format!("a failure at {hook} can mean {}, not '{}'", words.join(", "), wanted.as_str()),
+                };
+                return fail(".on_error", text);
+            }
+        }
+        for (index, waiver) in self.waivers.iter().enumerate() {
+            let key = format!(".waivers.{index}");
+            if !is_under_floor(&waiver.field) {
+                let text = format!(
+                    "'{}' needs no waiver: it is not under the floor (see docs/configuration.md)",
+                    waiver.field
+                );
+                return Err((key, text));
+            }
+            if waiver.reason.trim().is_empty() {
+                return Err((key, "needs a reason: it is what everybody sees who asks why".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// When it is not asked for a while.
+    pub fn breaker(&self) -> BreakerLimits {
+        let pause_ms = u64::try_from(self.breaker.pause.0.as_millis()).unwrap_or(u64::MAX);
+        BreakerLimits { failures: self.breaker.failures, pause_ms }
+    }
+
+    /// When a canary becomes a shadow again.
+    pub fn rollback(&self) -> RollbackLimits {
+        RollbackLimits { percent: self.rollback.percent, calls: self.rollback.calls }
+    }
+
+    /// What its failure means, where it says so. The names of hooks were checked when it was read.
+    pub fn on_error(&self) -> BTreeMap<Hook, FailureMode> {
+        self.on_error.iter().filter_map(|(hook, means)| Some((hook.parse().ok()?, *means))).collect()
+    }
+}

@@ -1,0 +1,294 @@
+//! How policies have been doing: breakers, and what became of canaries. Commands are short, so this is kept between
+//! decisions in a place that all processes share (the store); here are only the rules.
+//!
+//! A breaker opens when a policy failed several times in a row at one hook. Until its pause is over the policy is not
+//! asked there, and what its failure means stands at once: at a create hook a denial. Then one caller asks it again; its
+//! success closes the breaker, its failure doubles the pause. Failures about one workspace open it for that workspace
+//! alone, so that nobody can break a policy for everybody else; failures about several open it for all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+use crate::hooks::record::{Step, StepMode};
+use crate::hooks::{Hook, HookRequest};
+
+/// Code of the error of a policy that was not asked because its breaker is open.
+pub(super) const OPEN: &str = "breaker-open";
+/// Longest pause of a breaker, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 600_000;
+/// Workspaces for which one policy's breakers are remembered.
+const MOST_BREAKERS: usize = 256;
+
+/// When a policy's breaker opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerLimits {
+    /// Failures in a row; 0 means never.
+    pub failures: u32,
+    /// Milliseconds until it is asked again for the first time.
+    pub pause_ms: u64,
+}
+
+impl Default for BreakerLimits {
+    fn default() -> Self {
+        Self { failures: 5, pause_ms: 30_000 }
+    }
+}
+
+/// When a canary is rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollbackLimits {
+    /// Above this percentage of failed calls.
+    pub percent: u8,
+    /// Of at least so many calls.
+    pub calls: u32,
+}
+
+impl Default for RollbackLimits {
+    fn default() -> Self {
+        Self { percent: 10, calls: 20 }
+    }
+}
+
+/// How one policy has been doing. Another version of it (other bytes or settings) begins anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// Digests of its bytes and settings.
+    pub version: String,
+    /// By hook, and by hook and workspace (`pre-create shop-1a2b3c`); of a shadow with `shadow ` in front.
+    pub breakers: BTreeMap<String, Breaker>,
+    /// Calls as a canary.
+    pub calls: u32,
+    /// Those of them that failed.
+    pub errors: u32,
+    /// Since when and why the canary is a shadow for all workspaces.
+    pub rolled_back: Option<RolledBack>,
+}
+
+/// The end of a canary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// One line for people.
+    pub why: String,
+}
+
+/// Failures in a row at one place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// How many.
+    pub failures: u32,
+    /// The workspaces that they were about, as far as it matters: two.
+    pub workspaces: BTreeSet<String>,
+    /// Since when it is open (milliseconds since 1970).
+    pub opened_ms: Option<u64>,
+    /// How long it stays so.
+    pub pause_ms: u64,
+    /// Until when somebody is asking it again.
+    pub probe_ms: Option<u64>,
+    /// The last failure.
+    pub last: String,
+}
+
+impl Breaker {
+    /// When it may be asked again, in milliseconds since 1970, if it is open.
+    pub fn open_until(&self) -> Option<u64> {
+        self.opened_ms.map(|opened| self.probe_ms.unwrap_or(0).max(opened.saturating_add(self.pause_ms)))
+    }
+
+    fn failed(&mut self, workspace: &str, why: &str, least: usize, limits: BreakerLimits, now_ms: u64) {
+        self.failures = self.failures.saturating_add(1);
+        if self.workspaces.len() < 2 {
+            self.workspaces.insert(workspace.to_owned());
+        }
+        why.clone_into(&mut self.last);
+        self.probe_ms = None;
+        if limits.failures > 0 && self.failures >= limits.failures && self.workspaces.len() >= least {
+            self.pause_ms = match self.opened_ms {
+                Some(_) => self.pause_ms.saturating_mul(2).min(LONGEST_PAUSE_MS.max(limits.pause_ms)),
+                None => limits.pause_ms,
+            };
+            self.opened_ms = Some(now_ms);
+        }
+    }
+}
+
+/// Where standings are kept.
+pub trait Standings: Send + Sync {
+    /// All of them, by policy.
+    ///
+    /// # Errors
+    /// One line, when they cannot be read.
+    fn read(&self) -> Result<BTreeMap<String, Standing>, String>;
+
+    /// Changes one at once, so that nothing that another process writes meanwhile is lost.
+    ///
+    /// # Errors
+    /// One line, when it cannot be written.
+    fn update(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), String>;
+}
+
+/// The standings as they were when a decision began.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Snapshot(BTreeMap<String, Standing>);
+
+impl Snapshot {
+    pub(super) fn of_store(standings: Option<&dyn Standings>) -> Self {
+        let Some(standings) = standings else { return Self::default() };
+        Self(standings.read().unwrap_or_else(|error| {
+            tracing::warn!("how policies have been doing is not known: {error}");
+            BTreeMap::new()
+        }))
+    }
+
+    /// The standing of this version of a policy.
+    pub(super) fn of(&self, entry: &Entry) -> Option<&Standing> {
+        self.0.get(entry.policy.name()).filter(|standing| standing.version == entry.version())
+    }
+}
+
+/// The keys of the breakers that count for one call: of all workspaces, and of this one.
+fn keys(hook: Hook, mode: StepMode, workspace: &str) -> (String, Option<String>) {
+    let shadow = if mode == StepMode::Shadow { "shadow " } else { "" };
+    let all = format!("{shadow}{hook}");
+    let one = (!workspace.is_empty()).then(|| format!("{all} {workspace}"));
+    (all, one)
+}
+
+/// Why a policy is not asked now, if a breaker is open. Where its pause is over, this caller may ask again, and others
+/// wait for what comes of it.
+pub(super) fn blocked(
+    snapshot: &Snapshot,
+    standings: Option<&dyn Standings>,
+    entry: &Entry,
+    mode: StepMode,
+    request: &HookRequest,
+) -> Option<String> {
+    let (all, one) = keys(request.hook, mode, &request.facts.workspace.id);
+    let now = request.now_ms;
+    for key in std::iter::once(all).chain(one) {
+        let Some(breaker) = snapshot.of(entry).and_then(|standing| standing.breakers.get(&key)) else { continue };
+        let Some(until) = breaker.open_until() else { continue };
+        let mut wait = until.saturating_sub(now);
+        if wait == 0
+            && let Some(standings) = standings
+        {
+            let mut mine = true;
+            let claimed = standings.update(entry.policy.name(), &mut |standing| {
+                let Some(breaker) = standing.breakers.get_mut(&key) else { return };
+                mine = breaker.open_until().is_none_or(|until| until <= now);
+                if mine && breaker.opened_ms.is_some() {
+                    breaker.probe_ms = Some(now.saturating_add(breaker.pause_ms));
+                }
+                wait = breaker.open_until().unwrap_or(0).saturating_sub(now);
+            });
+            if let Err(error) = claimed {
+                tracing::warn!("the breaker of '{}' cannot be tried: {error}", entry.policy.name());
+            }
+            if mine {
+                continue;
+            }
+        }
+        if wait > 0 {
+            let whom = if key.ends_with(request.hook.as_str()) { "" } else { " about this workspace" };
+            return Some(format!(
+                "its breaker is open: it failed {} times in a row{whom}, and is asked again in {} s; the last failure was: {}",
+                breaker.failures,
+                wait.div_ceil(1_000),
+                breaker.last
+            ));
+        }
+    }
+    None
+}
+
+/// Remembers what came of the calls of one hook run.
+pub(super) fn observe(
+    snapshot: &Snapshot,
+    standings: &dyn Standings,
+    entries: &[Entry],
+    steps: &[Step],
+    request: &HookRequest,
+) {
+    let workspace = request.facts.workspace.id.as_str();
+    for step in steps {
+        let failed = match &step.error {
+            // It was not asked.
+            Some(error) if error.code == OPEN => continue,
+            other => other.as_ref().map(|error| error.message.as_str()),
+        };
+        let Some(entry) = entries.iter().find(|entry| entry.policy.name() == step.policy) else { continue };
+        let (all, one) = keys(step.hook, step.mode, workspace);
+        let known = snapshot.of(entry);
+        let troubled = known.is_some_and(|standing| {
+            standing.breakers.contains_key(&all) || one.as_ref().is_some_and(|one| standing.breakers.contains_key(one))
+        });
+        if failed.is_none() && !troubled && step.mode != StepMode::Canary {
+            continue;
+        }
+        let now = request.now_ms;
+        let mut change = |standing: &mut Standing| {
+            if standing.version != entry.version() {
+                *standing = Standing { version: entry.version(), ..Standing::default() };
+            }
+            let mut opened = None;
+            match failed {
+                None => {
+                    standing.breakers.remove(&all);
+                    one.as_ref().map(|one| standing.breakers.remove(one));
+                }
+                Some(why) => {
+                    let least = if workspace.is_empty() { 1 } else { 2 };
+                    for (key, least) in std::iter::once((&all, least)).chain(one.iter().map(|one| (one, 1))) {
+                        if standing.breakers.len() >= MOST_BREAKERS && !standing.breakers.contains_key(key) {
+                            continue;
+                        }
+                        let breaker = standing.breakers.entry(key.clone()).or_default();
+                        breaker.failed(workspace, why, least, entry.breaker, now);
+                        if breaker.opened_ms.is_some() {
+                            opened = Some(breaker.failures);
+                        }
+                    }
+                }
+            }
+            if step.mode == StepMode::Canary {
+                standing.canary_called(failed, opened, entry.rollback, now);
+            }
+        };
+        if let Err(error) = standings.update(&step.policy, &mut change) {
+            tracing::warn!("how '{}' has been doing cannot be kept: {error}", step.policy);
+        }
+    }
+}
+
+impl Standing {
+    fn canary_called(&mut self, failed: Option<&str>, opened: Option<u32>, limits: RollbackLimits, now_ms: u64) {
+        // Old calls count for less and less.
+        if self.calls >= limits.calls.saturating_mul(50).max(1_000) {
+            self.calls /= 2;
+            self.errors /= 2;
+        }
+        self.calls += 1;
+        let Some(why) = failed else { return };
+        self.errors += 1;
+        let many = u64::from(self.errors) * 100 > u64::from(limits.percent) * u64::from(self.calls.max(limits.calls));
+        if self.rolled_back.is_some() || !(many || opened.is_some()) {
+            return;
+        }
+        let how = match opened {
+            Some(failures) if !many => format!("{failures} calls in a row failed"),
+            _ => format!("{} of {} calls failed", self.errors, self.calls),
+        };
+        self.rolled_back = Some(RolledBack { at_ms: now_ms, why: format!("{how}; the last: {why}") });
+    }
+
+    /// The breakers that are open, with what they are open for, and until when (milliseconds since 1970).
+    pub fn open<'a>(&'a self) -> Vec<(&'a str, &'a Breaker, u64)> {
+        let open = |(key, breaker): (&'a String, &'a Breaker)| Some((key.as_str(), breaker, breaker.open_until()?));
+        self.breakers.iter().filter_map(open).collect()
+    }
+}

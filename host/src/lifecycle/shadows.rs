@@ -1,0 +1,89 @@
+//! Asks shadows on one thread of their own, after the decisions that they stand beside are recorded, and records what they
+//! say. No verb waits for them; a command ends when they have answered.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::hooks::chain::Shadows;
+use crate::hooks::record::SecretNames;
+use crate::store::Store;
+
+/// Decisions whose shadows wait to be asked. Beyond, they are left out: what decides has gone on long since.
+const WAITING: usize = 1_024;
+/// How long the end of the process waits for those that were not even begun.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Queue {
+    store: Arc<Store>,
+    secrets: SecretNames,
+    worker: Mutex<Option<Worker>>,
+    ends: Arc<Mutex<Option<Instant>>>,
+}
+
+struct Worker {
+    jobs: SyncSender<Arc<Shadows>>,
+    thread: JoinHandle<()>,
+}
+
+impl Queue {
+    pub(super) fn new(store: Arc<Store>, secrets: SecretNames) -> Self {
+        Self { store, secrets, worker: Mutex::default(), ends: Arc::default() }
+    }
+
+    /// Has shadows asked.
+    pub(super) fn ask(&self, shadows: Arc<Shadows>) {
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if worker.is_none() {
+            let (jobs, waiting) = sync_channel(WAITING);
+            let (store, secrets, ends) = (self.store.clone(), self.secrets.clone(), self.ends.clone());
+            let run = move || work(&waiting, &store, &secrets, &ends);
+            match std::thread::Builder::new().name("wharf-shadows".into()).spawn(run) {
+                Ok(thread) => *worker = Some(Worker { jobs, thread }),
+                Err(error) => return tracing::warn!("shadows cannot be asked: {error}"),
+            }
+        }
+        match worker.as_ref().map(|worker| worker.jobs.try_send(shadows)) {
+            Some(Err(TrySendError::Full(_))) => {
+                tracing::warn!("shadows were left out of a decision: {WAITING} wait to be asked already");
+            }
+            Some(Err(TrySendError::Disconnected(_))) => {
+                tracing::warn!("shadows are not asked any more: their thread ended")
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The end of a command is the end of its process, which would end the thread in the middle.
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PATIENCE);
+        if let Some(Worker { jobs, thread }) = worker {
+            drop(jobs);
+            if thread.join().is_err() {
+                tracing::warn!("the thread that asks shadows ended by a defect");
+            }
+        }
+    }
+}
+
+fn work(jobs: &Receiver<Arc<Shadows>>, store: &Store, secrets: &SecretNames, ends: &Mutex<Option<Instant>>) {
+    let mut left_out = 0;
+    while let Ok(shadows) = jobs.recv() {
+        if ends.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|ends| Instant::now() > ends) {
+            left_out += 1;
+            continue;
+        }
+        let mut records = shadows.run();
+        records.iter_mut().for_each(|record| secrets.redact(record));
+        if let Err(error) = store.append(&records) {
+            tracing::warn!("what shadows said is lost: {error}");
+        }
+    }
+    if left_out > 0 {
+        tracing::warn!("the shadows of {left_out} decisions were not asked: the process ends");
+    }
+}

@@ -1,0 +1,99 @@
+//! How policies have been doing, for all processes of this installation; and what shadows would have changed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{Error, Store, from_json, statement, to_json};
+use crate::hooks::Decision;
+use crate::hooks::chain::{Standing, Standings};
+
+impl Store {
+    /// How each policy has been doing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn standings(&self) -> Result<BTreeMap<String, Standing>, Error> {
+        let what = "read how policies have been doing";
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("select policy, body from standings").map_err(statement(what))?;
+        let rows = query
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+            .map_err(statement(what))?;
+        rows.map(|row| {
+            let (policy, body) = row.map_err(statement(what))?;
+            Ok((policy, from_json(&body, what)?))
+        })
+        .collect()
+    }
+
+    /// Changes a standing at once, so that nothing that another process writes meanwhile is lost.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn update_standing(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), Error> {
+        let what = "keep how a policy has been doing";
+        let mut connection = self.connection();
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
+        let body: Option<String> = transaction
+            .query_row("select body from standings where policy = ?1", [policy], |row| row.get(0))
+            .optional()
+            .map_err(statement(what))?;
+        let before: Standing = body.map(|body| from_json(&body, what)).transpose()?.unwrap_or_default();
+        let mut after = before.clone();
+        change(&mut after);
+        if after != before {
+            transaction
+                .execute(
+                    "insert into standings (policy, body) values (?1, ?2) on conflict (policy) do update set body = ?2",
+                    params![policy, to_json(&after, what)?],
+                )
+                .map_err(statement(what))?;
+        }
+        transaction.commit().map_err(statement(what))
+    }
+
+    /// Forgets how a policy has been doing: closes its breakers, and takes back the roll-back of a canary. Says whether
+    /// there was anything.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn forget_standing(&self, policy: &str) -> Result<bool, Error> {
+        let what = "forget how a policy has been doing";
+        let changed = self.connection().execute("delete from standings where policy = ?1", [policy]);
+        Ok(changed.map_err(statement(what))? > 0)
+    }
+
+    /// Calls `each` for the records of shadows since a time, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn each_shadow(&self, since: Timestamp, mut each: impl FnMut(Decision)) -> Result<(), Error> {
+        let what = "read the records of shadows";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare_cached("select body from decisions where shadow_of is not null order by number")
+            .map_err(statement(what))?;
+        let mut rows = query.query([]).map_err(statement(what))?;
+        while let Some(row) = rows.next().map_err(statement(what))? {
+            let body: String = row.get(0).map_err(statement(what))?;
+            let decision: Decision = from_json(&body, what)?;
+            if decision.time >= since {
+                each(decision);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Standings for Store {
+    fn read(&self) -> Result<BTreeMap<String, Standing>, String> {
+        self.standings().map_err(|error| error.to_string())
+    }
+
+    fn update(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), String> {
+        self.update_standing(policy, change).map_err(|error| error.to_string())
+    }
+}
