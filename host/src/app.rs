@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::carried::{self, Carried};
-use crate::config::{Loaded, PolicyConfig};
+use crate::config::{self, Loaded, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
 use crate::hooks::{Chain, Hook, Policy, PolicyError, PolicyKind};
@@ -24,6 +24,8 @@ type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;
 /// What a process of Wharf is made from.
 #[derive(Clone)]
 pub struct App {
+    /// What the configuration was read from, to read it again.
+    pub sources: Sources,
     /// The checked configuration.
     pub loaded: Loaded,
     /// The state folder.
@@ -42,8 +44,30 @@ pub struct LoadedPolicy {
 
 impl App {
     /// Puts configuration and state folder together.
-    pub fn new(loaded: Loaded, state_dir: PathBuf) -> Self {
-        Self { loaded, state_dir }
+    pub fn new(sources: Sources, loaded: Loaded, state_dir: PathBuf) -> Self {
+        Self { sources, loaded, state_dir }
+    }
+
+    /// The same with the configuration as its sources say now.
+    ///
+    /// # Errors
+    /// See [`config::load`].
+    pub fn reloaded(&self) -> Result<Self, config::Error> {
+        Ok(Self { loaded: config::load(&self.sources)?, ..self.clone() })
+    }
+
+    /// The files that the chain is made from, whether they exist or not: the configuration, the script beside it, and
+    /// those of the policies.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = match &self.sources.file {
+            Some(file) => vec![file.clone()],
+            None => self.sources.search.clone(),
+        };
+        files.extend(files.clone().iter().map(|file| file.with_file_name("wharf.rhai")));
+        let paths =
+            self.loaded.config.policy.iter().filter_map(|policy| policy.wasm.as_ref().or(policy.script.as_ref()));
+        files.extend(paths.map(|path| self.loaded.base().join(path)));
+        files
     }
 
     /// The usual state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, `$XDG_STATE_HOME/wharf`, or
@@ -114,8 +138,20 @@ impl App {
     /// # Errors
     /// When a policy that is not optional cannot be loaded: Wharf does not decide with half a chain.
     pub fn chain(&self) -> Result<Chain, lifecycle::Error> {
+        self.chain_of(self.load_policies(false))
+    }
+
+    /// The same with every policy compiled and its settings checked before it is asked.
+    ///
+    /// # Errors
+    /// As [`App::chain`].
+    pub fn checked_chain(&self) -> Result<Chain, lifecycle::Error> {
+        self.chain_of(self.load_policies(true))
+    }
+
+    fn chain_of(&self, policies: Vec<LoadedPolicy>) -> Result<Chain, lifecycle::Error> {
         let mut entries = Vec::new();
-        for policy in self.load_policies(false) {
+        for policy in policies {
             match policy.result {
                 Ok(entry) => entries.push(entry),
                 Err(error) if policy.config.optional => {

@@ -344,7 +344,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Err(error) if matches!(cli.command, Command::Doctor) => return doctor::broken_config(&error, out),
         Err(error) => return Err(error.into()),
     };
-    let context = Context { app: App::new(loaded, state_dir), out: out.clone(), project: cli.project };
+    let context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
     match cli.command {
         Command::Up(args) => up::run(&context, args).await,
         Command::Ls(args) => show::ls(&context, &args).await,
@@ -377,7 +377,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Down(args) => state::down(&context, &args).await,
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Why(args) => why::run(&context, &args),
-        Command::Policy(command) => policy::run(&context, &command),
+        Command::Policy(command) => policy::run(&context, &command).await,
         Command::Serve => serve::run(&context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Config(command) => config_cmd::run(&context, &command),

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::app::App;
@@ -25,6 +26,7 @@ mod idle;
 mod journal;
 mod lanes;
 mod notify;
+mod policies;
 mod react;
 mod recover;
 mod sweep;
@@ -41,8 +43,8 @@ const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Durati
 const WAITING_EVENTS: usize = 1_024;
 
 /// What is done meanwhile, each by a loop of its own.
-const LOOPS: [&str; 9] =
-    ["events", "reactions", "journal", "history", "statistics", "sweeps", "time-to-live", "idle", "disk"];
+const LOOPS: [&str; 10] =
+    ["events", "reactions", "journal", "history", "statistics", "sweeps", "time-to-live", "idle", "disk", "policies"];
 
 /// Told to the person or program who started the service.
 #[derive(Debug, Clone)]
@@ -118,10 +120,13 @@ async fn slept(time: Duration, stop: &mut Stop) -> bool {
 pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync>) -> Result<(), Error> {
     let store = app.store()?;
     let Some(_lock) = store.try_lock_service()? else { return Err(Error::Runs(store.service()?)) };
+    // A signal that asks for a reload must not end a service that is not ready yet.
+    let hangups = signal(SignalKind::hangup()).map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
     // Half a chain decides nothing; better now than at the first event.
     let checked = app.clone();
-    let chain = tokio::task::spawn_blocking(move || checked.chain()).await;
-    chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
+    let seen = policies::Seen::now(app);
+    let chain = tokio::task::spawn_blocking(move || checked.checked_chain()).await;
+    let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
 
     let board = Board::new(store, &LOOPS, say)?;
     let notify = notify::Notify::of_process();
@@ -157,6 +162,8 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
             }
         }
     };
+    board.chain_loaded(policies::versions(&chain), false);
+    lifecycle.replace_chain(app.loaded.clone(), chain);
     board.engine_back();
     if !said {
         let docker = lifecycle.docker();
@@ -178,6 +185,7 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         ("time-to-live", Box::pin(time_to_live::run(shared.clone(), halted.clone()))),
         ("idle", Box::pin(idle::run(shared.clone(), halted.clone()))),
         ("disk", Box::pin(disk::run(shared.clone(), told, halted.clone()))),
+        ("policies", Box::pin(policies::run(shared.clone(), app.clone(), seen, hangups, halted.clone()))),
     ];
     let mut tasks = tokio::task::JoinSet::new();
     for (name, run) in loops {

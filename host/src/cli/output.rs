@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use super::Failure;
+use crate::hooks::record::{StepMode, Waiver};
 use crate::lifecycle::TrailStep;
 
 /// Where and how to print.
@@ -92,6 +93,9 @@ impl Output {
             if let Some(detail) = &step.detail {
                 what = if what.is_empty() { detail.clone() } else { format!("{what}: {detail}") };
             }
+            if step.mode != StepMode::Enforce {
+                what = format!("({}) {what}", step.mode.as_str());
+            }
             let line = format!(
                 "{:<hook$}  {:<name$}  {:<6}  {} {:>8}  {what}",
                 step.hook.as_str(),
@@ -101,6 +105,10 @@ impl Output {
                 time,
             );
             lines.push(line.trim_end().to_owned());
+            lines.extend(step.waivers.iter().map(|waiver| {
+                let Waiver { field, value, until, reason } = waiver;
+                format!("{:hook$}  waiver of {}: {field} = {value} until {until} ({reason})", "", step.policy)
+            }));
             lines.extend(step.logs.iter().map(|log| format!("{:hook$}  {log}", "")));
         }
         lines

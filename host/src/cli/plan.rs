@@ -1,8 +1,11 @@
 //! `wharf plan`: the chain on a request, nothing created.
 
+use std::sync::Arc;
+
 use super::up::ProjectArgs;
 use super::{Context, Failure};
 use crate::hooks::Hook;
+use crate::hooks::chain::LookedAt;
 use crate::lifecycle::{self, Plan};
 
 /// Arguments.
@@ -18,7 +21,11 @@ pub(crate) struct Args {
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let request = args.request.request(context)?;
-    let chain = context.app.prepared_chain(&Hook::CREATE)?;
+    let mut chain = context.app.prepared_chain(&Hook::CREATE)?;
+    // A plan makes no state, and what it asks says nothing about how policies are doing.
+    if context.app.state_dir.join("wharf.db").exists() {
+        chain = chain.with_standings(Arc::new(LookedAt(Arc::new(context.app.store()?))));
+    }
     let docker = if args.offline { None } else { context.app.docker("").await.ok() };
     let plan = {
         let app = &context.app;
@@ -43,6 +50,10 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     out.line(format!("{} ({})", out.bold(plan.id.as_str()), plan.project))?;
     for line in out.trail(&plan.trail) {
         out.line(format!("  {line}"))?;
+    }
+    for one in &plan.shadows {
+        let (from, to) = (short(&one.from), short(&one.to));
+        out.line(format!("  if {} counted: {}: {from} -> {to}", one.policy, one.field))?;
     }
     let spec = serde_json::to_value(&plan.spec).unwrap_or_default();
     let mut rows = Vec::new();

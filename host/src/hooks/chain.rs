@@ -30,7 +30,7 @@ pub use mode::{Mode, in_share};
 use run::Run;
 pub use shadow::{Pending, Shadows};
 use standing::Snapshot;
-pub use standing::{Breaker, BreakerLimits, RollbackLimits, RolledBack, Standing, Standings};
+pub use standing::{Breaker, BreakerLimits, LookedAt, RollbackLimits, RolledBack, Standing, Standings};
 
 /// A policy in its place in the chain: the policy and everything that its config entry says about it.
 #[derive(Clone)]
@@ -94,7 +94,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn holds(&self, facts: &Facts) -> bool {
+    /// Whether a workspace is among them.
+    pub fn holds(&self, facts: &Facts) -> bool {
         let labels = &facts.workspace.labels;
         self.labels.iter().all(|(name, pattern)| labels.get(name).is_some_and(|value| glob(pattern, value)))
             && (self.projects.is_empty() || self.projects.iter().any(|pattern| glob(pattern, &facts.workspace.project)))

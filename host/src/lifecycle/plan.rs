@@ -35,8 +35,10 @@ pub struct Plan {
     pub owners: BTreeMap<String, String>,
     /// All changes in order, with the place that made each.
     pub history: Vec<Change>,
-    /// What each policy did.
+    /// What each policy did; shadows, which count for nothing, are the last.
     pub trail: Vec<TrailStep>,
+    /// What would be different if the shadows counted.
+    pub shadows: Vec<crate::hooks::record::Difference>,
     /// The project's `devcontainer.json`, what of it is not honoured, and the commands that would run.
     pub devcontainer: Option<Record>,
     /// Why it would be refused, if it would.
@@ -70,8 +72,17 @@ pub async fn plan(
     let engine = docker.is_some();
     let decide = move || -> Result<Plan, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
-        let (decision, _) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
-        let steps: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
+        let (mut decision, _) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
+        let pending = decision.decisions.last_mut().and_then(|last| last.shadows.take());
+        let mut shadows = Vec::new();
+        let mut differences = Vec::new();
+        for mut record in pending.map(|shadows| shadows.run()).unwrap_or_default() {
+            secrets.redact(&mut record);
+            shadows.extend(record.steps);
+            differences.extend(record.differences);
+        }
+        let mut steps: Vec<Step> = decision.decisions.drain(..).flat_map(|decision| decision.steps).collect();
+        steps.extend(shadows);
         let owners = decision.draft.owner_names();
         let mut spec = decision.draft.spec;
         secrets.redact_env(&mut spec.env);
@@ -83,6 +94,7 @@ pub async fn plan(
             owners,
             history: decision.draft.history,
             trail: trail(&steps),
+            shadows: differences,
             devcontainer: project.devcontainer.map(|asked| asked.record()),
             denied: decision.refusal,
             engine,

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::DiskView;
 use crate::docker::Stats;
+use crate::hooks::record::{StepMode, Waiver};
 use crate::hooks::{Hook, PolicyKind, Step};
 use crate::store;
 use crate::workspace::{Container, Happening, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
@@ -71,6 +72,8 @@ pub struct TrailStep {
     pub kind: PolicyKind,
     /// The hook.
     pub hook: Hook,
+    /// `enforce`; `canary` when it counts for a share of the workspaces only, `shadow` when it counts for nothing.
+    pub mode: StepMode,
     /// `pass`, `adjust`, `deny`, `act`, `sweep` or `error`.
     pub verdict: String,
     /// The fields that it set.
@@ -79,6 +82,8 @@ pub struct TrailStep {
     pub microseconds: u64,
     /// The reason of a denial or error, the image's reason, or what was asked for.
     pub detail: Option<String>,
+    /// Waivers that let it loosen something.
+    pub waivers: Vec<Waiver>,
     /// What it logged.
     pub logs: Vec<String>,
 }
@@ -106,10 +111,12 @@ impl From<&Step> for TrailStep {
             policy: step.policy.clone(),
             kind: step.kind,
             hook: step.hook,
+            mode: step.mode,
             verdict: step.verdict.clone(),
             fields: step.fields.clone(),
             microseconds: step.microseconds,
             detail: denial.or(error).or(image).or_else(actions),
+            waivers: step.waivers.clone(),
             logs: step.logs.clone(),
         }
     }

@@ -27,6 +27,7 @@ impl Board {
             since: Timestamp::now(),
             engine_away: None,
             loops: loops.iter().map(status).collect(),
+            chain: store::ChainStatus::default(),
         };
         store.put_service(Some(&status))?;
         Ok(Self { store, status: Mutex::new(status), say })
@@ -45,6 +46,25 @@ impl Board {
             status.last_error = Some(error.to_string());
             status.last_error_at = Some(Timestamp::now());
         }
+        self.write(&status);
+    }
+
+    /// Another chain decides from now on.
+    pub(super) fn chain_loaded(&self, policies: std::collections::BTreeMap<String, String>, reload: bool) {
+        let mut status = self.status();
+        let attempts = status.chain.attempts + u64::from(reload);
+        let since = Some(Timestamp::now());
+        status.chain = store::ChainStatus { policies, since, attempts, ..Default::default() };
+        self.write(&status);
+    }
+
+    /// A reload was refused; the chain that was there goes on deciding.
+    pub(super) fn chain_refused(&self, why: &str) {
+        tracing::error!("policies: the reload was refused, what was there goes on: {why}");
+        let mut status = self.status();
+        status.chain.attempts += 1;
+        status.chain.refused = Some(why.to_owned());
+        status.chain.refused_at = Some(Timestamp::now());
         self.write(&status);
     }
 

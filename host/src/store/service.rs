@@ -21,6 +21,24 @@ pub struct ServiceStatus {
     pub engine_away: Option<String>,
     /// Its loops.
     pub loops: Vec<LoopStatus>,
+    /// The chain that it decides with.
+    #[serde(default)]
+    pub chain: ChainStatus,
+}
+
+/// The chain of the service, and how its last reload went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChainStatus {
+    /// Policy -> version (digests of its bytes and settings) that decides.
+    pub policies: std::collections::BTreeMap<String, String>,
+    /// When that chain was loaded.
+    pub since: Option<Timestamp>,
+    /// Reloads that were tried since the service began.
+    pub attempts: u64,
+    /// Why the last one was refused, so that the chain before it still decides.
+    pub refused: Option<String>,
+    /// When that was.
+    pub refused_at: Option<Timestamp>,
 }
 
 /// How one loop of the service is doing.

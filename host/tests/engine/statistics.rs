@@ -125,7 +125,7 @@ fn app(sandbox: &Sandbox, set: &[&str]) -> App {
         set: set.iter().map(|text| (*text).to_owned()).collect(),
         ..Sources::default()
     };
-    App::new(config::load(&sources).unwrap(), sandbox.path("state"))
+    App::new(sources.clone(), config::load(&sources).unwrap(), sandbox.path("state"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

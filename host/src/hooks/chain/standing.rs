@@ -132,6 +132,18 @@ pub trait Standings: Send + Sync {
     fn update(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), String>;
 }
 
+/// Standings that are only looked at: for decisions that nobody carries out.
+pub struct LookedAt(pub std::sync::Arc<dyn Standings>);
+
+impl Standings for LookedAt {
+    fn read(&self) -> Result<BTreeMap<String, Standing>, String> {
+        self.0.read()
+    }
+    fn update(&self, _: &str, _: &mut dyn FnMut(&mut Standing)) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// The standings as they were when a decision began.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot(BTreeMap<String, Standing>);

@@ -1,0 +1,151 @@
+//! The loop `policies`: reloads the chain when one of its files changes, and when a signal asks for it.
+//!
+//! Files are looked at once a second by path: identity, size and times. Unlike a watch on directories this notices every
+//! way in which editors and deployments write files (in place, by renaming, through links), on every file system, and it
+//! costs a handful of system calls. A change is taken up once the files have been still from one look to the next.
+//!
+//! Compile -> settings -> self-test -> swap. Whatever fails leaves the chain in place that is there, and says why.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+
+use super::{Said, Shared, Stop, slept};
+use crate::app::App;
+use crate::config::Config;
+use crate::hooks::Chain;
+use crate::hooks::record::StepMode;
+use crate::store::Store;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Recorded inputs of each hook that a changed policy is tried with.
+const TRIED: u32 = 20;
+
+/// What the files were like: path -> device, inode, size, and times of change; nothing for one that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen(BTreeMap<PathBuf, Option<[i64; 7]>>);
+
+impl Seen {
+    pub(super) fn now(app: &App) -> Self {
+        let of = |path: &PathBuf| {
+            let meta = std::fs::metadata(path).ok()?;
+            let signed = |number: u64| i64::from_ne_bytes(number.to_ne_bytes());
+            Some([
+                signed(meta.dev()),
+                signed(meta.ino()),
+                signed(meta.size()),
+                meta.mtime(),
+                meta.mtime_nsec(),
+                meta.ctime(),
+                meta.ctime_nsec(),
+            ])
+        };
+        Self(app.files().into_iter().map(|path| (path.clone(), of(&path))).collect())
+    }
+}
+
+/// Policy -> its version.
+pub(super) fn versions(chain: &Chain) -> BTreeMap<String, String> {
+    chain.entries().iter().map(|entry| (entry.policy.name().to_owned(), entry.version())).collect()
+}
+
+pub(super) async fn run(shared: Arc<Shared>, mut app: App, mut seen: Seen, mut hangups: Signal, mut stop: Stop) {
+    let mut last = seen.clone();
+    loop {
+        let asked = tokio::select! {
+            on = slept(EVERY, &mut stop) => if on { false } else { return },
+            Some(()) = hangups.recv() => true,
+        };
+        let now = Seen::now(&app);
+        let still = now == last;
+        last = now.clone();
+        if !(asked || (still && now != seen)) {
+            continue;
+        }
+        // A file that is broken is tried once, and again when it changes.
+        seen = now;
+        match reload(&shared, &app).await {
+            Ok(next) => {
+                let changed = needs_restart(&app.loaded.config, &next.loaded.config);
+                app = next;
+                // The new configuration may name other files.
+                seen = Seen::now(&app);
+                last = seen.clone();
+                let rest = match changed.is_empty() {
+                    true => String::new(),
+                    false => format!("; restart the service for what changed in {}", changed.join(", ")),
+                };
+                shared.board.say(&Said::Done(format!("policies and configuration were reloaded{rest}")));
+            }
+            Err(why) => {
+                shared.board.chain_refused(&why);
+                shared.board.say(&Said::Done(format!("the reload was refused, what was there goes on: {why}")));
+            }
+        }
+    }
+}
+
+/// Loads what the files say now, and puts it in place.
+async fn reload(shared: &Arc<Shared>, app: &App) -> Result<App, String> {
+    let (shared, app) = (shared.clone(), app.clone());
+    let load = move || -> Result<App, String> {
+        let next = app.reloaded().map_err(|error| error.to_string())?;
+        let chain = next.checked_chain().map_err(|error| error.to_string())?;
+        let store = shared.lifecycle.store();
+        let running = store.service().map_err(|error| error.to_string())?.map(|status| status.chain.policies);
+        self_test(&chain, &running.unwrap_or_default(), store)?;
+        let versions = versions(&chain);
+        shared.lifecycle.replace_chain(next.loaded.clone(), chain);
+        shared.board.chain_loaded(versions, true);
+        Ok(next)
+    };
+    tokio::task::spawn_blocking(load).await.map_err(|error| error.to_string())?
+}
+
+/// Tries each policy that is new or changed with what was asked last: one that fails where it did not fail before would
+/// deny, degrade or keep what worked until now.
+fn self_test(chain: &Chain, running: &BTreeMap<String, String>, store: &Store) -> Result<(), String> {
+    for entry in chain.entries() {
+        let name = entry.policy.name();
+        if running.get(name) == Some(&entry.version()) {
+            continue;
+        }
+        for hook in &entry.hooks {
+            for decision in store.decisions_at(*hook, TRIED).map_err(|error| error.to_string())? {
+                let step = decision.steps.iter().find(|step| step.policy == name && step.mode != StepMode::Shadow);
+                if step.is_some_and(|step| step.error.is_some()) || !entry.scope.holds(&decision.input.facts) {
+                    continue;
+                }
+                if let Err(error) = entry.policy.evaluate(&decision.input) {
+                    let kind = entry.policy.kind().as_str();
+                    return Err(format!(
+                        "the {kind} '{name}' fails at {hook} with what was asked in the decision {}: {error}",
+                        decision.id
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sections that the loops of the service have read when they began.
+fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
+    [
+        ("[engine]", was.engine == is.engine),
+        ("[secrets]", was.secrets == is.secrets),
+        ("[cleanup]", was.cleanup == is.cleanup),
+        ("[restart]", was.restart == is.restart),
+        ("[idle]", was.idle == is.idle),
+        ("[disk]", was.disk == is.disk),
+        ("[events]", was.events == is.events),
+        ("[metrics]", was.metrics == is.metrics),
+    ]
+    .into_iter()
+    .filter_map(|(name, same)| (!same).then_some(name))
+    .collect()
+}
