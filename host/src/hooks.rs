@@ -311,7 +311,7 @@ impl From<Verdict> for Reply {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct PolicyError {
-    /// `trap`, `timeout`, `memory-limit`, `output-limit`, `operations-limit`, `bad-answer`, `failed` or `script`.
+    /// `trap`, `timeout`, `memory-limit`, `output-limit`, `host-calls-limit`, `operations-limit`, `breaker-open`, `bad-answer`, `failed` or `script`.
     pub code: &'static str,
     /// What happened and what to do, in one line.
     pub message: String,
@@ -345,13 +345,21 @@ pub struct Limits {
     pub memory: usize,
     /// Bytes that an answer may have.
     pub output: usize,
+    /// Bytes that a plugin may hand to the host's functions, all calls together.
+    pub host_bytes: usize,
     /// Rhai operations.
     pub operations: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { timeout: Duration::from_millis(250), memory: 64 << 20, output: 1 << 20, operations: 1_000_000 }
+        Self {
+            timeout: Duration::from_millis(250),
+            memory: 64 << 20,
+            output: 1 << 20,
+            host_bytes: 1 << 20,
+            operations: 1_000_000,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod diagnostic;
 mod document;
 mod engine;
 mod library;
+mod weight;
 
 /// Maps whose keys are free, in what hooks see.
 const OPEN: Open = Open::Named(&["env", "labels", "mounts", "tmpfs", "ports", "ulimits", "contents"]);

@@ -98,6 +98,12 @@ impl WasmPolicy {
     }
 }
 
+/// Whether a version of `wharf:policy` is later than the one that this host has.
+fn newer(version: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u64> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    numbers(version) > numbers(WIT_VERSION)
+}
+
 /// Reads the hooks from the component's own exports.
 fn read_exports(engine: &WasmEngine, component: &Component) -> Result<Vec<Hook>, String> {
     let (mut hooks, mut seen) = (Vec::new(), Vec::new());
@@ -106,9 +112,10 @@ fn read_exports(engine: &WasmEngine, component: &Component) -> Result<Vec<Hook>,
         let Some(rest) = export.strip_prefix("wharf:policy/") else { continue };
         let Some((interface, version)) = rest.split_once('@') else { continue };
         if !version.starts_with("0.1.") {
+            let what = if newer(version) { "use a newer Wharf, one that has it" } else { "build it against wit/v0.1" };
             return Err(format!(
-                "needs wharf:policy {version}, and this host has {WIT_VERSION}; build it against {WIT_VERSION} or use a \
-                 Wharf that has {version}"
+                "needs wharf:policy {version}, and this host (Wharf {}) has {WIT_VERSION}: {what}",
+                env!("CARGO_PKG_VERSION")
             ));
         }
         hooks.extend(v0_1::hook_of(interface));

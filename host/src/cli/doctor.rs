@@ -113,6 +113,10 @@ fn service(context: &Context, store: &Store, checks: &mut Vec<Check>) {
         None => Check::ok("service", text),
         Some(why) => Check::warn("service", format!("{text}, without its engine: {why}"), "see the check 'engine'"),
     });
+    if let Some(why) = &status.chain.refused {
+        let text = format!("it refused a reload {}, and decides as before: {why}", ago(status.chain.refused_at));
+        checks.push(Check::warn("service", text, "correct that; it is tried again when the file changes"));
+    }
     for failed in status.loops.iter().filter(|status| status.errors > 0) {
         let (name, count, last) = (&failed.name, failed.errors, failed.last_error.as_deref().unwrap_or_default());
         let text = format!("the loop '{name}' failed {count} times; last {}: {last}", ago(failed.last_error_at));

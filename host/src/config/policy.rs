@@ -46,6 +46,9 @@ pub struct PolicyConfig {
     /// Largest answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Size>,
+    /// What a plugin may hand to the host's functions in one call of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_bytes: Option<Size>,
     /// Rhai operations of one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<u64>,
@@ -94,6 +97,7 @@ impl PolicyConfig {
             timeout: None,
             memory: None,
             output: None,
+            host_bytes: None,
             operations: None,
             optional: false,
             mode: Mode::default(),
@@ -115,6 +119,7 @@ impl PolicyConfig {
         let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         limits.memory = self.memory.map_or(limits.memory, bytes);
         limits.output = self.output.map_or(limits.output, bytes);
+        limits.host_bytes = self.host_bytes.map_or(limits.host_bytes, bytes);
         limits.operations = self.operations.unwrap_or(limits.operations);
         limits
     }

@@ -123,6 +123,7 @@ impl Document {
         {
             return Ok(());
         }
+        super::weight::charge_value(&value, at)?;
         let json = from_dynamic(&value, &mut 0).or_else(|text| error(format!("{}: {text}", self.name(key)), at))?;
         let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let open = self.is_open(&shared.open);
@@ -158,6 +159,7 @@ impl Document {
 
     /// Appends to a list.
     pub(super) fn push(&self, value: Dynamic, at: Position) -> Fallible<()> {
+        super::weight::charge_value(&value, at)?;
         let json = from_dynamic(&value, &mut 0).or_else(|text| error(text, at))?;
         let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !shared.writable.iter().any(|prefix| self.path.starts_with(prefix)) {

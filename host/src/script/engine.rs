@@ -40,6 +40,8 @@ struct Call {
     deadline: Instant,
     operations: u64,
     logs: Vec<String>,
+    /// Bytes that it may still hand to the host.
+    left: usize,
 }
 
 thread_local! {
@@ -48,12 +50,22 @@ thread_local! {
 
 /// Runs a call with its deadline; returns what it gave, how many operations it took and what it logged.
 pub(super) fn bounded<T>(limits: &Limits, call: impl FnOnce() -> T) -> (T, u64, Vec<String>) {
-    let fresh = Call { deadline: Instant::now() + limits.timeout, operations: 0, logs: Vec::new() };
+    let deadline = Instant::now() + limits.timeout;
+    let fresh = Call { deadline, operations: 0, logs: Vec::new(), left: limits.output };
     CALL.with(|slot| *slot.borrow_mut() = Some(fresh));
     let result = call();
     let call = CALL.with(|slot| slot.borrow_mut().take());
     let (operations, logs) = call.map_or((0, Vec::new()), |call| (call.operations, call.logs));
     (result, operations, logs)
+}
+
+/// Takes bytes from what the running script may hand to the host. Says whether there were as many.
+pub(super) fn spend(bytes: usize) -> bool {
+    CALL.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        let Some(call) = slot.as_mut() else { return true };
+        call.left.checked_sub(bytes).map(|left| call.left = left).is_some()
+    })
 }
 
 /// Keeps a line that the running script logged.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext, Position};
 
 use super::document::{Document, to_dynamic};
+use super::weight::{self, charge, charge_value};
 use crate::hooks::{Action, SweepChoice, SweepVerdict};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
@@ -35,6 +36,14 @@ impl Context {
     }
 }
 
+/// What an action or verdict weighs besides its texts.
+const EACH: usize = 16;
+
+fn weight_of(command: &Array, at: Position) -> Fallible<()> {
+    charge(EACH, at)?;
+    command.iter().try_for_each(|word| charge_value(word, at))
+}
+
 fn fail<T>(text: impl Into<String>, at: Position) -> Fallible<T> {
     Err(Box::new(EvalAltResult::ErrorRuntime(text.into().into(), at)))
 }
@@ -56,6 +65,7 @@ fn words(list: &Array, what: &str, at: Position) -> Fallible<Vec<String>> {
 pub(super) fn register(engine: &mut Engine) {
     register_document(engine);
     register_context(engine);
+    weight::register(engine);
 
     // Sizes in bytes and times in milliseconds, so that scripts can be read aloud.
     engine.register_fn("kib", |n: i64| n.saturating_mul(1 << 10));
@@ -127,6 +137,7 @@ fn register_context(engine: &mut Engine) {
             if code.is_empty() || !code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
                 return fail(format!("deny: the code '{code}' is not a word such as 'team-missing'"), at);
             }
+            charge(code.len() + reason.len(), at)?;
             ctx.ask(|asked| asked.denial = Some((code.into(), reason.into(), at.line().unwrap_or(0))));
             // Ends the script: a denial that a script forgets to return must not get lost.
             Err(Box::new(EvalAltResult::ErrorTerminated(Dynamic::from(Denied), at)))
@@ -144,33 +155,47 @@ fn register_context(engine: &mut Engine) {
         },
     );
     engine.register_fn("run", |context: NativeCallContext, ctx: &mut Context, command: Array| -> Fallible<()> {
-        let command = words(&command, "run", context.call_position())?;
+        let at = context.call_position();
+        weight_of(&command, at)?;
+        let command = words(&command, "run", at)?;
         ctx.ask(|asked| asked.actions.push(Action::Run { command, timeout_ms: 60_000 }));
         Ok(())
     });
     engine.register_fn(
         "run",
         |context: NativeCallContext, ctx: &mut Context, command: Array, timeout_ms: i64| -> Fallible<()> {
-            let command = words(&command, "run", context.call_position())?;
+            let at = context.call_position();
+            weight_of(&command, at)?;
+            let command = words(&command, "run", at)?;
             let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
             ctx.ask(|asked| asked.actions.push(Action::Run { command, timeout_ms }));
             Ok(())
         },
     );
-    engine.register_fn("note", |ctx: &mut Context, text: &str| {
+    engine.register_fn("note", |context: NativeCallContext, ctx: &mut Context, text: &str| -> Fallible<()> {
+        charge(text.len() + EACH, context.call_position())?;
         ctx.ask(|asked| asked.actions.push(Action::Note(text.into())));
+        Ok(())
     });
-    engine.register_fn("stop", |ctx: &mut Context, why: &str| {
+    engine.register_fn("stop", |context: NativeCallContext, ctx: &mut Context, why: &str| -> Fallible<()> {
+        charge(why.len() + EACH, context.call_position())?;
         ctx.ask(|asked| asked.actions.push(Action::Stop(why.into())));
+        Ok(())
     });
     engine.register_fn("delay", |ctx: &mut Context, ms: i64| {
         ctx.ask(|asked| asked.delay_ms = Some(u32::try_from(ms).unwrap_or(0)));
     });
     for (name, choice) in [("keep", SweepChoice::Keep), ("stop", SweepChoice::Stop), ("remove", SweepChoice::Remove)] {
-        engine.register_fn(name, move |ctx: &mut Context, id: &str, reason: &str| {
-            ctx.ask(|asked| {
-                asked.verdicts.push(SweepVerdict { id: id.into(), choice, reason: reason.into(), by: String::new() })
-            });
-        });
+        engine.register_fn(
+            name,
+            move |context: NativeCallContext, ctx: &mut Context, id: &str, reason: &str| -> Fallible<()> {
+                charge(id.len() + reason.len() + EACH, context.call_position())?;
+                ctx.ask(|asked| {
+                    let (id, reason) = (id.into(), reason.into());
+                    asked.verdicts.push(SweepVerdict { id, choice, reason, by: String::new() });
+                });
+                Ok(())
+            },
+        );
     }
 }

@@ -108,6 +108,29 @@ fn hostile_scripts_end_within_their_limits_and_say_which() {
         ("fn pre_create(ctx) { let s = \"x\"; loop { s += s; } }", "memory-limit"),
         ("fn pre_create(ctx) { let a = []; loop { a.push(a); } }", "memory-limit"),
         ("fn pre_create(ctx) { let a = []; loop { a.push(1); } }", "memory-limit"),
+        ("fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); let t = s; s.replace(\"x\", t); }", "memory-limit"),
+        ("fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); let t = s; s.replace('x', t); }", "memory-limit"),
+        (
+            "fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); let a = []; a.pad(9000, s); print(a); }",
+            "memory-limit",
+        ),
+        (
+            "fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); let m = #{}; for i in 0..9999 { m[`${i}`] = s; } print(m); }",
+            "memory-limit",
+        ),
+        (
+            "fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); let m = #{}; for i in 0..9999 { m[`${i}`] = s; } m.to_json(); }",
+            "memory-limit",
+        ),
+        (
+            "fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); let m = #{}; for i in 0..9999 { m[`${i}`] = s; } ctx.spec.env = m; }",
+            "memory-limit",
+        ),
+        (
+            "fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); for i in 0..9999 { ctx.spec.env[`${i}`] = s; } }",
+            "memory-limit",
+        ),
+        ("fn pre_create(ctx) { let s = \"x\"; s.pad(200000, 'x'); loop { ctx.note(s); } }", "memory-limit"),
         ("fn pre_create(ctx) { eval(\"1\"); }", "script"),
         ("fn pre_create(ctx) { import \"/etc/passwd\" as p; }", "script"),
         (deep.as_str(), "script"),

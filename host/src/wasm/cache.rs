@@ -2,16 +2,24 @@
 //!
 //! Loading compiled code is the one place where a wrong byte could run as machine code, so: the folder must be this
 //! user's and closed to everyone else, a file is named after the component's digest and wasmtime's compatibility hash,
-//! and it begins with the SHA-256 of what follows. Anything that does not fit is compiled again.
+//! and it begins with a SHA-256 over both of them and what follows. Anything that does not fit is compiled again.
 
 use std::hash::{Hash, Hasher};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+/// Most bytes and files of the folder: beyond, what was not used for longest goes.
+const MOST_BYTES: u64 = 256 << 20;
+/// See [`MOST_BYTES`].
+const MOST_FILES: usize = 512;
+/// How exactly it is known when something was used last.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Makes a folder if needed, and sees that it is this user's and closed to all others.
 ///
@@ -51,19 +59,47 @@ impl Cache {
         self.dir.join(format!("{digest}-{:016x}.cwasm", self.compatibility))
     }
 
+    /// What stands in front of the code: that it is the code of this component, for this program, and whole.
+    fn seal(&self, digest: &str, code: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(format!("{digest} {:016x} {}\n", self.compatibility, code.len()));
+        hash.update(code);
+        hash.finalize().into()
+    }
+
+    /// Reads an entry that is a plain file of this user's, which nobody else can write.
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).ok()?;
+        let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path).ok()?;
+        let (meta, folder) = (file.metadata().ok()?, std::fs::symlink_metadata(&self.dir).ok()?);
+        if !meta.is_file() || meta.uid() != folder.uid() || meta.mode() & 0o022 != 0 {
+            tracing::warn!("{} is not a file that only this user can write; compiling again", path.display());
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).ok()?);
+        file.read_to_end(&mut bytes).ok()?;
+        // What is used stays when room is made; once a day is exact enough.
+        let now = SystemTime::now();
+        if meta.modified().ok().and_then(|then| now.duration_since(then).ok()).is_some_and(|age| age > DAY) {
+            let _ = file.set_modified(now);
+        }
+        Some(bytes)
+    }
+
     /// The component, if it is there and whole.
     #[allow(unsafe_code)]
     pub(super) fn get(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.path(digest);
-        let bytes = std::fs::read(&path).ok()?;
-        let (sum, code) = bytes.split_at_checked(32)?;
-        if Sha256::digest(code).as_slice() != sum {
-            tracing::warn!("{} is damaged; compiling again", path.display());
+        let bytes = self.read(&path)?;
+        let sealed = bytes.split_at_checked(32).filter(|(seal, code)| self.seal(digest, code) == *seal);
+        let Some((_, code)) = sealed else {
+            tracing::warn!("{} is damaged, or another component's; compiling again", path.display());
             let _ = std::fs::remove_file(&path);
             return None;
-        }
-        // SAFETY: the folder is private to this user (checked in `open`), only `put` writes to it, the checksum says
-        // that the bytes are the ones it wrote, and wasmtime itself refuses code of another version or configuration.
+        };
+        // SAFETY: the folder is private to this user (checked in `open`), so is the file (checked in `read`), only `put`
+        // writes to it, the seal says that the bytes are the ones it wrote for this very component, and wasmtime itself
+        // refuses code of another version or configuration.
         match unsafe { Component::deserialize(engine, code) } {
             Ok(component) => Some(component),
             Err(error) => {
@@ -87,13 +123,38 @@ impl Cache {
                 .mode(0o600)
                 .open(&aside)
                 .map_err(|error| error.to_string())?;
-            file.write_all(Sha256::digest(&code).as_slice()).map_err(|error| error.to_string())?;
+            file.write_all(&self.seal(digest, &code)).map_err(|error| error.to_string())?;
             file.write_all(&code).map_err(|error| error.to_string())?;
             std::fs::rename(&aside, &path).map_err(|error| error.to_string())
         };
         if let Err(error) = write() {
             let _ = std::fs::remove_file(&aside);
             tracing::warn!("{}: compiled code cannot be kept: {error}", path.display());
+        }
+        self.make_room(MOST_BYTES, MOST_FILES);
+    }
+
+    /// Removes what was not used for longest until the folder holds no more than this.
+    fn make_room(&self, most_bytes: u64, most_files: usize) {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        let mut files: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+                Some((meta.modified().ok()?, meta.len(), entry.path()))
+            })
+            .collect();
+        files.sort();
+        let (mut bytes, mut count) = (files.iter().map(|(_, size, _)| size).sum::<u64>(), files.len());
+        for (_, size, path) in files {
+            if bytes <= most_bytes && count <= most_files {
+                return;
+            }
+            // Another process that has it open keeps it; one that comes later compiles again.
+            if std::fs::remove_file(&path).is_ok() {
+                bytes = bytes.saturating_sub(size);
+                count -= 1;
+            }
         }
     }
 }
@@ -119,6 +180,34 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         assert!(cache.get(&engine, "abc").is_none());
         assert!(!path.exists());
+
+        // Code of another component, under the name of this one.
+        cache.put(&component, "abc");
+        std::fs::copy(&path, cache.path("other")).unwrap();
+        assert!(cache.get(&engine, "other").is_none());
+        assert!(cache.get(&engine, "abc").is_some());
+        // Not a plain file, or one that others can write.
+        std::fs::rename(&path, dir.join("aside")).unwrap();
+        std::os::unix::fs::symlink(dir.join("aside"), &path).unwrap();
+        assert!(cache.get(&engine, "abc").is_none(), "a link is not followed");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(dir.join("aside"), &path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(cache.get(&engine, "abc").is_none(), "others can write it");
+
+        for number in 0..5u64 {
+            cache.put(&component, &number.to_string());
+            let time = SystemTime::now() - Duration::from_secs(100 * (number + 1));
+            std::fs::File::options()
+                .write(true)
+                .open(cache.path(&number.to_string()))
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        }
+        cache.make_room(u64::MAX, 3);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 3);
+        assert!(cache.get(&engine, "0").is_some() && cache.get(&engine, "4").is_none(), "the oldest go first");
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
         let refused = Cache::open(&dir, &engine).err();
         std::fs::remove_dir_all(&dir).unwrap();

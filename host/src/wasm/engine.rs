@@ -100,7 +100,8 @@ impl WasmEngine {
     pub(super) fn link(&self, component: &Component) -> Result<InstancePre<State>, String> {
         self.linker.instantiate_pre(component).map_err(|error| {
             let why = format!("{error:#}").replace('\n', " ");
-            format!("needs something that this host does not have: {why}")
+            let needs = lacking(&why).unwrap_or_else(|| "needs something that this host does not have".to_owned());
+            format!("{needs} ({why})")
         })
     }
 
@@ -110,6 +111,8 @@ impl WasmEngine {
             logs: Vec::new(),
             memory_limit: limits.memory,
             memory: 0,
+            host_limit: limits.host_bytes,
+            host_bytes: 0,
             hit: None,
             wasi: WasiCtxBuilder::new()
                 .allow_tcp(false)
@@ -137,6 +140,44 @@ impl WasmEngine {
         self.ticker.wake.notify_one();
         Ticking(self.ticker.clone())
     }
+}
+
+/// What a component needs that is not there, and who has it; from the text of the linker's error, which names it first.
+fn lacking(why: &str) -> Option<String> {
+    let name = why.split('`').nth(1)?;
+    let (package, version) = match name.split_once('@') {
+        Some((path, version)) => (path.split('/').next().unwrap_or(path), version),
+        None => (name.split('/').next().unwrap_or(name), ""),
+    };
+    Some(match package {
+        "wharf:policy" => {
+            let newer = super::newer(version);
+            let what = match why.split('`').nth(3).filter(|_| why.contains("missing")) {
+                Some(part) => format!("'{part}' of {name}"),
+                None => name.to_owned(),
+            };
+            match newer {
+                true => format!(
+                    "needs {what}, and this host (Wharf {}) has wharf:policy {}: use a newer Wharf, one that has \
+                     wharf:policy {version}",
+                    env!("CARGO_PKG_VERSION"),
+                    super::WIT_VERSION
+                ),
+                false => {
+                    format!("needs {what}, which no Wharf has in wharf:policy {version}; build it against wit/v0.1")
+                }
+            }
+        }
+        package if package.starts_with("wasi:") && !version.starts_with("0.2.") => {
+            format!("needs {name}, and this host has WASI 0.2; build it for wasm32-wasip2 or wasm32-unknown-unknown")
+        }
+        package if package.starts_with("wasi:") => {
+            format!(
+                "needs {name}, which no Wharf has: a policy cannot ask the outside world, the host tells it the facts"
+            )
+        }
+        _ => format!("needs {name}, which no Wharf has: a plugin may import wharf:policy/host and WASI 0.2"),
+    })
 }
 
 fn spawn_ticker(engine: &Engine, ticker: &Arc<Ticker>) -> std::io::Result<()> {
@@ -206,7 +247,13 @@ fn link_host(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 impl v0_1::host::Host for State {
-    fn log(&mut self, level: v0_1::host::Level, message: String) {
+    fn log(&mut self, level: v0_1::host::Level, message: String) -> wasmtime::Result<()> {
+        // What the host copies for one call is bounded by its fuel; this bounds all calls together.
+        self.host_bytes = self.host_bytes.saturating_add(message.len());
+        if self.host_bytes > self.host_limit {
+            self.hit = Some("host-calls");
+            return Err(wasmtime::Error::msg("too much was handed to the host"));
+        }
         let level = match level {
             v0_1::host::Level::Debug => "debug",
             v0_1::host::Level::Info => "info",
@@ -214,5 +261,6 @@ impl v0_1::host::Host for State {
             v0_1::host::Level::Error => "error",
         };
         push_log(&mut self.logs, &format!("{level}: {message}"));
+        Ok(())
     }
 }

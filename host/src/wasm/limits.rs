@@ -15,7 +15,10 @@ pub(super) struct State {
     pub(super) memory_limit: usize,
     /// Bytes of all memories of the component.
     pub(super) memory: usize,
-    /// Whether growing was refused, and of what.
+    /// Bytes that it may hand to the host's functions, all calls together, and that it has.
+    pub(super) host_limit: usize,
+    pub(super) host_bytes: usize,
+    /// Which limit was hit, if one was: `memory`, `table` or `host-calls`.
     pub(super) hit: Option<&'static str>,
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
@@ -69,6 +72,13 @@ pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -
             format!(
                 "it ran longer than its deadline of {} ms; raise 'timeout' or look for an endless loop",
                 limits.timeout.as_millis()
+            ),
+        ),
+        (_, Some("host-calls")) => (
+            "host-calls-limit",
+            format!(
+                "it handed more than {} KiB to the host's functions; log less, or raise 'host_bytes'",
+                state.host_limit >> 10
             ),
         ),
         (_, Some(what)) => (

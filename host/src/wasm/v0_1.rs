@@ -42,6 +42,7 @@ mod bindings {
             }
         ",
         world: "wharf:bindings/every",
+        imports: { default: trappable },
     });
 }
 

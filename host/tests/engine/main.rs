@@ -43,6 +43,8 @@ mod log_files;
 mod logs;
 mod logs_merged;
 mod plan;
+mod policy_modes;
+mod policy_reload;
 mod secret_files;
 mod secrets;
 mod serve;

@@ -126,6 +126,73 @@ fn a_flood_of_logs_is_cut() {
 }
 
 #[test]
+fn what_a_plugin_hands_to_the_host_is_bounded_for_all_its_calls_together() {
+    let limits = Limits { host_bytes: 10 << 10, timeout: Duration::from_secs(60), ..Limits::default() };
+    let policy = plugin("test-plugins/hostile", json!({ "do": "huge-log" }), limits).unwrap();
+    let error = policy.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap_err();
+    assert_eq!(error.code, "host-calls-limit", "{error}");
+    assert!(error.message.contains("10 KiB") && error.message.contains("host_bytes"), "{error}");
+}
+
+/// Refused at load; the whole text.
+fn refused(wat: &str) -> String {
+    let bytes = wat::parse_str(wat).unwrap();
+    WasmPolicy::load(&ENGINE, "p", &bytes, &json!({}), Limits::default()).err().unwrap().message
+}
+
+#[test]
+fn an_import_that_the_host_lacks_is_named_with_who_has_it() {
+    let with = |import: &str| {
+        refused(&format!(
+            "(component (import \"{import}\" (instance (export \"ask\" (func)))) (instance $i)
+               (export \"wharf:policy/pre-create@0.1.0\" (instance $i)))"
+        ))
+    };
+    for (import, words) in [
+        ("wharf:policy/host@0.2.0", ["wharf:policy/host@0.2.0", "use a newer Wharf"]),
+        ("wharf:policy/network@0.1.7", ["wharf:policy/network@0.1.7", "one that has wharf:policy 0.1.7"]),
+        ("wharf:policy/host@0.1.0", ["'ask' of wharf:policy/host@0.1.0", "no Wharf has"]),
+        ("wasi:http/outgoing-handler@0.2.3", ["wasi:http/outgoing-handler@0.2.3", "cannot ask the outside world"]),
+        ("wasi:clocks/wall-clock@0.3.0", ["wasi:clocks/wall-clock@0.3.0", "has WASI 0.2"]),
+        ("acme:thing/part@1.0.0", ["acme:thing/part@1.0.0", "may import wharf:policy/host"]),
+    ] {
+        let said = with(import);
+        assert!(words.iter().all(|word| said.contains(word)) && !said.contains('\n'), "{import}: {said}");
+    }
+    let export = |version: &str| {
+        refused(&format!("(component (instance $i) (export \"wharf:policy/pre-create@{version}\" (instance $i)))"))
+    };
+    assert!(export("0.2.0").contains("use a newer Wharf"), "{}", export("0.2.0"));
+    assert!(export("0.0.9").contains("wit/v0.1"), "{}", export("0.0.9"));
+    assert!(export("0.1.0").contains("does not"), "an empty interface: {}", export("0.1.0"));
+}
+
+#[test]
+fn a_hundred_plugins_that_loop_do_not_keep_a_good_one_waiting() {
+    let looping = Arc::new(hostile(json!({ "do": "loop" })));
+    let good = hostile(json!({ "do": "pass" }));
+    let begun = Arc::new(std::sync::Barrier::new(101));
+    let threads: Vec<_> = (0..100)
+        .map(|_| {
+            let (looping, begun) = (looping.clone(), begun.clone());
+            std::thread::spawn(move || {
+                begun.wait();
+                looping.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap_err().code
+            })
+        })
+        .collect();
+    begun.wait();
+    // Each ends by its own deadline of 250 ms if it waits for nobody, however many others run.
+    for _ in 0..20 {
+        let reply = good.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap();
+        assert_eq!(reply.verdict, Verdict::Pass);
+    }
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), "timeout");
+    }
+}
+
+#[test]
 fn what_is_no_plugin_of_this_version_is_refused_at_load_with_what_to_do() {
     let load = |bytes: &[u8]| WasmPolicy::load(&ENGINE, "p", bytes, &json!({}), Limits::default()).err().unwrap();
     let wat = |text: &str| wat::parse_str(text).unwrap();
