@@ -349,6 +349,24 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
+/// What no spec can ask for: named among the capabilities, where nobody can have decided it.
+fn beyond(host: &HostConfig) -> impl Iterator<Item = &'static str> {
+    let set =
+        |mode: &Option<String>| mode.as_deref().is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
+    let any = |devices: bool, word| devices.then_some(word);
+    [
+        any(set(&host.pid_mode), "another's processes"),
+        any(set(&host.ipc_mode), "another's shared memory"),
+        any(set(&host.uts_mode), "the host's name"),
+        any(host.devices.iter().flatten().next().is_some(), "devices"),
+        any(host.device_requests.iter().flatten().next().is_some(), "devices by request"),
+        any(host.device_cgroup_rules.iter().flatten().next().is_some(), "rules for devices"),
+        any(host.volumes_from.iter().flatten().next().is_some(), "another's volumes"),
+    ]
+    .into_iter()
+    .flatten()
+}
+
 fn actual_security(host: &HostConfig, labels: &BTreeMap<String, String>) -> Security {
     let bare = |name: &String| {
         let name = name.to_ascii_uppercase();
@@ -363,6 +381,7 @@ fn actual_security(host: &HostConfig, labels: &BTreeMap<String, String>) -> Secu
     if host.privileged == Some(true) {
         capabilities.insert("ALL".to_owned());
     }
+    capabilities.extend(beyond(host).map(str::to_owned));
     let mut security = Security {
         capabilities,
         no_new_privileges: false,

@@ -68,6 +68,47 @@ pub fn relay(socket: &Path, passes: fn(&str) -> bool) -> String {
     format!("unix://{}", socket.display())
 }
 
+/// Passes everything on to the engine, and says something else than it in every answer: texts of the same length.
+pub fn lying(socket: &Path, truth: &'static str, lie: &'static str) -> String {
+    use std::os::unix::net::UnixStream;
+    assert_eq!(truth.len(), lie.len());
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let engine = UnixStream::connect(super::engine_api::socket()).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+            let (mut from, mut to) = (engine, client);
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 20];
+                // So much of an answer that no text is cut in two.
+                while let Ok(mut count @ 1..) = from.read(&mut bytes) {
+                    let tail = |count: usize, bytes: &[u8]| {
+                        (1..truth.len()).any(|part| bytes[..count].ends_with(&truth.as_bytes()[..part]))
+                    };
+                    while tail(count, &bytes) && count < bytes.len() {
+                        match from.read(&mut bytes[count..]) {
+                            Ok(more @ 1..) => count += more,
+                            _ => break,
+                        }
+                    }
+                    while let Some(at) = bytes[..count].windows(truth.len()).position(|part| part == truth.as_bytes()) {
+                        bytes[at..at + lie.len()].copy_from_slice(lie.as_bytes());
+                    }
+                    if to.write_all(&bytes[..count]).is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    format!("unix://{}", socket.display())
+}
+
 /// Passes everything on to the engine, but while it is away: then all connections are cut.
 pub struct Outage {
     pub endpoint: String,

@@ -13,6 +13,7 @@ mod registry;
 mod sandbox;
 mod unchanged;
 
+mod as_decided;
 mod bad_engine;
 mod bad_image;
 mod bad_input;
