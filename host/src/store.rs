@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::hooks::{Decision, Hook};
+use crate::hooks::Decision;
 use crate::workspace::{WorkspaceId, sha256_hex};
 
 mod journal;
@@ -331,23 +331,6 @@ impl Store {
         let rows = query
             .query_map(params![workspace.as_str(), most], |row| row.get::<_, String>(0))
             .map_err(statement(what))?;
-        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
-    }
-
-    /// The newest decisions at a hook, about whatever workspace, newest first; those of shadows are not among them.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn decisions_at(&self, hook: Hook, most: u32) -> Result<Vec<Decision>, Error> {
-        let what = "read decisions";
-        let connection = self.connection();
-        let mut query = connection
-            .prepare_cached(
-                "select body from decisions where hook = ?1 and shadow_of is null order by number desc limit ?2",
-            )
-            .map_err(statement(what))?;
-        let rows =
-            query.query_map(params![hook.as_str(), most], |row| row.get::<_, String>(0)).map_err(statement(what))?;
         rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
     }
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{Error, Store, from_json, statement, to_json};
-use crate::hooks::Decision;
 use crate::hooks::chain::{Standing, Standings};
+use crate::hooks::{Decision, Hook};
 
 impl Store {
     /// How each policy has been doing.
@@ -64,6 +64,23 @@ impl Store {
         let what = "forget how a policy has been doing";
         let changed = self.connection().execute("delete from standings where policy = ?1", [policy]);
         Ok(changed.map_err(statement(what))? > 0)
+    }
+
+    /// The newest decisions at a hook, about whatever workspace, newest first; those of shadows are not among them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decisions_at(&self, hook: Hook, most: u32) -> Result<Vec<Decision>, Error> {
+        let what = "read decisions";
+        let connection = self.connection();
+        let mut query = connection
+            .prepare_cached(
+                "select body from decisions where hook = ?1 and shadow_of is null order by number desc limit ?2",
+            )
+            .map_err(statement(what))?;
+        let rows =
+            query.query_map(params![hook.as_str(), most], |row| row.get::<_, String>(0)).map_err(statement(what))?;
+        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
     }
 
     /// Calls `each` for the records of shadows since a time, oldest first.
