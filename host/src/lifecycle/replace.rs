@@ -85,6 +85,11 @@ impl Lifecycle {
         }
         if start && let Some(container) = self.container(id).await? {
             self.docker.start(&container.id).await?;
+            // A start like any other: policies are asked, and what they want is done.
+            if let Some(workspace) = self.store.workspace(id)? {
+                let container = self.docker.inspect(&container.id).await?;
+                self.after_start(workspace, container, false, &mut |_| {}).await?;
+            }
         }
         Ok(())
     }

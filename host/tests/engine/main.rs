@@ -34,6 +34,7 @@ mod docker_lab;
 mod docker_logs;
 mod engine_restart;
 mod events;
+mod every_hook;
 mod exec;
 mod faults;
 mod hooks;
