@@ -94,6 +94,14 @@ fn build(engine: &Engine) -> Result<()> {
     if answer.status != 200 || String::from_utf8_lossy(&answer.body).contains("\"error\"") {
         bail!("the engine does not import it: {}", answer.message());
     }
+    // Podman takes no notice of the tag.
+    if engine.call("GET", &format!("/images/{NAME}/json"), &[], PATIENCE)?.status == 404 {
+        let path = format!("/images/{repository}:latest/tag?repo={repository}&tag={tag}");
+        let tagged = engine.call("POST", &path, &[], PATIENCE)?;
+        if tagged.status != 201 {
+            bail!("the engine does not tag it: {}", tagged.message());
+        }
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod guest;
 mod licences;
 mod quickstart;
 mod setup;
+mod smoke;
 mod stage;
 mod test;
 
@@ -23,6 +24,7 @@ commands:
   quickstart [--install-engine]   arrange everything, build wharf, and run it on an example project
   test [-- NEXTEST-ARGUMENTS]     everything that CI runs: format, licences, clippy, plugins, tests on the engine
   bench [ROUNDS]                  wharf against the docker CLI, interleaved: medians and ratios
+  smoke                           the main verbs on the engine that DOCKER_HOST names, Podman's socket for instance
   setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
   plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
                                   --debian uses Debian's toolchain even where the installed one would do
@@ -49,6 +51,7 @@ fn run() -> Result<()> {
         ["test", "--", ..] => test::run(&root()?, args.get(2..).unwrap_or_default()),
         ["bench"] => bench::run(&root()?, 15),
         ["bench", rounds] => bench::run(&root()?, rounds.parse().context("ROUNDS is a number")?),
+        ["smoke"] => smoke::run(&root()?),
         ["setup"] => setup::run(&root()?, false, &mut stage::Stages::new()),
         ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),
         ["plugins"] => guest::build(&root()?, guest::Source::Any),

@@ -129,6 +129,17 @@ fn what_the_image_adds_is_no_difference_but_what_is_missing_or_changed_is() {
 }
 
 #[test]
+fn limits_that_the_engine_gives_every_container_are_no_difference_but_decided_ones_hold() {
+    let decided = spec();
+    let mut seen = reported(body(&decided, Some(PROFILE)).unwrap());
+    seen.resources.ulimits.insert("nproc".into(), Ulimit { soft: 1, hard: 1 });
+    assert_eq!(differences(&decided, &seen, true), []);
+    seen.resources.ulimits.insert("nofile".into(), Ulimit { soft: 1 << 20, hard: 1 << 20 });
+    let fields: Vec<_> = differences(&decided, &seen, true).into_iter().map(|found| found.field).collect();
+    assert_eq!(fields, ["resources.ulimits.nofile"]);
+}
+
+#[test]
 fn binds_and_quotas_of_other_clients_are_understood() {
     let host = HostConfig {
         binds: Some(vec!["/a:/b:ro,z".into(), "data:/c".into()]),
