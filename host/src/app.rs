@@ -12,7 +12,7 @@ use crate::hooks::{Chain, Hook, Policy, PolicyError, PolicyKind};
 use crate::lifecycle::Lifecycle;
 use crate::script::RhaiPolicy;
 use crate::store::Store;
-use crate::wasm::{WasmEngine, WasmPolicy};
+use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
@@ -110,6 +110,7 @@ impl App {
                 Bytes::Plugin(bytes) => (PolicyKind::Plugin, sha256_hex(bytes)),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
+            let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
                     Bytes::Script(text) => Arc::new(RhaiPolicy::load(&name, text, given.clone(), limits)?),
@@ -117,7 +118,9 @@ impl App {
                         // Made at the first plugin only: who asks scripts should not pay for it.
                         let engine = wasm.get_or_init(|| WasmEngine::new(Some(&compiled)).map(Arc::new));
                         let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
-                        Arc::new(WasmPolicy::load(engine, &name, bytes, &given, limits)?)
+                        let dirs = capabilities.dirs.iter().map(|(path, dir)| (path.clone(), base.join(dir))).collect();
+                        let grants = Grants::new(dirs, &capabilities.env);
+                        Arc::new(WasmPolicy::load(engine, &name, bytes, &given, limits)?.with_grants(grants))
                     }
                 })
             };

@@ -23,7 +23,7 @@ mod units;
 pub use devcontainer::DevcontainerConfig;
 pub use edit::set_mode;
 pub use layers::{Loaded, Origin, Sources, load};
-pub use policy::{BreakerConfig, PolicyConfig, RollbackConfig};
+pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
 pub use service::{
     Backoff, Budget, CleanupConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, MetricsConfig,
     RestartConfig,

@@ -299,11 +299,13 @@ pub struct Reply {
     pub logs: Vec<String>,
     /// Rhai operations; 0 for plugins.
     pub operations: u64,
+    /// Digest of what its entry granted it beside the input, if anything.
+    pub granted: Option<String>,
 }
 
 impl From<Verdict> for Reply {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, lines: BTreeMap::new(), deny_line: None, logs: Vec::new(), operations: 0 }
+        Self { verdict, lines: BTreeMap::new(), deny_line: None, logs: Vec::new(), operations: 0, granted: None }
     }
 }
 

@@ -243,7 +243,14 @@ impl Policy for RhaiPolicy {
         let ctx = Context::new(Document::new(self.input(request), writable, OPEN));
         let argument = rhai::Dynamic::from(ctx.clone());
         let (result, operations, logs) = engine::bounded(&self.limits, || self.call(request.hook.function(), argument));
-        let reply = |verdict, lines, deny_line| Reply { verdict, lines, deny_line, logs: logs.clone(), operations };
+        let reply = |verdict, lines, deny_line| Reply {
+            verdict,
+            lines,
+            deny_line,
+            logs: logs.clone(),
+            operations,
+            granted: None,
+        };
         match result {
             Ok(_) => {
                 let (verdict, lines) =

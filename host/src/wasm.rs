@@ -17,10 +17,12 @@ use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, R
 use crate::workspace::sha256_hex;
 pub use cache::private_folder;
 pub use engine::WasmEngine;
+pub use grants::Grants;
 use limits::State;
 
 mod cache;
 mod engine;
+mod grants;
 mod limits;
 mod v0_1;
 
@@ -38,6 +40,7 @@ pub struct WasmPolicy {
     wanted_files: Vec<String>,
     settings: String,
     limits: Limits,
+    grants: Grants,
 }
 
 impl WasmPolicy {
@@ -70,6 +73,7 @@ impl WasmPolicy {
             wanted_files: Vec::new(),
             settings: settings.to_string(),
             limits,
+            grants: Grants::default(),
         };
         policy.call(0, |exports, store, instance, settings| exports.check(store, instance, settings))?.1?;
         policy.wanted_files =
@@ -78,13 +82,18 @@ impl WasmPolicy {
         Ok(policy)
     }
 
+    /// The same with capabilities. They are there when it is asked, and not yet when it checks its settings.
+    pub fn with_grants(self, grants: Grants) -> Self {
+        Self { grants, ..self }
+    }
+
     /// Makes a fresh instance, runs something in it, and turns every way it can fail into one line.
     fn call<T>(
         &self,
         now_ms: u64,
         run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &wasmtime::component::Instance, &String) -> wasmtime::Result<T>,
     ) -> Result<(Vec<String>, T), PolicyError> {
-        let mut store = self.engine.store(&self.limits, now_ms);
+        let mut store = self.engine.store(&self.limits, &self.grants, now_ms)?;
         let _ticking = self.engine.tick();
         let result = self
             .instance
@@ -152,6 +161,7 @@ impl Policy for WasmPolicy {
     }
 
     fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError> {
+        let granted = if self.grants.is_empty() { None } else { Some(self.grants.digest()?) };
         let (logs, answer) = self.call(request.now_ms, |exports, store, instance, settings| {
             exports.evaluate(store, instance, settings, request)
         })?;
@@ -161,6 +171,10 @@ impl Policy for WasmPolicy {
             error
         };
         let verdict = answer.map_err(failed)?;
-        Ok(Reply { logs: logs.clone(), ..Reply::from(verdict) })
+        // What it read must be what the record has the digest of.
+        if granted.is_some() && granted != Some(self.grants.digest()?) {
+            return Err(failed("what its entry grants was changed while it was asked; ask again".to_owned()));
+        }
+        Ok(Reply { logs: logs.clone(), granted, ..Reply::from(verdict) })
     }
 }

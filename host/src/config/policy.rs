@@ -73,6 +73,9 @@ pub struct PolicyConfig {
     /// What it may loosen, each until a day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waivers: Vec<Waiver>,
+    /// What a plugin may read beside its input; by default nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub capabilities: Capabilities,
     /// Its own settings; it checks them itself.
     #[serde(default, skip_serializing_if = "is_default")]
     pub settings: serde_json::Map<String, serde_json::Value>,
@@ -106,6 +109,7 @@ impl PolicyConfig {
             breaker: BreakerConfig::default(),
             on_error: BTreeMap::new(),
             waivers: vec![],
+            capabilities: Capabilities::default(),
             settings: serde_json::Map::new(),
         }
     }
@@ -123,6 +127,16 @@ impl PolicyConfig {
         limits.operations = self.operations.unwrap_or(limits.operations);
         limits
     }
+}
+
+/// `[policy.capabilities]`: none by default, and only for plugins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capabilities {
+    /// Path as the plugin sees it -> folder of the host, relative to the configuration file; read-only.
+    pub dirs: BTreeMap<String, PathBuf>,
+    /// Environment variables of the process that asks.
+    pub env: Vec<String>,
 }
 
 /// `[policy.rollback]`: a canary is a shadow for everybody again when more than `percent` of at least `calls` calls failed.
@@ -223,6 +237,16 @@ impl PolicyConfig {
                 };
                 return fail(".on_error", text);
             }
+        }
+        if self.script.is_some() && self.capabilities != Capabilities::default() {
+            let text = "are for plugins; a script is told what it needs by its settings".to_owned();
+            return fail(".capabilities", text);
+        }
+        if let Some(path) = self.capabilities.dirs.keys().find(|path| !path.starts_with('/') || path.contains("..")) {
+            return fail(".capabilities.dirs", format!("'{path}' is not an absolute path without '..'"));
+        }
+        if let Some(name) = self.capabilities.env.iter().find(|name| name.is_empty() || name.contains(['=', '*'])) {
+            return fail(".capabilities.env", format!("'{name}' is not the name of one variable"));
         }
         for (index, waiver) in self.waivers.iter().enumerate() {
             let key = format!(".waivers.{index}");

@@ -162,6 +162,10 @@ pub struct Step {
     /// Waivers of its entry that let it loosen something.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waivers: Vec<Waiver>,
+    /// SHA-256 of what its entry granted it beside the input (folders, variables), if anything: the decision comes out the
+    /// same only where this is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<String>,
     /// Why there is no verdict.
     pub error: Option<StepError>,
 }
@@ -424,6 +428,7 @@ mod tests {
                 logs: vec![],
                 mode: StepMode::Enforce,
                 waivers: vec![],
+                granted: None,
                 error: None,
             }],
             conflicts: vec![],

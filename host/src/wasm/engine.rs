@@ -10,9 +10,10 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiView};
 
 use super::cache::Cache;
+use super::grants::Grants;
 use super::limits::State;
 use super::v0_1;
-use crate::hooks::{Limits, push_log};
+use crate::hooks::{Limits, PolicyError, push_log};
 
 /// Length of an epoch: how exact deadlines are.
 const TICK: Duration = Duration::from_millis(5);
@@ -106,7 +107,17 @@ impl WasmEngine {
     }
 
     /// A fresh store with all limits set.
-    pub(super) fn store(&self, limits: &Limits, now_ms: u64) -> Store<State> {
+    pub(super) fn store(&self, limits: &Limits, grants: &Grants, now_ms: u64) -> Result<Store<State>, PolicyError> {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.allow_tcp(false)
+            .allow_udp(false)
+            .secure_random(Deterministic::new(vec![4]))
+            .insecure_random(Deterministic::new(vec![4]))
+            .insecure_random_seed(4)
+            .max_random_size(64 << 10)
+            .wall_clock(Frozen(now_ms))
+            .monotonic_clock(Frozen(0));
+        grants.give(&mut wasi)?;
         let state = State {
             logs: Vec::new(),
             memory_limit: limits.memory,
@@ -114,16 +125,7 @@ impl WasmEngine {
             host_limit: limits.host_bytes,
             host_bytes: 0,
             hit: None,
-            wasi: WasiCtxBuilder::new()
-                .allow_tcp(false)
-                .allow_udp(false)
-                .secure_random(Deterministic::new(vec![4]))
-                .insecure_random(Deterministic::new(vec![4]))
-                .insecure_random_seed(4)
-                .max_random_size(64 << 10)
-                .wall_clock(Frozen(now_ms))
-                .monotonic_clock(Frozen(0))
-                .build(),
+            wasi: wasi.build(),
             table: ResourceTable::new(),
         };
         let mut store = Store::new(&self.engine, state);
@@ -131,7 +133,7 @@ impl WasmEngine {
         store.set_hostcall_fuel(limits.output);
         let ticks = limits.timeout.as_millis().div_ceil(TICK.as_millis()) + 1;
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX / 2));
-        store
+        Ok(store)
     }
 
     /// Lets epochs pass until the guard is dropped.

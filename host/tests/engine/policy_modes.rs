@@ -181,3 +181,29 @@ fn a_choice_about_failures_is_refused_where_there_is_none_and_honoured_where_the
     assert_eq!(up["state"], "exited", "{up}");
     assert!(up["degraded"].as_str().unwrap().contains("broken"), "{up}");
 }
+
+#[test]
+fn capabilities_are_granted_by_the_entry_recorded_with_their_digest_and_refused_for_scripts() {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("TEAM", "pay");
+    sandbox.write("config/data/a.txt", "from a folder");
+    sandbox.plugin("test-plugins/reader", "{}");
+    sandbox.append_config("capabilities = { dirs = { \"/data\" = \"data\" }, env = [\"TEAM\"] }");
+    sandbox.up();
+    assert_eq!(env_of(&sandbox, "SEEN_TEAM"), "pay");
+    assert_eq!(env_of(&sandbox, "FILE_data"), "from a folder");
+    let records = sandbox.store().decisions(&sandbox.id().parse().unwrap(), 9).unwrap();
+    let granted = |records: &[wharf::hooks::Decision]| {
+        records.iter().flat_map(|record| &record.steps).find_map(|step| step.granted.clone())
+    };
+    assert_eq!(granted(&records).map(|digest| digest.len()), Some(64));
+
+    let other = Sandbox::new();
+    other.script("s.rhai", "fn pre_create(ctx) { }");
+    other.append_config("capabilities = { env = [\"HOME\"] }");
+    other.refused(&["up"], 3, "configuration", &["policy.0.capabilities", "are for plugins"]);
+    other.config(
+        "[[policy]]\nname = \"p\"\nbuiltin = \"cleanup-policy\"\ncapabilities = { network = [\"example.org\"] }",
+    );
+    other.refused(&["up"], 3, "configuration", &["network", "dirs"]);
+}

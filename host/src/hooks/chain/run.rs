@@ -116,12 +116,14 @@ impl Run {
             operations: 0,
             logs: Vec::new(),
             waivers: Vec::new(),
+            granted: None,
             error: None,
         };
         match answer {
             Ok(mut reply) => {
                 reply.verdict.word().clone_into(&mut step.verdict);
                 step.operations = reply.operations;
+                step.granted.clone_from(&reply.granted);
                 step.logs = std::mem::take(&mut reply.logs);
                 Some((reply, step))
             }
