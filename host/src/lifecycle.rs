@@ -173,8 +173,7 @@ impl Lifecycle {
         run: impl FnOnce(&Chain) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let chain = self.chain().await?;
-        let _turn = self.gate.enter(about).await;
-        tokio::task::spawn_blocking(move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
+        self.gate.run(about, move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// The chain, loaded at the first call.

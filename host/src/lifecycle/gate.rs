@@ -16,11 +16,11 @@ const AT_ONCE: usize = 4;
 pub(super) struct Gate(Mutex<HashMap<String, Arc<Semaphore>>>);
 
 /// While it lives, one turn is taken.
-pub(super) struct Turn(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
+struct Turn(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
 
 impl Gate {
     /// Waits for a turn of a workspace.
-    pub(super) async fn enter(&self, about: &str) -> Turn {
+    async fn enter(&self, about: &str) -> Turn {
         let semaphore = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() > 1_024 {
@@ -31,6 +31,24 @@ impl Gate {
         };
         // It is never closed, so there always is a turn.
         Turn(semaphore.acquire_owned().await.ok())
+    }
+
+    /// Runs something about a workspace that may block, when it is its turn.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        about: &str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let turn = self.enter(about).await;
+        // The turn ends with the thread, also where nobody waits for it any more.
+        let held = move || {
+            let _turn = turn;
+            run()
+        };
+        tokio::task::spawn_blocking(held).await
     }
 }
 
@@ -51,5 +69,42 @@ mod tests {
         assert!(tokio::time::timeout(soon, gate.enter("other")).await.is_ok());
         drop(taken);
         assert!(tokio::time::timeout(soon, gate.enter("busy")).await.is_ok());
+    }
+
+    #[test]
+    fn a_hundred_decisions_that_never_end_take_a_bounded_number_of_threads_and_a_good_one_finds_its_own() {
+        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+        // As many threads as five workspaces may take, and one.
+        let most = 5 * AT_ONCE + 1;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(most).build().unwrap();
+        let (gate, end) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
+        let (running, highest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        runtime.block_on(async {
+            let mut loops = Vec::new();
+            for number in 0..100 {
+                let (gate, end, running, highest) = (gate.clone(), end.clone(), running.clone(), highest.clone());
+                loops.push(tokio::spawn(async move {
+                    let loops = move || {
+                        highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        while !end.load(Ordering::SeqCst) {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        running.fetch_sub(1, Ordering::SeqCst);
+                    };
+                    gate.run(&format!("busy-{}", number % 5), loops).await.unwrap();
+                }));
+            }
+            while highest.load(Ordering::SeqCst) < 5 * AT_ONCE {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // None of them has ended, and none will before this one has.
+            assert_eq!(gate.run("good", || 42).await.unwrap(), 42);
+            end.store(true, Ordering::SeqCst);
+            for one in loops {
+                one.await.unwrap();
+            }
+        });
+        assert_eq!(highest.load(Ordering::SeqCst), 5 * AT_ONCE);
     }
 }
