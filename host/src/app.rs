@@ -1,6 +1,7 @@
 //! The only constructor: configuration -> chain, store, engine. Each is made when it is first needed, so that
 //! `wharf plan` needs no engine and `wharf config show` no store.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -144,12 +145,17 @@ impl App {
         self.chain_of(self.load_policies(false))
     }
 
-    /// The same with every policy compiled and its settings checked before it is asked.
+    /// The same with every policy compiled and its settings checked before it is asked. Those of `running` are not
+    /// optional: one that decides now is not left out because its file was broken meanwhile.
     ///
     /// # Errors
     /// As [`App::chain`].
-    pub fn checked_chain(&self) -> Result<Chain, lifecycle::Error> {
-        self.chain_of(self.load_policies(true))
+    pub fn checked_chain(&self, running: &BTreeMap<String, String>) -> Result<Chain, lifecycle::Error> {
+        let mut policies = self.load_policies(true);
+        for policy in &mut policies {
+            policy.config.optional &= !running.contains_key(&policy.config.name);
+        }
+        self.chain_of(policies)
     }
 
     fn chain_of(&self, policies: Vec<LoadedPolicy>) -> Result<Chain, lifecycle::Error> {

@@ -6,6 +6,7 @@
 //!
 //! May touch: what lifecycle and store offer.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +126,7 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
     // Half a chain decides nothing; better now than at the first event.
     let checked = app.clone();
     let seen = policies::Seen::now(app);
-    let chain = tokio::task::spawn_blocking(move || checked.checked_chain()).await;
+    let chain = tokio::task::spawn_blocking(move || checked.checked_chain(&BTreeMap::new())).await;
     let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
 
     let board = Board::new(store, &LOOPS, say)?;

@@ -67,6 +67,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                 }
             });
             service(context, &store, &mut checks);
+            standings(&store, &mut checks);
             store.host_id().to_owned()
         }
         Err(error) => {
@@ -89,6 +90,24 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         },
     }
     report(&checks, &context.out)
+}
+
+/// Policies that are not asked for a while, and canaries that were rolled back.
+fn standings(store: &Store, checks: &mut Vec<Check>) {
+    let standings = match store.standings() {
+        Ok(standings) => standings,
+        Err(error) => return checks.push(Check::fail("policy", error.to_string(), error.remedy())),
+    };
+    for (name, standing) in &standings {
+        for (at, breaker, _) in standing.open() {
+            let text = format!("{name}: its breaker is open at {at}; the last failure: {}", breaker.last);
+            checks.push(Check::warn("policy", text, "correct it; 'wharf policy reset' closes the breaker"));
+        }
+        if let Some(end) = &standing.rolled_back {
+            let text = format!("{name}: as a canary it was rolled back: {}", end.why);
+            checks.push(Check::warn("policy", text, "correct it, or 'wharf policy reset' to try it again"));
+        }
+    }
 }
 
 /// Whether the service runs, and how its loops are doing.

@@ -94,10 +94,11 @@ async fn reload(shared: &Arc<Shared>, app: &App) -> Result<App, String> {
     let (shared, app) = (shared.clone(), app.clone());
     let load = move || -> Result<App, String> {
         let next = app.reloaded().map_err(|error| error.to_string())?;
-        let chain = next.checked_chain().map_err(|error| error.to_string())?;
         let store = shared.lifecycle.store();
         let running = store.service().map_err(|error| error.to_string())?.map(|status| status.chain.policies);
-        self_test(&chain, &running.unwrap_or_default(), store)?;
+        let running = running.unwrap_or_default();
+        let chain = next.checked_chain(&running).map_err(|error| error.to_string())?;
+        self_test(&chain, &running, store)?;
         let versions = versions(&chain);
         shared.lifecycle.replace_chain(next.loaded.clone(), chain);
         shared.board.chain_loaded(versions, true);

@@ -132,6 +132,8 @@ fn an_open_breaker_denies_at_once_in_every_process_and_shows_in_policy_ls() {
     exec_denied(&sandbox, &["breaker is open", "2 times in a row", "broken"]);
     let text = sandbox.run(&["policy", "ls"]).ok().text();
     assert!(text.contains("breaker open at pre-exec"), "{text}");
+    let doctor = sandbox.run(&["doctor"]).text();
+    assert!(doctor.contains("its breaker is open at pre-exec"), "{doctor}");
     // A corrected script is another version: it is asked at once.
     sandbox.write("config/policies/bad.rhai", "fn pre_exec(ctx) { }");
     sandbox.run(&["exec", "--", "true"]).ok();

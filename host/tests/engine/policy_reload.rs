@@ -98,3 +98,31 @@ fn a_policy_that_fails_with_what_was_asked_last_is_not_taken() {
     reload_refused(&sandbox, &["policy", "reload"], &["fails at pre-exec", "half done"]);
     serving.terminate();
 }
+
+#[test]
+fn an_optional_policy_that_decides_is_not_dropped_because_its_file_was_broken() {
+    let sandbox = Sandbox::new();
+    sandbox.script("notes.rhai", &note("first"));
+    sandbox.append_config("optional = true");
+    sandbox.up();
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.write("config/policies/notes.rhai", "fn event(ctx) { let x = ; }");
+    reload_refused(&sandbox, &["policy", "reload"], &["notes.rhai:1"]);
+    notes_after_restart(&sandbox, "first");
+    serving.terminate();
+}
+
+#[test]
+fn a_failure_at_event_degrades_the_workspace_where_the_entry_says_so() {
+    let sandbox = Sandbox::new();
+    sandbox.script("bad.rhai", "fn event(ctx) { throw \"broken\"; }");
+    sandbox.append_config("on_error = { event = \"degrade\" }");
+    sandbox.up();
+    let serving = Serving::start(&sandbox, &[]);
+    let container = sandbox.own_containers()[0]["Id"].as_str().unwrap().to_owned();
+    assert_eq!(engine::call("POST", &format!("/containers/{container}/restart?t=0"), b"").status, 204);
+    let id = sandbox.id().parse().unwrap();
+    let degraded = || sandbox.store().workspace(&id).unwrap().unwrap().degraded;
+    until("it is marked", || degraded().is_some_and(|why| why.contains("broken")));
+    serving.terminate();
+}
