@@ -167,11 +167,12 @@ impl Chain {
     /// Runs `select-image`, `security-profile` and `pre-create` over a draft, then the invariants.
     pub fn decide_create(&self, draft: Draft, facts: &Arc<Facts>, requested: bool, now_ms: u64) -> CreateDecision {
         let snapshot = self.snapshot();
-        let began = draft.clone();
+        // Without a shadow nobody needs it.
+        let began = self.entries.iter().any(|entry| entry.mode != Mode::Enforce).then(|| draft.clone());
         let (mut result, shadows) = self.create(draft, facts, requested, now_ms, &snapshot);
         if let (true, Some((last, before))) = (shadows, result.decisions.split_last_mut()) {
             let all = before.iter().chain([&*last]).cloned().collect();
-            last.shadows = Shadows::of(self, &snapshot, Some(began), all, Vec::new());
+            last.shadows = Shadows::of(self, &snapshot, began, all, Vec::new());
         }
         result
     }

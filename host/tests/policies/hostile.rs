@@ -9,6 +9,7 @@ use wharf::hooks::record::Draft;
 use wharf::hooks::{
     Candidate, Chain, Hook, HookRequest, LOG_LINES, Limits, Outcome, Policy, Subject, SweepFacts, Verdict,
 };
+use wharf::script::RhaiPolicy;
 use wharf::wasm::WasmPolicy;
 use wharf::workspace::State;
 
@@ -168,13 +169,17 @@ fn an_import_that_the_host_lacks_is_named_with_who_has_it() {
 }
 
 #[test]
-fn a_hundred_plugins_that_loop_do_not_keep_a_good_one_waiting() {
-    let looping = Arc::new(hostile(json!({ "do": "loop" })));
+fn a_hundred_policies_that_loop_do_not_keep_a_good_one_waiting() {
+    let script = "fn pre_create(ctx) { loop { } }";
+    let limits = Limits { operations: u64::MAX, ..Limits::default() };
+    let script: Arc<dyn Policy> = Arc::new(RhaiPolicy::load("loop.rhai", script, json!({}), limits).unwrap());
+    let plugin: Arc<dyn Policy> = Arc::new(hostile(json!({ "do": "loop" })));
     let good = hostile(json!({ "do": "pass" }));
     let begun = Arc::new(std::sync::Barrier::new(101));
     let threads: Vec<_> = (0..100)
-        .map(|_| {
-            let (looping, begun) = (looping.clone(), begun.clone());
+        .map(|number| {
+            let looping = if number % 2 == 0 { plugin.clone() } else { script.clone() };
+            let begun = begun.clone();
             std::thread::spawn(move || {
                 begun.wait();
                 looping.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap_err().code

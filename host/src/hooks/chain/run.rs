@@ -1,6 +1,7 @@
 //! One hook run: asking each policy in turn, and merging what it answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -67,9 +68,12 @@ impl Run {
     }
 
     pub(super) fn entry(&self, part: &Part) -> &Entry {
-        // Parts are made from the entries of the same chain.
-        #[allow(clippy::indexing_slicing)]
-        &self.chain.entries[part.index]
+        of(&self.chain.entries, part)
+    }
+
+    /// The entries, to be held on to while the run changes.
+    fn entries(&self) -> Arc<Vec<Entry>> {
+        self.chain.entries.clone()
     }
 
     pub(super) fn invariants(&self) -> &Invariants {
@@ -94,9 +98,10 @@ impl Run {
 
     /// Asks one policy. A failure is kept in the steps, and refuses where the hook fails closed.
     pub(super) fn ask(&mut self, part: &Part) -> Option<(Reply, Step)> {
-        let entry = self.entry(part).clone();
+        let entries = self.entries();
+        let entry = of(&entries, part);
         let begin = Instant::now();
-        let answer = match self.blocked(&entry, part) {
+        let answer = match self.blocked(entry, part) {
             Some(why) => Err(PolicyError::new(standing::OPEN, why)),
             None => entry.policy.evaluate(&self.request),
         };
@@ -222,4 +227,10 @@ impl Run {
             shadows: super::Pending::default(),
         }
     }
+}
+
+/// The entry of a part: parts are made from the entries of the same chain.
+#[allow(clippy::indexing_slicing)]
+fn of<'a>(entries: &'a [Entry], part: &Part) -> &'a Entry {
+    &entries[part.index]
 }

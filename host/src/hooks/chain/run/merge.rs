@@ -35,8 +35,9 @@ impl Run {
                 return false;
             }
         };
-        let entry = self.entry(part).clone();
-        match self.admissible(&entry, &adjustments, &draft.spec) {
+        let entries = self.entries();
+        let entry = super::of(&entries, part);
+        match self.admissible(entry, &adjustments, &draft.spec) {
             Ok(waivers) => step.waivers = waivers,
             Err(reason) => {
                 self.reject(step, reason);
@@ -47,8 +48,8 @@ impl Run {
         step.adjustments.clone_from(&adjustments);
         for adjustment in adjustments {
             let field = adjustment.field();
-            let owner = owner_of(&entry, reply.lines.get(&field).copied());
-            if self.in_conflict(&entry, &adjustment, draft, owned) {
+            let owner = owner_of(entry, reply.lines.get(&field).copied());
+            if self.in_conflict(entry, &adjustment, draft, owned) {
                 let was = draft.owners.get(&field).map_or("", |owner| owner.policy.as_str());
                 let now = serde_json::to_value(&draft.spec).ok();
                 let now = now.and_then(|json| record::lookup(&json, &field)).unwrap_or_default();
@@ -92,14 +93,15 @@ impl Run {
                 return false;
             }
         };
-        let entry = self.entry(part).clone();
+        let entries = self.entries();
+        let entry = super::of(&entries, part);
         // A command that names no user runs as the container's.
         let as_spec = |exec: &ExecSpec| {
             let mut spec = self.request.spec.clone();
             spec.user = exec.user.clone().or(spec.user);
             spec
         };
-        match self.admissible(&entry, &adjustments, &as_spec(exec)) {
+        match self.admissible(entry, &adjustments, &as_spec(exec)) {
             Ok(waivers) => step.waivers = waivers,
             Err(reason) => {
                 self.reject(step, reason);
@@ -115,7 +117,7 @@ impl Run {
                 continue;
             }
             if let Some(was) = owned.get(&field).filter(|was| **was != step.policy)
-                && !may_override(&entry, &field)
+                && !may_override(entry, &field)
             {
                 let text = format!("'{was}' and '{}' want different values for {field}", step.policy);
                 self.conflict(step, None, text);

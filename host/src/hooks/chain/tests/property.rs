@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hooks::record::StepMode;
 use crate::workspace::{Mount, MountKind, Tmpfs};
 
 /// How loose a spec is, field by field, said without the table that the floor goes by: a later value that is greater in
@@ -117,6 +118,36 @@ proptest! {
                 let new_mount = field.strip_prefix("mount ").is_some_and(|target| !began.mounts.contains_key(target));
                 prop_assert!(is <= was || new_mount, "{field}: {was} became {is} by {edit:?}");
             }
+        }
+    }
+
+    #[test]
+    fn shadows_whatever_they_say_change_nothing_about_a_decision(
+        edits in proptest::collection::vec((adjustment(), 0u8..6, any::<bool>()), 1..12),
+    ) {
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+        let mut all = Vec::new();
+        for ((edit, kind, late), name) in edits.into_iter().zip(names) {
+            let hook = if late { Hook::PreCreate } else { Hook::SecurityProfile };
+            let mut policy = failing(name, hook, move |_| match kind {
+                0 => Err(PolicyError::new("trap", "it trapped")),
+                1 => Ok(Verdict::Deny(Denial { reason: "no".into(), code: "no".into() }).into()),
+                _ => Ok(Verdict::Adjust(vec![edit.clone()]).into()),
+            });
+            // What fails and denies is a shadow here: otherwise hardly anything would be decided.
+            if kind < 4 {
+                policy.mode = Mode::Shadow;
+            }
+            all.push(policy);
+        }
+        let count: Vec<_> = all.iter().filter(|entry| entry.mode == Mode::Enforce).cloned().collect();
+        let with = create(all);
+        let without = create(count);
+        prop_assert_eq!(&with.draft, &without.draft);
+        prop_assert_eq!(&with.refusal, &without.refusal);
+        let mut last = with.decisions.last().unwrap().clone();
+        for record in last.shadows.take().map(|shadows| shadows.run()).unwrap_or_default() {
+            prop_assert!(record.shadow_of.is_some() && record.steps.iter().all(|step| step.mode == StepMode::Shadow));
         }
     }
 }
