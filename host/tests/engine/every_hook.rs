@@ -201,6 +201,6 @@ fn a_time_to_live_that_is_over_asks_before_the_stop() {
         hooks.extend(watch.new_ones());
         hooks.iter().any(|hook| hook.starts_with("pre-stop"))
     });
-    until("it has ended", || sandbox.json(&["ls"])[0]["state"] != Value::from("running"));
+    until("it has ended", || sandbox.json(&["ls"])[0]["state"] != "running");
     serving.end();
 }

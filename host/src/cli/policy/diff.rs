@@ -9,9 +9,12 @@ use super::super::instant::instant;
 use super::super::plan::short;
 use super::super::{Context, Failure};
 use crate::hooks::Hook;
+use crate::hooks::record::Difference;
 
 /// Decisions that are named as examples of one difference.
 const EXAMPLES: usize = 3;
+/// Differences of one policy that are told apart.
+const MOST_GROUPS: usize = 200;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,33 @@ struct Summary {
     changed: u64,
     /// The most frequent first; new denials before everything else.
     differences: Vec<Group>,
+}
+
+impl Summary {
+    fn add(&mut self, hook: Hook, one: Difference, id: &str) {
+        let Difference { field, mut from, mut to, about, .. } = one;
+        let known = |group: &Group, from: &Value, to: &Value| {
+            group.hook == hook && group.field == field && group.from == *from && group.to == *to
+        };
+        if self.differences.len() >= MOST_GROUPS && !self.differences.iter().any(|group| known(group, &from, &to)) {
+            // A value that is another one each time, such as a date, tells nothing by itself.
+            (from, to) = ("(further values)".into(), "(further values)".into());
+        }
+        let group = match self.differences.iter_mut().find(|group| known(group, &from, &to)) {
+            Some(group) => group,
+            None => {
+                self.differences.push(Group { hook, field, from, to, count: 0, about: None, examples: Vec::new() });
+                let Some(last) = self.differences.last_mut() else { return };
+                last
+            }
+        };
+        group.count += 1;
+        group.about = about.or(group.about.take());
+        group.examples.push(id.to_owned());
+        if group.examples.len() > EXAMPLES {
+            group.examples.remove(0);
+        }
+    }
 }
 
 /// One difference, as often as it came.
@@ -75,21 +105,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         }
         let id = record.shadow_of.map(|id| id.to_string()).unwrap_or_default();
         for one in record.differences.into_iter().filter(|one| wanted(&one.policy)) {
-            let groups = &mut all.entry(one.policy).or_default().differences;
-            let same = |group: &&mut Group| {
-                (group.hook, &group.field, &group.from, &group.to) == (record.hook, &one.field, &one.from, &one.to)
-            };
-            if let Some(group) = groups.iter_mut().find(same) {
-                group.count += 1;
-                group.about = one.about.or(group.about.take());
-                group.examples.push(id.clone());
-                if group.examples.len() > EXAMPLES {
-                    group.examples.remove(0);
-                }
-            } else {
-                let (field, from, to, about) = (one.field, one.from, one.to, one.about);
-                groups.push(Group { hook: record.hook, field, from, to, count: 1, about, examples: vec![id.clone()] });
-            }
+            all.entry(one.policy.clone()).or_default().add(record.hook, one, &id);
         }
     })?;
     for summary in all.values_mut() {

@@ -92,6 +92,8 @@ pub struct Breaker {
     pub probe_ms: Option<u64>,
     /// The last failure.
     pub last: String,
+    /// When that was (milliseconds since 1970).
+    pub last_ms: u64,
 }
 
 impl Breaker {
@@ -106,6 +108,7 @@ impl Breaker {
             self.workspaces.insert(workspace.to_owned());
         }
         why.clone_into(&mut self.last);
+        self.last_ms = now_ms;
         self.probe_ms = None;
         if limits.failures > 0 && self.failures >= limits.failures && self.workspaces.len() >= least {
             self.pause_ms = match self.opened_ms {
@@ -256,9 +259,7 @@ pub(super) fn observe(
                 Some(why) => {
                     let least = if workspace.is_empty() { 1 } else { 2 };
                     for (key, least) in std::iter::once((&all, least)).chain(one.iter().map(|one| (one, 1))) {
-                        if standing.breakers.len() >= MOST_BREAKERS && !standing.breakers.contains_key(key) {
-                            continue;
-                        }
+                        standing.make_room(key);
                         let breaker = standing.breakers.entry(key.clone()).or_default();
                         breaker.failed(workspace, why, least, entry.breaker, now);
                         if breaker.opened_ms.is_some() {
@@ -278,6 +279,17 @@ pub(super) fn observe(
 }
 
 impl Standing {
+    /// Forgets the failure that is longest ago where another one has no room: a workspace that is gone never succeeds.
+    fn make_room(&mut self, key: &str) {
+        if self.breakers.len() < MOST_BREAKERS || self.breakers.contains_key(key) {
+            return;
+        }
+        let oldest = self.breakers.iter().min_by_key(|(_, breaker)| breaker.last_ms).map(|(key, _)| key.clone());
+        if let Some(oldest) = oldest {
+            self.breakers.remove(&oldest);
+        }
+    }
+
     fn canary_called(&mut self, failed: Option<&str>, opened: Option<u32>, limits: RollbackLimits, now_ms: u64) {
         // Old calls count for less and less.
         if self.calls >= limits.calls.saturating_mul(50).max(1_000) {

@@ -378,3 +378,21 @@ fn the_floor_holds_at_every_hook_that_can_set_a_security_field() {
     });
     assert!(matches!(decision.outcome, Outcome::Denied(refusal) if refusal.reason.contains("only be tightened")));
 }
+
+#[test]
+fn failures_about_workspaces_that_are_gone_make_room_for_those_of_others() {
+    let memory = Arc::new(Memory::default());
+    let broken = failing("p", Hook::PreExec, |_| Err(PolicyError::new("trap", "x")));
+    let chain = Chain::new(vec![broken], invariants()).with_standings(memory.clone());
+    let ask = |workspace: &str, now_ms| {
+        let subject = Subject::Exec(ExecSpec::default());
+        chain.decide_exec(HookRequest { hook: Hook::PreExec, now_ms, facts: about(workspace), spec: spec(), subject })
+    };
+    // The breaker for all is opened by the second; what counts here are those of single workspaces.
+    for number in 0..400u64 {
+        memory.0.lock().unwrap().entry("p".into()).or_default().breakers.remove("pre-exec");
+        ask(&format!("w-{number}"), number);
+    }
+    let breakers = memory.0.lock().unwrap()["p"].breakers.clone();
+    assert!(breakers.len() <= 256 && breakers.contains_key("pre-exec w-399") && !breakers.contains_key("pre-exec w-0"));
+}
