@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
 use wharf::hooks::{Hook, Subject};
 
 use super::engine_api::{self as engine, BASE};
