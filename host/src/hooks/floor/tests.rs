@@ -1,6 +1,6 @@
 use super::*;
 use crate::hooks::chain::tests::spec;
-use crate::workspace::{Mount, MountKind, Network, Tmpfs};
+use crate::workspace::{Mount, MountKind, Tmpfs};
 
 fn floor<'a>(began: &'a ContainerSpec, waivers: &'a [Waiver]) -> Floor<'a> {
     // 2026-07-01T00:00:00Z
@@ -29,7 +29,6 @@ fn every_security_field_can_be_tightened_and_none_can_be_loosened() {
         (Adjustment::UserNamespace(None), Adjustment::UserNamespace(Some("host".into()))),
         (Adjustment::Pids(10), Adjustment::Pids(u32::MAX)),
         (Adjustment::User(Some("1000:1000".into())), Adjustment::User(Some("0:5".into()))),
-        (Adjustment::Network(Network::None), Adjustment::Network(Network::Shared)),
         (Adjustment::Mount("/m".into(), mount(true)), Adjustment::Mount("/m".into(), mount(false))),
         (Adjustment::Tmpfs("/tmp".into(), Some(Tmpfs { size: Some(1) })), Adjustment::Tmpfs("/tmp".into(), None)),
     ];

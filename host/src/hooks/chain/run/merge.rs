@@ -39,8 +39,12 @@ impl Run {
         let entry = super::of(&entries, part);
         match self.admissible(entry, &adjustments, &draft.spec) {
             Ok(waivers) => step.waivers = waivers,
-            Err(reason) => {
+            Err((field, reason)) => {
+                let line = reply.lines.get(&field).copied();
                 self.reject(step, reason);
+                if let Some(refusal) = &mut self.refusal {
+                    refusal.at = line.and_then(|line| owner_of(entry, Some(line)).at);
+                }
                 return false;
             }
         }
@@ -103,8 +107,12 @@ impl Run {
         };
         match self.admissible(entry, &adjustments, &as_spec(exec)) {
             Ok(waivers) => step.waivers = waivers,
-            Err(reason) => {
+            Err((field, reason)) => {
+                let line = reply.lines.get(&field).copied();
                 self.reject(step, reason);
+                if let Some(refusal) = &mut self.refusal {
+                    refusal.at = line.and_then(|line| owner_of(entry, Some(line)).at);
+                }
                 return false;
             }
         }
@@ -205,28 +213,34 @@ impl Run {
         self.steps.push(step);
     }
 
-    /// Whether an answer makes sense at this hook: an answer is taken whole or not at all. Gives the waivers that it needs.
+    /// Whether an answer makes sense at this hook: an answer is taken whole or not at all. Gives the waivers that it
+    /// needs, or the field that makes no sense, and why.
     fn admissible(
         &self,
         entry: &Entry,
         adjustments: &[Adjustment],
         spec: &ContainerSpec,
-    ) -> Result<Vec<Waiver>, String> {
+    ) -> Result<Vec<Waiver>, (String, String)> {
         if adjustments.len() > MOST_EDITS {
-            return Err(format!("made {} adjustments; the most is {MOST_EDITS}", adjustments.len()));
+            let reason = format!("made {} adjustments; the most is {MOST_EDITS}", adjustments.len());
+            return Err((String::new(), reason));
         }
         let began = self.began.as_ref().unwrap_or(&self.input.spec);
         let floor = Floor { began, waivers: &entry.waivers, now_ms: self.request.now_ms };
         let (mut seen, mut waivers) = (BTreeSet::new(), Vec::new());
         for adjustment in adjustments {
-            if !adjustment.allowed_at(self.hook()) {
-                return Err(format!("set {}, which {} may not set", adjustment.field(), self.hook()));
-            }
-            if !seen.insert(adjustment.field()) {
-                return Err(format!("set {} twice in one answer", adjustment.field()));
-            }
-            adjustment.check()?;
-            waivers.extend(floor.check(spec, adjustment)?);
+            let field = adjustment.field();
+            let mut check = || {
+                if !adjustment.allowed_at(self.hook()) {
+                    return Err(format!("set {field}, which {} may not set", self.hook()));
+                }
+                if !seen.insert(field.clone()) {
+                    return Err(format!("set {field} twice in one answer"));
+                }
+                adjustment.check()?;
+                floor.check(spec, adjustment)
+            };
+            waivers.extend(check().map_err(|reason| (field.clone(), reason))?);
         }
         Ok(waivers)
     }

@@ -28,15 +28,6 @@ fn looseness(spec: &ContainerSpec) -> Vec<(String, i64)> {
         ("userns".into(), i64::from(security.user_namespace.is_some())),
         ("pids".into(), i64::from(spec.resources.pids)),
         ("user".into(), i64::from(root(spec.user.as_deref()))),
-        (
-            "network".into(),
-            match spec.network {
-                Network::None => 0,
-                Network::Own => 1,
-                Network::Shared => 2,
-                Network::Host => 3,
-            },
-        ),
     ];
     for name in ["CHOWN", "KILL", "SYS_ADMIN"] {
         all.push((name.into(), i64::from(security.capabilities.contains(name))));
@@ -67,7 +58,6 @@ fn target() -> impl Strategy<Value = String> {
 fn adjustment() -> impl Strategy<Value = Adjustment> {
     let mount = any::<bool>().prop_map(|read_only| Mount { kind: MountKind::Volume, source: "v".into(), read_only });
     let tmpfs = proptest::option::of(1u64..5).prop_map(|size| Tmpfs { size });
-    let network = prop_oneof![Just(Network::None), Just(Network::Own), Just(Network::Shared), Just(Network::Host)];
     prop_oneof![
         names().prop_map(Adjustment::Capabilities),
         any::<bool>().prop_map(Adjustment::NoNewPrivileges),
@@ -78,7 +68,6 @@ fn adjustment() -> impl Strategy<Value = Adjustment> {
         proptest::option::of(one_of(&["host"])).prop_map(Adjustment::UserNamespace),
         (1u32..1_000).prop_map(Adjustment::Pids),
         proptest::option::of(one_of(&["root", "0:5", "1000", "node"])).prop_map(Adjustment::User),
-        network.prop_map(Adjustment::Network),
         (target(), proptest::option::of(tmpfs)).prop_map(|(target, tmpfs)| Adjustment::Tmpfs(target, tmpfs)),
         (target(), proptest::option::of(mount)).prop_map(|(target, mount)| Adjustment::Mount(target, mount)),
         Just(Adjustment::Env("A".into(), Some("1".into()))),
