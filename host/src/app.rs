@@ -9,7 +9,7 @@ use crate::carried::{self, Carried};
 use crate::config::{self, Loaded, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
-use crate::hooks::{Chain, Hook, Policy, PolicyError, PolicyKind};
+use crate::hooks::{Chain, Hook, Limits, Policy, PolicyError, PolicyKind};
 use crate::lifecycle::Lifecycle;
 use crate::script::RhaiPolicy;
 use crate::store::Store;
@@ -31,6 +31,8 @@ pub struct App {
     pub loaded: Loaded,
     /// The state folder.
     pub state_dir: PathBuf,
+    /// Whether this process decides again and again: then plugins run in a pool, see [`WasmEngine::pooled`].
+    pub long_lived: bool,
 }
 
 /// A policy of the configuration, and how loading it went.
@@ -46,7 +48,7 @@ pub struct LoadedPolicy {
 impl App {
     /// Puts configuration and state folder together.
     pub fn new(sources: Sources, loaded: Loaded, state_dir: PathBuf) -> Self {
-        Self { sources, loaded, state_dir }
+        Self { sources, loaded, state_dir, long_lived: false }
     }
 
     /// The same with the configuration as its sources say now.
@@ -111,13 +113,18 @@ impl App {
                 Bytes::Plugin(bytes) => (PolicyKind::Plugin, sha256_hex(bytes)),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
+            let pool = self.long_lived.then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
                     Bytes::Script(text) => Arc::new(RhaiPolicy::load(&name, text, given.clone(), limits)?),
                     Bytes::Plugin(bytes) => {
                         // Made at the first plugin only: who asks scripts should not pay for it.
-                        let engine = wasm.get_or_init(|| WasmEngine::new(Some(&compiled)).map(Arc::new));
+                        let make = || match pool {
+                            Some(memory) => WasmEngine::pooled(Some(&compiled), memory).map(Arc::new),
+                            None => WasmEngine::new(Some(&compiled)).map(Arc::new),
+                        };
+                        let engine = wasm.get_or_init(make);
                         let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
                         let dirs = capabilities.dirs.iter().map(|(path, dir)| (path.clone(), base.join(dir))).collect();
                         let grants = Grants::new(dirs, &capabilities.env);
@@ -135,6 +142,12 @@ impl App {
             entry(&config, policy, &settings)
         });
         LoadedPolicy { config, source, result }
+    }
+
+    /// The most memory that a policy of the configuration may have, in bytes.
+    fn most_memory(&self) -> usize {
+        let configured = self.loaded.config.policy.iter().map(|policy| policy.limits().memory);
+        configured.chain([Limits::default().memory]).max().unwrap_or_default().min(4 << 30)
     }
 
     /// The chain that decides.

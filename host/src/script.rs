@@ -29,6 +29,9 @@ mod weight;
 /// Maps whose keys are free, in what hooks see.
 const OPEN: Open = Open::Named(&["env", "labels", "mounts", "tmpfs", "ports", "ulimits", "contents"]);
 
+/// Most bytes of a script: compiling it has no deadline.
+const SOURCE: usize = 1 << 20;
+
 /// A compiled script with its limits and settings.
 pub struct RhaiPolicy {
     name: String,
@@ -49,6 +52,10 @@ impl RhaiPolicy {
     /// A syntax error, no hook function, a hook function with the wrong number of arguments, refused settings: with
     /// file, line and column, and the marked line as detail.
     pub fn load(name: &str, source: &str, settings: Value, limits: Limits) -> Result<Self, PolicyError> {
+        if source.len() > SOURCE {
+            let text = format!("{name}: is larger than {} MiB, the most that a script may have", SOURCE >> 20);
+            return Err(PolicyError::new("script", text));
+        }
         let engine = engine::engine(&limits);
         let ast = engine.compile(source).map_err(|error| diagnostic::parse(name, source, &error))?;
         let mut hooks = Vec::new();

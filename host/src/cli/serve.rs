@@ -1,6 +1,7 @@
 //! `wharf serve`
 
 use super::{Context, Failure};
+use crate::app::App;
 use crate::service::{self, Error, Said};
 
 /// Runs the command: until SIGTERM or Ctrl-C.
@@ -23,7 +24,8 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             tracing::debug!("nobody reads what the service says: {error}");
         }
     };
-    match service::run(&context.app, stop, Box::new(say)).await {
+    let app = App { long_lived: true, ..context.app.clone() };
+    match service::run(&app, stop, Box::new(say)).await {
         Ok(()) => Ok(0),
         Err(Error::Failed(error)) => Err(error.into()),
         Err(Error::Runs(who)) => {

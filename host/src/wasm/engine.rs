@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Resource, ResourceTable};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiView};
 
@@ -19,6 +19,13 @@ use crate::hooks::{Limits, PolicyError, push_log};
 const TICK: Duration = Duration::from_millis(5);
 /// Stack of a plugin.
 const STACK: usize = 512 << 10;
+
+/// Most resources of WASI (streams, timers, descriptors) that one call may hold.
+const RESOURCES: usize = 1_000;
+/// Most plugins of a pooled engine that run at once. More than decisions ever do: see `lifecycle`.
+const POOL: u32 = 256;
+/// Bytes of an instance's memory and tables that the pool keeps.
+const KEPT: usize = 256 << 10;
 
 /// The engine that plugins run in. Make one and share it.
 pub struct WasmEngine {
@@ -51,7 +58,34 @@ impl WasmEngine {
     /// # Errors
     /// One line, when this machine cannot run WebAssembly.
     pub fn new(cache: Option<&Path>) -> Result<Self, String> {
+        Self::with(cache, InstanceAllocationStrategy::OnDemand)
+    }
+
+    /// The same for a process that decides again and again: instances come from a pool that keeps the pages in use. It
+    /// starts slower and decides faster. `memory` is the most that any of the plugins may have, in bytes.
+    ///
+    /// # Errors
+    /// As [`WasmEngine::new`].
+    pub fn pooled(cache: Option<&Path>, memory: usize) -> Result<Self, String> {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(POOL)
+            .total_core_instances(POOL * 4)
+            .total_memories(POOL * 2)
+            .total_tables(POOL * 4)
+            .max_memory_size(memory)
+            .linear_memory_keep_resident(KEPT)
+            .table_keep_resident(KEPT)
+            .pagemap_scan(Enabled::Auto);
+        Self::with(cache, InstanceAllocationStrategy::Pooling(pool)).or_else(|error| {
+            // Its address space may not be had, where processes are limited in it.
+            tracing::warn!("plugins decide slower, without a pool: {error}");
+            Self::new(cache)
+        })
+    }
+
+    fn with(cache: Option<&Path>, allocation: InstanceAllocationStrategy) -> Result<Self, String> {
         let mut config = Config::new();
+        config.allocation_strategy(allocation);
         config.epoch_interruption(true);
         config.max_wasm_stack(STACK);
         config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
@@ -118,6 +152,9 @@ impl WasmEngine {
             .wall_clock(Frozen(now_ms))
             .monotonic_clock(Frozen(0));
         grants.give(&mut wasi)?;
+        let mut table = ResourceTable::new();
+        // What it makes in the host costs its memory nothing, so there is a bound of its own.
+        table.set_max_capacity(RESOURCES);
         let state = State {
             logs: Vec::new(),
             memory_limit: limits.memory,
@@ -126,7 +163,7 @@ impl WasmEngine {
             host_bytes: 0,
             hit: None,
             wasi: wasi.build(),
-            table: ResourceTable::new(),
+            table,
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);

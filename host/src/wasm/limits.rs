@@ -81,6 +81,9 @@ pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -
                 state.host_limit >> 10
             ),
         ),
+        (_, Some("table")) => {
+            ("memory-limit", format!("it wanted more than the {TABLE_ELEMENTS} table elements that a plugin may have"))
+        }
         (_, Some(what)) => (
             "memory-limit",
             format!(
@@ -88,6 +91,9 @@ pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -
                 limits.memory >> 20
             ),
         ),
+        (None, None) if root.contains("resource limit exceeded") => {
+            ("memory-limit", format!("it is made of more parts than a plugin may have ({})", root.replace('\n', " ")))
+        }
         (Some(Trap::StackOverflow), _) => ("stack-limit", "it called too deeply; look for a recursion".to_owned()),
         // Languages with a stack of their own in linear memory run over its end when they recurse too deeply.
         (Some(Trap::MemoryOutOfBounds), _) => {
