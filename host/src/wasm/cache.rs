@@ -21,6 +21,9 @@ const MOST_FILES: usize = 512;
 /// How exactly it is known when something was used last.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Of a file's head; another one is another name, so that what an older Wharf has left counts as absent and not as damaged.
+const FORMAT: u32 = 2;
+
 /// Makes a folder if needed, and sees that it is this user's and closed to all others.
 ///
 /// # Errors
@@ -51,6 +54,7 @@ impl Cache {
     pub(super) fn open(dir: &Path, engine: &Engine) -> Result<Self, String> {
         private_folder(dir)?;
         let mut hasher = std::hash::DefaultHasher::new();
+        FORMAT.hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self { dir: dir.to_path_buf(), compatibility: hasher.finish() })
     }
