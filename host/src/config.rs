@@ -16,6 +16,7 @@ use crate::hooks::validate::Invariants;
 mod devcontainer;
 mod edit;
 mod layers;
+mod plain;
 mod policy;
 mod service;
 mod units;
@@ -23,10 +24,11 @@ mod units;
 pub use devcontainer::DevcontainerConfig;
 pub use edit::set_mode;
 pub use layers::{Loaded, Origin, Sources, load};
+pub use plain::read_toml;
 pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
 pub use service::{
-    Backoff, Budget, CleanupConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig, MetricsConfig,
-    RestartConfig,
+    Backoff, Budget, CleanupConfig, DecisionsConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig,
+    MetricsConfig, RestartConfig,
 };
 pub use units::{Size, Span};
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// How much of the history is kept.
     pub events: EventsConfig,
+    /// How many decision records are kept.
+    pub decisions: DecisionsConfig,
     /// What is collected over time.
     pub metrics: MetricsConfig,
     /// What `wharf.rhai` is given.
@@ -267,6 +271,12 @@ impl Config {
         }
         if self.events.keep == 0 {
             return fail("events.keep", "must be at least 1".into());
+        }
+        if self.decisions.keep == 0 {
+            return fail("decisions.keep", "must be at least 1".into());
+        }
+        if self.decisions.age < Span::seconds(3600) {
+            return fail("decisions.age", format!("{} is less than 1h", self.decisions.age));
         }
         for path in self.allow.projects.iter().chain(&self.allow.bind_roots) {
             if !path.is_absolute() {

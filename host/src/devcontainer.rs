@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::Adjustment;
-use crate::hooks::record::SecretNames;
+use crate::hooks::redact::SecretNames;
 
 mod commands;
 mod image;

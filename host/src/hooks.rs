@@ -12,9 +12,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod adjust;
+pub mod case;
 pub mod chain;
 mod floor;
 pub mod record;
+pub mod redact;
+pub mod replay;
 mod request;
 pub mod validate;
 
@@ -297,7 +300,7 @@ pub struct Reply {
     pub deny_line: Option<usize>,
     /// Lines that it logged, bounded.
     pub logs: Vec<String>,
-    /// Rhai operations; 0 for plugins.
+    /// What the call cost: Rhai operations of a script, fuel of a plugin.
     pub operations: u64,
     /// Digest of what its entry granted it beside the input, if anything.
     pub granted: Option<String>,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Loaded;
 use crate::docker::{Docker, EngineInfo};
-use crate::hooks::record::SecretNames;
+use crate::hooks::redact::SecretNames;
 use crate::hooks::{Chain, Decision};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
@@ -28,6 +28,7 @@ mod error;
 mod events;
 mod exec;
 mod expire;
+mod explain;
 mod facts;
 mod find;
 mod gate;
@@ -36,10 +37,12 @@ mod idle;
 mod images;
 mod logs;
 mod plan;
+mod plan_diff;
 mod react;
 mod reconcile;
 mod recover;
 mod replace;
+mod replay;
 mod request;
 mod run_commands;
 mod secret_files;
@@ -55,6 +58,7 @@ mod sweep_facts;
 mod update;
 mod view;
 mod wait;
+mod withheld;
 
 pub use collect::Collector;
 pub use copy::{CopyIn, CopyOut};
@@ -63,6 +67,7 @@ pub use devcontainer::DevcontainerChoice;
 pub use disk::{DiskMode, DiskView};
 pub use error::{Difference, Error};
 pub use events::{Notice, WorkspaceEvents};
+pub use explain::{Bound, Explained, Link, explain, place};
 pub use facts::engine_facts;
 pub use find::{Target, find_stored};
 pub use history::{History, HistoryPoint, history};
@@ -70,8 +75,10 @@ pub use idle::{Idleness, Usage};
 pub use images::{ImageBuild, ImageView};
 pub use logs::{Cursor, Grep, Line, LogContainer, LogEvent, LogQuery, Logs};
 pub use plan::{Plan, plan};
+pub use plan_diff::{FieldChange, plan_diff, remembered};
 pub use react::Reaction;
 pub use recover::Trouble;
+pub use replay::{Example, FlipGroup, Replayed, replay_decisions};
 pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port};
 pub use secret_files::{SecretBytes, secrets_dir};
 pub use snapshot::RestoreRequest;
@@ -197,8 +204,13 @@ impl Lifecycle {
     /// Writes decisions down, without secrets. A decision that cannot be recorded is not carried out. Then the shadows
     /// are asked, which nobody waits for.
     fn record(&self, decisions: &mut [Decision]) -> Result<(), Error> {
+        self.record_without(decisions, &[])
+    }
+
+    /// The same, and these values are secrets wherever they stand.
+    fn record_without(&self, decisions: &mut [Decision], values: &[String]) -> Result<(), Error> {
         for decision in decisions.iter_mut() {
-            self.secrets.redact(decision);
+            self.secrets.redact(decision, values);
         }
         self.store.append(decisions)?;
         for decision in decisions {

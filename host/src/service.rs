@@ -21,6 +21,7 @@ use crate::store::{self, ServiceStatus};
 
 mod board;
 mod collect;
+mod decisions;
 mod disk;
 mod history;
 mod idle;
@@ -44,8 +45,19 @@ const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Durati
 const WAITING_EVENTS: usize = 1_024;
 
 /// What is done meanwhile, each by a loop of its own.
-const LOOPS: [&str; 10] =
-    ["events", "reactions", "journal", "history", "statistics", "sweeps", "time-to-live", "idle", "disk", "policies"];
+const LOOPS: [&str; 11] = [
+    "events",
+    "reactions",
+    "journal",
+    "history",
+    "decisions",
+    "statistics",
+    "sweeps",
+    "time-to-live",
+    "idle",
+    "disk",
+    "policies",
+];
 
 /// Told to the person or program who started the service.
 #[derive(Debug, Clone)]
@@ -181,6 +193,7 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
         ("journal", Box::pin(journal::run(shared.clone(), halted.clone()))),
         ("history", Box::pin(history::run(shared.clone(), halted.clone()))),
+        ("decisions", Box::pin(decisions::run(shared.clone(), halted.clone()))),
         ("statistics", Box::pin(collect::run(shared.clone(), halted.clone()))),
         ("sweeps", Box::pin(sweep::run(shared.clone(), halted.clone()))),
         ("time-to-live", Box::pin(time_to_live::run(shared.clone(), halted.clone()))),

@@ -8,15 +8,16 @@
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::hooks::Decision;
-use crate::workspace::{WorkspaceId, sha256_hex};
+use crate::workspace::WorkspaceId;
 
+mod decisions;
 mod journal;
+mod key;
 mod ledger;
 mod metrics;
 mod migrations;
@@ -27,6 +28,7 @@ mod snapshots;
 mod standings;
 mod states;
 
+pub use decisions::{Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
@@ -65,6 +67,10 @@ pub enum Error {
         /// By this program.
         known: i64,
     },
+    /// The chain of decision records is not whole.
+    #[error("the decision records are damaged: {what}")]
+    #[allow(missing_docs)]
+    Damaged { what: String },
     /// Another process works on the workspace.
     #[error("another wharf process is working on {0}")]
     Locked(String),
@@ -79,6 +85,7 @@ impl Error {
                 "see that the disk is not full and the file is not damaged, then try again".into()
             }
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
+            Self::Damaged { .. } => "see 'wharf audit verify', and keep a copy of the state folder as evidence".into(),
             Self::Locked(_) => "wait until it is done, then try again".into(),
         }
     }
@@ -93,6 +100,7 @@ pub struct Store {
     dir: PathBuf,
     host_id: String,
     connection: Mutex<Connection>,
+    key: OnceLock<key::Key>,
 }
 
 /// Held while a verb works on a workspace; freed when dropped, and by the kernel when the process ends.
@@ -144,7 +152,7 @@ impl Store {
         }
         migrations::run(&mut connection)?;
         let host_id = host_id(&connection)?;
-        Ok(Self { dir: dir.to_path_buf(), host_id, connection: Mutex::new(connection) })
+        Ok(Self { dir: dir.to_path_buf(), host_id, connection: Mutex::new(connection), key: OnceLock::new() })
     }
 
     /// The id of this installation: on every object that it makes, as the label `wharf.host`.
@@ -276,90 +284,6 @@ impl Store {
             .execute("delete from signals where workspace = ?1", [id.as_str()])
             .map_err(statement("forget a workspace"))?;
         Ok(())
-    }
-
-    /// Appends decisions, all or none. Each record holds the hash of the one before it.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn append(&self, decisions: &[Decision]) -> Result<(), Error> {
-        let what = "record a decision";
-        let mut connection = self.connection();
-        let transaction =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
-        let mut previous: String = transaction
-            .query_row("select hash from decisions order by number desc limit 1", [], |row| row.get(0))
-            .optional()
-            .map_err(statement(what))?
-            .unwrap_or_default();
-        for decision in decisions {
-            let body = to_json(decision, what)?;
-            let hash = sha256_hex(format!("{previous}\n{body}").as_bytes());
-            transaction
-                .execute(
-                    "insert into decisions (id, time, hook, workspace, body, previous, hash, shadow_of)
-                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                    params![
-                        decision.id.to_string(),
-                        decision.time.to_string(),
-                        decision.hook.as_str(),
-                        decision.workspace,
-                        body,
-                        previous,
-                        hash,
-                        decision.shadow_of.map(|id| id.to_string())
-                    ],
-                )
-                .map_err(statement(what))?;
-            previous = hash;
-        }
-        transaction.commit().map_err(statement(what))
-    }
-
-    /// The newest decisions about a workspace, newest first; records of shadows, which decided nothing, are not among them.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn decisions(&self, workspace: &WorkspaceId, most: u32) -> Result<Vec<Decision>, Error> {
-        let what = "read decisions";
-        let connection = self.connection();
-        let mut query = connection
-            .prepare_cached(
-                "select body from decisions where workspace = ?1 and shadow_of is null order by number desc limit ?2",
-            )
-            .map_err(statement(what))?;
-        let rows = query
-            .query_map(params![workspace.as_str(), most], |row| row.get::<_, String>(0))
-            .map_err(statement(what))?;
-        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
-    }
-
-    /// Goes over all records. Returns how many there are.
-    ///
-    /// # Errors
-    /// The number of the first record that does not fit the one before it.
-    pub fn verify(&self) -> Result<u64, Error> {
-        let what = "verify the decision records";
-        let connection = self.connection();
-        let mut query = connection
-            .prepare("select number, body, previous, hash from decisions order by number")
-            .map_err(statement(what))?;
-        let mut rows = query.query([]).map_err(statement(what))?;
-        let (mut expected, mut count) = (String::new(), 0);
-        while let Some(row) = rows.next().map_err(statement(what))? {
-            let get = |index| row.get::<_, String>(index).map_err(statement(what));
-            let (number, body, previous, hash) =
-                (row.get::<_, i64>(0).map_err(statement(what))?, get(1)?, get(2)?, get(3)?);
-            if previous != expected || sha256_hex(format!("{previous}\n{body}").as_bytes()) != hash {
-                return Err(Error::Statement {
-                    what,
-                    cause: format!("record {number} was changed, or one before it is gone"),
-                });
-            }
-            expected = hash;
-            count += 1;
-        }
-        Ok(count)
     }
 }
 

@@ -75,9 +75,10 @@ impl WasmPolicy {
             limits,
             grants: Grants::default(),
         };
-        policy.call(0, |exports, store, instance, settings| exports.check(store, instance, settings))?.1?;
-        policy.wanted_files =
-            policy.call(0, |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?.1;
+        policy.call(0, &[], |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
+        policy.wanted_files = policy
+            .call(0, &[], |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?
+            .2;
         policy.wanted_files.truncate(64);
         Ok(policy)
     }
@@ -91,17 +92,20 @@ impl WasmPolicy {
     fn call<T>(
         &self,
         now_ms: u64,
+        seed: &[u8],
         run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &wasmtime::component::Instance, &String) -> wasmtime::Result<T>,
-    ) -> Result<(Vec<String>, T), PolicyError> {
-        let mut store = self.engine.store(&self.limits, &self.grants, now_ms)?;
+    ) -> Result<(Vec<String>, u64, T), PolicyError> {
+        let mut store = self.engine.store(&self.limits, &self.grants, now_ms, seed)?;
         let _ticking = self.engine.tick();
         let result = self
             .instance
             .instantiate(&mut store)
             .and_then(|instance| run(&self.exports, &mut store, &instance, &self.settings));
+        // Never runs out: deadlines are what ends a plugin. It tells what the call cost, on any machine the same.
+        let fuel = u64::MAX - store.get_fuel().unwrap_or(u64::MAX);
         let state = store.into_data();
         match result {
-            Ok(value) => Ok((state.logs, value)),
+            Ok(value) => Ok((state.logs, fuel, value)),
             Err(error) => Err(limits::explain(&self.limits, &state, &error)),
         }
     }
@@ -162,9 +166,13 @@ impl Policy for WasmPolicy {
 
     fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError> {
         let granted = if self.grants.is_empty() { None } else { Some(self.grants.digest()?) };
-        let (logs, answer) = self.call(request.now_ms, |exports, store, instance, settings| {
-            exports.evaluate(store, instance, settings, request)
-        })?;
+        let seed = crate::workspace::sha256_hex(
+            format!("{}\n{}\n{}", request.hook, request.now_ms, request.facts.workspace.id).as_bytes(),
+        );
+        let (logs, operations, answer) =
+            self.call(request.now_ms, seed.as_bytes(), |exports, store, instance, settings| {
+                exports.evaluate(store, instance, settings, request)
+            })?;
         let failed = |text: String| {
             let mut error = PolicyError::new("failed", format!("it gave no verdict: {}", text.replace('\n', " ")));
             error.logs.clone_from(&logs);
@@ -175,6 +183,6 @@ impl Policy for WasmPolicy {
         if granted.is_some() && granted != Some(self.grants.digest()?) {
             return Err(failed("what its entry grants was changed while it was asked; ask again".to_owned()));
         }
-        Ok(Reply { logs: logs.clone(), granted, ..Reply::from(verdict) })
+        Ok(Reply { logs: logs.clone(), operations, granted, ..Reply::from(verdict) })
     }
 }

@@ -140,11 +140,11 @@ impl Loaded {
     /// Every value with its origin, sorted by key; values of secret variables are redacted.
     pub fn values(&self) -> Vec<(String, Value, Origin)> {
         let mut json = serde_json::to_value(&self.config).unwrap_or_default();
-        let secrets = crate::hooks::record::SecretNames(self.config.secrets.env.clone());
+        let secrets = crate::hooks::redact::SecretNames(self.config.secrets.env.clone());
         if let Some(Value::Object(env)) = json.pointer_mut("/workspace/env") {
             for (name, value) in env {
                 if secrets.contains(name) {
-                    *value = crate::hooks::record::REDACTED.into();
+                    *value = crate::hooks::redact::REDACTED.into();
                 }
             }
         }

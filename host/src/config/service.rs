@@ -1,5 +1,5 @@
 //! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
-//! `[cleanup]`, `[events]` and `[metrics]`.
+//! `[cleanup]`, `[events]`, `[decisions]` and `[metrics]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -147,6 +147,22 @@ pub struct EventsConfig {
 impl Default for EventsConfig {
     fn default() -> Self {
         Self { keep: 10_000, age: Span::seconds(30 * 86_400) }
+    }
+}
+
+/// `[decisions]`: how many decision records are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionsConfig {
+    /// Most records.
+    pub keep: u64,
+    /// Older ones are pruned.
+    pub age: Span,
+}
+
+impl Default for DecisionsConfig {
+    fn default() -> Self {
+        Self { keep: 100_000, age: Span::seconds(365 * 86_400) }
     }
 }
 

@@ -10,6 +10,8 @@ use crate::workspace::{
     ContainerSpec, HealthCheck, HostPort, ImageChoice, LABEL_PREFIX, Mount, Network, Restart, Tmpfs, Ulimit,
 };
 
+mod from_field;
+
 /// One edit of a [`ContainerSpec`] (or, at `pre-exec`, of an [`ExecSpec`]). Keyed edits with no value take away.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "field", content = "value")]

@@ -6,11 +6,10 @@
 //! The idea of an owner per field comes from containerd's NRI (pkg/adaptation/result.go).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::record::{Draft, Refusal, Waiver, glob};
-use super::validate::Invariants;
+use super::validate::{HostPaths, Invariants};
 use super::{
     Action, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice, SweepVerdict,
 };
@@ -20,6 +19,7 @@ const MOST_EDITS: usize = 1_000;
 /// Longest wait that `pre-stop` may ask for, in milliseconds.
 const MOST_DELAY_MS: u32 = 60_000;
 
+mod again;
 mod mode;
 mod run;
 mod shadow;
@@ -140,6 +140,21 @@ impl Chain {
         Snapshot::of_store(self.standings().filter(|_| self.pins.is_none()))
     }
 
+    /// The same chain with only these policies.
+    ///
+    /// # Errors
+    /// The name of one that it has not.
+    pub fn only(&self, names: &[String]) -> Result<Self, String> {
+        let has = |name: &str| self.entries.iter().any(|entry| entry.policy.name() == name);
+        if let Some(unknown) = names.iter().find(|name| !has(name)) {
+            let all: Vec<_> = self.entries.iter().map(|entry| entry.policy.name()).collect();
+            return Err(format!("the chain has no policy '{unknown}'; it has {}", all.join(", ")));
+        }
+        let wanted = |entry: &&Entry| names.iter().any(|name| name == entry.policy.name());
+        let entries = self.entries.iter().filter(wanted).cloned().collect();
+        Ok(Self { entries: Arc::new(entries), ..self.clone() })
+    }
+
     /// The policies, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -195,36 +210,10 @@ impl Chain {
                 _ => Subject::Container,
             };
             let request = HookRequest { hook, now_ms, facts: facts.clone(), spec: draft.spec.clone(), subject };
-            let mut run = Run::with(self, request, snapshot.clone()).began(began.clone());
+            let run = Run::with(self, request, snapshot.clone()).began(began.clone());
             shadows |= shadow::any(run.parts());
-            run.create(&mut draft);
-            if hook == Hook::PreCreate && run.refusal.is_none() {
-                run.violations = {
-                    let workspace = &facts.workspace;
-                    self.invariants.violations(&draft.spec, &workspace.id, Path::new(&workspace.project))
-                };
-                if let Some(first) = run.violations.first() {
-                    let field = first.split(':').next().unwrap_or_default();
-                    let by = draft.owners.get(field);
-                    let asked = by.map_or(String::new(), |owner| format!(" (set by {})", owner.policy));
-                    let more = match run.violations.len() - 1 {
-                        0 => String::new(),
-                        more => format!(" (and {more} more)"),
-                    };
-                    run.refusal = Some(Refusal {
-                        policy: "host".into(),
-                        at: by.and_then(|owner| owner.at.clone()),
-                        code: "invariant".into(),
-                        reason: format!("{first}{asked}{more}"),
-                    });
-                }
-            }
-            let outcome = match &run.refusal {
-                Some(refusal) => Outcome::Denied(refusal.clone()),
-                None => Outcome::Allowed(Box::new(draft.spec.clone())),
-            };
-            let refusal = run.refusal.clone();
-            decisions.push(run.finish(outcome));
+            let (decision, refusal) = self.create_hook(run, &mut draft, HostPaths::of_host());
+            decisions.push(decision);
             if refusal.is_some() {
                 return (CreateDecision { draft, decisions, refusal }, shadows);
             }

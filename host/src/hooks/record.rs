@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::validate::HostPaths;
 use super::{Action, Adjustment, Denial, Hook, HookRequest, PolicyKind, SweepVerdict};
 use crate::workspace::ContainerSpec;
 
-/// Version of the record's JSON form.
-pub const VERSION: u32 = 1;
+/// Version of the record's JSON form. 2 added what a replay needs beside the input: owners and host paths.
+pub const VERSION: u32 = 2;
+/// Records from this version on hold everything that a replay needs.
+pub const REPLAYABLE: u32 = 2;
 
 /// One hook run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,15 @@ pub struct Decision {
     pub workspace: String,
     /// Everything the policies saw, before the first of them ran.
     pub input: HookRequest,
+    /// For the create hooks: field -> who had set it before the first policy ran. Conflicts depend on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub owners: BTreeMap<String, Owner>,
+    /// For the create hooks: the spec before the first of them, where this one's input differs. The floor holds against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Box<ContainerSpec>>,
+    /// What the host's paths led to when the invariants were checked.
+    #[serde(default, skip_serializing_if = "HostPaths::is_empty")]
+    pub paths: HostPaths,
     /// One per policy that was asked, in order.
     pub steps: Vec<Step>,
     /// Two policies that wanted different values for one field.
@@ -153,9 +165,18 @@ pub struct Step {
     pub denial: Option<Denial>,
     /// Its actions.
     pub actions: Vec<Action>,
+    /// For scripts: field -> line that set it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lines: BTreeMap<String, usize>,
+    /// For `pre-stop`: the wait that it asked for, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u32>,
+    /// For `cleanup`: what it said about each candidate that it named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sweep: Vec<SweepVerdict>,
     /// Time of the call.
     pub microseconds: u64,
-    /// Rhai operations; 0 for plugins.
+    /// What the call cost: Rhai operations of a script, fuel (about one an instruction) of a plugin.
     pub operations: u64,
     /// What it logged.
     pub logs: Vec<String>,
@@ -168,6 +189,34 @@ pub struct Step {
     pub granted: Option<String>,
     /// Why there is no verdict.
     pub error: Option<StepError>,
+}
+
+impl Step {
+    /// A step of a policy that has not answered yet.
+    pub fn empty(policy: &str, kind: PolicyKind, hook: Hook) -> Self {
+        Self {
+            policy: policy.to_owned(),
+            kind,
+            digest: String::new(),
+            settings_digest: String::new(),
+            hook,
+            mode: StepMode::Enforce,
+            verdict: String::new(),
+            fields: Vec::new(),
+            adjustments: Vec::new(),
+            denial: None,
+            actions: Vec::new(),
+            lines: BTreeMap::new(),
+            delay_ms: None,
+            sweep: Vec::new(),
+            microseconds: 0,
+            operations: 0,
+            logs: Vec::new(),
+            waivers: Vec::new(),
+            granted: None,
+            error: None,
+        }
+    }
 }
 
 /// Why a policy gave no verdict.
@@ -297,57 +346,31 @@ pub fn lookup(json: &Value, field: &str) -> Option<Value> {
     Some(at.clone())
 }
 
-/// What stands in the place of a secret.
-pub const REDACTED: &str = "***";
+/// A value as canonical JSON: keys sorted, no blanks, so that the same value always has the same bytes.
+///
+/// # Errors
+/// When the value has no JSON form.
+pub fn canonical<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
+    // `Value` keeps its keys sorted; the test below fails should a dependency ever change that.
+    serde_json::to_string(&serde_json::to_value(value)?)
+}
 
-/// Names of environment variables whose values are secrets: globs with `*`, compared without case.
-#[derive(Debug, Clone, Default)]
-pub struct SecretNames(pub Vec<String>);
-
-impl SecretNames {
-    /// Whether a variable's value is a secret.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| glob(&pattern.to_ascii_uppercase(), &name.to_ascii_uppercase()))
-    }
-
-    /// Takes the values of secret variables out of a record before it is written.
-    pub fn redact(&self, decision: &mut Decision) {
-        self.redact_env(&mut decision.input.spec.env);
-        if let super::Subject::Exec(exec) = &mut decision.input.subject {
-            self.redact_env(&mut exec.env);
-        }
-        for step in &mut decision.steps {
-            for adjustment in &mut step.adjustments {
-                if let Adjustment::Env(name, Some(value)) = adjustment
-                    && self.contains(name)
-                {
-                    REDACTED.clone_into(value);
-                }
-            }
-        }
-        match &mut decision.outcome {
-            Outcome::Allowed(spec) => self.redact_env(&mut spec.env),
-            Outcome::AllowedExec(exec) => self.redact_env(&mut exec.env),
-            _ => {}
-        }
-        for difference in &mut decision.differences {
-            if difference.field.strip_prefix("env.").is_some_and(|name| self.contains(name)) {
-                for value in [&mut difference.from, &mut difference.to] {
-                    if !value.is_null() {
-                        *value = REDACTED.into();
-                    }
-                }
-            }
+impl Outcome {
+    /// One word: `allowed`, `denied`, `actions` or `sweep`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Allowed(_) | Self::AllowedExec(_) => "allowed",
+            Self::Denied(_) => "denied",
+            Self::Actions { .. } => "actions",
+            Self::Sweep(_) => "sweep",
         }
     }
+}
 
-    /// Replaces the values of secret variables.
-    pub fn redact_env(&self, env: &mut BTreeMap<String, String>) {
-        for (name, value) in env {
-            if self.contains(name) {
-                REDACTED.clone_into(value);
-            }
-        }
+impl Decision {
+    /// Whether a policy that was asked gave no verdict.
+    pub fn failed(&self) -> bool {
+        self.steps.iter().any(|step| step.error.is_some())
     }
 }
 
@@ -375,6 +398,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn canonical_json_has_sorted_keys_at_every_depth() {
+        #[derive(Serialize)]
+        struct Wild {
+            z: u8,
+            a: std::collections::HashMap<&'static str, f64>,
+        }
+        let value = Wild { z: 1, a: [("y", 0.1), ("x", 1e21), ("b", 2.0)].into() };
+        assert_eq!(canonical(&value).unwrap(), r#"{"a":{"b":2.0,"x":1e+21,"y":0.1},"z":1}"#);
+    }
+
+    #[test]
+    fn a_number_read_back_from_a_record_has_the_same_bytes() {
+        for number in [0.1, 0.3, 1.0 / 3.0, 2.2250738585072014e-308, 1.1, 5e-324, 0.30000000000000004, 3.7] {
+            let text = canonical(&number).unwrap();
+            let back: f64 = serde_json::from_str(&text).unwrap();
+            assert_eq!(canonical(&back).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn globs_match_whole_texts_only() {
         for (pattern, text, yes) in [
             ("*TOKEN*", "MY_TOKEN_2", true),
@@ -388,64 +431,5 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), yes, "{pattern} {text}");
         }
-    }
-
-    #[test]
-    fn a_secret_reaches_no_part_of_a_record() {
-        let secrets = SecretNames(vec!["*token*".into()]);
-        let mut spec = crate::hooks::chain::tests::spec();
-        spec.env.insert("GITHUB_TOKEN".into(), "hunter2".into());
-        let input = HookRequest {
-            hook: Hook::PreExec,
-            now_ms: 1,
-            facts: Default::default(),
-            spec: spec.clone(),
-            subject: super::super::Subject::Exec(super::super::ExecSpec {
-                env: [("TOKEN".to_owned(), "hunter2".to_owned())].into(),
-                ..Default::default()
-            }),
-        };
-        let mut decision = Decision {
-            version: VERSION,
-            id: Uuid::nil(),
-            time: Timestamp::UNIX_EPOCH,
-            hook: Hook::PreExec,
-            workspace: "w".into(),
-            input,
-            steps: vec![Step {
-                policy: "p".into(),
-                kind: PolicyKind::Script,
-                digest: String::new(),
-                settings_digest: String::new(),
-                hook: Hook::PreExec,
-                verdict: "adjust".into(),
-                fields: vec![],
-                adjustments: vec![Adjustment::Env("A_TOKEN".into(), Some("hunter2".into()))],
-                denial: None,
-                actions: vec![],
-                microseconds: 0,
-                operations: 0,
-                logs: vec![],
-                mode: StepMode::Enforce,
-                waivers: vec![],
-                granted: None,
-                error: None,
-            }],
-            conflicts: vec![],
-            violations: vec![],
-            outcome: Outcome::Allowed(Box::new(spec)),
-            shadow_of: None,
-            differences: vec![Difference {
-                policy: "p".into(),
-                field: "env.A_TOKEN".into(),
-                from: Value::Null,
-                to: "hunter2".into(),
-                about: None,
-            }],
-            shadows: Default::default(),
-        };
-        secrets.redact(&mut decision);
-        let text = serde_json::to_string(&decision).unwrap();
-        assert!(!text.contains("hunter2") && text.contains(REDACTED), "{text}");
     }
 }

@@ -1,9 +1,55 @@
 //! Host invariants: checked on the merged spec after every policy; no policy can change them. The configuration is
 //! their only source.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::workspace::{ContainerSpec, MountKind, Network};
+
+/// What the host's paths lead to, links followed. It is a fact like any other: looked up while a decision is taken and
+/// kept in its record, so that a replay needs no host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostPaths {
+    /// Path -> what it leads to, or why it cannot be read.
+    known: BTreeMap<String, Result<String, String>>,
+    /// Whether paths that are not known are looked up; else they are taken as they stand.
+    #[serde(skip)]
+    live: bool,
+}
+
+impl HostPaths {
+    /// Looks paths up as they are asked for, and remembers them.
+    pub fn of_host() -> Self {
+        Self { live: true, ..Self::default() }
+    }
+
+    /// Whether none was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// What was found, and nothing more from now on.
+    pub fn found(self) -> Self {
+        Self { live: false, ..self }
+    }
+
+    fn real(&mut self, path: &Path) -> Result<PathBuf, String> {
+        let key = path.display().to_string();
+        if let Some(known) = self.known.get(&key) {
+            return known.clone().map(PathBuf::from);
+        }
+        if !self.live {
+            return Ok(path.to_path_buf());
+        }
+        let found = path.canonicalize().map_err(|error| error.to_string());
+        let shown = found.as_ref().map(|real| real.display().to_string()).map_err(Clone::clone);
+        self.known.insert(key, shown);
+        found
+    }
+}
 
 /// The invariants, as the configuration sets them.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +78,13 @@ pub struct Invariants {
 
 impl Invariants {
     /// Lists everything about a spec that the host does not allow; empty means it may be created.
-    pub fn violations(&self, spec: &ContainerSpec, workspace: &str, project: &Path) -> Vec<String> {
+    pub fn violations(
+        &self,
+        spec: &ContainerSpec,
+        workspace: &str,
+        project: &Path,
+        paths: &mut HostPaths,
+    ) -> Vec<String> {
         let mut said = Vec::new();
         if spec.image.is_none() {
             said.push(
@@ -81,21 +133,21 @@ impl Invariants {
             if mount.read_only && own_secrets.is_some_and(|own| own == Path::new(&mount.source)) {
                 continue;
             }
-            if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project) {
+            if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project, paths) {
                 said.push(format!("mounts.{target}: {reason}"));
             }
         }
         said
     }
 
-    fn bind_allowed(&self, source: &Path, project: &Path) -> Result<(), String> {
+    fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
         // Symlinks are followed first, so that a link inside the project cannot lead out of it.
-        let real = source
-            .canonicalize()
+        let real = paths
+            .real(source)
             .map_err(|error| format!("the host path {} cannot be read: {error}", source.display()))?;
         let holds_socket = SOCKETS
             .iter()
-            .filter_map(|path| Path::new(path).canonicalize().ok())
+            .filter_map(|path| paths.real(Path::new(path)).ok())
             .any(|socket| real == socket || (socket.starts_with(&real) && real != Path::new("/")));
         if holds_socket || real == Path::new("/") {
             return if self.docker_socket && real != Path::new("/") {
@@ -104,8 +156,8 @@ impl Invariants {
                 Err(format!("{} gives root on the host; it needs allow.docker_socket = true", source.display()))
             };
         }
-        let roots = self.bind_roots.iter().filter_map(|root| root.canonicalize().ok());
-        if roots.chain(project.canonicalize()).any(|root| real.starts_with(root)) {
+        let roots: Vec<&Path> = self.bind_roots.iter().map(PathBuf::as_path).chain([project]).collect();
+        if roots.into_iter().filter_map(|root| paths.real(root).ok()).any(|root| real.starts_with(root)) {
             Ok(())
         } else {
             Err(format!("{} is outside the project and outside allow.bind_roots", source.display()))
@@ -126,7 +178,7 @@ mod tests {
     fn said(change: impl FnOnce(&mut ContainerSpec)) -> Vec<String> {
         let mut spec = spec();
         change(&mut spec);
-        invariants().violations(&spec, "shop-1a2b3c", &std::env::temp_dir())
+        invariants().violations(&spec, "shop-1a2b3c", &std::env::temp_dir(), &mut HostPaths::of_host())
     }
 
     #[test]
@@ -169,8 +221,12 @@ mod tests {
         let mut spec = spec();
         let mount = Mount { kind: MountKind::Bind, source: link.display().to_string(), read_only: true };
         spec.mounts.insert("/x".into(), mount);
-        let said = invariants().violations(&spec, "shop-1a2b3c", &dir);
+        let mut paths = HostPaths::of_host();
+        let said = invariants().violations(&spec, "shop-1a2b3c", &dir, &mut paths);
         std::fs::remove_dir_all(&dir).unwrap();
+        // What was recorded says the same when the link is gone.
+        let mut recorded: HostPaths = serde_json::from_value(serde_json::to_value(&paths).unwrap()).unwrap();
+        assert_eq!(invariants().violations(&spec, "shop-1a2b3c", &dir, &mut recorded), said);
         assert!(said.len() == 1 && said[0].contains("outside the project"), "{said:?}");
     }
 }

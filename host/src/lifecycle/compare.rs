@@ -23,7 +23,13 @@ impl Lifecycle {
             }
             spec
         };
-        let (is, wanted) = (plain(&stored.draft.spec), plain(&decided.draft.spec));
+        // The record holds no secrets, so their values are compared with the engine's.
+        let mut real = decided.draft.spec.clone();
+        decided.withheld.fill_in(&mut real);
+        let mut shown = decided.draft.spec.clone();
+        self.secrets.redact_env(&mut shown.env);
+        self.secrets.redact_env(&mut shown.labels);
+        let (is, wanted) = (plain(&stored.draft.spec), plain(&shown));
         let before = diff(&wanted, &is);
         let owners = decided.draft.owner_names();
         let mut all: Vec<Difference> = diff(&is, &wanted)
@@ -36,13 +42,19 @@ impl Lifecycle {
             })
             .collect();
         all.extend(super::devcontainer::differences(&stored, decided.project.devcontainer.as_deref()));
-        // The record holds no secrets, so their values are compared with the engine's.
-        if !decided.secret.is_empty() {
+        let of = |map: &std::collections::BTreeMap<String, String>, group: &'static str| -> Vec<_> {
+            let secret = map.iter().filter(|(name, _)| self.secrets.contains(name));
+            secret.map(|(name, value)| (group, name.clone(), value.clone())).collect()
+        };
+        let mut secret = of(&real.env, "env");
+        secret.extend(of(&real.labels, "labels"));
+        if !secret.is_empty() {
             let actual = self.docker.inspect(&container.id).await?.actual;
-            let env = actual.map(|spec| spec.env).unwrap_or_default();
-            for (name, value) in &decided.secret {
-                if env.get(name) != Some(value) {
-                    let field = format!("env.{name}");
+            let (env, labels) = actual.map(|spec| (spec.env, spec.labels)).unwrap_or_default();
+            for (group, name, value) in secret {
+                let is = if group == "env" { env.get(&name) } else { labels.get(&name) };
+                let field = format!("{group}.{name}");
+                if is != Some(&value) && !all.iter().any(|known| known.field == field) {
                     let by = owners.get(&field).cloned().unwrap_or_else(|| "request".into());
                     all.push(Difference { field, is: json("***"), decided: json("another secret"), by });
                 }

@@ -10,9 +10,9 @@ use super::facts::{engine_facts, image_facts};
 use super::images::ImageBuild;
 use super::plan::decide_create;
 use super::reconcile::STRAGGLERS;
-use super::request::SecretEnv;
 use super::secret_files::{self, SecretBytes};
 use super::view::view;
+use super::withheld::Withheld;
 use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
 use crate::devcontainer::OWNER;
 use crate::docker::{self, CreateRequest, PullProgress};
@@ -52,11 +52,13 @@ pub enum Progress {
 pub(super) struct Decided {
     pub(super) project: Project,
     pub(super) draft: Draft,
-    pub(super) secret: SecretEnv,
+    pub(super) withheld: Withheld,
     pub(super) secret_files: BTreeMap<String, SecretBytes>,
     /// What the image that the request builds is built from.
     pub(super) build: Option<ImageBuild>,
     trail: Vec<Step>,
+    /// Ids of the records of what was decided.
+    decisions: Vec<uuid::Uuid>,
     /// References that the engine has.
     local: Vec<String>,
 }
@@ -116,14 +118,27 @@ impl Lifecycle {
         let decided = self
             .decide(id.as_str(), move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts))
             .await?;
-        let (mut decision, secret) = decided?;
-        self.record(&mut decision.decisions)?;
+        let (mut decision, withheld) = decided?;
+        let values = withheld.values();
+        if let Some(refusal) = &mut decision.refusal {
+            self.secrets.redact_refusal(refusal, &decision.decisions, &values);
+        }
+        self.record_without(&mut decision.decisions, &values)?;
+        let decisions: Vec<_> = decision.decisions.iter().map(|decision| decision.id).collect();
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
         if let Some(refusal) = decision.refusal {
             return Err(Error::Denied { refusal, trail });
         }
-        let decided =
-            Decided { project, draft: decision.draft, secret, secret_files: given, build: None, trail, local };
+        let decided = Decided {
+            project,
+            draft: decision.draft,
+            withheld,
+            secret_files: given,
+            build: None,
+            trail,
+            decisions,
+            local,
+        };
         // Policies may have chosen another image; then nothing is built.
         let wanted = decided.draft.spec.image.as_ref().map(|image| &image.reference);
         let build = build.filter(|_| built.as_ref() == wanted);
@@ -170,6 +185,7 @@ impl Lifecycle {
                     image_digest: self.image_digest(&container).await,
                     draft: self.redacted(decided.draft),
                     trail: decided.trail,
+                    decisions: decided.decisions,
                     notes: Vec::new(),
                     degraded: None,
                     devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
@@ -214,11 +230,7 @@ impl Lifecycle {
         }
 
         let mut actual_spec = spec.clone();
-        actual_spec.env.extend(decided.secret.iter().filter_map(|(name, value)| {
-            // A policy may have replaced or removed it; only what still stands for the secret is filled in.
-            let placeholder = spec.env.get(name).is_some_and(|shown| shown == crate::hooks::record::REDACTED);
-            placeholder.then(|| (name.clone(), value.clone()))
-        }));
+        decided.withheld.fill_in(&mut actual_spec);
         let mut labels = BTreeMap::from([
             (LABEL_MANAGED.to_owned(), "true".to_owned()),
             (LABEL_HOST.to_owned(), self.store.host_id().to_owned()),
@@ -276,7 +288,7 @@ impl Lifecycle {
             let mut differences = docker::differences(&actual_spec, actual, request.enforce_disk);
             // Which secret differs may be said, its values may not.
             for difference in &mut differences {
-                if difference.field.strip_prefix("env.").is_some_and(|name| self.secrets.contains(name)) {
+                if self.secrets.contains_field(&difference.field) {
                     "\"***\"".clone_into(&mut difference.decided);
                     "\"***\"".clone_into(&mut difference.actual);
                 }
@@ -381,12 +393,7 @@ impl Lifecycle {
     }
 
     fn redacted(&self, mut draft: Draft) -> Draft {
-        self.secrets.redact_env(&mut draft.spec.env);
-        for change in &mut draft.history {
-            if change.field.strip_prefix("env.").is_some_and(|name| self.secrets.contains(name)) {
-                change.value = crate::hooks::record::REDACTED.into();
-            }
-        }
+        self.secrets.redact_draft(&mut draft);
         draft
     }
 }

@@ -130,6 +130,7 @@ impl Error {
             Self::Interrupted => "interrupted",
             Self::Docker(error) => error.code(),
             Self::Store(store::Error::Locked(_)) => "locked",
+            Self::Store(store::Error::Damaged { .. }) => "records-damaged",
             Self::Store(_) => "store",
             Self::NotUndone { first, .. } => first.code(),
             Self::Internal(_) => "internal",

@@ -57,8 +57,14 @@ impl Lifecycle {
             let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(shown));
             let mut decisions = [self.decide(id.as_str(), move |chain| chain.decide_exec(request)).await?];
             // Redaction blanks what a policy set, too; what runs needs the real values.
-            let outcome = decisions.first().map(|decision| decision.outcome.clone());
-            self.record(&mut decisions)?;
+            let mut outcome = decisions.first().map(|decision| decision.outcome.clone());
+            // A secret variable's value may stand in the words of the command as well.
+            let secret = real.iter().filter(|(name, _)| self.secrets.contains(name));
+            let values: Vec<String> = secret.map(|(_, value)| value.clone()).collect();
+            if let Some(Outcome::Denied(refusal)) = &mut outcome {
+                self.secrets.redact_refusal(refusal, &decisions, &values);
+            }
+            self.record_without(&mut decisions, &values)?;
             match outcome {
                 Some(Outcome::AllowedExec(allowed)) => exec = allowed,
                 Some(Outcome::Denied(refusal)) => {
@@ -70,7 +76,7 @@ impl Lifecycle {
             self.store.update_workspace(id, |workspace| workspace.last_activity = Some(jiff::Timestamp::now()))?;
         }
         for (name, value) in &mut exec.env {
-            if value == crate::hooks::record::REDACTED
+            if value == crate::hooks::redact::REDACTED
                 && let Some(real) = real.get(name)
             {
                 value.clone_from(real);

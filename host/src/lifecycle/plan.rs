@@ -7,16 +7,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::devcontainer::{ask, hide};
+use super::explain::{Explained, explain};
 use super::facts::{engine_facts, image_facts, project_facts};
-use super::request::{SecretEnv, draft};
+use super::request::draft;
 use super::secret_files;
 use super::view::trail;
+use super::withheld::Withheld;
 use super::{Error, Project, TrailStep, WorkspaceRequest, now_ms};
 use crate::config::Loaded;
 use crate::devcontainer::Record;
 use crate::docker::Docker;
 use crate::hooks::chain::CreateDecision;
-use crate::hooks::record::{Change, Refusal, SecretNames};
+use crate::hooks::record::{Change, Refusal};
+use crate::hooks::redact::SecretNames;
 use crate::hooks::{Chain, Facts, Step};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
@@ -35,6 +38,8 @@ pub struct Plan {
     pub owners: BTreeMap<String, String>,
     /// All changes in order, with the place that made each.
     pub history: Vec<Change>,
+    /// Every field, explained: where its value came from, who was overruled, what bounds it.
+    pub fields: BTreeMap<String, Explained>,
     /// What each policy did; shadows, which count for nothing, are the last.
     pub trail: Vec<TrailStep>,
     /// What would be different if the shadows counted.
@@ -43,6 +48,9 @@ pub struct Plan {
     pub devcontainer: Option<Record>,
     /// Why it would be refused, if it would.
     pub denied: Option<Refusal>,
+    /// The marked line of a script that failed, or a backtrace; and whether people see it at once.
+    #[serde(skip)]
+    pub detail: Option<(String, bool)>,
     /// Whether the facts came from an engine; without one, images and abilities are unknown.
     pub engine: bool,
 }
@@ -72,20 +80,30 @@ pub async fn plan(
     let engine = docker.is_some();
     let decide = move || -> Result<Plan, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
-        let (mut decision, _) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
+        let (mut decision, withheld) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
+        let values = withheld.values();
+        if let Some(refusal) = &mut decision.refusal {
+            secrets.redact_refusal(refusal, &decision.decisions, &values);
+        }
+        for decision in &mut decision.decisions {
+            secrets.redact(decision, &values);
+        }
+        secrets.redact_draft(&mut decision.draft);
+        let violations: Vec<String> =
+            decision.decisions.iter().flat_map(|decision| decision.violations.clone()).collect();
         let pending = decision.decisions.last_mut().and_then(|last| last.shadows.take());
         let mut shadows = Vec::new();
         let mut differences = Vec::new();
         for mut record in pending.map(|shadows| shadows.run()).unwrap_or_default() {
-            secrets.redact(&mut record);
+            secrets.redact(&mut record, &values);
             shadows.extend(record.steps);
             differences.extend(record.differences);
         }
         let mut steps: Vec<Step> = decision.decisions.drain(..).flat_map(|decision| decision.steps).collect();
+        let fields = explain(&decision.draft, &loaded, &violations, &steps);
         steps.extend(shadows);
         let owners = decision.draft.owner_names();
-        let mut spec = decision.draft.spec;
-        secrets.redact_env(&mut spec.env);
+        let spec = decision.draft.spec;
         Ok(Plan {
             id: project.id,
             name: project.name,
@@ -93,9 +111,14 @@ pub async fn plan(
             spec,
             owners,
             history: decision.draft.history,
+            fields,
             trail: trail(&steps),
             shadows: differences,
             devcontainer: project.devcontainer.map(|asked| asked.record()),
+            detail: steps.iter().rev().find_map(|step| {
+                let error = step.error.as_ref()?;
+                Some((error.detail.clone()?, error.marked))
+            }),
             denied: decision.refusal,
             engine,
         })
@@ -111,8 +134,8 @@ pub(super) fn decide_create(
     project: &Project,
     request: &WorkspaceRequest,
     mut facts: Facts,
-) -> Result<(CreateDecision, SecretEnv), Error> {
-    let (mut draft, secret) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
+) -> Result<(CreateDecision, Withheld), Error> {
+    let (mut draft, withheld) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
     facts.project = project_facts(&project.path, &chain.wanted_files()).map_err(|error| Error::Project {
         path: project.path.clone(),
         cause: error.to_string(),
@@ -122,5 +145,5 @@ pub(super) fn decide_create(
     hide(asked, &mut facts.project);
     let named = asked.is_some_and(|asked| asked.propose_image(&mut draft));
     let requested = request.image.is_some() || named;
-    Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), secret))
+    Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), withheld))
 }

@@ -7,8 +7,10 @@ use super::Error;
 use super::devcontainer::{Asked, DevcontainerChoice};
 use super::images::ImageBuild;
 use super::secret_files::{SECRETS_TARGET, SecretBytes};
+use super::withheld::Withheld;
 use crate::config::Loaded;
-use crate::hooks::record::{Draft, Owner, REDACTED, SecretNames};
+use crate::hooks::record::{Draft, Owner};
+use crate::hooks::redact::{REDACTED, SecretNames};
 use crate::hooks::{Adjustment, WorkspaceFacts};
 use crate::workspace::{
     ContainerSpec, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Resources, Restart, Security,
@@ -148,6 +150,7 @@ impl Project {
     pub(super) fn facts(&self, request: &WorkspaceRequest, loaded: &Loaded) -> WorkspaceFacts {
         let mut labels = loaded.config.workspace.labels.clone();
         labels.extend(request.labels.clone());
+        SecretNames(loaded.config.secrets.env.clone()).redact_env(&mut labels);
         WorkspaceFacts {
             id: self.id.to_string(),
             name: self.name.clone(),
@@ -156,9 +159,6 @@ impl Project {
         }
     }
 }
-
-/// Real values of secret variables; a draft, and with it every policy and record, holds `***`.
-pub(super) type SecretEnv = BTreeMap<String, String>;
 
 /// The spec before any policy: defaults, `devcontainer.json`, configuration, request, each field with its owner.
 ///
@@ -170,18 +170,28 @@ pub(super) fn draft(
     loaded: &Loaded,
     secrets: &SecretNames,
     engine_cpus: u32,
-) -> Result<(Draft, SecretEnv), Error> {
+) -> Result<(Draft, Withheld), Error> {
     let config = &loaded.config.workspace;
     let mut draft = Draft::new(base(project, loaded, engine_cpus));
-    let mut secret = SecretEnv::new();
+    let mut withheld = Withheld::default();
+    let (withheld_env, withheld_labels) = (&mut withheld.env, &mut withheld.labels);
     let mut env = |name: &String, value: &String| {
         let shown = if secrets.contains(name) {
-            secret.insert(name.clone(), value.clone());
+            withheld_env.insert(name.clone(), value.clone());
             REDACTED.to_owned()
         } else {
             value.clone()
         };
         Adjustment::Env(name.clone(), Some(shown))
+    };
+    let mut label = |(name, value): (&String, &String)| {
+        let shown = if secrets.contains(name) {
+            withheld_labels.insert(name.clone(), value.clone());
+            REDACTED.to_owned()
+        } else {
+            value.clone()
+        };
+        Adjustment::Label(name.clone(), Some(shown))
     };
 
     if let Some(asked) = &project.devcontainer {
@@ -213,7 +223,6 @@ pub(super) fn draft(
     if project.part_of.is_none() {
         configured.extend(config.env.iter().map(|(name, value)| (format!("workspace.env.{name}"), env(name, value))));
     }
-    let label = |(name, value): (&String, &String)| Adjustment::Label(name.clone(), Some(value.clone()));
     configured.extend(config.labels.iter().map(|pair| (format!("workspace.labels.{}", pair.0), label(pair))));
     for (key, adjustment) in configured {
         let origin = loaded.origin(&key);
@@ -245,7 +254,8 @@ pub(super) fn draft(
         adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
         draft.set(&adjustment, Owner::host("request", Some(words)), None);
     }
-    Ok((draft, secret))
+    withheld.hide_command(&mut draft);
+    Ok((draft, withheld))
 }
 
 fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::hooks::chain::Shadows;
-use crate::hooks::record::SecretNames;
+use crate::hooks::redact::SecretNames;
 use crate::store::Store;
 
 /// Decisions whose shadows wait to be asked. Beyond, they are left out: what decides has gone on long since.
@@ -78,7 +78,7 @@ fn work(jobs: &Receiver<Arc<Shadows>>, store: &Store, secrets: &SecretNames, end
             continue;
         }
         let mut records = shadows.run();
-        records.iter_mut().for_each(|record| secrets.redact(record));
+        records.iter_mut().for_each(|record| secrets.redact(record, &[]));
         if let Err(error) = store.append(&records) {
             tracing::warn!("what shadows said is lost: {error}");
         }

@@ -11,7 +11,7 @@ use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
 use crate::docker::{self, CommitRequest};
 use crate::hooks::Adjustment;
 use crate::hooks::adjust::diff;
-use crate::hooks::record::REDACTED;
+use crate::hooks::redact::REDACTED;
 use crate::store::{Snapshot, Verb};
 use crate::workspace::{
     Container, ContainerSpec, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, LABEL_MANAGED,

@@ -150,7 +150,7 @@ impl Lifecycle {
         let env = container.actual.iter().flat_map(|spec| &spec.env);
         let mut text = text.to_owned();
         for (_, value) in env.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty()) {
-            text = text.replace(value, crate::hooks::record::REDACTED);
+            text = text.replace(value, crate::hooks::redact::REDACTED);
         }
         text
     }
@@ -159,6 +159,7 @@ impl Lifecycle {
     pub(super) fn request_about(&self, workspace: &store::Workspace, hook: Hook, subject: Subject) -> HookRequest {
         let mut labels = self.loaded().config.workspace.labels.clone();
         labels.extend(workspace.draft.spec.labels.clone());
+        self.secrets.redact_env(&mut labels);
         let facts = Facts {
             workspace: WorkspaceFacts {
                 id: workspace.id.to_string(),

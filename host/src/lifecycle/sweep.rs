@@ -71,7 +71,10 @@ impl Lifecycle {
             Some(lock) => lock,
             None => return Err(crate::store::Error::Locked("a sweep".into()).into()),
         };
-        let (facts, found) = self.sweep_facts(!dry_run).await?;
+        let (mut facts, found) = self.sweep_facts(!dry_run).await?;
+        for candidate in &mut facts.candidates {
+            self.secrets.redact_env(&mut candidate.labels);
+        }
         let disk_free = (facts.disk_total > 0).then_some(facts.disk_free);
         let request = HookRequest {
             hook: Hook::Cleanup,

@@ -52,7 +52,12 @@ impl Lifecycle {
             chain.decide_create(draft, &Arc::new(facts), true, now_ms())
         };
         let mut decision = self.decide(id.as_str(), decide).await?;
+        if let Some(refusal) = &mut decision.refusal {
+            self.secrets.redact_refusal(refusal, &decision.decisions, &[]);
+        }
         self.record(&mut decision.decisions)?;
+        self.secrets.redact_draft(&mut decision.draft);
+        let decisions: Vec<_> = decision.decisions.iter().map(|decision| decision.id).collect();
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
         if let Some(refusal) = decision.refusal {
             return Err(Error::Denied { refusal, trail });
@@ -77,6 +82,7 @@ impl Lifecycle {
         let finished = match done.await {
             Ok(container) => {
                 stored.draft = decision.draft;
+                stored.decisions.extend(decisions);
                 let kept = self.store.put_workspace(&stored).and_then(|()| self.store.done(entry, "done"));
                 kept.map(|()| container).map_err(Error::from)
             }

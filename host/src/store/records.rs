@@ -32,6 +32,9 @@ pub struct Workspace {
     pub draft: Draft,
     /// What the policies did when it was created and started.
     pub trail: Vec<Step>,
+    /// Ids of the records of the decisions that made it, and that changed its limits since.
+    #[serde(default)]
+    pub decisions: Vec<uuid::Uuid>,
     /// Lines that policies attached.
     pub notes: Vec<String>,
     /// Why it is degraded, if it is: a policy failed after the start.

@@ -87,6 +87,7 @@ impl WasmEngine {
         let mut config = Config::new();
         config.allocation_strategy(allocation);
         config.epoch_interruption(true);
+        config.consume_fuel(true);
         config.max_wasm_stack(STACK);
         config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
         let engine = Engine::new(&config).map_err(|error| format!("this machine cannot run plugins: {error:#}"))?;
@@ -140,14 +141,22 @@ impl WasmEngine {
         })
     }
 
-    /// A fresh store with all limits set.
-    pub(super) fn store(&self, limits: &Limits, grants: &Grants, now_ms: u64) -> Result<Store<State>, PolicyError> {
+    /// A fresh store with all limits set. Time and randomness come from the decision, so that it can be replayed.
+    pub(super) fn store(
+        &self,
+        limits: &Limits,
+        grants: &Grants,
+        now_ms: u64,
+        seed: &[u8],
+    ) -> Result<Store<State>, PolicyError> {
+        let seed = if seed.is_empty() { &[4] } else { seed };
+        let number = seed.iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
         let mut wasi = WasiCtxBuilder::new();
         wasi.allow_tcp(false)
             .allow_udp(false)
-            .secure_random(Deterministic::new(vec![4]))
-            .insecure_random(Deterministic::new(vec![4]))
-            .insecure_random_seed(4)
+            .secure_random(Deterministic::new(seed.to_vec()))
+            .insecure_random(Deterministic::new(seed.to_vec()))
+            .insecure_random_seed(number)
             .max_random_size(64 << 10)
             .wall_clock(Frozen(now_ms))
             .monotonic_clock(Frozen(0));
@@ -168,6 +177,9 @@ impl WasmEngine {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.output);
+        if let Err(error) = store.set_fuel(u64::MAX) {
+            tracing::debug!("calls are not measured: {error}");
+        }
         let ticks = limits.timeout.as_millis().div_ceil(TICK.as_millis()) + 1;
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX / 2));
         Ok(store)

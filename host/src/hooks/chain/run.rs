@@ -10,8 +10,10 @@ use super::mode::Part;
 use super::standing::{self, Snapshot};
 use super::{Chain, Entry};
 use crate::hooks::record::{Draft, Owner, Refusal, StepError, StepMode, VERSION};
-use crate::hooks::validate::Invariants;
-use crate::hooks::{Decision, ExecSpec, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject};
+use crate::hooks::validate::{HostPaths, Invariants};
+use crate::hooks::{
+    Decision, ExecSpec, Facts, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject,
+};
 use crate::workspace::ContainerSpec;
 
 mod merge;
@@ -29,6 +31,10 @@ pub(super) struct Run {
     conflicts: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) refusal: Option<Refusal>,
+    /// Who had set which field before the first policy was asked.
+    pub(super) owners: BTreeMap<String, Owner>,
+    /// What the invariants were told about the host.
+    pub(super) paths: HostPaths,
 }
 
 impl Run {
@@ -44,6 +50,8 @@ impl Run {
             conflicts: Vec::new(),
             violations: Vec::new(),
             refusal: None,
+            owners: BTreeMap::new(),
+            paths: HostPaths::default(),
         }
     }
 
@@ -51,6 +59,10 @@ impl Run {
     pub(super) fn began(mut self, spec: ContainerSpec) -> Self {
         self.began = Some(spec);
         self
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.input.facts
     }
 
     pub(super) fn hook(&self) -> Hook {
@@ -106,23 +118,11 @@ impl Run {
             None => entry.policy.evaluate(&self.request),
         };
         let mut step = Step {
-            policy: entry.policy.name().to_owned(),
-            kind: entry.policy.kind(),
             digest: entry.policy.digest().to_owned(),
             settings_digest: entry.settings_digest.clone(),
-            hook: self.hook(),
             mode: part.mode,
-            verdict: String::new(),
-            fields: Vec::new(),
-            adjustments: Vec::new(),
-            denial: None,
-            actions: Vec::new(),
             microseconds: u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
-            operations: 0,
-            logs: Vec::new(),
-            waivers: Vec::new(),
-            granted: None,
-            error: None,
+            ..Step::empty(entry.policy.name(), entry.policy.kind(), self.hook())
         };
         match answer {
             Ok(mut reply) => {
@@ -130,6 +130,7 @@ impl Run {
                 step.operations = reply.operations;
                 step.granted.clone_from(&reply.granted);
                 step.logs = std::mem::take(&mut reply.logs);
+                step.lines.clone_from(&reply.lines);
                 Some((reply, step))
             }
             Err(error) => {
@@ -211,6 +212,7 @@ impl Run {
         if let (Some(standings), None) = (self.chain.standings(), &self.chain.pins) {
             standing::observe(&self.snapshot, standings, &self.chain.entries, &self.steps, &self.input);
         }
+        let began = self.began.filter(|spec| *spec != self.input.spec).map(Box::new);
         Decision {
             version: VERSION,
             id: Uuid::now_v7(),
@@ -218,6 +220,9 @@ impl Run {
             hook: self.input.hook,
             workspace: self.input.facts.workspace.id.clone(),
             input: self.input,
+            began,
+            owners: self.owners,
+            paths: self.paths,
             steps: self.steps,
             conflicts: self.conflicts,
             violations: self.violations,

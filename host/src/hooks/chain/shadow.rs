@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::HostPaths;
 use super::mode::Part;
 use super::run::Run;
 use super::standing::Snapshot;
@@ -186,7 +187,12 @@ impl World<'_> {
         }
         if self.run.hook() == Hook::PreCreate && self.first.is_none() {
             let workspace = &self.decision.input.facts.workspace;
-            let found = self.run.invariants().violations(&draft.spec, &workspace.id, Path::new(&workspace.project));
+            let found = self.run.invariants().violations(
+                &draft.spec,
+                &workspace.id,
+                Path::new(&workspace.project),
+                &mut HostPaths::of_host(),
+            );
             if let Some(first) = found.first() {
                 self.first =
                     Some(Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason: first.clone() });

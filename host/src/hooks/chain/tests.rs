@@ -83,7 +83,15 @@ impl Policy for Native {
     }
 }
 
-fn entry(name: &'static str, hook: Hook, body: impl Fn(&HookRequest) -> Verdict + Send + Sync + 'static) -> Entry {
+pub(crate) fn chain_of(entries: Vec<Entry>) -> Chain {
+    Chain::new(entries, invariants())
+}
+
+pub(crate) fn entry(
+    name: &'static str,
+    hook: Hook,
+    body: impl Fn(&HookRequest) -> Verdict + Send + Sync + 'static,
+) -> Entry {
     failing(name, hook, move |request| Ok(body(request).into()))
 }
 

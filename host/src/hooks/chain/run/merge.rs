@@ -155,6 +155,7 @@ impl Run {
                     return None;
                 }
                 step.actions.clone_from(&actions);
+                step.delay_ms = delay_ms;
                 self.steps.push(step);
                 Some((actions, delay_ms.unwrap_or(0).min(MOST_DELAY_MS)))
             }
@@ -170,7 +171,7 @@ impl Run {
         &mut self,
         part: &Part,
         reply: Reply,
-        step: Step,
+        mut step: Step,
         known: &BTreeSet<String>,
     ) -> Option<Vec<SweepVerdict>> {
         match reply.verdict {
@@ -184,6 +185,7 @@ impl Run {
                     return None;
                 }
                 verdicts.retain(|verdict| part.share.as_ref().is_none_or(|share| share.holds(&verdict.id)));
+                step.sweep.clone_from(&verdicts);
                 verdicts.iter_mut().for_each(|verdict| verdict.by.clone_from(&step.policy));
                 self.steps.push(step);
                 Some(verdicts)

@@ -1,0 +1,71 @@
+//! One create hook by itself, and any recorded hook run again.
+
+use std::path::Path;
+
+use super::run::Run;
+use super::standing::Snapshot;
+use super::{Chain, HostPaths};
+use crate::hooks::record::{Draft, Refusal};
+use crate::hooks::{Decision, Hook, Outcome};
+
+impl Chain {
+    /// Runs one of the create hooks over a draft; after the last of them the invariants.
+    pub(super) fn create_hook(
+        &self,
+        mut run: Run,
+        draft: &mut Draft,
+        mut paths: HostPaths,
+    ) -> (Decision, Option<Refusal>) {
+        run.owners.clone_from(&draft.owners);
+        run.create(draft);
+        if run.hook() == Hook::PreCreate && run.refusal.is_none() {
+            let workspace = run.facts().workspace.clone();
+            let project = Path::new(&workspace.project);
+            run.violations = self.invariants.violations(&draft.spec, &workspace.id, project, &mut paths);
+            run.paths = paths.found();
+            if let Some(first) = run.violations.first() {
+                let field = first.split(':').next().unwrap_or_default();
+                let by = draft.owners.get(field);
+                let asked = by.map_or(String::new(), |owner| format!(" (set by {})", owner.policy));
+                let more = match run.violations.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" (and {more} more)"),
+                };
+                run.refusal = Some(Refusal {
+                    policy: "host".into(),
+                    at: by.and_then(|owner| owner.at.clone()),
+                    code: "invariant".into(),
+                    reason: format!("{first}{asked}{more}"),
+                });
+            }
+        }
+        let outcome = match &run.refusal {
+            Some(refusal) => Outcome::Denied(refusal.clone()),
+            None => Outcome::Allowed(Box::new(draft.spec.clone())),
+        };
+        let refusal = run.refusal.clone();
+        (run.finish(outcome), refusal)
+    }
+
+    /// Runs a recorded hook run again: this chain on the recorded input, with nothing asked of the host, canaries on the
+    /// side and breakers as they were. The result has the record's own id, time and workspace; shadows are not asked.
+    pub fn again(&self, record: &Decision) -> Decision {
+        let chain = self.as_recorded(record);
+        let request = record.input.clone();
+        let mut decision = match request.hook {
+            Hook::SelectImage | Hook::SecurityProfile | Hook::PreCreate => {
+                let owners = record.owners.clone();
+                let mut draft = Draft { spec: request.spec.clone(), owners, history: Vec::new() };
+                let began = record.began.as_deref().unwrap_or(&record.input.spec).clone();
+                let run = Run::with(&chain, request, Snapshot::of_store(None)).began(began);
+                chain.create_hook(run, &mut draft, record.paths.clone()).0
+            }
+            Hook::PreExec => chain.decide_exec(request),
+            Hook::Cleanup => chain.sweep(request),
+            Hook::PostStart | Hook::PreStop | Hook::Event => chain.collect(request),
+        };
+        // Nobody asks the shadows of what was decided long ago.
+        decision.shadows = super::Pending::default();
+        Decision { id: record.id, time: record.time, workspace: record.workspace.clone(), ..decision }
+    }
+}

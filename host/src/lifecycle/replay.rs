@@ -1,0 +1,240 @@
+//! Replay of what was recorded: many records through one chain, on all cores, with memory that stays flat.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::Error;
+use crate::hooks::redact::SecretNames;
+use crate::hooks::replay::{Comparison, Flip, FlipKind, compare, granted_otherwise, replay, unplayable};
+use crate::hooks::{Chain, Hook};
+use crate::store::StoredDecision;
+
+/// Records that wait for a worker.
+const WAITING: usize = 128;
+/// Examples that a group of flips keeps: the first in the chain.
+const EXAMPLES: usize = 3;
+
+/// What came of a replay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Replayed {
+    /// Records that were run again.
+    pub replayed: u64,
+    /// Of them, byte for byte as recorded.
+    pub identical: u64,
+    /// Of them, with the same outcome, though policies said something else on the way.
+    pub same_outcome: u64,
+    /// Of them, with another outcome.
+    pub flipped: u64,
+    /// The flips in groups, new denials first.
+    pub flips: Vec<FlipGroup>,
+    /// Records that cannot be replayed: why -> how many.
+    pub not_replayed: BTreeMap<String, u64>,
+    /// Policies that had taken part and are no longer in the chain: name -> in how many records.
+    pub gone: BTreeMap<String, u64>,
+    /// Policies whose bytes or settings are no longer those of the record: name -> in how many records.
+    pub changed: BTreeMap<String, u64>,
+    /// How long it took.
+    pub seconds: f64,
+    /// Decisions a second.
+    pub per_second: f64,
+}
+
+/// Flips of one kind, by one policy, for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FlipGroup {
+    /// What kind of flip.
+    pub kind: FlipKind,
+    /// The hook.
+    pub hook: Hook,
+    /// The policy behind it.
+    pub policy: String,
+    /// A code, or the fields that change.
+    pub reason: String,
+    /// The first one in words.
+    pub detail: String,
+    /// How many.
+    pub count: u64,
+    /// Numbers and ids of the first ones.
+    pub examples: Vec<Example>,
+}
+
+/// A record that flips.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Example {
+    /// Its number.
+    pub number: i64,
+    /// Its id.
+    pub id: String,
+    /// In words.
+    #[serde(skip)]
+    detail: String,
+}
+
+/// Kind, hook, policy and reason of flips that are told together.
+type GroupKey = (FlipKind, Hook, String, String);
+
+#[derive(Default)]
+struct Sum {
+    replayed: u64,
+    identical: u64,
+    same_outcome: u64,
+    flips: BTreeMap<GroupKey, (u64, Vec<Example>)>,
+    not_replayed: BTreeMap<String, u64>,
+    gone: BTreeMap<String, u64>,
+    changed: BTreeMap<String, u64>,
+}
+
+/// Runs recorded decisions again. `missing` names policies of the configuration that could not be loaded: what they
+/// took part in is counted and not replayed.
+///
+/// # Errors
+/// When the store cannot be read. A record that cannot be read is counted.
+pub fn replay_decisions(
+    chain: &Chain,
+    secrets: &SecretNames,
+    missing: &[String],
+    records: impl Iterator<Item = Result<StoredDecision, crate::store::Error>>,
+) -> Result<Replayed, Error> {
+    let begin = Instant::now();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (give, take) = sync_channel::<StoredDecision>(WAITING);
+    let take = Mutex::new(take);
+    let mut sums = Vec::new();
+    let mut failed = Ok(());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| work(&take, chain, secrets, missing))).collect();
+        for record in records {
+            match record {
+                // A worker that is gone has panicked; joining it tells.
+                Ok(record) => {
+                    if give.send(record).is_err() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    failed = Err(Error::from(error));
+                    break;
+                }
+            }
+        }
+        drop(give);
+        for thread in threads {
+            match thread.join() {
+                Ok(sum) => sums.push(sum),
+                Err(_) => failed = Err(Error::Internal("a replay broke off".into())),
+            }
+        }
+    });
+    failed?;
+    let mut all = Sum::default();
+    for sum in sums {
+        all.add(sum);
+    }
+    Ok(all.finish(begin.elapsed().as_secs_f64()))
+}
+
+fn work(take: &Mutex<Receiver<StoredDecision>>, chain: &Chain, secrets: &SecretNames, missing: &[String]) -> Sum {
+    let mut sum = Sum::default();
+    loop {
+        let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(record) => sum.record(&record, chain, secrets, missing),
+            Err(_) => return sum,
+        }
+    }
+}
+
+impl Sum {
+    fn record(&mut self, stored: &StoredDecision, chain: &Chain, secrets: &SecretNames, missing: &[String]) {
+        let record = match stored.decision() {
+            Ok(record) => record,
+            Err(_) => {
+                *self.not_replayed.entry("it cannot be read; see 'wharf audit verify'".into()).or_default() += 1;
+                return;
+            }
+        };
+        if let Some(why) = unplayable(&record, missing) {
+            *self.not_replayed.entry(why.to_string()).or_default() += 1;
+            return;
+        }
+        let again = replay(chain, secrets, &record);
+        if let Some(why) = granted_otherwise(&record, &again) {
+            *self.not_replayed.entry(why.to_string()).or_default() += 1;
+            return;
+        }
+        for step in &record.steps {
+            match chain.entries().iter().find(|entry| entry.policy.name() == step.policy) {
+                None => *self.gone.entry(step.policy.clone()).or_default() += 1,
+                Some(entry)
+                    if entry.policy.digest() != step.digest || entry.settings_digest != step.settings_digest =>
+                {
+                    *self.changed.entry(step.policy.clone()).or_default() += 1;
+                }
+                Some(_) => {}
+            }
+        }
+        self.replayed += 1;
+        match compare(&record, &again) {
+            Comparison::Identical => self.identical += 1,
+            Comparison::SameOutcome => self.same_outcome += 1,
+            Comparison::Flip(Flip { kind, policy, reason, detail }) => {
+                let (count, examples) = self.flips.entry((kind, record.hook, policy, reason)).or_default();
+                *count += 1;
+                examples.push(Example { number: stored.number, id: record.id.to_string(), detail });
+                few(examples);
+            }
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.replayed += other.replayed;
+        self.identical += other.identical;
+        self.same_outcome += other.same_outcome;
+        for (mine, theirs) in [
+            (&mut self.not_replayed, other.not_replayed),
+            (&mut self.gone, other.gone),
+            (&mut self.changed, other.changed),
+        ] {
+            for (what, count) in theirs {
+                *mine.entry(what).or_default() += count;
+            }
+        }
+        for (key, (count, found)) in other.flips {
+            let (all, examples) = self.flips.entry(key).or_default();
+            *all += count;
+            examples.extend(found);
+            few(examples);
+        }
+    }
+
+    fn finish(self, seconds: f64) -> Replayed {
+        let group = |((kind, hook, policy, reason), (count, examples)): (GroupKey, (u64, Vec<Example>))| {
+            let detail = examples.first().map(|first| first.detail.clone()).unwrap_or_default();
+            FlipGroup { kind, hook, policy, reason, detail, count, examples }
+        };
+        let mut flips: Vec<FlipGroup> = self.flips.into_iter().map(group).collect();
+        flips.sort_by_key(|group| (group.kind, std::cmp::Reverse(group.count)));
+        Replayed {
+            replayed: self.replayed,
+            identical: self.identical,
+            same_outcome: self.same_outcome,
+            flipped: flips.iter().map(|group| group.count).sum(),
+            flips,
+            not_replayed: self.not_replayed,
+            gone: self.gone,
+            changed: self.changed,
+            seconds,
+            per_second: if seconds > 0.0 { self.replayed as f64 / seconds } else { 0.0 },
+        }
+    }
+}
+
+/// Keeps the first ones in the chain, whichever worker had them.
+fn few(examples: &mut Vec<Example>) {
+    examples.sort();
+    examples.truncate(EXAMPLES);
+}

@@ -1,0 +1,37 @@
+//! The loop `decisions`: prunes decision records that are older, or more, than the configuration keeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Said, Shared, Stop, slept};
+
+const EVERY: Duration = Duration::from_secs(3_600);
+
+pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
+    loop {
+        let prune = {
+            let shared = shared.clone();
+            // Hashing many records takes its time; other loops must not wait for it.
+            move || {
+                let keep = &shared.config.decisions;
+                let before = Timestamp::now().checked_sub(keep.age.0).unwrap_or(Timestamp::MIN);
+                shared.lifecycle.store().prune_decisions(before, keep.keep)
+            }
+        };
+        match tokio::task::spawn_blocking(prune).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => {
+                shared.board.say(&Said::Done(format!(
+                    "pruned {count} old decision records; the chain goes on behind a signed checkpoint"
+                )));
+            }
+            Ok(Err(error)) => shared.board.error("decisions", &error),
+            Err(error) => shared.board.error("decisions", &error),
+        }
+        if !slept(EVERY, &mut stop).await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The decision records: an append-only chain. Each record holds the hash of the one before it; where the chain ends
+//! (`head`), and where it begins once old records were pruned (`checkpoint`), is signed with the installation's key.
+//!
+//! What that shows: an edited record, a removed one in the middle, a removed end, a forged beginning. What it cannot
+//! show: that the whole state folder, key included, was put back to an earlier day.
+
+use jiff::Timestamp;
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+use super::key::{Key, Signed};
+use super::{Error, Store, from_json, statement};
+use crate::hooks::record::canonical;
+use crate::hooks::{Decision, Hook};
+use crate::workspace::{WorkspaceId, sha256_hex};
+
+mod pages;
+mod prune;
+mod verify;
+
+pub use pages::DecisionPages;
+pub use verify::{Damage, Verified};
+
+const HEAD: &str = "decisions-head";
+const CHECKPOINT: &str = "decisions-checkpoint";
+
+/// A record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDecision {
+    /// Its number in the chain.
+    pub number: i64,
+    /// The decision as canonical JSON.
+    pub body: String,
+    /// SHA-256 (hex) of the hash of the record before it, a line break, and the body.
+    pub hash: String,
+}
+
+impl StoredDecision {
+    /// The decision.
+    ///
+    /// # Errors
+    /// When the body is no decision that this program knows.
+    pub fn decision(&self) -> Result<Decision, Error> {
+        from_json(&self.body, "read a decision")
+    }
+}
+
+/// Which records are read.
+#[derive(Debug, Clone, Default)]
+pub struct DecisionQuery {
+    /// About this workspace.
+    pub workspace: Option<WorkspaceId>,
+    /// Of this hook.
+    pub hook: Option<Hook>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Not after.
+    pub until: Option<Timestamp>,
+    /// Only what was decided, not what shadows said beside it.
+    pub counting: bool,
+}
+
+/// Where the chain ends: the last record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    host: String,
+    number: i64,
+    hash: String,
+}
+
+/// Where the chain begins after old records were pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The installation.
+    pub host: String,
+    /// Number of the last record that was pruned.
+    pub number: i64,
+    /// Its hash: the next record holds it.
+    pub hash: String,
+    /// How many were pruned in all.
+    pub count: u64,
+    /// When it was written.
+    pub time: Timestamp,
+}
+
+impl Store {
+    /// Appends decisions, all or none. Each record holds the hash of the one before it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn append(&self, decisions: &[Decision]) -> Result<(), Error> {
+        let what = "record a decision";
+        let Some(last) = decisions.len().checked_sub(1) else { return Ok(()) };
+        let key = self.key()?;
+        let mut connection = self.connection();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
+        // The signed end is what is chained on: should records have been removed behind it, the gap stays to be seen.
+        let mut previous = match signed(&transaction, HEAD)? {
+            Some(head) => from_json::<Head>(&head.body, what)?.hash,
+            None => transaction
+                .query_row("select hash from decisions order by number desc limit 1", [], |row| row.get(0))
+                .optional()
+                .map_err(statement(what))?
+                .unwrap_or_default(),
+        };
+        for (index, decision) in decisions.iter().enumerate() {
+            let body = canonical(decision).map_err(|error| Error::Statement { what, cause: error.to_string() })?;
+            let hash = hash(&previous, &body);
+            transaction
+                .prepare_cached(
+                    "insert into decisions (id, time, hook, workspace, body, previous, hash, shadow_of)
+                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )
+                .and_then(|mut insert| {
+                    insert.execute(params![
+                        decision.id.to_string(),
+                        decision.time.to_string(),
+                        decision.hook.as_str(),
+                        decision.workspace,
+                        body,
+                        previous,
+                        hash,
+                        decision.shadow_of.map(|id| id.to_string())
+                    ])
+                })
+                .map_err(statement(what))?;
+            if index == last {
+                let number = transaction.last_insert_rowid();
+                let head = Head { host: self.host_id().to_owned(), number, hash: hash.clone() };
+                put_signed(&transaction, HEAD, key, &head)?;
+            }
+            previous = hash;
+        }
+        transaction.commit().map_err(statement(what))
+    }
+
+    /// The newest decisions about a workspace, newest first; records of shadows, which decided nothing, are not among them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decisions(&self, workspace: &WorkspaceId, most: u32) -> Result<Vec<Decision>, Error> {
+        let query = DecisionQuery { workspace: Some(workspace.clone()), counting: true, ..DecisionQuery::default() };
+        self.decisions_before(&query, i64::MAX, most)?.iter().map(StoredDecision::decision).collect()
+    }
+
+    /// Records behind a number, in the order of the chain.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decisions_after(&self, query: &DecisionQuery, number: i64, most: u32) -> Result<Vec<StoredDecision>, Error> {
+        self.page(query, "number > ?", "asc", number, most)
+    }
+
+    /// Records before a number, the newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decisions_before(
+        &self,
+        query: &DecisionQuery,
+        number: i64,
+        most: u32,
+    ) -> Result<Vec<StoredDecision>, Error> {
+        self.page(query, "number < ?", "desc", number, most)
+    }
+
+    fn page(
+        &self,
+        query: &DecisionQuery,
+        bound: &str,
+        order: &str,
+        number: i64,
+        most: u32,
+    ) -> Result<Vec<StoredDecision>, Error> {
+        let what = "read decisions";
+        let (mut sql, mut values) =
+            (format!("select number, body, hash from decisions where {bound}"), vec![Sql::Integer(number)]);
+        let mut add = |part: &str, value: String| {
+            sql.push_str(part);
+            values.push(Sql::Text(value));
+        };
+        if let Some(workspace) = &query.workspace {
+            add(" and workspace = ?", workspace.to_string());
+        }
+        if let Some(hook) = query.hook {
+            add(" and hook = ?", hook.as_str().to_owned());
+        }
+        // Ids sort by time, and have an index.
+        if let Some(since) = query.since {
+            add(" and id >= ?", id_at(since, 0));
+        }
+        if let Some(until) = query.until {
+            add(" and id < ?", id_at(until, 1));
+        }
+        if query.counting {
+            sql.push_str(" and shadow_of is null");
+        }
+        sql.push_str(&format!(" order by number {order} limit {most}"));
+        let connection = self.connection();
+        let mut statement_ = connection.prepare_cached(&sql).map_err(statement(what))?;
+        let rows = statement_
+            .query_map(params_from_iter(values), |row| {
+                Ok(StoredDecision { number: row.get(0)?, body: row.get(1)?, hash: row.get(2)? })
+            })
+            .map_err(statement(what))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
+    }
+
+    /// A record by its number or id.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decision(&self, number_or_id: &str) -> Result<Option<StoredDecision>, Error> {
+        let number = number_or_id.trim_start_matches('#').parse::<i64>().unwrap_or(-1);
+        self.connection()
+            .query_row(
+                "select number, body, hash from decisions where number = ?1 or id = ?2",
+                params![number, number_or_id],
+                |row| Ok(StoredDecision { number: row.get(0)?, body: row.get(1)?, hash: row.get(2)? }),
+            )
+            .optional()
+            .map_err(statement("read a decision"))
+    }
+
+    /// Which of these decisions are still recorded.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn recorded(&self, ids: &[uuid::Uuid]) -> Result<Vec<uuid::Uuid>, Error> {
+        let what = "look up decisions";
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("select 1 from decisions where id = ?1").map_err(statement(what))?;
+        let mut found = Vec::new();
+        for id in ids {
+            if query.exists([id.to_string()]).map_err(statement(what))? {
+                found.push(*id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The beginning of the chain, when records were pruned. Whether it is genuine, [`Store::verify`] says.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+        let connection = self.connection();
+        signed(&connection, CHECKPOINT)?.map(|signed| from_json(&signed.body, "read the checkpoint")).transpose()
+    }
+
+    /// The installation's key, read when it is first needed.
+    fn key(&self) -> Result<&Key, Error> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
+        }
+        let key = Key::load(&self.dir)?;
+        Ok(self.key.get_or_init(|| key))
+    }
+}
+
+fn hash(previous: &str, body: &str) -> String {
+    sha256_hex(format!("{previous}\n{body}").as_bytes())
+}
+
+/// The first id (a UUID v7) that can be given so many milliseconds after a time.
+fn id_at(time: Timestamp, later_ms: i64) -> String {
+    let ms = u64::try_from(time.as_millisecond().saturating_add(later_ms)).unwrap_or(0);
+    format!("{:08x}-{:04x}", ms >> 16, ms & 0xffff)
+}
+
+fn signed(connection: &Connection, name: &str) -> Result<Option<Signed>, Error> {
+    let what = "read what is signed";
+    let text: Option<String> = connection
+        .prepare_cached("select value from meta where key = ?1")
+        .and_then(|mut query| query.query_row([name], |row| row.get(0)).optional())
+        .map_err(statement(what))?;
+    text.map(|text| from_json(&text, what)).transpose()
+}
+
+fn put_signed<T: Serialize>(transaction: &Transaction<'_>, name: &str, key: &Key, value: &T) -> Result<(), Error> {
+    let what = "sign the decision records";
+    let json = |error: serde_json::Error| Error::Statement { what, cause: error.to_string() };
+    let signed = key.sign(canonical(value).map_err(json)?);
+    transaction
+        .prepare_cached("insert into meta (key, value) values (?1, ?2) on conflict (key) do update set value = ?2")
+        .and_then(|mut put| put.execute([name, &canonical(&signed).map_err(|_| rusqlite::Error::InvalidQuery)?]))
+        .map_err(statement(what))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
