@@ -11,13 +11,14 @@ use crate::docker::Docker;
 use crate::hooks::chain::Entry;
 use crate::hooks::{Chain, Hook, Limits, Policy, PolicyError, PolicyKind};
 use crate::lifecycle::Lifecycle;
-use crate::script::RhaiPolicy;
+use crate::script::{Imports, RhaiPolicy};
 use crate::store::Store;
 use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
 mod lazy;
+pub mod scripts;
 
 /// One engine for all plugins, made when the first of them is loaded.
 type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;
@@ -109,7 +110,7 @@ impl App {
             let settings = serde_json::Value::Object(config.settings.clone());
             let (name, limits, folder) = (config.name.clone(), config.limits(), self.state_dir.join("compiled"));
             let (kind, digest) = match &bytes {
-                Bytes::Script(text) => (PolicyKind::Script, sha256_hex(text.as_bytes())),
+                Bytes::Script(text, imports) => (PolicyKind::Script, imports.digest(text)),
                 Bytes::Plugin(bytes) => (PolicyKind::Plugin, sha256_hex(bytes)),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
@@ -117,7 +118,9 @@ impl App {
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
-                    Bytes::Script(text) => Arc::new(RhaiPolicy::load(&name, text, given.clone(), limits)?),
+                    Bytes::Script(text, imports) => {
+                        Arc::new(RhaiPolicy::load_with(&name, text, imports, given.clone(), limits)?)
+                    }
                     Bytes::Plugin(bytes) => {
                         // Made at the first plugin only: who asks scripts should not pay for it.
                         let make = || match pool {
@@ -294,7 +297,7 @@ impl App {
                     ))
                 }
                 Some(Carried::Plugin(bytes)) => Ok(Bytes::Plugin(bytes.into())),
-                Some(Carried::Script(text)) => Ok(Bytes::Script(text.into())),
+                Some(Carried::Script(text)) => Ok(Bytes::Script(text.into(), Imports::default())),
                 None => {
                     let all: Vec<_> = carried::ALL.iter().map(|(name, _)| *name).collect();
                     Err(missing(format!("'{name}' is not carried by this program; there are {}", all.join(", "))))
@@ -309,16 +312,25 @@ impl App {
         let bytes =
             std::fs::read(&path).map_err(|error| missing(format!("{} cannot be read: {error}", path.display())));
         let bytes = bytes.and_then(|bytes| {
-            let digest = format!("sha256:{}", sha256_hex(&bytes));
+            let bytes = if config.wasm.is_some() {
+                Bytes::Plugin(bytes.into())
+            } else {
+                let text =
+                    String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8 text", path.display())))?;
+                let imports = Imports::read(&config.name, &text, path.parent().unwrap_or(Path::new(".")))?;
+                Bytes::Script(text.into(), imports)
+            };
+            let digest = match &bytes {
+                Bytes::Plugin(bytes) => sha256_hex(bytes),
+                Bytes::Script(text, imports) => imports.digest(text),
+            };
+            let digest = format!("sha256:{digest}");
             match &config.digest {
                 Some(pinned) if *pinned != digest => Err(PolicyError::new(
                     "digest",
                     format!("{}: {} has the digest {digest}, pinned is {pinned}", config.name, path.display()),
                 )),
-                _ if config.wasm.is_some() => Ok(Bytes::Plugin(bytes.into())),
-                _ => String::from_utf8(bytes)
-                    .map(|text| Bytes::Script(text.into()))
-                    .map_err(|_| missing(format!("{} is not UTF-8 text", path.display()))),
+                _ => Ok(bytes),
             }
         });
         (path.display().to_string(), bytes)
@@ -327,7 +339,7 @@ impl App {
 
 enum Bytes {
     Plugin(std::borrow::Cow<'static, [u8]>),
-    Script(std::borrow::Cow<'static, str>),
+    Script(std::borrow::Cow<'static, str>, Imports),
 }
 
 /// Puts a loaded policy in its place: which of its hooks are used.

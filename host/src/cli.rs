@@ -11,6 +11,7 @@ use crate::config;
 use crate::hooks::Hook;
 use crate::lifecycle::{Lifecycle, Target};
 
+mod audit;
 mod bars;
 mod cleanup;
 mod config_cmd;
@@ -29,6 +30,7 @@ mod metrics;
 mod output;
 mod plan;
 mod policy;
+mod script;
 mod secret;
 mod serve;
 mod show;
@@ -50,7 +52,7 @@ use output::Output;
 #[command(name = "wharf", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration or policy unusable, 4 denied by a policy or an invariant, \
-5 no such workspace or project, 6 engine unreachable or too old, 7 workspace differs from what is decided, \
+5 no such workspace or project, 6 engine unreachable or too old, 7 workspace differs from what is decided, or a replay has flips, \
 130 interrupted. 'exec' and 'shell' give the command's own code, 125 when Wharf failed.")]
 pub struct Cli {
     /// Configuration file [default: $WHARF_CONFIG, ~/.config/wharf/wharf.toml, /etc/wharf/wharf.toml]
@@ -151,9 +153,14 @@ enum Command {
     Plan(plan::Args),
     /// Explains who set each field of a workspace: wharf why [WS] [FIELD]
     Why(why::Args),
+    /// What was decided: lists, shows and verifies the decision records
+    Audit(audit::Args),
     /// The chain of policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Writing scripts: check, test, trace, and the reference of what they have
+    #[command(subcommand)]
+    Script(script::Command),
     /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
     Serve,
     /// Checks engine, configuration, policies and state, and says what to do
@@ -303,7 +310,9 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Down(args) => state::down(&context, &args).await,
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Why(args) => why::run(&context, &args),
+        Command::Audit(args) => audit::run(&context, &args).await,
         Command::Policy(command) => policy::run(&context, &command).await,
+        Command::Script(command) => script::run(&context, &command),
         Command::Serve => serve::run(&context).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Config(command) => config_cmd::run(&context, &command),

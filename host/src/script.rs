@@ -5,7 +5,9 @@
 //! (`deny`, `choose`, `run`, `note`, `stop`, `keep`, `remove`, `delay`, `log`). The host compares the spec before and
 //! after, so that a script's edits become the same typed adjustments that a plugin makes.
 //!
-//! May touch: nothing but the script's text. No Rhai type leaves this module.
+//! [`check`], [`run_tests`], [`trace`] and [`reference`] are for those who write scripts.
+//!
+//! May touch: nothing but the script's text, and the folder that it imports others from. No Rhai type leaves this module.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,19 +17,31 @@ use serde_json::{Value, json};
 
 use crate::hooks::adjust::{diff, diff_exec};
 use crate::hooks::{Denial, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply, Subject, Verdict};
-use crate::workspace::sha256_hex;
 pub use document::Edit;
 use document::{Document, Open};
 use library::{Context, Denied};
 
+mod check;
 mod diagnostic;
 mod document;
 mod engine;
+mod imports;
 mod library;
+mod reference;
+mod shape;
+mod testing;
+mod trace;
 mod weight;
 
+pub use imports::Imports;
+pub use reference::{Reference, reference};
+pub use testing::{TestRun, Tested, run_tests};
+pub use trace::{Trace, TraceLine, trace};
+
 /// Maps whose keys are free, in what hooks see.
-const OPEN: Open = Open::Named(&["env", "labels", "mounts", "tmpfs", "ports", "ulimits", "contents"]);
+const OPEN_MAPS: &[&str] = &["env", "labels", "mounts", "tmpfs", "ports", "ulimits", "contents"];
+/// See [`OPEN_MAPS`].
+const OPEN: Open = Open::Named(OPEN_MAPS);
 
 /// Most bytes of a script: compiling it has no deadline.
 const SOURCE: usize = 1 << 20;
@@ -43,6 +57,48 @@ pub struct RhaiPolicy {
     wanted_files: Vec<String>,
     settings: Value,
     limits: Limits,
+    imports: Imports,
+}
+
+/// Says what is wrong with a script without running it, beyond what keeps it from loading; see `check`. Empty means that
+/// nothing was found.
+///
+/// # Errors
+/// A syntax error.
+pub fn check(name: &str, source: &str, limits: &Limits) -> Result<Vec<PolicyError>, PolicyError> {
+    check::check(name, source, limits)
+}
+
+/// The hook whose function has this name.
+fn hook_of(function: &str) -> Option<Hook> {
+    Hook::ALL.into_iter().find(|hook| hook.function() == function)
+}
+
+/// What a hook's function is given, as JSON.
+fn input(request: &HookRequest, settings: &Value) -> Value {
+    let facts = &request.facts;
+    let mut root = json!({
+        "workspace": facts.workspace,
+        "project": facts.project,
+        "engine": facts.engine,
+        "images": facts.local_images,
+        "now_ms": request.now_ms,
+        "settings": settings,
+        "spec": request.spec,
+    });
+    let extra = match &request.subject {
+        Subject::Image { requested } => json!({ "requested": requested }),
+        Subject::Container => json!({}),
+        Subject::Start { first_start } => json!({ "first_start": first_start }),
+        Subject::Exec(exec) => json!({ "exec": exec }),
+        Subject::Stop { verb } => json!({ "verb": verb }),
+        Subject::Event(event) => json!({ "event": event }),
+        Subject::Sweep(sweep) => json!(sweep),
+    };
+    if let (Value::Object(root), Value::Object(extra)) = (&mut root, extra) {
+        root.extend(extra);
+    }
+    root
 }
 
 impl RhaiPolicy {
@@ -52,11 +108,26 @@ impl RhaiPolicy {
     /// A syntax error, no hook function, a hook function with the wrong number of arguments, refused settings: with
     /// file, line and column, and the marked line as detail.
     pub fn load(name: &str, source: &str, settings: Value, limits: Limits) -> Result<Self, PolicyError> {
+        Self::load_with(name, source, &Imports::default(), settings, limits)
+    }
+
+    /// The same for a script that imports others.
+    ///
+    /// # Errors
+    /// As [`RhaiPolicy::load`].
+    pub fn load_with(
+        name: &str,
+        source: &str,
+        imports: &Imports,
+        settings: Value,
+        limits: Limits,
+    ) -> Result<Self, PolicyError> {
         if source.len() > SOURCE {
             let text = format!("{name}: is larger than {} MiB, the most that a script may have", SOURCE >> 20);
             return Err(PolicyError::new("script", text));
         }
-        let engine = engine::engine(&limits);
+        let mut engine = engine::engine(&limits);
+        engine.set_module_resolver(imports::Resolver::new(imports));
         let ast = engine.compile(source).map_err(|error| diagnostic::parse(name, source, &error))?;
         let mut hooks = Vec::new();
         for hook in Hook::ALL {
@@ -88,13 +159,14 @@ impl RhaiPolicy {
         let mut policy = Self {
             name: name.to_owned(),
             source: source.to_owned(),
-            digest: sha256_hex(source.as_bytes()),
+            digest: imports.digest(source),
             engine,
             ast,
             hooks,
             wanted_files: Vec::new(),
             settings,
             limits,
+            imports: imports.clone(),
         };
         policy.call_optional("check")?;
         if let Some(files) = policy.call_optional("wanted_files")? {
@@ -111,7 +183,7 @@ impl RhaiPolicy {
         }
         let settings = document::to_dynamic(&self.settings);
         let (result, _, _) = engine::bounded(&self.limits, || self.call(name, settings));
-        let value = result.map_err(|error| diagnostic::run(&self.name, &self.source, &error))?;
+        let value = result.map_err(|error| diagnostic::run(&self.name, &self.source, &error, &self.imports))?;
         document::from_dynamic(&value, &mut 0).map(Some).map_err(|text| PolicyError::new("script", text))
     }
 
@@ -122,30 +194,9 @@ impl RhaiPolicy {
         self.engine.call_fn_with_options(options, &mut Scope::new(), &self.ast, function, (argument,))
     }
 
-    fn input(&self, request: &HookRequest) -> Value {
-        let facts = &request.facts;
-        let mut root = json!({
-            "workspace": facts.workspace,
-            "project": facts.project,
-            "engine": facts.engine,
-            "images": facts.local_images,
-            "now_ms": request.now_ms,
-            "settings": self.settings,
-            "spec": request.spec,
-        });
-        let extra = match &request.subject {
-            Subject::Image { requested } => json!({ "requested": requested }),
-            Subject::Container => json!({}),
-            Subject::Start { first_start } => json!({ "first_start": first_start }),
-            Subject::Exec(exec) => json!({ "exec": exec }),
-            Subject::Stop { verb } => json!({ "verb": verb }),
-            Subject::Event(event) => json!({ "event": event }),
-            Subject::Sweep(sweep) => json!(sweep),
-        };
-        if let (Value::Object(root), Value::Object(extra)) = (&mut root, extra) {
-            root.extend(extra);
-        }
-        root
+    /// The engine, for who watches it.
+    fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     fn verdict(&self, request: &HookRequest, ctx: &Context) -> Result<(Verdict, BTreeMap<String, usize>), PolicyError> {
@@ -247,7 +298,7 @@ impl Policy for RhaiPolicy {
             Hook::PreExec => vec![vec!["exec".to_owned()]],
             _ => vec![],
         };
-        let ctx = Context::new(Document::new(self.input(request), writable, OPEN));
+        let ctx = Context::new(Document::new(input(request, &self.settings), writable, OPEN));
         let argument = rhai::Dynamic::from(ctx.clone());
         let (result, operations, logs) = engine::bounded(&self.limits, || self.call(request.hook.function(), argument));
         let reply = |verdict, lines, deny_line| Reply {
@@ -274,7 +325,9 @@ impl Policy for RhaiPolicy {
                     Some((code, reason, line)) => {
                         Ok(reply(Verdict::Deny(Denial { reason, code }), BTreeMap::new(), Some(line)))
                     }
-                    None => Err(PolicyError { logs, ..diagnostic::run(&self.name, &self.source, &error) }),
+                    None => {
+                        Err(PolicyError { logs, ..diagnostic::run(&self.name, &self.source, &error, &self.imports) })
+                    }
                 }
             }
         }
@@ -317,7 +370,7 @@ pub fn edit_config(path: &Path, source: &str, config: Value, given: Value) -> Re
     let (result, _, _) = engine::bounded(&limits, || {
         engine.call_fn_with_options::<rhai::Dynamic>(options, &mut Scope::new(), &ast, "config", (argument,))
     });
-    let _ = result.map_err(|error| diagnostic::run(&name, source, &error))?;
+    let _ = result.map_err(|error| diagnostic::run(&name, source, &error, &Imports::default()))?;
     let (mut root, edits) = document.finish();
     if let Value::Object(root) = &mut root {
         root.remove("host");

@@ -60,11 +60,19 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
     }
     let host_id = match app.store() {
         Ok(store) => {
-            checks.push(match store.verify() {
-                Ok(count) => Check::ok("state", format!("{}: {count} decisions, unbroken", app.state_dir.display())),
-                Err(error) => {
-                    Check::fail("state", error.to_string(), "somebody edited the records; keep a copy and find out who")
-                }
+            checks.push(match store.verify(None) {
+                Err(error) => Check::fail("state", error.to_string(), error.remedy()),
+                Ok(verified) => match verified.damages.first() {
+                    None => {
+                        let (state, count) = (app.state_dir.display(), verified.records);
+                        Check::ok("state", format!("{state}: {count} decisions, unbroken"))
+                    }
+                    Some(damage) => Check::fail(
+                        "state",
+                        format!("the decision records are damaged: {damage}"),
+                        "somebody edited the records; keep a copy and find out who; 'wharf audit verify' lists all",
+                    ),
+                },
             });
             service(context, &store, &mut checks);
             standings(&store, &mut checks);

@@ -1,4 +1,4 @@
-//! Why a command failed: code, message, remedy and exit code.
+//! Why a command failed: what people read, what programs read, and the exit code.
 
 use crate::{config, docker, lifecycle, store};
 

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::up::ProjectArgs;
 use super::{Context, Failure};
 use crate::hooks::Hook;
 use crate::hooks::chain::LookedAt;
-use crate::lifecycle::{self, Plan};
+use crate::lifecycle::{self, Explained, FieldChange, Plan, Project, WorkspaceRequest};
+use crate::store::Workspace;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -16,11 +19,31 @@ pub(crate) struct Args {
     /// Asks no engine: policies then see no local images and no abilities, as they do when none answers
     #[arg(long)]
     offline: bool,
+    /// Shows what would change in a workspace that exists, made again with the request that made it; exits 7 when
+    /// something would [default: that of the folder]
+    #[arg(long, value_name = "WS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    diff: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Diff<'a> {
+    id: &'a str,
+    changes: Vec<FieldChange>,
+    /// Why it would be refused, if it would.
+    denied: Option<&'a crate::hooks::record::Refusal>,
+    engine: bool,
 }
 
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
-    let request = args.request.request(context)?;
+    let mut request = args.request.request(context)?;
+    let stored = match &args.diff {
+        Some(name) => Some(existing(context, name, &request)?),
+        None => None,
+    };
+    if let Some(stored) = &stored {
+        request = lifecycle::remembered(stored, request);
+    }
     let mut chain = context.app.prepared_chain(&Hook::CREATE)?;
     // A plan makes no state, and what it asks says nothing about how policies are doing.
     if context.app.state_dir.join("wharf.db").exists() {
@@ -31,18 +54,64 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
         let app = &context.app;
         lifecycle::plan(&app.loaded, &chain, docker.as_ref(), &app.state_dir, &request).await?
     };
-    if context.out.json {
+    let mut differs = false;
+    if let Some(stored) = &stored {
+        let changes = lifecycle::plan_diff(stored, &plan);
+        differs = !changes.is_empty();
+        diff(context, &plan, changes)?;
+    } else if context.out.json {
         context.out.value(&plan)?;
     } else {
         print(context, &plan)?;
     }
     match &plan.denied {
+        None if differs => Ok(7),
         None => Ok(0),
         Some(refusal) => {
             let error = lifecycle::Error::Denied { refusal: refusal.clone(), trail: Vec::new() };
-            Err(error.into())
+            Err(Failure { detail: plan.detail.clone(), ..error.into() })
         }
     }
+}
+
+/// The workspace that `--diff` means: the named one, or the one that the request would make.
+fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result<Workspace, Failure> {
+    let store = context.app.store()?;
+    let stored = if !name.is_empty() {
+        lifecycle::find_stored(&store, &context.target(Some(name))?)?
+    } else {
+        let project = Project::resolve(&request.project, request.name.as_deref(), &context.app.loaded)?;
+        let missing = || lifecycle::Error::NotFound(project.id.to_string());
+        store.workspace(&project.id)?.ok_or_else(missing)?
+    };
+    if let Some(parent) = &stored.part_of {
+        let text = format!("{} is a sidecar of {parent}, and is planned with it", stored.id);
+        return Err(Failure::new("sidecar", text, "'wharf sidecar add' says what would differ", 2));
+    }
+    Ok(stored)
+}
+
+fn diff(context: &Context, plan: &Plan, changes: Vec<FieldChange>) -> Result<(), Failure> {
+    let out = &context.out;
+    if out.json {
+        let shown = Diff { id: plan.id.as_str(), changes, denied: plan.denied.as_ref(), engine: plan.engine };
+        return Ok(out.value(&shown)?);
+    }
+    out.line(format!("{} ({})", out.bold(plan.id.as_str()), plan.project))?;
+    if changes.is_empty() {
+        out.line("nothing would change")?;
+    } else {
+        let value = |value: &serde_json::Value| if value.is_null() { "-".into() } else { short(value) };
+        let row = |change: &FieldChange| {
+            let (is, decided) = (value(&change.is), value(&change.decided));
+            vec![change.field.clone(), is, decided, change.was_by.clone(), change.by.clone()]
+        };
+        out.table(&["FIELD", "IS", "WOULD BE", "SET THEN BY", "SET NOW BY"], changes.iter().map(row).collect())?;
+    }
+    if !plan.engine {
+        out.line("planned without an engine: local images and its abilities are unknown")?;
+    }
+    Ok(())
 }
 
 fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
@@ -57,19 +126,36 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     }
     let spec = serde_json::to_value(&plan.spec).unwrap_or_default();
     let mut rows = Vec::new();
-    for (field, owner) in &plan.owners {
-        let at =
-            plan.history.iter().rev().find(|change| change.field == *field).and_then(|change| change.by.at.clone());
-        let by = match at {
-            Some(at) if at.starts_with(owner.as_str()) => at,
-            Some(at) => format!("{owner} ({at})"),
-            None => owner.clone(),
-        };
+    for field in plan.owners.keys() {
+        let last = plan.history.iter().rev().find(|change| change.field == *field);
+        let by = last.map_or("default".to_owned(), |change| lifecycle::place(&change.by));
         let value = crate::hooks::record::lookup(&spec, field).unwrap_or_default();
         rows.push(vec![field.clone(), short(&value), by]);
     }
     out.line("")?;
     out.table(&["FIELD", "VALUE", "SET BY"], rows)?;
+    let mut lines = Vec::new();
+    for (field, explained) in &plan.fields {
+        // A default that somebody replaced is no news; a value that somebody asked for and did not get is.
+        let asked = explained.history.iter().filter(|link| link.by.policy != "default").count();
+        if asked > 1 {
+            let each =
+                explained.history.iter().map(|link| format!("{} ({})", short(&link.value), lifecycle::place(&link.by)));
+            lines.push(format!("  {field}: {}", each.collect::<Vec<_>>().join(" -> ")));
+        }
+        if let Some(text) = bound(explained) {
+            lines.push(format!("  {field}: {text}"));
+        }
+        if let Some(waiver) = &explained.waiver {
+            lines.push(format!("  {field}: waived: {waiver}"));
+        }
+    }
+    if !lines.is_empty() {
+        out.line(out.bold("overruled and bounded"))?;
+    }
+    for line in lines {
+        out.line(line)?;
+    }
     if let Some(record) = &plan.devcontainer {
         for command in record.commands.once.iter().chain(&record.commands.each_start) {
             let words = serde_json::Value::from(command.words.join(" "));
@@ -85,8 +171,20 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What of the configuration a field has reached or violates.
+pub(super) fn bound(field: &Explained) -> Option<String> {
+    let bound = field.bound.as_ref()?;
+    let setting = format!("{} = {} ({})", bound.setting, short(&bound.allows), bound.origin);
+    match &bound.violated {
+        Some(violated) => Some(format!("forbidden: {violated}; {setting}")),
+        // A default that nobody touched is no news.
+        None if bound.reached && !field.history.is_empty() => Some(format!("as much as {setting} allows")),
+        None => None,
+    }
+}
+
 /// A value on one line, cut where it would fill the screen.
-pub(super) fn short(value: &serde_json::Value) -> String {
+pub(crate) fn short(value: &serde_json::Value) -> String {
     // Control characters of a project must not reach the terminal.
     let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let text = match value {

@@ -17,6 +17,9 @@ use crate::store::ChainStatus;
 mod diff;
 mod mode;
 
+pub(super) mod cases;
+mod replay;
+
 /// The chain of policies.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -49,6 +52,10 @@ pub(crate) enum Command {
         /// Name of a policy in the chain, or a file
         policy: Option<String>,
     },
+    /// Runs recorded decisions again, and says which would come out otherwise
+    Replay(replay::Args),
+    /// Runs golden cases: folders of inputs and what has to come out
+    Test(cases::Args),
 }
 
 #[derive(Serialize)]
@@ -190,6 +197,8 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
         Command::Reset { policy } => mode::reset(context, policy),
         Command::Reload => mode::reload(context).await,
         Command::Check { policy } => check(context, policy.as_deref()),
+        Command::Replay(args) => replay::run(context, args),
+        Command::Test(args) => cases::run(context, args),
     }
 }
 
@@ -258,7 +267,7 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
 }
 
 /// An entry for a file that is in no chain, under its own name.
-fn of_file(path: &Path) -> Result<PolicyConfig, Failure> {
+pub(super) fn of_file(path: &Path) -> Result<PolicyConfig, Failure> {
     let absolute = std::path::absolute(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut config = PolicyConfig::builtin(&name);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use uuid::Uuid;
 
-use super::plan::short;
+use super::plan::{bound, short};
 use super::{Context, Failure};
-use crate::hooks::record::{Change, lookup};
-use crate::lifecycle::{TrailStep, find_stored, trail};
+use crate::lifecycle::{Explained, TrailStep, explain, find_stored, place, trail};
+use crate::store::{Checkpoint, Store};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -22,15 +22,17 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Why {
     id: String,
-    fields: BTreeMap<String, Field>,
+    fields: BTreeMap<String, Explained>,
     trail: Vec<TrailStep>,
+    /// The records of the decisions that made it.
+    records: Vec<Record>,
 }
 
 #[derive(Serialize)]
-struct Field {
-    value: Value,
-    owner: String,
-    history: Vec<Change>,
+struct Record {
+    id: Uuid,
+    /// Its number in `wharf audit`; null when it was pruned.
+    number: Option<i64>,
 }
 
 /// Runs the command.
@@ -47,30 +49,35 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         },
         (name, field) => (find_stored(&store, &context.target(name.as_deref())?)?, field.as_deref()),
     };
-    let spec = serde_json::to_value(&workspace.draft.spec).unwrap_or_default();
     let wanted = |name: &str| {
         field.is_none_or(|field| name == field || name.strip_prefix(field).is_some_and(|rest| rest.starts_with('.')))
     };
-    let mut fields = BTreeMap::new();
-    for (name, owner) in workspace.draft.owner_names().into_iter().filter(|(name, _)| wanted(name)) {
-        let history: Vec<_> = workspace.draft.history.iter().filter(|change| change.field == name).cloned().collect();
-        let value = lookup(&spec, &name).unwrap_or_default();
-        fields.insert(name, Field { value, owner, history });
-    }
+    let mut fields = explain(&workspace.draft, &context.app.loaded, &[], &workspace.trail);
+    fields.retain(|name, _| wanted(name));
     if let (Some(field), true) = (field, fields.is_empty()) {
         let text = format!("{} has no field '{field}'", workspace.id);
         return Err(Failure::new("no-field", text, "'wharf why' without a field lists them all", 5));
     }
-    let why = Why { id: workspace.id.to_string(), fields, trail: trail(&workspace.trail) };
+    let records = records(&store, &workspace.decisions)?;
+    let why = Why { id: workspace.id.to_string(), fields, trail: trail(&workspace.trail), records };
     if context.out.json {
         context.out.value(&why)?;
     } else {
-        print(context, &why, field.is_none())?;
+        print(context, &why, field.is_none(), store.checkpoint()?.as_ref())?;
     }
     Ok(0)
 }
 
-fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
+fn records(store: &Store, ids: &[Uuid]) -> Result<Vec<Record>, Failure> {
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
+        let number = store.decision(&id.to_string())?.map(|stored| stored.number);
+        all.push(Record { id: *id, number });
+    }
+    Ok(all)
+}
+
+fn print(context: &Context, why: &Why, all: bool, checkpoint: Option<&Checkpoint>) -> Result<(), Failure> {
     let out = &context.out;
     out.line(out.bold(&why.id))?;
     if all {
@@ -83,22 +90,40 @@ fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
             // Whole lists of defaults would hide what somebody decided.
             if !all {
                 out.line(format!("{name} = {}\n    default", short(&field.value)))?;
+                details(context, field)?;
             }
             continue;
         }
         out.line(format!("{} = {}", out.bold(name), short(&field.value)))?;
-        let last = field.history.len() - 1;
-        for (index, change) in field.history.iter().enumerate() {
-            let who = match &change.by.at {
-                Some(at) if at.starts_with(&change.by.policy) => at.clone(),
-                Some(at) if at.starts_with("sha256:") => format!("{}@{at}", change.by.policy),
-                Some(at) => format!("{} ({at})", change.by.policy),
-                None => change.by.policy.clone(),
-            };
-            let hook = change.hook.map_or(String::new(), |hook| format!(" at {hook}"));
-            let fate = if index == last { "" } else { "  (overruled)" };
-            out.line(format!("    {who}{hook}: {}{fate}", short(&change.value)))?;
+        for link in &field.history {
+            let hook = link.hook.map_or(String::new(), |hook| format!(" at {hook}"));
+            let fate = link.overruled_by.as_ref().map_or(String::new(), |by| format!("  (overruled by {by})"));
+            out.line(format!("    {}{hook}: {}{fate}", place(&link.by), short(&link.value)))?;
         }
+        details(context, field)?;
+    }
+    let numbers: Vec<_> =
+        why.records.iter().filter_map(|record| record.number.map(|number| format!("#{number}"))).collect();
+    if !numbers.is_empty() {
+        out.line(format!("decided in {} ('wharf audit show')", numbers.join(" ")))?;
+    }
+    let pruned = why.records.len() - numbers.len();
+    if pruned > 0 {
+        let when = checkpoint.map_or(String::new(), |checkpoint| format!(" on {:.0} or before", checkpoint.time));
+        out.line(format!(
+            "{pruned} of its decision records were pruned{when}; this is what the workspace itself keeps"
+        ))?;
+    }
+    Ok(())
+}
+
+/// What bounds a field, and what lets it be looser.
+fn details(context: &Context, field: &Explained) -> Result<(), Failure> {
+    if let Some(text) = bound(field) {
+        context.out.line(format!("    {text}"))?;
+    }
+    if let Some(waiver) = &field.waiver {
+        context.out.line(format!("    waived: {waiver}"))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use rhai::{EvalAltResult, ParseError, Position};
 
+use super::Imports;
 use crate::hooks::PolicyError;
 
 /// A syntax error.
@@ -10,12 +11,28 @@ pub(super) fn parse(name: &str, source: &str, error: &ParseError) -> PolicyError
 }
 
 /// An error while a script ran: the innermost position, and the chain of function calls that led there.
-pub(super) fn run(name: &str, source: &str, error: &EvalAltResult) -> PolicyError {
+pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imports) -> PolicyError {
     let mut calls = Vec::new();
     let mut at = error;
-    while let EvalAltResult::ErrorInFunctionCall(function, _, inner, position) = at {
-        calls.push((function.clone(), *position));
-        at = inner;
+    // The file that the innermost function stands in.
+    let (mut name, mut source) = (name, source);
+    loop {
+        match at {
+            EvalAltResult::ErrorInFunctionCall(function, file, inner, position) => {
+                calls.push((function.clone(), *position));
+                if let Some(text) = imports.source(file) {
+                    (name, source) = (file, text);
+                }
+                at = inner;
+            }
+            EvalAltResult::ErrorInModule(file, inner, _) => {
+                if let Some(text) = imports.source(file) {
+                    (name, source) = (file, text);
+                }
+                at = inner;
+            }
+            _ => break,
+        }
     }
     let (code, text) = match at {
         EvalAltResult::ErrorTooManyOperations(_) => (
@@ -31,6 +48,9 @@ pub(super) fn run(name: &str, source: &str, error: &EvalAltResult) -> PolicyErro
         EvalAltResult::ErrorDataTooLarge(what, _) => ("memory-limit", format!("built something too large ({what})")),
         EvalAltResult::ErrorTooManyVariables(_) => ("memory-limit", "has too many variables".into()),
         EvalAltResult::ErrorRuntime(value, _) => ("script", value.to_string()),
+        EvalAltResult::ErrorModuleNotFound(path, _) => {
+            ("script", format!("import \"{path}\": this script has no folder that it could import from"))
+        }
         EvalAltResult::ErrorFunctionNotFound(signature, _) => ("script", format!("there is no function {signature}")),
         other => {
             let mut plain = other.to_string();

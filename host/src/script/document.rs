@@ -129,6 +129,11 @@ impl Document {
         let open = self.is_open(&shared.open);
         let mut path = self.path.clone();
         path.push(key.to_owned());
+        // So does it with the value after `a.b.method()`; what stays as it is is no edit either.
+        let unchanged = |old: &Value| *old == json;
+        if walk(&shared.root, &path).is_some_and(unchanged) {
+            return Ok(());
+        }
         if !shared.writable.iter().any(|prefix| path.starts_with(prefix)) {
             return error(format!("{} cannot be changed here", path.join(".")), at);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext, Position};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FuncRegistration, ImmutableString, NativeCallContext, Position};
 
 use super::document::{Document, to_dynamic};
 use super::weight::{self, charge, charge_value};
@@ -61,6 +61,11 @@ fn words(list: &Array, what: &str, at: Position) -> Fallible<Vec<String>> {
     }
 }
 
+/// A function with what the reference says of it.
+fn documented(name: &str, params: &[&str], text: &str) -> FuncRegistration {
+    FuncRegistration::new(name).with_params_info(params).with_comments([text])
+}
+
 /// Registers everything.
 pub(super) fn register(engine: &mut Engine) {
     register_document(engine);
@@ -68,20 +73,35 @@ pub(super) fn register(engine: &mut Engine) {
     weight::register(engine);
 
     // Sizes in bytes and times in milliseconds, so that scripts can be read aloud.
-    engine.register_fn("kib", |n: i64| n.saturating_mul(1 << 10));
-    engine.register_fn("mib", |n: i64| n.saturating_mul(1 << 20));
-    engine.register_fn("gib", |n: i64| n.saturating_mul(1 << 30));
-    engine.register_fn("seconds", |n: i64| n.saturating_mul(1_000));
-    engine.register_fn("minutes", |n: i64| n.saturating_mul(60_000));
-    engine.register_fn("hours", |n: i64| n.saturating_mul(3_600_000));
-    engine.register_fn("days", |n: i64| n.saturating_mul(86_400_000));
-    engine.register_fn("glob", |pattern: &str, text: &str| crate::hooks::record::glob(pattern, text));
-    engine.register_fn("parse_json", |context: NativeCallContext, text: &str| -> Fallible<Dynamic> {
-        match serde_json::from_str(text) {
-            Ok(value) => Ok(to_dynamic(&value)),
-            Err(error) => fail(format!("not JSON: {error}"), context.call_position()),
-        }
-    });
+    documented("kib", &["n: int"], "so many KiB in bytes")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 10));
+    documented("mib", &["n: int"], "so many MiB in bytes")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 20));
+    documented("gib", &["n: int"], "so many GiB in bytes")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 30));
+    documented("seconds", &["n: int"], "so many seconds in milliseconds")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(1_000));
+    documented("minutes", &["n: int"], "so many minutes in milliseconds")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(60_000));
+    documented("hours", &["n: int"], "so many hours in milliseconds")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(3_600_000));
+    documented("days", &["n: int"], "so many days in milliseconds")
+        .register_into_engine(engine, |n: i64| n.saturating_mul(86_400_000));
+    documented(
+        "glob",
+        &["pattern: text", "text: text"],
+        "whether a text matches a pattern in which `*` stands for any text",
+    )
+    .register_into_engine(engine, |pattern: &str, text: &str| crate::hooks::record::glob(pattern, text));
+    documented("parse_json", &["text: text"], "what a JSON text holds, as plain values").register_into_engine(
+        engine,
+        |context: NativeCallContext, text: &str| -> Fallible<Dynamic> {
+            match serde_json::from_str(text) {
+                Ok(value) => Ok(to_dynamic(&value)),
+                Err(error) => fail(format!("not JSON: {error}"), context.call_position()),
+            }
+        },
+    );
 }
 
 fn register_document(engine: &mut Engine) {
@@ -101,22 +121,37 @@ fn register_document(engine: &mut Engine) {
         document.set(&index.to_string(), value, context.call_position())
     });
     engine.register_iterator::<Document>();
-    engine.register_fn("len", |document: &mut Document| i64::try_from(document.keys().len()).unwrap_or(i64::MAX));
-    engine.register_fn("is_empty", |document: &mut Document| document.keys().is_empty());
-    engine.register_fn("keys", |document: &mut Document| -> Array {
-        document.keys().into_iter().map(Dynamic::from).collect()
-    });
-    engine.register_fn("contains", |document: &mut Document, wanted: &str| document.contains(wanted));
-    engine.register_fn("push", |context: NativeCallContext, document: &mut Document, value: Dynamic| {
-        document.push(value, context.call_position())
-    });
-    engine.register_fn("remove", |context: NativeCallContext, document: &mut Document, key: &str| {
-        document.set(key, Dynamic::UNIT, context.call_position())
-    });
+    documented("len", &["part: part"], "how many elements a list has, or keys a map")
+        .register_into_engine(engine, |document: &mut Document| {
+            i64::try_from(document.keys().len()).unwrap_or(i64::MAX)
+        });
+    documented("is_empty", &["part: part"], "whether it has none")
+        .register_into_engine(engine, |document: &mut Document| document.keys().is_empty());
+    documented("keys", &["part: part"], "the keys of a map, or the positions of a list")
+        .register_into_engine(engine, |document: &mut Document| -> Array {
+            document.keys().into_iter().map(Dynamic::from).collect()
+        });
+    documented("contains", &["part: part", "wanted: text"], "whether a map has this key, or a list this text")
+        .register_into_engine(engine, |document: &mut Document, wanted: &str| document.contains(wanted));
+    documented("push", &["part: part", "value: any"], "appends to a list").register_into_engine(
+        engine,
+        |context: NativeCallContext, document: &mut Document, value: Dynamic| {
+            document.push(value, context.call_position())
+        },
+    );
+    documented("remove", &["part: part", "key: text"], "takes a key away").register_into_engine(
+        engine,
+        |context: NativeCallContext, document: &mut Document, key: &str| {
+            document.set(key, Dynamic::UNIT, context.call_position())
+        },
+    );
     // A copy as plain Rhai values, for everything that arrays and maps can do (filter, map, sort, ...).
-    engine.register_fn("copy", |document: &mut Document| to_dynamic(&document.value()));
-    engine.register_fn("to_string", |document: &mut Document| document.value().to_string());
-    engine.register_fn("to_debug", |document: &mut Document| document.value().to_string());
+    documented("copy", &["part: part"], "a copy as plain values, with all that arrays and maps can do")
+        .register_into_engine(engine, |document: &mut Document| to_dynamic(&document.value()));
+    documented("to_string", &["part: part"], "JSON")
+        .register_into_engine(engine, |document: &mut Document| document.value().to_string());
+    documented("to_debug", &["part: part"], "JSON")
+        .register_into_engine(engine, |document: &mut Document| document.value().to_string());
 }
 
 fn register_context(engine: &mut Engine) {
@@ -129,9 +164,15 @@ fn register_context(engine: &mut Engine) {
             ctx.document.set(&key, value, context.call_position())
         },
     );
-    engine.register_fn("log", |_: &mut Context, line: &str| super::engine::log(line));
-    engine.register_fn(
+    documented("log", &["ctx: ctx", "text: text"], "a line in the trail and the record; `print` does the same")
+        .register_into_engine(engine, |_: &mut Context, line: &str| super::engine::log(line));
+    documented(
         "deny",
+        &["ctx: ctx", "code: text", "reason: text"],
+        "refuses and ends the script at once; the code is a word of `a-z`, `0-9` and `-`",
+    )
+    .register_into_engine(
+        engine,
         |context: NativeCallContext, ctx: &mut Context, code: &str, reason: &str| -> Fallible<()> {
             let at = context.call_position();
             if code.is_empty() || !code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
@@ -143,8 +184,13 @@ fn register_context(engine: &mut Engine) {
             Err(Box::new(EvalAltResult::ErrorTerminated(Dynamic::from(Denied), at)))
         },
     );
-    engine.register_fn(
+    documented(
         "choose",
+        &["ctx: ctx", "reference: text", "reason: text"],
+        "chooses an image, pulled when the engine does not have it",
+    )
+    .register_into_engine(
+        engine,
         |context: NativeCallContext, ctx: &mut Context, reference: &str, reason: &str| -> Fallible<()> {
             let at = context.call_position();
             let image = serde_json::json!({ "reference": reference, "pull": "missing", "reason": reason });
@@ -154,15 +200,24 @@ fn register_context(engine: &mut Engine) {
             }
         },
     );
-    engine.register_fn("run", |context: NativeCallContext, ctx: &mut Context, command: Array| -> Fallible<()> {
-        let at = context.call_position();
-        weight_of(&command, at)?;
-        let command = words(&command, "run", at)?;
-        ctx.ask(|asked| asked.actions.push(Action::Run { command, timeout_ms: 60_000 }));
-        Ok(())
-    });
-    engine.register_fn(
+    documented("run", &["ctx: ctx", "words: list"], "runs a command in the workspace, a minute at most")
+        .register_into_engine(
+            engine,
+            |context: NativeCallContext, ctx: &mut Context, command: Array| -> Fallible<()> {
+                let at = context.call_position();
+                weight_of(&command, at)?;
+                let command = words(&command, "run", at)?;
+                ctx.ask(|asked| asked.actions.push(Action::Run { command, timeout_ms: 60_000 }));
+                Ok(())
+            },
+        );
+    documented(
         "run",
+        &["ctx: ctx", "words: list", "milliseconds: int"],
+        "runs a command so long at most; ten minutes at the very most",
+    )
+    .register_into_engine(
+        engine,
         |context: NativeCallContext, ctx: &mut Context, command: Array, timeout_ms: i64| -> Fallible<()> {
             let at = context.call_position();
             weight_of(&command, at)?;
@@ -172,22 +227,32 @@ fn register_context(engine: &mut Engine) {
             Ok(())
         },
     );
-    engine.register_fn("note", |context: NativeCallContext, ctx: &mut Context, text: &str| -> Fallible<()> {
-        charge(text.len() + EACH, context.call_position())?;
-        ctx.ask(|asked| asked.actions.push(Action::Note(text.into())));
-        Ok(())
-    });
-    engine.register_fn("stop", |context: NativeCallContext, ctx: &mut Context, why: &str| -> Fallible<()> {
-        charge(why.len() + EACH, context.call_position())?;
-        ctx.ask(|asked| asked.actions.push(Action::Stop(why.into())));
-        Ok(())
-    });
-    engine.register_fn("delay", |ctx: &mut Context, ms: i64| {
-        ctx.ask(|asked| asked.delay_ms = Some(u32::try_from(ms).unwrap_or(0)));
-    });
+    documented("note", &["ctx: ctx", "text: text"], "keeps a line that `wharf inspect` shows").register_into_engine(
+        engine,
+        |context: NativeCallContext, ctx: &mut Context, text: &str| -> Fallible<()> {
+            charge(text.len() + EACH, context.call_position())?;
+            ctx.ask(|asked| asked.actions.push(Action::Note(text.into())));
+            Ok(())
+        },
+    );
+    documented("stop", &["ctx: ctx", "why: text"], "stops the workspace").register_into_engine(
+        engine,
+        |context: NativeCallContext, ctx: &mut Context, why: &str| -> Fallible<()> {
+            charge(why.len() + EACH, context.call_position())?;
+            ctx.ask(|asked| asked.actions.push(Action::Stop(why.into())));
+            Ok(())
+        },
+    );
+    documented("delay", &["ctx: ctx", "ms: int"], "waits once before the stop, a minute at most").register_into_engine(
+        engine,
+        |ctx: &mut Context, ms: i64| {
+            ctx.ask(|asked| asked.delay_ms = Some(u32::try_from(ms).unwrap_or(0)));
+        },
+    );
     for (name, choice) in [("keep", SweepChoice::Keep), ("stop", SweepChoice::Stop), ("remove", SweepChoice::Remove)] {
-        engine.register_fn(
-            name,
+        let text = format!("{name} a candidate; any keep wins, and what nobody names is kept");
+        documented(name, &["ctx: ctx", "id: text", "why: text"], &text).register_into_engine(
+            engine,
             move |context: NativeCallContext, ctx: &mut Context, id: &str, reason: &str| -> Fallible<()> {
                 charge(id.len() + reason.len() + EACH, context.call_position())?;
                 ctx.ask(|asked| {

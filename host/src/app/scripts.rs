@@ -1,0 +1,90 @@
+//! Scripts as their writers work with them: files, and the entries of the configuration that name them.
+
+use std::path::{Path, PathBuf};
+
+use super::App;
+use crate::hooks::{HookRequest, Limits, PolicyError};
+use crate::script::{self, Imports, Reference, RhaiPolicy, TestRun, Tested, Trace};
+
+/// What tests a script is named so: `pre-create.test.rhai` tests `pre-create.rhai`.
+const TEST: &str = ".test.rhai";
+
+/// A script's file, read.
+struct File {
+    name: String,
+    source: String,
+    imports: Imports,
+    /// As in its entry of the configuration, if it has one.
+    settings: Option<serde_json::Value>,
+    limits: Limits,
+}
+
+/// What scripts have.
+pub fn reference() -> Reference {
+    script::reference()
+}
+
+impl App {
+    /// Says what is wrong with a script; empty means that nothing was found. It is loaded, too: with the settings of its
+    /// entry in the configuration, or without any when it checks none.
+    ///
+    /// # Errors
+    /// When it cannot be read or loaded.
+    pub fn check_script(&self, path: &Path) -> Result<Vec<PolicyError>, PolicyError> {
+        let file = self.script(path)?;
+        let mut found = script::check(&file.name, &file.source, &file.limits)?;
+        let names: Vec<&str> = file.imports.names().collect();
+        for name in names {
+            let source = file.imports.source(name).unwrap_or_default();
+            found.extend(script::check(name, source, &file.limits)?);
+        }
+        // A test and a library have no hooks, and a script that checks its settings refuses to have none.
+        let test = path.to_string_lossy().ends_with(TEST);
+        if found.is_empty() && !test && (file.settings.is_some() || !file.source.contains("fn check(")) {
+            let settings = file.settings.unwrap_or_else(|| serde_json::json!({}));
+            RhaiPolicy::load_with(&file.name, &file.source, &file.imports, settings, file.limits)?;
+        }
+        Ok(found)
+    }
+
+    /// Runs the tests of a script: those of the named test script, or those beside the named script.
+    ///
+    /// # Errors
+    /// When one of the two cannot be read, or the tests do not compile.
+    pub fn test_script(&self, path: &Path) -> Result<Vec<TestRun>, PolicyError> {
+        let shown = path.display().to_string();
+        let (test, tested) = match shown.strip_suffix(TEST) {
+            Some(stem) => (path.to_path_buf(), PathBuf::from(format!("{stem}.rhai"))),
+            None => (path.with_extension(TEST.trim_start_matches('.')), path.to_path_buf()),
+        };
+        let (test, tested) = (self.script(&test)?, self.script(&tested)?);
+        let File { name, source, imports, limits, .. } = tested;
+        script::run_tests(&test.name, &test.source, &Tested { name, source, imports, limits })
+    }
+
+    /// Runs a script on a request, line by line.
+    ///
+    /// # Errors
+    /// When it cannot be read or loaded.
+    pub fn trace_script(&self, path: &Path, request: &HookRequest) -> Result<Trace, PolicyError> {
+        let file = self.script(path)?;
+        let settings = file.settings.unwrap_or_else(|| serde_json::json!({}));
+        script::trace(&file.name, &file.source, &file.imports, settings, file.limits, request)
+    }
+
+    fn script(&self, path: &Path) -> Result<File, PolicyError> {
+        let failed = |text: String| PolicyError::new("missing", format!("{} {text}", path.display()));
+        let real = path.canonicalize().map_err(|error| failed(format!("cannot be read: {error}")))?;
+        let bytes = std::fs::read(&real).map_err(|error| failed(format!("cannot be read: {error}")))?;
+        let source = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into()))?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let imports = Imports::read(&name, &source, real.parent().unwrap_or(Path::new(".")))?;
+        let entry = self.loaded.config.policy.iter().find(|policy| {
+            let configured = policy.script.as_ref().map(|script| self.loaded.base().join(script));
+            configured.is_some_and(|path| path.canonicalize().is_ok_and(|path| path == real))
+        });
+        let settings = entry.map(|entry| serde_json::Value::Object(entry.settings.clone()));
+        let limits = entry.map_or_else(Limits::default, crate::config::PolicyConfig::limits);
+        Ok(File { name, source, imports, settings, limits })
+    }
+}

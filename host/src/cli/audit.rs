@@ -1,0 +1,344 @@
+//! `wharf audit`: the decision records. It reads the store only, so it needs no engine.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::instant::instant;
+use super::{Context, Failure};
+use crate::hooks::{Decision, Hook, Outcome};
+use crate::lifecycle::{find_stored, trail};
+use crate::store::{DecisionQuery, Store, StoredDecision};
+use crate::workspace::WorkspaceId;
+
+mod chain;
+
+/// How often `--follow` looks for new records.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Shows a whole record
+    Show(ShowArgs),
+    /// Checks that no record was edited or taken away; says which one was
+    Verify {
+        /// The public key (hex) that has to have signed them [default: this installation's]
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+    },
+    /// Forgets old records as [decisions] says, and signs where the chain goes on
+    Prune {
+        /// Keeps this many instead of decisions.keep
+        #[arg(long, value_name = "COUNT")]
+        keep: Option<u64>,
+        /// Forgets what is older than this time or duration instead of decisions.age
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        before: Option<Timestamp>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// Number or id of the record
+    record: String,
+    /// Prints it as a case for 'wharf policy test'
+    #[arg(long)]
+    as_case: bool,
+}
+
+/// Which records are listed.
+#[derive(Debug, Clone, clap::Args)]
+struct ListArgs {
+    /// About a workspace: id or name, also of one that is gone (id)
+    #[arg(short, long, value_name = "WS")]
+    workspace: Option<String>,
+    /// Of a hook
+    #[arg(long)]
+    hook: Option<Hook>,
+    /// In which this policy was asked
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// That came out so
+    #[arg(long, value_enum)]
+    outcome: Option<Wanted>,
+    /// Since a time (2026-01-31T12:00:00Z) or for a duration (10m)
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<Timestamp>,
+    /// Up to a time, or up to so long ago
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<Timestamp>,
+    /// The newest so many; 0 means all
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+    limit: usize,
+    /// Goes on with new ones
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// Outcomes that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Wanted {
+    /// The request went on
+    Allowed,
+    /// It was refused
+    Denied,
+    /// A policy gave no verdict, whatever came of it
+    Failed,
+    /// Policies asked for actions
+    Actions,
+    /// A sweep stopped or removed something
+    Sweep,
+}
+
+impl Wanted {
+    fn holds(self, decision: &Decision) -> bool {
+        match (self, &decision.outcome) {
+            (Self::Failed, _) => decision.failed(),
+            (Self::Allowed, Outcome::Allowed(_) | Outcome::AllowedExec(_)) | (Self::Denied, Outcome::Denied(_)) => true,
+            (Self::Actions, Outcome::Actions { actions, delay_ms }) => !actions.is_empty() || *delay_ms > 0,
+            (Self::Sweep, Outcome::Sweep(verdicts)) => {
+                verdicts.iter().any(|verdict| verdict.choice != crate::hooks::SweepChoice::Keep)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A record as programs see it.
+#[derive(Serialize)]
+struct Row<'a> {
+    number: i64,
+    hash: &'a str,
+    #[serde(flatten)]
+    decision: &'a serde_json::Value,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let store = context.app.store()?;
+    match &args.command {
+        None => list(context, &store, &args.list).await,
+        Some(Command::Show(args)) => show(context, &store, args),
+        Some(Command::Verify { public_key }) => chain::verify(context, &store, public_key.as_deref()),
+        Some(Command::Prune { keep, before }) => chain::prune(context, &store, *keep, *before),
+    }
+}
+
+async fn list(context: &Context, store: &Store, args: &ListArgs) -> Result<u8, Failure> {
+    let workspace = args.workspace.as_deref().map(|name| about(context, store, name)).transpose()?;
+    let query = DecisionQuery { workspace, hook: args.hook, since: args.since, until: args.until, counting: false };
+    let wanted = |decision: &Decision| {
+        let asked = |name: &String| decision.steps.iter().any(|step| step.policy == *name);
+        args.policy.as_ref().is_none_or(asked) && args.outcome.is_none_or(|outcome| outcome.holds(decision))
+    };
+    // Printed from here on; what comes later is read behind the newest that was there at the beginning.
+    let newest = store.decisions_before(&DecisionQuery::default(), i64::MAX, 1)?.first().map_or(0, |last| last.number);
+    if args.limit == 0 {
+        for stored in store.decision_pages(query.clone()) {
+            let stored = stored?;
+            if stored.number <= newest {
+                print_if(context, &stored, &wanted)?;
+            }
+        }
+    } else {
+        for stored in last(store, &query, newest, args.limit, &wanted)? {
+            print_if(context, &stored, &|_| true)?;
+        }
+    }
+    if !args.follow {
+        return Ok(0);
+    }
+    let mut seen = newest;
+    loop {
+        for stored in store.decisions_after(&query, seen, 256)? {
+            seen = stored.number;
+            print_if(context, &stored, &wanted)?;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(130),
+        }
+    }
+}
+
+/// The workspace that a filter names: one that exists, or an id whose records are left.
+pub(super) fn about(context: &Context, store: &Store, name: &str) -> Result<WorkspaceId, Failure> {
+    match find_stored(store, &context.target(Some(name))?) {
+        Ok(workspace) => Ok(workspace.id),
+        Err(error) => match name.parse::<WorkspaceId>() {
+            Ok(id) if !store.decisions(&id, 1)?.is_empty() => Ok(id),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// The newest records that are wanted, the oldest of them first.
+fn last(
+    store: &Store,
+    query: &DecisionQuery,
+    newest: i64,
+    limit: usize,
+    wanted: &dyn Fn(&Decision) -> bool,
+) -> Result<Vec<StoredDecision>, Failure> {
+    let (mut found, mut before) = (Vec::new(), newest.saturating_add(1));
+    'pages: loop {
+        let page = store.decisions_before(query, before, 64)?;
+        let Some(oldest) = page.last() else { break };
+        before = oldest.number;
+        for stored in page {
+            if stored.decision().is_ok_and(|decision| wanted(&decision)) {
+                found.push(stored);
+                if found.len() == limit {
+                    break 'pages;
+                }
+            }
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+fn print_if(context: &Context, stored: &StoredDecision, wanted: &dyn Fn(&Decision) -> bool) -> Result<(), Failure> {
+    let decision = match stored.decision() {
+        Ok(decision) => decision,
+        Err(error) => {
+            context.out.notice(&format!("record {} cannot be read: {error}", stored.number));
+            return Ok(());
+        }
+    };
+    if !wanted(&decision) {
+        return Ok(());
+    }
+    if context.out.json {
+        return json_line(context, stored);
+    }
+    let line = format!(
+        "#{:<6} {}  {:<16}  {:<28}  {}",
+        stored.number,
+        decision.time.round(jiff::Unit::Second).unwrap_or(decision.time),
+        decision.hook,
+        if decision.workspace.is_empty() { "-" } else { &decision.workspace },
+        summary(&decision)
+    );
+    Ok(context.out.line(line.trim_end())?)
+}
+
+fn json_line(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
+    let decision: serde_json::Value = serde_json::from_str(&stored.body).map_err(std::io::Error::other)?;
+    let row = Row { number: stored.number, hash: &stored.hash, decision: &decision };
+    let text = serde_json::to_string(&row).map_err(std::io::Error::other)?;
+    Ok(context.out.line(text)?)
+}
+
+/// What came out, on one line.
+fn summary(decision: &Decision) -> String {
+    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let failed = decision.steps.iter().find_map(|step| {
+        let error = step.error.as_ref()?;
+        Some(format!("; '{}' failed: {}", step.policy, plain(&error.message)))
+    });
+    let failed = failed.unwrap_or_default();
+    if let Some(of) = decision.shadow_of {
+        let each: Vec<_> = decision.differences.iter().map(|one| format!("{}: {}", one.policy, one.field)).collect();
+        return plain(&format!(
+            "shadows  of {of}: {}{failed}",
+            if each.is_empty() { "no difference".into() } else { each.join("; ") }
+        ));
+    }
+    match &decision.outcome {
+        Outcome::Allowed(_) | Outcome::AllowedExec(_) => {
+            let of = |step: &crate::hooks::Step| {
+                (!step.fields.is_empty()).then(|| format!("{}: {}", step.policy, step.fields.join(", ")))
+            };
+            let set: Vec<_> = decision.steps.iter().filter_map(of).collect();
+            plain(&format!("allowed  {}", set.join("; ")))
+        }
+        Outcome::Denied(refusal) => {
+            plain(&format!("denied   by {}: {} ({})", refusal.policy, refusal.reason, refusal.code))
+        }
+        Outcome::Actions { actions, delay_ms } => {
+            let delay = if *delay_ms > 0 { format!(", waits {delay_ms} ms") } else { String::new() };
+            format!("actions  {}{delay}{failed}", actions.len())
+        }
+        Outcome::Sweep(verdicts) => {
+            let count = |choice| verdicts.iter().filter(|verdict| verdict.choice == choice).count();
+            use crate::hooks::SweepChoice as C;
+            format!("sweep    removes {}, stops {}, keeps the rest{failed}", count(C::Remove), count(C::Stop))
+        }
+    }
+}
+
+fn show(context: &Context, store: &Store, args: &ShowArgs) -> Result<u8, Failure> {
+    let stored = find(store, &args.record)?;
+    let decision = stored.decision()?;
+    if args.as_case {
+        let case = crate::hooks::case::Case::of(&decision);
+        let text = serde_json::to_string_pretty(&case).map_err(std::io::Error::other)?;
+        context.out.line(text)?;
+        return Ok(0);
+    }
+    if context.out.json {
+        json_line(context, &stored)?;
+        return Ok(0);
+    }
+    let out = &context.out;
+    out.line(out.bold(&format!("record {} ({})", stored.number, decision.id)))?;
+    out.line(format!("  {} at {}, version {}", decision.hook, decision.time, decision.version))?;
+    if !decision.workspace.is_empty() {
+        let facts = &decision.input.facts.workspace;
+        out.line(format!("  {} ({})", decision.workspace, facts.project))?;
+    }
+    for line in out.trail(&trail(&decision.steps)) {
+        out.line(format!("  {line}"))?;
+    }
+    for conflict in &decision.conflicts {
+        out.line(format!("  conflict: {conflict}"))?;
+    }
+    for violation in &decision.violations {
+        out.line(format!("  invariant: {violation}"))?;
+    }
+    out.line(format!("  {}", summary(&decision)))?;
+    out.line(format!("  hash {}", stored.hash))?;
+    for step in &decision.steps {
+        let settings = step.settings_digest.get(..12).unwrap_or_default();
+        let digest = step.digest.get(..12).unwrap_or_default();
+        out.line(format!(
+            "  {} is sha256:{digest}, its settings sha256:{settings}; cost {}",
+            step.policy, step.operations
+        ))?;
+    }
+    let input = serde_json::to_string_pretty(&decision.input).map_err(std::io::Error::other)?;
+    out.line(out.bold("input"))?;
+    out.line(input)?;
+    let outcome = serde_json::to_string_pretty(&decision.outcome).map_err(std::io::Error::other)?;
+    out.line(out.bold("outcome"))?;
+    out.line(outcome)?;
+    Ok(0)
+}
+
+/// A record by number or id.
+pub(super) fn find(store: &Store, wanted: &str) -> Result<StoredDecision, Failure> {
+    if let Some(stored) = store.decision(wanted)? {
+        return Ok(stored);
+    }
+    let pruned = store.checkpoint()?.filter(|checkpoint| {
+        let number = wanted.trim_start_matches('#').parse::<i64>();
+        number.is_ok_and(|number| number > 0 && number <= checkpoint.number)
+    });
+    let text = match pruned {
+        Some(_) => format!("record {wanted} was pruned"),
+        None => format!("there is no record '{wanted}'"),
+    };
+    Err(Failure::new("record-not-found", text, "'wharf audit --limit 0' lists all; a number or an id names one", 5))
+}

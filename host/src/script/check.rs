@@ -1,0 +1,324 @@
+//! What can be told of a script without running it: functions that do not exist, calls with the wrong number of
+//! arguments, fields that `ctx` does not have. Loading it (`RhaiPolicy::load`) has told the rest.
+//!
+//! Nothing is said of what cannot be told: a field of a value that some function gave, a method of an unknown value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, Position, Stmt};
+
+use super::diagnostic::located;
+use super::shape::Shape;
+use super::{engine, hook_of};
+use crate::hooks::{Limits, PolicyError};
+
+/// Functions that Rhai itself has, with any number of arguments.
+const KEYWORDS: [&str; 14] = [
+    "print",
+    "debug",
+    "type_of",
+    "Fn",
+    "call",
+    "curry",
+    "is_def_var",
+    "is_def_fn",
+    "is_shared",
+    "this",
+    "eval",
+    "import",
+    "take",
+    "+",
+];
+
+/// Looks through a script that compiles. Returns what is wrong, in the order of lines, each with the marked line.
+///
+/// # Errors
+/// A syntax error.
+pub(super) fn check(name: &str, source: &str, limits: &Limits) -> Result<Vec<PolicyError>, PolicyError> {
+    let mut engine = engine::engine(limits);
+    if name.ends_with(".test.rhai") {
+        super::testing::register(&mut engine, super::Tested::default());
+    }
+    let ast = engine.compile(source).map_err(|error| super::diagnostic::parse(name, source, &error))?;
+    let mut found: Vec<(Position, String)> = Vec::new();
+    for function in ast.iter_functions() {
+        let takes = if hook_of(function.name).is_some() { "ctx" } else { "settings" };
+        let special = hook_of(function.name).is_some() || ["check", "wanted_files"].contains(&function.name);
+        if special && function.params.len() != 1 {
+            let text = format!("fn {} takes {} arguments; it gets one, {takes}", function.name, function.params.len());
+            found.push((position_of(&ast, function.name), text));
+        } else if !special && let Some(hook) = close_to_a_hook(function.name) {
+            let text = format!("fn {} is no hook and nobody calls it; did you mean fn {hook}?", function.name);
+            if !is_called(&ast, function.name) {
+                found.push((position_of(&ast, function.name), text));
+            }
+        }
+    }
+    let known = Known::new(&engine, &ast);
+    // What a function is given is known from its calls, which are known from what their callers are given.
+    let mut given = Given::new();
+    for _ in 0..4 {
+        let before = given.clone();
+        walk(&ast, &known, &mut given, &mut Vec::new());
+        if given == before {
+            break;
+        }
+    }
+    walk(&ast, &known, &mut given, &mut found);
+    found.sort_by_key(|(at, _)| (at.line(), at.position()));
+    found.dedup();
+    Ok(found.into_iter().map(|(at, text)| located("script", name, source, at, &text, &[])).collect())
+}
+
+type Given = BTreeMap<(String, usize), Option<Shape>>;
+
+fn walk(ast: &AST, known: &Known, given: &mut Given, found: &mut Vec<(Position, String)>) {
+    let mut walker = Walker { known, given, found, variables: BTreeMap::new() };
+    let mut current: Option<String> = None;
+    ast.walk(&mut |path: &[ASTNode]| {
+        // The walk goes over the statements of the script, then over those of each function.
+        if let [ASTNode::Stmt(statement)] = path {
+            let at = order(statement.position());
+            let function = ast.iter_fn_def().find(|function| {
+                order(function.body.start_position()) <= at && at <= order(function.body.end_position())
+            });
+            let name = function.map(|function| function.name.to_string());
+            if name != current {
+                walker.enter(function.map(|function| function.as_ref()));
+                current = name;
+            }
+        }
+        walker.node(path)
+    });
+}
+
+fn order(at: Position) -> (usize, usize) {
+    (at.line().unwrap_or(0), at.position().unwrap_or(0))
+}
+
+/// Functions that can be called: name -> numbers of arguments.
+struct Known {
+    functions: BTreeMap<String, BTreeSet<usize>>,
+    own: BTreeMap<String, BTreeSet<usize>>,
+}
+
+impl Known {
+    fn new(engine: &Engine, ast: &AST) -> Self {
+        let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        let registered = engine.collect_fn_metadata(
+            None,
+            |info| Some((info.metadata.name.to_string(), info.metadata.num_params)),
+            true,
+        );
+        for (name, count) in registered {
+            functions.entry(name).or_default().insert(count);
+        }
+        let mut own: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for function in ast.iter_functions() {
+            own.entry(function.name.to_owned()).or_default().insert(function.params.len());
+        }
+        Self { functions, own }
+    }
+
+    /// Says what is wrong with a call.
+    fn wrong(&self, name: &str, arguments: usize, method: bool) -> Option<String> {
+        let shown = if method { arguments.saturating_sub(1) } else { arguments };
+        let mut counts: BTreeSet<usize> = self.functions.get(name).cloned().unwrap_or_default();
+        counts.extend(self.own.get(name).into_iter().flatten().map(|count| if method { count + 1 } else { *count }));
+        if counts.is_empty() {
+            let near = self.functions.keys().chain(self.own.keys()).find(|known| near(known, name));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+            return Some(format!("there is no function {name}{hint}"));
+        }
+        if counts.contains(&arguments) {
+            return None;
+        }
+        let takes: Vec<_> =
+            counts.iter().map(|count| if method { count.saturating_sub(1) } else { *count }.to_string()).collect();
+        Some(format!("{name} is called with {shown} arguments; it takes {}", takes.join(" or ")))
+    }
+}
+
+struct Walker<'a> {
+    known: &'a Known,
+    /// What the arguments of script functions are; none when its calls differ.
+    given: &'a mut Given,
+    found: &'a mut Vec<(Position, String)>,
+    variables: BTreeMap<String, Option<Shape>>,
+}
+
+impl Walker<'_> {
+    /// Begins with a function: what its arguments are.
+    fn enter(&mut self, function: Option<&rhai::ScriptFuncDef>) {
+        self.variables.clear();
+        let Some(function) = function else { return };
+        for (index, parameter) in function.params.iter().enumerate() {
+            let shape = match hook_of(&function.name) {
+                Some(hook) if function.params.len() == 1 => Some(Shape::of(hook)),
+                _ => self.given.get(&(function.name.to_string(), index)).cloned().flatten(),
+            };
+            self.variables.insert(parameter.to_string(), shape);
+        }
+    }
+
+    fn node(&mut self, path: &[ASTNode]) -> bool {
+        let parent = path.len().checked_sub(2).and_then(|index| path.get(index));
+        match path.last() {
+            Some(ASTNode::Stmt(Stmt::Var(variable, _, _))) => {
+                let shape = self.shape(&variable.1);
+                self.bind(&variable.0.name, shape);
+            }
+            Some(ASTNode::Stmt(Stmt::For(each, _))) => {
+                let shape = self.shape(&each.2.expr).and_then(|list| list.element());
+                self.bind(&each.0.name, shape);
+            }
+            Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => {
+                if let Expr::Variable(variable, _, _) = &assignment.1.lhs {
+                    self.variables.insert(variable.1.to_string(), None);
+                }
+            }
+            Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => self.call(call, *at),
+            Some(ASTNode::Expr(Expr::FnCall(call, at))) => self.call(call, *at),
+            Some(ASTNode::Expr(expression @ (Expr::Dot(..) | Expr::Index(..)))) => {
+                // Of a chain only its beginning: what stands to the right belongs to it.
+                let inside = match parent {
+                    Some(ASTNode::Expr(Expr::Dot(chain, _, _) | Expr::Index(chain, _, _))) => {
+                        std::ptr::eq(&raw const chain.rhs, *expression)
+                    }
+                    _ => false,
+                };
+                if !inside {
+                    self.chain_of(expression, true);
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// A variable of two meanings is not told.
+    fn bind(&mut self, name: &str, shape: Option<Shape>) {
+        let clash = self.variables.get(name).is_some_and(|old| *old != shape);
+        self.variables.insert(name.to_owned(), if clash { None } else { shape });
+    }
+
+    fn call(&mut self, call: &FnCallExpr, at: Position) {
+        let name = call.name.as_str();
+        let operator = call.op_token.is_some() || !name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        if operator || !call.namespace.is_empty() || KEYWORDS.contains(&name) {
+            return;
+        }
+        if let Some(text) = self.known.wrong(name, call.args.len(), false) {
+            self.found.push((at, text));
+        }
+        for (index, argument) in call.args.iter().enumerate() {
+            let shape = self.shape(argument);
+            let key = (name.to_owned(), index);
+            let differs = self.given.get(&key).is_some_and(|old| *old != shape);
+            self.given.insert(key, if differs { None } else { shape });
+        }
+    }
+
+    /// What an expression is, if it can be told.
+    fn shape(&mut self, expression: &Expr) -> Option<Shape> {
+        match expression {
+            Expr::Variable(variable, _, _) => self.variables.get(variable.1.as_str()).cloned().flatten(),
+            Expr::Dot(..) | Expr::Index(..) => self.chain_of(expression, false),
+            _ => None,
+        }
+    }
+
+    fn chain_of(&mut self, expression: &Expr, tell: bool) -> Option<Shape> {
+        match expression {
+            Expr::Dot(chain, flags, _) => {
+                let base = self.shape(&chain.lhs);
+                self.chain(base, true, &chain.rhs, flags.intersects(ASTFlags::BREAK), tell)
+            }
+            Expr::Index(chain, flags, _) => {
+                let base = self.shape(&chain.lhs);
+                self.chain(base, false, &chain.rhs, flags.intersects(ASTFlags::BREAK), tell)
+            }
+            _ => None,
+        }
+    }
+
+    /// One link of a chain: what follows a dot (or stands in brackets), and the rest.
+    fn chain(&mut self, base: Option<Shape>, dot: bool, right: &Expr, ends: bool, tell: bool) -> Option<Shape> {
+        let (head, rest) = match right {
+            Expr::Dot(chain, flags, _) if !ends => (&chain.lhs, Some((true, &chain.rhs, *flags))),
+            Expr::Index(chain, flags, _) if !ends => (&chain.lhs, Some((false, &chain.rhs, *flags))),
+            head => (head, None),
+        };
+        let next = match head {
+            Expr::Property(property, at) if dot => self.member(base.as_ref()?, &property.2, *at, tell)?,
+            Expr::MethodCall(call, at) if dot => {
+                let wrong = self.known.wrong(&call.name, call.args.len() + 1, true);
+                if let (Some(text), true, false) = (wrong, tell, KEYWORDS.contains(&call.name.as_str())) {
+                    self.found.push((*at, text));
+                }
+                return None;
+            }
+            Expr::StringConstant(key, at) if !dot => self.member(base.as_ref()?, key, *at, tell)?,
+            _ if !dot => base.as_ref()?.element()?,
+            _ => return None,
+        };
+        match rest {
+            None => Some(next),
+            Some((dot, right, flags)) => self.chain(Some(next), dot, right, flags.intersects(ASTFlags::BREAK), tell),
+        }
+    }
+
+    fn member(&mut self, base: &Shape, name: &str, at: Position, tell: bool) -> Option<Shape> {
+        match base.member(name) {
+            Ok(shape) => shape,
+            Err(known) => {
+                if tell {
+                    let whole = if base.name.is_empty() { name.to_owned() } else { format!("{}.{name}", base.name) };
+                    self.found.push((at, format!("there is no '{whole}'; there are {}", known.join(", "))));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Whether two names differ by a slip of the pen.
+fn near(known: &str, name: &str) -> bool {
+    let (a, b): (Vec<char>, Vec<char>) = (known.chars().collect(), name.chars().collect());
+    if a.len().abs_diff(b.len()) > 1 || a.len() < 4 {
+        return false;
+    }
+    let head = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let tail = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
+    // One letter more, less or other, or two changed places.
+    let swapped = a.len() == b.len()
+        && head + tail + 2 == a.len()
+        && a.get(head) == b.get(head + 1)
+        && a.get(head + 1) == b.get(head);
+    swapped || head + tail + 1 >= a.len().max(b.len())
+}
+
+fn close_to_a_hook(name: &str) -> Option<&'static str> {
+    let hooks = crate::hooks::Hook::ALL.into_iter().map(crate::hooks::Hook::function);
+    let plain = name.replace('-', "_").to_lowercase();
+    hooks.into_iter().find(|hook| near(hook, name) || hook.replace('_', "") == plain.replace('_', ""))
+}
+
+fn is_called(ast: &AST, name: &str) -> bool {
+    let mut called = false;
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(
+            ASTNode::Stmt(Stmt::FnCall(call, _)) | ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _)),
+        ) = path.last()
+        {
+            called |= call.name == name;
+        }
+        true
+    });
+    called
+}
+
+fn position_of(ast: &AST, name: &str) -> Position {
+    let function = ast.iter_fn_def().find(|function| function.name == name);
+    function.map_or(Position::NONE, |function| function.body.start_position())
+}

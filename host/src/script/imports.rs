@@ -1,0 +1,188 @@
+//! `import` of scripts: only out of the folder that the importing policy is in, links followed, and read once when the
+//! policy is loaded. What is imported is a part of the policy: its digest is a part of the policy's digest.
+//!
+//! May touch: the folder of the script.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rhai::module_resolvers::ModuleResolver;
+use rhai::{ASTNode, Engine, EvalAltResult, Expr, Module, Position, Scope, Shared, Stmt};
+
+use super::diagnostic;
+use crate::hooks::{Limits, PolicyError};
+use crate::workspace::sha256_hex;
+
+/// Most scripts that one policy imports, directly and through others.
+const MOST: usize = 16;
+/// Largest imported script.
+const MOST_BYTES: u64 = 256 << 10;
+
+/// The scripts that a policy imports: path as it is imported -> text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Imports(Arc<BTreeMap<String, String>>);
+
+impl Imports {
+    /// Reads what a script imports, and what that imports.
+    ///
+    /// # Errors
+    /// An import that leads out of the folder, is computed, does not exist, goes in a circle, or is too large; with file
+    /// and line.
+    pub fn read(name: &str, source: &str, folder: &Path) -> Result<Self, PolicyError> {
+        // Most scripts import nothing, and need not be parsed for it.
+        // What is too large to be loaded is not parsed either.
+        if !source.contains("import") || source.len() > super::SOURCE {
+            return Ok(Self::default());
+        }
+        let mut found = BTreeMap::new();
+        // Who imports whom, for circles.
+        let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut queue = vec![(name.to_owned(), source.to_owned())];
+        while let Some((importer, text)) = queue.pop() {
+            for (path, at) in statements(&importer, &text)? {
+                let refuse = |why: String| diagnostic::located("import", &importer, &text, at, &why, &[]);
+                let Some(path) = path else {
+                    return Err(refuse("import takes a plain text, so that it is known before the script runs".into()));
+                };
+                edges.entry(importer.clone()).or_default().push(path.clone());
+                if reaches(&edges, &path, &importer) {
+                    return Err(refuse(format!("import \"{path}\" goes in a circle: it leads back to {importer}")));
+                }
+                if found.contains_key(&path) {
+                    continue;
+                }
+                if found.len() == MOST {
+                    return Err(refuse(format!("a policy imports at most {MOST} scripts")));
+                }
+                let imported = open(folder, &path).map_err(|why| refuse(format!("import \"{path}\": {why}")))?;
+                found.insert(path.clone(), imported.clone());
+                queue.push((path, imported));
+            }
+        }
+        Ok(Self(Arc::new(found)))
+    }
+
+    /// Whether nothing is imported.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Paths of the imported scripts, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The text of an imported script.
+    pub fn source(&self, path: &str) -> Option<&str> {
+        self.0.get(path).map(String::as_str)
+    }
+
+    /// SHA-256 (hex) of a script with all that it imports; without imports that of its text.
+    pub fn digest(&self, source: &str) -> String {
+        let own = sha256_hex(source.as_bytes());
+        if self.is_empty() {
+            return own;
+        }
+        let each = self.0.iter().map(|(path, text)| format!("\n{path} {}", sha256_hex(text.as_bytes())));
+        sha256_hex(format!("{own}{}", each.collect::<String>()).as_bytes())
+    }
+}
+
+/// Whether imports lead from one script to another.
+fn reaches(edges: &BTreeMap<String, Vec<String>>, from: &str, to: &str) -> bool {
+    let (mut queue, mut seen) = (vec![from], std::collections::BTreeSet::new());
+    while let Some(at) = queue.pop() {
+        if at == to {
+            return true;
+        }
+        if seen.insert(at) {
+            queue.extend(edges.get(at).into_iter().flatten().map(String::as_str));
+        }
+    }
+    false
+}
+
+/// The import statements of a script: the path, or none when it is computed.
+fn statements(name: &str, source: &str) -> Result<Vec<(Option<String>, Position)>, PolicyError> {
+    let mut engine = super::engine::engine(&Limits::default());
+    engine.set_module_resolver(Resolver::default());
+    let ast = engine.compile(source).map_err(|error| diagnostic::parse(name, source, &error))?;
+    let mut found = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Stmt(Stmt::Import(import, at))) = path.last() {
+            let text = match &import.0 {
+                Expr::StringConstant(text, _) => Some(text.to_string()),
+                _ => None,
+            };
+            found.push((text, *at));
+        }
+        true
+    });
+    Ok(found)
+}
+
+/// Reads an imported script.
+fn open(folder: &Path, path: &str) -> Result<String, String> {
+    let inner = Path::new(path);
+    let plain = inner.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || path.is_empty() {
+        return Err(format!("only scripts in {} can be imported, by a path without '..'", folder.display()));
+    }
+    let file = folder.join(inner).with_extension("rhai");
+    let real = |path: &Path| path.canonicalize().map_err(|error| format!("{} cannot be read: {error}", path.display()));
+    let (real_folder, file) = (real(folder)?, real(&file)?);
+    if !file.starts_with(&real_folder) {
+        return Err(format!("it leads to {}, outside {}", file.display(), folder.display()));
+    }
+    let about = std::fs::metadata(&file).map_err(|error| error.to_string())?;
+    if !about.is_file() {
+        return Err("it is no ordinary file".into());
+    }
+    if about.len() > MOST_BYTES {
+        return Err(format!("it has more than {} KiB", MOST_BYTES >> 10));
+    }
+    std::fs::read(&file)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into()))
+}
+
+/// Gives imported scripts to Rhai: compiled once, and only those that were read.
+#[derive(Default)]
+pub(super) struct Resolver {
+    imports: Imports,
+    compiled: Mutex<BTreeMap<String, Shared<Module>>>,
+}
+
+impl Resolver {
+    pub(super) fn new(imports: &Imports) -> Self {
+        Self { imports: imports.clone(), compiled: Mutex::default() }
+    }
+}
+
+impl ModuleResolver for Resolver {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        _: Option<&str>,
+        path: &str,
+        at: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        let known = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some(module) = known {
+            return Ok(module);
+        }
+        let Some(text) = self.imports.source(path) else {
+            return Err(Box::new(EvalAltResult::ErrorModuleNotFound(path.to_owned(), at)));
+        };
+        let mut ast = engine
+            .compile(text)
+            .map_err(|error| Box::new(EvalAltResult::ErrorInModule(path.to_owned(), Box::new(error.into()), at)))?;
+        ast.set_source(path);
+        let module = Module::eval_ast_as_new(Scope::new(), &ast, engine)
+            .map_err(|error| Box::new(EvalAltResult::ErrorInModule(path.to_owned(), error, at)))?;
+        let module: Shared<Module> = module.into();
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), module.clone());
+        Ok(module)
+    }
+}

@@ -1,0 +1,62 @@
+//! The reference of what scripts have, from the registrations themselves.
+
+use std::collections::BTreeMap;
+
+use super::{engine, shape};
+use crate::hooks::{Hook, Limits};
+
+/// What scripts have: functions by kind, and the fields of `ctx` by hook.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reference {
+    /// Methods of `ctx`: signature -> what it does.
+    pub methods: BTreeMap<String, String>,
+    /// Methods of every part of `ctx`.
+    pub parts: BTreeMap<String, String>,
+    /// Functions of their own.
+    pub helpers: BTreeMap<String, String>,
+    /// Hook function -> field -> `text`, `int`, `float`, `bool`, `list`, `map`, or `any`.
+    pub fields: BTreeMap<&'static str, BTreeMap<String, &'static str>>,
+}
+
+/// Reads it from the engine that scripts run in.
+pub fn reference() -> Reference {
+    let engine = engine::engine(&Limits::default());
+    let (mut methods, mut parts, mut helpers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let registered = engine.collect_fn_metadata(
+        None,
+        |info| {
+            let about = info.metadata;
+            let text = about.comments.first()?.to_string();
+            let params: Vec<String> = about.params_info.iter().map(ToString::to_string).collect();
+            Some((about.name.to_string(), params, text))
+        },
+        false,
+    );
+    for (name, params, text) in registered {
+        let names: Vec<&str> = params.iter().map(|param| param.split(':').next().unwrap_or(param)).collect();
+        match names.split_first() {
+            Some((&"ctx", rest)) => drop(methods.insert(format!("ctx.{name}({})", rest.join(", ")), text)),
+            Some((&"part", rest)) => drop(parts.insert(format!("part.{name}({})", rest.join(", ")), text)),
+            _ => drop(helpers.insert(format!("{name}({})", names.join(", ")), text)),
+        }
+    }
+    let fields = Hook::ALL.into_iter().map(|hook| (hook.function(), shape::fields(hook))).collect();
+    Reference { methods, parts, helpers, fields }
+}
+
+impl Reference {
+    /// The functions as tables in Markdown: what stands in `docs/scripts.md`.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        for (head, functions) in
+            [("method", &self.methods), ("method of a part", &self.parts), ("function", &self.helpers)]
+        {
+            text.push_str(&format!("| {head} | what |\n| --- | --- |\n"));
+            for (signature, what) in functions {
+                text.push_str(&format!("| `{signature}` | {what} |\n"));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}

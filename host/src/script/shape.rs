@@ -1,0 +1,178 @@
+//! What `ctx` is at each hook, as far as it is known before a script runs: the same input that hooks get, with one of
+//! everything. Checks and the reference are made from it, so that they cannot say anything else than what is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{OPEN_MAPS, input};
+use crate::hooks::{
+    Candidate, EventFacts, EventKind, ExecSpec, Facts, FileContent, Hook, HookRequest, LocalImage, Subject, SweepFacts,
+};
+use crate::workspace::{ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, State, Tmpfs, Ulimit};
+
+/// A part of what a hook sees, and how it is named.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shape {
+    pub(super) value: Value,
+    pub(super) name: String,
+}
+
+impl Shape {
+    /// `ctx` of a hook.
+    pub(super) fn of(hook: Hook) -> Self {
+        Self { value: sample(hook), name: String::new() }
+    }
+
+    /// A field. None: it cannot be told what it is. An error: there is no such field, and which there are.
+    pub(super) fn member(&self, name: &str) -> Result<Option<Self>, Vec<String>> {
+        let shown = if self.name.is_empty() { name.to_owned() } else { format!("{}.{name}", self.name) };
+        // What settings are is the script's own affair.
+        if shown == "settings" {
+            return Ok(None);
+        }
+        let Value::Object(map) = &self.value else { return Ok(None) };
+        let last = self.name.rsplit('.').next().unwrap_or_default();
+        if OPEN_MAPS.contains(&last) {
+            return Ok(map.values().next().map(|value| Self { value: value.clone(), name: shown }));
+        }
+        match map.get(name) {
+            Some(Value::Null) => Ok(None),
+            Some(value) => Ok(Some(Self { value: value.clone(), name: shown })),
+            None => Err(map.keys().cloned().collect()),
+        }
+    }
+
+    /// An element of a list.
+    pub(super) fn element(&self) -> Option<Self> {
+        let first = self.value.as_array()?.first()?;
+        Some(Self { value: first.clone(), name: format!("{}[]", self.name) })
+    }
+}
+
+/// All fields of `ctx` at a hook, sorted, with the kind of each.
+pub(super) fn fields(hook: Hook) -> BTreeMap<String, &'static str> {
+    let mut found = BTreeMap::new();
+    collect(&Shape::of(hook), &mut found);
+    found
+}
+
+fn collect(shape: &Shape, found: &mut BTreeMap<String, &'static str>) {
+    let open = OPEN_MAPS.contains(&shape.name.rsplit('.').next().unwrap_or_default());
+    let Value::Object(map) = &shape.value else { return };
+    for (key, value) in map {
+        let key = if open { "*" } else { key };
+        let name = if shape.name.is_empty() { key.to_owned() } else { format!("{}.{key}", shape.name) };
+        let kind = match value {
+            Value::Null => "any",
+            Value::Bool(_) => "bool",
+            Value::Number(number) if number.is_f64() => "float",
+            Value::Number(_) => "int",
+            Value::String(_) => "text",
+            Value::Array(_) => "list",
+            Value::Object(_) => "map",
+        };
+        found.insert(name.clone(), kind);
+        let below = Shape { value: value.clone(), name };
+        match below.element() {
+            Some(element) => collect(&element, found),
+            None => collect(&below, found),
+        }
+    }
+}
+
+fn sample(hook: Hook) -> Value {
+    let text = || "text".to_owned();
+    let one = || BTreeMap::from([(text(), text())]);
+    let mut facts = Facts::default();
+    facts.workspace.labels = one();
+    facts.project.files = vec![text()];
+    facts.project.contents = [(text(), FileContent::default())].into();
+    facts.engine.security = vec![text()];
+    facts.local_images = vec![LocalImage { references: vec![text()], digests: vec![text()], size: 1 }];
+    let mut spec = ContainerSpec {
+        image: Some(ImageChoice { reference: text(), pull: Default::default(), reason: text() }),
+        command: vec![text()],
+        user: Some(text()),
+        env: one(),
+        labels: one(),
+        mounts: [(text(), Mount { kind: MountKind::Bind, source: text(), read_only: true })].into(),
+        tmpfs: [(text(), Tmpfs { size: Some(1) })].into(),
+        ports: [(text(), HostPort { address: text(), port: Some(1) })].into(),
+        health_check: Some(HealthCheck {
+            command: vec![text()],
+            interval_ms: 1,
+            timeout_ms: 1,
+            start_period_ms: 1,
+            retries: 1,
+        }),
+        time_to_live_ms: Some(1),
+        ..ContainerSpec::empty()
+    };
+    spec.resources.shm_size = Some(1);
+    spec.resources.disk = Some(1);
+    spec.resources.ulimits = [(text(), Ulimit { soft: 1, hard: 1 })].into();
+    spec.security.capabilities = [text()].into();
+    spec.security.apparmor = Some(text());
+    spec.security.selinux = Some(text());
+    spec.security.user_namespace = Some(text());
+    let subject = match hook {
+        Hook::SelectImage => Subject::Image { requested: false },
+        Hook::SecurityProfile | Hook::PreCreate => Subject::Container,
+        Hook::PostStart => Subject::Start { first_start: true },
+        Hook::PreExec => Subject::Exec(ExecSpec {
+            command: vec![text()],
+            env: one(),
+            user: Some(text()),
+            working_dir: Some(text()),
+            tty: false,
+        }),
+        Hook::PreStop => Subject::Stop { verb: text() },
+        Hook::Event => Subject::Event(EventFacts { kind: EventKind::Exited, exit_code: Some(1), detail: text() }),
+        Hook::Cleanup => Subject::Sweep(SweepFacts {
+            candidates: vec![Candidate {
+                kind: Default::default(),
+                id: text(),
+                name: text(),
+                project: text(),
+                labels: one(),
+                state: Some(State::Exited),
+                used: false,
+                exit_code: Some(1),
+                created_ms: 1,
+                started_ms: Some(1),
+                finished_ms: Some(1),
+                last_activity_ms: Some(1),
+                size: Some(1),
+            }],
+            ..SweepFacts::default()
+        }),
+    };
+    let mut root = input(&HookRequest { hook, now_ms: 1, facts: Arc::new(facts), spec, subject }, &json!({}));
+    // A text or a map: what it is now says nothing.
+    if let Some(restart) = root.pointer_mut("/spec/restart") {
+        *restart = Value::Null;
+    }
+    root
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_known_as_far_as_they_can_be_told() {
+        let ctx = Shape::of(Hook::PreCreate);
+        let spec = ctx.member("spec").unwrap().unwrap();
+        assert!(spec.member("memroy").unwrap_err().contains(&"resources".to_owned()));
+        let env = spec.member("env").unwrap().unwrap();
+        assert_eq!(env.member("ANYTHING").unwrap().unwrap().name, "spec.env.ANYTHING");
+        assert_eq!(ctx.member("settings"), Ok(None));
+        assert!(ctx.member("exec").is_err());
+        let candidates = Shape::of(Hook::Cleanup).member("candidates").unwrap().unwrap();
+        assert!(candidates.element().unwrap().member("finished_ms").is_ok());
+        assert_eq!(fields(Hook::PreExec).get("exec.env.*"), Some(&"text"));
+        assert_eq!(fields(Hook::Cleanup).get("candidates[].used"), Some(&"bool"));
+    }
+}

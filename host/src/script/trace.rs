@@ -1,0 +1,135 @@
+//! A script line by line: what it ran, and which values changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rhai::debugger::DebuggerCommand;
+use rhai::{ASTNode, Dynamic, Engine};
+
+use super::library::Context;
+use super::{Imports, RhaiPolicy};
+use crate::hooks::{HookRequest, Limits, Policy, PolicyError, Reply};
+
+/// Most lines of a trace: an endless loop must not fill the memory.
+const MOST_LINES: usize = 10_000;
+/// Longest shown value, in characters.
+const VALUE: usize = 100;
+
+/// One statement that ran.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TraceLine {
+    /// The imported script that it stands in; none for the script itself.
+    pub file: Option<String>,
+    /// 1-based.
+    pub line: usize,
+    /// The line as it stands there.
+    pub text: String,
+    /// How many functions deep.
+    pub depth: usize,
+    /// Variables that are new or have another value than when the last line ran.
+    pub values: Vec<(String, String)>,
+}
+
+/// A trace, and what came of the call.
+pub struct Trace {
+    /// In the order in which they ran.
+    pub lines: Vec<TraceLine>,
+    /// Whether there were more.
+    pub cut: bool,
+    /// As without a trace.
+    pub result: Result<Reply, PolicyError>,
+}
+
+#[derive(Default)]
+struct Seen {
+    lines: Vec<TraceLine>,
+    cut: bool,
+    /// Depth and variable -> value when it was last shown.
+    values: BTreeMap<(usize, String), String>,
+    last: Option<(Option<String>, usize, usize)>,
+}
+
+/// Runs a script on a request, statement by statement. It has time enough: a trace is slower than a run.
+///
+/// # Errors
+/// When the script does not load; what goes wrong in the call is in the result.
+#[allow(deprecated)] // Rhai marks its debugger so, because it may change.
+pub fn trace(
+    name: &str,
+    source: &str,
+    imports: &Imports,
+    settings: serde_json::Value,
+    limits: Limits,
+    request: &HookRequest,
+) -> Result<Trace, PolicyError> {
+    let limits = Limits { timeout: limits.timeout * 20, ..limits };
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let mut policy = RhaiPolicy::load_with(name, source, imports, settings, limits)?;
+    let (noted, main) = (seen.clone(), source.to_owned());
+    let files = imports.clone();
+    let engine: &mut Engine = policy.engine_mut();
+    engine.register_debugger(
+        |_, debugger| debugger,
+        move |context, _, node, file, at| {
+            let begins = !matches!(node, ASTNode::Stmt(rhai::Stmt::Noop(_) | rhai::Stmt::Block(_)));
+            if let (true, Some(line)) = (begins, at.line()) {
+                let mut seen = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                let file = file.filter(|file| !file.is_empty()).map(str::to_owned);
+                let text = file.as_deref().map_or(Some(main.as_str()), |file| files.source(file));
+                let text = text.and_then(|text| text.lines().nth(line - 1)).unwrap_or_default().to_owned();
+                let variables = context.scope().iter_raw().map(|(name, _, value)| (name.to_owned(), shown(value)));
+                seen.note(file, line, text, context.call_level(), variables.collect());
+            }
+            Ok(DebuggerCommand::StepInto)
+        },
+    );
+    let result = policy.evaluate(request);
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Trace { lines: std::mem::take(&mut seen.lines), cut: seen.cut, result })
+}
+
+impl Seen {
+    fn note(
+        &mut self,
+        file: Option<String>,
+        line: usize,
+        text: String,
+        depth: usize,
+        variables: Vec<(String, String)>,
+    ) {
+        let mut values = Vec::new();
+        for (name, value) in variables.into_iter().rev() {
+            let key = (depth, name);
+            if self.values.get(&key) != Some(&value) {
+                values.push((key.1.clone(), value.clone()));
+                self.values.insert(key, value);
+            }
+        }
+        // What the last line did shows when the next one begins; of one line with several statements the first stands.
+        let place = (file.clone(), line, depth);
+        if self.lines.len() >= MOST_LINES {
+            self.cut = true;
+            return;
+        }
+        if self.last.as_ref() == Some(&place) && values.is_empty() {
+            return;
+        }
+        self.last = Some(place);
+        self.lines.push(TraceLine { file, line, text, depth, values });
+    }
+}
+
+/// A value on one line, cut.
+fn shown(value: &Dynamic) -> String {
+    let text = if value.is::<Context>() {
+        "(what the hook sees)".to_owned()
+    } else if let Some(document) = value.read_lock::<super::Document>() {
+        document.value().to_string()
+    } else {
+        match super::document::from_dynamic(value, &mut 0) {
+            Ok(json) => json.to_string(),
+            Err(_) => value.type_name().to_owned(),
+        }
+    };
+    if text.chars().count() > VALUE { format!("{}...", text.chars().take(VALUE - 3).collect::<String>()) } else { text }
+}
