@@ -40,7 +40,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that one module hides from the others.
-const HIDDEN: [(&str, &str); 19] = [
+const HIDDEN: [(&str, &str); 20] = [
+    ("ring", "store"),
     ("memchr", "docker"),
     ("regex", "lifecycle"),
     ("tar", "archive"),
@@ -380,7 +381,8 @@ fn nothing_is_left_unfinished_and_no_machine_is_named() {
 #[test]
 fn every_shipped_script_is_carried_as_it_stands() {
     let carried: BTreeMap<_, _> = wharf::carried::ALL.into_iter().collect();
-    for file in files(&root().join("policies"), ".rhai") {
+    let tests = |file: &PathBuf| file.display().to_string().ends_with(".test.rhai");
+    for file in files(&root().join("policies"), ".rhai").into_iter().filter(|file| !tests(file)) {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         match carried.get(name.as_str()) {
             Some(wharf::carried::Carried::Script(text)) => assert_eq!(*text, read(&file), "{name}"),

@@ -18,7 +18,7 @@ fn two_ups_of_one_project_at_once_make_one_container() {
         sandbox.json(&["down"]);
     }
     sandbox.assert_nothing_left();
-    sandbox.store().verify().unwrap();
+    sandbox.store().verify(None).unwrap().whole().unwrap();
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn six_projects_at_once_all_work_and_all_go_at_once() {
     each("restart");
     each("down");
     sandbox.assert_nothing_left();
-    assert!(sandbox.store().verify().unwrap() >= 6 * 4);
+    assert!(sandbox.store().verify(None).unwrap().whole().unwrap() >= 6 * 4);
 }
 
 #[test]

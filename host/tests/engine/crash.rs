@@ -76,7 +76,7 @@ fn kill_at_many_points(
             whole = whole * 4 / 5;
         }
     }
-    sandbox.store().verify().unwrap();
+    sandbox.store().verify(None).unwrap().whole().unwrap();
 }
 
 /// Kills `up` at points of its duration, beside a neighbour that must not notice.

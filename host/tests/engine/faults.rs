@@ -72,7 +72,7 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
         at_writes += usize::from(killed);
         recover(&format!("{args:?} killed at write {number} of {writes}"));
     }
-    sandbox.store().verify().unwrap();
+    sandbox.store().verify(None).unwrap().whole().unwrap();
     // Shown with --no-capture: what docs/engine.md states.
     println!("{args:?}: {points} requests and {at_writes} writes were kill points");
     assert!(points >= requests, "{args:?}: only {points} of {} were kill points", 2 * requests);

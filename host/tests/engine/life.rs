@@ -51,7 +51,7 @@ fn a_workspace_lives_from_up_to_down_and_leaves_nothing() {
     assert_eq!(down["id"], up["id"]);
     sandbox.assert_nothing_left();
     sandbox.assert_unchanged(&before, "afterwards");
-    sandbox.store().verify().unwrap();
+    sandbox.store().verify(None).unwrap().whole().unwrap();
     assert_eq!(sandbox.store().open_entries().unwrap(), []);
 }
 

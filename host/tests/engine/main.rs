@@ -14,6 +14,7 @@ mod sandbox;
 mod unchanged;
 
 mod as_decided;
+mod audit;
 mod bad_engine;
 mod bad_image;
 mod bad_input;
@@ -47,6 +48,8 @@ mod logs_merged;
 mod plan;
 mod policy_modes;
 mod policy_reload;
+mod replay;
+mod script_tools;
 mod secret_files;
 mod secrets;
 mod serve;

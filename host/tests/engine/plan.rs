@@ -157,3 +157,84 @@ fn images_can_be_pinned_preferred_and_limited_by_settings() {
     let denied = with("{ require_digest = true }");
     assert_eq!((denied.code, denied.json()["denied"]["code"].as_str()), (4, Some("image-not-pinned")));
 }
+
+#[test]
+fn a_plan_explains_who_was_overruled_and_what_bounds_a_field() {
+    let sandbox = Sandbox::new();
+    sandbox.script("cap.rhai", "fn pre_create(ctx) {\n    ctx.spec.resources.memory = gib(1);\n}\n");
+    let args =
+        ["plan", "--offline", "--memory", "2GiB", "--set", "limits.memory=1GiB", "--set", "workspace.memory=512MiB"];
+    let plan = sandbox.json(&args);
+    let memory = &plan["fields"]["resources.memory"];
+    let way: Vec<_> = memory["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|link| (&link["by"]["policy"], &link["overruled_by"]))
+        .collect();
+    let overruled = json!("request (--memory 2GiB)");
+    assert_eq!(way[way.len() - 2], (&json!("request"), &json!("cap.rhai:2")));
+    assert_eq!(way[way.len() - 3], (&json!("config"), &overruled));
+    assert_eq!((&memory["bound"]["setting"], &memory["bound"]["reached"]), (&json!("limits.memory"), &json!(true)));
+    assert_eq!(memory["bound"]["origin"], "--set limits.memory");
+    let text = sandbox.run(&args).ok().text();
+    assert!(text.contains("-> 2147483648 (request (--memory 2GiB)) -> 1073741824 (cap.rhai:2)"), "{text}");
+    assert!(text.contains("resources.memory: as much as limits.memory"), "{text}");
+    let denied = sandbox.run(&["plan", "--offline", "--mount", "/etc:/x"]);
+    assert!(denied.code == 4 && denied.text().contains("mounts./x: forbidden: "), "{}", denied.text());
+}
+
+#[test]
+fn a_difference_from_a_workspace_is_told_by_field_with_who_decided_then_and_now() {
+    let sandbox = Sandbox::new();
+    sandbox.script("rule.rhai", "fn pre_create(ctx) {\n    ctx.spec.env.TEAM = \"blue\";\n}\n");
+    let none = sandbox.run(&["--json", "plan", "--diff"]);
+    assert_eq!((none.code, &none.error()["code"]), (5, &json!("workspace-not-found")));
+    sandbox
+        .run(&[
+            "up",
+            "-e",
+            "A=1",
+            "-e",
+            "API_TOKEN=hunter2hunter2",
+            "-l",
+            "x=y",
+            "--memory",
+            "300MiB",
+            "--tmpfs",
+            "/t:1MiB",
+            "-p",
+            "80",
+            "--",
+            "sleep",
+            "999",
+        ])
+        .ok();
+    // The request that made it is remembered, so nothing differs.
+    let same = sandbox.run(&["--json", "plan", "--diff"]).ok().json();
+    assert_eq!((&same["changes"], &same["denied"]), (&json!([]), &Value::Null));
+    assert!(sandbox.run(&["plan", "--diff=project"]).ok().text().contains("nothing would change"));
+
+    sandbox.write(
+        "config/policies/rule.rhai",
+        "\nfn pre_create(ctx) {\n    ctx.spec.env.TEAM = \"red\";\n    ctx.spec.resources.pids = 77;\n}\n",
+    );
+    let differs = sandbox.run_in(&sandbox.dir, &["--json", "plan", "--diff=project", "--memory", "400MiB"]);
+    assert_eq!(differs.code, 7, "{}", differs.stderr);
+    let changes = differs.json()["changes"].clone();
+    let row = |field: &str| {
+        let all = changes.as_array().unwrap();
+        let row = all.iter().find(|change| change["field"] == field).unwrap_or_else(|| panic!("{field}: {changes}"));
+        [&row["is"], &row["decided"], &row["was_by"], &row["by"]].map(Clone::clone)
+    };
+    assert_eq!(changes.as_array().unwrap().len(), 3, "{changes}");
+    assert_eq!(row("env.TEAM"), [json!("blue"), json!("red"), json!("rule.rhai:2"), json!("rule.rhai:3")]);
+    assert_eq!(row("resources.pids"), [json!(512), json!(77), json!("default"), json!("rule.rhai:4")]);
+    assert_eq!(row("resources.memory")[2..], [json!("request (--memory 300MiB)"), json!("request (--memory 400MiB)")]);
+    let text = sandbox.run(&["plan", "--diff"]);
+    assert!(text.code == 7 && text.text().contains("rule.rhai:3"), "{}", text.text());
+    // It is a plan: nothing has changed.
+    assert_eq!(sandbox.sh("echo $TEAM"), "blue\n");
+    sandbox.write("config/policies/rule.rhai", "fn pre_create(ctx) {\n    ctx.deny(\"closed\", \"not today\");\n}\n");
+    assert_eq!(sandbox.run(&["plan", "--diff"]).code, 4);
+}

@@ -181,7 +181,7 @@ fn policies_are_told_what_happens_and_what_they_ask_for_is_done() {
     let decisions = sandbox.store().decisions(&sandbox.id().parse().unwrap(), 100).unwrap();
     let events = decisions.iter().filter(|decision| decision.hook == wharf::hooks::Hook::Event).count();
     assert!(events >= 3, "{events}");
-    sandbox.store().verify().unwrap();
+    sandbox.store().verify(None).unwrap().whole().unwrap();
     assert!(!whats(&sandbox).contains(&Happening::Recovered));
     assert!(serving.terminate().contains("boom"), "it is logged");
 }

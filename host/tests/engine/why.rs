@@ -28,7 +28,7 @@ fn why_names_script_and_line_plugin_and_digest_and_who_was_overruled() {
     assert!(why["trail"].as_array().is_some_and(|trail| trail.len() == 3), "{why}");
 
     let text = sandbox.run(&["why"]).ok().text();
-    for line in ["one.rhai:3 at pre-create: red  (overruled)", "two.rhai:2 at pre-create: blue"] {
+    for line in ["one.rhai:3 at pre-create: red  (overruled by two.rhai:2)", "two.rhai:2 at pre-create: blue"] {
         assert!(text.lines().any(|shown| shown.trim() == line), "{line:?} is not in {text}");
     }
     let digest = sandbox.json(&["policy", "ls"])[0]["digest"].as_str().unwrap().to_owned();

@@ -12,7 +12,7 @@ use wharf::wasm::WasmPolicy;
 
 use super::{ENGINE, entry, invariants, script, spec};
 
-fn carried() -> Vec<wharf::hooks::Entry> {
+pub(crate) fn carried() -> Vec<wharf::hooks::Entry> {
     let each = ALL.iter().map(|(name, policy)| match policy {
         Carried::Plugin(bytes) => entry(WasmPolicy::load(&ENGINE, name, bytes, &json!({}), Limits::default()).unwrap()),
         Carried::Script(text) => entry(RhaiPolicy::load(name, text, json!({}), Limits::default()).unwrap()),
@@ -121,4 +121,22 @@ fn cleanup_keeps_what_runs_in_working_hours_and_what_has_just_ended() {
     assert_eq!(kept(1, 9 * 60), ["runs", "just-ended"]);
     assert_eq!(kept(6, 9 * 60), ["just-ended"]);
     assert_eq!(kept(1, 20 * 60), ["just-ended"]);
+}
+
+#[test]
+fn the_carried_policies_hold_the_cases_in_policies_cases() {
+    let state = std::env::temp_dir().join(format!("wharf-cases-{}", std::process::id()));
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(["policy", "test", "policies/cases"])
+        .current_dir(super::root())
+        .env_clear()
+        .env("HOME", &state)
+        .env("WHARF_STATE_DIR", &state)
+        .output()
+        .unwrap();
+    let _ = std::fs::remove_dir_all(&state);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    let count = std::fs::read_dir(super::root().join("policies/cases")).unwrap().count();
+    assert!(text.contains(&format!("{count} cases: {count} hold")), "{text}");
 }

@@ -8,6 +8,7 @@ mod carried;
 mod frozen;
 mod hostile;
 mod mixed;
+mod replay;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
