@@ -75,7 +75,9 @@ fn a_folder_that_cannot_be_read_is_no_project() {
     // Root may read everything, so it hands over to somebody who may use the engine and nothing else.
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         let group = std::fs::metadata(engine::socket()).unwrap().gid();
-        for path in ["state", "state/compiled", "state/locks", "state/wharf.db"] {
+        for path in
+            ["state", "state/compiled", "state/locks", "state/wharf.db", "state/wharf.db-wal", "state/wharf.db-shm"]
+        {
             chown(sandbox.path(path), Some(NOBODY), Some(group)).unwrap();
         }
         command.uid(NOBODY).gid(group);

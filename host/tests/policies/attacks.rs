@@ -159,6 +159,26 @@ fn attacks_from_inside_a_plugin_end_within_their_limits() {
 }
 
 #[test]
+fn what_an_attack_took_is_given_back() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() >> 10
+    };
+    let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+                (memory.fill (i32.const 0) (i32.const 1) (i32.mul (memory.size) (i32.const 65536))) unreachable";
+    let hungry = core("", grow);
+    load(&hungry).unwrap_err();
+    let before = resident();
+    for _ in 0..40 {
+        load(&hungry).unwrap_err();
+    }
+    // Each took 64 MiB.
+    let after = resident();
+    assert!(after < before + 64, "{before} MiB before, {after} MiB after");
+}
+
+#[test]
 fn what_wasi_gives_is_nothing_and_costs_the_host_nothing() {
     // A clock that stands: the second reading is the first, so this ends only if they are the same.
     let clock = wasi(
