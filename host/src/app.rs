@@ -18,7 +18,10 @@ use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
 mod lazy;
+mod policies;
 pub mod scripts;
+
+pub use policies::PolicyView;
 
 /// One engine for all plugins, made when the first of them is loaded.
 type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;

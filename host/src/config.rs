@@ -27,10 +27,10 @@ pub use layers::{Loaded, Origin, Sources, load};
 pub use plain::read_toml;
 pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
 pub use service::{
-    Backoff, Budget, CleanupConfig, DecisionsConfig, DiskConfig, EventsConfig, HealthCheckConfig, IdleConfig,
-    MetricsConfig, RestartConfig,
+    ApiConfig, Backoff, Budget, CleanupConfig, DecisionsConfig, DiskConfig, EventsConfig, HealthCheckConfig,
+    IdleConfig, MetricsConfig, RestartConfig,
 };
-pub use units::{Size, Span};
+pub use units::{Size, Span, ago, instant};
 
 /// Why a configuration cannot be used: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -74,6 +74,8 @@ pub struct Config {
     pub decisions: DecisionsConfig,
     /// What is collected over time.
     pub metrics: MetricsConfig,
+    /// How the service is called.
+    pub api: ApiConfig,
     /// What `wharf.rhai` is given.
     pub script: ScriptConfig,
     /// The chain, in order. Empty means the policies that the program carries.
@@ -288,6 +290,9 @@ impl Config {
         }
         if self.metrics.retention < Span::seconds(3600) {
             return fail("metrics.retention", format!("{} is less than 1h", self.metrics.retention));
+        }
+        if let Some(path) = self.api.socket.as_ref().filter(|path| !path.is_absolute()) {
+            return fail("api.socket", format!("{} is not an absolute path", path.display()));
         }
         policy::check(&self.policy)
     }

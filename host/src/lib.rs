@@ -11,10 +11,11 @@
 //!    [`devcontainer`]: what a project says about its own workspace.
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
-//!    between them.
+//!    between them. [`api`]: how programs call it.
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
+pub mod api;
 pub mod app;
 pub mod archive;
 pub mod carried;

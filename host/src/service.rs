@@ -1,5 +1,6 @@
-//! `wharf serve`: what runs between commands. A foreground process without an API; it keeps the store's states and
-//! history true, runs the hook `event`, restarts what is in trouble, and finishes what dead processes have left.
+//! `wharf serve`: what runs between commands. A foreground process that keeps the store's states and history true, runs
+//! the hook `event`, restarts what is in trouble, and finishes what dead processes have left. What answers programs is
+//! attached to it from outside, see [`Attach`].
 //!
 //! Each loop is a function `run(.., stop)` in a file of its own: it counts and logs its failures (see `board`), backs
 //! off, and ends soon when it is told to stop. The list of them is in [`run`].
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::docker;
@@ -23,6 +25,7 @@ mod board;
 mod collect;
 mod decisions;
 mod disk;
+mod handle;
 mod history;
 mod idle;
 mod journal;
@@ -36,6 +39,7 @@ mod time_to_live;
 mod watch_events;
 
 use board::Board;
+pub use handle::{Failed, Handle};
 
 /// How long loops have to end what they are doing.
 const GRACE: Duration = Duration::from_secs(15);
@@ -68,6 +72,8 @@ pub enum Said {
         engine: Result<String, String>,
         /// Names of the loops.
         loops: Vec<&'static str>,
+        /// Where its API listens, if it has one.
+        api: Option<String>,
     },
     /// The engine cannot be reached. Said once until it is back.
     EngineAway(String),
@@ -82,6 +88,13 @@ pub enum Said {
 pub enum Error {
     /// Another one serves this state folder.
     Runs(Option<ServiceStatus>),
+    /// What was to be attached cannot begin: what is wrong, and what to do.
+    NotAttached {
+        /// One line.
+        message: String,
+        /// One line.
+        remedy: String,
+    },
     /// It cannot begin, or a loop ended by a defect.
     Failed(lifecycle::Error),
 }
@@ -99,20 +112,24 @@ impl From<store::Error> for Error {
 }
 
 /// Whether to stop.
-type Stop = watch::Receiver<bool>;
+pub type Stop = watch::Receiver<bool>;
 
 /// A loop at work.
-type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens something that runs beside the loops, such as the API: when this process has the place of the service, and
+/// before the engine is there. Gives where it listens, and its loop, which ends when it is told to stop.
+pub type Attach = Box<dyn FnOnce(Handle, Stop) -> Result<(String, Loop), Error> + Send>;
 
 /// What all loops have.
 struct Shared {
-    lifecycle: Lifecycle,
+    lifecycle: Arc<Lifecycle>,
     config: crate::config::Config,
     board: Board,
 }
 
 /// Ends when the service is told to stop.
-async fn stopped(stop: &mut Stop) {
+pub async fn stopped(stop: &mut Stop) {
     // Without a sender nobody can say it any more.
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -130,7 +147,12 @@ async fn slept(time: Duration, stop: &mut Stop) -> bool {
 /// # Errors
 /// When another service runs, when store or policies cannot be used, or when a loop ended by a defect. An engine that
 /// is away is waited for.
-pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync>) -> Result<(), Error> {
+pub async fn run(
+    app: &App,
+    mut stop: Stop,
+    attach: Option<Attach>,
+    say: Box<dyn Fn(&Said) + Send + Sync>,
+) -> Result<(), Error> {
     let store = app.store()?;
     let Some(_lock) = store.try_lock_service()? else { return Err(Error::Runs(store.service()?)) };
     // A signal that asks for a reload must not end a service that is not ready yet.
@@ -141,10 +163,19 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
     let chain = tokio::task::spawn_blocking(move || checked.checked_chain(&BTreeMap::new())).await;
     let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
 
+    let (handle, reloads) = Handle::new(app)?;
+    let (halt, halted) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let mut api = None;
+    if let Some(attach) = attach {
+        let (place, run) = attach(handle.clone(), halted.clone())?;
+        api = Some(place);
+        tasks.spawn(named("api", run));
+    }
     let board = Board::new(store, &LOOPS, say)?;
     let notify = notify::Notify::of_process();
     let ready = |engine| {
-        board.say(&Said::Ready { engine, loops: LOOPS.into() });
+        board.say(&Said::Ready { engine, loops: LOOPS.into(), api: api.clone() });
         if let Err(error) = notify.send("READY=1") {
             tracing::warn!("the service manager cannot be told that the service is ready: {error}");
         }
@@ -154,7 +185,7 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
     let lifecycle = loop {
         let attempt = tokio::select! {
             attempt = app.lifecycle() => attempt,
-            () = stopped(&mut stop) => return board.end().map_err(Error::from),
+            () = stopped(&mut stop) => return end(&board, &halt, &mut tasks).await,
         };
         match attempt {
             Ok(lifecycle) => break lifecycle,
@@ -165,18 +196,20 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
                 }
                 board.engine_away(&error.to_string());
                 if !slept(wait, &mut stop).await {
-                    return board.end().map_err(Error::from);
+                    return end(&board, &halt, &mut tasks).await;
                 }
                 wait = (wait * 2).min(ENGINE_BACKOFF.1);
             }
             Err(error) => {
-                board.end()?;
+                end(&board, &halt, &mut tasks).await?;
                 return Err(error.into());
             }
         }
     };
     board.chain_loaded(policies::versions(&chain), false);
     lifecycle.replace_chain(app.loaded.clone(), chain);
+    let lifecycle = Arc::new(lifecycle);
+    handle.set_lifecycle(lifecycle.clone());
     board.engine_back();
     if !said {
         let docker = lifecycle.docker();
@@ -184,7 +217,6 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
     }
 
     let interrupt = lifecycle.stopper();
-    let (halt, halted) = watch::channel(false);
     let shared = Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board });
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
     // Each by its name in `LOOPS`.
@@ -199,14 +231,10 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         ("time-to-live", Box::pin(time_to_live::run(shared.clone(), halted.clone()))),
         ("idle", Box::pin(idle::run(shared.clone(), halted.clone()))),
         ("disk", Box::pin(disk::run(shared.clone(), told, halted.clone()))),
-        ("policies", Box::pin(policies::run(shared.clone(), app.clone(), seen, hangups, halted.clone()))),
+        ("policies", Box::pin(policies::run(shared.clone(), app.clone(), seen, (hangups, reloads), halted.clone()))),
     ];
-    let mut tasks = tokio::task::JoinSet::new();
     for (name, run) in loops {
-        tasks.spawn(async move {
-            run.await;
-            name
-        });
+        tasks.spawn(named(name, run));
     }
     // A loop that ends before it was told to has a defect.
     let defect = tokio::select! {
@@ -221,12 +249,10 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         tracing::debug!("the service manager cannot be told: {error}");
     }
     halt.send_replace(true);
-    let ended = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
-    if ended.is_err() {
+    if !drained(&mut tasks).await {
         // What is under way is undone, as at Ctrl-C.
         interrupt.send_replace(true);
-        let undone = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
-        if undone.is_err() {
+        if !drained(&mut tasks).await {
             tracing::warn!("not everything ended in time; what was begun is undone by the next command");
         }
     }
@@ -235,6 +261,25 @@ pub async fn run(app: &App, mut stop: Stop, say: Box<dyn Fn(&Said) + Send + Sync
         Some(text) => Err(lifecycle::Error::Internal(text).into()),
         None => Ok(()),
     }
+}
+
+async fn named(name: &'static str, run: Loop) -> &'static str {
+    run.await;
+    name
+}
+
+/// Waits for the loops to end. Says whether they did in time.
+async fn drained(tasks: &mut JoinSet<&'static str>) -> bool {
+    tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
+}
+
+/// Ends before the loops have begun.
+async fn end(board: &Board, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'static str>) -> Result<(), Error> {
+    halt.send_replace(true);
+    if !drained(tasks).await {
+        tracing::warn!("the API did not end in time");
+    }
+    board.end().map_err(Error::from)
 }
 
 /// Whether an engine that fails so may be there later.

@@ -2,12 +2,10 @@
 
 use std::io::IsTerminal;
 
-use serde::Serialize;
-
 use super::output::{bytes, spark};
 use super::{Context, Failure};
 use crate::config::Span;
-use crate::lifecycle::{self, History, HistoryPoint};
+use crate::lifecycle::{self, History, HistoryPoint, HistoryRow};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -25,13 +23,6 @@ pub(crate) struct Args {
     step: Option<Span>,
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    id: &'a str,
-    #[serde(flatten)]
-    point: &'a HistoryPoint,
-}
-
 /// Runs the command. It needs no engine.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let store = context.app.store()?;
@@ -40,8 +31,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let step = args.step.map(|step| i64::try_from(step.0.as_millis()).unwrap_or(i64::MAX));
     let history = lifecycle::history(&store, &workspace.id, args.since, until, step)?;
     if context.out.json {
-        let rows: Vec<_> = history.points.iter().map(|point| Row { id: workspace.id.as_str(), point }).collect();
-        context.out.value(&rows)?;
+        context.out.value(&HistoryRow::of(&workspace.id, history.points))?;
         return Ok(0);
     }
     if history.points.is_empty() {

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use super::Failure;
+pub(crate) use crate::config::ago;
 use crate::hooks::record::{StepMode, Waiver};
 use crate::lifecycle::TrailStep;
 
@@ -160,18 +161,6 @@ impl Output {
         if !failure.remedy.is_empty() {
             eprintln!("  what to do: {}", failure.remedy);
         }
-    }
-}
-
-/// A time as people read it: how long ago.
-pub(crate) fn ago(time: Option<jiff::Timestamp>) -> String {
-    let Some(time) = time else { return "-".into() };
-    let seconds = jiff::Timestamp::now().as_second().saturating_sub(time.as_second()).max(0);
-    match seconds {
-        0..60 => format!("{seconds}s ago"),
-        60..3_600 => format!("{}m ago", seconds / 60),
-        3_600..172_800 => format!("{}h ago", seconds / 3_600),
-        _ => format!("{}d ago", seconds / 86_400),
     }
 }
 

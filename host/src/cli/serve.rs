@@ -1,6 +1,7 @@
 //! `wharf serve`
 
 use super::{Context, Failure};
+use crate::api;
 use crate::app::App;
 use crate::service::{self, Error, Said};
 
@@ -25,9 +26,14 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         }
     };
     let app = App { long_lived: true, ..context.app.clone() };
-    match service::run(&app, stop, Box::new(say)).await {
+    let config = &app.loaded.config.api;
+    let socket = config.socket.clone().unwrap_or_else(|| app.state_dir.join("wharf.sock"));
+    let attach: Option<service::Attach> =
+        config.enabled.then(|| Box::new(move |handle, stop| api::open(&socket, handle, stop)) as service::Attach);
+    match service::run(&app, stop, attach, Box::new(say)).await {
         Ok(()) => Ok(0),
         Err(Error::Failed(error)) => Err(error.into()),
+        Err(Error::NotAttached { message, remedy }) => Err(Failure::new("api", message, remedy, 1)),
         Err(Error::Runs(who)) => {
             let who = who.map_or_else(String::new, |who| format!(" (process {}, since {:.0})", who.pid, who.since));
             let text = format!("another wharf serve has the state in {}{who}", context.app.state_dir.display());
@@ -39,12 +45,13 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
 
 fn line(said: &Said, state: &str) -> String {
     match said {
-        Said::Ready { engine, loops } => {
+        Said::Ready { engine, loops, api } => {
+            let api = api.as_ref().map_or_else(|| "no API".to_owned(), |place| format!("API {place}"));
             let engine = match engine {
                 Ok(engine) => format!("engine {engine}"),
                 Err(why) => format!("waiting for the engine: {why}"),
             };
-            format!("wharf serve is ready: state {state}, {engine}; {}", loops.join(", "))
+            format!("wharf serve is ready: state {state}, {engine}, {api}; {}", loops.join(", "))
         }
         Said::EngineAway(why) => format!("the engine is away: {why}; trying again"),
         Said::EngineBack => "the engine is back".to_owned(),
@@ -55,9 +62,9 @@ fn line(said: &Said, state: &str) -> String {
 fn object(said: &Said, state: &str) -> serde_json::Value {
     let time = jiff::Timestamp::now();
     match said {
-        Said::Ready { engine, loops } => serde_json::json!({
+        Said::Ready { engine, loops, api } => serde_json::json!({
             "time": time, "said": "ready", "state_dir": state, "engine": engine.as_ref().ok(),
-            "engine_away": engine.as_ref().err(), "loops": loops,
+            "engine_away": engine.as_ref().err(), "loops": loops, "api": api,
         }),
         Said::EngineAway(why) => serde_json::json!({ "time": time, "said": "engine-away", "why": why }),
         Said::EngineBack => serde_json::json!({ "time": time, "said": "engine-back" }),

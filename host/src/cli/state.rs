@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use super::{Context, Failure};
 use crate::config::{Size, Span};
 use crate::hooks::{Adjustment, Hook};
+pub(crate) use crate::lifecycle::parse_restart as restart_policy;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
 use crate::workspace::{Container, LABEL_PART_OF, Restart, WorkspaceId};
 
@@ -119,19 +120,6 @@ pub(crate) struct UpdateArgs {
     /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart_policy)]
     restart: Option<Restart>,
-}
-
-/// Parses a restart policy as `docker run --restart` takes it.
-pub(crate) fn restart_policy(text: &str) -> Result<Restart, String> {
-    match text.split_once(':').unwrap_or((text, "")) {
-        ("no", "") => Ok(Restart::No),
-        ("always", "") => Ok(Restart::Always),
-        ("unless-stopped", "") => Ok(Restart::UnlessStopped),
-        // The engine takes 0 as "without end".
-        ("on-failure", "") => Ok(Restart::OnFailure(0)),
-        ("on-failure", times) if times.parse::<u32>().is_ok() => Ok(Restart::OnFailure(times.parse().unwrap_or(0))),
-        _ => Err(format!("'{text}' is not one of no, on-failure, on-failure:TIMES, always, unless-stopped")),
-    }
 }
 
 pub(crate) async fn stop(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
@@ -252,10 +240,6 @@ where
 
 /// The workspaces that have all these labels. Sidecars come along with theirs.
 fn select(all: &[WorkspaceView], labels: &[String]) -> Vec<WorkspaceId> {
-    let has = |view: &WorkspaceView, wanted: &String| match wanted.split_once('=') {
-        Some((name, value)) => view.labels.get(name).is_some_and(|found| found == value),
-        None => view.labels.contains_key(wanted),
-    };
     let whole = all.iter().filter(|view| view.part_of.is_none());
-    whole.filter(|view| labels.iter().all(|wanted| has(view, wanted))).map(|view| view.id.clone()).collect()
+    whole.filter(|view| labels.iter().all(|wanted| view.has_label(wanted))).map(|view| view.id.clone()).collect()
 }

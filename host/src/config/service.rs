@@ -1,7 +1,8 @@
 //! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
-//! `[cleanup]`, `[events]`, `[decisions]` and `[metrics]`.
+//! `[cleanup]`, `[events]`, `[decisions]`, `[metrics]` and `[api]`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -179,6 +180,22 @@ pub struct MetricsConfig {
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self { interval: Span::seconds(10), retention: Span::seconds(30 * 86_400) }
+    }
+}
+
+/// `[api]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Whether the service has an API.
+    pub enabled: bool,
+    /// Its Unix socket, an absolute path; none means `wharf.sock` in the state folder.
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { enabled: true, socket: None }
     }
 }
 

@@ -103,6 +103,32 @@ impl Serialize for Span {
     }
 }
 
+/// Reads a time (`2026-01-31T12:00:00Z`), or how long ago it was (`10m`).
+///
+/// # Errors
+/// One line that says what is taken.
+pub fn instant(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time);
+    }
+    let span: Span = text
+        .parse()
+        .map_err(|_| format!("'{text}' is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 10m"))?;
+    jiff::Timestamp::now().checked_sub(span.0).map_err(|error| error.to_string())
+}
+
+/// A time as people read it: how long ago.
+pub fn ago(time: Option<jiff::Timestamp>) -> String {
+    let Some(time) = time else { return "-".into() };
+    let seconds = jiff::Timestamp::now().as_second().saturating_sub(time.as_second()).max(0);
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3_600 => format!("{}m ago", seconds / 60),
+        3_600..172_800 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,6 +53,23 @@ pub struct History {
     pub points: Vec<HistoryPoint>,
 }
 
+/// A point of the history of a workspace: the JSON of `wharf metrics`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HistoryRow {
+    /// The workspace.
+    pub id: WorkspaceId,
+    /// What it used.
+    #[serde(flatten)]
+    pub point: HistoryPoint,
+}
+
+impl HistoryRow {
+    /// The points of one workspace.
+    pub fn of(id: &WorkspaceId, points: Vec<HistoryPoint>) -> Vec<Self> {
+        points.into_iter().map(|point| Self { id: id.clone(), point }).collect()
+    }
+}
+
 /// Reads what a workspace used between two times; without `step_ms` in about 60 steps of a round length.
 ///
 /// # Errors

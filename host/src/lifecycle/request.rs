@@ -357,6 +357,22 @@ pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
     Ok(edit)
 }
 
+/// Parses a restart policy as `docker run --restart` takes it.
+///
+/// # Errors
+/// One line that says what is taken.
+pub fn parse_restart(text: &str) -> Result<Restart, String> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("no", "") => Ok(Restart::No),
+        ("always", "") => Ok(Restart::Always),
+        ("unless-stopped", "") => Ok(Restart::UnlessStopped),
+        // The engine takes 0 as "without end".
+        ("on-failure", "") => Ok(Restart::OnFailure(0)),
+        ("on-failure", times) if times.parse::<u32>().is_ok() => Ok(Restart::OnFailure(times.parse().unwrap_or(0))),
+        _ => Err(format!("'{text}' is not one of no, on-failure, on-failure:TIMES, always, unless-stopped")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

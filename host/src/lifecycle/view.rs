@@ -63,6 +63,16 @@ pub struct WorkspaceView {
     pub trail: Vec<TrailStep>,
 }
 
+impl WorkspaceView {
+    /// Whether it has a label: `NAME`, or `NAME=VALUE`.
+    pub fn has_label(&self, wanted: &str) -> bool {
+        match wanted.split_once('=') {
+            Some((name, value)) => self.labels.get(name).is_some_and(|found| found == value),
+            None => self.labels.contains_key(wanted),
+        }
+    }
+}
+
 /// One policy's part in a decision.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrailStep {

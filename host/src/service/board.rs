@@ -58,6 +58,11 @@ impl Board {
         self.write(&status);
     }
 
+    /// The chain that decides now.
+    pub(super) fn chain(&self) -> store::ChainStatus {
+        self.status().chain.clone()
+    }
+
     /// A reload was refused; the chain that was there goes on deciding.
     pub(super) fn chain_refused(&self, why: &str) {
         tracing::error!("policies: the reload was refused, what was there goes on: {why}");

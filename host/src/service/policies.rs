@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 
+use super::handle::Asker;
 use super::{Said, Shared, Stop, slept};
 use crate::app::App;
 use crate::config::Config;
 use crate::hooks::Chain;
 use crate::hooks::record::StepMode;
-use crate::store::Store;
+use crate::store::{ChainStatus, Store};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Recorded inputs of each hook that a changed policy is tried with.
@@ -53,12 +55,20 @@ pub(super) fn versions(chain: &Chain) -> BTreeMap<String, String> {
     chain.entries().iter().map(|entry| (entry.policy.name().to_owned(), entry.version())).collect()
 }
 
-pub(super) async fn run(shared: Arc<Shared>, mut app: App, mut seen: Seen, mut hangups: Signal, mut stop: Stop) {
+/// Reloads at a change, at a signal, and for who asks through the handle.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut app: App,
+    mut seen: Seen,
+    (mut hangups, mut asked_by): (Signal, mpsc::Receiver<Asker>),
+    mut stop: Stop,
+) {
     let mut last = seen.clone();
     loop {
-        let asked = tokio::select! {
-            on = slept(EVERY, &mut stop) => if on { false } else { return },
-            Some(()) = hangups.recv() => true,
+        let (asked, asker) = tokio::select! {
+            on = slept(EVERY, &mut stop) => if on { (false, None) } else { return },
+            Some(()) = hangups.recv() => (true, None),
+            Some(asker) = asked_by.recv() => (true, Some(asker)),
         };
         let now = Seen::now(&app);
         let still = now == last;
@@ -80,12 +90,21 @@ pub(super) async fn run(shared: Arc<Shared>, mut app: App, mut seen: Seen, mut h
                     false => format!("; restart the service for what changed in {}", changed.join(", ")),
                 };
                 shared.board.say(&Said::Done(format!("policies and configuration were reloaded{rest}")));
+                tell(asker, Ok(shared.board.chain()));
             }
             Err(why) => {
                 shared.board.chain_refused(&why);
                 shared.board.say(&Said::Done(format!("the reload was refused, what was there goes on: {why}")));
+                tell(asker, Err(why));
             }
         }
+    }
+}
+
+fn tell(asker: Option<Asker>, result: Result<ChainStatus, String>) {
+    if let Some(asker) = asker {
+        // Who asked may have gone away.
+        let _ = asker.send(result);
     }
 }
 
@@ -145,6 +164,7 @@ fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
         ("[disk]", was.disk == is.disk),
         ("[events]", was.events == is.events),
         ("[metrics]", was.metrics == is.metrics),
+        ("[api]", was.api == is.api),
     ]
     .into_iter()
     .filter_map(|(name, same)| (!same).then_some(name))

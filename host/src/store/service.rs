@@ -104,4 +104,18 @@ impl Store {
         // One that was killed could not take its line away.
         Ok(status.filter(ServiceStatus::alive))
     }
+
+    /// Writes something, to see whether that works: on a full disk reading does, too.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn probe(&self) -> Result<(), Error> {
+        self.connection()
+            .execute(
+                "insert into meta (key, value) values ('probe', ?1) on conflict (key) do update set value = ?1",
+                [Timestamp::now().to_string()],
+            )
+            .map_err(statement("write"))?;
+        Ok(())
+    }
 }

@@ -13,6 +13,7 @@ mod registry;
 mod sandbox;
 mod unchanged;
 
+mod api;
 mod as_decided;
 mod audit;
 mod bad_engine;

@@ -26,6 +26,14 @@ impl Serving {
         Self { running, lines }
     }
 
+    /// As a crash.
+    #[track_caller]
+    pub fn kill(self) {
+        let mut running = self.running;
+        running.signal("KILL");
+        assert_eq!(running.finish().code, 1009);
+    }
+
     #[track_caller]
     pub fn end(self) {
         assert_eq!(self.terminate(), "");

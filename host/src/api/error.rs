@@ -1,0 +1,230 @@
+//! Problems (RFC 9457): what went wrong, with the status, and with the word and the remedy that the CLI gives, too.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::service::Failed;
+use crate::{docker, lifecycle, store};
+
+/// A failure as a client sees it.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Body>);
+
+#[derive(Debug, Serialize)]
+struct Body {
+    /// Always `about:blank`: `code` tells problems apart.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The words of the status.
+    title: &'static str,
+    status: u16,
+    /// What was tried, on what, and why it failed.
+    detail: String,
+    /// A stable word for programs.
+    code: String,
+    /// What to do.
+    remedy: String,
+    /// What the policies did until a denial.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trail: Vec<lifecycle::TrailStep>,
+    /// What a service that is not ready lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+    /// Whether it may be tried again soon.
+    #[serde(skip)]
+    again: bool,
+    /// Whether nothing more is read from the connection.
+    #[serde(skip)]
+    close: bool,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self(Box::new(Body {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Problem"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.to_owned(),
+            remedy: remedy.into(),
+            trail: Vec::new(),
+            missing: Vec::new(),
+            again: false,
+            close: false,
+        }))
+    }
+
+    /// With `Retry-After`.
+    fn again(mut self) -> Self {
+        self.0.again = true;
+        self
+    }
+
+    pub(super) async fn no_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no-route", "there is nothing at this path", "docs/api.md lists the routes")
+    }
+
+    pub(super) async fn wrong_method() -> Self {
+        let detail = "this path does not take that method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail, "the header 'allow' lists those it takes")
+    }
+
+    pub(super) fn cross_site(header: &str) -> Self {
+        let detail = format!("requests of web pages are refused ('{header}')");
+        Self::new(StatusCode::FORBIDDEN, "cross-site", detail, "call the API from a program")
+    }
+
+    pub(super) fn wrong_host() -> Self {
+        let detail = "the request is for another host";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail, "send the header 'host: localhost'")
+    }
+
+    pub(super) fn no_host() -> Self {
+        Self::request("the header 'host' is missing, or there more than once")
+    }
+
+    pub(super) fn too_large(most: usize) -> Self {
+        let detail = format!("the body has more than {most} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send less")
+    }
+
+    pub(super) fn too_slow(most: std::time::Duration) -> Self {
+        let detail = format!("the body did not come within {} s", most.as_secs());
+        let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail, "send the request at once");
+        problem.0.close = true;
+        problem
+    }
+
+    pub(super) fn broken_body() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "broken-body", "the body broke off", "send the request again")
+    }
+
+    pub(super) fn took_too_long(most: std::time::Duration) -> Self {
+        let detail = format!("there was no answer within {} s", most.as_secs());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail, "see whether the engine answers: GET /v1/ready")
+    }
+
+    pub(super) fn busy(what: &str) -> Self {
+        let detail = format!("too many {what} are under way");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "try again a little later").again()
+    }
+
+    pub(super) fn stopping() -> Self {
+        let detail = "the service ends, and begins nothing any more";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail, "try again when it runs again").again()
+    }
+
+    pub(super) fn engine_away() -> Self {
+        let detail = "the engine was not there yet since the service began";
+        let remedy = "see 'wharf doctor', and try again when GET /v1/ready says so";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "engine-unreachable", detail, remedy).again()
+    }
+
+    pub(super) fn not_ready(missing: Vec<String>) -> Self {
+        let detail = format!("not ready: {}", missing.join("; "));
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail, "see 'wharf doctor'").again();
+        problem.0.missing = missing;
+        problem
+    }
+
+    pub(super) fn media_type() -> Self {
+        let detail = "the body is not said to be JSON";
+        let remedy = "send the header 'content-type: application/json'";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail, remedy)
+    }
+
+    /// Something in path, query or body makes no sense.
+    pub(super) fn request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail, "correct the request; see docs/api.md")
+    }
+
+    pub(super) fn internal(detail: impl std::fmt::Display) -> Self {
+        lifecycle::Error::Internal(detail.to_string()).into()
+    }
+}
+
+impl From<lifecycle::Error> for Problem {
+    fn from(error: lifecycle::Error) -> Self {
+        let mut problem = Self::new(status(&error), error.code(), error.to_string(), error.remedy());
+        problem.0.again = problem.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        if let lifecycle::Error::Denied { trail, .. } = &error {
+            problem.0.trail = lifecycle::trail(trail);
+        }
+        problem
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        lifecycle::Error::from(error).into()
+    }
+}
+
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Configuration(error) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "configuration", error.message, error.remedy)
+            }
+            Failed::Refused(_) => {
+                let remedy = "correct that and reload again";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reload-refused", failed.to_string(), remedy)
+            }
+            Failed::Lifecycle(error) => error.into(),
+        }
+    }
+}
+
+fn status(error: &lifecycle::Error) -> StatusCode {
+    use docker::Error as D;
+    use lifecycle::Error as E;
+    match error {
+        E::Request(_) | E::Docker(D::BadRequest { .. }) => StatusCode::BAD_REQUEST,
+        E::Denied { .. } => StatusCode::FORBIDDEN,
+        E::NotFound(_) => StatusCode::NOT_FOUND,
+        E::Ambiguous { .. }
+        | E::Differs { .. }
+        | E::NotRunning { .. }
+        | E::Running(_)
+        | E::Store(store::Error::Locked(_))
+        | E::Docker(
+            D::NotFound { .. }
+            | D::NameTaken { .. }
+            | D::PortInUse { .. }
+            | D::Conflict { .. }
+            | D::NotRunning { .. }
+            | D::NotOurs { .. },
+        ) => StatusCode::CONFLICT,
+        E::Project { .. } | E::ProjectFile(_) | E::Docker(D::ImageMissing { .. } | D::MountSourceMissing { .. }) => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        E::Interrupted
+        | E::Docker(D::Unreachable { .. } | D::TooOld { .. } | D::UnsupportedEndpoint { .. } | D::Stream { .. }) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        E::TimedOut { .. } | E::Docker(D::Timeout { .. }) => StatusCode::GATEWAY_TIMEOUT,
+        E::Docker(_) | E::NotAsDecided(_) => StatusCode::BAD_GATEWAY,
+        E::PolicyNotLoaded { .. } | E::Store(_) | E::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        E::NotUndone { first, .. } => status(first),
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!("api: {}: {}", self.0.code, self.0.detail);
+        }
+        // A struct of texts and numbers is always JSON.
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if self.0.again {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.0.close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

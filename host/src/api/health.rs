@@ -1,0 +1,58 @@
+//! `/v1/health`, `/v1/ready` and `/v1/version`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Api;
+use super::error::Problem;
+
+/// How long the engine may take to say that it is there.
+const ENGINE: Duration = Duration::from_secs(5);
+
+/// Answers as long as the service lives.
+pub(super) async fn alive() -> Result<Response, Problem> {
+    answer(&json!({ "status": "alive" }))
+}
+
+pub(super) async fn version() -> Result<Response, Problem> {
+    answer(&json!({ "name": "wharf", "version": env!("CARGO_PKG_VERSION"), "api": ["v1"] }))
+}
+
+/// Whether it can do what it is there for: the engine answers, the store takes writes, and a chain decides.
+pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
+    let mut missing = Vec::new();
+    let handle = api.handle.clone();
+    // Another process may hold the store for a while.
+    let asked = tokio::task::spawn_blocking(move || (handle.store().service(), handle.store().probe()));
+    let (status, written) = asked.await.map_err(Problem::internal)?;
+    match &status {
+        Ok(Some(status)) if status.chain.since.is_some() => {}
+        Ok(_) => missing.push("chain: no policies are loaded yet".to_owned()),
+        Err(error) => missing.push(format!("store: {error}")),
+    }
+    if let (Ok(_), Err(error)) = (&status, written) {
+        missing.push(format!("store: {error}"));
+    }
+    let away = status.ok().flatten().and_then(|status| status.engine_away);
+    match api.handle.lifecycle() {
+        None => missing.push(format!("engine: {}", away.unwrap_or_else(|| "not reached yet".to_owned()))),
+        Some(lifecycle) => match tokio::time::timeout(ENGINE, lifecycle.docker().info()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => missing.push(format!("engine: {error}")),
+            Err(_) => missing.push(format!("engine: no answer within {} s", ENGINE.as_secs())),
+        },
+    }
+    if api.stopping() {
+        missing.push("the service ends".to_owned());
+    }
+    if missing.is_empty() { answer(&json!({ "status": "ready" })) } else { Err(Problem::not_ready(missing)) }
+}
+
+/// An answer of JSON.
+pub(super) fn answer<T: serde::Serialize>(value: &T) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(value).map_err(Problem::internal)?;
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response())
+}

@@ -1,0 +1,125 @@
+//! What is done to a workspace. Each answers with the workspace as it is then, as the command does.
+//!
+//! A verb runs in a task of its own: a client that goes away does not leave it half done. It ends, or is undone when the
+//! service ends before it.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::args::{Args, Json, Named};
+use super::error::Problem;
+use super::health::answer;
+use crate::config::{Size, Span};
+use crate::hooks::Adjustment;
+use crate::lifecycle::{Error, parse_restart};
+
+/// The body of a verb that takes nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// The body of `stop` and `restart`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StopBody {
+    timeout: Option<Span>,
+}
+
+/// The body of `kill`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KillBody {
+    signal: Option<String>,
+}
+
+/// The body of `update`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct UpdateBody {
+    memory: Option<Size>,
+    cpus: Option<f64>,
+    pids: Option<u32>,
+    restart: Option<String>,
+}
+
+/// Carries out a verb to its end, whether its client waits or not.
+pub(super) async fn carry_out<T: Serialize + Send + 'static>(
+    api: &Api,
+    verb: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<Response, Problem> {
+    if api.stopping() {
+        return Err(Problem::stopping());
+    }
+    let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
+    let task = tokio::spawn(async move {
+        let result = verb.await;
+        drop(turn);
+        result
+    });
+    answer(&task.await.map_err(Problem::internal)??)
+}
+
+/// A verb on one workspace.
+macro_rules! verb {
+    ($(#[$doc:meta])* $name:ident, $body:ty, |$lifecycle:ident, $id:ident, $taken:pat_param| $act:expr) => {
+        $(#[$doc])*
+        pub(super) async fn $name(
+            State(api): State<Api>,
+            name: Named,
+            args: Args,
+            Json($taken): Json<$body>,
+        ) -> Result<Response, Problem> {
+            args.end()?;
+            let $lifecycle = api.lifecycle()?;
+            let $id = name.find(&$lifecycle).await?;
+            carry_out(&api, async move { $act.await }).await
+        }
+    };
+}
+
+verb!(start, Nothing, |lifecycle, id, _| lifecycle.start(&id));
+verb!(stop, StopBody, |lifecycle, id, body| lifecycle.stop(&id, body.timeout.map(|span| span.0)));
+verb!(restart, StopBody, |lifecycle, id, body| lifecycle.restart(&id, body.timeout.map(|span| span.0)));
+verb!(pause, Nothing, |lifecycle, id, _| lifecycle.pause(&id));
+verb!(unpause, Nothing, |lifecycle, id, _| lifecycle.unpause(&id));
+verb!(
+    /// The signal is `KILL` when none is named.
+    kill,
+    KillBody,
+    |lifecycle, id, body| lifecycle.kill(&id, body.signal.as_deref().unwrap_or("KILL"))
+);
+
+/// `wharf update`: at least one field.
+pub(super) async fn update(
+    State(api): State<Api>,
+    name: Named,
+    args: Args,
+    Json(body): Json<UpdateBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let mut fields = Vec::new();
+    fields.extend(body.memory.map(|memory| (Adjustment::Memory(memory.0), format!("memory = {memory}"))));
+    fields.extend(body.cpus.map(|cpus| (Adjustment::Cpus(cpus), format!("cpus = {cpus}"))));
+    fields.extend(body.pids.map(|pids| (Adjustment::Pids(pids), format!("pids = {pids}"))));
+    if let Some(text) = &body.restart {
+        let restart = parse_restart(text).map_err(|error| Problem::request(format!("restart: {error}")))?;
+        fields.push((Adjustment::Restart(restart), "restart".to_owned()));
+    }
+    if fields.is_empty() {
+        return Err(Problem::request("nothing is to be changed: name memory, cpus, pids or restart"));
+    }
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    carry_out(&api, async move { lifecycle.update(&id, &fields).await }).await
+}
+
+/// `wharf rm`: `?force=true` kills what runs, `?volumes=true` removes the named volumes that were made for it.
+pub(super) async fn remove(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
+    let (force, volumes) = (args.flag("force")?, args.flag("volumes")?);
+    args.end()?;
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    carry_out(&api, async move { lifecycle.remove(&id, force, volumes).await }).await
+}

@@ -1,0 +1,58 @@
+//! `/v1/workspaces`: what there is. What is done to them is in `verbs`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use super::Api;
+use super::args::{Args, Named};
+use super::error::Problem;
+use super::health::answer;
+use crate::config::{Span, instant};
+use crate::lifecycle::{HistoryRow, history};
+
+/// `wharf ls`: sorted by id; `?label=NAME`, `?label=NAME=VALUE` and again, `?limit`, `?cursor`.
+pub(super) async fn list(State(api): State<Api>, mut args: Args) -> Result<Response, Problem> {
+    let (labels, limit) = (args.every("label"), args.limit()?);
+    let after = args.one("cursor", |text| Ok::<_, String>(text.to_owned()))?;
+    args.end()?;
+    let mut all = api.lifecycle()?.list().await?;
+    all.retain(|view| {
+        after.as_deref().is_none_or(|after| view.id.as_str() > after)
+            && labels.iter().all(|label| view.has_label(label))
+    });
+    let more = all.len() > limit;
+    all.truncate(limit);
+    let response = answer(&all)?;
+    match all.last().filter(|_| more) {
+        Some(last) => Ok((args.next_page(last.id.as_str()), response).into_response()),
+        None => Ok(response),
+    }
+}
+
+/// `wharf inspect`.
+pub(super) async fn inspect(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
+    args.end()?;
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    answer(&lifecycle.inspect(&id).await?)
+}
+
+/// `wharf metrics`: `?since`, `?until`, `?step`. It needs no engine.
+pub(super) async fn metrics(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
+    let since = args.one("since", instant)?;
+    let until = args.one("until", instant)?.unwrap_or_else(jiff::Timestamp::now);
+    let step = args.one("step", |text| text.parse::<Span>())?;
+    args.end()?;
+    let since = match since {
+        Some(since) => since,
+        None => instant("1h").map_err(Problem::request)?,
+    };
+    let step = step.map(|step| i64::try_from(step.0.as_millis()).unwrap_or(i64::MAX));
+    let rows = tokio::task::spawn_blocking(move || {
+        let store = api.handle.store();
+        let id = name.stored(store)?.id;
+        let history = history(store, &id, since, until, step)?;
+        Ok::<_, Problem>(HistoryRow::of(&id, history.points))
+    });
+    answer(&rows.await.map_err(Problem::internal)??)
+}

@@ -1,0 +1,186 @@
+//! Policies as people and programs see them: the JSON of `wharf policy ls`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{App, LoadedPolicy};
+use crate::config::ago;
+use crate::hooks::Entry;
+use crate::hooks::chain::{Mode, Standing};
+use crate::hooks::record::Waiver;
+use crate::store::{self, ChainStatus, ServiceStatus};
+
+/// A policy of the chain.
+#[derive(Debug, Clone, Serialize)]
+pub struct PolicyView {
+    /// Its place, from 1.
+    pub order: usize,
+    /// Its name.
+    pub name: String,
+    /// `plugin` or `script`.
+    pub kind: &'static str,
+    /// A path, or `builtin`.
+    pub source: String,
+    /// `sha256:...` of its bytes, when it loads.
+    pub digest: Option<String>,
+    /// The hooks that it is asked at.
+    pub hooks: Vec<&'static str>,
+    /// The longest call, in milliseconds.
+    pub timeout_ms: u128,
+    /// Most bytes of memory.
+    pub memory: usize,
+    /// Most bytes of an answer.
+    pub output: usize,
+    /// Most bytes that pass between it and the host.
+    pub host_bytes: usize,
+    /// Most operations of a script.
+    pub operations: u64,
+    /// Whether it may be missing.
+    pub optional: bool,
+    /// `enforce`, `shadow` or `canary: N %`, as the configuration says.
+    pub mode: String,
+    /// The policy that it is to replace.
+    pub replaces: Option<String>,
+    /// What it may loosen, and until when.
+    pub waivers: Vec<Waiver>,
+    /// How it has been doing.
+    pub standing: Option<Standing>,
+    /// Sentences about that, for people.
+    pub notes: Vec<String>,
+    /// Whether it loads.
+    pub ok: bool,
+    /// Why it does not.
+    pub error: Option<String>,
+}
+
+impl App {
+    /// The policies of the configuration, each loaded, with what the store and the service know about them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn policies(&self) -> Result<Vec<PolicyView>, store::Error> {
+        let all = self.load_policies(true);
+        let mut chain = Chain { all: &all, ..Chain::default() };
+        // Listing policies makes no state where there is none.
+        if self.state_dir.join("wharf.db").exists() {
+            let store = self.store()?;
+            chain.service = store.service()?.map(|status| status.chain);
+            chain.standings = store.standings()?;
+        }
+        Ok(chain.views())
+    }
+
+    /// The service of this state folder, if one runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn service(&self) -> Result<Option<ServiceStatus>, store::Error> {
+        if self.state_dir.join("wharf.db").exists() { self.store()?.service() } else { Ok(None) }
+    }
+}
+
+impl PolicyView {
+    /// What can be said of policies without a store.
+    pub fn of_files(all: &[LoadedPolicy]) -> Vec<Self> {
+        Chain { all, ..Chain::default() }.views()
+    }
+}
+
+/// What is known about the policies beside the configuration.
+#[derive(Default)]
+struct Chain<'a> {
+    standings: BTreeMap<String, Standing>,
+    /// The service's, if one runs.
+    service: Option<ChainStatus>,
+    /// All entries.
+    all: &'a [LoadedPolicy],
+}
+
+impl Chain<'_> {
+    fn views(&self) -> Vec<PolicyView> {
+        self.all.iter().enumerate().map(|(index, policy)| self.view(index, policy)).collect()
+    }
+
+    fn view(&self, index: usize, policy: &LoadedPolicy) -> PolicyView {
+        let limits = policy.config.limits();
+        let entry = policy.result.as_ref().ok();
+        let kind = match entry {
+            Some(entry) => entry.policy.kind().as_str(),
+            None if policy.config.script.is_some() => "script",
+            None => "plugin",
+        };
+        PolicyView {
+            order: index + 1,
+            name: policy.config.name.clone(),
+            kind,
+            source: policy.source.clone(),
+            digest: entry.map(|entry| format!("sha256:{}", entry.policy.digest())),
+            hooks: entry.map(|entry| entry.hooks.iter().map(|hook| hook.as_str()).collect()).unwrap_or_default(),
+            timeout_ms: limits.timeout.as_millis(),
+            memory: limits.memory,
+            output: limits.output,
+            host_bytes: limits.host_bytes,
+            operations: limits.operations,
+            optional: policy.config.optional,
+            mode: policy.config.mode.to_string(),
+            replaces: policy.config.replaces.clone(),
+            waivers: policy.config.waivers.clone(),
+            standing: entry.and_then(|entry| self.standing(entry)).cloned(),
+            notes: self.notes(policy),
+            ok: entry.is_some(),
+            error: policy.result.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    fn standing(&self, entry: &Entry) -> Option<&Standing> {
+        self.standings.get(entry.policy.name()).filter(|standing| standing.version == entry.version())
+    }
+
+    fn notes(&self, policy: &LoadedPolicy) -> Vec<String> {
+        let mut notes = Vec::new();
+        let Ok(entry) = &policy.result else { return notes };
+        let name = entry.policy.name();
+        if let Some(successor) = self.all.iter().find(|other| other.config.replaces.as_deref() == Some(name)) {
+            let whom = &successor.config.name;
+            notes.push(match successor.config.mode {
+                Mode::Enforce => format!("replaced by {whom}"),
+                Mode::Canary(_) => format!("replaced by {whom} for its share"),
+                Mode::Shadow => format!("would be replaced by {whom}"),
+            });
+        }
+        let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        notes.extend(policy.config.waivers.iter().map(|waiver| {
+            let ends = if waiver.until < today { "ended on" } else { "until" };
+            format!("waiver: {} = {} {ends} {} ({})", waiver.field, waiver.value, waiver.until, waiver.reason)
+        }));
+        let running = self.service.as_ref().map(|service| service.policies.get(name));
+        match running {
+            Some(None) => notes.push("the service decides without it yet".into()),
+            Some(Some(version)) if *version != entry.version() => {
+                let digest = version.get(..12).unwrap_or(version);
+                notes.push(format!("the service decides with another version (sha256:{digest}...)"));
+            }
+            _ => {}
+        }
+        let Some(standing) = self.standing(entry) else { return notes };
+        if let (Mode::Canary(_), Some(end)) = (policy.config.mode, &standing.rolled_back) {
+            let at = i64::try_from(end.at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+            notes.push(format!("rolled back {}: {}", ago(at), end.why));
+        } else if matches!(policy.config.mode, Mode::Canary(_)) {
+            notes.push(format!("{} calls as a canary, {} failed", standing.calls, standing.errors));
+        }
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        for (at, breaker, until) in standing.open() {
+            let again = match until.saturating_sub(now) {
+                0 => "is asked again at the next call".to_owned(),
+                ms => format!("is asked again in {} s", ms.div_ceil(1_000)),
+            };
+            notes.push(format!(
+                "breaker open at {at}: {} failures in a row, {again}; the last: {}",
+                breaker.failures, breaker.last
+            ));
+        }
+        notes
+    }
+}

@@ -1,0 +1,89 @@
+//! What a running service offers to what is attached to it.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::app::{App, PolicyView};
+use crate::lifecycle::{Error, Lifecycle};
+use crate::store::{self, ChainStatus, Store};
+
+/// Who waits for a reload: told how the chain is then, or why it was refused.
+pub(super) type Asker = oneshot::Sender<Result<ChainStatus, String>>;
+/// Reloads that wait for their turn.
+const WAITING: usize = 16;
+
+/// A way into the service; cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Inner>);
+
+struct Inner {
+    app: App,
+    store: Store,
+    lifecycle: OnceLock<Arc<Lifecycle>>,
+    reloads: mpsc::Sender<Asker>,
+}
+
+impl Handle {
+    /// Gives the asked reloads, too.
+    pub(super) fn new(app: &App) -> Result<(Self, mpsc::Receiver<Asker>), store::Error> {
+        let (reloads, asked) = mpsc::channel(WAITING);
+        let (app, store) = (app.clone(), app.store()?);
+        Ok((Self(Arc::new(Inner { app, store, lifecycle: OnceLock::new(), reloads })), asked))
+    }
+
+    /// Has configuration and policies reloaded, and waits for what comes of it: the chain that decides then.
+    ///
+    /// # Errors
+    /// [`Failed::Refused`] when the chain that was there goes on, and [`Failed::Lifecycle`] when the service ends.
+    pub async fn reload(&self) -> Result<ChainStatus, Failed> {
+        let (to, answer) = oneshot::channel();
+        let ends = |_| Failed::Lifecycle(Error::Interrupted);
+        self.0.reloads.send(to).await.map_err(|_| Failed::Lifecycle(Error::Interrupted))?;
+        answer.await.map_err(ends)?.map_err(Failed::Refused)
+    }
+
+    pub(super) fn set_lifecycle(&self, lifecycle: Arc<Lifecycle>) {
+        // It is set once, when the engine is there for the first time.
+        let _ = self.0.lifecycle.set(lifecycle);
+    }
+
+    /// The verbs; none before the engine was there for the first time.
+    pub fn lifecycle(&self) -> Option<Arc<Lifecycle>> {
+        self.0.lifecycle.get().cloned()
+    }
+
+    /// The store, on a connection of its own.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The policies that the configuration names now, as `wharf policy ls` lists them. It blocks while they are loaded.
+    ///
+    /// # Errors
+    /// When the configuration or the store cannot be read.
+    pub fn policies(&self) -> Result<Vec<PolicyView>, Failed> {
+        // The pool of plugins is for those who decide.
+        let app = App { long_lived: false, ..self.0.app.reloaded()? };
+        Ok(app.policies().map_err(Error::from)?)
+    }
+
+    /// The grace period of sweeps, as the configuration says.
+    pub fn grace(&self) -> std::time::Duration {
+        self.0.app.loaded.config.cleanup.grace.0
+    }
+}
+
+/// Why something of the service failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The configuration cannot be used.
+    #[error("{0}")]
+    Configuration(#[from] crate::config::Error),
+    /// A reload was refused: why.
+    #[error("the service refused the reload, and decides as before: {0}")]
+    Refused(String),
+    /// A verb or the store.
+    #[error("{0}")]
+    Lifecycle(#[from] Error),
+}
