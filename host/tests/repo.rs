@@ -255,7 +255,8 @@ fn wrong_imports(path: &str, source: &str) -> Vec<String> {
             let before = code[..at].chars().next_back().unwrap_or(' ');
             // The program itself parses its arguments.
             let main = module == "main" && owners == ["cli"];
-            if !owners.contains(&module) && !main && !(before.is_alphanumeric() || before == '_' || before == ':') {
+            let within = before.is_alphanumeric() || before == '_' || before == ':';
+            if !(owners.contains(&module) || main || within) {
                 wrong.push(format!("{path}:{}: {hidden} is named outside {}", line(at), owners.join(" and ")));
             }
         }

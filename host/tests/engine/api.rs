@@ -60,6 +60,9 @@ impl Answer {
     }
 }
 
+/// A command that says that it was asked to end, and does so when it may.
+const UNTIL_IT_MAY: &str = "trap 'echo > /workspace/told' TERM; while ! test -e /workspace/go; do sleep 0.1; done";
+
 fn socket(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("state/wharf.sock")
 }
@@ -164,7 +167,7 @@ fn what_is_read_is_what_the_commands_print() {
 #[test]
 fn verbs_do_what_the_commands_do_and_answer_with_the_workspace() {
     let sandbox = Sandbox::new();
-    sandbox.config("[engine]\nstop_timeout = \"1s\"\n");
+    sandbox.config("[engine]\nstop_timeout = \"1s\"\n[limits]\nmemory = \"4GiB\"\n");
     let serving = Serving::start(&sandbox, &[]);
     let up = sandbox.up();
     let verb = |verb: &str, body: &str| post(&sandbox, &format!("/v1/workspaces/project/{verb}"), body);
@@ -178,7 +181,7 @@ fn verbs_do_what_the_commands_do_and_answer_with_the_workspace() {
     verb("update", "{\"memory\": \"256MiB\", \"pids\": 100}").ok();
     let container = engine::inspect(up["container_id"].as_str().unwrap());
     assert_eq!(container["HostConfig"]["Memory"], 256 << 20);
-    assert_eq!(verb("update", "{\"memory\": \"64GiB\"}").problem(403), "invariant");
+    assert_eq!(verb("update", "{\"memory\": \"5GiB\"}").problem(403), "invariant");
     assert_eq!(verb("update", "{}").problem(400), "bad-request");
     let remove = |query: &str| {
         send(&socket(&sandbox), "DELETE", &format!("/v1/workspaces/project{query}"), "host: localhost\r\n", "")
@@ -351,14 +354,14 @@ fn a_service_without_its_engine_says_what_is_missing_and_reads_its_store() {
 #[test]
 fn a_verb_whose_client_goes_away_is_carried_out() {
     let sandbox = Sandbox::new();
-    // It does not end at the signal, so stopping it takes a second.
-    sandbox.json(&["up", "--", "sh", "-c", "trap 'echo > /workspace/told' TERM; while :; do sleep 0.1; done"]);
+    sandbox.json(&["up", "--", "sh", "-c", UNTIL_IT_MAY]);
     let serving = Serving::start(&sandbox, &[]);
-    let request = "POST /v1/workspaces/project/stop HTTP/1.1\r\nhost: localhost\r\n                   content-type: application/json\r\ncontent-length: 17\r\n\r\n{\"timeout\": \"1s\"}";
+    let request = "POST /v1/workspaces/project/stop HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 18\r\n\r\n{\"timeout\": \"50s\"}";
     let mut stream = UnixStream::connect(socket(&sandbox)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     until("it is under way", || sandbox.path("project/told").exists());
     drop(stream);
+    sandbox.write("project/go", "");
     until("it is stopped", || sandbox.json(&["inspect"])["state"] == "exited");
     serving.end();
 }
@@ -366,18 +369,25 @@ fn a_verb_whose_client_goes_away_is_carried_out() {
 #[test]
 fn a_service_that_ends_finishes_the_verb_and_tells_its_client() {
     let sandbox = Sandbox::new();
-    sandbox.json(&["up", "--", "sh", "-c", "trap 'echo > /workspace/told' TERM; while :; do sleep 0.1; done"]);
+    sandbox.json(&["up", "--", "sh", "-c", UNTIL_IT_MAY]);
     let serving = Serving::start(&sandbox, &[]);
     let path = socket(&sandbox);
     let client = std::thread::spawn({
         let path = path.clone();
         move || {
             let headers = "host: localhost\r\ncontent-type: application/json\r\n";
-            send(&path, "POST", "/v1/workspaces/project/stop", headers, "{\"timeout\": \"2s\"}")
+            send(&path, "POST", "/v1/workspaces/project/stop", headers, "{\"timeout\": \"50s\"}")
         }
     });
     until("it is under way", || sandbox.path("project/told").exists());
+    let going = std::thread::spawn({
+        let (path, go) = (path.clone(), sandbox.path("project/go"));
+        move || {
+            until("nobody is taken any more", || !path.exists());
+            std::fs::write(go, "").unwrap();
+        }
+    });
     serving.end();
+    going.join().unwrap();
     assert_eq!(client.join().unwrap().ok()["state"], "exited");
-    assert!(!path.exists());
 }
