@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
+use crate::client::{self, Client, Token};
 use crate::config;
 use crate::hooks::Hook;
 use crate::lifecycle::{Lifecycle, Target};
 
 mod audit;
+mod backend;
 mod bars;
 mod cleanup;
 mod config_cmd;
@@ -64,6 +66,9 @@ pub struct Cli {
     /// The Docker engine, unix:///path or tcp://host:port [default: $DOCKER_HOST, or the Docker context]
     #[arg(long, global = true, value_name = "ENDPOINT")]
     engine: Option<String>,
+    /// A service that carries the command out, unix:///path or https://host:port [default: client.server]
+    #[arg(long, global = true, value_name = "SERVER", env = "WHARF_SERVER", hide_env = true)]
+    server: Option<String>,
     /// The project whose workspace is meant, for commands that name none [default: the current folder]
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<PathBuf>,
@@ -175,6 +180,31 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it may be carried out by a service, or is about this machine whatever service there is.
+    fn goes_to_a_service(&self) -> bool {
+        match self {
+            Self::Ls(_)
+            | Self::Inspect(_)
+            | Self::Metrics(_)
+            | Self::Stop(_)
+            | Self::Start(_)
+            | Self::Restart(_)
+            | Self::Pause(_)
+            | Self::Unpause(_)
+            | Self::Kill(_)
+            | Self::Update(_)
+            | Self::Rm(_)
+            | Self::Down(_)
+            | Self::Cleanup(_) => true,
+            Self::Policy(command) => command.goes_to_a_service(),
+            // About files here, or the service itself.
+            Self::Script(_) | Self::Serve | Self::Config(_) | Self::Completions { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// What all commands have.
 pub(crate) struct Context {
     pub(crate) app: App,
@@ -187,6 +217,27 @@ impl Context {
     /// Everything that carries out verbs, and Ctrl-C wired to it.
     pub(crate) async fn lifecycle(&self) -> Result<Lifecycle, Failure> {
         Ok(stoppable(self.app.lifecycle().await?))
+    }
+
+    /// The service that carries commands out, where one is named.
+    pub(crate) fn client(&self) -> Result<Option<Client>, Failure> {
+        let config = &self.app.loaded.config.client;
+        let Some(server) = config.server.clone().filter(|server| !server.is_empty()) else { return Ok(None) };
+        let base = |path: &PathBuf| self.app.loaded.base().join(path);
+        let given = self.app.sources.env.get("WHARF_TOKEN").filter(|token| !token.is_empty());
+        let token = match (given, &config.token_file) {
+            (Some(token), _) => Some(Token::new(token)?),
+            (None, Some(path)) => Some(Token::read(&base(path))?),
+            (None, None) => None,
+        };
+        let identity = config.cert_file.as_ref().zip(config.key_file.as_ref());
+        let settings = client::Settings {
+            server,
+            token,
+            ca_file: config.ca_file.as_ref().map(base),
+            identity: identity.map(|(certificate, key)| (base(certificate), base(key))),
+        };
+        Ok(Some(Client::new(&settings)?))
     }
 
     /// The same for a verb that asks policies at these hooks.
@@ -266,6 +317,9 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     if let Some(endpoint) = cli.engine {
         set.push(format!("engine.endpoint={endpoint}"));
     }
+    if let Some(server) = cli.server {
+        set.push(format!("client.server={server}"));
+    }
     let sources = config::Sources::of_process(cli.config, set);
     let state_dir = cli.state_dir.unwrap_or_else(App::usual_state_dir);
     if let Command::Config(config_cmd::Command::Init(args)) = cli.command {
@@ -278,6 +332,12 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Err(error) => return Err(error.into()),
     };
     let context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
+    if let Some(client) = context.client()?
+        && !cli.command.goes_to_a_service()
+    {
+        let text = format!("this command works on the machine of the service at {} only", client.server());
+        return Err(Failure::new("server", text, "run it there, without --server and client.server", 2));
+    }
     match cli.command {
         Command::Up(args) => up::run(&context, args).await,
         Command::Ls(args) => show::ls(&context, &args).await,
@@ -291,7 +351,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Lease(args) => idle::lease(&context, &args).await,
         Command::Wait(args) => wait::run(&context, &args).await,
         Command::Top(args) => top::run(&context, &args).await,
-        Command::Metrics(args) => metrics::run(&context, &args),
+        Command::Metrics(args) => metrics::run(&context, &args).await,
         Command::Stop(args) => state::stop(&context, &args).await,
         Command::Start(args) => state::start(&context, &args).await,
         Command::Restart(args) => state::restart(&context, &args).await,

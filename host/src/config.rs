@@ -27,8 +27,8 @@ pub use layers::{Loaded, Origin, Sources, load};
 pub use plain::read_toml;
 pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
 pub use service::{
-    ApiConfig, Backoff, Budget, CleanupConfig, DecisionsConfig, DiskConfig, EventsConfig, HealthCheckConfig,
-    IdleConfig, MetricsConfig, RestartConfig,
+    ApiConfig, Backoff, Budget, CleanupConfig, ClientConfig, DecisionsConfig, DiskConfig, EventsConfig,
+    HealthCheckConfig, IdleConfig, MetricsConfig, RestartConfig,
 };
 pub use units::{Size, Span, ago, instant};
 
@@ -76,6 +76,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// How the service is called.
     pub api: ApiConfig,
+    /// The service that commands are carried out by.
+    pub client: ClientConfig,
     /// What `wharf.rhai` is given.
     pub script: ScriptConfig,
     /// The chain, in order. Empty means the policies that the program carries.

@@ -11,7 +11,7 @@
 //!    [`devcontainer`]: what a project says about its own workspace.
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
-//!    between them. [`api`]: how programs call it.
+//!    between them. [`api`]: how programs call it; [`client`]: the same from the other side.
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
@@ -20,6 +20,7 @@ pub mod app;
 pub mod archive;
 pub mod carried;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod devcontainer;
 pub mod docker;

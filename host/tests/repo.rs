@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 16] = [
     ("workspace", &[]),
     ("archive", &[]),
     ("hooks", &["workspace"]),
@@ -22,6 +22,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
     ("service", &["app", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
     ("api", &["config", "docker", "hooks", "lifecycle", "service", "store", "workspace"]),
+    ("client", &["lifecycle"]),
     (
         "cli",
         &[
@@ -29,6 +30,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
             "app",
             "archive",
             "carried",
+            "client",
             "config",
             "devcontainer",
             "docker",
@@ -50,9 +52,9 @@ const HIDDEN: [(&str, &[&str]); 21] = [
     ("tar", &["archive"]),
     ("globset", &["archive"]),
     ("bollard", &["docker"]),
-    ("hyper", &["api", "docker"]),
-    ("hyper_util", &["api", "docker"]),
-    ("http_body_util", &["docker"]),
+    ("hyper", &["api", "client", "docker"]),
+    ("hyper_util", &["api", "client", "docker"]),
+    ("http_body_util", &["client", "docker"]),
     ("wasmtime", &["wasm"]),
     ("wasmtime_wasi", &["wasm"]),
     ("rhai", &["script"]),

@@ -2,32 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{App, LoadedPolicy};
 use crate::config::ago;
 use crate::hooks::Entry;
 use crate::hooks::chain::{Mode, Standing};
 use crate::hooks::record::Waiver;
+use crate::hooks::{Hook, PolicyKind};
 use crate::store::{self, ChainStatus, ServiceStatus};
 
 /// A policy of the chain.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct PolicyView {
     /// Its place, from 1.
     pub order: usize,
     /// Its name.
     pub name: String,
     /// `plugin` or `script`.
-    pub kind: &'static str,
+    pub kind: PolicyKind,
     /// A path, or `builtin`.
     pub source: String,
     /// `sha256:...` of its bytes, when it loads.
     pub digest: Option<String>,
     /// The hooks that it is asked at.
-    pub hooks: Vec<&'static str>,
+    pub hooks: Vec<Hook>,
     /// The longest call, in milliseconds.
-    pub timeout_ms: u128,
+    pub timeout_ms: u64,
     /// Most bytes of memory.
     pub memory: usize,
     /// Most bytes of an answer.
@@ -106,9 +107,9 @@ impl Chain<'_> {
         let limits = policy.config.limits();
         let entry = policy.result.as_ref().ok();
         let kind = match entry {
-            Some(entry) => entry.policy.kind().as_str(),
-            None if policy.config.script.is_some() => "script",
-            None => "plugin",
+            Some(entry) => entry.policy.kind(),
+            None if policy.config.script.is_some() => PolicyKind::Script,
+            None => PolicyKind::Plugin,
         };
         PolicyView {
             order: index + 1,
@@ -116,8 +117,8 @@ impl Chain<'_> {
             kind,
             source: policy.source.clone(),
             digest: entry.map(|entry| format!("sha256:{}", entry.policy.digest())),
-            hooks: entry.map(|entry| entry.hooks.iter().map(|hook| hook.as_str()).collect()).unwrap_or_default(),
-            timeout_ms: limits.timeout.as_millis(),
+            hooks: entry.map(|entry| entry.hooks.clone()).unwrap_or_default(),
+            timeout_ms: u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX),
             memory: limits.memory,
             output: limits.output,
             host_bytes: limits.host_bytes,

@@ -44,16 +44,15 @@ enum Command {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
+    let backend = context.backend(&[]).await?;
     match &args.command {
         None => {
             let grace = context.app.loaded.config.cleanup.grace.0;
-            let grace = if args.no_grace { std::time::Duration::ZERO } else { grace };
-            let report = lifecycle.sweep(args.dry_run, grace).await?;
+            let report = backend.sweep(args.dry_run, args.no_grace, grace).await?;
             if context.out.json {
                 context.out.value(&report)?;
             } else {
-                let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome != Some("kept"));
+                let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome.as_deref() != Some("kept"));
                 let rows: Vec<_> = shown.map(row).collect();
                 if rows.is_empty() {
                     context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows why")?;
@@ -67,7 +66,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))
         }
         Some(Command::Ls { all }) => {
-            let entries = lifecycle.ledger(!all, 1000)?;
+            let entries = backend.ledger(*all).await?;
             if context.out.json {
                 context.out.value(&entries)?;
             } else {
@@ -78,7 +77,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         }
         Some(Command::Undo { which }) => {
             for which in which {
-                let entry = lifecycle.undo_cleanup(which).await?;
+                let entry = backend.undo_cleanup(which).await?;
                 let what = if entry.action == "stop" { "runs again" } else { "stays; sweeps leave it alone" };
                 say(context, &entry, what)?;
             }
@@ -86,7 +85,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         }
         Some(Command::Allow { which }) => {
             for which in which {
-                say(context, &lifecycle.allow_cleanup(which)?, "is left to sweeps again")?;
+                say(context, &backend.allow_cleanup(which).await?, "is left to sweeps again")?;
             }
             Ok(0)
         }
@@ -106,11 +105,11 @@ fn row(line: &SweepLine) -> Vec<String> {
         SweepChoice::Stop => "stop",
         SweepChoice::Remove => "remove",
     };
-    let verdict = match line.outcome {
+    let verdict = match line.outcome.as_deref() {
         Some(outcome) if outcome != choice => outcome.to_owned(),
         _ => choice.to_owned(),
     };
-    let when = match (line.due, line.outcome) {
+    let when = match (line.due, line.outcome.as_deref()) {
         (Some(due), Some("planned") | None) => due.round(jiff::Unit::Second).unwrap_or(due).to_string(),
         _ => "-".to_owned(),
     };

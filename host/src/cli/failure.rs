@@ -1,6 +1,6 @@
 //! Why a command failed: what people read, what programs read, and the exit code.
 
-use crate::{config, docker, lifecycle, store};
+use crate::{client, config, docker, lifecycle, store};
 
 /// Why a command failed, as the person or program who called it sees it.
 #[derive(Debug)]
@@ -49,6 +49,39 @@ impl From<store::Error> for Failure {
 impl From<docker::Error> for Failure {
     fn from(error: docker::Error) -> Self {
         lifecycle::Error::from(error).into()
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            client::Error::Problem(problem) => {
+                // As the command by itself would have ended.
+                let exit = match (problem.status, problem.code.as_str()) {
+                    (_, "cross-site" | "wrong-host" | "role") => 1,
+                    (403, _) => 4,
+                    (_, "configuration" | "policy-not-loaded" | "reload-refused") => 3,
+                    (_, "workspace-not-found" | "workspace-ambiguous" | "project-unusable" | "no-field") => 5,
+                    (_, "bad-request" | "devcontainer") => 2,
+                    (_, "spec-differs") => 7,
+                    (_, "engine-unreachable" | "engine-too-old" | "engine-endpoint") => 6,
+                    (_, "interrupted") => 130,
+                    _ => 1,
+                };
+                let mut failure = Self::new(&problem.code, text, problem.remedy, exit);
+                failure.trail = problem.trail;
+                failure
+            }
+            client::Error::Setting { remedy, .. } => Self::new("server", text, remedy, 2),
+            client::Error::Unreachable { .. } => {
+                let remedy = "see that 'wharf serve' runs there, and that --server names it";
+                Self::new("service-unreachable", text, remedy, 6)
+            }
+            client::Error::Answer { .. } => {
+                Self::new("service-answer", text, "see that a service of the same version answers there", 1)
+            }
+        }
     }
 }
 

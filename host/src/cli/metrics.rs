@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 
 use super::output::{bytes, spark};
-use super::{Context, Failure};
+use super::{Context, Failure, backend};
+use crate::client::Client;
 use crate::config::Span;
-use crate::lifecycle::{self, History, HistoryPoint, HistoryRow};
+use crate::lifecycle::{self, History, HistoryPoint, HistoryRow, Target};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -24,14 +25,21 @@ pub(crate) struct Args {
 }
 
 /// Runs the command. It needs no engine.
-pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let store = context.app.store()?;
-    let workspace = lifecycle::find_stored(&store, &context.target(args.workspace.as_deref())?)?;
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let target = context.target(args.workspace.as_deref())?;
     let until = args.until.unwrap_or_else(jiff::Timestamp::now);
     let step = args.step.map(|step| i64::try_from(step.0.as_millis()).unwrap_or(i64::MAX));
-    let history = lifecycle::history(&store, &workspace.id, args.since, until, step)?;
+    let (id, history) = match context.client()? {
+        None => {
+            let store = context.app.store()?;
+            let id = lifecycle::find_stored(&store, &target)?.id;
+            let history = lifecycle::history(&store, &id, args.since, until, step)?;
+            (id.to_string(), history)
+        }
+        Some(client) => of_service(&client, &target, History::steps(args.since, until, step)?, until).await?,
+    };
     if context.out.json {
-        context.out.value(&HistoryRow::of(&workspace.id, history.points))?;
+        context.out.value(&HistoryRow::of(&id.parse().map_err(std::io::Error::other)?, history.points))?;
         return Ok(0);
     }
     if history.points.is_empty() {
@@ -39,7 +47,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         context.out.notice(&format!(
             "no value yet of {} in that time: 'wharf serve' collects them every {interval} while it runs; \
              'wharf stats' shows what is used now",
-            workspace.id
+            id
         ));
         return Ok(0);
     }
@@ -52,6 +60,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let head = ["TIME", "CPU %", "MEMORY", "LIMIT", "NET RX/s", "NET TX/s", "READ/s", "WRITTEN/s", "PIDS"];
     context.out.table(&head, history.points.iter().map(row).collect())?;
     Ok(0)
+}
+
+/// The same from a service, in steps that were laid out here.
+async fn of_service(
+    client: &Client,
+    target: &Target,
+    mut history: History,
+    until: jiff::Timestamp,
+) -> Result<(String, History), Failure> {
+    let name = backend::meant(client, target).await?;
+    let since = jiff::Timestamp::from_millisecond(history.since_ms).map_err(std::io::Error::other)?;
+    let (since, until, step) = (since.to_string(), until.to_string(), format!("{}ms", history.step_ms));
+    let query = [("since", since.as_str()), ("until", until.as_str()), ("step", step.as_str())];
+    let rows: Vec<HistoryRow> = client.get(&backend::path(&name, "metrics"), &query).await?;
+    let id = rows.first().map_or(name, |row| row.id.to_string());
+    history.points = rows.into_iter().map(|row| row.point).collect();
+    Ok((id, history))
 }
 
 fn rate(value: Option<f64>) -> String {

@@ -53,10 +53,17 @@ pub(crate) enum Command {
     Test(cases::Args),
 }
 
+impl Command {
+    /// Whether a service can do it, or it is about files here.
+    pub(crate) fn goes_to_a_service(&self) -> bool {
+        matches!(self, Self::Ls | Self::Reload | Self::Check { .. } | Self::Test(_))
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
     match command {
-        Command::Ls => ls(context),
+        Command::Ls => ls(context).await,
         Command::Diff(args) => diff::run(context, args),
         Command::Promote { policy, canary } => mode::set(context, policy, canary.map_or(Mode::Enforce, Mode::Canary)),
         Command::Rollback { policy } => mode::set(context, policy, Mode::Shadow),
@@ -68,16 +75,20 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
     }
 }
 
-fn ls(context: &Context) -> Result<u8, Failure> {
-    let rows = context.app.policies()?;
+async fn ls(context: &Context) -> Result<u8, Failure> {
+    let client = context.client()?;
+    let rows: Vec<PolicyView> = match &client {
+        Some(client) => client.get("/v1/policies", &[]).await?,
+        None => context.app.policies()?,
+    };
     if context.out.json {
         context.out.value(&rows)?;
         return Ok(0);
     }
     let cells = |row: &PolicyView| {
         let digest = row.digest.as_deref().and_then(|digest| digest.get(..19)).unwrap_or("-").to_owned();
-        let state = row.error.clone().unwrap_or_else(|| row.hooks.join(", "));
-        let (kind, mode) = (row.kind.to_owned(), row.mode.clone());
+        let state = row.error.clone().unwrap_or_else(|| hooks(row));
+        let (kind, mode) = (row.kind.as_str().to_owned(), row.mode.clone());
         vec![row.order.to_string(), row.name.clone(), kind, mode, digest, row.source.clone(), state]
     };
     context.out.table(&["#", "NAME", "KIND", "MODE", "DIGEST", "SOURCE", "HOOKS"], rows.iter().map(cells).collect())?;
@@ -86,13 +97,18 @@ fn ls(context: &Context) -> Result<u8, Failure> {
             context.out.line(format!("{}: {note}", row.name))?;
         }
     }
-    if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = context.app.service()?.map(|s| s.chain) {
+    let chain = if client.is_none() { context.app.service()?.map(|service| service.chain) } else { None };
+    if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = chain {
         let (when, before) = (ago(refused_at), ago(since));
         context
             .out
             .line(format!("the service refused a reload {when} and decides with the chain of {before}: {why}"))?;
     }
     Ok(0)
+}
+
+fn hooks(row: &PolicyView) -> String {
+    row.hooks.iter().map(|hook| hook.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
@@ -116,7 +132,7 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
     } else {
         for (row, policy) in rows.iter().zip(&all) {
             match &policy.result {
-                Ok(_) => context.out.line(format!("ok      {} ({}: {})", row.name, row.kind, row.hooks.join(", ")))?,
+                Ok(_) => context.out.line(format!("ok      {} ({}: {})", row.name, row.kind.as_str(), hooks(row)))?,
                 Err(error) => {
                     context.out.line(format!("failed  {} ({}): {error}", row.name, row.source))?;
                     if let Some(detail) = error.detail.as_ref().filter(|_| error.marked) {

@@ -21,7 +21,7 @@ pub(crate) struct InspectArgs {
 
 /// Lists workspaces.
 pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> {
-    let all = context.lifecycle().await?.list().await?;
+    let all = context.backend(&[]).await?.list().await?;
     list(context, &all, args.quiet)
 }
 
@@ -73,9 +73,7 @@ fn ports(workspace: &WorkspaceView) -> Vec<String> {
 
 /// Shows one workspace.
 pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
-    let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
-    let workspace = lifecycle.inspect(&id).await?;
+    let workspace = context.backend(&[]).await?.inspect(&context.target(args.workspace.as_deref())?).await?;
     if context.out.json {
         context.out.value(&workspace)?;
         return Ok(0);

@@ -1,17 +1,14 @@
 //! Verbs that change the state of workspaces: each on one workspace, several, all, or those with a label, with a report
 //! per workspace.
 
-use std::future::Future;
-use std::rc::Rc;
-
 use futures_util::StreamExt;
 
+use super::backend::{Limits, Verb};
 use super::{Context, Failure};
 use crate::config::{Size, Span};
-use crate::hooks::{Adjustment, Hook};
 pub(crate) use crate::lifecycle::parse_restart as restart_policy;
-use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
-use crate::workspace::{Container, LABEL_PART_OF, Restart, WorkspaceId};
+use crate::lifecycle::{Lifecycle, Target, WorkspaceView};
+use crate::workspace::{Container, LABEL_PART_OF, WorkspaceId};
 
 /// This many workspaces are worked on at once: measured, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
@@ -118,103 +115,74 @@ pub(crate) struct UpdateArgs {
     #[arg(long, value_name = "COUNT")]
     pids: Option<u32>,
     /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
-    #[arg(long, value_name = "POLICY", value_parser = restart_policy)]
-    restart: Option<Restart>,
+    #[arg(long, value_name = "POLICY", value_parser = written_restart)]
+    restart: Option<String>,
+}
+
+/// A restart policy as it was written, checked.
+fn written_restart(text: &str) -> Result<String, String> {
+    restart_policy(text).map(|_| text.to_owned())
 }
 
 pub(crate) async fn stop(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
-    let timeout = args.timeout.map(|span| span.0);
-    each(context, &args.targets, &[Hook::PreStop], "stopped", async |life, id| life.stop(&id, timeout).await).await
+    each(context, &args.targets, &Verb::Stop(args.timeout)).await
 }
 
 pub(crate) async fn start(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, args, &[Hook::PostStart], "started", async |life, id| life.start(&id).await).await
+    each(context, args, &Verb::Start).await
 }
 
 pub(crate) async fn restart(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
-    let timeout = args.timeout.map(|span| span.0);
-    each(context, &args.targets, &[Hook::PreStop, Hook::PostStart], "restarted", async |life, id| {
-        life.restart(&id, timeout).await
-    })
-    .await
+    each(context, &args.targets, &Verb::Restart(args.timeout)).await
 }
 
 pub(crate) async fn pause(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, args, &[], "paused", async |life, id| life.pause(&id).await).await
+    each(context, args, &Verb::Pause).await
 }
 
 pub(crate) async fn unpause(context: &Context, args: &Targets) -> Result<u8, Failure> {
-    each(context, args, &[], "unpaused", async |life, id| life.unpause(&id).await).await
+    each(context, args, &Verb::Unpause).await
 }
 
 pub(crate) async fn kill(context: &Context, args: &KillArgs) -> Result<u8, Failure> {
-    let signal = args.signal.as_str();
-    each(context, &args.targets, &[Hook::PreStop], "got the signal", async |life, id| life.kill(&id, signal).await)
-        .await
+    each(context, &args.targets, &Verb::Kill(args.signal.clone())).await
 }
 
 pub(crate) async fn rm(context: &Context, args: &RmArgs) -> Result<u8, Failure> {
-    let (force, volumes) = (args.force, args.volumes);
-    each(context, &args.targets, &[Hook::PreStop], "removed", async |life, id| life.remove(&id, force, volumes).await)
-        .await
+    each(context, &args.targets, &Verb::Remove { force: args.force, volumes: args.volumes }).await
 }
 
 pub(crate) async fn down(context: &Context, args: &DownArgs) -> Result<u8, Failure> {
-    let volumes = args.volumes;
-    each(context, &args.targets, &[Hook::PreStop], "removed", async |life, id| life.down(&id, volumes).await).await
+    each(context, &args.targets, &Verb::Down { volumes: args.volumes }).await
 }
 
 pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, Failure> {
-    let mut fields = Vec::new();
-    fields.extend(args.memory.map(|memory| (Adjustment::Memory(memory.0), format!("--memory {memory}"))));
-    fields.extend(args.cpus.map(|cpus| (Adjustment::Cpus(cpus), format!("--cpus {cpus}"))));
-    fields.extend(args.pids.map(|pids| (Adjustment::Pids(pids), format!("--pids {pids}"))));
-    fields.extend(args.restart.map(|restart| (Adjustment::Restart(restart), "--restart".to_owned())));
-    let fields = fields.as_slice();
-    each(context, &args.targets, &Hook::CREATE, "updated", async |life, id| life.update(&id, fields).await).await
+    let (memory, cpus, pids, restart) = (args.memory, args.cpus, args.pids, args.restart.clone());
+    each(context, &args.targets, &Verb::Update(Limits { memory, cpus, pids, restart })).await
 }
 
 /// Does something to each workspace, to some at once. One that fails is reported and does not keep the others from their
 /// turn; the exit code is that of the first failure. In JSON: an object for one workspace, an array for several.
-async fn each<F>(
-    context: &Context,
-    targets: &Targets,
-    hooks: &'static [Hook],
-    done: &str,
-    act: impl Fn(Rc<Lifecycle>, WorkspaceId) -> F,
-) -> Result<u8, Failure>
-where
-    F: Future<Output = Result<WorkspaceView, Error>>,
-{
-    let lifecycle = Rc::new(context.deciding(hooks).await?);
+async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, Failure> {
+    let backend = &context.backend(verb.hooks()).await?;
     let several = targets.all || !targets.label.is_empty();
-    let found: Vec<Result<WorkspaceId, Failure>> = if several {
-        select(&lifecycle.list().await?, &targets.label).into_iter().map(Ok).collect()
+    let meant: Vec<Target> = if several {
+        let found = select(&backend.list().await?, &targets.label).into_iter();
+        found.map(|id| Target::Named(id.to_string())).collect()
     } else if targets.workspaces.is_empty() {
-        vec![context.find(&lifecycle, None).await]
+        vec![context.target(None)?]
     } else {
-        let mut found = Vec::new();
-        for name in &targets.workspaces {
-            found.push(context.find(&lifecycle, Some(name)).await);
-        }
-        found
+        targets.workspaces.iter().map(|name| Target::Named(name.clone())).collect()
     };
-    let single = !several && found.len() == 1;
-    let (act, lifecycle) = (&act, &lifecycle);
-    let acts = found.into_iter().enumerate().map(async |(place, id)| {
-        let result = match id {
-            Ok(id) => act(lifecycle.clone(), id).await.map_err(Failure::from),
-            Err(failure) => Err(failure),
-        };
-        (place, result)
-    });
+    let single = !several && meant.len() == 1;
+    let acts = meant.into_iter().enumerate().map(async |(place, target)| (place, backend.act(&target, verb).await));
     let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
     let (mut views, mut exit) = (Vec::new(), (usize::MAX, 0));
     while let Some((place, result)) = results.next().await {
         match result {
             Ok(view) => {
                 if !context.out.json {
-                    context.out.line(format!("{} {done}", view.id))?;
+                    context.out.line(format!("{} {}", view.id, verb.done()))?;
                 }
                 views.push((place, view));
             }

@@ -1,5 +1,5 @@
 //! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
-//! `[cleanup]`, `[events]`, `[decisions]`, `[metrics]` and `[api]`.
+//! `[cleanup]`, `[events]`, `[decisions]`, `[metrics]`, `[api]` and `[client]`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -197,6 +197,22 @@ impl Default for ApiConfig {
     fn default() -> Self {
         Self { enabled: true, socket: None }
     }
+}
+
+/// `[client]`: the service that commands are carried out by, instead of by themselves.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientConfig {
+    /// `unix:///path` or `https://host:port`; none means that commands do it themselves.
+    pub server: Option<String>,
+    /// The file with the token for it.
+    pub token_file: Option<PathBuf>,
+    /// A PEM file with the certificate authorities to trust, instead of those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A PEM file with a certificate of our own, for services that ask for one.
+    pub cert_file: Option<PathBuf>,
+    /// The PEM file with its key.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Waits that grow. Written `"1s..5m"`.

@@ -1,7 +1,7 @@
 //! The disk limit of a workspace: enforced by the engine where its storage can, watched elsewhere.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle};
 use crate::docker;
@@ -9,7 +9,7 @@ use crate::store::{self, Signal, SignalKind};
 use crate::workspace::{Container, Event, Happening, WorkspaceId};
 
 /// How a disk limit is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskMode {
     /// By the engine.
@@ -32,7 +32,7 @@ impl DiskMode {
 }
 
 /// The disk limit of a workspace, and what it uses.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct DiskView {
     /// How it is held.
     pub mode: DiskMode,

@@ -143,6 +143,20 @@ pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Works
     all.into_iter().find(|workspace| workspace.id == id).ok_or_else(|| Error::NotFound(id.to_string()))
 }
 
+/// The same in a list of all workspaces, such as a service gives.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`Error::Ambiguous`].
+pub fn find_listed(all: &[WorkspaceView], target: &Target) -> Result<WorkspaceId, Error> {
+    let known = |view: &WorkspaceView| Known {
+        id: view.id.clone(),
+        name: view.name.clone(),
+        project: view.project.clone(),
+        sidecar: view.part_of.is_some(),
+    };
+    one(pick(&all.iter().map(known).collect::<Vec<_>>(), target), target)
+}
+
 #[derive(Clone)]
 struct Known {
     id: WorkspaceId,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::store::{MetricRow, Store};
@@ -18,7 +18,7 @@ const ROUND: [i64; 10] =
     [10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000, 10_800_000, 43_200_000, 86_400_000];
 
 /// What a workspace used during one step. A value that is not known is null, never 0.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct HistoryPoint {
     /// Beginning of the step.
     pub time: Timestamp,
@@ -54,7 +54,7 @@ pub struct History {
 }
 
 /// A point of the history of a workspace: the JSON of `wharf metrics`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct HistoryRow {
     /// The workspace.
     pub id: WorkspaceId,
@@ -70,6 +70,32 @@ impl HistoryRow {
     }
 }
 
+impl History {
+    /// The steps between two times, still without readings; without `step_ms` about 60 of a round length.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when the times are in the wrong order or the steps too many.
+    pub fn steps(since: Timestamp, until: Timestamp, step_ms: Option<i64>) -> Result<Self, Error> {
+        let (since_ms, until_ms) = (since.as_millisecond(), until.as_millisecond());
+        let range = until_ms - since_ms;
+        if range <= 0 {
+            return Err(Error::Request(format!("there is no time between {since} and {until}")));
+        }
+        let usual = || ROUND.into_iter().find(|step| range / step <= USUAL_POINTS).unwrap_or(range / USUAL_POINTS);
+        let step_ms = step_ms.unwrap_or_else(usual).max(1);
+        if range / step_ms > MOST_POINTS {
+            let least = range / MOST_POINTS / 1000 + 1;
+            return Err(Error::Request(format!(
+                "these are more than {MOST_POINTS} steps; the shortest here is {least}s"
+            )));
+        }
+        // Steps begin at round times, so that those of two runs are the same.
+        let since_ms = since_ms - since_ms.rem_euclid(step_ms);
+        let steps = usize::try_from((until_ms - since_ms + step_ms - 1) / step_ms).unwrap_or(0);
+        Ok(Self { step_ms, since_ms, steps, points: Vec::new() })
+    }
+}
+
 /// Reads what a workspace used between two times; without `step_ms` in about 60 steps of a round length.
 ///
 /// # Errors
@@ -81,22 +107,10 @@ pub fn history(
     until: Timestamp,
     step_ms: Option<i64>,
 ) -> Result<History, Error> {
-    let (since_ms, until_ms) = (since.as_millisecond(), until.as_millisecond());
-    let range = until_ms - since_ms;
-    if range <= 0 {
-        return Err(Error::Request(format!("there is no time between {since} and {until}")));
-    }
-    let usual = || ROUND.into_iter().find(|step| range / step <= USUAL_POINTS).unwrap_or(range / USUAL_POINTS);
-    let step_ms = step_ms.unwrap_or_else(usual).max(1);
-    if range / step_ms > MOST_POINTS {
-        let least = range / MOST_POINTS / 1000 + 1;
-        return Err(Error::Request(format!("these are more than {MOST_POINTS} steps; the shortest here is {least}s")));
-    }
-    // Steps begin at round times, so that those of two runs are the same.
-    let since_ms = since_ms - since_ms.rem_euclid(step_ms);
-    let rows = store.metrics(id, since_ms, until_ms, Timestamp::now().as_millisecond())?;
-    let steps = usize::try_from((until_ms - since_ms + step_ms - 1) / step_ms).unwrap_or(0);
-    Ok(History { step_ms, since_ms, steps, points: points(&rows, since_ms, step_ms) })
+    let mut history = History::steps(since, until, step_ms)?;
+    let rows = store.metrics(id, history.since_ms, until.as_millisecond(), Timestamp::now().as_millisecond())?;
+    history.points = points(&rows, history.since_ms, history.step_ms);
+    Ok(history)
 }
 
 /// Values of one step, being added up.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle};
 use crate::docker;
@@ -19,7 +19,7 @@ const MOST_FILES: usize = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How idle a workspace is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Idleness {
     /// Its id.
     pub id: WorkspaceId,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::create::Progress;
 use super::{Error, Lifecycle};
@@ -30,7 +30,7 @@ pub struct ImageBuild {
 }
 
 /// An image of ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct ImageView {
     /// Its name, or its id when it has lost its name.
     pub reference: String,

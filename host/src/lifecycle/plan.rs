@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::devcontainer::{ask, hide};
 use super::explain::{Explained, explain};
@@ -24,7 +24,7 @@ use crate::hooks::{Chain, Facts, Step};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Plan {
     /// The workspace's id.
     pub id: WorkspaceId,

@@ -1,6 +1,6 @@
 //! What would change in a workspace that exists, were it made again today: field by field, with who decides each.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::devcontainer::DevcontainerChoice;
@@ -13,7 +13,7 @@ use crate::store::Workspace;
 use crate::workspace::{ContainerSpec, PullPolicy};
 
 /// One field that would change.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct FieldChange {
     /// The field.
     pub field: String,

@@ -4,12 +4,13 @@
 //! the verdict and the deed the object is looked at again, under its lock: one that was used meanwhile stays. When a
 //! policy fails, everything stays.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::stop::{Alive, lives};
 use super::sweep_facts::{Found, Object};
@@ -19,7 +20,7 @@ use crate::store::{LedgerEntry, LedgerState};
 use crate::workspace::{ContainerSpec, State, WorkspaceId};
 
 /// What a sweep did, or would do.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct SweepReport {
     /// One line for each object of ours.
     pub lines: Vec<SweepLine>,
@@ -30,7 +31,7 @@ pub struct SweepReport {
 }
 
 /// An object of ours, and what happens to it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct SweepLine {
     /// Workspace, image, volume or network.
     pub kind: CandidateKind,
@@ -55,7 +56,7 @@ pub struct SweepLine {
     /// When it goes.
     pub due: Option<Timestamp>,
     /// `kept`, `planned`, `stopped`, `removed`, `protected` (somebody took it back) or `failed`; null for a dry run.
-    pub outcome: Option<&'static str>,
+    pub outcome: Option<Cow<'static, str>>,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -109,17 +110,17 @@ impl Lifecycle {
             line.entry = planned.map(|entry| entry.id);
             line.due = planned.map(|entry| entry.due);
             if protected.iter().any(|entry| same(&entry)) && line.choice == SweepChoice::Remove {
-                line.outcome = Some("protected");
+                line.outcome = Some("protected".into());
                 line.due = None;
             } else if !dry_run {
-                line.outcome = Some(match self.carry_out(found, &mut line, planned, grace).await {
+                line.outcome = Some(Cow::Borrowed(match self.carry_out(found, &mut line, planned, grace).await {
                     Ok(outcome) => outcome,
                     Err(error) => {
                         tracing::warn!("cleanup of {}: {error}", line.id);
                         line.error = Some(error.to_string());
                         "failed"
                     }
-                });
+                }));
             }
             lines.push(line);
         }

@@ -25,7 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 for line in report.lines {
                     if let Some(error) = &line.error {
                         shared.board.error("sweeps", &format!("{}: {error}", line.id));
-                    } else if let Some(outcome @ ("planned" | "stopped" | "removed")) = line.outcome {
+                    } else if let Some(outcome @ ("planned" | "stopped" | "removed")) = line.outcome.as_deref() {
                         shared.board.say(&Said::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
                     }
                 }

@@ -74,7 +74,9 @@ fn a_plugin_that_misbehaves_denies_the_create() {
         ("error", "no verdict"),
     ] {
         let sandbox = Sandbox::new();
-        sandbox.plugin("test-plugins/hostile", &format!("{{ do = \"{what}\" }}"));
+        // On a machine that is busy, the other ways to fail may take a while.
+        let patience = if what == "loop" { "" } else { "\ntimeout = \"60s\"" };
+        sandbox.plugin("test-plugins/hostile", &format!("{{ do = \"{what}\" }}{patience}"));
         let words = ["hostile", "pre-create", words, "policy-failed"];
         let refused = sandbox.run(&["up"]);
         assert_eq!(refused.code, 4, "{what}: {}", refused.stderr);

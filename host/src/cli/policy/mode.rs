@@ -9,6 +9,7 @@ use super::super::{Context, Failure};
 use crate::app::App;
 use crate::config::{self, Origin};
 use crate::hooks::chain::Mode;
+use crate::store::ChainStatus;
 
 /// How long a reload is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,6 +88,10 @@ pub(super) fn reset(context: &Context, policy: &str) -> Result<u8, Failure> {
 
 /// Asks the service to reload, and waits for what comes of it.
 pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
+    if let Some(client) = context.client()? {
+        let chain: ChainStatus = client.post("/v1/policies/reload", &serde_json::json!({})).await?;
+        return reloaded(context, &chain);
+    }
     let store = context.app.store()?;
     let none = || {
         let remedy = "nothing is to be reloaded: every command reads configuration and policies when it begins";
@@ -114,8 +119,12 @@ pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
         let text = format!("the service refused the reload, and decides as before: {why}");
         return Err(Failure::new("reload-refused", text, "correct that and reload again", 3));
     }
+    reloaded(context, &chain)
+}
+
+fn reloaded(context: &Context, chain: &ChainStatus) -> Result<u8, Failure> {
     if context.out.json {
-        context.out.value(&chain)?;
+        context.out.value(chain)?;
     } else {
         context.out.line(format!("the service has reloaded; it decides with {} policies", chain.policies.len()))?;
     }

@@ -1,0 +1,381 @@
+//! The API from the other side: how commands call a service, on this machine or another one.
+//!
+//! One connection for each request, over the service's Unix socket or over TLS. What the service refuses is a [`Problem`] with the
+//! words that the command would have had by itself; everything else that goes wrong is a broken or missing connection.
+//!
+//! May touch: the service's address, and the files with its token and certificate authority.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::TrailStep;
+
+mod connect;
+mod events;
+
+use connect::{Endpoint, Tls};
+pub use events::{Events, ServerEvent};
+
+/// How long a connection may take, its handshake included.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Most bytes of an answer that is taken as a whole.
+const ANSWER: usize = 256 << 20;
+
+/// Where a service is, and what is shown to it.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `unix:///path`, an absolute path, or `https://host:port`.
+    pub server: String,
+    /// The token; over a Unix socket none is needed.
+    pub token: Option<Token>,
+    /// The certificate authorities to trust instead of those of the system: a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate of our own with its key, for services that ask for one: PEM files.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A token. It is never shown.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// A token as it was handed out; white space around it is dropped.
+    ///
+    /// # Errors
+    /// When it has characters that no token has.
+    pub fn new(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::setting("the token is empty or has characters that no token has", TOKEN_REMEDY));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Reads it from a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds no token.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let failed = |error| Error::setting(format!("{} cannot be read: {error}", path.display()), TOKEN_REMEDY);
+        Self::new(&std::fs::read_to_string(path).map_err(failed)?)
+    }
+}
+
+const TOKEN_REMEDY: &str =
+    "'wharf token create' on the service's machine makes one; give it in WHARF_TOKEN or client.token_file";
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The service refused it, or it failed there.
+    #[error("{}", .0.detail)]
+    Problem(Box<Problem>),
+    /// Address, token or certificates cannot be used.
+    #[error("{message}")]
+    Setting {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The service does not answer, or the connection broke.
+    #[error("the service at {server}: {cause}")]
+    Unreachable {
+        /// Where it was expected.
+        server: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// Whatever answers is no service of Wharf, or one that speaks otherwise.
+    #[error("the service at {server} gave an answer that is not understood: {cause}")]
+    Answer {
+        /// Who answered.
+        server: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl Error {
+    fn setting(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Setting { message: message.into(), remedy: remedy.into() }
+    }
+}
+
+/// What a service says when a request fails (RFC 9457).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: u16,
+    /// What was tried, on what, and why it failed.
+    pub detail: String,
+    /// A stable word.
+    pub code: String,
+    /// What to do.
+    #[serde(default)]
+    pub remedy: String,
+    /// What the policies did until a denial.
+    #[serde(default)]
+    pub trail: Vec<TrailStep>,
+}
+
+/// A service.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+    token: Option<Token>,
+    tls: Option<Tls>,
+}
+
+/// Names and values of a query.
+pub type Query<'a> = &'a [(&'a str, &'a str)];
+
+impl Client {
+    /// Checks the settings; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let endpoint = Endpoint::parse(&settings.server)?;
+        let tls = match &endpoint {
+            Endpoint::Unix(_) => None,
+            Endpoint::Tcp { .. } => Some(Tls::new(settings.ca_file.as_deref(), settings.identity.as_ref())?),
+        };
+        Ok(Self { endpoint, token: settings.token.clone(), tls })
+    }
+
+    /// Where it is, for people.
+    pub fn server(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    /// Whether the service runs on this machine, so that paths mean the same here and there.
+    pub fn is_local(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Unix(_))
+    }
+
+    /// Reads a resource.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Error> {
+        let response = self.send(Method::GET, path, query, "application/json", None::<&()>, &[]).await?;
+        self.value(response).await
+    }
+
+    /// Asks for something to be done.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+        let response = self.send(Method::POST, path, &[], "application/json", Some(body), &[]).await?;
+        self.value(response).await
+    }
+
+    /// Asks for something to be removed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Error> {
+        let response = self.send(Method::DELETE, path, query, "application/json", None::<&()>, &[]).await?;
+        self.value(response).await
+    }
+
+    /// All pages of a list.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn pages<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<Vec<T>, Error> {
+        let mut all = Vec::new();
+        let mut next = address(path, query);
+        loop {
+            let response = self.send(Method::GET, &next, &[], "application/json", None::<&()>, &[]).await?;
+            let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
+            let page: Vec<T> = self.value(response).await?;
+            let empty = page.is_empty();
+            all.extend(page);
+            match link {
+                Some(link) if !empty => next = link,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Follows a stream of events; `after` is the id of the last one that was seen.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn events(&self, path: &str, query: Query<'_>, after: Option<&str>) -> Result<Events, Error> {
+        let headers: Vec<_> = after.map(|id| ("last-event-id", id)).into_iter().collect();
+        let response = self.send(Method::GET, path, query, "text/event-stream", None::<&()>, &headers).await?;
+        self.stream(response)
+    }
+
+    /// Asks for something whose progress is told as events.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn post_events(&self, path: &str, body: &impl Serialize) -> Result<Events, Error> {
+        let response = self.send(Method::POST, path, &[], "text/event-stream", Some(body), &[]).await?;
+        self.stream(response)
+    }
+
+    fn stream(&self, response: Response<hyper::body::Incoming>) -> Result<Events, Error> {
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("text/event-stream") {
+            return Err(self.misunderstood(format!("events were asked for, and '{kind}' came")));
+        }
+        Ok(Events::new(self.server(), response.into_body()))
+    }
+
+    async fn value<T: DeserializeOwned>(&self, response: Response<hyper::body::Incoming>) -> Result<T, Error> {
+        let bytes = self.whole(response.into_body()).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.misunderstood(error))
+    }
+
+    async fn whole(&self, body: hyper::body::Incoming) -> Result<Bytes, Error> {
+        let whole = Limited::new(body, ANSWER).collect().await;
+        Ok(whole.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes())
+    }
+
+    /// Sends a request on a connection of its own. What is not a success is the service's problem.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: Query<'_>,
+        accept: &'static str,
+        body: Option<&impl Serialize>,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response<hyper::body::Incoming>, Error> {
+        let bytes = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|error| Error::setting(error.to_string(), ""))?,
+            None => Vec::new(),
+        };
+        let mut request = self.request(method, &address(path, query))?.header(header::ACCEPT, accept);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|error| Error::setting(format!("no request can be made of this: {error}"), "see the arguments"))?;
+        let stream = self.connect().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        // It ends with the answer, or with whoever reads it.
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = self.whole(response.into_body()).await?;
+        Err(self.problem(status, &bytes))
+    }
+
+    fn problem(&self, status: StatusCode, bytes: &[u8]) -> Error {
+        match serde_json::from_slice::<Problem>(bytes) {
+            Ok(problem) => Error::Problem(Box::new(problem)),
+            Err(_) => self.misunderstood(format!("status {status}, and no reason that Wharf would give")),
+        }
+    }
+
+    fn request(&self, method: Method, address: &str) -> Result<hyper::http::request::Builder, Error> {
+        let mut request = Request::builder().method(method).uri(address).header(header::HOST, self.endpoint.host());
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.0))
+                .map_err(|_| Error::setting("the token has characters that no token has", TOKEN_REMEDY))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+
+    async fn connect(&self) -> Result<connect::Stream, Error> {
+        let connecting = connect::connect(&self.endpoint, self.tls.as_ref());
+        match tokio::time::timeout(CONNECT, connecting).await {
+            Ok(connected) => connected.map_err(|error| self.unreachable(error)),
+            Err(_) => Err(self.unreachable(format!("no connection within {} s", CONNECT.as_secs()))),
+        }
+    }
+
+    fn unreachable(&self, cause: impl fmt::Display) -> Error {
+        Error::Unreachable { server: self.server(), cause: cause.to_string() }
+    }
+
+    fn misunderstood(&self, cause: impl fmt::Display) -> Error {
+        Error::Answer { server: self.server(), cause: cause.to_string() }
+    }
+}
+
+/// A path with its query.
+fn address(path: &str, query: Query<'_>) -> String {
+    let pairs = query.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    let query = pairs.collect::<Vec<_>>().join("&");
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// A text as one part of a path or query.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// The address of `<address>; rel="next"`, where it is a path of the same service.
+fn next_page(link: &str) -> Option<String> {
+    let (address, rest) = link.strip_prefix('<')?.split_once('>')?;
+    (rest.contains("rel=\"next\"") && address.starts_with('/') && !address.starts_with("//"))
+        .then(|| address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place_in_an_address() {
+        assert_eq!(encoded("a/../b?c=d&é"), "a%2F..%2Fb%3Fc%3Dd%26%C3%A9");
+        assert_eq!(address("/v1/x", &[("label", "a=b&c"), ("limit", "3")]), "/v1/x?label=a%3Db%26c&limit=3");
+        assert_eq!(address("/v1/x", &[]), "/v1/x");
+    }
+
+    #[test]
+    fn a_next_page_is_a_path_of_the_same_service() {
+        assert_eq!(next_page("</v1/x?cursor=a>; rel=\"next\"").as_deref(), Some("/v1/x?cursor=a"));
+        assert_eq!(next_page("<https://elsewhere/x>; rel=\"next\""), None);
+        assert_eq!(next_page("<//elsewhere/x>; rel=\"next\""), None);
+        assert_eq!(next_page("</v1/x>; rel=\"prev\""), None);
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let token = Token::new(" wharf_secret\n").unwrap();
+        assert_eq!(format!("{token:?}"), "***");
+        assert!(Token::new("two words").is_err() && Token::new("").is_err());
+    }
+}

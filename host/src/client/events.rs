@@ -1,0 +1,188 @@
+//! Server-sent events as they come in: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+
+use super::Error;
+
+/// Most bytes of one event: a service that sends more is none of ours.
+const EVENT: usize = 64 << 20;
+
+/// One event.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServerEvent {
+    /// What kind it is; `message` where nothing is said.
+    pub event: String,
+    /// What it says.
+    pub data: String,
+    /// Behind which id it is gone on, if there is one.
+    pub id: Option<String>,
+}
+
+impl ServerEvent {
+    /// Its JSON.
+    ///
+    /// # Errors
+    /// When it is none of this type.
+    pub fn value<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(&self.data)
+    }
+}
+
+/// A stream of events.
+#[derive(Debug)]
+pub struct Events {
+    server: String,
+    body: Incoming,
+    parser: Parser,
+    last: Option<String>,
+}
+
+impl Events {
+    pub(super) fn new(server: String, body: Incoming) -> Self {
+        Self { server, body, parser: Parser::default(), last: None }
+    }
+
+    /// The id behind which to go on.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
+    /// The next event; none when the service has ended the stream.
+    ///
+    /// # Errors
+    /// When the connection breaks, or something else than events comes.
+    pub async fn next(&mut self) -> Result<Option<ServerEvent>, Error> {
+        loop {
+            if let Some(event) = self.parser.take() {
+                if event.id.is_some() {
+                    self.last.clone_from(&event.id);
+                }
+                return Ok(Some(event));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.map_err(|error| Error::Unreachable {
+                server: self.server.clone(),
+                cause: format!("the stream broke: {error}"),
+            })?;
+            if let Ok(data) = frame.into_data() {
+                self.parser.feed(&data).map_err(|cause| Error::Answer { server: self.server.clone(), cause })?;
+            }
+        }
+    }
+}
+
+/// Takes bytes apart.
+#[derive(Debug, Default)]
+struct Parser {
+    bytes: Vec<u8>,
+    /// Up to where `bytes` were taken.
+    at: usize,
+    /// Up to where they have been searched for an end of a line.
+    seen: usize,
+    event: ServerEvent,
+    /// Whether `event` has a line of data.
+    filled: bool,
+}
+
+impl Parser {
+    fn feed(&mut self, bytes: &Bytes) -> Result<(), String> {
+        self.bytes.drain(..self.at);
+        self.seen -= self.at;
+        self.at = 0;
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() + self.event.data.len() > EVENT { Err("an event has no end".to_owned()) } else { Ok(()) }
+    }
+
+    fn take(&mut self) -> Option<ServerEvent> {
+        while let Some(line) = self.line() {
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if std::mem::take(&mut self.filled) {
+                    return Some(event);
+                }
+                continue;
+            }
+            let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match name {
+                "event" => value.clone_into(&mut self.event.event),
+                "data" => {
+                    if self.filled {
+                        self.event.data.push('\n');
+                    }
+                    self.event.data.push_str(value);
+                    self.filled = true;
+                }
+                "id" => self.event.id = Some(value.to_owned()),
+                // Comments keep the connection alive.
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The next whole line without its end. A `\r` alone ends none: our service sends none.
+    fn line(&mut self) -> Option<String> {
+        let rest = self.bytes.get(self.seen..)?;
+        match rest.iter().position(|byte| *byte == b'\n') {
+            None => {
+                self.seen = self.bytes.len();
+                None
+            }
+            Some(place) => {
+                let end = self.seen + place;
+                let line = self.bytes.get(self.at..end).unwrap_or_default();
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                let line = String::from_utf8_lossy(line).into_owned();
+                self.at = end + 1;
+                self.seen = self.at;
+                Some(line)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(chunks: &[&[u8]]) -> Vec<ServerEvent> {
+        let mut parser = Parser::default();
+        let mut all = Vec::new();
+        for chunk in chunks {
+            parser.feed(&Bytes::copy_from_slice(chunk)).unwrap();
+            while let Some(event) = parser.take() {
+                all.push(event);
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn events_are_the_same_however_the_bytes_come_in() {
+        let text = b": hello\n\nid: 7\nevent: line\ndata: {\"a\":\ndata: \"\xc3\xa9\"}\n\ndata\n\nevent: lost\n\ndata:x\r\n\r\n";
+        let whole = parsed(&[text]);
+        assert_eq!(whole.len(), 3, "{whole:?}");
+        assert_eq!((whole[0].event.as_str(), whole[0].id.as_deref()), ("line", Some("7")));
+        assert_eq!(whole[0].data, "{\"a\":\n\"é\"}");
+        assert_eq!((whole[1].data.as_str(), whole[2].data.as_str()), ("", "x"));
+        let single: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(parsed(&single), whole);
+        assert_eq!(parsed(&[b"data: not ended\n"]), []);
+    }
+
+    #[test]
+    fn an_event_without_an_end_does_not_fill_the_memory() {
+        let mut parser = Parser::default();
+        let chunk = Bytes::from(vec![b'x'; 16 << 20]);
+        let fed = (0..5).map(|_| {
+            let fed = parser.feed(&chunk);
+            assert!(parser.take().is_none());
+            fed
+        });
+        assert!(fed.collect::<Result<Vec<_>, _>>().is_err());
+    }
+}
