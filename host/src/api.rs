@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
@@ -20,7 +21,9 @@ use tokio::task::JoinSet;
 
 use crate::lifecycle::Lifecycle;
 use crate::service::{self, Handle, Loop, Stop, stopped};
+use crate::store::Role;
 
+mod access;
 mod args;
 mod cleanup;
 mod error;
@@ -31,6 +34,7 @@ mod socket;
 mod verbs;
 mod workspaces;
 
+use access::{Needs, Peer, Routes};
 use error::Problem;
 use socket::Socket;
 
@@ -80,28 +84,31 @@ pub fn open(path: &Path, handle: Handle, stop: Stop) -> Result<(String, Loop), s
     Ok((format!("unix://{}", path.display()), Box::pin(serve(socket, api))))
 }
 
+/// Every route, with what it needs of who calls it.
 fn router(api: Api) -> Router {
-    Router::new()
-        .route(guard::HEALTH, get(health::alive))
-        .route("/v1/ready", get(health::ready))
-        .route("/v1/version", get(health::version))
-        .route("/v1/workspaces", get(workspaces::list))
-        .route("/v1/workspaces/{id}", get(workspaces::inspect))
-        .route("/v1/workspaces/{id}", delete(verbs::remove))
-        .route("/v1/workspaces/{id}/metrics", get(workspaces::metrics))
-        .route("/v1/workspaces/{id}/start", post(verbs::start))
-        .route("/v1/workspaces/{id}/stop", post(verbs::stop))
-        .route("/v1/workspaces/{id}/restart", post(verbs::restart))
-        .route("/v1/workspaces/{id}/pause", post(verbs::pause))
-        .route("/v1/workspaces/{id}/unpause", post(verbs::unpause))
-        .route("/v1/workspaces/{id}/kill", post(verbs::kill))
-        .route("/v1/workspaces/{id}/update", post(verbs::update))
-        .route("/v1/policies", get(policies::list))
-        .route("/v1/policies/reload", post(policies::reload))
-        .route("/v1/cleanup", get(cleanup::ledger))
-        .route("/v1/cleanup/sweep", post(cleanup::sweep))
-        .fallback(Problem::no_route)
-        .method_not_allowed_fallback(Problem::wrong_method)
+    const READ: Needs = Needs::Role(Role::Viewer);
+    const ACT: Needs = Needs::Role(Role::Operator);
+    const RULE: Needs = Needs::Whole(Role::Admin);
+    Routes::new()
+        .route(Needs::Nothing, guard::HEALTH, get(health::alive))
+        .route(READ, "/v1/ready", get(health::ready))
+        .route(READ, "/v1/version", get(health::version))
+        .route(READ, "/v1/workspaces", get(workspaces::list))
+        .route(READ, "/v1/workspaces/{id}", get(workspaces::inspect))
+        .route(ACT, "/v1/workspaces/{id}", delete(verbs::remove))
+        .route(READ, "/v1/workspaces/{id}/metrics", get(workspaces::metrics))
+        .route(ACT, "/v1/workspaces/{id}/start", post(verbs::start))
+        .route(ACT, "/v1/workspaces/{id}/stop", post(verbs::stop))
+        .route(ACT, "/v1/workspaces/{id}/restart", post(verbs::restart))
+        .route(ACT, "/v1/workspaces/{id}/pause", post(verbs::pause))
+        .route(ACT, "/v1/workspaces/{id}/unpause", post(verbs::unpause))
+        .route(ACT, "/v1/workspaces/{id}/kill", post(verbs::kill))
+        .route(ACT, "/v1/workspaces/{id}/update", post(verbs::update))
+        .route(READ, "/v1/policies", get(policies::list))
+        .route(RULE, "/v1/policies/reload", post(policies::reload))
+        .route(Needs::Whole(Role::Viewer), "/v1/cleanup", get(cleanup::ledger))
+        .route(RULE, "/v1/cleanup/sweep", post(cleanup::sweep))
+        .router()
         .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
         .with_state(api)
 }
@@ -124,10 +131,10 @@ async fn serve(socket: Socket, api: Api) {
             () = stopped(&mut stop) => break,
         };
         match stream {
-            Ok(stream) => {
+            Ok((stream, uid)) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection(stream, router, stop).await;
+                    connection(stream, Peer::Socket(uid), router, stop).await;
                     drop(seat);
                 });
             }
@@ -147,10 +154,15 @@ async fn serve(socket: Socket, api: Api) {
     }
 }
 
-async fn connection(stream: UnixStream, router: Router, mut stop: Stop) {
+async fn connection(stream: UnixStream, peer: Peer, router: Router, mut stop: Stop) {
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -40,6 +40,7 @@ mod sidecar;
 mod snapshot;
 mod state;
 mod stats;
+mod token;
 mod top;
 mod up;
 mod volume;
@@ -168,6 +169,9 @@ enum Command {
     Script(script::Command),
     /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
     Serve,
+    /// Who may call the API of the service over the network
+    #[command(subcommand)]
+    Token(token::Command),
     /// Checks engine, configuration, policies and state, and says what to do
     Doctor,
     /// The configuration
@@ -374,6 +378,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Policy(command) => policy::run(&context, &command).await,
         Command::Script(command) => script::run(&context, &command),
         Command::Serve => serve::run(&context).await,
+        Command::Token(command) => token::run(&context, &command),
         Command::Doctor => doctor::run(&context).await,
         Command::Config(command) => config_cmd::run(&context, &command),
         Command::Completions { .. } => Ok(0),

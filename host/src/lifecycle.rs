@@ -69,7 +69,7 @@ pub use error::{Difference, Error};
 pub use events::{Notice, WorkspaceEvents};
 pub use explain::{Bound, Explained, Link, explain, place};
 pub use facts::engine_facts;
-pub use find::{Target, find_listed, find_stored};
+pub use find::{Target, find_among, find_listed, find_stored};
 pub use history::{History, HistoryPoint, HistoryRow, history};
 pub use idle::{Idleness, Usage};
 pub use images::{ImageBuild, ImageView};

@@ -27,6 +27,7 @@ mod signals;
 mod snapshots;
 mod standings;
 mod states;
+mod tokens;
 
 pub use decisions::{Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
@@ -36,6 +37,7 @@ pub use service::{ChainStatus, LoopStatus, ServiceStatus};
 pub use signals::{Signal, SignalKind};
 pub use snapshots::Snapshot;
 pub use states::{EventQuery, Noted};
+pub use tokens::{Role, Token, secret_text};
 
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(10);

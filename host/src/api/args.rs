@@ -7,8 +7,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use serde::de::DeserializeOwned;
 
 use super::Api;
+use super::access::Caller;
 use super::error::Problem;
-use crate::lifecycle::{Lifecycle, Target, find_stored};
+use crate::lifecycle::{Lifecycle, Target, find_among};
 use crate::store::{self, Store};
 use crate::workspace::WorkspaceId;
 
@@ -16,17 +17,29 @@ use crate::workspace::WorkspaceId;
 const PAGE: (usize, usize) = (100, 1000);
 
 /// The workspace that a path names: by id or name, as the commands take it; a `/` in it is written `%2F`.
-pub(super) struct Named(String);
+///
+/// What its caller does not see is not there, see [`Caller::seen`].
+pub(super) struct Named {
+    name: String,
+    caller: Caller,
+}
 
 impl Named {
     /// Finds it.
     pub(super) async fn find(&self, lifecycle: &Lifecycle) -> Result<WorkspaceId, Problem> {
-        Ok(lifecycle.find(&Target::Named(self.0.clone())).await?)
+        match self.caller.sees_all() {
+            true => Ok(lifecycle.find(&Target::Named(self.name.clone())).await?),
+            false => Ok(self.stored(lifecycle.store())?.id),
+        }
     }
 
     /// Finds it without the engine.
     pub(super) fn stored(&self, store: &Store) -> Result<store::Workspace, Problem> {
-        Ok(find_stored(store, &Target::Named(self.0.clone()))?)
+        let mut all = store.workspaces()?;
+        if let Some(seen) = self.caller.seen(store)? {
+            all.retain(|this| seen.contains(&this.id));
+        }
+        Ok(find_among(all, &Target::Named(self.name.clone()))?)
     }
 }
 
@@ -34,7 +47,8 @@ impl FromRequestParts<Api> for Named {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
-        name.map(|Path(name)| Self(name)).map_err(|_| Problem::request("the name in the path is not UTF-8"))
+        let Path(name) = name.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
+        Ok(Self { name, caller: Caller::from_request_parts(parts, api).await? })
     }
 }
 

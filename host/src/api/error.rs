@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::service::Failed;
+use crate::store::Role;
 use crate::{docker, lifecycle, store};
 
 /// A failure as a client sees it.
@@ -31,9 +32,12 @@ struct Body {
     /// What a service that is not ready lacks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,
-    /// Whether it may be tried again soon.
+    /// After how many seconds it may be tried again.
     #[serde(skip)]
-    again: bool,
+    again: Option<u64>,
+    /// What the header `WWW-Authenticate` says.
+    #[serde(skip)]
+    authenticate: Option<&'static str>,
     /// Whether nothing more is read from the connection.
     #[serde(skip)]
     close: bool,
@@ -50,34 +54,59 @@ impl Problem {
             remedy: remedy.into(),
             trail: Vec::new(),
             missing: Vec::new(),
-            again: false,
+            again: None,
+            authenticate: None,
             close: false,
         }))
     }
 
     /// With `Retry-After`.
     fn again(mut self) -> Self {
-        self.0.again = true;
+        self.0.again = Some(1);
         self
     }
 
-    pub(super) async fn no_route() -> Self {
+    fn authenticate(mut self, how: &'static str) -> Self {
+        self.0.authenticate = Some(how);
+        self
+    }
+
+    pub(super) fn no_route() -> Self {
         Self::new(StatusCode::NOT_FOUND, "no-route", "there is nothing at this path", "docs/api.md lists the routes")
     }
 
-    pub(super) async fn wrong_method() -> Self {
+    pub(super) fn wrong_method() -> Self {
         let detail = "this path does not take that method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail, "the header 'allow' lists those it takes")
     }
 
+    /// Nobody said who they are.
+    pub(super) fn no_token() -> Self {
+        let detail = "the request has no token";
+        let remedy = "send the header 'authorization: Bearer TOKEN'; 'wharf token create' makes one";
+        Self::new(StatusCode::UNAUTHORIZED, "no-token", detail, remedy).authenticate("Bearer realm=\"wharf\"")
+    }
+
+    pub(super) fn role(has: Role, needs: Role) -> Self {
+        let detail = format!("this needs the role {needs}, and the token has the role {has}");
+        Self::new(StatusCode::FORBIDDEN, "role", detail, "use a token with that role")
+    }
+
+    pub(super) fn label_scope() -> Self {
+        let detail = "this is about the whole installation, and the token sees only workspaces with certain labels";
+        Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token that is bound to no labels")
+    }
+
     pub(super) fn cross_site(header: &str) -> Self {
-        let detail = format!("requests of web pages are refused ('{header}')");
-        Self::new(StatusCode::FORBIDDEN, "cross-site", detail, "call the API from a program")
+        let detail = format!("requests of other web pages are refused ('{header}')");
+        let remedy = "call the API from a program, or from a page of its own over TLS";
+        Self::new(StatusCode::FORBIDDEN, "cross-site", detail, remedy)
     }
 
     pub(super) fn wrong_host() -> Self {
         let detail = "the request is for another host";
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail, "send the header 'host: localhost'")
+        let remedy = "send the header 'host: localhost', or add the name to api.hosts";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail, remedy)
     }
 
     pub(super) fn no_host() -> Self {
@@ -147,7 +176,7 @@ impl Problem {
 impl From<lifecycle::Error> for Problem {
     fn from(error: lifecycle::Error) -> Self {
         let mut problem = Self::new(status(&error), error.code(), error.to_string(), error.remedy());
-        problem.0.again = problem.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        problem.0.again = (problem.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()).then_some(1);
         if let lifecycle::Error::Denied { trail, .. } = &error {
             problem.0.trail = lifecycle::trail(trail);
         }
@@ -219,8 +248,11 @@ impl IntoResponse for Problem {
         // A struct of texts and numbers is always JSON.
         let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if self.0.again {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.0.again {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(how) = self.0.authenticate {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(how));
         }
         if self.0.close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
 use super::Api;
+use super::access::{Caller, Peer};
 use super::error::Problem;
 
 /// Most bytes of a body.
@@ -39,8 +40,14 @@ async fn pass(api: &Api, request: Request, next: Next) -> Result<Response, Probl
         HEALTH => None,
         _ => Some(api.requests.try_acquire().map_err(|_| Problem::busy("requests"))?),
     };
+    let Some(Peer::Socket(uid)) = request.extensions().get::<Peer>() else {
+        return Err(Problem::internal("a request came from nowhere"));
+    };
+    tracing::debug!("api: user {uid}: {} {}", request.method(), request.uri().path());
+    let caller = Caller::of_socket();
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(caller);
     let body = tokio::time::timeout(BODY_TIME, whole(&parts.headers, body)).await;
     let body = body.map_err(|_| Problem::too_slow(BODY_TIME))??;
     let answer = next.run(Request::from_parts(parts, Body::from(body)));

@@ -73,13 +73,13 @@ impl Socket {
         Ok(Self { listener, path: path.to_path_buf(), identity: (about.dev(), about.ino()) })
     }
 
-    /// The next connection of somebody who may.
-    pub(super) async fn accept(&self) -> std::io::Result<UnixStream> {
+    /// The next connection of somebody who may, and the user.
+    pub(super) async fn accept(&self) -> std::io::Result<(UnixStream, u32)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let uid = stream.peer_cred()?.uid();
             if may_call(uid, own_uid()) {
-                return Ok(stream);
+                return Ok((stream, uid));
             }
             tracing::warn!("api: a connection of the user {uid} was refused");
         }

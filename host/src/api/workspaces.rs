@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Named};
 use super::error::Problem;
 use super::health::answer;
@@ -11,13 +12,16 @@ use crate::config::{Span, instant};
 use crate::lifecycle::{HistoryRow, history};
 
 /// `wharf ls`: sorted by id; `?label=NAME`, `?label=NAME=VALUE` and again, `?limit`, `?cursor`.
-pub(super) async fn list(State(api): State<Api>, mut args: Args) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args) -> Result<Response, Problem> {
     let (labels, limit) = (args.every("label"), args.limit()?);
     let after = args.one("cursor", |text| Ok::<_, String>(text.to_owned()))?;
     args.end()?;
-    let mut all = api.lifecycle()?.list().await?;
+    let lifecycle = api.lifecycle()?;
+    let seen = caller.seen(lifecycle.store())?;
+    let mut all = lifecycle.list().await?;
     all.retain(|view| {
-        after.as_deref().is_none_or(|after| view.id.as_str() > after)
+        seen.as_ref().is_none_or(|seen| seen.contains(&view.id))
+            && after.as_deref().is_none_or(|after| view.id.as_str() > after)
             && labels.iter().all(|label| view.has_label(label))
     });
     let more = all.len() > limit;

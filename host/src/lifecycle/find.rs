@@ -137,7 +137,14 @@ impl Lifecycle {
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
 pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Workspace, Error> {
-    let all = store.workspaces()?;
+    find_among(store.workspaces()?, target)
+}
+
+/// The same among some workspaces only, as if there were no others.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`Error::Ambiguous`].
+pub fn find_among(all: Vec<store::Workspace>, target: &Target) -> Result<store::Workspace, Error> {
     let known: Vec<_> = all.iter().map(Known::from).collect();
     let id = one(pick(&known, target), target)?;
     all.into_iter().find(|workspace| workspace.id == id).ok_or_else(|| Error::NotFound(id.to_string()))

@@ -90,7 +90,7 @@ fn make(dir: &Path, path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

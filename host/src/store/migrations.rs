@@ -59,6 +59,11 @@ const MIGRATIONS: &[&str] = &[
     "create table standings (policy text primary key, body text not null) strict;
      alter table decisions add column shadow_of text;
      create index decisions_shadows on decisions (number) where shadow_of is not null;",
+    // Who may call the API over the network; see `store::tokens`.
+    "create table tokens (
+         name text primary key, id text not null unique, role text not null, labels text not null,
+         created text not null, expires text, used text, digest text not null
+     ) strict;",
 ];
 
 /// Brings a store to the newest version.

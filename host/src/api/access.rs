@@ -1,0 +1,161 @@
+//! Who calls, and what they may: a role, and for some the labels of the workspaces that they see.
+//!
+//! `guard` finds out who it is. What a route needs is said where it is declared, in [`Routes`]: there is no other way to
+//! declare one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::MethodRouter;
+
+use super::Api;
+use super::error::Problem;
+use crate::store::{self, Role, Store};
+use crate::workspace::WorkspaceId;
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// The Unix socket, with the user that the kernel names.
+    Socket(u32),
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    role: Role,
+    /// A workspace must have all of them to be seen; none: everything is.
+    labels: BTreeMap<String, String>,
+}
+
+impl Caller {
+    /// Whom the socket's file and the kernel have let through: the user of the service, and root.
+    pub(super) fn of_socket() -> Self {
+        Self(Arc::new(Inner { role: Role::Admin, labels: BTreeMap::new() }))
+    }
+
+    /// Whether everything of the installation is seen.
+    pub(super) fn sees_all(&self) -> bool {
+        self.0.labels.is_empty()
+    }
+
+    /// The workspaces that are seen, with their sidecars; none: all of them.
+    ///
+    /// Labels are those that were decided: who runs in a workspace cannot change them, and one that the store has lost
+    /// has none.
+    pub(super) fn seen(&self, store: &Store) -> Result<Option<BTreeSet<WorkspaceId>>, store::Error> {
+        if self.sees_all() {
+            return Ok(None);
+        }
+        let all = store.workspaces()?;
+        let has =
+            |labels: &BTreeMap<String, String>| self.0.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let own: BTreeSet<_> = all
+            .iter()
+            .filter(|this| this.part_of.is_none() && has(&this.draft.spec.labels))
+            .map(|this| &this.id)
+            .collect();
+        let seen = |this: &&store::Workspace| own.contains(this.part_of.as_ref().unwrap_or(&this.id));
+        Ok(Some(all.iter().filter(seen).map(|this| this.id.clone()).collect()))
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Problem::no_token)
+    }
+}
+
+/// What a route needs of who calls it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Needs {
+    /// Nothing: it says nothing that a stranger must not know.
+    Nothing,
+    /// A role, or more. The route shows and touches only what its caller sees: by `Named`, or by [`Caller::seen`].
+    Role(Role),
+    /// The same, of somebody who sees everything: it shows or touches the whole installation.
+    Whole(Role),
+}
+
+impl Needs {
+    fn check(self, caller: Option<&Caller>) -> Result<(), Problem> {
+        let role = match self {
+            Self::Nothing => return Ok(()),
+            Self::Role(role) | Self::Whole(role) => role,
+        };
+        let caller = caller.ok_or_else(Problem::no_token)?;
+        if caller.0.role < role {
+            return Err(Problem::role(caller.0.role, role));
+        }
+        if matches!(self, Self::Whole(_)) && !caller.sees_all() {
+            return Err(Problem::label_scope());
+        }
+        Ok(())
+    }
+}
+
+/// The routes, each with what it needs.
+pub(super) struct Routes(Router<Api>);
+
+impl Routes {
+    pub(super) fn new() -> Self {
+        Self(Router::new())
+    }
+
+    /// Declares a route.
+    pub(super) fn route(self, needs: Needs, path: &str, methods: MethodRouter<Api>) -> Self {
+        let check = move |request: Request, next: Next| async move {
+            needs.check(request.extensions().get())?;
+            Ok::<Response, Problem>(next.run(request).await)
+        };
+        Self(self.0.route(path, methods.route_layer(from_fn(check))))
+    }
+
+    /// All of them; what is none of them is a problem, of which a stranger is told only that he is one.
+    pub(super) fn router(self) -> Router<Api> {
+        self.0
+            .fallback(|_: Caller| async { Problem::no_route() })
+            .method_not_allowed_fallback(|_: Caller| async { Problem::wrong_method() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, label: Option<(&str, &str)>) -> Caller {
+        let labels = label.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        Caller(Arc::new(Inner { role, labels }))
+    }
+
+    #[test]
+    fn a_role_has_what_the_lesser_ones_have_and_nothing_more() {
+        let roles = [Role::Viewer, Role::Operator, Role::Admin];
+        for has in roles {
+            for needs in roles {
+                let may = Needs::Role(needs).check(Some(&caller(has, None))).is_ok();
+                assert_eq!(may, has >= needs, "{has} {needs}");
+                assert_eq!(Needs::Whole(needs).check(Some(&caller(has, None))).is_ok(), may);
+            }
+        }
+    }
+
+    #[test]
+    fn strangers_have_nothing_and_who_sees_a_part_does_not_have_the_whole() {
+        let some = caller(Role::Operator, Some(("team", "pay")));
+        assert!(Needs::Role(Role::Operator).check(Some(&some)).is_ok());
+        assert!(Needs::Whole(Role::Viewer).check(Some(&some)).is_err());
+        assert!(Needs::Nothing.check(None).is_ok());
+        assert!(Needs::Role(Role::Viewer).check(None).is_err());
+        assert!(Needs::Whole(Role::Viewer).check(None).is_err());
+    }
+}
