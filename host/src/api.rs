@@ -26,6 +26,7 @@ use crate::store::Role;
 mod access;
 mod args;
 mod cleanup;
+mod dashboard;
 mod error;
 mod guard;
 mod health;
@@ -91,6 +92,8 @@ fn router(api: Api) -> Router {
     const RULE: Needs = Needs::Whole(Role::Admin);
     Routes::new()
         .route(Needs::Nothing, guard::HEALTH, get(health::alive))
+        .route(Needs::Nothing, "/", get(dashboard::page))
+        .route(Needs::Nothing, "/dashboard/{*file}", get(dashboard::file))
         .route(READ, "/v1/ready", get(health::ready))
         .route(READ, "/v1/version", get(health::version))
         .route(READ, "/v1/workspaces", get(workspaces::list))
@@ -100,6 +103,7 @@ fn router(api: Api) -> Router {
         .route(ACT, "/v1/workspaces/{id}/start", post(verbs::start))
         .route(ACT, "/v1/workspaces/{id}/stop", post(verbs::stop))
         .route(ACT, "/v1/workspaces/{id}/restart", post(verbs::restart))
+        .route(ACT, "/v1/workspaces/{id}/down", post(verbs::down))
         .route(ACT, "/v1/workspaces/{id}/pause", post(verbs::pause))
         .route(ACT, "/v1/workspaces/{id}/unpause", post(verbs::unpause))
         .route(ACT, "/v1/workspaces/{id}/kill", post(verbs::kill))

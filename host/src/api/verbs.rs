@@ -27,6 +27,13 @@ pub(super) struct StopBody {
     timeout: Option<Span>,
 }
 
+/// The body of `down`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DownBody {
+    volumes: bool,
+}
+
 /// The body of `kill`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -82,6 +89,12 @@ macro_rules! verb {
 verb!(start, Nothing, |lifecycle, id, _| lifecycle.start(&id));
 verb!(stop, StopBody, |lifecycle, id, body| lifecycle.stop(&id, body.timeout.map(|span| span.0)));
 verb!(restart, StopBody, |lifecycle, id, body| lifecycle.restart(&id, body.timeout.map(|span| span.0)));
+verb!(
+    /// Stops it and removes it.
+    down,
+    DownBody,
+    |lifecycle, id, body| lifecycle.down(&id, body.volumes)
+);
 verb!(pause, Nothing, |lifecycle, id, _| lifecycle.pause(&id));
 verb!(unpause, Nothing, |lifecycle, id, _| lifecycle.unpause(&id));
 verb!(

@@ -1,0 +1,128 @@
+// The frame: which view is shown, the session, colours, and whether the page is live.
+import { fill, h, notice } from './dom.js';
+import { Problem, follow, get, post, remove, session } from './api.js';
+import { cleanup } from './views/cleanup.js';
+import { decision, decisions } from './views/decisions.js';
+import { events } from './views/events.js';
+import { policies } from './views/policies.js';
+import { one } from './views/workspace.js';
+import { all } from './views/workspaces.js';
+
+const main = document.getElementById('main');
+const live = document.getElementById('live');
+const leave = document.getElementById('leave');
+
+/** Views by the first word of the place: each fills the element and gives the function that ends what it opened. */
+const VIEWS = {
+  '': { title: 'Workspaces', nav: '#/', show: all },
+  workspace: { title: 'Workspace', nav: '#/', show: one },
+  decisions: { title: 'Decisions', nav: '#/decisions', show: (view, rest, page) => (rest[0] ? decision(view, rest, page) : decisions(view, rest, page)) },
+  policies: { title: 'Policies', nav: '#/policies', show: policies },
+  cleanup: { title: 'Cleanup', nav: '#/cleanup', show: cleanup },
+  events: { title: 'Events', nav: '#/events', show: events },
+};
+
+let end = () => {};
+let turn = 0;
+let shown = '';
+
+/** What views have of the page: following something, which shows whether the page is live. */
+const page = {
+  follow: (path, handlers) => follow(path, handlers, (state, problem) => {
+    if (state === 'refused') notice(`${problem.message}${problem.remedy ? ` – ${problem.remedy}` : ''}`, true);
+    say(state);
+  }),
+  title: (text) => { document.title = `${text} · Wharf`; },
+};
+
+function say(state) {
+  const words = { live: 'live', lost: 'connecting…', ended: 'ended', refused: 'refused', '': '' };
+  live.textContent = words[state] ?? '';
+  live.className = `live ${state === 'live' ? 'on' : state === 'lost' ? 'off' : ''}`;
+}
+
+async function show() {
+  const [name, ...rest] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  const view = VIEWS[name] ?? VIEWS[''];
+  end();
+  end = () => {};
+  say('');
+  const mine = (turn += 1);
+  document.title = `${view.title} · Wharf`;
+  for (const link of document.querySelectorAll('nav a')) {
+    if (link.getAttribute('href') === view.nav) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+  const place = fill(main, h('p', { class: 'empty', role: 'status' }, 'Loading…'));
+  // Who came by a link is told where they are; the first page is read from its top.
+  if (shown && shown !== location.hash) place.focus({ preventScroll: true });
+  shown = location.hash || '#/';
+  try {
+    const ended = await view.show(place, rest, page);
+    if (mine === turn) end = ended ?? end;
+    else ended?.();
+  } catch (error) {
+    if (mine !== turn || error.status === 401) return;
+    fill(main, h('h1', {}, view.title), h('div', { class: 'problem', role: 'alert' },
+      h('p', {}, error.message), error.remedy && h('p', { class: 'small' }, error.remedy)));
+    if (!(error instanceof Problem)) throw error;
+  }
+}
+
+/** Asks for a token, of which only a session is kept, in a cookie that scripts cannot read. */
+function login() {
+  end();
+  end = () => {};
+  turn += 1;
+  say('');
+  leave.hidden = true;
+  const token = h('input', { type: 'password', name: 'token', required: true, autocomplete: 'current-password', spellcheck: 'false' });
+  const wrong = h('div', { role: 'alert' });
+  const form = h('form', {
+    onsubmit: async (event) => {
+      event.preventDefault();
+      try {
+        await post('/v1/session', { token: token.value.trim() });
+        leave.hidden = false;
+        await show();
+      } catch (error) {
+        fill(wrong, h('div', { class: 'problem' }, h('p', {}, error.message), error.remedy && h('p', { class: 'small' }, error.remedy)));
+        token.select();
+      }
+    },
+  }, wrong, h('label', {}, 'Token', token), h('button', { type: 'submit', class: 'main' }, 'Log in'),
+  h('p', { class: 'small soft' }, 'An admin makes one with ', h('code', {}, 'wharf token create NAME --role viewer'), '.'));
+  document.title = 'Log in · Wharf';
+  fill(main, h('section', { class: 'card login' }, h('h1', {}, 'Log in'), form));
+  token.focus();
+}
+
+session.refused = login;
+leave.addEventListener('click', async () => {
+  try {
+    await remove('/v1/session');
+  } catch (error) {
+    notice(error.message, true);
+    return;
+  }
+  login();
+});
+
+const THEMES = [['', 'as the system'], ['dark', 'dark'], ['light', 'light']];
+const button = document.getElementById('theme');
+function paint(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  button.setAttribute('aria-label', `Colours: ${THEMES.find(([name]) => name === theme)[1]}`);
+}
+const kept = () => { try { const theme = localStorage.getItem('wharf-theme') ?? ''; return THEMES.some(([name]) => name === theme) ? theme : ''; } catch { return ''; } };
+button.addEventListener('click', () => {
+  const next = THEMES[(THEMES.findIndex(([name]) => name === kept()) + 1) % THEMES.length][0];
+  try { localStorage.setItem('wharf-theme', next); } catch { /* Then it holds for this page only. */ }
+  paint(next);
+});
+paint(kept());
+
+window.addEventListener('hashchange', show);
+get('/v1/session').then((who) => { leave.hidden = who.cookie !== true; }, () => {});
+show();
