@@ -92,7 +92,7 @@ impl From<lifecycle::Error> for Failure {
             E::Denied { .. } => 4,
             E::PolicyNotLoaded { .. } => 3,
             E::NotFound(_) | E::Project { .. } | E::Ambiguous { .. } => 5,
-            E::Request(_) | E::ProjectFile(_) => 2,
+            E::Request(_) | E::ProjectFile(_) | E::Docker(docker::Error::BadRequest { .. }) => 2,
             E::Differs { .. } => 7,
             E::Interrupted => 130,
             E::Docker(

@@ -95,7 +95,7 @@ fn a_signal_reaches_the_command_and_policies_hear_of_its_end_before() {
     assert_eq!(sandbox.json(&["kill", "-s", "HUP"])["notes"], json!([]));
     super::sandbox::until("the signal came", || sandbox.path("project/got").exists());
     let wrong = sandbox.run(&["--json", "kill", "-s", "NOPE"]);
-    assert_eq!((wrong.code, &wrong.error()["code"]), (1, &json!("bad-request")), "{}", wrong.stderr);
+    assert_eq!((wrong.code, &wrong.error()["code"]), (2, &json!("bad-request")), "{}", wrong.stderr);
     let killed = sandbox.json(&["kill"]);
     assert_eq!((&killed["state"], &killed["exit_code"]), (&json!("exited"), &json!(137)));
     assert_eq!(killed["notes"], json!(["before kill"]));

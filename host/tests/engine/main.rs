@@ -54,6 +54,7 @@ mod script_tools;
 mod secret_files;
 mod secrets;
 mod serve;
+mod server;
 mod sidecars;
 mod snapshots;
 mod statistics;

@@ -1,0 +1,150 @@
+//! Commands that a service carries out (`--server`): the same output, errors and exit codes as without one.
+
+use super::process::Output;
+use super::sandbox::Sandbox;
+use super::serve::Serving;
+
+/// A sandbox with its service.
+struct Both {
+    sandbox: Sandbox,
+    _serving: Serving,
+    server: String,
+}
+
+impl Both {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let serving = Serving::start(&sandbox, &[]);
+        let server = format!("unix://{}", sandbox.path("state/wharf.sock").display());
+        Self { sandbox, _serving: serving, server }
+    }
+
+    fn there(&self, args: &[&str]) -> Output {
+        let mut all = vec!["--server", &self.server];
+        all.extend(args);
+        self.sandbox.run(&all)
+    }
+
+    /// Expects the same of a command with and without the service.
+    #[track_caller]
+    fn same(&self, args: &[&str]) -> Output {
+        let (here, there) = (self.sandbox.run(args), self.there(args));
+        assert_eq!(here.code, there.code, "{args:?}: {}\n{}", here.stderr, there.stderr);
+        assert_eq!(here.text(), there.text(), "{args:?}");
+        assert_eq!(here.stderr, there.stderr, "{args:?}");
+        there
+    }
+}
+
+#[test]
+fn what_a_service_reads_looks_like_what_the_command_reads_by_itself() {
+    let both = Both::new();
+    both.sandbox.json(&["up", "--label", "team=pay"]);
+    for args in [
+        &["ls"][..],
+        &["--json", "ls"],
+        &["ls", "--quiet"],
+        &["inspect"],
+        &["--json", "inspect"],
+        &["policy", "ls"],
+        &["--json", "policy", "ls"],
+        &["cleanup", "ls", "--all"],
+        &["cleanup", "--dry-run"],
+        &["inspect", "nobody"],
+        &["--json", "inspect", "nobody"],
+        &["start", "../../health"],
+        &["--json", "metrics", "nobody"],
+        &["kill", "--signal", "NONSENSE"],
+    ] {
+        both.same(args);
+    }
+    // The workspace of a folder is found there, too.
+    let sub = both.sandbox.folder("project/src/deep");
+    let found = both.sandbox.run_in(&sub, &["--server", &both.server, "--json", "inspect"]).ok();
+    assert_eq!(found.json()["id"], both.sandbox.id());
+}
+
+#[test]
+fn verbs_are_carried_out_by_the_service_one_by_one_and_on_all_with_a_label() {
+    let both = Both::new();
+    both.sandbox.json(&["up", "--label", "team=pay"]);
+    let id = both.sandbox.id();
+    assert_eq!(both.there(&["pause"]).ok().text(), format!("{id} paused\n"));
+    assert_eq!(both.there(&["--json", "unpause"]).ok().json()["state"], "running");
+    assert_eq!(both.there(&["stop", "--label", "team=pay", "--timeout", "1s"]).ok().text(), format!("{id} stopped\n"));
+    assert_eq!(both.there(&["stop", "--label", "team=other"]).ok().text(), "");
+    assert_eq!(both.there(&["--json", "start", "--all"]).ok().json()[0]["id"], id);
+    let updated = both.there(&["--json", "update", "--memory", "256MiB", "--restart", "on-failure:3"]).ok().json();
+    assert_eq!(updated["id"], id);
+    assert_eq!(both.there(&["restart", &id, "nobody", "--timeout", "1s"]).code, 5, "the other one is restarted");
+    assert!(both.there(&["update", "--restart", "nonsense"]).code == 2);
+    assert_eq!(both.there(&["policy", "reload"]).ok().stderr, "");
+    both.there(&["down"]).ok();
+    assert_eq!(both.sandbox.own_containers().len(), 0);
+    both.sandbox.up();
+    assert!(both.there(&["rm", &id]).code == 1, "it runs");
+    both.there(&["rm", "--force", &id]).ok();
+    assert_eq!(both.sandbox.own_containers().len(), 0);
+}
+
+#[test]
+fn a_denial_of_the_service_has_its_trail_and_its_exit_code() {
+    let both = Both::new();
+    both.sandbox.up();
+    both.sandbox.script("no.rhai", "fn pre_create(ctx) { ctx.deny(\"no-more\", \"no more memory\"); }");
+    both.there(&["policy", "reload"]).ok();
+    let denied = both.there(&["--json", "update", "--memory", "128MiB"]);
+    assert_eq!((denied.code, denied.error()["code"].as_str()), (4, Some("no-more")), "{}", denied.stderr);
+    assert!(denied.error()["trail"].as_array().unwrap().iter().any(|step| step["policy"] == "no.rhai"));
+    // A chain that does not load is not taken, and the command says so as it does without a server.
+    both.sandbox.write("config/policies/no.rhai", "fn pre_create(ctx) { this is no script");
+    let refused = both.there(&["--json", "policy", "reload"]);
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (3, Some("reload-refused")), "{}", refused.stderr);
+}
+
+#[test]
+fn a_service_that_cannot_be_reached_or_is_none_is_said_and_nothing_is_done_here() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let gone = format!("unix://{}", sandbox.path("state/none.sock").display());
+    for (server, code, word) in [
+        (gone.as_str(), 6, "service-unreachable"),
+        ("https://127.0.0.1:1", 6, "service-unreachable"),
+        ("http://127.0.0.1:1", 2, "server"),
+        ("nonsense", 2, "server"),
+    ] {
+        let refused = sandbox.run(&["--json", "--server", server, "stop", &sandbox.id()]);
+        assert_eq!(
+            (refused.code, refused.error()["code"].as_str()),
+            (code, Some(word)),
+            "{server}: {}",
+            refused.stderr
+        );
+    }
+    let folder = sandbox.run(&["--json", "--server", "https://127.0.0.1:1", "stop"]);
+    assert_eq!((folder.code, folder.error()["code"].as_str()), (2, Some("bad-request")), "{}", folder.stderr);
+    // What a service does not do is not done here instead.
+    let refused = sandbox.run(&["--json", "--server", &gone, "doctor"]);
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (2, Some("server")), "{}", refused.stderr);
+    assert_eq!(sandbox.json(&["inspect"])["state"], "running");
+}
+
+#[test]
+fn the_server_is_named_by_the_configuration_or_the_environment_and_the_token_is_in_no_message() {
+    let mut both = Both::new();
+    both.sandbox.up();
+    let server = both.server.clone();
+    both.sandbox.append_config(&format!("[client]\nserver = \"{server}\"\ntoken_file = \"token\"\n"));
+    let missing = both.sandbox.run(&["--json", "ls"]);
+    assert_eq!((missing.code, missing.error()["code"].as_str()), (2, Some("server")), "{}", missing.stderr);
+    both.sandbox.write("config/token", "wharf_hunter2 with blanks");
+    let wrong = both.sandbox.run(&["ls"]);
+    assert!(wrong.code == 2 && !wrong.stderr.contains("hunter2"), "{}", wrong.stderr);
+    both.sandbox.write("config/token", "wharf_hunter2\n");
+    assert_eq!(both.sandbox.json(&["ls"])[0]["id"], both.sandbox.id());
+    both.sandbox.config("");
+    both.sandbox.env("WHARF_SERVER", &server);
+    both.sandbox.env("WHARF_TOKEN", "wharf_hunter2");
+    let gone = both.sandbox.run(&["-vv", "inspect", "nobody"]);
+    assert!(gone.code == 5 && !gone.stderr.contains("hunter2"), "{}", gone.stderr);
+}
