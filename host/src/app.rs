@@ -17,6 +17,7 @@ use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
+pub mod cases;
 mod lazy;
 mod policies;
 pub mod scripts;

@@ -28,7 +28,7 @@ pub use plain::read_toml;
 pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
 pub use service::{
     ApiConfig, Backoff, Budget, CleanupConfig, ClientConfig, DecisionsConfig, DiskConfig, EventsConfig,
-    HealthCheckConfig, IdleConfig, MetricsConfig, RestartConfig,
+    HealthCheckConfig, IdleConfig, MetricsConfig, ReloadConfig, RestartConfig,
 };
 pub use units::{Size, Span, ago, instant};
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// How much of the history is kept.
     pub events: EventsConfig,
+    /// What a reload must pass.
+    pub reload: ReloadConfig,
     /// How many decision records are kept.
     pub decisions: DecisionsConfig,
     /// What is collected over time.

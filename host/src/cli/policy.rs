@@ -12,7 +12,7 @@ use crate::store::ChainStatus;
 mod diff;
 mod mode;
 
-pub(super) mod cases;
+mod cases;
 mod replay;
 
 /// The chain of policies.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::policy::cases::read_case;
 use super::{Context, Failure, audit};
+use crate::app::cases::read_case;
 use crate::app::scripts::reference;
 use crate::hooks::{Hook, HookRequest, PolicyError};
 

@@ -199,6 +199,15 @@ impl Default for ApiConfig {
     }
 }
 
+/// `[reload]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadConfig {
+    /// Folders of golden cases, or single ones, that a chain must pass before the service decides with it. Relative paths
+    /// begin at the configuration's folder.
+    pub cases: Vec<PathBuf>,
+}
+
 /// `[client]`: the service that commands are carried out by, instead of by themselves.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

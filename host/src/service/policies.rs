@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::handle::Asker;
 use super::{Said, Shared, Stop, slept};
 use crate::app::App;
+use crate::app::cases::{find_cases, run_case};
 use crate::config::Config;
 use crate::hooks::Chain;
 use crate::hooks::record::StepMode;
@@ -118,6 +119,7 @@ async fn reload(shared: &Arc<Shared>, app: &App) -> Result<App, String> {
         let running = running.unwrap_or_default();
         let chain = next.checked_chain(&running).map_err(|error| error.to_string())?;
         self_test(&chain, &running, store)?;
+        golden_cases(&chain, &next)?;
         let versions = versions(&chain);
         shared.lifecycle.replace_chain(next.loaded.clone(), chain);
         shared.board.chain_loaded(versions, true);
@@ -149,6 +151,28 @@ fn self_test(chain: &Chain, running: &BTreeMap<String, String>, store: &Store) -
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Runs the cases that an admin wrote for this: one that does not hold refuses the reload.
+fn golden_cases(chain: &Chain, app: &App) -> Result<(), String> {
+    let mut files = Vec::new();
+    for path in &app.loaded.config.reload.cases {
+        let path = app.loaded.base().join(path);
+        find_cases(&path, &mut files)
+            .map_err(|(path, error)| format!("reload.cases: {} cannot be read: {error}", path.display()))?;
+    }
+    for file in files {
+        let ran = run_case(chain, &file);
+        let why = match ran.result {
+            Ok(mismatches) => match mismatches.first() {
+                None => continue,
+                Some(first) => format!("{}: expected {}, got {}", first.what, first.expected, first.actual),
+            },
+            Err(error) => error,
+        };
+        return Err(format!("the case {} does not hold: {why}", ran.file.display()));
     }
     Ok(())
 }

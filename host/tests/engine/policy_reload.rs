@@ -126,3 +126,23 @@ fn a_failure_at_event_degrades_the_workspace_where_the_entry_says_so() {
     until("it is marked", || degraded().is_some_and(|why| why.contains("broken")));
     serving.terminate();
 }
+
+#[test]
+fn a_reload_whose_golden_cases_do_not_hold_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.config("[reload]\ncases = [\"cases\"]\n");
+    sandbox.script("team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"pay\"; }");
+    let case = "about = \"everybody is of the team\"\nhook = \"pre-create\"\npolicies = [\"team.rhai\"]\n[expect.changed]\n\"env.TEAM\" = \"pay\"\n";
+    sandbox.write("config/cases/team.toml", case);
+    assert!(sandbox.run(&["policy", "test"]).ok().text().contains("1 cases: 1 hold"));
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.run(&["policy", "reload"]).ok();
+    sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"ship\"; }");
+    reload_refused(&sandbox, &["policy", "reload"], &["team.toml", "does not hold", "env.TEAM", "pay", "ship"]);
+    // The chain that was there decides.
+    sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"pay\"; }");
+    sandbox.run(&["policy", "reload"]).ok();
+    sandbox.config("[reload]\ncases = [\"nowhere\"]\n");
+    reload_refused(&sandbox, &["policy", "reload"], &["reload.cases", "nowhere"]);
+    assert!(serving.terminate().contains("team.toml"), "the log says it");
+}

@@ -1,0 +1,76 @@
+//! Golden cases of policies as files: `wharf policy test` runs those that are named, a reload those of `reload.cases`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::read_toml;
+use crate::hooks::Chain;
+use crate::hooks::case::{Case, Mismatch};
+
+/// A case that was run.
+pub struct RanCase {
+    /// Its file.
+    pub file: PathBuf,
+    /// What it shows, in one line.
+    pub about: String,
+    /// What is not as expected, or why it could not be run.
+    pub result: Result<Vec<Mismatch>, String>,
+}
+
+impl RanCase {
+    /// Whether everything came out as expected.
+    pub fn holds(&self) -> bool {
+        self.result.as_ref().is_ok_and(Vec::is_empty)
+    }
+}
+
+/// All cases (`.json`, `.toml`) below a path, or the one that it is; sorted, so that every run has the same order.
+///
+/// # Errors
+/// The path that cannot be read, and why.
+pub fn find_cases(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
+    let failed = |error: io::Error| (path.to_path_buf(), error);
+    if !path.metadata().map_err(failed)?.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        entries.push(entry.map_err(failed)?);
+    }
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let case = path.extension().is_some_and(|extension| extension == "json" || extension == "toml");
+        // A link to a folder is not followed: it might lead around in a circle.
+        if case || entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find_cases(&path, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a case: TOML or JSON, as the name of its file says.
+///
+/// # Errors
+/// One line that names the key that makes no sense.
+pub fn read_case(file: &Path, text: &str) -> Result<Case, String> {
+    let json = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => read_toml(text)?,
+        _ => serde_json::from_str(text).map_err(|error| error.to_string())?,
+    };
+    serde_path_to_error::deserialize(json).map_err(|error| format!("{}: {}", error.path(), error.inner()))
+}
+
+/// Runs a case with a chain.
+pub fn run_case(chain: &Chain, file: &Path) -> RanCase {
+    let read = || -> Result<Case, String> {
+        let text = std::fs::read_to_string(file).map_err(|error| format!("it cannot be read: {error}"))?;
+        read_case(file, &text)
+    };
+    let (about, result) = match read() {
+        Ok(case) => (case.about.clone(), case.run(chain)),
+        Err(error) => (String::new(), Err(error)),
+    };
+    RanCase { file: file.to_path_buf(), about, result }
+}
