@@ -1,26 +1,23 @@
-//! The HTTP API of `wharf serve`: JSON over a Unix socket, for programs of the same user and of root.
+//! The HTTP API of `wharf serve`: JSON over a Unix socket, for programs of the same user and of root, and over TLS for
+//! those who have a token.
 //!
 //! One file per resource; each route is a short function that asks `lifecycle` or the store and gives the JSON that the
 //! command of the same name prints with `--json`. Whatever fails becomes a [`error::Problem`]; only that file knows status
-//! codes of errors. What every request passes before its route is in `guard`.
+//! codes of errors. Connections come in through `listen`; what every request passes before its route is in `guard`, and
+//! what the route needs of its caller in `access`.
 //!
-//! May touch: its socket, and what the service hands it.
+//! May touch: its socket and its address, the files of its certificate, and what the service hands it.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use crate::lifecycle::Lifecycle;
-use crate::service::{self, Handle, Loop, Stop, stopped};
+use crate::config::ApiConfig;
+use crate::lifecycle::{self, Lifecycle};
+use crate::service::{self, Handle, Loop, Stop};
 use crate::store::Role;
 
 mod access;
@@ -30,27 +27,26 @@ mod dashboard;
 mod error;
 mod guard;
 mod health;
+mod limits;
+mod listen;
 mod policies;
+mod remote;
+mod session;
 mod socket;
+mod tls;
 mod verbs;
 mod workspaces;
 
-use access::{Needs, Peer, Routes};
+use access::{Needs, Routes};
 use error::Problem;
-use socket::Socket;
+use listen::{Listener, Network, serve};
+use remote::Remote;
+use socket::{Refused, Socket};
 
-/// Connections at once; further ones wait to be taken.
-const CONNECTIONS: usize = 256;
 /// Requests that are answered at once.
 const REQUESTS: usize = 64;
 /// Verbs under way at once, whether their clients still wait or not.
 const VERBS: usize = 16;
-/// How long a request's head may take, and how long a connection may rest between requests.
-const HEAD: Duration = Duration::from_secs(30);
-/// Most bytes of a request's head.
-const HEAD_BYTES: usize = 32 * 1024;
-/// How long answers have to be fetched when the service ends.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What all routes have.
 #[derive(Clone)]
@@ -58,6 +54,7 @@ struct Api {
     handle: Handle,
     requests: Arc<Semaphore>,
     verbs: Arc<Semaphore>,
+    remote: Arc<Remote>,
     stop: Stop,
 }
 
@@ -72,17 +69,35 @@ impl Api {
     }
 }
 
-/// Takes the socket. The loop that it gives answers requests until it is told to stop: then no connection is taken any
-/// more, verbs under way end, and their clients are told what came of them.
+/// Takes the socket, and the address on the network if the configuration names one. The loop that it gives answers requests
+/// until it is told to stop: then no connection is taken any more, verbs under way end, and their clients are told what
+/// came of them. Gives where it listens, too.
 ///
 /// # Errors
-/// When the socket cannot be had, with what to do.
-pub fn open(path: &Path, handle: Handle, stop: Stop) -> Result<(String, Loop), service::Error> {
-    let socket = Socket::claim(path)
-        .map_err(|refused| service::Error::NotAttached { message: refused.message, remedy: refused.remedy })?;
-    let requests = Arc::new(Semaphore::new(REQUESTS));
-    let api = Api { handle, requests, verbs: Arc::new(Semaphore::new(VERBS)), stop };
-    Ok((format!("unix://{}", path.display()), Box::pin(serve(socket, api))))
+/// When the socket, the address or the certificate cannot be had, with what to do.
+pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Result<(String, Loop), service::Error> {
+    let refused = |refused: Refused| service::Error::NotAttached { message: refused.message, remedy: refused.remedy };
+    let network = Network::claim(config).map_err(refused)?.map(Arc::new);
+    let socket = Socket::claim(path).map_err(refused)?;
+    let mut places = format!("unix://{}", path.display());
+    if let Some(network) = &network {
+        let address = network.address().map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
+        places.push_str(&format!(", https://{address}"));
+    }
+    let (requests, verbs) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(VERBS)));
+    let remote = Arc::new(Remote::new(config, REQUESTS));
+    let router = router(Api { handle, requests, verbs: verbs.clone(), remote, stop: stop.clone() });
+    let run = async move {
+        let socket = serve(Listener::Socket(socket), router.clone(), verbs.clone(), stop.clone());
+        match network {
+            None => socket.await,
+            Some(network) => {
+                let follow = network.clone().follow(stop.clone());
+                tokio::join!(socket, serve(Listener::Network(network), router, verbs, stop), follow);
+            }
+        }
+    };
+    Ok((places, Box::pin(run)))
 }
 
 /// Every route, with what it needs of who calls it.
@@ -96,6 +111,8 @@ fn router(api: Api) -> Router {
         .route(Needs::Nothing, "/dashboard/{*file}", get(dashboard::file))
         .route(READ, "/v1/ready", get(health::ready))
         .route(READ, "/v1/version", get(health::version))
+        .route(READ, guard::SESSION, get(session::show).delete(session::end))
+        .route(Needs::Nothing, guard::SESSION, post(session::begin))
         .route(READ, "/v1/workspaces", get(workspaces::list))
         .route(READ, "/v1/workspaces/{id}", get(workspaces::inspect))
         .route(ACT, "/v1/workspaces/{id}", delete(verbs::remove))
@@ -115,67 +132,4 @@ fn router(api: Api) -> Router {
         .router()
         .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
         .with_state(api)
-}
-
-async fn serve(socket: Socket, api: Api) {
-    let (verbs, mut stop) = (api.verbs.clone(), api.stop.clone());
-    let router = router(api);
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accept = async {
-            // It is never closed.
-            let seat = seats.clone().acquire_owned().await.ok();
-            (seat, socket.accept().await)
-        };
-        let (seat, stream) = tokio::select! {
-            accepted = accept => accepted,
-            // Their results say nothing; taken away so that they do not pile up.
-            Some(_) = connections.join_next() => continue,
-            () = stopped(&mut stop) => break,
-        };
-        match stream {
-            Ok((stream, uid)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                connections.spawn(async move {
-                    connection(stream, Peer::Socket(uid), router, stop).await;
-                    drop(seat);
-                });
-            }
-            Err(error) => {
-                tracing::warn!("api: a connection cannot be taken: {error}");
-                // Out of file descriptors, for one: at once again would be a busy loop.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop(socket);
-    // The service bounds how long this takes: what does not end is interrupted, and undone.
-    let _ended = verbs.acquire_many(VERBS as u32).await;
-    let told = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, told).await.is_err() {
-        tracing::info!("api: clients that do not read their answers are left");
-    }
-}
-
-async fn connection(stream: UnixStream, peer: Peer, router: Router, mut stop: Stop) {
-    let router = TowerToHyperService::new(router);
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.call(request)
-    });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!("api: a connection broke: {error}");
-    }
 }

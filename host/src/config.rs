@@ -295,9 +295,7 @@ impl Config {
         if self.metrics.retention < Span::seconds(3600) {
             return fail("metrics.retention", format!("{} is less than 1h", self.metrics.retention));
         }
-        if let Some(path) = self.api.socket.as_ref().filter(|path| !path.is_absolute()) {
-            return fail("api.socket", format!("{} is not an absolute path", path.display()));
-        }
+        self.api.check()?;
         policy::check(&self.policy)
     }
 }

@@ -44,8 +44,10 @@ const IMPORTS: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that some modules hide from the others.
-const HIDDEN: [(&str, &[&str]); 21] = [
+const HIDDEN: [(&str, &[&str]); 23] = [
     ("ring", &["store"]),
+    ("rustls", &["api", "client"]),
+    ("tokio_rustls", &["api", "client"]),
     ("axum", &["api"]),
     ("memchr", &["docker"]),
     ("regex", &["lifecycle"]),

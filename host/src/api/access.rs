@@ -4,6 +4,7 @@
 //! declare one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,7 +16,7 @@ use axum::routing::MethodRouter;
 
 use super::Api;
 use super::error::Problem;
-use crate::store::{self, Role, Store};
+use crate::store::{self, Role, Store, Token};
 use crate::workspace::WorkspaceId;
 
 /// Where a connection comes from.
@@ -23,6 +24,14 @@ use crate::workspace::WorkspaceId;
 pub(super) enum Peer {
     /// The Unix socket, with the user that the kernel names.
     Socket(u32),
+    /// The network, over TLS.
+    Network(SocketAddr),
+}
+
+impl Peer {
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Network(_))
+    }
 }
 
 /// Who calls.
@@ -31,15 +40,44 @@ pub(super) struct Caller(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    name: String,
     role: Role,
     /// A workspace must have all of them to be seen; none: everything is.
     labels: BTreeMap<String, String>,
+    /// What tells the token apart that the request itself has.
+    token: Option<String>,
 }
 
 impl Caller {
     /// Whom the socket's file and the kernel have let through: the user of the service, and root.
-    pub(super) fn of_socket() -> Self {
-        Self(Arc::new(Inner { role: Role::Admin, labels: BTreeMap::new() }))
+    pub(super) fn of_socket(uid: u32) -> Self {
+        let (name, labels) = (format!("user {uid}"), BTreeMap::new());
+        Self(Arc::new(Inner { name, role: Role::Admin, labels, token: None }))
+    }
+
+    /// Who has a token, or a session of one.
+    pub(super) fn of_token(token: Token, session: bool) -> Self {
+        let Token { name, role, labels, id, .. } = token;
+        Self(Arc::new(Inner { name, role, labels, token: (!session).then_some(id) }))
+    }
+
+    /// For logs.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.0.role
+    }
+
+    /// The labels that a workspace must have to be seen.
+    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.0.labels
+    }
+
+    /// What tells the token apart that the request itself has; none over the Unix socket, and in a session.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.0.token.as_deref()
     }
 
     /// Whether everything of the installation is seen.
@@ -134,7 +172,7 @@ mod tests {
 
     fn caller(role: Role, label: Option<(&str, &str)>) -> Caller {
         let labels = label.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
-        Caller(Arc::new(Inner { role, labels }))
+        Caller(Arc::new(Inner { name: "x".into(), role, labels, token: None }))
     }
 
     #[test]

@@ -82,9 +82,30 @@ impl Problem {
 
     /// Nobody said who they are.
     pub(super) fn no_token() -> Self {
-        let detail = "the request has no token";
+        let detail = "the request has no token, or its session is over";
         let remedy = "send the header 'authorization: Bearer TOKEN'; 'wharf token create' makes one";
         Self::new(StatusCode::UNAUTHORIZED, "no-token", detail, remedy).authenticate("Bearer realm=\"wharf\"")
+    }
+
+    /// The token, or the session, is none of ours.
+    pub(super) fn bad_token() -> Self {
+        let detail = "the token is unknown, revoked or expired";
+        let remedy = "see 'wharf token ls', and make another one with 'wharf token create'";
+        let how = "Bearer realm=\"wharf\", error=\"invalid_token\"";
+        Self::new(StatusCode::UNAUTHORIZED, "bad-token", detail, remedy).authenticate(how)
+    }
+
+    pub(super) fn no_session() -> Self {
+        let detail = "a session is begun with a token, over the network";
+        Self::new(StatusCode::BAD_REQUEST, "no-session", detail, "send the header 'authorization: Bearer TOKEN'")
+    }
+
+    pub(super) fn too_often(what: &str, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        let remedy = format!("try again in {seconds} s");
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-often", format!("too many {what}"), remedy);
+        problem.0.again = Some(seconds);
+        problem
     }
 
     pub(super) fn role(has: Role, needs: Role) -> Self {

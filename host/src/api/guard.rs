@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -12,15 +14,20 @@ use futures_util::StreamExt;
 use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
+use super::remote::same_origin;
 
 /// Most bytes of a body.
 const BODY: usize = 1 << 20;
+/// Most bytes of the body of a login.
+const LOGIN: usize = 4 << 10;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long reading may take; verbs take as long as they need.
 const READING: Duration = Duration::from_secs(60);
 /// The route that is answered however much is under way.
 pub(super) const HEALTH: &str = "/v1/health";
+/// The route that takes a token in its body.
+pub(super) const SESSION: &str = "/v1/session";
 /// The names that a client may call this host by: the name in the address of a Unix socket means nothing, and that of
 /// a web page's host must not.
 const HOSTS: [&str; 4] = ["localhost", "wharf", "127.0.0.1", "[::1]"];
@@ -34,22 +41,29 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
 }
 
 async fn pass(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
-    check(request.uri(), request.headers())?;
-    // A service that is busy lives.
-    let _turn = match request.uri().path() {
-        HEALTH => None,
-        _ => Some(api.requests.try_acquire().map_err(|_| Problem::busy("requests"))?),
-    };
-    let Some(Peer::Socket(uid)) = request.extensions().get::<Peer>() else {
-        return Err(Problem::internal("a request came from nowhere"));
-    };
-    tracing::debug!("api: user {uid}: {} {}", request.method(), request.uri().path());
-    let caller = Caller::of_socket();
-    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let (mut parts, body) = request.into_parts();
+    let caller = caller(api, &parts).await?;
+    let Some(caller) = caller else {
+        // Of a stranger's body nothing is read but the token of a login.
+        let body = match (&parts.method, parts.uri.path()) {
+            (&Method::POST, SESSION) => {
+                let _turn = api.remote.logins.try_acquire().map_err(|_| Problem::busy("logins"))?;
+                Body::from(in_time(&parts.headers, body, LOGIN).await?)
+            }
+            _ => Body::empty(),
+        };
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    };
+    let places =
+        if parts.extensions.get::<Peer>().is_some_and(Peer::is_remote) { &api.remote.requests } else { &api.requests };
+    // A service that is busy lives.
+    let _turn = match parts.uri.path() {
+        HEALTH => None,
+        _ => Some(places.try_acquire().map_err(|_| Problem::busy("requests"))?),
+    };
+    let reading = reads(&parts.method);
     parts.extensions.insert(caller);
-    let body = tokio::time::timeout(BODY_TIME, whole(&parts.headers, body)).await;
-    let body = body.map_err(|_| Problem::too_slow(BODY_TIME))??;
+    let body = in_time(&parts.headers, body, BODY).await?;
     let answer = next.run(Request::from_parts(parts, Body::from(body)));
     if !reading {
         return Ok(answer.await);
@@ -57,40 +71,73 @@ async fn pass(api: &Api, request: Request, next: Next) -> Result<Response, Probl
     tokio::time::timeout(READING, answer).await.map_err(|_| Problem::took_too_long(READING))
 }
 
-/// Web pages are refused: a browser on this machine must not be a way in.
-fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.contains_key(header::ORIGIN) {
-        return Err(Problem::cross_site("origin"));
-    }
-    if headers.get_all("sec-fetch-site").iter().any(|site| site != "none" && site != "same-origin") {
-        return Err(Problem::cross_site("sec-fetch-site"));
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Problem::no_host()) };
-    let named = [host.to_str().ok(), uri.authority().map(|authority| authority.as_str()).or(Some(HOSTS[0]))];
-    if named.into_iter().all(|host| host.is_some_and(is_us)) { Ok(()) } else { Err(Problem::wrong_host()) }
+fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
-fn is_us(host: &str) -> bool {
+/// Who calls; nobody when that is not said. A browser must not be a way in for pages of others: whatever it says about the
+/// page, and the name that it called, must be ours.
+async fn caller(api: &Api, parts: &Parts) -> Result<Option<Caller>, Problem> {
+    let headers = &parts.headers;
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Problem::no_host()) };
+    let named = [host.to_str().ok(), parts.uri.authority().map(Authority::as_str).or(Some(HOSTS[0]))];
+    // Who follows a link is shown the page, which holds nothing; it then asks for what it shows as one of ours.
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|this| this == value);
+    let link = parts.uri.path() == "/" && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
+    let foreign = |site: &HeaderValue| site != "none" && site != "same-origin";
+    if headers.get_all("sec-fetch-site").iter().any(foreign) && !(link && reads(&parts.method)) {
+        return Err(Problem::cross_site("sec-fetch-site"));
+    }
+    match parts.extensions.get::<Peer>() {
+        Some(Peer::Socket(uid)) => {
+            // No page is one of a socket.
+            if headers.contains_key(header::ORIGIN) {
+                return Err(Problem::cross_site("origin"));
+            }
+            if !named.into_iter().all(|host| host.is_some_and(|host| is_us(host, &[]))) {
+                return Err(Problem::wrong_host());
+            }
+            Ok(Some(Caller::of_socket(*uid)))
+        }
+        Some(Peer::Network(address)) => {
+            if !named.into_iter().all(|host| host.is_some_and(|host| is_us(host, api.remote.hosts()))) {
+                return Err(Problem::wrong_host());
+            }
+            same_origin(headers, host.to_str().unwrap_or_default())?;
+            // What is upgraded takes commands.
+            let changes = !reads(&parts.method) || headers.contains_key(header::UPGRADE);
+            api.remote.who(&api.handle, *address, headers, changes).await
+        }
+        None => Err(Problem::internal("a request came from nowhere")),
+    }
+}
+
+fn is_us(host: &str, more: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    HOSTS.iter().any(|us| us.eq_ignore_ascii_case(name))
+    HOSTS.into_iter().chain(more.iter().map(String::as_str)).any(|us| us.eq_ignore_ascii_case(name))
+}
+
+async fn in_time(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Problem> {
+    let body = tokio::time::timeout(BODY_TIME, whole(headers, body, most)).await;
+    body.map_err(|_| Problem::too_slow(BODY_TIME))?
 }
 
 /// The whole body.
-async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn whole(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Problem> {
     let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if said.is_some_and(|length| length > BODY) {
-        return Err(Problem::too_large(BODY));
+    if said.is_some_and(|length| length > most) {
+        return Err(Problem::too_large(most));
     }
     let mut parts = body.into_data_stream();
     let mut all = Vec::new();
     while let Some(part) = parts.next().await {
         let part = part.map_err(|_| Problem::broken_body())?;
-        if all.len() + part.len() > BODY {
-            return Err(Problem::too_large(BODY));
+        if all.len() + part.len() > most {
+            return Err(Problem::too_large(most));
         }
         all.extend_from_slice(&part);
     }
@@ -104,10 +151,12 @@ mod tests {
     #[test]
     fn only_names_of_this_host_are_us() {
         for good in ["localhost", "LOCALHOST:80", "wharf", "127.0.0.1:8080", "[::1]", "[::1]:1"] {
-            assert!(is_us(good), "{good}");
+            assert!(is_us(good, &[]), "{good}");
         }
         for bad in ["", "example.com", "localhost.example.com", "localhost:", "localhost:x", "localhost:80:80", "::1"] {
-            assert!(!is_us(bad), "{bad}");
+            assert!(!is_us(bad, &[]), "{bad}");
         }
+        let more = ["wharf.example".to_owned()];
+        assert!(is_us("WHARF.example:7443", &more) && is_us("localhost", &more) && !is_us("a.wharf.example", &more));
     }
 }

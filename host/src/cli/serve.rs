@@ -26,10 +26,11 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         }
     };
     let app = App { long_lived: true, ..context.app.clone() };
-    let config = &app.loaded.config.api;
+    let config = app.loaded.config.api.clone();
     let socket = config.socket.clone().unwrap_or_else(|| app.state_dir.join("wharf.sock"));
+    let enabled = config.enabled;
     let attach: Option<service::Attach> =
-        config.enabled.then(|| Box::new(move |handle, stop| api::open(&socket, handle, stop)) as service::Attach);
+        enabled.then(|| Box::new(move |handle, stop| api::open(&socket, &config, handle, stop)) as service::Attach);
     match service::run(&app, stop, attach, Box::new(say)).await {
         Ok(()) => Ok(0),
         Err(Error::Failed(error)) => Err(error.into()),

@@ -2,6 +2,7 @@
 //! `[cleanup]`, `[events]`, `[decisions]`, `[metrics]`, `[api]` and `[client]`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -191,11 +192,72 @@ pub struct ApiConfig {
     pub enabled: bool,
     /// Its Unix socket, an absolute path; none means `wharf.sock` in the state folder.
     pub socket: Option<PathBuf>,
+    /// Where it listens on the network, with TLS only; none: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The certificate and those above it, PEM; an absolute path.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM; an absolute path to a file that others cannot read.
+    pub tls_key: Option<PathBuf>,
+    /// Certificates of authorities, PEM: when set, clients need a certificate of one of them, too.
+    pub client_ca: Option<PathBuf>,
+    /// Names by which clients on the network call this host, besides those of loopback and the address of `listen`.
+    pub hosts: Vec<String>,
+    /// Requests a second that each token may make; twice as many at once.
+    pub rate: u32,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { enabled: true, socket: None }
+        Self {
+            enabled: true,
+            socket: None,
+            listen: None,
+            tls_cert: None,
+            tls_key: None,
+            client_ca: None,
+            hosts: vec![],
+            rate: 50,
+        }
+    }
+}
+
+impl ApiConfig {
+    /// Checks what types cannot say. Returns the key and what is wrong with it.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, text: String| Err((format!("api.{key}"), text));
+        let files = [
+            ("socket", &self.socket),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("client_ca", &self.client_ca),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+                return fail(key, format!("{} is not an absolute path", path.display()));
+            }
+        }
+        if self.listen.is_some() && (self.tls_cert.is_none() || self.tls_key.is_none()) {
+            let text = "the API is on the network with TLS only: set api.tls_cert and api.tls_key, too";
+            return fail("listen", text.into());
+        }
+        if self.listen.is_none() {
+            for (key, path) in &files[1..] {
+                if path.is_some() {
+                    return fail(key, "does nothing without api.listen: set it, or leave this out".into());
+                }
+            }
+        }
+        let named = |name: &&String| {
+            let part = |c: char| c.is_ascii_alphanumeric() || ['-', '.', '_'].contains(&c);
+            !name.is_empty() && name.chars().all(part)
+        };
+        if let Some(name) = self.hosts.iter().find(|name| !named(name)) {
+            return fail("hosts", format!("'{name}' is no name of a host: leave out scheme, port and '*'"));
+        }
+        if self.rate == 0 {
+            return fail("rate", "must be at least 1".into());
+        }
+        Ok(())
     }
 }
 

@@ -13,14 +13,14 @@ use super::sandbox::{Sandbox, until};
 use super::serve::Serving;
 
 /// What the API answered.
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn of(all: &[u8]) -> Self {
+    pub fn of(all: &[u8]) -> Self {
         let end = all.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no HTTP answer: {:?}", String::from_utf8_lossy(all)));
         let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
@@ -30,13 +30,13 @@ impl Answer {
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&self.body)))
     }
 
     #[track_caller]
-    fn ok(self) -> Value {
+    pub fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         assert!(self.head.contains("content-type: application/json"), "{}", self.head);
         self.json()
@@ -44,7 +44,7 @@ impl Answer {
 
     /// Expects a whole problem, and gives its code.
     #[track_caller]
-    fn problem(&self, status: u16) -> String {
+    pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}\n{}", self.head, String::from_utf8_lossy(&self.body));
         assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
         let problem = self.json();
@@ -55,7 +55,7 @@ impl Answer {
         problem["code"].as_str().unwrap().to_owned()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")))
     }
 }
@@ -63,12 +63,12 @@ impl Answer {
 /// A command that says that it was asked to end, and does so when it may.
 const UNTIL_IT_MAY: &str = "trap 'echo > /workspace/told' TERM; while ! test -e /workspace/go; do sleep 0.1; done";
 
-fn socket(sandbox: &Sandbox) -> PathBuf {
+pub fn socket(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("state/wharf.sock")
 }
 
 /// Sends bytes, and takes all that comes.
-fn raw(socket: &Path, request: &[u8]) -> Answer {
+pub fn raw(socket: &Path, request: &[u8]) -> Answer {
     let mut stream = UnixStream::connect(socket).unwrap();
     // The API may answer and close before it has read everything.
     let _ = stream.write_all(request);
@@ -77,17 +77,17 @@ fn raw(socket: &Path, request: &[u8]) -> Answer {
     Answer::of(&all)
 }
 
-fn send(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub fn send(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
     raw(socket, format!("{head}{body}").as_bytes())
 }
 
-fn get(sandbox: &Sandbox, path: &str) -> Answer {
+pub fn get(sandbox: &Sandbox, path: &str) -> Answer {
     send(&socket(sandbox), "GET", path, "host: localhost\r\n", "")
 }
 
-fn post(sandbox: &Sandbox, path: &str, body: &str) -> Answer {
+pub fn post(sandbox: &Sandbox, path: &str, body: &str) -> Answer {
     send(&socket(sandbox), "POST", path, "host: localhost\r\ncontent-type: application/json\r\n", body)
 }
 
@@ -234,7 +234,7 @@ fn a_reload_is_waited_for_and_a_bad_one_is_refused_with_its_reason() {
 fn every_mistake_is_a_problem_that_says_what_to_do() {
     let sandbox = Sandbox::new();
     let serving = Serving::start(&sandbox, &[]);
-    assert_eq!(get(&sandbox, "/").problem(404), "no-route");
+    assert_eq!(get(&sandbox, "/v1").problem(404), "no-route");
     assert_eq!(get(&sandbox, "/v1/workspaces/").problem(404), "no-route");
     let wrong = post(&sandbox, "/v1/workspaces", "");
     assert_eq!(wrong.problem(405), "wrong-method");

@@ -8,12 +8,15 @@
 
 mod engine_api;
 mod fake_daemon;
+mod https;
 mod process;
 mod registry;
 mod sandbox;
 mod unchanged;
 
 mod api;
+mod api_network;
+mod api_session;
 mod as_decided;
 mod audit;
 mod bad_engine;

@@ -12,6 +12,8 @@ use super::sandbox::{Running, Sandbox, until};
 /// A service that is ready.
 pub struct Serving {
     running: Running,
+    /// What it said when it was.
+    pub ready: String,
     pub lines: Lines,
 }
 
@@ -22,8 +24,14 @@ impl Serving {
         all.push("serve");
         let mut running = sandbox.spawn(&all);
         let lines = Lines::of(&mut running);
-        assert!(lines.next().contains("wharf serve is ready"));
-        Self { running, lines }
+        let ready = lines.next();
+        assert!(ready.contains("wharf serve is ready"));
+        Self { running, ready, lines }
+    }
+
+    #[track_caller]
+    pub fn signal(&mut self, signal: &str) {
+        self.running.signal(signal);
     }
 
     /// As a crash.
