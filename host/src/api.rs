@@ -12,8 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::get;
 use tokio::sync::Semaphore;
+use utoipa_axum::routes;
 
 use crate::config::ApiConfig;
 use crate::lifecycle::{self, Lifecycle};
@@ -24,15 +25,22 @@ mod access;
 mod args;
 mod cleanup;
 mod dashboard;
+mod decisions;
 mod error;
+mod events;
 mod guard;
 mod health;
 mod limits;
 mod listen;
+mod openapi;
+mod plan;
 mod policies;
+mod pulse;
 mod remote;
+mod request;
 mod session;
 mod socket;
+mod stream;
 mod tls;
 mod verbs;
 mod workspaces;
@@ -40,6 +48,7 @@ mod workspaces;
 use access::{Needs, Routes};
 use error::Problem;
 use listen::{Listener, Network, serve};
+use pulse::Pulse;
 use remote::Remote;
 use socket::{Refused, Socket};
 
@@ -47,6 +56,8 @@ use socket::{Refused, Socket};
 const REQUESTS: usize = 64;
 /// Verbs under way at once, whether their clients still wait or not.
 const VERBS: usize = 16;
+/// Streams that are followed at once, and commands that are talked to.
+const STREAMS: usize = 128;
 
 /// What all routes have.
 #[derive(Clone)]
@@ -55,6 +66,9 @@ struct Api {
     requests: Arc<Semaphore>,
     verbs: Arc<Semaphore>,
     remote: Arc<Remote>,
+    streams: Arc<Semaphore>,
+    replays: Arc<Semaphore>,
+    pulse: Pulse,
     stop: Stop,
 }
 
@@ -84,10 +98,15 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
         let address = network.address().map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
         places.push_str(&format!(", https://{address}"));
     }
-    let (requests, verbs) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(VERBS)));
-    let remote = Arc::new(Remote::new(config, REQUESTS));
-    let router = router(Api { handle, requests, verbs: verbs.clone(), remote, stop: stop.clone() });
+    let seats = |count| Arc::new(Semaphore::new(count));
+    let (requests, verbs, streams, replays) = (seats(REQUESTS), seats(VERBS), seats(STREAMS), seats(1));
+    let (remote, pulse) = (Arc::new(Remote::new(config, REQUESTS)), Pulse::default());
+    let looking = pulse.clone().run(handle.clone(), stop.clone());
+    let api = Api { handle, requests, verbs: verbs.clone(), remote, streams, replays, pulse, stop: stop.clone() };
+    let router = router(api);
     let run = async move {
+        // It looks at the store for streams.
+        let looking = tokio::spawn(looking);
         let socket = serve(Listener::Socket(socket), router.clone(), verbs.clone(), stop.clone());
         match network {
             None => socket.await,
@@ -96,40 +115,55 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
                 tokio::join!(socket, serve(Listener::Network(network), router, verbs, stop), follow);
             }
         }
+        if let Err(error) = looking.await {
+            tracing::warn!("api: what looks at the store for streams ended: {error}");
+        }
     };
     Ok((places, Box::pin(run)))
 }
 
 /// Every route, with what it needs of who calls it.
-fn router(api: Api) -> Router {
+fn routes() -> Routes {
     const READ: Needs = Needs::Role(Role::Viewer);
+    const SURVEY: Needs = Needs::Whole(Role::Viewer);
     const ACT: Needs = Needs::Role(Role::Operator);
     const RULE: Needs = Needs::Whole(Role::Admin);
     Routes::new()
-        .route(Needs::Nothing, guard::HEALTH, get(health::alive))
+        .routes(Needs::Nothing, routes!(health::alive))
         .route(Needs::Nothing, "/", get(dashboard::page))
         .route(Needs::Nothing, "/dashboard/{*file}", get(dashboard::file))
-        .route(READ, "/v1/ready", get(health::ready))
-        .route(READ, "/v1/version", get(health::version))
-        .route(READ, guard::SESSION, get(session::show).delete(session::end))
-        .route(Needs::Nothing, guard::SESSION, post(session::begin))
-        .route(READ, "/v1/workspaces", get(workspaces::list))
-        .route(READ, "/v1/workspaces/{id}", get(workspaces::inspect))
-        .route(ACT, "/v1/workspaces/{id}", delete(verbs::remove))
-        .route(READ, "/v1/workspaces/{id}/metrics", get(workspaces::metrics))
-        .route(ACT, "/v1/workspaces/{id}/start", post(verbs::start))
-        .route(ACT, "/v1/workspaces/{id}/stop", post(verbs::stop))
-        .route(ACT, "/v1/workspaces/{id}/restart", post(verbs::restart))
-        .route(ACT, "/v1/workspaces/{id}/down", post(verbs::down))
-        .route(ACT, "/v1/workspaces/{id}/pause", post(verbs::pause))
-        .route(ACT, "/v1/workspaces/{id}/unpause", post(verbs::unpause))
-        .route(ACT, "/v1/workspaces/{id}/kill", post(verbs::kill))
-        .route(ACT, "/v1/workspaces/{id}/update", post(verbs::update))
-        .route(READ, "/v1/policies", get(policies::list))
-        .route(RULE, "/v1/policies/reload", post(policies::reload))
-        .route(Needs::Whole(Role::Viewer), "/v1/cleanup", get(cleanup::ledger))
-        .route(RULE, "/v1/cleanup/sweep", post(cleanup::sweep))
-        .router()
-        .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
-        .with_state(api)
+        .routes(READ, routes!(health::ready))
+        .routes(READ, routes!(health::version))
+        .routes(READ, routes!(openapi::document))
+        .routes(READ, routes!(session::show, session::end))
+        .routes(Needs::Nothing, routes!(session::begin))
+        .routes(READ, routes!(workspaces::list))
+        .routes(READ, routes!(workspaces::inspect))
+        .routes(ACT, routes!(verbs::remove))
+        .routes(READ, routes!(workspaces::metrics))
+        .routes(READ, routes!(decisions::explain))
+        .routes(ACT, routes!(plan::diff))
+        .routes(ACT, routes!(verbs::start))
+        .routes(ACT, routes!(verbs::stop))
+        .routes(ACT, routes!(verbs::restart))
+        .routes(ACT, routes!(verbs::down))
+        .routes(ACT, routes!(verbs::pause))
+        .routes(ACT, routes!(verbs::unpause))
+        .routes(ACT, routes!(verbs::kill))
+        .routes(ACT, routes!(verbs::update))
+        .routes(Needs::Whole(Role::Operator), routes!(plan::plan))
+        .routes(READ, routes!(decisions::list))
+        .routes(READ, routes!(decisions::follow))
+        .routes(RULE, routes!(decisions::replay))
+        .routes(READ, routes!(decisions::show))
+        .routes(READ, routes!(events::list))
+        .routes(READ, routes!(policies::list))
+        .routes(SURVEY, routes!(policies::shadows))
+        .routes(RULE, routes!(policies::reload))
+        .routes(SURVEY, routes!(cleanup::ledger))
+        .routes(RULE, routes!(cleanup::sweep))
+}
+
+fn router(api: Api) -> Router {
+    routes().router().layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard)).with_state(api)
 }

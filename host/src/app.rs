@@ -20,6 +20,7 @@ use crate::{lifecycle, store};
 pub mod cases;
 mod lazy;
 mod policies;
+mod replays;
 pub mod scripts;
 
 pub use policies::PolicyView;

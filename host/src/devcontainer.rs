@@ -81,7 +81,8 @@ pub struct Build {
 }
 
 /// Commands that run in the workspace, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = DevcontainerCommands)]
 pub struct Commands {
     /// Once, after the creation: `onCreateCommand`, `updateContentCommand`, `postCreateCommand`.
     pub once: Vec<Command>,
@@ -92,7 +93,8 @@ pub struct Commands {
 }
 
 /// One command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = DevcontainerCommand)]
 pub struct Command {
     /// The property, e.g. `postCreateCommand`, or `postCreateCommand.server` for one of several.
     pub property: String,
@@ -101,7 +103,7 @@ pub struct Command {
 }
 
 /// A property, or a part of one, that has no effect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NotHonoured {
     /// E.g. `features` or `runArgs --gpus`.
     pub property: String,
@@ -112,7 +114,8 @@ pub struct NotHonoured {
 }
 
 /// What is kept of a file about a workspace that was made with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = DevcontainerRecord)]
 pub struct Record {
     /// Path of the file in the project.
     pub file: String,

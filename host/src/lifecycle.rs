@@ -18,6 +18,7 @@ use crate::hooks::{Chain, Decision};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
+mod audit;
 mod collect;
 mod compare;
 mod copy;
@@ -46,6 +47,7 @@ mod replay;
 mod request;
 mod run_commands;
 mod secret_files;
+mod shadow_report;
 mod shadows;
 mod sidecar;
 mod signal;
@@ -58,8 +60,11 @@ mod sweep_facts;
 mod update;
 mod view;
 mod wait;
+mod why;
 mod withheld;
+mod words;
 
+pub use audit::{OutcomeKind, RecordFilter, RecordPage, RecordView, find_record, newest_records, recorded_workspace};
 pub use collect::Collector;
 pub use copy::{CopyIn, CopyOut};
 pub use create::{Progress, Recreate};
@@ -73,19 +78,22 @@ pub use find::{Target, find_among, find_listed, find_stored};
 pub use history::{History, HistoryPoint, HistoryRow, history};
 pub use idle::{Idleness, Usage};
 pub use images::{ImageBuild, ImageView};
-pub use logs::{Cursor, Grep, Line, LogContainer, LogEvent, LogQuery, Logs};
+pub use logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
 pub use plan::{Plan, plan};
-pub use plan_diff::{FieldChange, plan_diff, remembered};
+pub use plan_diff::{FieldChange, PlanDiff, plan_diff, remembered};
 pub use react::Reaction;
 pub use recover::Trouble;
 pub use replay::{Example, FlipGroup, Replayed, replay_decisions};
-pub use request::{Parent, Project, WorkspaceRequest, parse_mount, parse_port, parse_restart};
+pub use request::{Parent, Project, WorkspaceRequest};
 pub use secret_files::{SecretBytes, secrets_dir};
+pub use shadow_report::{ShadowDifference, ShadowSummary, shadow_report};
 pub use snapshot::RestoreRequest;
 pub use stats::StatsWatch;
 pub use sweep::{SweepLine, SweepReport};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
 pub use wait::{Awaited, Waited};
+pub use why::{RecordNumber, Why, why};
+pub use words::{HealthRequest, parse_mount, parse_port, parse_restart, parse_tmpfs, parse_ulimit};
 
 /// Longest wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -162,7 +170,7 @@ impl Lifecycle {
     }
 
     /// The configuration as it is now; a verb that began with it ends with it.
-    fn loaded(&self) -> Arc<Loaded> {
+    pub fn loaded(&self) -> Arc<Loaded> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).loaded.clone()
     }
 

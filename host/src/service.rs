@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::app::App;
+pub use crate::app::PolicyView;
 use crate::docker;
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, ServiceStatus};

@@ -44,7 +44,7 @@ pub const LABEL_SPEC: &str = "wharf.spec";
 ///
 /// It is safe as a container name, hostname, label value and file name: 1 to 63 characters of `[a-z0-9-]`, beginning
 /// and ending with a letter or digit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkspaceId(String);
 
@@ -134,8 +134,26 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     text
 }
 
+/// Bytes as base64 (RFC 4648, with padding): how bytes that are no text stand in JSON.
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: [char; 64] = [
+        'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K', 'L', 'M', 'N', 'O', 'P', 'Q', 'R', 'S', 'T', 'U', 'V',
+        'W', 'X', 'Y', 'Z', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r',
+        's', 't', 'u', 'v', 'w', 'x', 'y', 'z', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '/',
+    ];
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let all = three.iter().enumerate().fold(0_usize, |all, (at, byte)| all | usize::from(*byte) << (16 - 8 * at));
+        for digit in 0..4 {
+            let value = all >> (18 - 6 * digit) & 63;
+            text.push(if digit <= three.len() { DIGITS.get(value).copied().unwrap_or('=') } else { '=' });
+        }
+    }
+    text
+}
+
 /// State of a workspace's container, as the engine reports it, and `missing` when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum State {
@@ -224,7 +242,7 @@ pub struct Container {
 }
 
 /// The last run of a health check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthReport {
     /// When it ended.
     pub at: Option<jiff::Timestamp>,
@@ -247,6 +265,14 @@ mod tests {
         assert!(a.as_str().starts_with("my-shop-"), "{a}");
         assert_ne!(a, WorkspaceId::derive("My Shop!", "/srv/other"));
         assert_ne!(a, WorkspaceId::derive("shop", "/srv/shop"));
+    }
+
+    #[test]
+    fn base64_has_its_padding() {
+        for (text, wanted) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(text.as_bytes()), wanted);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd, 0]), "//79AA==");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::MethodRouter;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::Api;
 use super::error::Problem;
@@ -142,28 +144,43 @@ impl Needs {
 }
 
 /// The routes, each with what it needs.
-pub(super) struct Routes(Router<Api>);
+pub(super) struct Routes(OpenApiRouter<Api>);
 
 impl Routes {
     pub(super) fn new() -> Self {
-        Self(Router::new())
+        Self(OpenApiRouter::new())
     }
 
-    /// Declares a route.
+    /// Declares a route that is described in the API's document.
+    pub(super) fn routes(self, needs: Needs, (schemas, paths, methods): UtoipaMethodRouter<Api>) -> Self {
+        Self(self.0.routes((schemas, paths, guarded(needs, methods))))
+    }
+
+    /// Declares a route that is for browsers.
     pub(super) fn route(self, needs: Needs, path: &str, methods: MethodRouter<Api>) -> Self {
-        let check = move |request: Request, next: Next| async move {
-            needs.check(request.extensions().get())?;
-            Ok::<Response, Problem>(next.run(request).await)
-        };
-        Self(self.0.route(path, methods.route_layer(from_fn(check))))
+        Self(self.0.route(path, guarded(needs, methods)))
+    }
+
+    /// What describes them.
+    pub(super) fn document(self) -> OpenApi {
+        self.0.into_openapi()
     }
 
     /// All of them; what is none of them is a problem, of which a stranger is told only that he is one.
     pub(super) fn router(self) -> Router<Api> {
-        self.0
+        let (router, _) = self.0.split_for_parts();
+        router
             .fallback(|_: Caller| async { Problem::no_route() })
             .method_not_allowed_fallback(|_: Caller| async { Problem::wrong_method() })
     }
+}
+
+fn guarded(needs: Needs, methods: MethodRouter<Api>) -> MethodRouter<Api> {
+    let check = move |request: Request, next: Next| async move {
+        needs.check(request.extensions().get())?;
+        Ok::<Response, Problem>(next.run(request).await)
+    };
+    methods.route_layer(from_fn(check))
 }
 
 #[cfg(test)]

@@ -25,6 +25,11 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// One that is named somewhere else.
+    pub(super) fn new(name: String, caller: &Caller) -> Self {
+        Self { name, caller: caller.clone() }
+    }
+
     /// Finds it.
     pub(super) async fn find(&self, lifecycle: &Lifecycle) -> Result<WorkspaceId, Problem> {
         match self.caller.sees_all() {
@@ -49,6 +54,18 @@ impl FromRequestParts<Api> for Named {
         let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
         let Path(name) = name.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
         Ok(Self { name, caller: Caller::from_request_parts(parts, api).await? })
+    }
+}
+
+/// A word in the path that is no workspace's name; a `/` in it is written `%2F`.
+pub(super) struct Word(pub(super) String);
+
+impl FromRequestParts<Api> for Word {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let word: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
+        let Path(word) = word.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
+        Ok(Self(word))
     }
 }
 
@@ -93,6 +110,17 @@ impl Args {
     /// `true` or `false`; nothing is `false`.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
         Ok(self.one(name, |text| text.parse::<bool>().map_err(|_| "is neither true nor false"))?.unwrap_or(false))
+    }
+
+    /// A text that is there once at most.
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        self.one(name, |text| Ok::<_, String>(text.to_owned()))
+    }
+
+    /// A number from 0 on.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<i64>, Problem> {
+        let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
+        self.one(name, |text| number(text).ok_or("is not a number"))
     }
 
     /// How many entries are wanted.

@@ -9,8 +9,14 @@ use super::args::{Args, Json};
 use super::error::Problem;
 use super::health::answer;
 use super::verbs::carry_out;
+use crate::lifecycle::SweepReport;
+use crate::store::LedgerEntry;
 
-/// `wharf cleanup ls`, newest first: what is pending, or `?all=true`; `?limit`. It needs no engine.
+/// The ledger of sweeps, newest first (`wharf cleanup ls`)
+#[utoipa::path(get, path = "/v1/cleanup", params(
+    ("all" = Option<bool>, Query, description = "Also what was done, taken back or given up"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries; 100"),
+), responses((status = 200, description = "Its entries", body = Vec<LedgerEntry>)))]
 pub(super) async fn ledger(State(api): State<Api>, mut args: Args) -> Result<Response, Problem> {
     let (all, limit) = (args.flag("all")?, args.limit()?);
     args.end()?;
@@ -18,17 +24,24 @@ pub(super) async fn ledger(State(api): State<Api>, mut args: Args) -> Result<Res
     answer(&api.handle.store().ledger(state, u32::try_from(limit).unwrap_or(u32::MAX))?)
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Sweep {
+/// The body of a sweep.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SweepBody {
+    /// Changes nothing.
+    #[serde(default)]
     dry_run: bool,
+    /// Removes at once.
+    #[serde(default)]
     no_grace: bool,
 }
 
-/// `wharf cleanup`.
-pub(super) async fn sweep(State(api): State<Api>, args: Args, body: Json<Sweep>) -> Result<Response, Problem> {
+/// One sweep (`wharf cleanup`)
+#[utoipa::path(post, path = "/v1/cleanup/sweep", request_body = Option<SweepBody>,
+    responses((status = 200, description = "What came of it", body = SweepReport)))]
+pub(super) async fn sweep(State(api): State<Api>, args: Args, body: Json<SweepBody>) -> Result<Response, Problem> {
     args.end()?;
-    let (lifecycle, Json(Sweep { dry_run, no_grace })) = (api.lifecycle()?, body);
+    let (lifecycle, Json(SweepBody { dry_run, no_grace })) = (api.lifecycle()?, body);
     let grace = if no_grace { std::time::Duration::ZERO } else { api.handle.grace() };
     carry_out(&api, async move { lifecycle.sweep(dry_run, grace).await }).await
 }

@@ -12,8 +12,10 @@ use crate::{docker, lifecycle, store};
 #[derive(Debug)]
 pub(super) struct Problem(Box<Body>);
 
-#[derive(Debug, Serialize)]
-struct Body {
+/// Why a request was not carried out (RFC 9457)
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body {
     /// Always `about:blank`: `code` tells problems apart.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -78,6 +80,11 @@ impl Problem {
     pub(super) fn wrong_method() -> Self {
         let detail = "this path does not take that method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail, "the header 'allow' lists those it takes")
+    }
+
+    pub(super) fn only_events() -> Self {
+        let remedy = "send the header 'accept: text/event-stream'";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "only-events", "this path answers with events only", remedy)
     }
 
     /// Nobody said who they are.
@@ -194,6 +201,13 @@ impl Problem {
     }
 }
 
+/// A problem in the middle of a stream is told with the same words as one that is the answer.
+impl Serialize for Problem {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
 impl From<lifecycle::Error> for Problem {
     fn from(error: lifecycle::Error) -> Self {
         let mut problem = Self::new(status(&error), error.code(), error.to_string(), error.remedy());
@@ -232,7 +246,7 @@ fn status(error: &lifecycle::Error) -> StatusCode {
     match error {
         E::Request(_) | E::Docker(D::BadRequest { .. }) => StatusCode::BAD_REQUEST,
         E::Denied { .. } => StatusCode::FORBIDDEN,
-        E::NotFound(_) => StatusCode::NOT_FOUND,
+        E::NotFound(_) | E::NoRecord { .. } | E::NoField { .. } => StatusCode::NOT_FOUND,
         E::Ambiguous { .. }
         | E::Differs { .. }
         | E::NotRunning { .. }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 
 use super::Api;
 use super::error::Problem;
@@ -12,16 +12,40 @@ use super::error::Problem;
 /// How long the engine may take to say that it is there.
 const ENGINE: Duration = Duration::from_secs(5);
 
-/// Answers as long as the service lives.
+/// What is asked of a service that lives.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Status {
+    /// `alive`, or `ready`.
+    status: &'static str,
+}
+
+/// Answers as long as the service lives
+#[utoipa::path(get, path = "/v1/health", responses((status = 200, description = "It lives", body = Status)))]
 pub(super) async fn alive() -> Result<Response, Problem> {
-    answer(&json!({ "status": "alive" }))
+    answer(&Status { status: "alive" })
 }
 
+/// The program, and what it speaks.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Version {
+    /// `wharf`
+    name: &'static str,
+    /// Of the program.
+    version: &'static str,
+    /// The versions of this API that it has.
+    api: Vec<&'static str>,
+}
+
+/// The program and the versions of this API
+#[utoipa::path(get, path = "/v1/version", responses((status = 200, description = "The versions", body = Version)))]
 pub(super) async fn version() -> Result<Response, Problem> {
-    answer(&json!({ "name": "wharf", "version": env!("CARGO_PKG_VERSION"), "api": ["v1"] }))
+    answer(&Version { name: "wharf", version: env!("CARGO_PKG_VERSION"), api: vec!["v1"] })
 }
 
-/// Whether it can do what it is there for: the engine answers, the store takes writes, and a chain decides.
+/// Whether it can do what it is there for
+///
+/// The engine answers, the store takes writes, and a chain decides; else 503 with what is `missing`.
+#[utoipa::path(get, path = "/v1/ready", responses((status = 200, description = "It can", body = Status)))]
 pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let mut missing = Vec::new();
     let handle = api.handle.clone();
@@ -48,7 +72,7 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     if api.stopping() {
         missing.push("the service ends".to_owned());
     }
-    if missing.is_empty() { answer(&json!({ "status": "ready" })) } else { Err(Problem::not_ready(missing)) }
+    if missing.is_empty() { answer(&Status { status: "ready" }) } else { Err(Problem::not_ready(missing)) }
 }
 
 /// An answer of JSON.

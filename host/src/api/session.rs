@@ -89,13 +89,15 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The body of `POST /v1/session`: the token, unless the header `Authorization` has it.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Login {
     token: Option<String>,
 }
 
-/// Begins a session of a token; a session cannot prolong itself.
+/// Begins a session of a token; a session cannot prolong itself
+#[utoipa::path(post, path = "/v1/session", request_body = Login,
+    responses((status = 200, description = "Who it is; the cookie is in `Set-Cookie`", body = Who)))]
 pub(super) async fn begin(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
@@ -119,7 +121,7 @@ pub(super) async fn begin(
 }
 
 /// The caller, as told to itself.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Who<'a> {
     name: &'a str,
     role: Role,
@@ -134,13 +136,15 @@ impl<'a> Who<'a> {
     }
 }
 
-/// Who the caller is.
+/// Who the caller is
+#[utoipa::path(get, path = "/v1/session", responses((status = 200, description = "The caller", body = Who)))]
 pub(super) async fn show(Extension(peer): Extension<Peer>, caller: Caller, args: Args) -> Result<Response, Problem> {
     args.end()?;
     answer(&Who::of(&caller, peer.is_remote() && caller.token().is_none()))
 }
 
-/// Ends the session of the cookie, if there is one.
+/// Ends the session of the cookie, if there is one
+#[utoipa::path(delete, path = "/v1/session", responses((status = 204, description = "There is none any more")))]
 pub(super) async fn end(State(api): State<Api>, headers: HeaderMap, args: Args) -> Result<Response, Problem> {
     args.end()?;
     if let Some(secret) = cookie(&headers) {

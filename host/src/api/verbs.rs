@@ -13,41 +13,51 @@ use super::error::Problem;
 use super::health::answer;
 use crate::config::{Size, Span};
 use crate::hooks::Adjustment;
-use crate::lifecycle::{Error, parse_restart};
+use crate::lifecycle::{Error, WorkspaceView, parse_restart};
 
 /// The body of a verb that takes nothing.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
 /// The body of `stop` and `restart`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct StopBody {
+    /// How long it may take to end before it is killed, e.g. `10s`.
+    #[schema(value_type = Option<String>)]
     timeout: Option<Span>,
 }
 
 /// The body of `down`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DownBody {
+    /// Removes the named volumes that were made for it, too.
+    #[serde(default)]
     volumes: bool,
 }
 
 /// The body of `kill`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct KillBody {
+    /// The signal; `KILL`.
     signal: Option<String>,
 }
 
 /// The body of `update`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct UpdateBody {
+    /// Memory limit, e.g. `4GiB`, or bytes.
+    #[schema(value_type = Option<crate::api::request::SizeBody>)]
     memory: Option<Size>,
+    /// CPU quota in cores.
     cpus: Option<f64>,
+    /// Most processes and threads at once.
     pids: Option<u32>,
+    /// `no`, `on-failure[:TIMES]`, `always` or `unless-stopped`.
     restart: Option<String>,
 }
 
@@ -70,8 +80,11 @@ pub(super) async fn carry_out<T: Serialize + Send + 'static>(
 
 /// A verb on one workspace.
 macro_rules! verb {
-    ($(#[$doc:meta])* $name:ident, $body:ty, |$lifecycle:ident, $id:ident, $taken:pat_param| $act:expr) => {
+    ($(#[$doc:meta])* $name:ident, $path:literal, $body:ty, |$lifecycle:ident, $id:ident, $taken:pat_param| $act:expr) => {
         $(#[$doc])*
+        #[utoipa::path(post, path = $path, request_body = Option<$body>,
+            params(("id" = String, Path, description = "Id or name")),
+            responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
         pub(super) async fn $name(
             State(api): State<Api>,
             name: Named,
@@ -86,25 +99,60 @@ macro_rules! verb {
     };
 }
 
-verb!(start, Nothing, |lifecycle, id, _| lifecycle.start(&id));
-verb!(stop, StopBody, |lifecycle, id, body| lifecycle.stop(&id, body.timeout.map(|span| span.0)));
-verb!(restart, StopBody, |lifecycle, id, body| lifecycle.restart(&id, body.timeout.map(|span| span.0)));
 verb!(
-    /// Stops it and removes it.
+    /// Starts a workspace (`wharf start`)
+    start,
+    "/v1/workspaces/{id}/start",
+    Nothing,
+    |lifecycle, id, _| lifecycle.start(&id)
+);
+verb!(
+    /// Stops a workspace (`wharf stop`)
+    stop,
+    "/v1/workspaces/{id}/stop",
+    StopBody,
+    |lifecycle, id, body| lifecycle.stop(&id, body.timeout.map(|span| span.0))
+);
+verb!(
+    /// Stops a workspace and starts it again (`wharf restart`)
+    restart,
+    "/v1/workspaces/{id}/restart",
+    StopBody,
+    |lifecycle, id, body| lifecycle.restart(&id, body.timeout.map(|span| span.0))
+);
+verb!(
+    /// Stops a workspace and removes it (`wharf down`)
     down,
+    "/v1/workspaces/{id}/down",
     DownBody,
     |lifecycle, id, body| lifecycle.down(&id, body.volumes)
 );
-verb!(pause, Nothing, |lifecycle, id, _| lifecycle.pause(&id));
-verb!(unpause, Nothing, |lifecycle, id, _| lifecycle.unpause(&id));
 verb!(
-    /// The signal is `KILL` when none is named.
+    /// Freezes a workspace (`wharf pause`)
+    pause,
+    "/v1/workspaces/{id}/pause",
+    Nothing,
+    |lifecycle, id, _| lifecycle.pause(&id)
+);
+verb!(
+    /// Lets a paused workspace go on (`wharf unpause`)
+    unpause,
+    "/v1/workspaces/{id}/unpause",
+    Nothing,
+    |lifecycle, id, _| lifecycle.unpause(&id)
+);
+verb!(
+    /// Sends a signal (`wharf kill`)
     kill,
+    "/v1/workspaces/{id}/kill",
     KillBody,
     |lifecycle, id, body| lifecycle.kill(&id, body.signal.as_deref().unwrap_or("KILL"))
 );
 
-/// `wharf update`: at least one field.
+/// Changes limits (`wharf update`): at least one
+#[utoipa::path(post, path = "/v1/workspaces/{id}/update", request_body = UpdateBody,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
 pub(super) async fn update(
     State(api): State<Api>,
     name: Named,
@@ -128,7 +176,12 @@ pub(super) async fn update(
     carry_out(&api, async move { lifecycle.update(&id, &fields).await }).await
 }
 
-/// `wharf rm`: `?force=true` kills what runs, `?volumes=true` removes the named volumes that were made for it.
+/// Removes a workspace (`wharf rm`)
+#[utoipa::path(delete, path = "/v1/workspaces/{id}", params(
+    ("id" = String, Path, description = "Id or name"),
+    ("force" = Option<bool>, Query, description = "Kills what runs"),
+    ("volumes" = Option<bool>, Query, description = "Removes the named volumes that were made for it, too"),
+), responses((status = 200, description = "The workspace as it was", body = WorkspaceView)))]
 pub(super) async fn remove(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
     let (force, volumes) = (args.flag("force")?, args.flag("volumes")?);
     args.end()?;

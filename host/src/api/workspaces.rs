@@ -9,12 +9,17 @@ use super::args::{Args, Named};
 use super::error::Problem;
 use super::health::answer;
 use crate::config::{Span, instant};
-use crate::lifecycle::{HistoryRow, history};
+use crate::lifecycle::{HistoryRow, WorkspaceView, history};
 
-/// `wharf ls`: sorted by id; `?label=NAME`, `?label=NAME=VALUE` and again, `?limit`, `?cursor`.
+/// Workspaces, sorted by id (`wharf ls`)
+#[utoipa::path(get, path = "/v1/workspaces", params(
+    ("label" = Option<Vec<String>>, Query, description = "`NAME` or `NAME=VALUE`; given again, those that have both"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries of a page; 100"),
+    ("cursor" = Option<String>, Query, description = "Behind this one, as `Link` says"),
+), responses((status = 200, description = "A page", body = Vec<WorkspaceView>)))]
 pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args) -> Result<Response, Problem> {
     let (labels, limit) = (args.every("label"), args.limit()?);
-    let after = args.one("cursor", |text| Ok::<_, String>(text.to_owned()))?;
+    let after = args.text("cursor")?;
     args.end()?;
     let lifecycle = api.lifecycle()?;
     let seen = caller.seen(lifecycle.store())?;
@@ -33,7 +38,9 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args)
     }
 }
 
-/// `wharf inspect`.
+/// One workspace in full (`wharf inspect`)
+#[utoipa::path(get, path = "/v1/workspaces/{id}", params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "The workspace", body = WorkspaceView)))]
 pub(super) async fn inspect(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
@@ -41,7 +48,13 @@ pub(super) async fn inspect(State(api): State<Api>, name: Named, args: Args) -> 
     answer(&lifecycle.inspect(&id).await?)
 }
 
-/// `wharf metrics`: `?since`, `?until`, `?step`. It needs no engine.
+/// What a workspace used over time (`wharf metrics`)
+#[utoipa::path(get, path = "/v1/workspaces/{id}/metrics", params(
+    ("id" = String, Path, description = "Id or name"),
+    ("since" = Option<String>, Query, description = "A time, or how long ago; 1h"),
+    ("until" = Option<String>, Query, description = "A time, or how long ago"),
+    ("step" = Option<String>, Query, description = "Length of a step, e.g. `5m`"),
+), responses((status = 200, description = "Steps with readings", body = Vec<HistoryRow>)))]
 pub(super) async fn metrics(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
     let since = args.one("since", instant)?;
     let until = args.one("until", instant)?.unwrap_or_else(jiff::Timestamp::now);

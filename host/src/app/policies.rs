@@ -13,7 +13,7 @@ use crate::hooks::{Hook, PolicyKind};
 use crate::store::{self, ChainStatus, ServiceStatus};
 
 /// A policy of the chain.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct PolicyView {
     /// Its place, from 1.
     pub order: usize,

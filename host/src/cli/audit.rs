@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::instant::instant;
 use super::{Context, Failure};
 use crate::hooks::{Decision, Hook, Outcome};
-use crate::lifecycle::{find_stored, trail};
+use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView, find_record, newest_records, recorded_workspace, trail};
 use crate::store::{DecisionQuery, Store, StoredDecision};
 use crate::workspace::WorkspaceId;
 
@@ -101,27 +100,16 @@ enum Wanted {
     Sweep,
 }
 
-impl Wanted {
-    fn holds(self, decision: &Decision) -> bool {
-        match (self, &decision.outcome) {
-            (Self::Failed, _) => decision.failed(),
-            (Self::Allowed, Outcome::Allowed(_) | Outcome::AllowedExec(_)) | (Self::Denied, Outcome::Denied(_)) => true,
-            (Self::Actions, Outcome::Actions { actions, delay_ms }) => !actions.is_empty() || *delay_ms > 0,
-            (Self::Sweep, Outcome::Sweep(verdicts)) => {
-                verdicts.iter().any(|verdict| verdict.choice != crate::hooks::SweepChoice::Keep)
-            }
-            _ => false,
+impl From<Wanted> for OutcomeKind {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Allowed => Self::Allowed,
+            Wanted::Denied => Self::Denied,
+            Wanted::Failed => Self::Failed,
+            Wanted::Actions => Self::Actions,
+            Wanted::Sweep => Self::Sweep,
         }
     }
-}
-
-/// A record as programs see it.
-#[derive(Serialize)]
-struct Row<'a> {
-    number: i64,
-    hash: &'a str,
-    #[serde(flatten)]
-    decision: &'a serde_json::Value,
 }
 
 /// Runs the command.
@@ -137,11 +125,17 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
 
 async fn list(context: &Context, store: &Store, args: &ListArgs) -> Result<u8, Failure> {
     let workspace = args.workspace.as_deref().map(|name| about(context, store, name)).transpose()?;
-    let query = DecisionQuery { workspace, hook: args.hook, since: args.since, until: args.until, counting: false };
-    let wanted = |decision: &Decision| {
-        let asked = |name: &String| decision.steps.iter().any(|step| step.policy == *name);
-        args.policy.as_ref().is_none_or(asked) && args.outcome.is_none_or(|outcome| outcome.holds(decision))
+    let filter = RecordFilter {
+        workspace,
+        hook: args.hook,
+        policy: args.policy.clone(),
+        outcome: args.outcome.map(OutcomeKind::from),
+        since: args.since,
+        until: args.until,
+        among: None,
     };
+    let query = filter.query();
+    let wanted = |decision: &Decision| filter.holds(decision);
     // Printed from here on; what comes later is read behind the newest that was there at the beginning.
     let newest = store.decisions_before(&DecisionQuery::default(), i64::MAX, 1)?.first().map_or(0, |last| last.number);
     if args.limit == 0 {
@@ -152,8 +146,9 @@ async fn list(context: &Context, store: &Store, args: &ListArgs) -> Result<u8, F
             }
         }
     } else {
-        for stored in last(store, &query, newest, args.limit, &wanted)? {
-            print_if(context, &stored, &|_| true)?;
+        let page = newest_records(store, &filter, newest.saturating_add(1), args.limit, usize::MAX)?;
+        for stored in page.records.iter().rev() {
+            print_if(context, stored, &|_| true)?;
         }
     }
     if !args.follow {
@@ -174,39 +169,7 @@ async fn list(context: &Context, store: &Store, args: &ListArgs) -> Result<u8, F
 
 /// The workspace that a filter names: one that exists, or an id whose records are left.
 pub(super) fn about(context: &Context, store: &Store, name: &str) -> Result<WorkspaceId, Failure> {
-    match find_stored(store, &context.target(Some(name))?) {
-        Ok(workspace) => Ok(workspace.id),
-        Err(error) => match name.parse::<WorkspaceId>() {
-            Ok(id) if !store.decisions(&id, 1)?.is_empty() => Ok(id),
-            _ => Err(error.into()),
-        },
-    }
-}
-
-/// The newest records that are wanted, the oldest of them first.
-fn last(
-    store: &Store,
-    query: &DecisionQuery,
-    newest: i64,
-    limit: usize,
-    wanted: &dyn Fn(&Decision) -> bool,
-) -> Result<Vec<StoredDecision>, Failure> {
-    let (mut found, mut before) = (Vec::new(), newest.saturating_add(1));
-    'pages: loop {
-        let page = store.decisions_before(query, before, 64)?;
-        let Some(oldest) = page.last() else { break };
-        before = oldest.number;
-        for stored in page {
-            if stored.decision().is_ok_and(|decision| wanted(&decision)) {
-                found.push(stored);
-                if found.len() == limit {
-                    break 'pages;
-                }
-            }
-        }
-    }
-    found.reverse();
-    Ok(found)
+    Ok(recorded_workspace(store, &context.target(Some(name))?)?)
 }
 
 fn print_if(context: &Context, stored: &StoredDecision, wanted: &dyn Fn(&Decision) -> bool) -> Result<(), Failure> {
@@ -235,9 +198,7 @@ fn print_if(context: &Context, stored: &StoredDecision, wanted: &dyn Fn(&Decisio
 }
 
 fn json_line(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
-    let decision: serde_json::Value = serde_json::from_str(&stored.body).map_err(std::io::Error::other)?;
-    let row = Row { number: stored.number, hash: &stored.hash, decision: &decision };
-    let text = serde_json::to_string(&row).map_err(std::io::Error::other)?;
+    let text = serde_json::to_string(&RecordView::of(stored)?).map_err(std::io::Error::other)?;
     Ok(context.out.line(text)?)
 }
 
@@ -280,7 +241,7 @@ fn summary(decision: &Decision) -> String {
 }
 
 fn show(context: &Context, store: &Store, args: &ShowArgs) -> Result<u8, Failure> {
-    let stored = find(store, &args.record)?;
+    let stored = find_record(store, &args.record)?;
     let decision = stored.decision()?;
     if args.as_case {
         let case = crate::hooks::case::Case::of(&decision);
@@ -325,20 +286,4 @@ fn show(context: &Context, store: &Store, args: &ShowArgs) -> Result<u8, Failure
     out.line(out.bold("outcome"))?;
     out.line(outcome)?;
     Ok(0)
-}
-
-/// A record by number or id.
-pub(super) fn find(store: &Store, wanted: &str) -> Result<StoredDecision, Failure> {
-    if let Some(stored) = store.decision(wanted)? {
-        return Ok(stored);
-    }
-    let pruned = store.checkpoint()?.filter(|checkpoint| {
-        let number = wanted.trim_start_matches('#').parse::<i64>();
-        number.is_ok_and(|number| number > 0 && number <= checkpoint.number)
-    });
-    let text = match pruned {
-        Some(_) => format!("record {wanted} was pruned"),
-        None => format!("there is no record '{wanted}'"),
-    };
-    Err(Failure::new("record-not-found", text, "'wharf audit --limit 0' lists all; a number or an id names one", 5))
 }

@@ -91,7 +91,7 @@ impl From<lifecycle::Error> for Failure {
         let exit = match &error {
             E::Denied { .. } => 4,
             E::PolicyNotLoaded { .. } => 3,
-            E::NotFound(_) | E::Project { .. } | E::Ambiguous { .. } => 5,
+            E::NotFound(_) | E::NoRecord { .. } | E::NoField { .. } | E::Project { .. } | E::Ambiguous { .. } => 5,
             E::Request(_) | E::ProjectFile(_) | E::Docker(docker::Error::BadRequest { .. }) => 2,
             E::Differs { .. } => 7,
             E::Interrupted => 130,

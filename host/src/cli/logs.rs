@@ -1,9 +1,6 @@
 //! `wharf logs`
 
-use std::borrow::Cow;
 use std::io::IsTerminal;
-
-use serde::Serialize;
 
 use super::instant::instant;
 use super::{Context, Failure};
@@ -48,19 +45,6 @@ pub(crate) struct Args {
     /// Goes on behind a line whose cursor '--json' gave; once per container
     #[arg(long, value_name = "CURSOR", conflicts_with_all = ["since", "tail"])]
     after: Vec<Cursor>,
-}
-
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: Option<jiff::Timestamp>,
-    stream: &'a str,
-    message: Cow<'a, str>,
-    workspace: &'a str,
-    container_id: &'a str,
-    cursor: Option<String>,
-    /// Present on a piece of a line that goes on in the next object.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    partial: bool,
 }
 
 /// Runs the command.
@@ -181,7 +165,10 @@ impl Look {
         for line in lines {
             if self.json {
                 let out = printer.to(StdStream::Stdout).await?;
-                self.json(out, logs, line).map_err(std::io::Error::other)?;
+                if let Some(view) = logs.view(line) {
+                    serde_json::to_writer(&mut *out, &view).map_err(std::io::Error::other)?;
+                    out.push(b'\n');
+                }
                 continue;
             }
             let out = printer.to(line.stream).await?;
@@ -198,22 +185,5 @@ impl Look {
             }
         }
         Ok(printer.flush_if_due().await?)
-    }
-
-    fn json(&self, out: &mut Vec<u8>, logs: &Logs, line: &Line) -> serde_json::Result<()> {
-        let text = line.message.strip_suffix(b"\n").unwrap_or(&line.message);
-        let container = logs.containers().get(line.container);
-        let json = JsonLine {
-            time: line.time,
-            stream: if line.stream == StdStream::Stdout { "stdout" } else { "stderr" },
-            message: String::from_utf8_lossy(text),
-            workspace: self.name(line.container),
-            container_id: container.map_or("", |container| &container.container_id),
-            cursor: logs.cursor(line).map(|cursor| cursor.to_string()),
-            partial: line.is_partial(),
-        };
-        serde_json::to_writer(&mut *out, &json)?;
-        out.push(b'\n');
-        Ok(())
     }
 }

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::up::ProjectArgs;
 use super::{Context, Failure};
 use crate::hooks::Hook;
 use crate::hooks::chain::LookedAt;
-use crate::lifecycle::{self, Explained, FieldChange, Plan, Project, WorkspaceRequest};
+use crate::lifecycle::{self, Explained, FieldChange, Plan, PlanDiff, Project, WorkspaceRequest};
 use crate::store::Workspace;
 
 /// Arguments.
@@ -23,15 +21,6 @@ pub(crate) struct Args {
     /// something would [default: that of the folder]
     #[arg(long, value_name = "WS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     diff: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Diff<'a> {
-    id: &'a str,
-    changes: Vec<FieldChange>,
-    /// Why it would be refused, if it would.
-    denied: Option<&'a crate::hooks::record::Refusal>,
-    engine: bool,
 }
 
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
@@ -56,8 +45,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     };
     let mut differs = false;
     if let Some(stored) = &stored {
-        let changes = lifecycle::plan_diff(stored, &plan);
-        differs = !changes.is_empty();
+        let changes = PlanDiff::of(stored, &plan);
+        differs = !changes.changes.is_empty();
         diff(context, &plan, changes)?;
     } else if context.out.json {
         context.out.value(&plan)?;
@@ -91,12 +80,12 @@ fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result
     Ok(stored)
 }
 
-fn diff(context: &Context, plan: &Plan, changes: Vec<FieldChange>) -> Result<(), Failure> {
+fn diff(context: &Context, plan: &Plan, shown: PlanDiff) -> Result<(), Failure> {
     let out = &context.out;
     if out.json {
-        let shown = Diff { id: plan.id.as_str(), changes, denied: plan.denied.as_ref(), engine: plan.engine };
         return Ok(out.value(&shown)?);
     }
+    let changes = shown.changes;
     out.line(format!("{} ({})", out.bold(plan.id.as_str()), plan.project))?;
     if changes.is_empty() {
         out.line("nothing would change")?;

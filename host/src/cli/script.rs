@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Context, Failure, audit};
+use super::{Context, Failure};
 use crate::app::cases::read_case;
 use crate::app::scripts::reference;
 use crate::hooks::{Hook, HookRequest, PolicyError};
@@ -73,9 +73,9 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Trace { file, case, decision } => {
             let request = match (case, decision) {
                 (Some(case), _) => of_case(case)?,
-                (None, Some(record)) => {
-                    audit::find(&context.app.store()?, record)?.decision().map(|decision| decision.input)?
-                }
+                (None, Some(record)) => crate::lifecycle::find_record(&context.app.store()?, record)?
+                    .decision()
+                    .map(|decision| decision.input)?,
                 (None, None) => return Err(Failure::new("usage", "name a --case or a --decision", "see --help", 2)),
             };
             trace(context, file, &request)

@@ -9,8 +9,10 @@ use super::health::HealthArgs;
 use super::{Context, Failure};
 use crate::config::{HealthCheckConfig, Size, Span};
 use crate::hooks::{Adjustment, Hook};
-use crate::lifecycle::{Awaited, Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port};
-use crate::workspace::{Network, PullPolicy, Restart, Tmpfs, Ulimit};
+use crate::lifecycle::{
+    Awaited, Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port, parse_tmpfs, parse_ulimit,
+};
+use crate::workspace::{Network, PullPolicy, Restart};
 
 /// What `up` and `plan` share: which workspace, and what it should be.
 #[derive(Debug, clap::Args)]
@@ -165,10 +167,10 @@ impl RequestArgs {
             fields.push((Adjustment::Cpus(cpus), format!("--cpus {cpus}")));
         }
         for text in self.tmpfs {
-            fields.push((tmpfs(&text).map_err(usage)?, format!("--tmpfs {text}")));
+            fields.push((parse_tmpfs(&text).map_err(usage)?, format!("--tmpfs {text}")));
         }
         for text in self.ulimit {
-            fields.push((ulimit(&text).map_err(usage)?, format!("--ulimit {text}")));
+            fields.push((parse_ulimit(&text).map_err(usage)?, format!("--ulimit {text}")));
         }
         let mut secrets = BTreeMap::new();
         for text in self.secret {
@@ -224,26 +226,6 @@ pub(crate) fn env_pair(text: &str) -> Result<(String, String), String> {
             Err(_) => Err(format!("--env {text}: there is no such variable here")),
         },
     }
-}
-
-/// `/tmp` or `/tmp:64MiB`
-fn tmpfs(text: &str) -> Result<Adjustment, String> {
-    let (target, size) = match text.split_once(':') {
-        Some((target, size)) => {
-            (target, Some(size.parse::<Size>().map_err(|error| format!("--tmpfs {text}: {error}"))?))
-        }
-        None => (text, None),
-    };
-    Ok(Adjustment::Tmpfs(target.to_owned(), Some(Tmpfs { size: size.map(|size| size.0) })))
-}
-
-/// `nofile=1024` or `nofile=1024:4096`
-fn ulimit(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("--ulimit {text}: write it as NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024:4096");
-    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let (soft, hard) = (soft.parse().map_err(|_| wrong())?, hard.parse().map_err(|_| wrong())?);
-    Ok(Adjustment::Ulimit(name.to_owned(), Some(Ulimit { soft, hard })))
 }
 
 /// `./data:/data` names a folder here; the engine takes only absolute paths.

@@ -1,14 +1,9 @@
 //! `wharf why`: who set each field, who was overruled, and where. It reads the store only, so it needs no engine.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-use uuid::Uuid;
-
 use super::plan::{bound, short};
 use super::{Context, Failure};
-use crate::lifecycle::{Explained, TrailStep, explain, find_stored, place, trail};
-use crate::store::{Checkpoint, Store};
+use crate::lifecycle::{Explained, Why, find_stored, place, why};
+use crate::store::Checkpoint;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -17,22 +12,6 @@ pub(crate) struct Args {
     workspace: Option<String>,
     /// A field such as image, env.TEAM or resources.memory; a group such as env or security
     field: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Why {
-    id: String,
-    fields: BTreeMap<String, Explained>,
-    trail: Vec<TrailStep>,
-    /// The records of the decisions that made it.
-    records: Vec<Record>,
-}
-
-#[derive(Serialize)]
-struct Record {
-    id: Uuid,
-    /// Its number in `wharf audit`; null when it was pruned.
-    number: Option<i64>,
 }
 
 /// Runs the command.
@@ -49,32 +28,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         },
         (name, field) => (find_stored(&store, &context.target(name.as_deref())?)?, field.as_deref()),
     };
-    let wanted = |name: &str| {
-        field.is_none_or(|field| name == field || name.strip_prefix(field).is_some_and(|rest| rest.starts_with('.')))
-    };
-    let mut fields = explain(&workspace.draft, &context.app.loaded, &[], &workspace.trail);
-    fields.retain(|name, _| wanted(name));
-    if let (Some(field), true) = (field, fields.is_empty()) {
-        let text = format!("{} has no field '{field}'", workspace.id);
-        return Err(Failure::new("no-field", text, "'wharf why' without a field lists them all", 5));
-    }
-    let records = records(&store, &workspace.decisions)?;
-    let why = Why { id: workspace.id.to_string(), fields, trail: trail(&workspace.trail), records };
+    let why = why(&store, &context.app.loaded, &workspace, field)?;
     if context.out.json {
         context.out.value(&why)?;
     } else {
         print(context, &why, field.is_none(), store.checkpoint()?.as_ref())?;
     }
     Ok(0)
-}
-
-fn records(store: &Store, ids: &[Uuid]) -> Result<Vec<Record>, Failure> {
-    let mut all = Vec::with_capacity(ids.len());
-    for id in ids {
-        let number = store.decision(&id.to_string())?.map(|stored| stored.number);
-        all.push(Record { id: *id, number });
-    }
-    Ok(all)
 }
 
 fn print(context: &Context, why: &Why, all: bool, checkpoint: Option<&Checkpoint>) -> Result<(), Failure> {

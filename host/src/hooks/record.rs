@@ -61,7 +61,7 @@ pub struct Decision {
 }
 
 /// How a policy takes part in a decision.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepMode {
     /// Its verdict counts.
@@ -89,7 +89,7 @@ impl StepMode {
 }
 
 /// Something that would have come out differently with a shadow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// The shadow.
     pub policy: String,
@@ -127,7 +127,7 @@ pub enum Outcome {
 }
 
 /// Who refused, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refusal {
     /// The policy, or `host` for invariants.
     pub policy: String,
@@ -235,7 +235,7 @@ pub struct StepError {
 }
 
 /// Leave for one policy to loosen one field to one value until a day: from its entry in the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
     /// The field, e.g. `security.seccomp`.
@@ -249,7 +249,7 @@ pub struct Waiver {
 }
 
 /// Who set a field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Owner {
     /// A policy's name, or `default`, `config` or `request`.
     pub policy: String,
@@ -265,7 +265,7 @@ impl Owner {
 }
 
 /// One change of one field, in the order they were made: what `why` prints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// The field.
     pub field: String,

@@ -9,7 +9,7 @@ use crate::store::{self, Signal, SignalKind};
 use crate::workspace::{Container, Event, Happening, WorkspaceId};
 
 /// How a disk limit is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskMode {
     /// By the engine.
@@ -32,7 +32,7 @@ impl DiskMode {
 }
 
 /// The disk limit of a workspace, and what it uses.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct DiskView {
     /// How it is held.
     pub mode: DiskMode,

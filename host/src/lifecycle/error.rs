@@ -53,6 +53,14 @@ pub enum Error {
     /// There is no such workspace.
     #[error("there is no workspace {0}")]
     NotFound(String),
+    /// There is no such decision record.
+    #[error("{}", no_record(.wanted, *.pruned))]
+    #[allow(missing_docs)]
+    NoRecord { wanted: String, pruned: bool },
+    /// A workspace has no such field.
+    #[error("{id} has no field '{field}'")]
+    #[allow(missing_docs)]
+    NoField { id: String, field: String },
     /// More than one workspace is meant.
     #[error("'{name}' means several workspaces: {}", .ids.join(", "))]
     #[allow(missing_docs)]
@@ -100,6 +108,10 @@ fn place(refusal: &Refusal) -> String {
     }
 }
 
+fn no_record(wanted: &str, pruned: bool) -> String {
+    if pruned { format!("record {wanted} was pruned") } else { format!("there is no record '{wanted}'") }
+}
+
 fn or_unknown(state: &str) -> &str {
     if state.is_empty() { "not known how it is" } else { state }
 }
@@ -121,6 +133,8 @@ impl Error {
             Self::Denied { refusal, .. } => &refusal.code,
             Self::PolicyNotLoaded { .. } => "policy-not-loaded",
             Self::NotFound(_) => "workspace-not-found",
+            Self::NoRecord { .. } => "record-not-found",
+            Self::NoField { .. } => "no-field",
             Self::Ambiguous { .. } => "workspace-ambiguous",
             Self::Differs { .. } => "spec-differs",
             Self::NotAsDecided(_) => "not-as-decided",
@@ -157,6 +171,8 @@ impl Error {
                 "correct the policy or its entry in the configuration; see 'wharf policy check'".into()
             }
             Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
+            Self::NoRecord { .. } => "'wharf audit --limit 0' lists all; a number or an id names one".into(),
+            Self::NoField { .. } => "'wharf why' without a field lists them all".into(),
             Self::Ambiguous { .. } => "use one of the ids".into(),
             Self::Differs { .. } => {
                 "nothing was changed; 'wharf up --recreate' replaces it (its writable layer is lost)".into()

@@ -11,7 +11,7 @@ use crate::hooks::record::{Change, Draft, Owner, lookup};
 use crate::hooks::{Hook, Step};
 
 /// One field of a spec, explained.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Explained {
     /// Its value; null when it was taken away.
     pub value: Value,
@@ -26,7 +26,8 @@ pub struct Explained {
 }
 
 /// One value that a field had on its way.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
+#[schema(as = FieldLink)]
 pub struct Link {
     /// The field.
     pub field: String,
@@ -41,7 +42,8 @@ pub struct Link {
 }
 
 /// A setting that bounds a field.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
+#[schema(as = FieldBound)]
 pub struct Bound {
     /// Its key in the configuration.
     pub setting: String,

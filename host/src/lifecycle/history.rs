@@ -18,7 +18,7 @@ const ROUND: [i64; 10] =
     [10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000, 10_800_000, 43_200_000, 86_400_000];
 
 /// What a workspace used during one step. A value that is not known is null, never 0.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct HistoryPoint {
     /// Beginning of the step.
     pub time: Timestamp,
@@ -54,7 +54,7 @@ pub struct History {
 }
 
 /// A point of the history of a workspace: the JSON of `wharf metrics`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct HistoryRow {
     /// The workspace.
     pub id: WorkspaceId,

@@ -19,7 +19,7 @@ const MOST_FILES: usize = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How idle a workspace is.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Idleness {
     /// Its id.
     pub id: WorkspaceId,

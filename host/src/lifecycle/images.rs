@@ -30,7 +30,7 @@ pub struct ImageBuild {
 }
 
 /// An image of ours.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct ImageView {
     /// Its name, or its id when it has lost its name.
     pub reference: String,

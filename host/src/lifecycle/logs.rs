@@ -9,10 +9,11 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{Error, Lifecycle};
 use crate::docker::{LogOptions, StdStream};
-use crate::workspace::{Container, WorkspaceId};
+use crate::workspace::{Container, WorkspaceId, base64};
 
 mod lines;
 mod merge;
@@ -93,6 +94,30 @@ impl Line {
     pub fn is_partial(&self) -> bool {
         self.message.last() != Some(&b'\n')
     }
+}
+
+/// A line as programs see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = LogLine)]
+pub struct LineView {
+    /// When it was logged.
+    pub time: Option<Timestamp>,
+    /// `stdout` or `stderr`.
+    pub stream: &'static str,
+    /// The line without its end; bytes that are no text are replaced.
+    pub message: String,
+    /// The bytes as they are, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// Where to go on behind it.
+    pub cursor: Option<String>,
+    /// Present on a piece of a line that goes on in the next object.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// What happens while logs are read.
@@ -185,6 +210,23 @@ impl Logs {
     pub fn cursor(&self, line: &Line) -> Option<Cursor> {
         let container_id = self.containers.get(line.container)?.container_id.clone();
         Some(Cursor { container_id, position: line.position? })
+    }
+
+    /// A line as programs see it; none of a container that is not read.
+    pub fn view(&self, line: &Line) -> Option<LineView> {
+        let container = self.containers.get(line.container)?;
+        let bytes = line.message.strip_suffix(b"\n").unwrap_or(&line.message);
+        let message = String::from_utf8_lossy(bytes);
+        Some(LineView {
+            time: line.time,
+            stream: if line.stream == StdStream::Stdout { "stdout" } else { "stderr" },
+            base64: matches!(message, std::borrow::Cow::Owned(_)).then(|| base64(bytes)),
+            message: message.into_owned(),
+            workspace: container.id.clone(),
+            container_id: container.container_id.clone(),
+            cursor: self.cursor(line).map(|cursor| cursor.to_string()),
+            partial: line.is_partial(),
+        })
     }
 
     /// What comes next, or none at the end.

@@ -13,18 +13,18 @@ use super::request::draft;
 use super::secret_files;
 use super::view::trail;
 use super::withheld::Withheld;
-use super::{Error, Project, TrailStep, WorkspaceRequest, now_ms};
+use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, now_ms};
 use crate::config::Loaded;
 use crate::devcontainer::Record;
 use crate::docker::Docker;
-use crate::hooks::chain::CreateDecision;
+use crate::hooks::chain::{CreateDecision, LookedAt};
 use crate::hooks::record::{Change, Refusal};
 use crate::hooks::redact::SecretNames;
 use crate::hooks::{Chain, Facts, Step};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Plan {
     /// The workspace's id.
     pub id: WorkspaceId,
@@ -124,6 +124,18 @@ pub async fn plan(
         })
     };
     tokio::task::spawn_blocking(decide).await.map_err(|error| Error::Internal(error.to_string()))?
+}
+
+impl Lifecycle {
+    /// Decides what [`Lifecycle::up`] would make, with the chain that decides now; makes and records nothing.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
+        // What is asked for a plan says nothing about how policies are doing.
+        let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone())));
+        plan(&self.loaded(), &chain, Some(&self.docker), self.store.dir(), request).await
+    }
 }
 
 /// The part that `plan` and `up` share: draft, project facts, chain.

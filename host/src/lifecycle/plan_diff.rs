@@ -13,7 +13,7 @@ use crate::store::Workspace;
 use crate::workspace::{ContainerSpec, PullPolicy};
 
 /// One field that would change.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct FieldChange {
     /// The field.
     pub field: String,
@@ -27,6 +27,27 @@ pub struct FieldChange {
     pub by: String,
     /// At which hook; null when no policy does.
     pub hook: Option<Hook>,
+}
+
+/// What would change in a workspace, and whether it could be made again at all.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct PlanDiff {
+    /// Its id.
+    pub id: String,
+    /// The fields that would be others.
+    pub changes: Vec<FieldChange>,
+    /// Why it would be refused, if it would.
+    pub denied: Option<crate::hooks::record::Refusal>,
+    /// Whether the facts came from an engine.
+    pub engine: bool,
+}
+
+impl PlanDiff {
+    /// Compares a workspace with the plan for it.
+    pub fn of(stored: &Workspace, plan: &Plan) -> Self {
+        let (id, changes) = (plan.id.to_string(), plan_diff(stored, plan));
+        Self { id, changes, denied: plan.denied.clone(), engine: plan.engine }
+    }
 }
 
 /// The request that a workspace was made with, as far as its record tells, with what is asked for now over it. Values of

@@ -19,7 +19,7 @@ const WAITING: usize = 128;
 const EXAMPLES: usize = 3;
 
 /// What came of a replay.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Replayed {
     /// Records that were run again.
     pub replayed: u64,
@@ -44,7 +44,7 @@ pub struct Replayed {
 }
 
 /// Flips of one kind, by one policy, for one reason.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct FlipGroup {
     /// What kind of flip.
     pub kind: FlipKind,
@@ -63,7 +63,8 @@ pub struct FlipGroup {
 }
 
 /// A record that flips.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, utoipa::ToSchema)]
+#[schema(as = ReplayExample)]
 pub struct Example {
     /// Its number.
     pub number: i64,

@@ -20,7 +20,7 @@ use crate::store::{LedgerEntry, LedgerState};
 use crate::workspace::{ContainerSpec, State, WorkspaceId};
 
 /// What a sweep did, or would do.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct SweepReport {
     /// One line for each object of ours.
     pub lines: Vec<SweepLine>,
@@ -31,7 +31,7 @@ pub struct SweepReport {
 }
 
 /// An object of ours, and what happens to it.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct SweepLine {
     /// Workspace, image, volume or network.
     pub kind: CandidateKind,

@@ -11,7 +11,7 @@ use crate::store;
 use crate::workspace::{Container, Happening, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
 
 /// A workspace: what was meant (from the store) and what is (from the engine).
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct WorkspaceView {
     /// Its id.
     pub id: WorkspaceId,
@@ -74,7 +74,7 @@ impl WorkspaceView {
 }
 
 /// One policy's part in a decision.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct TrailStep {
     /// Its name.
     pub policy: String,
@@ -181,7 +181,7 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
 }
 
 /// What one container of a workspace uses. A value that is not known (yet) is null, never 0.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct StatsView {
     /// The workspace's id.
     pub id: WorkspaceId,

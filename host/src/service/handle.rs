@@ -4,9 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::{App, PolicyView};
-use crate::lifecycle::{Error, Lifecycle};
-use crate::store::{self, ChainStatus, Store};
+use super::PolicyView;
+use crate::app::App;
+use crate::config::Loaded;
+use crate::hooks::redact::SecretNames;
+use crate::lifecycle::{Error, Lifecycle, Replayed, find_record, replay_decisions};
+use crate::store::{self, ChainStatus, DecisionQuery, Store};
 
 /// Who waits for a reload: told how the chain is then, or why it was refused.
 pub(super) type Asker = oneshot::Sender<Result<ChainStatus, String>>;
@@ -66,6 +69,27 @@ impl Handle {
         // The pool of plugins is for those who decide.
         let app = App { long_lived: false, ..self.0.app.reloaded()? };
         Ok(app.policies().map_err(Error::from)?)
+    }
+
+    /// The configuration as it is now.
+    pub fn loaded(&self) -> Arc<Loaded> {
+        self.lifecycle().map_or_else(|| Arc::new(self.0.app.loaded.clone()), |lifecycle| lifecycle.loaded())
+    }
+
+    /// Runs recorded decisions again through the chain that decides now: one of them, or the newest `most` of a query. It
+    /// blocks, on all cores.
+    ///
+    /// # Errors
+    /// When a policy cannot be loaded any more, when there is no such record, or when the store cannot be read.
+    pub fn replay(&self, one: Option<&str>, query: &DecisionQuery, most: u32) -> Result<Replayed, Error> {
+        let loaded = Loaded::clone(&self.loaded());
+        let secrets = SecretNames(loaded.config.secrets.env.clone());
+        let (app, missing) = App { loaded, ..self.0.app.clone() }.for_replays()?;
+        let records = match one {
+            Some(wanted) => vec![find_record(&self.0.store, wanted)?],
+            None => self.0.store.decisions_before(query, i64::MAX, most)?,
+        };
+        replay_decisions(&app.chain()?, &secrets, &missing, records.into_iter().rev().map(Ok))
     }
 
     /// The grace period of sweeps, as the configuration says.

@@ -208,6 +208,16 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
     }
 
+    /// Number of the newest record; 0 without any.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn newest_decision(&self) -> Result<i64, Error> {
+        self.connection()
+            .query_row("select coalesce(max(number), 0) from decisions", [], |row| row.get(0))
+            .map_err(statement("read decisions"))
+    }
+
     /// A record by its number or id.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::{Error, Store, statement};
 const KEPT_HOURS: i64 = 24 * 90;
 
 /// Where an entry of the ledger stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerState {
     /// It will be done when its grace period is over and the policies still want it.
@@ -47,7 +47,7 @@ impl LedgerState {
 }
 
 /// One thing that a sweep does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
     /// Its number; 0 before it is written.
     pub id: i64,

@@ -27,7 +27,7 @@ pub struct ServiceStatus {
 }
 
 /// The chain of the service, and how its last reload went.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChainStatus {
     /// Policy -> version (digests of its bytes and settings) that decides.
     pub policies: std::collections::BTreeMap<String, String>,

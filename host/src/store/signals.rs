@@ -8,7 +8,7 @@ use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::WorkspaceId;
 
 /// One sign of a workspace's being used, or not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Signal {
     /// What it is.
     pub kind: SignalKind,
@@ -21,7 +21,7 @@ pub struct Signal {
 }
 
 /// Kind of a [`Signal`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignalKind {
     /// Its start.

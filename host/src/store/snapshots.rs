@@ -10,7 +10,7 @@ use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// A workspace's writable layer as an image, and its volumes as copies.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Snapshot {
     /// Its name, `<workspace id>/<name>`.
     pub name: String,

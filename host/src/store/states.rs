@@ -159,6 +159,44 @@ impl Store {
         Ok(events)
     }
 
+    /// Events behind a number, in the order in which they were kept, each with its number.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events_after(&self, query: &EventQuery, number: i64, most: u32) -> Result<Vec<(i64, Event)>, Error> {
+        let what = "read the history";
+        let workspace = query.workspace.as_ref().map(WorkspaceId::as_str);
+        let connection = self.connection();
+        let mut select = connection
+            .prepare_cached(
+                "select time_ns, workspace, part_of, container, what, exit_code, detail, number from events
+                 where number > ?4 and (?1 is null or workspace = ?1 or part_of = ?1)
+                   and time_ns >= ?2 and time_ns < ?3 order by number limit ?5",
+            )
+            .map_err(statement(what))?;
+        let since = query.since.map_or(i64::MIN, nanos);
+        let until = query.until.map_or(i64::MAX, nanos);
+        let row = |row: &Row<'_>| Ok((row.get::<_, i64>(7)?, read_event(row)?));
+        let rows = select.query_map(params![workspace, since, until, number, most], row).map_err(statement(what))?;
+        let mut events = Vec::new();
+        for row in rows {
+            let (number, event) = row.map_err(statement(what))?;
+            events.push((number, event.map_err(|cause| Error::Statement { what, cause })?));
+        }
+        Ok(events)
+    }
+
+    /// Numbers of the oldest and the newest event that are kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn event_range(&self) -> Result<Option<(i64, i64)>, Error> {
+        let read = |row: &Row<'_>| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get(1)?));
+        self.connection()
+            .query_row("select (select min(number) from events), (select max(number) from events)", [], read)
+            .map_err(statement("read the history"))
+    }
+
     /// How often something happened to a workspace since a time.
     ///
     /// # Errors
@@ -307,7 +345,14 @@ mod tests {
         assert_eq!(store.count_events(&id("odd").unwrap(), Happening::Started, at(5).unwrap()).unwrap(), 3);
         store.note_event(&event(21, "side", Happening::Started)).unwrap();
         assert_eq!(seconds(id("even"), at(7), None, 9), [8, 21], "a sidecar belongs to its workspace");
+        let numbers = |workspace, since, after, most| -> Vec<i64> {
+            let query = EventQuery { workspace, since, until: None };
+            store.events_after(&query, after, most).unwrap().iter().map(|(number, _)| *number).collect()
+        };
+        assert_eq!(numbers(None, None, 3, 2), [4, 5]);
+        assert_eq!((numbers(id("even"), at(6), 2, 9), store.event_range().unwrap()), (vec![6, 8, 11], Some((1, 11))));
         assert_eq!(store.trim_events(at(3).unwrap(), 5).unwrap(), 6);
+        assert_eq!(store.event_range().unwrap(), Some((7, 11)));
         assert_eq!(seconds(None, None, None, 9), [7, 8, 9, 20, 21]);
     }
 }

@@ -22,7 +22,7 @@ const PREFIX: &str = "wharf_";
 const DIGITS: (usize, usize) = (8, 64);
 
 /// What a caller of the API may do; each has what the ones before it have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Reads.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{State, WorkspaceId};
 
 /// Something that happened to a workspace's container, as the engine or Wharf's service saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// When, to the nanosecond where the engine tells it so.
     pub time: Timestamp,
@@ -35,7 +35,7 @@ impl Event {
 }
 
 /// What an [`Event`] is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum Happening {

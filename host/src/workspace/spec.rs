@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The fields of a container that policies may decide. A view: applied as edits to the engine's create body.
 ///
 /// The names of the fields here are the names everywhere: `env.FOO`, `resources.memory`, `security.capabilities`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
     /// The image, once one is chosen.
@@ -91,7 +91,7 @@ impl ContainerSpec {
 }
 
 /// An image, and why it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageChoice {
     /// As `docker pull` takes it.
@@ -105,7 +105,7 @@ pub struct ImageChoice {
 }
 
 /// When an image is fetched from its registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
     /// Only when the engine does not have it.
@@ -118,7 +118,7 @@ pub enum PullPolicy {
 }
 
 /// Something mounted into the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Bind or volume.
@@ -131,7 +131,7 @@ pub struct Mount {
 }
 
 /// Kind of a [`Mount`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MountKind {
     /// A folder or file of the host; propagation is `rprivate`.
@@ -141,7 +141,7 @@ pub enum MountKind {
 }
 
 /// A memory file system.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
     /// Bytes; none means the engine's default.
@@ -150,7 +150,7 @@ pub struct Tmpfs {
 }
 
 /// Where a container port is published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostPort {
     /// Address on the host.
@@ -167,7 +167,7 @@ pub fn loopback() -> String {
 }
 
 /// A published port as the engine reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Port {
     /// Port in the container.
     pub container_port: u16,
@@ -180,7 +180,7 @@ pub struct Port {
 }
 
 /// What a container is connected to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// The shared bridge network of all workspaces.
@@ -195,7 +195,7 @@ pub enum Network {
 }
 
 /// Limits. See the field docs for units.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// CPU quota in cores.
@@ -213,7 +213,7 @@ pub struct Resources {
 }
 
 /// A process limit as of setrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Ulimit {
@@ -222,7 +222,7 @@ pub struct Ulimit {
 }
 
 /// What a container may do. Policies only tighten it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Security {
     /// All are dropped, then these are added; names without `CAP_`, in capitals.
@@ -242,7 +242,7 @@ pub struct Security {
 }
 
 /// What the engine does when a container ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Restart {
     /// Nothing.
@@ -257,7 +257,7 @@ pub enum Restart {
 }
 
 /// A health check. The command is not given to a shell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// The command and its arguments.

@@ -15,8 +15,10 @@ mod sandbox;
 mod unchanged;
 
 mod api;
+mod api_decisions;
 mod api_network;
 mod api_session;
+mod api_streams;
 mod as_decided;
 mod audit;
 mod bad_engine;

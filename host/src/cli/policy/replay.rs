@@ -1,22 +1,18 @@
 //! `wharf policy replay`
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::of_file;
 use crate::app::App;
 use crate::carried;
 use crate::cli::instant::instant;
 use crate::cli::{Context, Failure, audit};
-use crate::config::{PolicyConfig, Span};
+use crate::config::PolicyConfig;
 use crate::hooks::redact::SecretNames;
 use crate::hooks::replay::{Comparison, compare, replay, unplayable};
 use crate::hooks::{Chain, Hook};
-use crate::lifecycle::{self, FlipGroup, Replayed, replay_decisions};
+use crate::lifecycle::{FlipGroup, Replayed, find_record, replay_decisions};
 use crate::store::DecisionQuery;
-
-/// What a decision depends on must not be how busy this machine is: in a replay policies have at least so much time.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -51,7 +47,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let secrets = SecretNames(context.app.loaded.config.secrets.env.clone());
     let replayed = match &args.decision {
         Some(wanted) => {
-            let stored = audit::find(&store, wanted)?;
+            let stored = find_record(&store, wanted)?;
             if !context.out.json {
                 explain(context, &chain, &secrets, &missing, &stored.decision()?)?;
             }
@@ -84,23 +80,9 @@ fn chain(context: &Context, args: &Args) -> Result<(Chain, Vec<String>, Option<S
     if let Some(file) = &args.with {
         place = Some(put(&mut list, of_file(file)?, args.r#as.as_deref()));
     }
-    for policy in &mut list {
-        let usual = policy.limits().timeout;
-        policy.timeout = Some(Span(usual.max(PATIENCE)));
-    }
     loaded.config.policy = list;
     let app = App::new(context.app.sources.clone(), loaded, context.app.state_dir.clone());
-    let mut missing = Vec::new();
-    for policy in app.load_policies(true) {
-        match policy.result {
-            Err(_) if policy.config.optional => missing.push(policy.config.name),
-            Err(error) => {
-                let (policy, from) = (policy.config.name, policy.source);
-                return Err(lifecycle::Error::PolicyNotLoaded { policy, from, error }.into());
-            }
-            Ok(_) => {}
-        }
-    }
+    let (app, missing) = app.for_replays()?;
     Ok((app.prepared_chain(&Hook::ALL)?, missing, place))
 }
 

@@ -52,7 +52,7 @@ impl Default for RollbackLimits {
 }
 
 /// How one policy has been doing. Another version of it (other bytes or settings) begins anew.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Standing {
     /// Digests of its bytes and settings.
@@ -68,7 +68,7 @@ pub struct Standing {
 }
 
 /// The end of a canary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolledBack {
     /// Milliseconds since 1970.
     pub at_ms: u64,
@@ -77,7 +77,7 @@ pub struct RolledBack {
 }
 
 /// Failures in a row at one place.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Breaker {
     /// How many.

@@ -1,0 +1,293 @@
+//! `/v1/decisions`: what was decided, and why. Read from the store, so that it needs no engine.
+
+use std::collections::VecDeque;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::access::Caller;
+use super::args::{Args, Json, Named, Word};
+use super::error::Problem;
+use super::health::answer;
+use super::pulse::Follower;
+use super::stream::{self, Source, Wants};
+use crate::config::instant;
+use crate::hooks::Hook;
+use crate::hooks::record::Difference;
+use crate::lifecycle::{
+    Error, OutcomeKind, RecordFilter, RecordView, Replayed, Target, Why, find_record, newest_records,
+    recorded_workspace, why,
+};
+use crate::store::Store;
+use crate::workspace::WorkspaceId;
+
+/// Records that are read at once.
+const PAGE: u32 = 64;
+/// Records that one request looks through for those that its filter lets through.
+const LOOKED: usize = 20_000;
+/// Records that a replay runs again, where nobody says how many, and at most.
+const REPLAYED: (u32, u32) = (1000, 2000);
+
+/// What a record looks like: everything that was decided at one hook about one request
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+struct DecisionRecord {
+    /// Its number in the chain of records.
+    number: i64,
+    /// Its hash, in which that of the record before it is.
+    hash: String,
+    /// Version of its form.
+    version: u32,
+    /// UUID v7: sorts by time.
+    id: uuid::Uuid,
+    /// When it was taken.
+    time: jiff::Timestamp,
+    /// The hook.
+    hook: Hook,
+    /// The id of the workspace; empty for a sweep.
+    workspace: String,
+    /// Everything that the policies saw.
+    #[schema(value_type = Object)]
+    input: serde_json::Value,
+    /// One for each policy that was asked, in order.
+    #[schema(value_type = Vec<Object>)]
+    steps: Vec<serde_json::Value>,
+    /// Policies that wanted different values for one field.
+    conflicts: Vec<String>,
+    /// Invariants that the result violates.
+    violations: Vec<String>,
+    /// `allowed`, `allowed-exec`, `denied`, `actions` or `sweep`, with what came out.
+    #[schema(value_type = Object)]
+    outcome: serde_json::Value,
+    /// Of a record of shadows: the decision that they ran beside.
+    shadow_of: Option<uuid::Uuid>,
+    /// Of a record of shadows: what they would have changed.
+    differences: Option<Vec<Difference>>,
+}
+
+/// The workspace that a filter names: one that the caller sees, or, for who sees all, an id whose records are left.
+fn about(store: &Store, caller: &Caller, name: String) -> Result<WorkspaceId, Problem> {
+    match caller.sees_all() {
+        true => Ok(recorded_workspace(store, &Target::Named(name))?),
+        false => Ok(Named::new(name, caller).stored(store)?.id),
+    }
+}
+
+fn filter(store: &Store, caller: &Caller, args: &mut Args) -> Result<RecordFilter, Problem> {
+    let workspace = args.text("workspace")?;
+    let filter = RecordFilter {
+        workspace: None,
+        hook: args.one("hook", str::parse::<Hook>)?,
+        policy: args.text("policy")?,
+        outcome: args.one("outcome", str::parse::<OutcomeKind>)?,
+        since: args.one("since", instant)?,
+        until: args.one("until", instant)?,
+        among: caller.seen(store)?,
+    };
+    let workspace = workspace.map(|name| about(store, caller, name)).transpose()?;
+    Ok(RecordFilter { workspace, ..filter })
+}
+
+/// Decisions, newest first (`wharf audit`)
+///
+/// A page can have fewer than `limit`, even none, and still name a next one: only so many records are looked through at
+/// once. As `text/event-stream` it goes on with new ones, see `/v1/decisions/stream`.
+#[utoipa::path(get, path = "/v1/decisions", params(
+    ("workspace" = Option<String>, Query, description = "About this workspace: id or name, or an id that is gone"),
+    ("hook" = Option<Hook>, Query, description = "Of a hook"),
+    ("policy" = Option<String>, Query, description = "In which this policy was asked"),
+    ("outcome" = Option<String>, Query, description = "`allowed`, `denied`, `failed`, `actions` or `sweep`"),
+    ("since" = Option<String>, Query, description = "A time, or how long ago"),
+    ("until" = Option<String>, Query, description = "A time, or how long ago"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries of a page; 100"),
+    ("cursor" = Option<i64>, Query, minimum = 0, description = "Before this one, as `Link` says"),
+), responses((status = 200, description = "The records", body = Vec<DecisionRecord>)))]
+pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args) -> Result<Response, Problem> {
+    let (limit, cursor) = (args.limit()?, args.number("cursor")?.unwrap_or(i64::MAX));
+    let read = tokio::task::spawn_blocking(move || {
+        let store = api.handle.store();
+        let filter = filter(store, &caller, &mut args)?;
+        args.end()?;
+        let page = newest_records(store, &filter, cursor, limit, LOOKED)?;
+        let records: Result<Vec<RecordView>, _> = page.records.iter().map(RecordView::of).collect();
+        let response = answer(&records?)?;
+        Ok(match page.next {
+            Some(next) => (args.next_page(&next.to_string()), response).into_response(),
+            None => response,
+        })
+    });
+    read.await.map_err(Problem::internal)?
+}
+
+/// One record (`wharf audit show`), by number or id
+#[utoipa::path(get, path = "/v1/decisions/{record}",
+    params(("record" = String, Path, description = "Number or id")),
+    responses((status = 200, description = "The record", body = DecisionRecord)))]
+pub(super) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Word(record): Word,
+    args: Args,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let store = api.handle.store();
+    let stored = find_record(store, &record)?;
+    let filter = RecordFilter { among: caller.seen(store)?, ..RecordFilter::default() };
+    if !filter.holds(&stored.decision()?) {
+        return Err(Error::NoRecord { wanted: record, pruned: false }.into());
+    }
+    answer(&RecordView::of(&stored)?)
+}
+
+/// New decisions as they are taken (`wharf audit --follow`)
+///
+/// As `text/event-stream`, with the numbers of records as ids: from now on, or behind `Last-Event-ID`.
+#[utoipa::path(get, path = "/v1/decisions/stream", params(
+    ("workspace" = Option<String>, Query, description = "About this workspace: id or name"),
+    ("hook" = Option<Hook>, Query, description = "Of a hook"),
+    ("policy" = Option<String>, Query, description = "In which this policy was asked"),
+    ("outcome" = Option<String>, Query, description = "`allowed`, `denied`, `failed`, `actions` or `sweep`"),
+    ("last-event-id" = Option<String>, Header, description = "The last record that is known"),
+), responses((status = 200, description = "Records as events", content((String = "text/event-stream")))))]
+pub(super) async fn follow(
+    State(api): State<Api>,
+    caller: Caller,
+    wants: Wants,
+    mut args: Args,
+) -> Result<Response, Problem> {
+    let store = api.handle.store();
+    let filter = filter(store, &caller, &mut args)?;
+    args.end()?;
+    if filter.since.is_some() || filter.until.is_some() {
+        return Err(Problem::request("'since' and 'until' are for GET /v1/decisions, not for a stream"));
+    }
+    if !wants.events {
+        return Err(Problem::only_events());
+    }
+    let seat = api.seat()?;
+    let pulse = api.pulse.follow();
+    let newest = store.newest_decision()?;
+    let after = wants.number()?.unwrap_or(newest);
+    let mut ready = VecDeque::new();
+    // Records that were pruned are no gap that could be filled.
+    let oldest = store.checkpoint()?.map_or(0, |checkpoint| checkpoint.number);
+    if after < oldest || after > newest {
+        let at = if after > newest { oldest } else { oldest.max(after) };
+        ready.push_back(stream::event(Some("gap"), Some(&at.to_string()), &serde_json::json!({ "after": after }))?);
+        return Ok(stream::events(&api, seat, Following { api: api.clone(), caller, filter, after: at, ready, pulse }));
+    }
+    ready.push_back(stream::place(&after.to_string()));
+    Ok(stream::events(&api, seat, Following { api: api.clone(), caller, filter, after, ready, pulse }))
+}
+
+struct Following {
+    api: Api,
+    caller: Caller,
+    filter: RecordFilter,
+    after: i64,
+    ready: VecDeque<Bytes>,
+    pulse: Follower,
+}
+
+impl Source for Following {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Ok(Some(bytes));
+            }
+            let store = self.api.handle.store();
+            let some = store.decisions_after(&self.filter.query(), self.after, PAGE)?;
+            let through = some.is_empty();
+            if !through {
+                // Workspaces come and go.
+                self.filter.among = self.caller.seen(store)?;
+            }
+            for stored in some {
+                self.after = stored.number;
+                if stored.decision().is_ok_and(|decision| self.filter.holds(&decision)) {
+                    let id = stored.number.to_string();
+                    self.ready.push_back(stream::event(None, Some(&id), &RecordView::of(&stored)?)?);
+                }
+            }
+            if through {
+                self.pulse.beat().await;
+            }
+        }
+    }
+}
+
+/// Who set each field of a workspace (`wharf why`)
+#[utoipa::path(get, path = "/v1/workspaces/{id}/why", params(
+    ("id" = String, Path, description = "Id or name"),
+    ("field" = Option<String>, Query, description = "A field such as `image` or `env.TEAM`, or a group such as `env`"),
+), responses((status = 200, description = "Its fields, explained", body = Why)))]
+pub(super) async fn explain(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
+    let field = args.text("field")?;
+    args.end()?;
+    let store = api.handle.store();
+    let stored = name.stored(store)?;
+    answer(&why(store, &api.handle.loaded(), &stored, field.as_deref())?)
+}
+
+/// The body of a replay.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayBody {
+    /// One decision: number or id. Nothing else can be said beside it.
+    decision: Option<String>,
+    /// Decisions since a time, or for a duration.
+    since: Option<String>,
+    /// Decisions up to a time, or up to so long ago.
+    until: Option<String>,
+    /// Decisions of a hook.
+    hook: Option<Hook>,
+    /// Decisions about a workspace: id or name.
+    workspace: Option<String>,
+    /// The newest so many; 1000, and at most 2000.
+    #[schema(minimum = 1, maximum = 2000)]
+    limit: Option<u32>,
+}
+
+/// Runs recorded decisions again (`wharf policy replay`)
+///
+/// Through the chain that decides now; one request at a time.
+#[utoipa::path(post, path = "/v1/decisions/replay", request_body = Option<ReplayBody>,
+    responses((status = 200, description = "What would come out otherwise", body = Replayed)))]
+pub(super) async fn replay(
+    State(api): State<Api>,
+    args: Args,
+    Json(body): Json<ReplayBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let (usual, most) = REPLAYED;
+    let limit = body.limit.unwrap_or(usual);
+    if !(1..=most).contains(&limit) {
+        return Err(Problem::request(format!("limit is not a number from 1 to {most}")));
+    }
+    let rest = body.hook.is_some() || [&body.since, &body.until, &body.workspace].into_iter().any(Option::is_some);
+    if body.decision.is_some() && (rest || body.limit.is_some()) {
+        return Err(Problem::request("'decision' names one; leave out what chooses several"));
+    }
+    let time = |text: Option<&String>, name: &str| {
+        text.map(|text| instant(text).map_err(|error| Problem::request(format!("{name}: {error}")))).transpose()
+    };
+    let (since, until) = (time(body.since.as_ref(), "since")?, time(body.until.as_ref(), "until")?);
+    if api.stopping() {
+        return Err(Problem::stopping());
+    }
+    // It takes all cores: two at once would only take them from each other.
+    let alone = api.replays.clone().try_acquire_owned().map_err(|_| Problem::busy("replays"))?;
+    let run = tokio::task::spawn_blocking(move || {
+        let store = api.handle.store();
+        let about = |name| recorded_workspace(store, &Target::Named(name));
+        let workspace = body.workspace.map(about).transpose()?;
+        let filter = RecordFilter { workspace, hook: body.hook, since, until, ..RecordFilter::default() };
+        let replayed = api.handle.replay(body.decision.as_deref(), &filter.query(), limit)?;
+        drop(alone);
+        answer(&replayed)
+    });
+    run.await.map_err(Problem::internal)?
+}

@@ -1,0 +1,47 @@
+//! `/v1/plan`: what would be made, and who decides it. Nothing is made, and nothing recorded.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::Api;
+use super::args::{Args, Json, Named};
+use super::error::Problem;
+use super::health::answer;
+use super::request::WorkspaceBody;
+use super::verbs::Nothing;
+use crate::lifecycle::{Plan, PlanDiff, WorkspaceRequest, remembered};
+
+/// What a request would make, and who decides it (`wharf plan`)
+///
+/// A denial is part of the plan.
+#[utoipa::path(post, path = "/v1/plan", request_body = WorkspaceBody,
+    responses((status = 200, description = "The plan", body = Plan)))]
+pub(super) async fn plan(
+    State(api): State<Api>,
+    args: Args,
+    Json(body): Json<WorkspaceBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let request = body.request(&api.handle.loaded())?;
+    answer(&api.lifecycle()?.plan(&request).await?)
+}
+
+/// What would change in a workspace, were it made again (`wharf plan --diff`)
+#[utoipa::path(post, path = "/v1/workspaces/{id}/plan", request_body = Option<Nothing>,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "What would change", body = PlanDiff)))]
+pub(super) async fn diff(
+    State(api): State<Api>,
+    name: Named,
+    args: Args,
+    Json(Nothing {}): Json<Nothing>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let stored = name.stored(api.handle.store())?;
+    if let Some(parent) = &stored.part_of {
+        return Err(Problem::request(format!("{} is a sidecar of {parent}, and is planned with it", stored.id)));
+    }
+    let request = remembered(&stored, WorkspaceRequest::default());
+    let plan = api.lifecycle()?.plan(&request).await?;
+    answer(&PlanDiff::of(&stored, &plan))
+}

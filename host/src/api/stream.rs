@@ -1,0 +1,166 @@
+//! Answers without an end: server-sent events (the HTML standard's section 9.2).
+//!
+//! Whoever follows something has a seat; seats are fewer than connections, so that reading stays possible. Nothing is
+//! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
+//! ends with the service.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Api;
+use super::error::Problem;
+use crate::service::stopped;
+
+/// A stream that has nothing to say says so this often: who is between does not take it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What a stream of events says it is.
+pub(super) const EVENTS: &str = "text/event-stream";
+
+/// A place among those who follow something.
+pub(super) type Seat = OwnedSemaphorePermit;
+
+impl Api {
+    /// Takes a seat.
+    pub(super) fn seat(&self) -> Result<Seat, Problem> {
+        if self.stopping() {
+            return Err(Problem::stopping());
+        }
+        self.streams.clone().try_acquire_owned().map_err(|_| Problem::busy("streams"))
+    }
+}
+
+/// How a client wants its answer.
+#[derive(Debug)]
+pub(super) struct Wants {
+    /// As events, because `Accept` names them.
+    pub(super) events: bool,
+    /// Behind the event of this id.
+    pub(super) last: Option<String>,
+}
+
+impl Wants {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut kinds = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let named = |kinds: &str| {
+            let mut each = kinds.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+            each.any(|kind| kind.eq_ignore_ascii_case(EVENTS))
+        };
+        let events = kinds.any(named);
+        let last = headers.get("last-event-id").map(|id| id.to_str().map(str::to_owned));
+        let last = last.transpose().map_err(|_| Problem::request("the header 'last-event-id' is no plain text"))?;
+        Ok(Self { events, last: last.filter(|id| !id.is_empty()) })
+    }
+
+    /// The number in the id, where ids are numbers.
+    pub(super) fn number(&self) -> Result<Option<i64>, Problem> {
+        let number = |id: &String| match id.parse::<i64>() {
+            Ok(number) if number >= 0 => Ok(number),
+            _ => Err(Problem::request("the header 'last-event-id' is no id that this stream gave")),
+        };
+        self.last.as_ref().map(number).transpose()
+    }
+}
+
+impl FromRequestParts<Api> for Wants {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        Self::of(&parts.headers)
+    }
+}
+
+/// Where a stream comes from.
+pub(super) trait Source: Send + 'static {
+    /// The next piece, or none at the end. It is not dropped while it waits, unless the stream is.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Problem>> + Send;
+}
+
+/// An event: `data` is JSON on one line.
+pub(super) fn event<T: Serialize>(name: Option<&str>, id: Option<&str>, data: &T) -> Result<Bytes, Problem> {
+    let mut text = String::new();
+    if let Some(id) = id {
+        text.push_str(&format!("id: {id}\n"));
+    }
+    if let Some(name) = name {
+        text.push_str(&format!("event: {name}\n"));
+    }
+    let data = serde_json::to_string(data).map_err(Problem::internal)?;
+    text.push_str(&format!("data: {data}\n\n"));
+    Ok(text.into())
+}
+
+/// Tells where the stream is, and nothing else: a client that comes again goes on from there.
+pub(super) fn place(id: &str) -> Bytes {
+    format!("id: {id}\n\n").into()
+}
+
+/// What went wrong, as the last event.
+pub(super) fn problem_event(problem: &Problem) -> Bytes {
+    event(Some("problem"), None, problem).unwrap_or_default()
+}
+
+/// A source as a stream that tells what went wrong as its last piece.
+fn pieces(source: impl Source, failed: fn(&Problem) -> Bytes) -> impl Stream<Item = Bytes> + Send {
+    futures_util::stream::unfold(Some(source), move |source| async move {
+        let mut source = source?;
+        match source.next().await {
+            Ok(Some(bytes)) => Some((bytes, Some(source))),
+            Ok(None) => None,
+            Err(problem) => Some((failed(&problem), None)),
+        }
+    })
+}
+
+/// Answers with events.
+pub(super) fn events(api: &Api, seat: Seat, source: impl Source) -> Response {
+    let pieces = Box::pin(pieces(source, problem_event));
+    let body = futures_util::stream::unfold((pieces, api.stop.clone(), seat), |(mut pieces, mut stop, seat)| async {
+        let piece = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            piece = pieces.next() => piece,
+            () = tokio::time::sleep(KEEP_ALIVE) => Some(Bytes::from_static(b":\n\n")),
+        };
+        Some((Ok::<_, Infallible>(piece?), (pieces, stop, seat)))
+    });
+    ([(header::CONTENT_TYPE, EVENTS)], Body::from_stream(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_wanted_when_they_are_named() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            Wants::of(&headers).unwrap().events
+        };
+        assert!(wants("text/event-stream") && wants("text/html, Text/Event-Stream;q=0.9"));
+        assert!(!wants("*/*") && !wants("application/json") && !wants("text/event-stream-not"));
+        assert!(!Wants::of(&HeaderMap::new()).unwrap().events);
+    }
+
+    #[test]
+    fn an_event_has_its_data_on_one_line() {
+        let bytes = event(Some("what"), Some("7"), &serde_json::json!({ "text": "a\nb" })).unwrap();
+        assert_eq!(bytes, "id: 7\nevent: what\ndata: {\"text\":\"a\\nb\"}\n\n");
+        assert_eq!(place("7"), "id: 7\n\n");
+    }
+
+    #[test]
+    fn an_id_that_is_no_number_is_refused_where_ids_are_numbers() {
+        let wants = |last: &str| Wants { events: true, last: Some(last.to_owned()) };
+        assert_eq!(wants("12").number().unwrap(), Some(12));
+        assert!(wants("x").number().is_err() && wants("-1").number().is_err());
+    }
+}

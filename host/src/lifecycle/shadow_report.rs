@@ -1,0 +1,117 @@
+//! What shadows would have changed, summed up: `wharf policy diff`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Error;
+use crate::hooks::Hook;
+use crate::hooks::record::Difference;
+use crate::store::Store;
+
+/// Decisions that are named as examples of one difference.
+const EXAMPLES: usize = 3;
+/// Differences of one policy that are told apart.
+const MOST_GROUPS: usize = 200;
+
+/// How one shadow has been doing.
+#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
+pub struct ShadowSummary {
+    /// Calls.
+    pub asked: u64,
+    /// Those of them that gave no verdict.
+    pub failed: u64,
+    /// The last failure.
+    pub last_failure: Option<String>,
+    /// Decisions that would have come out differently.
+    pub changed: u64,
+    /// The most frequent first; new denials before everything else.
+    pub differences: Vec<ShadowDifference>,
+}
+
+/// One difference, as often as it came.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct ShadowDifference {
+    /// At which hook.
+    pub hook: Hook,
+    /// The field, or `outcome`.
+    pub field: String,
+    /// As it was decided.
+    pub from: Value,
+    /// As it would have been.
+    pub to: Value,
+    /// How often.
+    pub count: u64,
+    /// The last reason, or the last candidate of a sweep.
+    pub about: Option<String>,
+    /// Ids of decisions, the newest last.
+    pub examples: Vec<String>,
+}
+
+impl ShadowDifference {
+    fn denies(&self) -> bool {
+        self.field == "outcome" && self.from == "allowed"
+    }
+}
+
+impl ShadowSummary {
+    fn add(&mut self, hook: Hook, one: Difference, id: &str) {
+        let Difference { field, mut from, mut to, about, .. } = one;
+        let known = |group: &ShadowDifference, from: &Value, to: &Value| {
+            group.hook == hook && group.field == field && group.from == *from && group.to == *to
+        };
+        if self.differences.len() >= MOST_GROUPS && !self.differences.iter().any(|group| known(group, &from, &to)) {
+            // A value that is another one each time, such as a date, tells nothing by itself.
+            (from, to) = ("(further values)".into(), "(further values)".into());
+        }
+        let group = match self.differences.iter_mut().find(|group| known(group, &from, &to)) {
+            Some(group) => group,
+            None => {
+                let examples = Vec::new();
+                self.differences.push(ShadowDifference { hook, field, from, to, count: 0, about: None, examples });
+                let Some(last) = self.differences.last_mut() else { return };
+                last
+            }
+        };
+        group.count += 1;
+        group.about = about.or(group.about.take());
+        group.examples.push(id.to_owned());
+        if group.examples.len() > EXAMPLES {
+            group.examples.remove(0);
+        }
+    }
+}
+
+/// Sums up the records of shadows since a time: of one policy, or of all.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn shadow_report(
+    store: &Store,
+    policy: Option<&str>,
+    since: Timestamp,
+) -> Result<BTreeMap<String, ShadowSummary>, Error> {
+    let mut all: BTreeMap<String, ShadowSummary> = BTreeMap::new();
+    let wanted = |name: &str| policy.is_none_or(|wanted| wanted == name);
+    store.each_shadow(since, |record| {
+        for step in record.steps.iter().filter(|step| wanted(&step.policy)) {
+            let summary = all.entry(step.policy.clone()).or_default();
+            summary.asked += 1;
+            if let Some(error) = &step.error {
+                summary.failed += 1;
+                summary.last_failure = Some(error.message.clone());
+            }
+            summary.changed += u64::from(record.differences.iter().any(|one| one.policy == step.policy));
+        }
+        let id = record.shadow_of.map(|id| id.to_string()).unwrap_or_default();
+        for one in record.differences.into_iter().filter(|one| wanted(&one.policy)) {
+            all.entry(one.policy.clone()).or_default().add(record.hook, one, &id);
+        }
+    })?;
+    for summary in all.values_mut() {
+        summary.differences.sort_by_key(|group| (!group.denies(), std::cmp::Reverse(group.count)));
+    }
+    Ok(all)
+}
