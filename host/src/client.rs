@@ -313,7 +313,13 @@ impl Client {
     async fn connect(&self) -> Result<connect::Stream, Error> {
         let connecting = connect::connect(&self.endpoint, self.tls.as_ref());
         match tokio::time::timeout(CONNECT, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.unreachable(error)),
+            Ok(connected) => connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(_)) => Error::setting(
+                    format!("the certificate of the service at {} is not trusted: {error}", self.server()),
+                    "name the file of the authority that signed it: client.ca_file; one that signs itself must not be an authority (CA:FALSE)",
+                ),
+                _ => self.unreachable(error),
+            }),
             Err(_) => Err(self.unreachable(format!("no connection within {} s", CONNECT.as_secs()))),
         }
     }

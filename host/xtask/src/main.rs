@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 mod base_image;
 mod bench;
+mod browser;
 mod command;
 mod engine;
 mod guest;
@@ -24,6 +25,7 @@ commands:
   quickstart [--install-engine]   arrange everything, build wharf, and run it on an example project
   test [-- NEXTEST-ARGUMENTS]     everything that CI runs: format, licences, clippy, plugins, tests on the engine
   bench [ROUNDS]                  wharf against the docker CLI, interleaved: medians and ratios
+  browser [--pictures] [WORDS]    the dashboard in headless Chromium; --pictures renews those of the documentation
   smoke                           the main verbs on the engine that DOCKER_HOST names, Podman's socket for instance
   setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
   plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
@@ -51,6 +53,8 @@ fn run() -> Result<()> {
         ["test", "--", ..] => test::run(&root()?, args.get(2..).unwrap_or_default()),
         ["bench"] => bench::run(&root()?, 15),
         ["bench", rounds] => bench::run(&root()?, rounds.parse().context("ROUNDS is a number")?),
+        ["browser", "--pictures", ..] => browser::run(&root()?, true, args.get(2..).unwrap_or_default()),
+        ["browser", ..] => browser::run(&root()?, false, args.get(1..).unwrap_or_default()),
         ["smoke"] => smoke::run(&root()?),
         ["setup"] => setup::run(&root()?, false, &mut stage::Stages::new()),
         ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),

@@ -25,20 +25,29 @@ const VIEWS = {
 let end = () => {};
 let turn = 0;
 let shown = '';
+/** What is followed, and how that goes. */
+const streams = new Map();
 
 /** What views have of the page: following something, which shows whether the page is live. */
 const page = {
-  follow: (path, handlers) => follow(path, handlers, (state, problem) => {
-    if (state === 'refused') notice(`${problem.message}${problem.remedy ? ` – ${problem.remedy}` : ''}`, true);
-    say(state);
-  }),
+  follow: (path, handlers) => {
+    const mine = Symbol(path);
+    const end = follow(path, handlers, (state, problem) => {
+      if (state === 'refused') notice(`${problem.message}${problem.remedy ? ` – ${problem.remedy}` : ''}`, true);
+      streams.set(mine, state);
+      say();
+    });
+    return () => { streams.delete(mine); end(); };
+  },
   title: (text) => { document.title = `${text} · Wharf`; },
 };
 
-function say(state) {
-  const words = { live: 'live', lost: 'connecting…', ended: 'ended', refused: 'refused', '': '' };
-  live.textContent = words[state] ?? '';
-  live.className = `live ${state === 'live' ? 'on' : state === 'lost' ? 'off' : ''}`;
+/** The worst of the streams that are followed. */
+function say() {
+  const states = [...streams.values()];
+  const state = ['lost', 'refused', 'live'].find((one) => states.includes(one));
+  live.textContent = { lost: 'connecting…', refused: 'not live', live: 'live' }[state] ?? '';
+  live.className = `live ${{ live: 'on', lost: 'off' }[state] ?? ''}`;
 }
 
 async function show() {
@@ -46,7 +55,8 @@ async function show() {
   const view = VIEWS[name] ?? VIEWS[''];
   end();
   end = () => {};
-  say('');
+  streams.clear();
+  say();
   const mine = (turn += 1);
   document.title = `${view.title} · Wharf`;
   for (const link of document.querySelectorAll('nav a')) {
@@ -74,7 +84,8 @@ function login() {
   end();
   end = () => {};
   turn += 1;
-  say('');
+  streams.clear();
+  say();
   leave.hidden = true;
   const token = h('input', { type: 'password', name: 'token', required: true, autocomplete: 'current-password', spellcheck: 'false' });
   const wrong = h('div', { role: 'alert' });

@@ -65,11 +65,13 @@ export async function decisions(place, rest, page) {
 
 /** What `wharf policy diff` sums up. */
 export function shadowTable(found) {
-  const groups = [found.groups ?? found.differences ?? found].flat();
-  return table('Differences of shadows, by policy and field', ['Policy', 'Hook', 'Field', 'Is', 'Would be', ['Times', 'number'], 'Newest'], groups.map((group) => [
-    group.policy ?? '', group.hook ?? '', h('code', {}, group.field ?? ''), value(group.from), value(group.to), String(group.count ?? group.times ?? ''),
-    group.last ?? group.newest ? when(group.last ?? group.newest) : '',
-  ]), 'Nothing: no policy is a shadow, or they agree.');
+  const rows = Object.entries(found).flatMap(([policy, shadow]) => {
+    const about = [h('strong', {}, policy), h('div', { class: 'soft small' }, `asked ${shadow.asked} times, ${shadow.changed} would change`), shadow.failed > 0 && badge(`${shadow.failed} failed`, 'bad')];
+    if (shadow.differences.length === 0) return [[about, '', '', '', '', '', shadow.last_failure ?? '']];
+    return shadow.differences.map((one, index) => [index ? '' : about, one.hook, h('code', {}, one.field), value(one.from), value(one.to), String(one.count),
+      [one.about && h('div', { class: 'small' }, one.about), one.examples.slice(-3).map((id, place) => [place ? ', ' : '', h('a', { href: `#/decisions/${id}` }, `example ${place + 1}`)])]]);
+  });
+  return table('Differences of shadows, by policy and field', ['Policy', 'Hook', 'Field', 'Is', 'Would be', ['Times', 'number'], 'About'], rows, 'Nothing: no policy is a shadow, or none was asked yet.');
 }
 
 export async function decision(place, [number]) {

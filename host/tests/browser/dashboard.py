@@ -1,0 +1,468 @@
+"""The dashboard in headless Chromium, on a service and an engine that are real.
+
+`cargo xtask browser` arranges what it needs and runs it: WHARF names the program, CHROMIUM the browser, IMAGE an image with a
+shell. With SCREENSHOTS it writes pictures into that folder. Everything is made below a folder of its own, and removed.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from playwright.sync_api import expect, sync_playwright
+
+WHARF = os.environ["WHARF"]
+IMAGE = os.environ.get("IMAGE", "wharf-base:local")
+HOSTILE = "<img src=x onerror=alert(1)><b>not bold</b>"
+# What a workspace writes: a line a second, and one that would like to be more than text.
+WRITES = f"echo '{HOSTILE}'; n=0; trap exit TERM; while :; do n=$((n+1)); echo line $n; sleep 1; done"
+expect.set_options(timeout=20_000)
+
+
+class Service:
+    """A service with workspaces, on a port and in folders of its own."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="wharf-browser-"))
+        for name in ("state", "shop", "blog"):
+            (self.folder / name).mkdir()
+        self.env = {**os.environ, "WHARF_STATE_DIR": str(self.folder / "state"), "WHARF_CONFIG": str(self.folder / "wharf.toml")}
+        for name in ("WHARF_SERVER", "WHARF_TOKEN"):
+            self.env.pop(name, None)
+        cert, key = self.folder / "cert.pem", self.folder / "key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                        "-keyout", key, "-out", cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                        "-addext", "basicConstraints=critical,CA:FALSE"], check=True, capture_output=True)
+        key.chmod(0o600)
+        self.script = self.folder / "team.rhai"
+        self.script.write_text('fn pre_create(ctx) { ctx.spec.env.TEAM = "pay"; }\n')
+        (self.folder / "wharf.toml").write_text(f"""
+[workspace]
+image = "{IMAGE}"
+command = ["sh", "-c", {json.dumps(WRITES)}]
+[api]
+listen = "127.0.0.1:0"
+tls_cert = "{cert}"
+tls_key = "{key}"
+[metrics]
+interval = "1s"
+[[policy]]
+name = "pre-create.rhai"
+builtin = "pre-create.rhai"
+[[policy]]
+name = "team.rhai"
+script = "team.rhai"
+""")
+        self.log = open(self.folder / "serve.log", "w+")
+        self.process = subprocess.Popen([WHARF, "serve"], env=self.env, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        ready = self.process.stdout.readline()
+        found = re.search(r"https://127\.0\.0\.1:(\d+)", ready)
+        assert found, f"the service says: {ready!r}, {(self.folder / 'serve.log').read_text()}"
+        self.url = f"https://localhost:{found[1]}"
+        self.admin = self.token("admin", "admin")
+        self.viewer = self.token("viewer", "viewer")
+        self.run("up", str(self.folder / "shop"), "--label", "team=pay", "--memory", "256MiB")
+        self.run("up", str(self.folder / "blog"))
+        self.ids = {view["name"]: view["id"] for view in json.loads(self.run("--json", "ls"))}
+
+    def run(self, *args, code=0):
+        done = subprocess.run([WHARF, *args], env=self.env, cwd=self.folder / "shop", capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, f"{args}: {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+    def token(self, name, role):
+        return re.search(r"wharf_\w+", self.run("token", "create", name, "--role", role))[0]
+
+    def state(self, name):
+        return json.loads(self.run("--json", "inspect", name))["state"]
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(30)
+        subprocess.run([WHARF, "rm", "--all", "--force"], env=self.env, capture_output=True, timeout=120)
+        left = subprocess.run([WHARF, "ls", "--quiet"], env=self.env, capture_output=True, text=True, timeout=60).stdout
+        shutil.rmtree(self.folder)
+        assert not left, f"left: {left}"
+
+
+class Browser:
+    """A page, with what went wrong in it."""
+
+    def __init__(self, browser, service, **options):
+        self.service = service
+        self.context = browser.new_context(ignore_https_errors=True, locale="en-GB", **{"viewport": {"width": 1280, "height": 860}, **options})
+        self.page = self.context.new_page()
+        self.wrong, self.elsewhere = [], []
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("console", lambda message: self.wrong.append(message.text) if "Content Security Policy" in message.text else None)
+        self.page.on("request", lambda request: self.elsewhere.append(request.url) if not request.url.startswith((service.url, service.url.replace("https", "wss"))) else None)
+        self.page.on("dialog", lambda dialog: dialog.accept())
+
+    def log_in(self, token):
+        self.page.goto(self.service.url)
+        self.page.get_by_label("Token").fill(token)
+        self.page.get_by_role("button", name="Log in").click()
+        expect(self.page.get_by_role("heading", name="Workspaces")).to_be_visible()
+        return self.page
+
+    def go(self, place):
+        self.page.goto(f"{self.service.url}/#/{place}")
+        return self.page
+
+    def close(self):
+        self.context.close()
+        assert not self.wrong, self.wrong
+        assert not self.elsewhere, f"asked elsewhere: {self.elsewhere}"
+
+
+def who_has_no_token_sees_a_form_and_a_wrong_one_is_refused(service, open_browser):
+    here = open_browser()
+    page = here.page
+    page.goto(service.url)
+    page.get_by_label("Token").fill("wharf_0_nonsense")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("token")
+    here.log_in(service.admin)
+    assert page.evaluate("document.cookie") == "", "scripts cannot read the session"
+    cookie = next(one for one in here.context.cookies() if "wharf" in one["name"])
+    assert cookie["httpOnly"] and cookie["secure"] and cookie["sameSite"] == "Strict", cookie
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Token")).to_be_visible()
+
+
+def workspaces_are_live_and_can_be_stopped_and_started(service, open_browser):
+    page = open_browser().log_in(service.admin)
+    row = page.get_by_role("row", name=re.compile("^shop"))
+    expect(row).to_contain_text("running")
+    expect(page.locator("#live")).to_have_text("live")
+    # Somebody else stops it; nobody reloads the page.
+    service.run("stop", "shop", "--timeout", "2s")
+    expect(row).to_contain_text("exited")
+    row.get_by_role("button", name="Start").click()
+    expect(row).to_contain_text("running")
+    assert service.state("shop") == "running"
+    expect(row).to_contain_text("MiB of 256.0 MiB", timeout=30_000)
+    expect(row.locator("svg.spark path.trace").first).to_have_attribute("d", re.compile("M.*L"), timeout=30_000)
+    page.get_by_label("Filter workspaces").fill("team=pay")
+    expect(page.get_by_role("row", name=re.compile("^blog"))).to_have_count(0)
+    expect(page.get_by_text("1 of 2 workspaces")).to_be_visible()
+
+
+def a_workspace_shows_its_charts_and_what_it_is(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go(f"workspace/{service.ids['shop']}")
+    memory = page.get_by_role("img", name=re.compile("^Memory: now .*iB, at most"))
+    expect(memory).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("team=pay")).to_be_visible()
+    page.get_by_label("Time shown").select_option("Day")
+    expect(memory).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("heading", name=re.compile("shop"))).to_contain_text("paused")
+    page.get_by_role("button", name="Unpause").click()
+    expect(page.get_by_role("heading", name=re.compile("shop"))).to_contain_text("running")
+
+
+def logs_follow_and_what_a_workspace_writes_is_text(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go(f"workspace/{service.ids['blog']}/logs")
+    log = page.get_by_role("log")
+    expect(log).to_contain_text(HOSTILE)
+    assert log.locator("img, b").count() == 0
+    seen = int(re.findall(r"line (\d+)", log.inner_text())[-1])
+    expect(log).to_contain_text(f"line {seen + 3}")
+    page.get_by_label("Only lines with this text").fill("not bold")
+    expect(log.locator("div:not([hidden])").first).to_contain_text("not bold")
+    expect(log.get_by_text("line 1", exact=True)).to_be_hidden()
+    page.get_by_label("Times").check()
+    expect(log.locator(".time:visible").first).to_contain_text(re.compile(r"\d{4}-\d\d-\d\dT"))
+
+
+def a_terminal_takes_keys_and_tells_the_exit_code(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go(f"workspace/{service.ids['shop']}/terminal")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("status").filter(has_text="open")).to_be_visible()
+    page.keyboard.type("echo 6 times 7 is $((6*7)); stty size")
+    page.keyboard.press("Enter")
+    output = page.get_by_role("log", name="Terminal output")
+    expect(output).to_contain_text("6 times 7 is 42")
+    page.keyboard.type("exit 3")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("ended with 3")).to_be_visible()
+
+
+def why_names_the_policy_of_each_field(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go(f"workspace/{service.ids['shop']}/why")
+    team = page.get_by_role("row", name=re.compile(r"^env\.TEAM"))
+    expect(team).to_contain_text("pay")
+    expect(team).to_contain_text("team.rhai:1")
+    page.get_by_label("Filter fields").fill("resources.memory")
+    memory = page.get_by_role("row", name=re.compile(r"^resources\.memory"))
+    expect(memory).to_contain_text("overruled by")
+    expect(page.get_by_role("row", name=re.compile(r"^env\.TEAM"))).to_have_count(0)
+
+
+def the_feed_of_decisions_grows_and_each_has_a_page(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go("decisions")
+    first = page.locator("tbody tr").first
+    expect(first).to_contain_text("#")
+    number = int(re.search(r"#(\d+)", first.inner_text())[1])
+    service.run("restart", "blog", "--timeout", "1s")
+    expect(page.locator("tbody tr").first).not_to_contain_text(f"#{number}")
+    page.get_by_role("link", name="#1", exact=True).click()
+    expect(page.get_by_role("heading", name=re.compile("Decision #1"))).to_be_visible()
+    expect(page.get_by_text("What each policy did")).to_be_visible()
+    # A shadow shows what it would have changed.
+    page.get_by_text("The whole record").click()
+    expect(page.locator("pre")).to_contain_text('"number": 1')
+
+
+def policies_are_reloaded_and_a_bad_one_is_refused_with_its_line(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go("policies")
+    row = page.get_by_role("row", name=re.compile("team.rhai"))
+    expect(row).to_contain_text("ok")
+    expect(row).to_contain_text(re.compile(r"\d+ µs"))
+    good = service.script.read_text()
+    try:
+        service.script.write_text("fn pre_create(ctx) { let x = ; }")
+        page.get_by_role("button", name="Reload").click()
+        expect(page.get_by_role("alert")).to_contain_text("team.rhai:1")
+    finally:
+        service.script.write_text(good)
+    page.get_by_role("button", name="Reload").click()
+    expect(page.get_by_text("The chain was loaded anew")).to_be_visible()
+
+
+def cleanup_lists_everything_that_is_ours_and_why_it_stays(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go("cleanup")
+    expect(page.get_by_role("row", name=re.compile(service.ids["shop"]))).to_contain_text("keep")
+    expect(page.get_by_role("region", name=re.compile("Everything that Wharf made"))).to_be_visible()
+
+
+def events_come_as_they_happen(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go("events")
+    expect(page.get_by_role("row", name=re.compile("started")).first).to_be_visible()
+    before = page.get_by_role("row", name=re.compile("paused")).count()
+    service.run("pause", "blog")
+    service.run("unpause", "blog")
+    expect(page.get_by_role("row", name=re.compile("unpaused")).first).to_be_visible()
+    assert page.get_by_role("row", name=re.compile("paused")).count() > before
+
+
+def who_only_views_changes_nothing_and_is_told_so(service, open_browser):
+    here = open_browser()
+    page = here.log_in(service.viewer)
+    page.get_by_role("row", name=re.compile("^shop")).get_by_role("button", name="Stop").click()
+    expect(page.locator("#notices")).to_contain_text("operator")
+    assert service.state("shop") == "running"
+
+
+def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
+    here = open_browser()
+    page = here.log_in(service.admin)
+    page.goto(service.url)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Decisions")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Decisions", exact=True)).to_be_visible()
+    expect(page.locator("main")).to_be_focused()
+    places = ["", "decisions", "policies", "cleanup", "events", f"workspace/{service.ids['shop']}",
+              *(f"workspace/{service.ids['shop']}/{tab}" for tab in ("logs", "terminal", "events", "why"))]
+    for place in places:
+        here.go(place)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        nameless = page.evaluate("""() => [...document.querySelectorAll('button, a, input, select, textarea, img')].filter((one) => {
+            const labels = one.labels ? [...one.labels].map((label) => label.textContent).join('') : '';
+            const name = one.getAttribute('aria-label') ?? one.getAttribute('alt') ?? (one.textContent || labels);
+            return one.tagName === 'IMG' ? name === null : !name.trim();
+        }).map((one) => one.outerHTML)""")
+        assert not nameless, f"{place}: {nameless}"
+        assert page.locator("main").count() == 1 and page.locator("h1").count() == 1, place
+
+
+def it_fits_a_phone_and_is_dark_where_the_system_is(service, open_browser):
+    here = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, color_scheme="dark")
+    page = here.log_in(service.admin)
+    for place in ["", "decisions", "policies", "cleanup", "events", f"workspace/{service.ids['shop']}", f"workspace/{service.ids['shop']}/why"]:
+        here.go(place)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        page.wait_for_timeout(300)
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{place or 'workspaces'} is {wide} px too wide"
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert all(int(part) < 64 for part in re.findall(r"\d+", ground)[:3]), ground
+    page.get_by_role("button", name=re.compile("Colours")).click()
+    page.get_by_role("button", name=re.compile("Colours")).click()
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert all(int(part) > 192 for part in re.findall(r"\d+", light)[:3]), light
+
+
+def texts_have_enough_contrast_in_both_schemes(service, open_browser):
+    for scheme in ("light", "dark"):
+        here = open_browser(color_scheme=scheme)
+        page = here.log_in(service.admin)
+        for place in ["", "policies", f"workspace/{service.ids['shop']}/why"]:
+            here.go(place)
+            expect(page.locator("table").first).to_be_visible()
+            faint = page.evaluate("""() => {
+                const light = (text) => {
+                    const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+                    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+                };
+                const ground = (one) => { for (; one; one = one.parentElement) { const color = getComputedStyle(one).backgroundColor; if (!/rgba\\(0, 0, 0, 0\\)|transparent/.test(color)) return color; } return 'rgb(255,255,255)'; };
+                return [...document.querySelectorAll('main *, header *')].filter((one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()) && one.offsetParent).flatMap((one) => {
+                    const [a, b] = [light(getComputedStyle(one).color), light(ground(one))].sort((x, y) => y - x);
+                    const ratio = (a + 0.05) / (b + 0.05);
+                    return ratio < 4.5 ? [`${one.tagName} ${one.className} '${one.textContent.slice(0, 30)}' ${ratio.toFixed(2)}`] : [];
+                });
+            }""")
+            assert not faint, f"{scheme}, {place or 'workspaces'}: {faint[:5]}"
+
+
+def the_terminal_understands_what_programs_send(service, open_browser):
+    here = open_browser()
+    page = here.log_in(service.admin)
+    wrong = page.evaluate(r"""async () => {
+        const { Screen, typed } = await import('/dashboard/terminal.js');
+        const bytes = (text) => new TextEncoder().encode(text);
+        const show = (text, rows = 4, columns = 10) => { const screen = new Screen(rows, columns); screen.write(bytes(text)); return screen; };
+        const cases = [
+            ['lines', show('a\r\nb').text(), 'a\nb'], ['wrap', show('0123456789ab').text(), '0123456789\nab'],
+            ['scroll', show('1\r\n2\r\n3\r\n4\r\n5').text(), '2\n3\n4\n5'], ['erase', show('abc\x1b[2D\x1b[K').text(), 'a'],
+            ['home', show('abc\x1b[HX').text(), 'Xbc'], ['other screen', show('sh\x1b[?1049hfull\x1b[?1049l$').text(), 'sh$'],
+            ['title', show('\x1b]0;title\x07x').title, 'title'], ['region', show('1\r\n2\r\n3\r\n4\x1b[2;3r\x1b[3;1H\n').text(), '1\n3\n\n4'],
+            ['insert', show('abc\x1b[1;2H\x1b[@X').text(), 'aXbc'], ['unknown', show('\x1b[>4;1mx\x1b(B\x1b[?2026hy').text(), 'xy'],
+            ['red', show('\x1b[31mx').lines[0][0].style.fg, '#e06c66'], ['256', show('\x1b[38;5;196mx').lines[0][0].style.fg, 'rgb(255,0,0)'],
+            ['up', typed({ key: 'ArrowUp' }), '\x1b[A'], ['up, application', typed({ key: 'ArrowUp' }, true), '\x1bOA'],
+            ['ctrl c', typed({ key: 'c', ctrlKey: true }), '\x03'], ['letter', typed({ key: 'a' }), null],
+        ];
+        const single = new Screen(2, 10);
+        for (const byte of bytes('\u00e9\u4e16\x1b[31mz\x1b[0m')) single.write(new Uint8Array([byte]));
+        cases.push(['byte by byte', single.text(), '\u00e9\u4e16z']);
+        let said = '';
+        new Screen(4, 10, (text) => { said += text; }).write(bytes('ab\x1b[6n'));
+        cases.push(['report', said, '\x1b[1;3R']);
+        const small = show('1\r\n2\r\n3\r\n4');
+        small.resize(2, 5);
+        cases.push(['resize', small.text(), '3\n4']);
+        // Whatever comes, the screen keeps its size.
+        let seed = 7;
+        const random = () => { seed = (seed * 1103515245 + 12345) % 2147483648; return seed / 2147483648; };
+        for (let time = 0; time < 500; time += 1) {
+            const screen = new Screen(5, 7);
+            const noise = Uint8Array.from({ length: 400 }, () => (random() < 0.3 ? 0x1b : random() < 0.5 ? 0x5b : Math.floor(random() * 256)));
+            screen.write(noise);
+            screen.resize(3 + (time % 5), 3 + (time % 9));
+            screen.write(noise);
+            if (screen.lines.length !== screen.rows || screen.lines.some((line) => line.length !== screen.columns)) cases.push(['noise', time, 'a screen of its size']);
+        }
+        return cases.filter(([, got, wanted]) => got !== wanted);
+    }""")
+    assert not wrong, wrong
+
+
+TESTS = [
+    who_has_no_token_sees_a_form_and_a_wrong_one_is_refused,
+    workspaces_are_live_and_can_be_stopped_and_started,
+    a_workspace_shows_its_charts_and_what_it_is,
+    logs_follow_and_what_a_workspace_writes_is_text,
+    a_terminal_takes_keys_and_tells_the_exit_code,
+    why_names_the_policy_of_each_field,
+    the_feed_of_decisions_grows_and_each_has_a_page,
+    policies_are_reloaded_and_a_bad_one_is_refused_with_its_line,
+    cleanup_lists_everything_that_is_ours_and_why_it_stays,
+    events_come_as_they_happen,
+    who_only_views_changes_nothing_and_is_told_so,
+    everything_is_reached_by_the_keyboard_and_has_a_name,
+    it_fits_a_phone_and_is_dark_where_the_system_is,
+    texts_have_enough_contrast_in_both_schemes,
+    the_terminal_understands_what_programs_send,
+]
+
+
+def screenshots(service, open_browser, folder):
+    """Pictures for the documentation."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    here = open_browser(viewport={"width": 1180, "height": 760})
+    page = here.log_in(service.admin)
+    time.sleep(8)
+    page.screenshot(path=folder / "workspaces.png")
+    for name, place, wait in [("workspace", f"workspace/{service.ids['shop']}", 4), ("why", f"workspace/{service.ids['shop']}/why", 1),
+                              ("decisions", "decisions", 1), ("policies", "policies", 1)]:
+        here.go(place)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        time.sleep(wait)
+        page.screenshot(path=folder / f"{name}.png")
+    dark = open_browser(viewport={"width": 390, "height": 760}, has_touch=True, is_mobile=True, color_scheme="dark")
+    dark.log_in(service.admin)
+    time.sleep(6)
+    dark.page.screenshot(path=folder / "phone.png")
+
+
+def main():
+    wanted = sys.argv[1:]
+    service, failed, ran = Service(), 0, 0
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM"), args=["--no-sandbox"])
+            def attempt(name, act):
+                opened = []
+                def open_browser(**options):
+                    opened.append(Browser(browser, service, **options))
+                    return opened[-1]
+                begun = time.monotonic()
+                try:
+                    act(open_browser)
+                    for one in opened:
+                        one.close()
+                    print(f"ok      {name.replace('_', ' ')} ({time.monotonic() - begun:.1f} s)", flush=True)
+                    return True
+                except Exception:
+                    print(f"failed  {name.replace('_', ' ')}", flush=True)
+                    traceback.print_exc()
+                    for one in opened:
+                        one.context.close()
+                    return False
+            for test in TESTS:
+                if wanted and not any(word in test.__name__ for word in wanted):
+                    continue
+                ran += 1
+                failed += not attempt(test.__name__, lambda open_browser, test=test: test(service, open_browser))
+            if os.environ.get("SCREENSHOTS"):
+                failed += not attempt("screenshots", lambda open_browser: screenshots(service, open_browser, os.environ["SCREENSHOTS"]))
+            browser.close()
+        if failed:
+            print((service.folder / "serve.log").read_text()[-4000:], file=sys.stderr)
+    finally:
+        service.end()
+    print(f"{ran} browser tests: {ran - failed} passed, {failed} failed")
+    return 1 if failed or not ran else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
