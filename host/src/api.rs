@@ -33,6 +33,7 @@ mod health;
 mod limits;
 mod listen;
 mod openapi;
+mod openmetrics;
 mod plan;
 mod policies;
 mod pulse;
@@ -47,7 +48,7 @@ mod workspaces;
 
 use access::{Needs, Routes};
 use error::Problem;
-use listen::{Listener, Network, serve};
+use listen::{Listener, Network, Shared, serve};
 use pulse::Pulse;
 use remote::Remote;
 use socket::{Refused, Socket};
@@ -102,17 +103,17 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
     let (requests, verbs, streams, replays) = (seats(REQUESTS), seats(VERBS), seats(STREAMS), seats(1));
     let (remote, pulse) = (Arc::new(Remote::new(config, REQUESTS)), Pulse::default());
     let looking = pulse.clone().run(handle.clone(), stop.clone());
-    let api = Api { handle, requests, verbs: verbs.clone(), remote, streams, replays, pulse, stop: stop.clone() };
-    let router = router(api);
+    let shared = Shared { verbs: verbs.clone(), handle: handle.clone(), stop: stop.clone() };
+    let router = router(Api { handle, requests, verbs, remote, streams, replays, pulse, stop: stop.clone() });
     let run = async move {
         // It looks at the store for streams.
         let looking = tokio::spawn(looking);
-        let socket = serve(Listener::Socket(socket), router.clone(), verbs.clone(), stop.clone());
+        let socket = serve(Listener::Socket(socket), router.clone(), shared.clone());
         match network {
             None => socket.await,
             Some(network) => {
-                let follow = network.clone().follow(stop.clone());
-                tokio::join!(socket, serve(Listener::Network(network), router, verbs, stop), follow);
+                let follow = network.clone().follow(stop);
+                tokio::join!(socket, serve(Listener::Network(network), router, shared), follow);
             }
         }
         if let Err(error) = looking.await {
@@ -129,6 +130,7 @@ fn routes() -> Routes {
     const ACT: Needs = Needs::Role(Role::Operator);
     const RULE: Needs = Needs::Whole(Role::Admin);
     Routes::new()
+        .route(SURVEY, "/metrics", get(openmetrics::text))
         .routes(Needs::Nothing, routes!(health::alive))
         .route(Needs::Nothing, "/", get(dashboard::page))
         .route(Needs::Nothing, "/dashboard/{*file}", get(dashboard::file))

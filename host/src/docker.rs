@@ -39,7 +39,7 @@ pub use build::BuildRequest;
 pub use commit::CommitRequest;
 pub use containers::{CreateRequest, Created, Effect};
 pub use disk_usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
-pub use error::{Error, Result};
+pub use error::{Error, Result, failures};
 pub use events::{Event, EventItem, EventOptions, EventStream};
 pub use exec::{ExecCollected, ExecControl, ExecEnd, ExecOutput, ExecRequest, ExecSession, ExecStdin};
 pub use hijack::StdStream;

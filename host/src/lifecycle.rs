@@ -6,7 +6,7 @@
 //! May touch: hooks, docker, store. It speaks in domain types; no type of the engine, of Wasm or of Rhai appears here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -110,6 +110,14 @@ struct Live {
     chain: Option<Chain>,
 }
 
+/// Who is told of what policies and sweeps do, once it is recorded.
+pub trait Observer: Send + Sync {
+    /// Decisions were recorded.
+    fn decided(&self, decisions: &[Decision]);
+    /// A sweep has ended that was no dry run.
+    fn swept(&self, report: &SweepReport);
+}
+
 /// Carries out verbs.
 pub struct Lifecycle {
     live: RwLock<Live>,
@@ -117,6 +125,7 @@ pub struct Lifecycle {
     loading: tokio::sync::Mutex<()>,
     gate: gate::Gate,
     shadows: shadows::Queue,
+    observer: OnceLock<Arc<dyn Observer>>,
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
@@ -141,6 +150,7 @@ impl Lifecycle {
             loading: tokio::sync::Mutex::default(),
             gate: gate::Gate::default(),
             shadows: shadows::Queue::new(store.clone(), secrets.clone()),
+            observer: OnceLock::new(),
             store,
             docker,
             secrets,
@@ -157,6 +167,11 @@ impl Lifecycle {
     /// What ends long waits: send `true`, and the verb under way undoes what it did and fails as interrupted.
     pub fn stopper(&self) -> watch::Sender<bool> {
         self.stopper.clone()
+    }
+
+    /// Has somebody told of decisions and sweeps; the first one stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
     }
 
     /// The engine.
@@ -221,6 +236,9 @@ impl Lifecycle {
             self.secrets.redact(decision, values);
         }
         self.store.append(decisions)?;
+        if let Some(observer) = self.observer.get() {
+            observer.decided(decisions);
+        }
         for decision in decisions {
             if let Some(shadows) = decision.shadows.take() {
                 self.shadows.ask(shadows);

@@ -31,6 +31,7 @@ mod history;
 mod idle;
 mod journal;
 mod lanes;
+mod metrics;
 mod notify;
 mod policies;
 mod react;
@@ -41,6 +42,7 @@ mod watch_events;
 
 use board::Board;
 pub use handle::{Failed, Handle};
+pub use metrics::{Held, Metrics};
 
 /// How long loops have to end what they are doing.
 const GRACE: Duration = Duration::from_secs(15);
@@ -127,6 +129,7 @@ struct Shared {
     lifecycle: Arc<Lifecycle>,
     config: crate::config::Config,
     board: Board,
+    metrics: Arc<Metrics>,
 }
 
 /// Ends when the service is told to stop.
@@ -164,7 +167,8 @@ pub async fn run(
     let chain = tokio::task::spawn_blocking(move || checked.checked_chain(&BTreeMap::new())).await;
     let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
 
-    let (handle, reloads) = Handle::new(app)?;
+    let metrics = Arc::new(Metrics::default());
+    let (handle, reloads) = Handle::new(app, metrics.clone())?;
     let (halt, halted) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut api = None;
@@ -173,7 +177,7 @@ pub async fn run(
         api = Some(place);
         tasks.spawn(named("api", run));
     }
-    let board = Board::new(store, &LOOPS, say)?;
+    let board = Board::new(store, &LOOPS, metrics.clone(), say)?;
     let notify = notify::Notify::of_process();
     let ready = |engine| {
         board.say(&Said::Ready { engine, loops: LOOPS.into(), api: api.clone() });
@@ -209,6 +213,7 @@ pub async fn run(
     };
     board.chain_loaded(policies::versions(&chain), false);
     lifecycle.replace_chain(app.loaded.clone(), chain);
+    lifecycle.observe(metrics.clone());
     let lifecycle = Arc::new(lifecycle);
     handle.set_lifecycle(lifecycle.clone());
     board.engine_back();
@@ -218,7 +223,7 @@ pub async fn run(
     }
 
     let interrupt = lifecycle.stopper();
-    let shared = Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board });
+    let shared = Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board, metrics });
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
     // Each by its name in `LOOPS`.
     let loops: Vec<(&str, Loop)> = vec![

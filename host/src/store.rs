@@ -167,6 +167,12 @@ impl Store {
         &self.dir
     }
 
+    /// Bytes of its files, each by its part.
+    pub fn sizes(&self) -> Vec<(&'static str, u64)> {
+        let of = |name| std::fs::metadata(self.dir.join(name)).map_or(0, |file| file.len());
+        vec![("database", of("wharf.db")), ("log", of("wharf.db-wal"))]
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

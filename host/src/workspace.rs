@@ -169,6 +169,18 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Running,
+        Self::Paused,
+        Self::Restarting,
+        Self::Removing,
+        Self::Exited,
+        Self::Dead,
+        Self::Missing,
+    ];
+
     /// The word used in text and JSON.
     pub fn as_str(self) -> &'static str {
         match self {

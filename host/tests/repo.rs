@@ -44,11 +44,12 @@ const IMPORTS: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that some modules hide from the others.
-const HIDDEN: [(&str, &[&str]); 23] = [
+const HIDDEN: [(&str, &[&str]); 24] = [
     ("ring", &["store"]),
     ("rustls", &["api", "client"]),
     ("tokio_rustls", &["api", "client"]),
     ("axum", &["api"]),
+    ("prometheus_client", &["service"]),
     ("memchr", &["docker"]),
     ("regex", &["lifecycle"]),
     ("tar", &["archive"]),

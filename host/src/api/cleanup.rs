@@ -43,5 +43,5 @@ pub(super) async fn sweep(State(api): State<Api>, args: Args, body: Json<SweepBo
     args.end()?;
     let (lifecycle, Json(SweepBody { dry_run, no_grace })) = (api.lifecycle()?, body);
     let grace = if no_grace { std::time::Duration::ZERO } else { api.handle.grace() };
-    carry_out(&api, async move { lifecycle.sweep(dry_run, grace).await }).await
+    carry_out(&api, "sweep", async move { lifecycle.sweep(dry_run, grace).await }).await
 }

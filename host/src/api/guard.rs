@@ -1,9 +1,9 @@
 //! What every request passes before its route: who may send it, how large and slow it may be, and how many at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -26,6 +26,9 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const READING: Duration = Duration::from_secs(60);
 /// The route that is answered however much is under way.
 pub(super) const HEALTH: &str = "/v1/health";
+/// Methods that are counted by their names.
+const KNOWN: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 /// The route that takes a token in its body.
 pub(super) const SESSION: &str = "/v1/session";
 /// The names that a client may call this host by: the name in the address of a Unix socket means nothing, and that of
@@ -33,7 +36,14 @@ pub(super) const SESSION: &str = "/v1/session";
 const HOSTS: [&str; 4] = ["localhost", "wharf", "127.0.0.1", "[::1]"];
 
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    // A path that is no route could be anything.
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let mut response = pass(&api, request, next).await.unwrap_or_else(IntoResponse::into_response);
+    let method = if KNOWN.contains(&method) { method.as_str() } else { "other" };
+    api.handle.metrics().request(&route, method, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -26,7 +26,7 @@ use super::socket::{Refused, Socket};
 use super::tls::{Files, Tls};
 use super::{VERBS, limits};
 use crate::config::ApiConfig;
-use crate::service::{Stop, stopped};
+use crate::service::{Handle, Stop, stopped};
 
 /// Connections of a listener at once; further ones wait to be taken.
 const CONNECTIONS: usize = 256;
@@ -93,29 +93,41 @@ enum Taken {
 }
 
 impl Listener {
-    async fn accept(&self) -> std::io::Result<Taken> {
+    async fn accept(&self, handle: &Handle) -> std::io::Result<Taken> {
         match self {
             Self::Socket(socket) => socket.accept().await.map(|(stream, uid)| Taken::Socket(stream, uid)),
             Self::Network(network) => loop {
                 let (stream, address) = network.listener.accept().await?;
                 match network.crowd.enter(origin(address.ip())) {
                     Some(place) => return Ok(Taken::Network(stream, address, place, network.clone())),
-                    None => tracing::debug!("api: {address} has too many connections"),
+                    None => {
+                        handle.metrics().refused("too-many");
+                        tracing::debug!("api: {address} has too many connections");
+                    }
                 }
             },
         }
     }
 }
 
+/// What all listeners have.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) verbs: Arc<Semaphore>,
+    pub(super) handle: Handle,
+    pub(super) stop: Stop,
+}
+
 /// Answers requests until it is told to stop; see [`super::open`].
-pub(super) async fn serve(listener: Listener, router: Router, verbs: Arc<Semaphore>, mut stop: Stop) {
+pub(super) async fn serve(listener: Listener, router: Router, shared: Shared) {
+    let Shared { verbs, handle, mut stop } = shared;
     let seats = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let accept = async {
             // It is never closed.
             let seat = seats.clone().acquire_owned().await.ok();
-            (seat, listener.accept().await)
+            (seat, listener.accept(&handle).await)
         };
         let (seat, taken) = tokio::select! {
             accepted = accept => accepted,
@@ -125,9 +137,9 @@ pub(super) async fn serve(listener: Listener, router: Router, verbs: Arc<Semapho
         };
         match taken {
             Ok(taken) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                let (router, handle, stop) = (router.clone(), handle.clone(), stop.clone());
                 connections.spawn(async move {
-                    begin(taken, router, stop).await;
+                    begin(taken, router, &handle, stop).await;
                     drop(seat);
                 });
             }
@@ -147,13 +159,22 @@ pub(super) async fn serve(listener: Listener, router: Router, verbs: Arc<Semapho
     }
 }
 
-async fn begin(taken: Taken, router: Router, stop: Stop) {
+async fn begin(taken: Taken, router: Router, handle: &Handle, stop: Stop) {
     match taken {
-        Taken::Socket(stream, uid) => connection(stream, Peer::Socket(uid), router, stop).await,
-        Taken::Network(stream, address, _place, network) => match network.tls.accept(stream).await {
-            Ok(stream) => connection(stream, Peer::Network(address), router, stop).await,
-            Err(error) => tracing::debug!("api: no handshake with {address}: {error}"),
-        },
+        Taken::Socket(stream, uid) => {
+            let _open = handle.metrics().connection("socket");
+            connection(stream, Peer::Socket(uid), router, stop).await;
+        }
+        Taken::Network(stream, address, _place, network) => {
+            let _open = handle.metrics().connection("network");
+            match network.tls.accept(stream).await {
+                Ok(stream) => connection(stream, Peer::Network(address), router, stop).await,
+                Err(error) => {
+                    handle.metrics().refused("handshake");
+                    tracing::debug!("api: no handshake with {address}: {error}");
+                }
+            }
+        }
     }
 }
 

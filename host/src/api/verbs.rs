@@ -61,17 +61,19 @@ pub(super) struct UpdateBody {
     restart: Option<String>,
 }
 
-/// Carries out a verb to its end, whether its client waits or not.
+/// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
 pub(super) async fn carry_out<T: Serialize + Send + 'static>(
     api: &Api,
+    name: &'static str,
     verb: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<Response, Problem> {
     if api.stopping() {
         return Err(Problem::stopping());
     }
     let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
+    let handle = api.handle.clone();
     let task = tokio::spawn(async move {
-        let result = verb.await;
+        let result = handle.metrics().verb(name, verb).await;
         drop(turn);
         result
     });
@@ -94,7 +96,7 @@ macro_rules! verb {
             args.end()?;
             let $lifecycle = api.lifecycle()?;
             let $id = name.find(&$lifecycle).await?;
-            carry_out(&api, async move { $act.await }).await
+            carry_out(&api, stringify!($name), async move { $act.await }).await
         }
     };
 }
@@ -173,7 +175,7 @@ pub(super) async fn update(
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    carry_out(&api, async move { lifecycle.update(&id, &fields).await }).await
+    carry_out(&api, "update", async move { lifecycle.update(&id, &fields).await }).await
 }
 
 /// Removes a workspace (`wharf rm`)
@@ -187,5 +189,5 @@ pub(super) async fn remove(State(api): State<Api>, name: Named, mut args: Args) 
     args.end()?;
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    carry_out(&api, async move { lifecycle.remove(&id, force, volumes).await }).await
+    carry_out(&api, "remove", async move { lifecycle.remove(&id, force, volumes).await }).await
 }

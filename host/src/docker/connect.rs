@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, failed};
 
 /// An engine that does not answer a ping within this time counts as unreachable.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -162,7 +162,7 @@ impl Endpoint {
             ),
             _ => (error.to_string(), "check DOCKER_HOST and `docker context ls`".to_owned()),
         };
-        Error::Unreachable { endpoint: self.to_string(), cause, remedy, source: Some(Box::new(error)) }
+        failed(Error::Unreachable { endpoint: self.to_string(), cause, remedy, source: Some(Box::new(error)) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with the engine: one variant per kind, with what to do about it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -362,6 +363,20 @@ pub(super) fn start_error(status: u16, message: &str) -> Error {
     Error::StartFailed { cause }
 }
 
+/// How often the engine failed this process.
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a failure of the engine itself: it was away, too slow, broke off, or answered with 5xx.
+pub(super) fn failed(error: Error) -> Error {
+    FAILURES.fetch_add(1, Ordering::Relaxed);
+    error
+}
+
+/// How often the engine itself failed this process.
+pub fn failures() -> u64 {
+    FAILURES.load(Ordering::Relaxed)
+}
+
 /// Turns any other answer of the engine that reports a failure into an error.
 pub(super) fn status_error(
     operation: &'static str,
@@ -378,7 +393,7 @@ pub(super) fn status_error(
         409 => Error::Conflict { operation, cause },
         400 => Error::BadRequest { operation, cause },
         501 => Error::Unsupported { operation, cause },
-        status => Error::Engine { operation, status, message: cause },
+        status => failed(Error::Engine { operation, status, message: cause }),
     }
 }
 

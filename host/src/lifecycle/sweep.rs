@@ -133,7 +133,11 @@ impl Lifecycle {
             }
             self.store.ledger_forget()?;
         }
-        Ok(SweepReport { lines, failed, disk_free })
+        let report = SweepReport { lines, failed, disk_free };
+        if let (Some(observer), false) = (self.observer.get(), dry_run) {
+            observer.swept(&report);
+        }
+        Ok(report)
     }
 
     async fn carry_out(

@@ -1,10 +1,10 @@
 //! How the service is doing: failures of each loop, counted, logged and written down for `wharf doctor`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::Said;
+use super::{Metrics, Said};
 use crate::store::{self, LoopStatus, Owner, ServiceStatus, Store};
 
 type Say = Box<dyn Fn(&Said) + Send + Sync>;
@@ -12,11 +12,12 @@ type Say = Box<dyn Fn(&Said) + Send + Sync>;
 pub(super) struct Board {
     store: Store,
     status: Mutex<ServiceStatus>,
+    metrics: Arc<Metrics>,
     say: Say,
 }
 
 impl Board {
-    pub(super) fn new(store: Store, loops: &[&str], say: Say) -> Result<Self, store::Error> {
+    pub(super) fn new(store: Store, loops: &[&str], metrics: Arc<Metrics>, say: Say) -> Result<Self, store::Error> {
         let this = Owner::this_process();
         let status =
             |name: &&str| LoopStatus { name: (*name).into(), errors: 0, last_error: None, last_error_at: None };
@@ -30,7 +31,7 @@ impl Board {
             chain: store::ChainStatus::default(),
         };
         store.put_service(Some(&status))?;
-        Ok(Self { store, status: Mutex::new(status), say })
+        Ok(Self { store, status: Mutex::new(status), metrics, say })
     }
 
     pub(super) fn say(&self, what: &Said) {
@@ -40,6 +41,7 @@ impl Board {
     /// A loop failed at something, and goes on.
     pub(super) fn error(&self, name: &str, error: &dyn std::fmt::Display) {
         tracing::warn!("{name}: {error}");
+        self.metrics.loop_failed(name);
         let mut status = self.status();
         if let Some(status) = status.loops.iter_mut().find(|status| status.name == name) {
             status.errors += 1;
@@ -51,6 +53,7 @@ impl Board {
 
     /// Another chain decides from now on.
     pub(super) fn chain_loaded(&self, policies: std::collections::BTreeMap<String, String>, reload: bool) {
+        self.metrics.reloaded(true, reload);
         let mut status = self.status();
         let attempts = status.chain.attempts + u64::from(reload);
         let since = Some(Timestamp::now());
@@ -66,6 +69,7 @@ impl Board {
     /// A reload was refused; the chain that was there goes on deciding.
     pub(super) fn chain_refused(&self, why: &str) {
         tracing::error!("policies: the reload was refused, what was there goes on: {why}");
+        self.metrics.reloaded(false, true);
         let mut status = self.status();
         status.chain.attempts += 1;
         status.chain.refused = Some(why.to_owned());
@@ -74,6 +78,7 @@ impl Board {
     }
 
     pub(super) fn engine_away(&self, why: &str) {
+        self.metrics.engine_up(false);
         let mut status = self.status();
         if status.engine_away.is_none() {
             (self.say)(&Said::EngineAway(why.to_owned()));
@@ -83,6 +88,7 @@ impl Board {
     }
 
     pub(super) fn engine_back(&self) {
+        self.metrics.engine_up(true);
         let mut status = self.status();
         if status.engine_away.take().is_some() {
             (self.say)(&Said::EngineBack);

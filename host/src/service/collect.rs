@@ -7,5 +7,16 @@ use crate::lifecycle::Collector;
 
 pub(super) async fn run(shared: Arc<Shared>, stop: Stop) {
     let failed = |error: &crate::lifecycle::Error| shared.board.error("statistics", error);
-    Collector::default().run(&shared.lifecycle, stop, failed).await;
+    let collector = Collector::default();
+    let mut readings = collector.subscribe();
+    let note = async {
+        // Ends with the collector, which ends when it is told to stop.
+        while readings.changed().await.is_ok() {
+            shared.metrics.collected(jiff::Timestamp::now());
+        }
+    };
+    tokio::select! {
+        () = collector.run(&shared.lifecycle, stop, failed) => {}
+        () = note => {}
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::PolicyView;
+use super::{Metrics, PolicyView};
 use crate::app::App;
 use crate::config::Loaded;
 use crate::hooks::redact::SecretNames;
@@ -25,14 +25,15 @@ struct Inner {
     store: Store,
     lifecycle: OnceLock<Arc<Lifecycle>>,
     reloads: mpsc::Sender<Asker>,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
     /// Gives the asked reloads, too.
-    pub(super) fn new(app: &App) -> Result<(Self, mpsc::Receiver<Asker>), store::Error> {
+    pub(super) fn new(app: &App, metrics: Arc<Metrics>) -> Result<(Self, mpsc::Receiver<Asker>), store::Error> {
         let (reloads, asked) = mpsc::channel(WAITING);
         let (app, store) = (app.clone(), app.store()?);
-        Ok((Self(Arc::new(Inner { app, store, lifecycle: OnceLock::new(), reloads })), asked))
+        Ok((Self(Arc::new(Inner { app, store, lifecycle: OnceLock::new(), reloads, metrics })), asked))
     }
 
     /// Has configuration and policies reloaded, and waits for what comes of it: the chain that decides then.
@@ -54,6 +55,11 @@ impl Handle {
     /// The verbs; none before the engine was there for the first time.
     pub fn lifecycle(&self) -> Option<Arc<Lifecycle>> {
         self.0.lifecycle.get().cloned()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// The store, on a connection of its own.

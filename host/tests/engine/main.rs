@@ -16,6 +16,7 @@ mod unchanged;
 
 mod api;
 mod api_decisions;
+mod api_metrics;
 mod api_network;
 mod api_session;
 mod api_streams;

@@ -98,10 +98,10 @@ impl Call {
         error::status_error(self.operation, self.what, &self.name, reply.status, &reply.message())
     }
     pub(in crate::docker) fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Stream { operation: self.operation, source: source.into() }
+        error::failed(Error::Stream { operation: self.operation, source: source.into() })
     }
     pub(in crate::docker) fn late(&self) -> Error {
-        Error::Timeout { operation: self.operation, after: self.within }
+        error::failed(Error::Timeout { operation: self.operation, after: self.within })
     }
 }
 
