@@ -93,8 +93,11 @@ impl Api {
 pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Result<(String, Loop), service::Error> {
     let refused = |refused: Refused| service::Error::NotAttached { message: refused.message, remedy: refused.remedy };
     let network = Network::claim(config).map_err(refused)?.map(Arc::new);
-    let socket = Socket::claim(path).map_err(refused)?;
-    let mut places = format!("unix://{}", path.display());
+    let (socket, place) = match Socket::inherited().map_err(refused)? {
+        Some(inherited) => inherited,
+        None => (Socket::claim(path).map_err(refused)?, path.display().to_string()),
+    };
+    let mut places = format!("unix://{place}");
     if let Some(network) = &network {
         let address = network.address().map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
         places.push_str(&format!(", https://{address}"));
@@ -121,6 +124,14 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
         }
     };
     Ok((places, Box::pin(run)))
+}
+
+/// Checks what the network needs: certificate and key.
+///
+/// # Errors
+/// What is wrong with them, and what to do.
+pub fn check(config: &ApiConfig) -> Result<(), (String, String)> {
+    Network::check(config).map_err(|refused| (refused.message, refused.remedy))
 }
 
 /// Every route, with what it needs of who calls it.

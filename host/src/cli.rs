@@ -11,6 +11,7 @@ use crate::config;
 
 mod audit;
 mod backend;
+mod backup;
 mod bars;
 mod cleanup;
 mod config_cmd;
@@ -167,7 +168,9 @@ enum Command {
     #[command(subcommand)]
     Script(script::Command),
     /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
-    Serve,
+    Serve(serve::Args),
+    /// Copies the store, also while the service runs, and verifies the copy
+    Backup(backup::Args),
     /// Who may call the API of the service over the network
     #[command(subcommand)]
     Token(token::Command),
@@ -202,7 +205,7 @@ impl Command {
             | Self::Cleanup(_) => true,
             Self::Policy(command) => command.goes_to_a_service(),
             // About files here, or the service itself.
-            Self::Script(_) | Self::Serve | Self::Config(_) | Self::Completions { .. } => true,
+            Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => true,
             _ => false,
         }
     }
@@ -220,7 +223,11 @@ impl Cli {
         let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
         let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
-        if self.json {
+        let json = match &self.command {
+            Command::Serve(args) => args.log_format.map_or(self.json, |format| format == serve::LogFormat::Json),
+            _ => self.json,
+        };
+        if json {
             builder.json().init();
         } else {
             builder.without_time().with_target(false).init();
@@ -308,7 +315,8 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Audit(args) => audit::run(&context, &args).await,
         Command::Policy(command) => policy::run(&context, &command).await,
         Command::Script(command) => script::run(&context, &command),
-        Command::Serve => serve::run(&context).await,
+        Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Backup(args) => backup::run(&context, &args),
         Command::Token(command) => token::run(&context, &command),
         Command::Doctor => doctor::run(&context).await,
         Command::Config(command) => config_cmd::run(&context, &command),

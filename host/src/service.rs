@@ -130,6 +130,7 @@ struct Shared {
     config: crate::config::Config,
     board: Board,
     metrics: Arc<Metrics>,
+    notify: Arc<notify::Notify>,
 }
 
 /// Ends when the service is told to stop.
@@ -177,8 +178,12 @@ pub async fn run(
         api = Some(place);
         tasks.spawn(named("api", run));
     }
+    let notify = Arc::new(notify::Notify::of_process());
+    let alive = notify.clone();
+    let until = halted.clone();
+    // Ended with the runtime; without a manager that asks it has ended already.
+    tokio::spawn(async move { alive.watchdog(until).await });
     let board = Board::new(store, &LOOPS, metrics.clone(), say)?;
-    let notify = notify::Notify::of_process();
     let ready = |engine| {
         board.say(&Said::Ready { engine, loops: LOOPS.into(), api: api.clone() });
         if let Err(error) = notify.send("READY=1") {
@@ -223,7 +228,8 @@ pub async fn run(
     }
 
     let interrupt = lifecycle.stopper();
-    let shared = Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board, metrics });
+    let shared =
+        Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board, metrics, notify: notify.clone() });
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
     // Each by its name in `LOOPS`.
     let loops: Vec<(&str, Loop)> = vec![

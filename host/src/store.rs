@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::workspace::WorkspaceId;
 
+mod backup;
 mod decisions;
 mod journal;
 mod key;
@@ -29,6 +30,7 @@ mod standings;
 mod states;
 mod tokens;
 
+pub use backup::Backup;
 pub use decisions::{Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
@@ -73,6 +75,10 @@ pub enum Error {
     #[error("the decision records are damaged: {what}")]
     #[allow(missing_docs)]
     Damaged { what: String },
+    /// A copy cannot be written.
+    #[error("the copy {path} cannot be made: {cause}")]
+    #[allow(missing_docs)]
+    NoBackup { path: PathBuf, cause: String },
     /// Another process works on the workspace.
     #[error("another wharf process is working on {0}")]
     Locked(String),
@@ -88,6 +94,7 @@ impl Error {
             }
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
             Self::Damaged { .. } => "see 'wharf audit verify', and keep a copy of the state folder as evidence".into(),
+            Self::NoBackup { .. } => "name a file that does not exist, in a folder that you can write in".into(),
             Self::Locked(_) => "wait until it is done, then try again".into(),
         }
     }

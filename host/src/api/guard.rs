@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -26,9 +26,13 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const READING: Duration = Duration::from_secs(60);
 /// The route that is answered however much is under way.
 pub(super) const HEALTH: &str = "/v1/health";
-/// Methods that are counted by their names.
+/// Methods that are counted by their names; a client may call one as it likes.
 const KNOWN: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+/// What others are counted as.
+const OTHER: Method = Method::TRACE;
+/// The header with what a request is called in the log.
+const ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The route that takes a token in its body.
 pub(super) const SESSION: &str = "/v1/session";
 /// The names that a client may call this host by: the name in the address of a Unix socket means nothing, and that of
@@ -37,22 +41,47 @@ const HOSTS: [&str; 4] = ["localhost", "wharf", "127.0.0.1", "[::1]"];
 
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let method = request.method().clone();
+    let id = request_id(request.headers());
+    let method = if KNOWN.contains(request.method()) { request.method().clone() } else { OTHER };
     // A path that is no route could be anything.
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let mut response = pass(&api, request, next).await.unwrap_or_else(IntoResponse::into_response);
-    let method = if KNOWN.contains(&method) { method.as_str() } else { "other" };
-    api.handle.metrics().request(&route, method, response.status().as_u16(), begun.elapsed());
+    let (parts, body) = request.into_parts();
+    let (caller, answer) = match caller(&api, &parts).await {
+        Ok(caller) => (caller.clone(), pass(&api, caller, Request::from_parts(parts, body), next).await),
+        Err(problem) => (None, Err(problem)),
+    };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    let (status, time) = (response.status().as_u16(), begun.elapsed());
+    api.handle.metrics().request(&route, method.as_str(), status, time);
+    let (who, ms) = (caller.as_ref().map_or("nobody", Caller::name), time.as_millis() as u64);
+    // What is in the path, the query and the body may be a secret.
+    if reads(&method) {
+        tracing::debug!(id, caller = who, %method, route, status, ms, "api: answered");
+    } else {
+        tracing::info!(id, caller = who, %method, route, status, ms, "api: answered");
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(ID, id);
+    }
     response
 }
 
-async fn pass(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
+/// What a request is called in the log: as its client says, where that is a short word, or else anew.
+fn request_id(headers: &HeaderMap) -> String {
+    let word = |text: &&str| {
+        let part = |byte: u8| byte.is_ascii_alphanumeric() || [b'-', b'_', b'.'].contains(&byte);
+        (1..=64).contains(&text.len()) && text.bytes().all(part)
+    };
+    let said = headers.get(ID).and_then(|id| id.to_str().ok()).filter(word);
+    said.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let caller = caller(api, &parts).await?;
     let Some(caller) = caller else {
         // Of a stranger's body nothing is read but the token of a login.
         let body = match (&parts.method, parts.uri.path()) {
@@ -157,6 +186,20 @@ async fn whole(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Pr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_names_its_request_with_a_short_word_only() {
+        let id = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ID, HeaderValue::from_str(text).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(id("a-1.B_2"), "a-1.B_2");
+        let long = "x".repeat(65);
+        for bad in ["", "a b", "a\tb", "{}", "a;b", &long] {
+            assert_eq!(id(bad).len(), 36, "{bad}");
+        }
+    }
 
     #[test]
     fn only_names_of_this_host_are_us() {

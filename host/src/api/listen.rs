@@ -49,13 +49,14 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// Reads the files of the certificate, if the configuration names an address.
+    pub(super) fn check(config: &ApiConfig) -> Result<(), Refused> {
+        Files::of(config).map_or(Ok(()), |files| Tls::load(files).map(drop))
+    }
+
     /// Takes the address of the configuration, if it names one.
     pub(super) fn claim(config: &ApiConfig) -> Result<Option<Self>, Refused> {
-        let ApiConfig { listen: Some(address), tls_cert: Some(cert), tls_key: Some(key), client_ca, .. } = config
-        else {
-            return Ok(None);
-        };
-        let files = Files { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() };
+        let (Some(address), Some(files)) = (config.listen, Files::of(config)) else { return Ok(None) };
         let tls = Tls::load(files)?;
         let listen = || {
             let listener = std::net::TcpListener::bind(address)?;

@@ -12,6 +12,9 @@ use tokio::net::{UnixListener, UnixStream};
 /// How long another one that takes a socket in the same folder is waited for, and an answer of the one that is there.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The first descriptor that a service manager hands down.
+const FIRST: i32 = 3;
+
 /// Why a socket cannot be had.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -23,8 +26,8 @@ pub(super) struct Refused {
 #[derive(Debug)]
 pub(super) struct Socket {
     listener: UnixListener,
-    path: PathBuf,
-    identity: (u64, u64),
+    /// Its file, where this process made it, and what tells it apart.
+    own: Option<(PathBuf, (u64, u64))>,
 }
 
 impl Socket {
@@ -70,7 +73,39 @@ impl Socket {
         });
         let listener = listener.map_err(failed)?;
         let about = std::fs::symlink_metadata(path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_path_buf(), identity: (about.dev(), about.ino()) })
+        Ok(Self { listener, own: Some((path.to_path_buf(), (about.dev(), about.ino()))) })
+    }
+
+    /// The socket that a service manager hands down, if it does, and where it listens; see sd_listen_fds(3). Its file is the
+    /// manager's. It must be called within the runtime.
+    pub(super) fn inherited() -> Result<Option<(Self, String)>, Refused> {
+        let refuse = |why: String| Refused {
+            message: format!("the socket of the service manager cannot be used: {why}"),
+            remedy: "hand down exactly one Unix socket that listens, or none".into(),
+        };
+        let env = |name: &str| std::env::var(name).ok();
+        let Some(count) = handed_down(env, std::process::id()) else { return Ok(None) };
+        if count != 1 {
+            return Err(refuse(format!("there are {count}")));
+        }
+        // A copy of it, made by the kernel, which unlike its number is ours alone.
+        let copy = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
+            .and_then(|own| rustix::process::pidfd_getfd(own, FIRST, rustix::process::PidfdGetfdFlags::empty()))
+            .map_err(|error| refuse(error.to_string()))?;
+        let listens = rustix::net::sockopt::socket_acceptconn(&copy).map_err(|error| refuse(error.to_string()))?;
+        let domain = rustix::net::sockopt::socket_domain(&copy).map_err(|error| refuse(error.to_string()))?;
+        if !listens || domain != rustix::net::AddressFamily::UNIX {
+            return Err(refuse("it is no Unix socket that listens".into()));
+        }
+        let listener = std::os::unix::net::UnixListener::from(copy);
+        let place = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf));
+        let listen = || {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        };
+        let listener = listen().map_err(|error| refuse(error.to_string()))?;
+        let place = place.map_or_else(|| "handed down".to_owned(), |path| path.display().to_string());
+        Ok(Some((Self { listener, own: None }, place)))
     }
 
     /// The next connection of somebody who may, and the user.
@@ -88,10 +123,11 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        let Some((path, identity)) = &self.own else { return };
         // Somebody may have put another one in its place.
-        let same = std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
-        if same && let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!("api: {} cannot be removed: {error}", self.path.display());
+        let same = std::fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == *identity);
+        if same && let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!("api: {} cannot be removed: {error}", path.display());
         }
     }
 }
@@ -104,6 +140,12 @@ fn bind_closed(aside: &Path, path: &Path) -> std::io::Result<UnixListener> {
     // Takes the place of the old one at once, and does not follow links.
     std::fs::rename(aside, path)?;
     Ok(listener)
+}
+
+/// How many descriptors a service manager hands down to this process, if it does.
+fn handed_down(env: impl Fn(&str) -> Option<String>, own: u32) -> Option<u32> {
+    let ours = env("LISTEN_PID")?.parse() == Ok(own);
+    env("LISTEN_FDS")?.parse().ok().filter(|count| ours && *count > 0)
 }
 
 fn own_uid() -> u32 {
@@ -229,6 +271,19 @@ mod tests {
         std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::create_dir(&long).unwrap();
         assert!(Socket::claim(&long.join("s")).unwrap_err().remedy.contains("api.socket"));
+    }
+
+    #[test]
+    fn only_what_is_handed_down_to_this_process_is_taken() {
+        let of = |pid: Option<&str>, count: Option<&str>| {
+            let env = |name: &str| if name == "LISTEN_PID" { pid } else { count }.map(str::to_owned);
+            handed_down(env, 7)
+        };
+        assert_eq!(of(Some("7"), Some("1")), Some(1));
+        assert_eq!(of(Some("7"), Some("2")), Some(2));
+        for (pid, count) in [(None, Some("1")), (Some("8"), Some("1")), (Some("7"), None), (Some("7"), Some("0"))] {
+            assert_eq!(of(pid, count), None);
+        }
     }
 
     #[test]

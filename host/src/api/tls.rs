@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::socket::Refused;
+use crate::config::ApiConfig;
 use crate::service::{Stop, stopped};
 
 /// How long a handshake may take.
@@ -30,9 +31,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The files.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    pub(super) cert: PathBuf,
-    pub(super) key: PathBuf,
-    pub(super) client_ca: Option<PathBuf>,
+    cert: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
 }
 
 /// Device, inode, size and time of change of a file.
@@ -92,6 +93,14 @@ impl Tls {
 }
 
 impl Files {
+    /// Those of a configuration that has an address on the network.
+    pub(super) fn of(config: &ApiConfig) -> Option<Self> {
+        let ApiConfig { listen: Some(_), tls_cert: Some(cert), tls_key: Some(key), client_ca, .. } = config else {
+            return None;
+        };
+        Some(Self { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() })
+    }
+
     fn seen(&self) -> Vec<Option<Seen>> {
         let of = |path: &PathBuf| {
             let meta = std::fs::metadata(path).ok()?;

@@ -5,8 +5,50 @@ use crate::api;
 use crate::app::App;
 use crate::service::{self, Error, Said};
 
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Checks configuration, policies, certificate and store, and ends
+    #[arg(long)]
+    check: bool,
+    /// How log lines are written on stderr [default: text, or json with --json]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Whether the service could begin, but for what others have: the place of the service, the socket, the address.
+fn check(context: &Context) -> Result<u8, Failure> {
+    let app = &context.app;
+    api::check(&app.loaded.config.api).map_err(not_attached)?;
+    let policies = app.checked_chain(&std::collections::BTreeMap::new())?.entries().len();
+    app.store()?.probe()?;
+    let out = &context.out;
+    if out.json {
+        out.value(&serde_json::json!({ "state_dir": app.state_dir, "policies": policies }))?;
+    } else {
+        out.line(format!("wharf serve could begin: state {}, {policies} policies", app.state_dir.display()))?;
+    }
+    Ok(0)
+}
+
+fn not_attached((message, remedy): (String, String)) -> Failure {
+    Failure::new("api", message, remedy, 1)
+}
+
 /// Runs the command: until SIGTERM or Ctrl-C.
-pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    if args.check {
+        return check(context);
+    }
     use tokio::signal::unix::{SignalKind, signal};
     let (stopper, stop) = tokio::sync::watch::channel(false);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -34,7 +76,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
     match service::run(&app, stop, attach, Box::new(say)).await {
         Ok(()) => Ok(0),
         Err(Error::Failed(error)) => Err(error.into()),
-        Err(Error::NotAttached { message, remedy }) => Err(Failure::new("api", message, remedy, 1)),
+        Err(Error::NotAttached { message, remedy }) => Err(not_attached((message, remedy))),
         Err(Error::Runs(who)) => {
             let who = who.map_or_else(String::new, |who| format!(" (process {}, since {:.0})", who.pid, who.since));
             let text = format!("another wharf serve has the state in {}{who}", context.app.state_dir.display());

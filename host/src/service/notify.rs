@@ -1,9 +1,12 @@
-//! Telling the service manager: `READY=1` and `STOPPING=1` on the socket of `NOTIFY_SOCKET`, see sd_notify(3).
+//! Telling the service manager on the socket of `NOTIFY_SOCKET`: ready, reloading, stopping, and alive; see sd_notify(3).
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use super::{Stop, slept};
 
 /// Where to tell it; nowhere without a service manager.
 pub(super) struct Notify(Option<OsString>);
@@ -24,9 +27,56 @@ impl Notify {
     }
 }
 
+impl Notify {
+    /// Says that a reload begins; with `READY=1` it has ended.
+    pub(super) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// Sends what nothing depends on.
+    pub(super) fn tell(&self, text: &str) {
+        if let Err(error) = self.send(text) {
+            tracing::warn!("the service manager cannot be told '{}': {error}", text.lines().next().unwrap_or_default());
+        }
+    }
+
+    /// Says that the service is alive twice as often as the manager asks for it, if it does, until it is told to stop.
+    ///
+    /// It is said from the thread that all loops run on, once it comes round to it: one that hangs says nothing.
+    pub(super) async fn watchdog(&self, mut stop: Stop) {
+        let Some(every) = watchdog_time(|name| std::env::var(name).ok(), std::process::id()) else { return };
+        while slept(every / 2, &mut stop).await {
+            self.tell("WATCHDOG=1");
+        }
+    }
+}
+
+/// How long the manager waits for a sign of life, if it does.
+fn watchdog_time(env: impl Fn(&str) -> Option<String>, own: u32) -> Option<Duration> {
+    let micros: u64 = env("WATCHDOG_USEC")?.parse().ok().filter(|micros| *micros > 0)?;
+    // Without a process it is for whoever reads it.
+    let ours = env("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own));
+    ours.then(|| Duration::from_micros(micros))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sign_of_life_is_for_the_process_that_is_asked() {
+        let of = |time: Option<&str>, pid: Option<&str>| {
+            let env = |name: &str| if name == "WATCHDOG_PID" { pid } else { time }.map(str::to_owned);
+            watchdog_time(env, 7)
+        };
+        assert_eq!(of(Some("2000000"), None), Some(Duration::from_secs(2)));
+        assert_eq!(of(Some("2000000"), Some("7")), Some(Duration::from_secs(2)));
+        for (time, pid) in [(None, None), (Some("0"), None), (Some("x"), None), (Some("2000000"), Some("8"))] {
+            assert_eq!(of(time, pid), None);
+        }
+    }
 
     #[test]
     fn a_service_manager_is_told_by_path_and_by_abstract_name() {

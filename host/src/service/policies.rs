@@ -79,7 +79,11 @@ pub(super) async fn run(
         }
         // A file that is broken is tried once, and again when it changes.
         seen = now;
-        match reload(&shared, &app).await {
+        shared.notify.reloading();
+        let reloaded = reload(&shared, &app).await;
+        // Either way: what was there goes on.
+        shared.notify.tell("READY=1");
+        match reloaded {
             Ok(next) => {
                 let changed = needs_restart(&app.loaded.config, &next.loaded.config);
                 app = next;

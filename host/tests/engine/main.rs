@@ -52,6 +52,7 @@ mod life;
 mod log_files;
 mod logs;
 mod logs_merged;
+mod operations;
 mod plan;
 mod policy_modes;
 mod policy_reload;
