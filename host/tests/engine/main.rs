@@ -15,6 +15,7 @@ mod sandbox;
 mod unchanged;
 
 mod api;
+mod api_attacks;
 mod api_decisions;
 mod api_metrics;
 mod api_network;
