@@ -15,7 +15,7 @@ import time
 import traceback
 from pathlib import Path
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 WHARF = os.environ["WHARF"]
 IMAGE = os.environ.get("IMAGE", "wharf-base:local")
@@ -41,7 +41,9 @@ class Service:
                         "-addext", "basicConstraints=critical,CA:FALSE"], check=True, capture_output=True)
         key.chmod(0o600)
         self.script = self.folder / "team.rhai"
-        self.script.write_text('fn pre_create(ctx) { ctx.spec.env.TEAM = "pay"; }\n')
+        self.script.write_text('fn pre_create(ctx) { ctx.spec.env.CREW = "dock"; }\n')
+        names = ["image-selector", "security-baseline", "pre-create.rhai", "post-start.rhai", "cleanup-policy", "cleanup.rhai"]
+        carried = "\n".join(f'[[policy]]\nname = "{name}"\nbuiltin = "{name}"' for name in names)
         (self.folder / "wharf.toml").write_text(f"""
 [workspace]
 image = "{IMAGE}"
@@ -52,9 +54,7 @@ tls_cert = "{cert}"
 tls_key = "{key}"
 [metrics]
 interval = "1s"
-[[policy]]
-name = "pre-create.rhai"
-builtin = "pre-create.rhai"
+{carried}
 [[policy]]
 name = "team.rhai"
 script = "team.rhai"
@@ -104,15 +104,25 @@ class Browser:
         self.page.on("request", lambda request: self.elsewhere.append(request.url) if not request.url.startswith((service.url, service.url.replace("https", "wss"))) else None)
         self.page.on("dialog", lambda dialog: dialog.accept())
 
+    def open(self, url):
+        """Goes to a page. Chromium gives a load up when a network of the machine changes, as each workspace does."""
+        for attempt in range(5):
+            try:
+                return self.page.goto(url)
+            except Error as error:
+                if "ERR_NETWORK_CHANGED" not in str(error) or attempt == 4:
+                    raise
+                time.sleep(1)
+
     def log_in(self, token):
-        self.page.goto(self.service.url)
+        self.open(self.service.url)
         self.page.get_by_label("Token").fill(token)
         self.page.get_by_role("button", name="Log in").click()
         expect(self.page.get_by_role("heading", name="Workspaces")).to_be_visible()
         return self.page
 
     def go(self, place):
-        self.page.goto(f"{self.service.url}/#/{place}")
+        self.open(f"{self.service.url}/#/{place}")
         return self.page
 
     def close(self):
@@ -124,7 +134,7 @@ class Browser:
 def who_has_no_token_sees_a_form_and_a_wrong_one_is_refused(service, open_browser):
     here = open_browser()
     page = here.page
-    page.goto(service.url)
+    here.open(service.url)
     page.get_by_label("Token").fill("wharf_0_nonsense")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_contain_text("token")
@@ -206,13 +216,13 @@ def why_names_the_policy_of_each_field(service, open_browser):
     here = open_browser()
     here.log_in(service.admin)
     page = here.go(f"workspace/{service.ids['shop']}/why")
-    team = page.get_by_role("row", name=re.compile(r"^env\.TEAM"))
-    expect(team).to_contain_text("pay")
-    expect(team).to_contain_text("team.rhai:1")
+    crew = page.get_by_role("row", name=re.compile(r"^env\.CREW"))
+    expect(crew).to_contain_text("dock")
+    expect(crew).to_contain_text("team.rhai:1")
     page.get_by_label("Filter fields").fill("resources.memory")
     memory = page.get_by_role("row", name=re.compile(r"^resources\.memory"))
     expect(memory).to_contain_text("overruled by")
-    expect(page.get_by_role("row", name=re.compile(r"^env\.TEAM"))).to_have_count(0)
+    expect(page.get_by_role("row", name=re.compile(r"^env\.CREW"))).to_have_count(0)
 
 
 def the_feed_of_decisions_grows_and_each_has_a_page(service, open_browser):
@@ -281,7 +291,7 @@ def who_only_views_changes_nothing_and_is_told_so(service, open_browser):
 def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
     here = open_browser()
     page = here.log_in(service.admin)
-    page.goto(service.url)
+    here.open(service.url)
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     for _ in range(3):
