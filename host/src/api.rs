@@ -28,19 +28,29 @@ mod dashboard;
 mod decisions;
 mod error;
 mod events;
+mod exec;
 mod guard;
 mod health;
+mod idle;
+mod images;
 mod limits;
 mod listen;
+mod logs;
+mod making;
+mod once;
 mod openapi;
 mod openmetrics;
 mod plan;
 mod policies;
+mod progress;
 mod pulse;
 mod remote;
 mod request;
+mod run;
 mod session;
+mod snapshots;
 mod socket;
+mod stats;
 mod stream;
 mod tls;
 mod verbs;
@@ -48,7 +58,7 @@ mod workspaces;
 
 use access::{Needs, Routes};
 use error::Problem;
-use listen::{Listener, Network, Shared, serve};
+use listen::{FAREWELL, Listener, Network, Shared, serve};
 use pulse::Pulse;
 use remote::Remote;
 use socket::{Refused, Socket};
@@ -107,6 +117,7 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
     let (remote, pulse) = (Arc::new(Remote::new(config, REQUESTS)), Pulse::default());
     let looking = pulse.clone().run(handle.clone(), stop.clone());
     let shared = Shared { verbs: verbs.clone(), handle: handle.clone(), stop: stop.clone() };
+    let followed = streams.clone();
     let router = router(Api { handle, requests, verbs, remote, streams, replays, pulse, stop: stop.clone() });
     let run = async move {
         // It looks at the store for streams.
@@ -118,6 +129,10 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
                 let follow = network.clone().follow(stop);
                 tokio::join!(socket, serve(Listener::Network(network), router, shared), follow);
             }
+        }
+        // Commands that somebody talks to are ended, and their clients told.
+        if tokio::time::timeout(FAREWELL, followed.acquire_many(STREAMS as u32)).await.is_err() {
+            tracing::info!("api: not all streams have ended");
         }
         if let Err(error) = looking.await {
             tracing::warn!("api: what looks at the store for streams ended: {error}");
@@ -139,6 +154,7 @@ fn routes() -> Routes {
     const READ: Needs = Needs::Role(Role::Viewer);
     const SURVEY: Needs = Needs::Whole(Role::Viewer);
     const ACT: Needs = Needs::Role(Role::Operator);
+    const BUILD: Needs = Needs::Whole(Role::Operator);
     const RULE: Needs = Needs::Whole(Role::Admin);
     Routes::new()
         .route(SURVEY, "/metrics", get(openmetrics::text))
@@ -151,6 +167,7 @@ fn routes() -> Routes {
         .routes(READ, routes!(session::show, session::end))
         .routes(Needs::Nothing, routes!(session::begin))
         .routes(READ, routes!(workspaces::list))
+        .routes(BUILD, routes!(making::make))
         .routes(READ, routes!(workspaces::inspect))
         .routes(ACT, routes!(verbs::remove))
         .routes(READ, routes!(workspaces::metrics))
@@ -164,7 +181,27 @@ fn routes() -> Routes {
         .routes(ACT, routes!(verbs::unpause))
         .routes(ACT, routes!(verbs::kill))
         .routes(ACT, routes!(verbs::update))
-        .routes(Needs::Whole(Role::Operator), routes!(plan::plan))
+        .routes(READ, routes!(making::wait))
+        .routes(ACT, routes!(exec::talk))
+        .routes(ACT, routes!(run::run))
+        .routes(READ, routes!(logs::read))
+        .routes(READ, routes!(stats::one))
+        .routes(READ, routes!(idle::show))
+        .routes(READ, routes!(idle::leased))
+        .routes(ACT, routes!(idle::lease))
+        .routes(ACT, routes!(idle::release))
+        .routes(ACT, routes!(snapshots::create))
+        .routes(READ, routes!(snapshots::list))
+        .routes(BUILD, routes!(snapshots::remove))
+        .routes(BUILD, routes!(snapshots::restore))
+        .routes(SURVEY, routes!(images::list))
+        .routes(BUILD, routes!(images::pull))
+        .routes(BUILD, routes!(images::build))
+        .routes(BUILD, routes!(images::prune))
+        .routes(BUILD, routes!(images::remove))
+        .routes(READ, routes!(idle::list))
+        .routes(READ, routes!(stats::all))
+        .routes(BUILD, routes!(plan::plan))
         .routes(READ, routes!(decisions::list))
         .routes(READ, routes!(decisions::follow))
         .routes(RULE, routes!(decisions::replay))
@@ -175,6 +212,8 @@ fn routes() -> Routes {
         .routes(RULE, routes!(policies::reload))
         .routes(SURVEY, routes!(cleanup::ledger))
         .routes(RULE, routes!(cleanup::sweep))
+        .routes(BUILD, routes!(cleanup::undo))
+        .routes(BUILD, routes!(cleanup::allow))
 }
 
 fn router(api: Api) -> Router {

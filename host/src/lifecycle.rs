@@ -65,7 +65,7 @@ mod withheld;
 mod words;
 
 pub use audit::{OutcomeKind, RecordFilter, RecordPage, RecordView, find_record, newest_records, recorded_workspace};
-pub use collect::Collector;
+pub use collect::{Collector, Readings};
 pub use copy::{CopyIn, CopyOut};
 pub use create::{Progress, Recreate};
 pub use devcontainer::DevcontainerChoice;
@@ -76,7 +76,7 @@ pub use explain::{Bound, Explained, Link, explain, place};
 pub use facts::engine_facts;
 pub use find::{Target, find_among, find_listed, find_stored};
 pub use history::{History, HistoryPoint, HistoryRow, history};
-pub use idle::{Idleness, Usage};
+pub use idle::{IdleView, Idleness, Usage};
 pub use images::{ImageBuild, ImageView};
 pub use logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
 pub use plan::{Plan, plan};
@@ -91,7 +91,7 @@ pub use snapshot::RestoreRequest;
 pub use stats::StatsWatch;
 pub use sweep::{SweepLine, SweepReport};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
-pub use wait::{Awaited, Waited};
+pub use wait::{Awaited, WaitView, Waited};
 pub use why::{RecordNumber, Why, why};
 pub use words::{HealthRequest, parse_mount, parse_port, parse_restart, parse_tmpfs, parse_ulimit};
 

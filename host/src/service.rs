@@ -238,7 +238,7 @@ pub async fn run(
         ("journal", Box::pin(journal::run(shared.clone(), halted.clone()))),
         ("history", Box::pin(history::run(shared.clone(), halted.clone()))),
         ("decisions", Box::pin(decisions::run(shared.clone(), halted.clone()))),
-        ("statistics", Box::pin(collect::run(shared.clone(), halted.clone()))),
+        ("statistics", Box::pin(collect::run(shared.clone(), handle.collector(), halted.clone()))),
         ("sweeps", Box::pin(sweep::run(shared.clone(), halted.clone()))),
         ("time-to-live", Box::pin(time_to_live::run(shared.clone(), halted.clone()))),
         ("idle", Box::pin(idle::run(shared.clone(), halted.clone()))),

@@ -23,6 +23,7 @@ mod ledger;
 mod metrics;
 mod migrations;
 mod records;
+mod requests;
 mod service;
 mod signals;
 mod snapshots;
@@ -35,6 +36,7 @@ pub use decisions::{Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDeci
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
+pub use requests::KnownRequest;
 pub use service::{ChainStatus, LoopStatus, ServiceStatus};
 pub use signals::{Signal, SignalKind};
 pub use snapshots::Snapshot;

@@ -1,5 +1,6 @@
 //! What a request says: names in the path, the query, and the body. Nothing unknown is passed over.
 
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -175,8 +176,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, _: &Api) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        // `guard` has bounded it.
-        let bytes = axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Problem::broken_body())?;
+        let bytes = bytes_of(body).await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return read(b"{}").map(Self);
         }
@@ -188,8 +188,13 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
+/// The bytes of a body, which `guard` has bounded.
+pub(super) async fn bytes_of(body: Body) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Problem::broken_body())
+}
+
 /// Says where it is wrong, and of what is there only the names: a value may be a secret.
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut from = serde_json::Deserializer::from_slice(bytes);
     let wrong = |at: &str, error: &serde_json::Error| {
         let at = if at == "." { String::new() } else { format!(" at '{at}'") };

@@ -45,3 +45,36 @@ pub(super) async fn sweep(State(api): State<Api>, args: Args, body: Json<SweepBo
     let grace = if no_grace { std::time::Duration::ZERO } else { api.handle.grace() };
     carry_out(&api, "sweep", async move { lifecycle.sweep(dry_run, grace).await }).await
 }
+
+/// The body that names something that a sweep has touched.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichBody {
+    /// Number in the ledger, id or name.
+    which: String,
+}
+
+/// Takes back a planned removal, or starts again what a sweep has stopped (`wharf cleanup undo`)
+#[utoipa::path(post, path = "/v1/cleanup/undo", request_body = WhichBody,
+    responses((status = 200, description = "The entry", body = LedgerEntry)))]
+pub(super) async fn undo(
+    State(api): State<Api>,
+    args: Args,
+    Json(WhichBody { which }): Json<WhichBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let lifecycle = api.lifecycle()?;
+    carry_out(&api, "cleanup-undo", async move { lifecycle.undo_cleanup(&which).await }).await
+}
+
+/// Lets sweeps have again what was taken back (`wharf cleanup allow`)
+#[utoipa::path(post, path = "/v1/cleanup/allow", request_body = WhichBody,
+    responses((status = 200, description = "The entry", body = LedgerEntry)))]
+pub(super) async fn allow(
+    State(api): State<Api>,
+    args: Args,
+    Json(WhichBody { which }): Json<WhichBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    answer(&api.lifecycle()?.allow_cleanup(&which)?)
+}

@@ -125,6 +125,32 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token that is bound to no labels")
     }
 
+    pub(super) fn only_websocket() -> Self {
+        let detail = "this path goes on as a WebSocket (version 13)";
+        let remedy = "send 'connection: upgrade' and 'upgrade: websocket', or use POST to collect the output";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "only-websocket", detail, remedy)
+    }
+
+    pub(super) fn other_request() -> Self {
+        let detail = "the header 'idempotency-key' has a key that came with another request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail, "use a new key for each request")
+    }
+
+    pub(super) fn same_request_runs() -> Self {
+        let detail = "the same request is still carried out";
+        Self::new(StatusCode::CONFLICT, "still-running", detail, "send it again a little later").again()
+    }
+
+    pub(super) fn took_longer(limit: std::time::Duration) -> Self {
+        let detail = format!("the command took longer than {} s and was killed", limit.as_secs_f64());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "give it more time with 'timeout'")
+    }
+
+    /// Its status.
+    pub(super) fn status(&self) -> u16 {
+        self.0.status
+    }
+
     pub(super) fn cross_site(header: &str) -> Self {
         let detail = format!("requests of other web pages are refused ('{header}')");
         let remedy = "call the API from a program, or from a page of its own over TLS";
@@ -260,14 +286,21 @@ fn status(error: &lifecycle::Error) -> StatusCode {
             | D::NotRunning { .. }
             | D::NotOurs { .. },
         ) => StatusCode::CONFLICT,
-        E::Project { .. } | E::ProjectFile(_) | E::Docker(D::ImageMissing { .. } | D::MountSourceMissing { .. }) => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        E::Project { .. }
+        | E::ProjectFile(_)
+        | E::Docker(
+            D::ImageMissing { .. }
+            | D::MountSourceMissing { .. }
+            | D::CommandNotFound { .. }
+            | D::CommandNotExecutable { .. },
+        ) => StatusCode::UNPROCESSABLE_ENTITY,
         E::Interrupted
         | E::Docker(D::Unreachable { .. } | D::TooOld { .. } | D::UnsupportedEndpoint { .. } | D::Stream { .. }) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        E::TimedOut { .. } | E::Docker(D::Timeout { .. }) => StatusCode::GATEWAY_TIMEOUT,
+        // What it waited for did not come in the time that the request gave.
+        E::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
+        E::Docker(D::Timeout { .. }) => StatusCode::GATEWAY_TIMEOUT,
         E::Docker(_) | E::NotAsDecided(_) => StatusCode::BAD_GATEWAY,
         E::PolicyNotLoaded { .. } | E::Store(_) | E::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         E::NotUndone { first, .. } => status(first),

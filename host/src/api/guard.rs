@@ -1,15 +1,17 @@
 //! What every request passes before its route: who may send it, how large and slow it may be, and how many at once.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::access::{Caller, Peer};
@@ -96,18 +98,39 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     let places =
         if parts.extensions.get::<Peer>().is_some_and(Peer::is_remote) { &api.remote.requests } else { &api.requests };
     // A service that is busy lives.
-    let _turn = match parts.uri.path() {
+    let turn = match parts.uri.path() {
         HEALTH => None,
-        _ => Some(places.try_acquire().map_err(|_| Problem::busy("requests"))?),
+        _ => Some(places.clone().try_acquire_owned().map_err(|_| Problem::busy("requests"))?),
     };
+    let turn = Turn(Arc::new(Mutex::new(turn)));
     let reading = reads(&parts.method);
     parts.extensions.insert(caller);
+    // The route has it, too, until it has answered.
+    parts.extensions.insert(turn.clone());
     let body = in_time(&parts.headers, body, BODY).await?;
     let answer = next.run(Request::from_parts(parts, Body::from(body)));
     if !reading {
         return Ok(answer.await);
     }
     tokio::time::timeout(READING, answer).await.map_err(|_| Problem::took_too_long(READING))
+}
+
+/// A request's turn: until it is answered, or until it is given back.
+#[derive(Clone)]
+pub(super) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Turn {
+    /// Lets another request come: what follows takes long, and is bounded by something else.
+    pub(super) fn give_back(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl FromRequestParts<Api> for Turn {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::internal("a request without its turn"))
+    }
 }
 
 fn reads(method: &Method) -> bool {

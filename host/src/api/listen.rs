@@ -39,7 +39,7 @@ const HEAD_BYTES: usize = 32 * 1024;
 /// How long somebody may take none of an answer.
 const STALLED: Duration = Duration::from_secs(30);
 /// How long answers have to be fetched when the service ends.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The listener on the network.
 pub(super) struct Network {

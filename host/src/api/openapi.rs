@@ -35,7 +35,7 @@ const PROBLEMS: [(&str, &str, &str); 20] = [
     ("422", "changing", "The project, or something that it needs, cannot be used"),
     ("422", "named", "Something that it needs cannot be used"),
     ("426", "exec", "The client does not upgrade to a WebSocket"),
-    ("404", "filter", "There is no workspace of that name"),
+    ("404", "filter", "There is no such workspace or record"),
     ("429", "", "Too often"),
     ("500", "", "Configuration, policies or store cannot be used"),
     ("502", "", "The engine failed"),
@@ -91,7 +91,7 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
         "named" => path.contains('{'),
         "stream" => path.ends_with("/stream"),
         "exec" => path.ends_with("/exec") && method == "get",
-        "filter" => has("workspace"),
+        "filter" => has("workspace") || path.ends_with("/replay"),
         _ => method != "get",
     };
     for (status, kind, when) in PROBLEMS {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, header};
@@ -37,7 +37,7 @@ pub(super) struct Remote {
     noted: Mutex<HashMap<String, Instant>>,
     pub(super) sessions: Sessions,
     /// Requests at once; those of the socket have places of their own.
-    pub(super) requests: Semaphore,
+    pub(super) requests: Arc<Semaphore>,
     /// Requests of strangers whose bodies are read at once: those with a token in it.
     pub(super) logins: Semaphore,
 }
@@ -53,7 +53,7 @@ impl Remote {
             failures: Buckets::new(FAILURES.0, FAILURES.1),
             noted: Mutex::default(),
             sessions: Sessions::default(),
-            requests: Semaphore::new(requests),
+            requests: Arc::new(Semaphore::new(requests)),
             logins: Semaphore::new(LOGINS),
         }
     }

@@ -1,4 +1,4 @@
-//! Answers without an end: server-sent events (the HTML standard's section 9.2).
+//! Answers without an end: server-sent events (the HTML standard's section 9.2), and lines of JSON.
 //!
 //! Whoever follows something has a seat; seats are fewer than connections, so that reading stays possible. Nothing is
 //! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
@@ -24,6 +24,9 @@ use crate::service::stopped;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a stream of events says it is.
 pub(super) const EVENTS: &str = "text/event-stream";
+
+/// What lines of JSON say they are.
+pub(super) const LINES: &str = "application/x-ndjson";
 
 /// A place among those who follow something.
 pub(super) type Seat = OwnedSemaphorePermit;
@@ -132,6 +135,40 @@ pub(super) fn events(api: &Api, seat: Seat, source: impl Source) -> Response {
         Some((Ok::<_, Infallible>(piece?), (pieces, stop, seat)))
     });
     ([(header::CONTENT_TYPE, EVENTS)], Body::from_stream(body)).into_response()
+}
+
+/// Answers with the events of a verb: they end with it, and not with the service, which waits for verbs.
+pub(super) fn verb(source: impl Source) -> Response {
+    let pieces = Box::pin(pieces(source, problem_event));
+    let body = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = tokio::select! {
+            biased;
+            piece = pieces.next() => piece,
+            () = tokio::time::sleep(KEEP_ALIVE) => Some(Bytes::from_static(b":\n\n")),
+        };
+        Some((Ok::<_, Infallible>(piece?), pieces))
+    });
+    ([(header::CONTENT_TYPE, EVENTS)], Body::from_stream(body)).into_response()
+}
+
+/// Answers with lines of JSON, to the end of the source.
+pub(super) fn lines(api: &Api, seat: Seat, source: impl Source) -> Response {
+    let failed = |problem: &Problem| {
+        // The last line; what was read is of no use to somebody who does not know that it is not all.
+        let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
+        line.push(b'\n');
+        Bytes::from(line)
+    };
+    let pieces = Box::pin(pieces(source, failed));
+    let body = futures_util::stream::unfold((pieces, api.stop.clone(), seat), |(mut pieces, mut stop, seat)| async {
+        let piece = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            piece = pieces.next() => piece,
+        };
+        Some((Ok::<_, Infallible>(piece?), (pieces, stop, seat)))
+    });
+    ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
 }
 
 #[cfg(test)]

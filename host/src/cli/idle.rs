@@ -3,9 +3,9 @@
 use super::output::ago;
 use super::{Context, Failure};
 use crate::config::Span;
-use crate::lifecycle::{Idleness, Lifecycle};
+use crate::lifecycle::{IdleView, Idleness};
 use crate::store::{Signal, SignalKind};
-use crate::workspace::{State, WorkspaceId};
+use crate::workspace::State;
 
 /// Arguments of `idle`.
 #[derive(Debug, clap::Args)]
@@ -41,25 +41,16 @@ pub(crate) struct LeaseArgs {
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
     if let Some(Command::Why { workspace }) = &args.command {
-        let id = whole(&lifecycle, context.find(&lifecycle, workspace.as_deref()).await?)?;
+        let id = lifecycle.whole(context.find(&lifecycle, workspace.as_deref()).await?)?;
         return why(context, &lifecycle.idleness(&id).await?);
     }
-    let ids = match &args.workspace {
-        Some(name) => vec![whole(&lifecycle, context.find(&lifecycle, Some(name)).await?)?],
-        None => {
-            let all = lifecycle.list().await?.into_iter();
-            all.filter(|view| view.part_of.is_none() && view.state == State::Running).map(|view| view.id).collect()
+    let all = match &args.workspace {
+        Some(name) => {
+            let id = lifecycle.whole(context.find(&lifecycle, Some(name)).await?)?;
+            vec![lifecycle.idleness(&id).await?]
         }
+        None => lifecycle.all_idleness().await?,
     };
-    let mut all = Vec::new();
-    for id in ids {
-        match lifecycle.idleness(&id).await {
-            Ok(idle) => all.push(idle),
-            // The store does not know it, or it was removed meanwhile.
-            Err(crate::lifecycle::Error::NotFound(_)) if args.workspace.is_none() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
     if context.out.json {
         context.out.value(&all)?;
         return Ok(0);
@@ -70,12 +61,6 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     };
     context.out.table(&["ID", "STATE", "USED", "SIGN", "STOPS"], all.iter().map(row).collect())?;
     Ok(0)
-}
-
-/// A sidecar is idle when its workspace is.
-fn whole(lifecycle: &Lifecycle, id: WorkspaceId) -> Result<WorkspaceId, Failure> {
-    let stored = lifecycle.stored(&id)?;
-    Ok(stored.part_of.unwrap_or(id))
 }
 
 fn stops(idle: &Idleness) -> String {
@@ -94,10 +79,7 @@ fn why(context: &Context, idle: &Idleness) -> Result<u8, Failure> {
     let config = &context.app.loaded.config.idle;
     let service = context.app.store()?.service()?.is_some();
     if context.out.json {
-        let mut value = serde_json::to_value(idle).map_err(std::io::Error::other)?;
-        value["after"] = serde_json::json!(config.after);
-        value["service"] = service.into();
-        context.out.value(&value)?;
+        context.out.value(&IdleView::of(idle.clone(), &context.app.loaded, service))?;
         return Ok(0);
     }
     let row = |signal: &Signal| {
@@ -140,7 +122,7 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
         return Err(usage("a time and --release cannot go together".into()));
     }
     let lifecycle = context.lifecycle().await?;
-    let id = whole(&lifecycle, context.find(&lifecycle, name).await?)?;
+    let id = lifecycle.whole(context.find(&lifecycle, name).await?)?;
     if args.release {
         lifecycle.lease(&id, None)?;
     } else if let Some(time) = time {

@@ -142,13 +142,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
         }
         Command::Rm { images } => remove(context, &lifecycle, images).await,
         Command::Prune => {
-            let mut unused = Vec::new();
-            let used = lifecycle.used_images().await?;
-            for image in lifecycle.images().await? {
-                if !used.contains(&image.id) {
-                    unused.push(image.reference);
-                }
-            }
+            let unused = lifecycle.unused_images().await?;
             remove(context, &lifecycle, unused).await
         }
     }

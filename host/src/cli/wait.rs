@@ -2,7 +2,7 @@
 
 use super::{Context, Failure};
 use crate::config::Span;
-use crate::lifecycle::{Awaited, Waited};
+use crate::lifecycle::Awaited;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -52,12 +52,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let lifecycle = context.lifecycle().await?;
     let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
     let awaited = Awaited::from(args.state);
-    let Waited { workspace, exit_code } = lifecycle.wait(&id, awaited, args.timeout.map(|span| span.0), false).await?;
+    let waited = lifecycle.wait(&id, awaited, args.timeout.map(|span| span.0), false).await?;
+    let exit_code = waited.exit_code;
     if context.out.json {
-        let (state, health) = workspace.map_or((None, None), |view| (Some(view.state), view.health));
-        context.out.value(&serde_json::json!({
-            "id": id, "for": awaited.as_str(), "state": state, "health": health, "exit_code": exit_code,
-        }))?;
+        context.out.value(&waited.view(id, awaited))?;
     } else {
         match (args.state, exit_code) {
             (Wanted::Exited, Some(code)) => context.out.line(code.to_string())?,

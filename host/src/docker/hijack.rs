@@ -13,7 +13,7 @@ use super::error::{Error, Result};
 use super::http::{Call, Http, Reply};
 
 /// One of the two streams that a process writes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StdStream {
     /// Standard output; with a terminal, everything.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Error, Target, find_stored};
@@ -168,7 +168,7 @@ pub fn find_record(store: &Store, wanted: &str) -> Result<StoredDecision, Error>
 }
 
 /// A record as programs see it: its number and hash before everything that was recorded.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct RecordView {
     /// Its number in the chain of records.
     pub number: i64,

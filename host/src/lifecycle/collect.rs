@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::{Error, Lifecycle, StatsView};
 use crate::store::MetricRow;
@@ -16,16 +16,27 @@ const THIN: Duration = Duration::from_secs(60);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often it reads while somebody follows the readings.
+const FOLLOWED: Duration = Duration::from_secs(1);
+
 /// What the collector knows, for everybody who asks.
 #[derive(Debug)]
 pub struct Collector {
     latest: watch::Sender<Arc<Vec<StatsView>>>,
+    /// Whoever follows the readings has it, too.
+    following: Arc<()>,
+    followed: Notify,
     failures: AtomicU64,
 }
 
 impl Default for Collector {
     fn default() -> Self {
-        Self { latest: watch::Sender::new(Arc::default()), failures: AtomicU64::new(0) }
+        Self {
+            latest: watch::Sender::new(Arc::default()),
+            following: Arc::default(),
+            followed: Notify::new(),
+            failures: AtomicU64::new(0),
+        }
     }
 }
 
@@ -40,9 +51,28 @@ impl Collector {
         self.latest.subscribe()
     }
 
+    /// Follows the readings: as long as somebody does, there is one each second.
+    pub fn follow(&self) -> Readings {
+        let readings = Readings { latest: self.latest.subscribe(), _following: self.following.clone() };
+        self.followed.notify_one();
+        readings
+    }
+
     /// How often reading or writing has failed since the start.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the next reading is due: `every` after the last one, or sooner when somebody follows the readings.
+    async fn due(&self, last: Option<Instant>, every: Duration) {
+        let Some(last) = last else { return };
+        loop {
+            let wait = if Arc::strong_count(&self.following) > 1 { every.min(FOLLOWED) } else { every };
+            tokio::select! {
+                () = tokio::time::sleep_until(last + wait) => return,
+                () = self.followed.notified() => {}
+            }
+        }
     }
 
     /// Collects every `metrics.interval` until it is told to stop. A failure is counted and told to `failed_with`, and the
@@ -55,20 +85,27 @@ impl Collector {
     ) {
         let interval = lifecycle.loaded().config.metrics.interval.0;
         let mut watch = lifecycle.watch_stats(Vec::new());
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut read, mut kept): (Option<Instant>, Option<Instant>) = (None, None);
         let mut thinned: Option<Instant> = None;
         let mut failed = 0_u32;
         loop {
             let pause = interval.saturating_mul(2_u32.saturating_pow(failed)).min(LONGEST_PAUSE);
             let step = async {
-                ticks.tick().await;
                 if failed > 0 {
                     tokio::time::sleep(pause).await;
+                } else {
+                    self.due(read, interval).await;
                 }
+                read = Some(Instant::now());
                 let views = watch.read().await?;
-                let rows = views.iter().filter_map(row).collect();
+                // History is kept at its own pace, however closely somebody looks.
+                let keep = kept.is_none_or(|when| when.elapsed() + FOLLOWED / 2 >= interval);
+                let rows = views.iter().filter(|_| keep).filter_map(row).collect();
                 self.latest.send_replace(Arc::new(views));
+                if !keep {
+                    return Ok(false);
+                }
+                kept = read;
                 let thin = thinned.is_none_or(|when| when.elapsed() >= THIN);
                 lifecycle.keep(rows, thin).await.map(|()| thin)
             };
@@ -90,6 +127,21 @@ impl Collector {
                 }
             }
         }
+    }
+}
+
+/// Readings that somebody follows.
+#[derive(Debug)]
+pub struct Readings {
+    latest: watch::Receiver<Arc<Vec<StatsView>>>,
+    _following: Arc<()>,
+}
+
+impl Readings {
+    /// The next reading, or the newest of those that came meanwhile; none when the collector is gone.
+    pub async fn next(&mut self) -> Option<Arc<Vec<StatsView>>> {
+        self.latest.changed().await.ok()?;
+        Some(self.latest.borrow_and_update().clone())
     }
 }
 

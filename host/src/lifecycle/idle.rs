@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle};
+use crate::config::Loaded;
 use crate::docker;
 use crate::store::{Signal, SignalKind};
 use crate::workspace::{Container, Happening, State, WorkspaceId};
@@ -31,6 +32,25 @@ pub struct Idleness {
     pub active_at: Option<Timestamp>,
     /// When the service stops it if it is not used until then; null when nothing stops it.
     pub stops_at: Option<Timestamp>,
+}
+
+/// The same with what decides when it is stopped.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct IdleView {
+    /// Its signals.
+    #[serde(flatten)]
+    pub idle: Idleness,
+    /// `idle.after` of the configuration; null when nothing is stopped for being idle.
+    pub after: Option<String>,
+    /// Whether the service runs, which stops what is idle.
+    pub service: bool,
+}
+
+impl IdleView {
+    /// Puts both together.
+    pub fn of(idle: Idleness, loaded: &Loaded, service: bool) -> Self {
+        Self { idle, after: loaded.config.idle.after.map(|after| after.to_string()), service }
+    }
 }
 
 /// What was measured of a running workspace.
@@ -82,6 +102,34 @@ impl Lifecycle {
         }
         signals.retain(|signal| signal.kind != SignalKind::Disk);
         Ok(self.judge(id.clone(), state, started, signals))
+    }
+
+    /// How idle the workspaces that run are.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn all_idleness(&self) -> Result<Vec<Idleness>, Error> {
+        let mut all = Vec::new();
+        for view in self.list().await? {
+            if view.part_of.is_some() || view.state != State::Running {
+                continue;
+            }
+            match self.idleness(&view.id).await {
+                Ok(idle) => all.push(idle),
+                // The store does not know it, or it was removed meanwhile.
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The workspace that one is a part of, or the one itself: a sidecar is idle when its workspace is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the store does not know it.
+    pub fn whole(&self, id: WorkspaceId) -> Result<WorkspaceId, Error> {
+        Ok(self.stored(&id)?.part_of.unwrap_or(id))
     }
 
     fn judge(&self, id: WorkspaceId, state: State, started: Option<Timestamp>, mut signals: Vec<Signal>) -> Idleness {

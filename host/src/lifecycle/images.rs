@@ -187,8 +187,18 @@ impl Lifecycle {
     ///
     /// # Errors
     /// When the engine fails.
-    pub async fn used_images(&self) -> Result<std::collections::BTreeSet<String>, Error> {
+    async fn used_images(&self) -> Result<std::collections::BTreeSet<String>, Error> {
         Ok(self.docker.list(&[], true).await?.into_iter().map(|container| container.image_id).collect())
+    }
+
+    /// The images of ours that no container was made from, sorted by name.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn unused_images(&self) -> Result<Vec<String>, Error> {
+        let used = self.used_images().await?;
+        let unused = self.images().await?.into_iter().filter(|image| !used.contains(&image.id));
+        Ok(unused.map(|image| image.reference).collect())
     }
 
     /// Fetches an image. One that was not there before is ours from then on.

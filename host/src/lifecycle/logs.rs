@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle};
 use crate::docker::{LogOptions, StdStream};
@@ -97,13 +97,13 @@ impl Line {
 }
 
 /// A line as programs see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[schema(as = LogLine)]
 pub struct LineView {
     /// When it was logged.
     pub time: Option<Timestamp>,
-    /// `stdout` or `stderr`.
-    pub stream: &'static str,
+    /// Where it was written to; with a terminal always stdout.
+    pub stream: StdStream,
     /// The line without its end; bytes that are no text are replaced.
     pub message: String,
     /// The bytes as they are, where they are no text.
@@ -116,7 +116,7 @@ pub struct LineView {
     /// Where to go on behind it.
     pub cursor: Option<String>,
     /// Present on a piece of a line that goes on in the next object.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }
 
@@ -216,12 +216,12 @@ impl Logs {
     pub fn view(&self, line: &Line) -> Option<LineView> {
         let container = self.containers.get(line.container)?;
         let bytes = line.message.strip_suffix(b"\n").unwrap_or(&line.message);
-        let message = String::from_utf8_lossy(bytes);
+        let (message, base64) = text_of(bytes);
         Some(LineView {
             time: line.time,
-            stream: if line.stream == StdStream::Stdout { "stdout" } else { "stderr" },
-            base64: matches!(message, std::borrow::Cow::Owned(_)).then(|| base64(bytes)),
-            message: message.into_owned(),
+            stream: line.stream,
+            message,
+            base64,
             workspace: container.id.clone(),
             container_id: container.container_id.clone(),
             cursor: self.cursor(line).map(|cursor| cursor.to_string()),
@@ -241,6 +241,14 @@ impl Logs {
     }
 }
 
+/// Bytes as text, and as they are where they are none.
+fn text_of(bytes: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(bytes).into_owned(), Some(base64(bytes))),
+    }
+}
+
 impl FromStr for Cursor {
     type Err = String;
 
@@ -254,6 +262,12 @@ impl FromStr for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_not_lost() {
+        assert_eq!(text_of("ü".as_bytes()), ("ü".to_owned(), None));
+        assert_eq!(text_of(&[b'a', 0xff]), ("a\u{fffd}".to_owned(), Some("Yf8=".to_owned())));
+    }
 
     #[test]
     fn a_pattern_sees_a_line_without_its_end_and_bytes_that_are_no_text() {

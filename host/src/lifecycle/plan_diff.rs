@@ -30,7 +30,7 @@ pub struct FieldChange {
 }
 
 /// What would change in a workspace, and whether it could be made again at all.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct PlanDiff {
     /// Its id.
     pub id: String,

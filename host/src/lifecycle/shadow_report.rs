@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
@@ -17,7 +17,7 @@ const EXAMPLES: usize = 3;
 const MOST_GROUPS: usize = 200;
 
 /// How one shadow has been doing.
-#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct ShadowSummary {
     /// Calls.
     pub asked: u64,
@@ -32,7 +32,7 @@ pub struct ShadowSummary {
 }
 
 /// One difference, as often as it came.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct ShadowDifference {
     /// At which hook.
     pub hook: Hook,

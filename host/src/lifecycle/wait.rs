@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Error, Lifecycle, Notice, WorkspaceEvents, WorkspaceView};
 use crate::docker;
 use crate::workspace::{Container, Happening, State, WorkspaceId};
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Awaited {
     /// All its containers run.
     Running,
@@ -38,6 +41,29 @@ pub struct Waited {
     pub workspace: Option<WorkspaceView>,
     /// For [`Awaited::Exited`]: the exit code that it was seen with.
     pub exit_code: Option<i64>,
+}
+
+/// How a wait ended, as programs see it.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct WaitView {
+    /// The workspace.
+    pub id: WorkspaceId,
+    /// What was waited for.
+    pub r#for: Awaited,
+    /// Its state; null when nothing of it is left.
+    pub state: Option<State>,
+    /// State of its health check, if it has one.
+    pub health: Option<String>,
+    /// For `exited`: the exit code that it was seen with.
+    pub exit_code: Option<i64>,
+}
+
+impl Waited {
+    /// As programs see it.
+    pub fn view(self, id: WorkspaceId, awaited: Awaited) -> WaitView {
+        let (state, health) = self.workspace.map_or((None, None), |view| (Some(view.state), view.health));
+        WaitView { id, r#for: awaited, state, health, exit_code: self.exit_code }
+    }
 }
 
 /// What a look at a workspace's containers says.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::explain::{Explained, explain};
@@ -12,7 +12,7 @@ use crate::config::Loaded;
 use crate::store::{self, Store};
 
 /// Why a workspace is what it is.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Why {
     /// Its id.
     pub id: String,
@@ -25,7 +25,7 @@ pub struct Why {
 }
 
 /// A record that a workspace names.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct RecordNumber {
     /// Its id.
     pub id: Uuid,

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::{Shared, Stop};
 use crate::lifecycle::Collector;
 
-pub(super) async fn run(shared: Arc<Shared>, stop: Stop) {
+pub(super) async fn run(shared: Arc<Shared>, collector: Arc<Collector>, stop: Stop) {
     let failed = |error: &crate::lifecycle::Error| shared.board.error("statistics", error);
-    let collector = Collector::default();
     let mut readings = collector.subscribe();
     let note = async {
         // Ends with the collector, which ends when it is told to stop.

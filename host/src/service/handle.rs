@@ -8,7 +8,7 @@ use super::{Metrics, PolicyView};
 use crate::app::App;
 use crate::config::Loaded;
 use crate::hooks::redact::SecretNames;
-use crate::lifecycle::{Error, Lifecycle, Replayed, find_record, replay_decisions};
+use crate::lifecycle::{Collector, Error, Lifecycle, Readings, Replayed, find_record, replay_decisions};
 use crate::store::{self, ChainStatus, DecisionQuery, Store};
 
 /// Who waits for a reload: told how the chain is then, or why it was refused.
@@ -24,6 +24,7 @@ struct Inner {
     app: App,
     store: Store,
     lifecycle: OnceLock<Arc<Lifecycle>>,
+    collector: Arc<Collector>,
     reloads: mpsc::Sender<Asker>,
     metrics: Arc<Metrics>,
 }
@@ -33,7 +34,8 @@ impl Handle {
     pub(super) fn new(app: &App, metrics: Arc<Metrics>) -> Result<(Self, mpsc::Receiver<Asker>), store::Error> {
         let (reloads, asked) = mpsc::channel(WAITING);
         let (app, store) = (app.clone(), app.store()?);
-        Ok((Self(Arc::new(Inner { app, store, lifecycle: OnceLock::new(), reloads, metrics })), asked))
+        let (lifecycle, collector) = (OnceLock::new(), Arc::default());
+        Ok((Self(Arc::new(Inner { app, store, lifecycle, collector, reloads, metrics })), asked))
     }
 
     /// Has configuration and policies reloaded, and waits for what comes of it: the chain that decides then.
@@ -50,6 +52,15 @@ impl Handle {
     pub(super) fn set_lifecycle(&self, lifecycle: Arc<Lifecycle>) {
         // It is set once, when the engine is there for the first time.
         let _ = self.0.lifecycle.set(lifecycle);
+    }
+
+    pub(super) fn collector(&self) -> Arc<Collector> {
+        self.0.collector.clone()
+    }
+
+    /// What workspaces use, as the service reads it.
+    pub fn readings(&self) -> Readings {
+        self.0.collector.follow()
     }
 
     /// The verbs; none before the engine was there for the first time.

@@ -59,6 +59,11 @@ const MIGRATIONS: &[&str] = &[
     "create table standings (policy text primary key, body text not null) strict;
      alter table decisions add column shadow_of text;
      create index decisions_shadows on decisions (number) where shadow_of is not null;",
+    // Requests that programs gave a key, so that they are carried out once; see `store::requests`.
+    "create table requests (
+         key text primary key, digest text not null, begun integer not null, pid integer not null,
+         process_start integer not null, status integer, body text
+     ) strict;",
     // Who may call the API over the network; see `store::tokens`.
     "create table tokens (
          name text primary key, id text not null unique, role text not null, labels text not null,

@@ -236,7 +236,7 @@ fn every_mistake_is_a_problem_that_says_what_to_do() {
     let serving = Serving::start(&sandbox, &[]);
     assert_eq!(get(&sandbox, "/v1").problem(404), "no-route");
     assert_eq!(get(&sandbox, "/v1/workspaces/").problem(404), "no-route");
-    let wrong = post(&sandbox, "/v1/workspaces", "");
+    let wrong = post(&sandbox, "/v1/policies", "");
     assert_eq!(wrong.problem(405), "wrong-method");
     assert!(wrong.header("allow").is_some_and(|allow| allow.contains("get")), "{}", wrong.head);
     assert_eq!(get(&sandbox, "/v1/workspaces/no-such").problem(404), "workspace-not-found");

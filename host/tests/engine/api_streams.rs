@@ -251,3 +251,117 @@ fn decisions_are_told_as_they_are_taken() {
     assert_eq!(behind.next(), hooks[1]);
     serving.end();
 }
+
+#[test]
+fn logs_are_followed_and_go_on_behind_the_last_line() {
+    let sandbox = Sandbox::new();
+    let serving = Serving::start(&sandbox, &[]);
+    let line = "i=0; while ! test -e /workspace/go; do sleep 0.1; done; echo one; echo two >&2; \
+                while ! test -e /workspace/end; do sleep 0.1; done; echo last";
+    sandbox.json(&["up", "--", "sh", "-c", line]);
+    let logs = Events::follow(&sandbox, "/v1/workspaces/project/logs?follow=true&tail=10&timestamps=true", None);
+    sandbox.write("project/go", "");
+    let mut lines: Vec<_> = (0..2).map(|_| logs.next()).collect();
+    lines.sort_by_key(|line| line.data["stream"].to_string());
+    let said: Vec<_> = lines.iter().map(|line| (&line.data["stream"], &line.data["message"])).collect();
+    assert_eq!(said[0], (&json!("stderr"), &json!("two")));
+    assert_eq!(said[1], (&json!("stdout"), &json!("one")));
+    let one = lines[1].clone();
+    let all = send(&socket(&sandbox), "GET", "/v1/workspaces/project/logs", "host: localhost\r\n", "");
+    assert!(all.head.contains("content-type: application/x-ndjson"), "{}", all.head);
+    logs.hang_up();
+    // Whoever knows the first line only gets the others, whatever else the query says.
+    let again = Events::follow(&sandbox, "/v1/workspaces/project/logs?follow=true&tail=0", Some(&one.id));
+    let mut rest = vec![again.next()];
+    sandbox.write("project/end", "");
+    rest.extend(again.rest());
+    assert_eq!(rest.pop().unwrap().name, "end");
+    assert_eq!(rest.last().unwrap().data["message"], "last");
+    assert!(rest.iter().all(|line| line.data["message"] != "one"), "{rest:?}");
+    // Without following: the lines as the command prints them.
+    let printed = sandbox.run(&["--json", "logs"]).ok().text();
+    let plain = send(&socket(&sandbox), "GET", "/v1/workspaces/project/logs", "host: localhost\r\n", "");
+    let lines: String = chunks(&plain.body);
+    assert_eq!(lines, printed);
+    let grep = send(
+        &socket(&sandbox),
+        "GET",
+        "/v1/workspaces/project/logs?grep=LAS&ignore_case=true",
+        "host: localhost\r\n",
+        "",
+    );
+    assert_eq!(chunks(&grep.body).lines().count(), 1);
+    for query in ["stream=both", "tail=-1", "after=x", "grep=a(b", "since=soon", "after=ab:1:o1&tail=1"] {
+        assert_eq!(
+            get(&sandbox, &format!("/v1/workspaces/project/logs?{query}")).problem(400),
+            "bad-request",
+            "{query}"
+        );
+    }
+    serving.end();
+}
+
+/// A body in chunks, put together.
+fn chunks(body: &[u8]) -> String {
+    let mut reader = BufReader::new(body);
+    let mut all = Vec::new();
+    while let Some(bytes) = chunk(&mut reader) {
+        all.extend(bytes);
+    }
+    String::from_utf8(all).unwrap()
+}
+
+#[test]
+fn a_reader_that_does_not_read_costs_no_memory_and_keeps_nobody_else_waiting() {
+    let sandbox = Sandbox::new();
+    let mut serving = Serving::start(&sandbox, &[]);
+    sandbox.json(&["up", "--", "sh", "-c", "while :; do head -c 100000 /dev/zero | tr '\\0' x; echo; done"]);
+    let memory = serving.memory();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut connection = UnixStream::connect(socket(&sandbox)).unwrap();
+        let head = "GET /v1/workspaces/project/logs?follow=true HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
+        connection.write_all(head.as_bytes()).unwrap();
+        let mut begin = [0; 1 << 16];
+        connection.read_exact(&mut begin).unwrap();
+        held.push(connection);
+    }
+    // As long as it takes to write much more than may be kept.
+    let container = super::engine_api::containers();
+    assert!(!container.is_empty());
+    let logs = || sandbox.run(&["exec", "--", "sh", "-c", "cat /proc/1/io | grep wchar | cut -d' ' -f2"]).ok().text();
+    until("much is written", || logs().trim().parse::<u64>().is_ok_and(|bytes| bytes > 0));
+    for _ in 0..20 {
+        get(&sandbox, "/v1/health").ok();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let grown = serving.memory().saturating_sub(memory);
+    assert!(grown < 64 << 20, "{} MiB for readers that do not read", grown >> 20);
+    drop(held);
+    post(&sandbox, "/v1/workspaces/project/kill", "").ok();
+    serving.end();
+}
+
+#[test]
+fn what_workspaces_use_is_read_once_for_all_who_follow_it() {
+    let sandbox = Sandbox::new();
+    sandbox.config("[metrics]\ninterval = \"60s\"");
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.up();
+    sandbox.run_in(&sandbox.folder("other"), &["up"]).ok();
+    let all = Events::follow(&sandbox, "/v1/stats", None);
+    let one = Events::follow(&sandbox, "/v1/workspaces/project/stats", None);
+    // Sooner than the history has its next entry.
+    let both =
+        all.until(|event| event.data.as_array().is_some_and(|all| all.len() == 2 && all[0]["memory_used"].is_u64()));
+    assert!(both.data[0]["cpu_percent"].is_f64() || all.next().data[0]["cpu_percent"].is_f64());
+    let mine = one.until(|event| event.data[0]["memory_used"].is_u64());
+    assert_eq!((mine.data.as_array().unwrap().len(), &mine.data[0]["id"]), (1, &json!(sandbox.id())));
+    let reading = get(&sandbox, "/v1/stats").ok();
+    assert_eq!(reading.as_array().unwrap().len(), 2);
+    assert_eq!(get(&sandbox, "/v1/workspaces/project/stats").ok()[0]["id"], json!(sandbox.id()));
+    post(&sandbox, "/v1/workspaces/project/kill", "").ok();
+    one.until(|event| event.data[0]["state"] == "exited");
+    assert_eq!(get(&sandbox, "/v1/workspaces/project/stats").problem(409), "not-running");
+    serving.end();
+}

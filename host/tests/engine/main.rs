@@ -17,6 +17,8 @@ mod unchanged;
 mod api;
 mod api_attacks;
 mod api_decisions;
+mod api_exec;
+mod api_making;
 mod api_metrics;
 mod api_network;
 mod api_session;

@@ -34,6 +34,14 @@ impl Serving {
         self.running.signal(signal);
     }
 
+    /// Bytes of memory that it has.
+    #[track_caller]
+    pub fn memory(&mut self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// As a crash.
     #[track_caller]
     pub fn kill(self) {

@@ -1,0 +1,90 @@
+//! Making workspaces: from a project, and from a snapshot; and waiting for them.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::Api;
+use super::args::{Args, Json, Named};
+use super::error::Problem;
+use super::guard::Turn;
+use super::health::answer;
+use super::once::Keyed;
+use super::progress::{ProgressEvent, carry_out};
+use super::request::WorkspaceBody;
+use super::stream::Wants;
+use crate::config::Span;
+use crate::lifecycle::{Awaited, Recreate, WaitView, WorkspaceView};
+use crate::service::stopped;
+
+/// Makes the workspace of a project, or starts it (`wharf up`)
+///
+/// Answers when it is made. As `text/event-stream` with events `progress`, and at last `result` or `problem`. With
+/// `Idempotency-Key` it is carried out once: the same request within a day gets the same answer.
+#[utoipa::path(post, path = "/v1/workspaces", request_body = WorkspaceBody, params(
+    ("recreate" = Option<bool>, Query, description = "Replaces a workspace that differs from what is decided now"),
+    ("wait" = Option<String>, Query, description = "Waits so long until it is healthy, e.g. `60s`"),
+    ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
+), responses((status = 200, description = "The workspace", content(
+    (WorkspaceView = "application/json"), (ProgressEvent = "text/event-stream"),
+))))]
+pub(super) async fn make(
+    State(api): State<Api>,
+    wants: Wants,
+    mut args: Args,
+    Keyed { body, once }: Keyed<WorkspaceBody>,
+) -> Result<Response, Problem> {
+    let recreate = if args.flag("recreate")? { Recreate::IfDifferent } else { Recreate::Never };
+    let wait = args.one("wait", str::parse::<Span>)?;
+    args.end()?;
+    let request = body.request(&api.handle.loaded())?;
+    let lifecycle = api.lifecycle()?;
+    carry_out(&api, "up", (&wants, once), async move |mut report| {
+        let made = lifecycle.up(&request, recreate, &mut report).await?;
+        match wait {
+            None => Ok(made),
+            Some(limit) => {
+                let waited = lifecycle.wait(&made.id, Awaited::Healthy, Some(limit.0), true).await?;
+                Ok(waited.workspace.unwrap_or(made))
+            }
+        }
+    })
+    .await
+}
+
+/// The body of a wait.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitBody {
+    /// What is waited for: `running`, `healthy`, `exited` or `removed`; `healthy`.
+    r#for: Option<Awaited>,
+    /// Fails after this time, e.g. `60s`; without, it is waited for as long as it takes.
+    #[schema(value_type = Option<String>)]
+    timeout: Option<Span>,
+}
+
+/// Waits until a workspace is so (`wharf wait`)
+#[utoipa::path(post, path = "/v1/workspaces/{id}/wait", request_body = Option<WaitBody>,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "How it is", body = WaitView)))]
+pub(super) async fn wait(
+    State(api): State<Api>,
+    name: Named,
+    turn: Turn,
+    args: Args,
+    Json(body): Json<WaitBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    let awaited = body.r#for.unwrap_or(Awaited::Healthy);
+    // It may take for ever.
+    let _seat = api.seat()?;
+    turn.give_back();
+    let mut stop = api.stop.clone();
+    let waited = tokio::select! {
+        waited = lifecycle.wait(&id, awaited, body.timeout.map(|span| span.0), false) => waited?,
+        () = stopped(&mut stop) => return Err(Problem::stopping()),
+    };
+    answer(&waited.view(id, awaited))
+}

@@ -1,0 +1,131 @@
+//! Requests that are carried out once, however often they are sent: `Idempotency-Key`.
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Api;
+use super::args::{Json, bytes_of};
+use super::error::Problem;
+use super::stream::{self, Wants};
+use crate::service::Handle;
+use crate::store::KnownRequest;
+use crate::workspace::sha256_hex;
+
+/// Most characters of a key.
+const LONGEST: usize = 200;
+
+/// A body, and the key that the client gave the request, if it did.
+pub(super) struct Keyed<T> {
+    pub(super) body: T,
+    pub(super) once: Option<Once>,
+}
+
+/// A request with a key.
+#[derive(Debug, Clone)]
+pub(super) struct Once {
+    key: String,
+    digest: String,
+}
+
+impl<T: DeserializeOwned> FromRequest<Api> for Keyed<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let key = key(request.headers())?;
+        let path = request.uri().path().to_owned();
+        let (parts, body) = request.into_parts();
+        let bytes = bytes_of(body).await?;
+        let once = key.map(|key| {
+            let mut all = format!("{}\n{path}\n", api.handle.store().host_id()).into_bytes();
+            all.extend_from_slice(&bytes);
+            // The same key for another path is another request.
+            Once { key: format!("{path} {key}"), digest: sha256_hex(&all) }
+        });
+        let Json(body) = Json::from_request(Request::from_parts(parts, bytes.into()), api).await?;
+        Ok(Self { body, once })
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let plain = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST && keys.next().is_none());
+    let wrong =
+        || Problem::request(format!("the header 'idempotency-key' is not one word of 1 to {LONGEST} characters"));
+    plain.map(|key| Some(key.to_owned())).ok_or_else(wrong)
+}
+
+/// How a request with a key goes on.
+pub(super) enum Begun {
+    /// It is carried out.
+    Now,
+    /// It was answered before.
+    Answered(Response),
+}
+
+impl Once {
+    pub(super) fn begin(&self, api: &Api, wants: &Wants) -> Result<Begun, Problem> {
+        match api.handle.store().begin_request(&self.key, &self.digest)? {
+            KnownRequest::New => Ok(Begun::Now),
+            KnownRequest::Other => Err(Problem::other_request()),
+            KnownRequest::Running => Err(Problem::same_request_runs()),
+            KnownRequest::Answered { status, body } => Ok(Begun::Answered(again(status, body, wants)?)),
+        }
+    }
+
+    /// From here on it is carried out.
+    pub(super) fn run(self, handle: Handle) -> Running {
+        Running { once: Some(self), handle }
+    }
+}
+
+/// A request that is carried out. Should that break off, it counts as never sent.
+pub(super) struct Running {
+    once: Option<Once>,
+    handle: Handle,
+}
+
+impl Running {
+    /// Keeps what came of it. What may come out otherwise another time is not kept.
+    pub(super) fn end(mut self, result: &Result<Value, Problem>) {
+        let (status, body) = match result {
+            Ok(value) => (StatusCode::OK.as_u16(), value.to_string()),
+            Err(problem) => (problem.status(), serde_json::to_string(problem).unwrap_or_default()),
+        };
+        let lasting = result.is_ok() || matches!(status, 400 | 403 | 422);
+        if let Some(once) = self.once.take_if(|_| lasting)
+            && let Err(error) = self.handle.store().answer_request(&once.key, status, &body)
+        {
+            tracing::warn!("api: the answer to a request with a key is not kept: {error}");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(once) = self.once.take()
+            && let Err(error) = self.handle.store().forget_request(&once.key)
+        {
+            tracing::warn!("api: a request with a key cannot be sent again until this service has ended: {error}");
+        }
+    }
+}
+
+/// The same answer once more.
+fn again(status: u16, body: String, wants: &Wants) -> Result<Response, Problem> {
+    let value: Value = serde_json::from_str(&body).map_err(Problem::internal)?;
+    let ok = status == StatusCode::OK.as_u16();
+    let mut response = if wants.events {
+        let name = if ok { "result" } else { "problem" };
+        ([(header::CONTENT_TYPE, stream::EVENTS)], stream::event(Some(name), None, &value)?).into_response()
+    } else {
+        let kind = if ok { "application/json" } else { "application/problem+json" };
+        let status = StatusCode::from_u16(status).map_err(Problem::internal)?;
+        (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+    };
+    let replayed = HeaderName::from_static("idempotency-replayed");
+    response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
+    Ok(response)
+}

@@ -1,0 +1,124 @@
+//! Verbs that take long: their progress as events, or their result when it is there.
+
+use axum::body::Bytes;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Api;
+use super::error::Problem;
+use super::health::answer;
+use super::once::{Begun, Once};
+use super::stream::{self, Source, Wants};
+use crate::lifecycle::{Error, Progress};
+
+/// Steps that wait for a client that reads slowly; what comes then is left out.
+const WAITING: usize = 256;
+
+/// What a verb tells of its progress.
+pub(super) type Report = Box<dyn FnMut(Progress) + Send>;
+
+/// A step of a verb that takes long
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(super) enum ProgressEvent {
+    /// What is done now.
+    Step {
+        /// For people.
+        text: String,
+    },
+    /// A layer of an image that is fetched.
+    Pull {
+        /// Its id; null for words about the whole image.
+        layer: Option<String>,
+        /// The engine's words.
+        status: String,
+        /// Bytes done in this step.
+        current: Option<u64>,
+        /// Bytes to do in this step.
+        total: Option<u64>,
+    },
+    /// A line of an image's build.
+    Build {
+        /// The line.
+        text: String,
+    },
+}
+
+impl From<Progress> for ProgressEvent {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Step(text) => Self::Step { text },
+            Progress::Build(text) => Self::Build { text },
+            Progress::Pull(pull) => {
+                Self::Pull { layer: pull.layer, status: pull.status, current: pull.current, total: pull.total }
+            }
+        }
+    }
+}
+
+/// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
+pub(super) async fn carry_out<T, F, Verb>(
+    api: &Api,
+    name: &'static str,
+    (wants, once): (&Wants, Option<Once>),
+    verb: F,
+) -> Result<Response, Problem>
+where
+    T: Serialize,
+    Verb: Future<Output = Result<T, Error>> + Send + 'static,
+    F: FnOnce(Report) -> Verb + Send + 'static,
+{
+    if api.stopping() {
+        return Err(Problem::stopping());
+    }
+    let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
+    if let Some(once) = &once
+        && let Begun::Answered(answer) = once.begin(api, wants)?
+    {
+        return Ok(answer);
+    }
+    let handle = api.handle.clone();
+    let (to, steps) = mpsc::channel(WAITING);
+    let once = once.map(|once| once.run(api.handle.clone()));
+    let task = tokio::spawn(async move {
+        // Nobody may listen, or listen too slowly.
+        let report = move |progress: Progress| drop(to.try_send(ProgressEvent::from(progress)));
+        let result = handle.metrics().verb(name, verb(Box::new(report))).await;
+        let result = result.map_err(Problem::from).and_then(|made| {
+            // Here, so that what is kept and what is sent are the same.
+            serde_json::to_value(&made).map_err(Problem::internal)
+        });
+        if let Some(once) = once {
+            once.end(&result);
+        }
+        drop(turn);
+        result
+    });
+    if wants.events {
+        return Ok(stream::verb(Telling { steps, task: Some(task) }));
+    }
+    answer(&task.await.map_err(Problem::internal)??)
+}
+
+struct Telling {
+    steps: mpsc::Receiver<ProgressEvent>,
+    task: Option<JoinHandle<Result<Value, Problem>>>,
+}
+
+impl Source for Telling {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if let Some(step) = self.steps.recv().await {
+            return Ok(Some(stream::event(Some("progress"), None, &step)?));
+        }
+        match self.task.take() {
+            Some(task) => {
+                let value = task.await.map_err(Problem::internal)??;
+                Ok(Some(stream::event(Some("result"), None, &value)?))
+            }
+            None => Ok(None),
+        }
+    }
+}

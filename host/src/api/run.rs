@@ -1,0 +1,232 @@
+//! Running a command to its end, with what it wrote as the answer; and what that has in common with a WebSocket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+
+use super::Api;
+use super::args::{Args, Json, Named};
+use super::error::Problem;
+use super::guard::Turn;
+use super::health::answer;
+use super::stream::Seat;
+use crate::config::Span;
+use crate::docker::{ExecControl, ExecEnd, StdStream};
+use crate::hooks::ExecSpec;
+use crate::lifecycle::Error;
+use crate::service::stopped;
+use crate::workspace::{WorkspaceId, base64};
+
+/// How long a command without a limit may take.
+const USUAL_LIMIT: Duration = Duration::from_secs(60);
+/// How often a command is killed that nobody waits for any more, and how long it may take each time.
+const KILLS: usize = 10;
+const DYING: Duration = Duration::from_millis(500);
+/// Bytes of each stream that are collected.
+const COLLECTED: usize = 1 << 20;
+
+/// A command, as the first message of a WebSocket, or as a body.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExecBody {
+    /// The command and its arguments; no shell is involved.
+    command: Vec<String>,
+    /// Environment, beside that of the workspace.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// User or `uid:gid`.
+    user: Option<String>,
+    /// Folder in the workspace.
+    workdir: Option<String>,
+    /// Gives it a terminal; only over a WebSocket.
+    #[serde(default)]
+    tty: bool,
+    /// Rows of the terminal.
+    rows: Option<u16>,
+    /// Columns of the terminal.
+    cols: Option<u16>,
+    /// Over a WebSocket, whether bytes for its input come.
+    #[serde(default)]
+    pub(super) stdin: bool,
+    /// Its input, where its output is collected.
+    pub(super) input: Option<String>,
+    /// Kills it when it takes longer, e.g. `30s`; where its output is collected, 60 seconds unless something else is said.
+    #[schema(value_type = Option<String>)]
+    pub(super) timeout: Option<Span>,
+    /// Starts it and does not wait for it; what it writes is lost.
+    #[serde(default)]
+    pub(super) detach: bool,
+}
+
+impl ExecBody {
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        if self.command.is_empty() {
+            return Err(Problem::request("command: there is none"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn spec(&self) -> ExecSpec {
+        let Self { command, env, user, workdir, tty, .. } = self;
+        let (command, env, user, working_dir) = (command.clone(), env.clone(), user.clone(), workdir.clone());
+        ExecSpec { command, env, user, working_dir, tty: *tty }
+    }
+
+    pub(super) fn size(&self) -> Option<(u16, u16)> {
+        self.rows.zip(self.cols)
+    }
+}
+
+/// A command that is ended when nobody waits for it any more.
+pub(super) struct Running(Option<(ExecControl, Arc<Seat>)>);
+
+impl Running {
+    pub(super) fn new(control: ExecControl, seat: Arc<Seat>) -> Self {
+        Self(Some((control, seat)))
+    }
+
+    /// There is nothing to be ended any more.
+    pub(super) fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((control, seat)) = self.0.take() {
+            tokio::spawn(async move {
+                // The service waits for seats at its end.
+                let _seat = seat;
+                // One that the engine was just about to start cannot be killed yet.
+                for _ in 0..KILLS {
+                    if let Err(error) = control.kill().await {
+                        tracing::warn!("api: a command whose client has gone cannot be ended: {error}");
+                        return;
+                    }
+                    if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
+                        return;
+                    }
+                }
+                tracing::warn!("api: a command whose client has gone does not end");
+            });
+        }
+    }
+}
+
+/// What a command did.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant)]
+pub(super) enum ExecAnswer {
+    /// It has ended.
+    Ended(ExecResult),
+    /// It was left to itself.
+    Detached(ExecDetached),
+}
+
+/// How a command ended.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub(super) struct ExecResult {
+    /// Its exit code; 128 + n for signal n.
+    exit_code: i64,
+    /// What it wrote to stdout; bytes that are no text are replaced.
+    stdout: String,
+    /// What it wrote to stderr.
+    stderr: String,
+    /// The bytes as they are, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout_base64: Option<String>,
+    /// The bytes as they are, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr_base64: Option<String>,
+    /// Whether there was more than 1 MiB of one of them.
+    truncated: bool,
+}
+
+/// A command that nobody waits for.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ExecDetached {
+    /// The workspace.
+    workspace: WorkspaceId,
+    /// The engine's id of the command.
+    exec_id: String,
+}
+
+/// Runs a command to its end, and gives what it wrote (`wharf exec`)
+///
+/// Without a terminal. One that takes too long is killed, and so is one whose client goes away.
+#[utoipa::path(post, path = "/v1/workspaces/{id}/exec", request_body = ExecBody,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "How it ended", body = ExecAnswer)))]
+pub(super) async fn run(
+    State(api): State<Api>,
+    name: Named,
+    turn: Turn,
+    args: Args,
+    Json(body): Json<ExecBody>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    body.check()?;
+    if body.tty || body.stdin || body.rows.is_some() || body.cols.is_some() {
+        return Err(Problem::request("'tty', 'stdin', 'rows' and 'cols' need a WebSocket"));
+    }
+    if body.detach && (body.input.is_some() || body.timeout.is_some()) {
+        return Err(Problem::request("'detach' leaves nobody for 'input' and 'timeout'"));
+    }
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    if body.detach {
+        let exec_id = lifecycle.exec_detached(&id, body.spec()).await?;
+        return answer(&ExecAnswer::Detached(ExecDetached { workspace: id, exec_id }));
+    }
+    let seat = Arc::new(api.seat()?);
+    turn.give_back();
+    let session = lifecycle.exec(&id, body.spec(), body.input.is_some(), None).await?;
+    let (mut output, stdin, control) = session.into_parts();
+    let running = Running::new(control.clone(), seat);
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {
+            // A command need not read its input.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            let _ = stdin.shutdown().await;
+        }
+        std::future::pending::<()>().await
+    };
+    let gather = async {
+        let (mut all, mut truncated) = ([Vec::new(), Vec::new()], false);
+        while let Some(item) = output.next().await {
+            let (stream, bytes) = item.map_err(Error::from)?;
+            let [stdout, stderr] = &mut all;
+            let into = if stream == StdStream::Stdout { stdout } else { stderr };
+            let room = COLLECTED.saturating_sub(into.len());
+            truncated |= bytes.len() > room;
+            into.extend(bytes.iter().take(room));
+        }
+        let code = match control.exit().await.map_err(Error::from)? {
+            ExecEnd::Exited(code) => code,
+            ExecEnd::Detached => 0,
+        };
+        Ok::<_, Problem>((code, all, truncated))
+    };
+    let limit = body.timeout.map_or(USUAL_LIMIT, |span| span.0);
+    let mut stop = api.stop.clone();
+    let (exit_code, [stdout, stderr], truncated) = tokio::select! {
+        gathered = gather => gathered?,
+        () = feed => return Err(Problem::internal("the input of a command ended twice")),
+        () = tokio::time::sleep(limit) => return Err(Problem::took_longer(limit)),
+        () = stopped(&mut stop) => return Err(Problem::stopping()),
+    };
+    running.ended();
+    let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {
+        Ok(text) => (text, None),
+        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(base64(error.as_bytes()))),
+    };
+    let ((stdout, stdout_base64), (stderr, stderr_base64)) = (text(stdout), text(stderr));
+    let ended = ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated };
+    answer(&ExecAnswer::Ended(ended))
+}
