@@ -159,7 +159,7 @@ def workspaces_are_live_and_can_be_stopped_and_started(service, open_browser):
     row.get_by_role("button", name="Start").click()
     expect(row).to_contain_text("running")
     assert service.state("shop") == "running"
-    expect(row).to_contain_text("MiB of 256.0 MiB", timeout=30_000)
+    expect(row).to_contain_text("MiB of 256 MiB", timeout=30_000)
     expect(row.locator("svg.spark path.trace").first).to_have_attribute("d", re.compile("M.*L"), timeout=30_000)
     page.get_by_label("Filter workspaces").fill("team=pay")
     expect(page.get_by_role("row", name=re.compile("^blog"))).to_have_count(0)
