@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
@@ -13,13 +14,18 @@ use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::MethodRouter;
+use jiff::Timestamp;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::Api;
 use super::error::Problem;
+use crate::service::Handle;
 use crate::store::{self, Role, Store, Token};
 use crate::workspace::WorkspaceId;
+
+/// How often it is looked whether the token of a stream is still good.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy)]
@@ -46,21 +52,23 @@ struct Inner {
     role: Role,
     /// A workspace must have all of them to be seen; none: everything is.
     labels: BTreeMap<String, String>,
-    /// What tells the token apart that the request itself has.
+    /// What tells its token apart, over the network.
     token: Option<String>,
+    /// Whether it is known by the session of the token only.
+    session: bool,
 }
 
 impl Caller {
     /// Whom the socket's file and the kernel have let through: the user of the service, and root.
     pub(super) fn of_socket(uid: u32) -> Self {
         let (name, labels) = (format!("user {uid}"), BTreeMap::new());
-        Self(Arc::new(Inner { name, role: Role::Admin, labels, token: None }))
+        Self(Arc::new(Inner { name, role: Role::Admin, labels, token: None, session: false }))
     }
 
     /// Who has a token, or a session of one.
     pub(super) fn of_token(token: Token, session: bool) -> Self {
         let Token { name, role, labels, id, .. } = token;
-        Self(Arc::new(Inner { name, role, labels, token: (!session).then_some(id) }))
+        Self(Arc::new(Inner { name, role, labels, token: Some(id), session }))
     }
 
     /// For logs.
@@ -79,7 +87,25 @@ impl Caller {
 
     /// What tells the token apart that the request itself has; none over the Unix socket, and in a session.
     pub(super) fn token(&self) -> Option<&str> {
-        self.0.token.as_deref()
+        self.0.token.as_deref().filter(|_| !self.0.session)
+    }
+
+    /// Ends when the caller's token is revoked or its time is over, within some seconds; never for who has none. For what
+    /// goes on after its request was let through.
+    pub(super) async fn revoked(&self, handle: &Handle) {
+        let Some(id) = &self.0.token else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (handle, id) = (handle.clone(), id.clone());
+            let found = tokio::task::spawn_blocking(move || handle.store().token_by_id(&id)).await;
+            match found {
+                Ok(Ok(Some(token))) if !token.is_expired(Timestamp::now()) => {}
+                Ok(Ok(_)) => return,
+                // A store that cannot be read now revokes nothing.
+                Ok(Err(error)) => tracing::warn!("api: {error}"),
+                Err(error) => tracing::warn!("api: {error}"),
+            }
+        }
     }
 
     /// Whether everything of the installation is seen.
@@ -189,7 +215,7 @@ mod tests {
 
     fn caller(role: Role, label: Option<(&str, &str)>) -> Caller {
         let labels = label.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
-        Caller(Arc::new(Inner { name: "x".into(), role, labels, token: None }))
+        Caller(Arc::new(Inner { name: "x".into(), role, labels, token: None, session: false }))
     }
 
     #[test]

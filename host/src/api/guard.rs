@@ -17,6 +17,7 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
 use super::remote::same_origin;
+use super::stream::EVENTS;
 
 /// Most bytes of a body.
 const BODY: usize = 1 << 20;
@@ -54,6 +55,14 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
         Err(problem) => (None, Err(problem)),
     };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if let Some(caller) =
+        caller.as_ref().filter(|_| response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENTS))
+    {
+        // It goes on as long as its caller may.
+        let (caller, handle) = (caller.clone(), api.handle.clone());
+        let revoked = Box::pin(async move { caller.revoked(&handle).await });
+        response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(revoked)));
+    }
     let (status, time) = (response.status().as_u16(), begun.elapsed());
     api.handle.metrics().request(&route, method.as_str(), status, time);
     let (who, ms) = (caller.as_ref().map_or("nobody", Caller::name), time.as_millis() as u64);

@@ -94,3 +94,137 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
     transaction.pragma_update(None, "user_version", known).map_err(statement(what))?;
     transaction.commit().map_err(statement(what))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Dir;
+    use super::super::{EventQuery, Store, Workspace};
+    use super::*;
+    use crate::hooks::chain::tests::spec;
+    use crate::hooks::record::Draft;
+    use crate::workspace::{WorkspaceId, sha256_hex};
+
+    /// The first digits of the SHA-256 of each migration, as it was released. A new one is added at the end; one that is
+    /// there never changes, since stores have it behind them.
+    const RELEASED: [&str; 9] = [
+        "7025f214b318a600",
+        "c8c72db357932f57",
+        "9b4359210fd82a6d",
+        "f68b4592551b7042",
+        "44d71391d2508255",
+        "0a4defa3429a013b",
+        "5dcbd99cb2bb92c7",
+        "3f2481fe671248da",
+        "29ef4c12796dd35e",
+    ];
+
+    /// What a store of a version could have, each with the version that has it first.
+    const ROWS: [(usize, &str); 9] = [
+        (
+            1,
+            "insert into meta values ('host', '0123456789');
+             insert into journal (workspace, verb, begun, pid, process_start)
+             values ('w-1', 'create', '2026-01-01T00:00:00Z', 1, 1);
+             insert into decisions (id, time, hook, workspace, body, previous, hash)
+             values ('d', '2026-01-01T00:00:00Z', 'event', 'w-1', '{}', '', 'h');",
+        ),
+        (2, "update journal set undone = '2026-01-01T00:00:00Z';"),
+        (
+            3,
+            "insert into ledger (kind, object, name, identity, action, reason, policy, planned, due, state)
+             values ('image', 'image:a', 'a', 'i', 'remove', 'r', 'p', '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', 'pending');
+             insert into pulled_images values ('a', 'sha256:a', '2026-01-01T00:00:00Z');
+             insert into last_used values ('image:a', '2026-01-01T00:00:00Z');",
+        ),
+        (
+            4,
+            "insert into events (time_ns, workspace, container, what) values (1, 'w-1', 'c', 'started');",
+        ),
+        (
+            5,
+            "insert into metric_series (workspace, container) values ('w-1', 'c');
+             insert into metrics (series, resolution, time, samples, memory) values (1, 0, 1, 1, 42);",
+        ),
+        (6, "insert into snapshots values ('s', 'w-1', '{}');"),
+        (
+            7,
+            "insert into signals values ('w-1', 'lease', '{\"kind\": \"lease\", \"value\": \"x\", \"measured_at\": null, \"active_at\": null}');",
+        ),
+        (8, "insert into standings values ('p.rhai', '{}');"),
+        (
+            9,
+            "insert into tokens (name, id, role, labels, created, digest)
+             values ('t', '00000000', 'viewer', '{}', '2026-01-01T00:00:00Z', 'd');",
+        ),
+    ];
+
+    /// A store as a Wharf of that version left it.
+    fn left_by(version: usize, dir: &Dir) {
+        std::fs::create_dir_all(&dir.0).unwrap();
+        let connection = Connection::open(dir.0.join("wharf.db")).unwrap();
+        for migration in &MIGRATIONS[..version] {
+            connection.execute_batch(migration).unwrap();
+        }
+        connection.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
+        // What later versions may leave out is left out.
+        let id = WorkspaceId::derive("w", "/w");
+        let body = serde_json::json!({
+            "id": id, "name": "w", "project": "/w", "created_at": "2026-01-01T00:00:00Z", "container_id": "c",
+            "draft": Draft::new(spec()), "trail": [], "notes": ["kept"],
+        });
+        let row = rusqlite::params![id.as_str(), body.to_string()];
+        connection.execute("insert into workspaces values (?1, 'w', '/w', ?2)", row).unwrap();
+        for (_, rows) in ROWS.iter().filter(|(since, _)| *since <= version) {
+            connection.execute_batch(rows).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_released_is_not_changed() {
+        let now: Vec<String> =
+            MIGRATIONS.iter().map(|migration| sha256_hex(migration.as_bytes())[..16].to_owned()).collect();
+        assert_eq!(now, RELEASED, "add a migration, and its hash here; never edit one");
+    }
+
+    #[test]
+    fn a_store_of_every_earlier_version_is_brought_to_this_one_with_all_that_it_has() {
+        for version in 1..=MIGRATIONS.len() {
+            let dir = Dir::new(&format!("version-{version}"));
+            left_by(version, &dir);
+            drop(Store::open(&dir.0).unwrap());
+            let store = Store::open(&dir.0).unwrap();
+            let now: u32 = store.connection().query_row("pragma user_version", [], |row| row.get(0)).unwrap();
+            assert_eq!((now as usize, store.host_id()), (MIGRATIONS.len(), "0123456789"), "{version}");
+            let all: Vec<Workspace> = store.workspaces().unwrap();
+            assert_eq!((all.len(), all[0].notes.as_slice()), (1, &["kept".to_owned()][..]), "{version}");
+            let count = |table: &str| -> i64 {
+                let query = format!("select count(*) from {table}");
+                store.connection().query_row(&query, [], |row| row.get(0)).unwrap()
+            };
+            assert_eq!((count("decisions"), count("journal")), (1, 1), "{version}");
+            let has = |since: usize| i64::from(version >= since);
+            for (since, table) in [
+                (3, "pulled_images"),
+                (3, "last_used"),
+                (5, "metric_series"),
+                (5, "metrics"),
+                (6, "snapshots"),
+                (8, "standings"),
+            ] {
+                assert_eq!(count(table), has(since), "{version} {table}");
+            }
+            // What is read as this version reads it.
+            let id: WorkspaceId = "w-1".parse().unwrap();
+            assert_eq!(store.open_entries().unwrap().len(), 1, "{version}");
+            assert_eq!(store.ledger(None, 10).unwrap().len() as i64, has(3), "{version}");
+            assert_eq!(store.events(&EventQuery::default(), 10).unwrap().len() as i64, has(4), "{version}");
+            assert_eq!(store.signals(&id).unwrap().len() as i64, has(7), "{version}");
+            assert_eq!(store.standings().unwrap().len() as i64, has(8), "{version}");
+            assert_eq!(store.tokens().unwrap().len() as i64, has(9), "{version}");
+            // And it goes on being written.
+            assert!(
+                store.create_token("new", super::super::Role::Viewer, &Default::default(), None).unwrap().is_some()
+            );
+        }
+    }
+}

@@ -84,6 +84,31 @@ fn a_token_is_refused_once_it_is_revoked_or_its_time_is_over() {
 }
 
 #[test]
+fn a_stream_ends_when_its_token_is_revoked() {
+    let sandbox = Sandbox::new();
+    let (https, serving) = Https::start(&sandbox, "");
+    let text = token(&sandbox, &["ci", "--role", "viewer"]);
+    let mut stream = https.connect().unwrap();
+    let request = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {text}\r\naccept: text/event-stream\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    sandbox.run(&["token", "rm", "ci"]).ok();
+    // As long as it is open, it says something every 15 seconds, so this ends either way.
+    stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let (mut rest, mut part) = (Vec::new(), [0; 4096]);
+    until("it has its end", || {
+        let count = stream.read(&mut part).unwrap();
+        rest.extend_from_slice(&part[..count]);
+        rest.ends_with(b"0\r\n\r\n")
+    });
+    serving.end();
+}
+
+#[test]
 fn a_token_with_labels_sees_only_workspaces_that_have_them() {
     let sandbox = Sandbox::new();
     let (https, serving) = Https::start(&sandbox, "");
