@@ -50,6 +50,7 @@ pub struct Metrics {
     request_seconds: Histograms,
     connections: Gauges<1>,
     refused: Counters<1>,
+    streams: Gauge,
     reloads: Counters<1>,
     reloaded: Gauge,
     sweeps: Counters<1>,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             request_seconds: Family::new_with_constructor(seconds),
             connections: Family::default(),
             refused: Family::default(),
+            streams: Gauge::default(),
             reloads: Family::default(),
             reloaded: Gauge::default(),
             sweeps: Family::default(),
@@ -120,6 +122,7 @@ impl Metrics {
         all.register_with_unit("request", help, Unit::Seconds, self.request_seconds.clone());
         all.register("connections", "Connections of the API that are open", self.connections.clone());
         all.register("connections_refused", "Connections of the API that were refused", self.refused.clone());
+        all.register("streams", "Streams of the API that are followed", self.streams.clone());
         all.register("reloads", "Reloads of configuration and policies", self.reloads.clone());
         let help = "Whether the last reload, or else the first load, was taken";
         all.register("last_reload_success", help, self.reloaded.clone());
@@ -185,6 +188,11 @@ impl Metrics {
     /// Counts a connection that was refused.
     pub fn refused(&self, why: &'static str) {
         self.refused.get_or_create(&[("reason", why.to_owned())]).inc();
+    }
+
+    /// Says how many streams are followed.
+    pub fn streams(&self, count: usize) {
+        self.streams.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts a reload; the first load is none, but says how things are.

@@ -1,6 +1,8 @@
 //! `/metrics`: that it is OpenMetrics, and that each metric moves when the thing happens.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 
 use super::api::{self, get, post};
 use super::fake_daemon::Outage;
@@ -75,6 +77,14 @@ fn cleanup(ctx) { for c in ctx.candidates { ctx.remove(c.id, \"out of use\"); } 
     assert_eq!((value("wharf_engine_up"), value("wharf_last_reload_success")), (1.0, 1.0));
     // The one that asks.
     assert_eq!(value("wharf_connections{listener=\"socket\"}"), 1.0);
+
+    // Streams.
+    assert_eq!(value("wharf_streams"), 0.0);
+    let mut stream = UnixStream::connect(api::socket(&sandbox)).unwrap();
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n").unwrap();
+    until("it is followed", || value("wharf_streams") == 1.0);
+    drop(stream);
+    until("it is left", || value("wharf_streams") == 0.0);
 
     // Verbs, and requests.
     let verb = |verb: &str, body: &str| post(&sandbox, &format!("/v1/workspaces/project/{verb}"), body);
