@@ -150,7 +150,8 @@ impl WorkspaceBody {
     pub(super) fn request(self, loaded: &Loaded) -> Result<WorkspaceRequest, Problem> {
         let wrong = |key: &'static str| move |error: String| Problem::request(format!("{key}: {error}"));
         let mut fields = Vec::new();
-        let parsers: [(&'static str, Vec<String>, fn(&str) -> Result<Adjustment, String>); 4] = [
+        type Parser = fn(&str) -> Result<Adjustment, String>;
+        let parsers: [(&'static str, Vec<String>, Parser); 4] = [
             ("publish", self.publish, parse_port),
             ("mounts", self.mounts, parse_mount),
             ("tmpfs", self.tmpfs, parse_tmpfs),
