@@ -26,7 +26,7 @@ export function fill(element, ...children) {
 export function table(caption, columns, rows, empty) {
   const label = (column) => (Array.isArray(column) ? column[0] : column);
   const kind = (column) => (Array.isArray(column) ? column[1] : undefined);
-  const cell = (content, index) => h('td', { class: kind(columns[index]), 'data-label': label(columns[index]) }, content);
+  const cell = (content, index) => h('td', { class: kind(columns[index]), 'data-label': label(columns[index]) }, h('div', {}, content));
   const line = (cells) => (cells instanceof Element ? cells : h('tr', {}, cells.map(cell)));
   const head = h('thead', {}, h('tr', {}, columns.map((column) => h('th', { scope: 'col', class: kind(column) }, label(column)))));
   if (rows.length === 0 && empty) return h('p', { class: 'empty card' }, empty);

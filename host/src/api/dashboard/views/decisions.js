@@ -40,7 +40,7 @@ export async function decisions(place, rest, page) {
     const row = h('tr', { class: record.number === fresh ? 'fresh' : undefined },
       [h('a', { href: `#/decisions/${record.number}` }, `#${record.number}`), [clock(record.time), ' ', h('span', { class: 'soft small' }, when(record.time))],
         record.hook, record.workspace ? h('a', { href: link(record.workspace) }, record.workspace) : '', result(record), reason(record)]
-        .map((cell, index) => h('td', { 'data-label': ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Why'][index] }, cell)));
+        .map((cell, index) => h('td', { 'data-label': ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Why'][index] }, h('div', {}, cell))));
     return row;
   }), 'Nothing was decided yet.'));
   async function load() {

@@ -33,7 +33,7 @@ export async function one(place, [id, tab = ''], page) {
   return () => { clearTimeout(timer); events_end(); end?.(); };
 }
 
-const RANGES = [['1h', 'Hour', 3600], ['24h', 'Day', 86400], ['7d', 'Week', 7 * 86400], ['30d', 'Month', 30 * 86400]];
+const RANGES = [['10m', 'Ten minutes', 600], ['1h', 'Hour', 3600], ['24h', 'Day', 86400], ['7d', 'Week', 7 * 86400], ['30d', 'Month', 30 * 86400]];
 
 async function overview(place, current, page) {
   const view = current();
@@ -57,7 +57,7 @@ async function overview(place, current, page) {
     const limit = [...rows, ...live].reduce((found, [, point]) => point.memory_limit ?? found, 0);
     const frame = { from, to };
     fill(charts,
-      chart('CPU (100 % is one core)', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
+      chart('CPU, of one core', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
       chart('Memory', of('memory_used'), { ...frame, show: bytes, top: limit }),
       chart('Network received', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }),
       chart('Disk written', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }));
