@@ -21,9 +21,11 @@ use crate::lifecycle::TrailStep;
 
 mod connect;
 mod events;
+mod socket;
 
 use connect::{Endpoint, Tls};
 pub use events::{Events, ServerEvent};
+pub use socket::{Listen, Said, Talk};
 
 /// How long a connection may take, its handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -230,8 +232,8 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn post_events(&self, path: &str, body: &impl Serialize) -> Result<Events, Error> {
-        let response = self.send(Method::POST, path, &[], "text/event-stream", Some(body), &[]).await?;
+    pub async fn post_events(&self, path: &str, query: Query<'_>, body: &impl Serialize) -> Result<Events, Error> {
+        let response = self.send(Method::POST, path, query, "text/event-stream", Some(body), &[]).await?;
         self.stream(response)
     }
 

@@ -8,10 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Failure};
+
 use crate::config::Span;
 use crate::docker::{ExecEnd, ExecStdin, StdStream};
 use crate::hooks::{ExecSpec, Hook};
 use crate::lifecycle::Error;
+
+mod by_service;
 
 /// Exit code when Wharf itself failed, as Docker users know it.
 const WHARF_FAILED: u8 = 125;
@@ -102,6 +105,9 @@ fn wharf_failed(mut failure: Failure) -> Failure {
 
 /// Starts a command and leaves it to itself.
 async fn detached_session(context: &Context, name: Option<&str>, spec: ExecSpec) -> Result<u8, Failure> {
+    if let Some(client) = context.client()? {
+        return by_service::detached(context, &client, name, &spec).await;
+    }
     let lifecycle = context.deciding(&[Hook::PreExec]).await?;
     let id = context.find(&lifecycle, name).await?;
     let exec = lifecycle.exec_detached(&id, spec).await?;
@@ -129,6 +135,9 @@ async fn session(
     let tty = spec.tty;
     if tty && let Ok(term) = std::env::var("TERM") {
         spec.env.entry("TERM".to_owned()).or_insert(term);
+    }
+    if let Some(client) = context.client()? {
+        return by_service::session(context, &client, name, (&spec, interactive, limit)).await;
     }
     // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
     let lifecycle = context.app.deciding(&[Hook::PreExec]).await?;

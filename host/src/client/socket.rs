@@ -1,0 +1,102 @@
+//! A WebSocket to the service, for commands that are talked to.
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use hyper::Method;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::{Client, Error, connect};
+
+/// Most bytes of a message that the service may send.
+const MESSAGE: usize = 16 << 20;
+
+/// What the service said.
+#[derive(Debug)]
+pub enum Said {
+    /// Bytes behind the one that names their channel.
+    Bytes(bytes::Bytes),
+    /// JSON.
+    Text(String),
+}
+
+/// The half that talks.
+pub struct Talk(SplitSink<WebSocketStream<connect::Stream>, Message>);
+
+/// The half that listens.
+pub struct Listen {
+    server: String,
+    stream: SplitStream<WebSocketStream<connect::Stream>>,
+}
+
+impl Client {
+    /// Opens a WebSocket at a path.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn socket(&self, path: &str) -> Result<(Talk, Listen), Error> {
+        let request = self
+            .request(Method::GET, path)?
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", generate_key())
+            .body(())
+            .map_err(|error| Error::setting(error.to_string(), ""))?;
+        // Its address must be whole for the handshake, which sends the path of it only.
+        let (mut parts, ()) = request.into_parts();
+        parts.uri =
+            format!("ws://{}{path}", self.endpoint.host()).parse().map_err(|error| self.misunderstood(error))?;
+        let request = hyper::Request::from_parts(parts, ());
+        let config = WebSocketConfig::default().max_message_size(Some(MESSAGE)).max_frame_size(Some(MESSAGE));
+        let stream = self.connect().await?;
+        let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;
+        let (socket, _) = opened.map_err(|error| match error {
+            tungstenite::Error::Http(response) => {
+                self.problem(response.status(), response.body().as_deref().unwrap_or_default())
+            }
+            other => self.unreachable(other),
+        })?;
+        let (sink, stream) = socket.split();
+        Ok((Talk(sink), Listen { server: self.server(), stream }))
+    }
+}
+
+impl Talk {
+    /// Sends JSON. Says whether somebody still listens.
+    pub async fn text(&mut self, value: &serde_json::Value) -> bool {
+        self.0.send(Message::text(value.to_string())).await.is_ok()
+    }
+
+    /// Sends bytes of a channel. Says whether somebody still listens.
+    pub async fn bytes(&mut self, channel: u8, bytes: &[u8]) -> bool {
+        let mut message = Vec::with_capacity(bytes.len() + 1);
+        message.push(channel);
+        message.extend_from_slice(bytes);
+        self.0.send(Message::binary(message)).await.is_ok()
+    }
+}
+
+impl Listen {
+    /// What the service says next; none when it has ended the conversation.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Said>, Error> {
+        loop {
+            match self.stream.next().await {
+                None | Some(Ok(Message::Close(_))) => return Ok(None),
+                Some(Ok(Message::Binary(bytes))) => return Ok(Some(Said::Bytes(bytes))),
+                Some(Ok(Message::Text(text))) => return Ok(Some(Said::Text(text.as_str().to_owned()))),
+                // Pings are answered by the library.
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    let cause = format!("the connection broke: {error}");
+                    return Err(Error::Unreachable { server: self.server.clone(), cause });
+                }
+            }
+        }
+    }
+}
