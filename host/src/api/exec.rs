@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Named, read};
 use super::error::Problem;
 use super::run::{ExecBody, Running};
@@ -62,6 +63,7 @@ struct Size {
     responses((status = 101, description = "It goes on as a WebSocket")))]
 pub(super) async fn talk(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     args: Args,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -72,16 +74,17 @@ pub(super) async fn talk(
     let id = name.find(&lifecycle).await?;
     let seat = api.seat()?;
     let upgrade = upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE);
-    Ok(upgrade.on_upgrade(move |socket| session(api, id, socket, Arc::new(seat))).into_response())
+    Ok(upgrade.on_upgrade(move |socket| session(api, caller, id, socket, Arc::new(seat))).into_response())
 }
 
 /// Over a WebSocket, to its end; the seat is held until then.
-async fn session(api: Api, id: WorkspaceId, socket: WebSocket, seat: Arc<Seat>) {
+async fn session(api: Api, caller: Caller, id: WorkspaceId, socket: WebSocket, seat: Arc<Seat>) {
     let (mut to, mut from) = socket.split();
     let mut stop = api.stop.clone();
     let ran = tokio::select! {
         ran = run(&api, &id, &mut to, &mut from, &seat) => ran,
         () = stopped(&mut stop) => Ok(End::Problem(Problem::stopping())),
+        () = caller.revoked(&api.handle) => Ok(End::Problem(Problem::bad_token())),
     };
     let (last, code) = match ran {
         Ok(End::Exited(code)) => (json!({ "exit_code": code }), close_code::NORMAL),

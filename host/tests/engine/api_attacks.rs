@@ -191,3 +191,147 @@ fn a_store_or_socket_in_a_place_of_others_is_refused() {
     assert!(refused.error()["message"].as_str().unwrap().contains("not a socket"), "{}", refused.stderr);
     assert!(sandbox.path("state/wharf.db").metadata().unwrap().len() > 0, "it was not touched");
 }
+
+/// A frame of a WebSocket as a client sends it: masked, here with zeros.
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | kind];
+    match u8::try_from(payload.len()).ok().filter(|length| *length < 126) {
+        Some(length) => frame.push(0x80 | length),
+        None => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&u64::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+const EXEC: &str = "/v1/workspaces/project/exec";
+const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A command that is talked to over the socket, after the handshake.
+fn talk(sandbox: &Sandbox, line: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(socket(sandbox)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(150))).unwrap();
+    stream.write_all(format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\n{UPGRADE}\r\n").as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    let command = serde_json::json!({ "command": ["sh", "-c", line], "stdin": true }).to_string();
+    stream.write_all(&frame(1, command.as_bytes())).unwrap();
+    stream
+}
+
+/// Whether a command with this word in it runs in the workspace.
+fn runs(sandbox: &Sandbox, word: &str) -> bool {
+    // The brackets keep the search from finding itself.
+    let pattern = format!("[{}]{}", &word[..1], &word[1..]);
+    sandbox.run(&["exec", "--", "sh", "-c", &format!("cat /proc/[0-9]*/cmdline | grep -aq '{pattern}'")]).code == 0
+}
+
+#[test]
+fn commands_are_not_for_pages_of_others_nor_for_those_who_only_read() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&["up", "--label", "team=pay"]);
+    let (https, serving) = Https::start(&sandbox, "");
+    let [operator, viewer] = ["operator", "viewer"].map(|role| token(&sandbox, &[role, "--role", role]));
+    let other = token(&sandbox, &["other", "--role", "operator", "--label", "team=ops"]);
+    let host = https.address.clone();
+    let begun = https.by(&operator, "POST", "/v1/session");
+    let cookie = begun.header("set-cookie").unwrap().split(';').next().unwrap().replace("__host-", "__Host-");
+    let upgrade =
+        |headers: &str| https.raw(format!("GET {EXEC} HTTP/1.1\r\nhost: {host}\r\n{UPGRADE}{headers}\r\n").as_bytes());
+    for headers in [
+        format!("cookie: {cookie}\r\n"),
+        format!("cookie: {cookie}\r\norigin: https://evil.example\r\n"),
+        format!("cookie: {cookie}\r\norigin: http://{host}\r\n"),
+        format!("cookie: {cookie}\r\norigin: null\r\n"),
+        format!("authorization: Bearer {operator}\r\norigin: https://evil.example\r\n"),
+    ] {
+        assert_eq!(upgrade(&headers).problem(403), "cross-site", "{headers}");
+    }
+    assert_eq!(upgrade("").problem(401), "no-token");
+    assert_eq!(upgrade(&format!("authorization: Bearer {viewer}\r\n")).problem(403), "role");
+    assert_eq!(upgrade(&format!("authorization: Bearer {other}\r\n")).problem(404), "workspace-not-found");
+    // On the socket a page is none of ours, whatever it says.
+    let page = format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\n{UPGRADE}\r\n");
+    assert_eq!(raw(&socket(&sandbox), page.as_bytes()).problem(403), "cross-site");
+    serving.end();
+}
+
+#[test]
+fn frames_that_are_huge_or_broken_end_the_command_and_cost_nothing() {
+    let sandbox = Sandbox::new();
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.up();
+    let mut huge = vec![0x82, 0x80 | 127];
+    huge.extend_from_slice(&(1_u64 << 40).to_be_bytes());
+    huge.extend_from_slice(&[0; 4]);
+    let fragments: Vec<u8> = std::iter::once(0x02_u8)
+        .chain(std::iter::repeat_n(0x00, 40))
+        .flat_map(|kind| {
+            let mut part = frame(kind, &[0; 1 << 16]);
+            part[0] = kind;
+            part
+        })
+        .collect();
+    for (what, bytes) in [
+        ("a length that nobody has", huge),
+        ("a message in fragments that is too large", fragments),
+        ("a kind that is none", frame(0x0b, b"")),
+        ("text that is no UTF-8", frame(1, &[0xff, 0xfe])),
+        ("text that is no JSON", frame(1, b"resize")),
+        ("another channel", frame(2, &[7, 0])),
+        ("a frame without a mask", vec![0x82, 0x02, 0x00, b'x']),
+        ("a control frame that is too long", frame(9, &[0; 200])),
+    ] {
+        let mut stream = talk(&sandbox, "echo begun; sleep 1003");
+        until("the command runs", || runs(&sandbox, "1003"));
+        let _ = stream.write_all(&bytes);
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        until("the command has ended", || !runs(&sandbox, "1003"));
+        assert!(rest.len() < 4096, "{what}: {} bytes came", rest.len());
+    }
+    get(&sandbox, "/v1/health").ok();
+    serving.terminate();
+}
+
+#[test]
+fn a_client_of_a_command_that_answers_no_ping_is_left_and_its_command_ended() {
+    let sandbox = Sandbox::new();
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.up();
+    let mut stream = talk(&sandbox, "sleep 1004");
+    until("the command runs", || runs(&sandbox, "1004"));
+    // Its connection stays open, and it says nothing.
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    until("the command has ended", || !runs(&sandbox, "1004"));
+    serving.terminate();
+}
+
+#[test]
+fn a_command_ends_when_the_token_of_its_client_is_revoked() {
+    let sandbox = Sandbox::new();
+    let (https, serving) = Https::start(&sandbox, "");
+    sandbox.up();
+    let text = token(&sandbox, &["ci", "--role", "operator"]);
+    let mut stream = https.connect().unwrap();
+    let head = format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {text}\r\n{UPGRADE}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 101");
+    stream.write_all(&frame(1, b"{\"command\": [\"sleep\", \"1005\"]}")).unwrap();
+    until("the command runs", || runs(&sandbox, "1005"));
+    sandbox.run(&["token", "rm", "ci"]).ok();
+    until("the command has ended", || !runs(&sandbox, "1005"));
+    serving.terminate();
+}
