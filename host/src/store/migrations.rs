@@ -59,15 +59,15 @@ const MIGRATIONS: &[&str] = &[
     "create table standings (policy text primary key, body text not null) strict;
      alter table decisions add column shadow_of text;
      create index decisions_shadows on decisions (number) where shadow_of is not null;",
-    // Requests that programs gave a key, so that they are carried out once; see `store::requests`.
-    "create table requests (
-         key text primary key, digest text not null, begun integer not null, pid integer not null,
-         process_start integer not null, status integer, body text
-     ) strict;",
     // Who may call the API over the network; see `store::tokens`.
     "create table tokens (
          name text primary key, id text not null unique, role text not null, labels text not null,
          created text not null, expires text, used text, digest text not null
+     ) strict;",
+    // Requests that programs gave a key, so that they are carried out once; see `store::requests`.
+    "create table requests (
+         key text primary key, digest text not null, begun integer not null, pid integer not null,
+         process_start integer not null, status integer, body text
      ) strict;",
 ];
 
@@ -106,7 +106,7 @@ mod tests {
 
     /// The first digits of the SHA-256 of each migration, as it was released. A new one is added at the end; one that is
     /// there never changes, since stores have it behind them.
-    const RELEASED: [&str; 9] = [
+    const RELEASED: [&str; 10] = [
         "7025f214b318a600",
         "c8c72db357932f57",
         "9b4359210fd82a6d",
@@ -116,10 +116,11 @@ mod tests {
         "5dcbd99cb2bb92c7",
         "3f2481fe671248da",
         "29ef4c12796dd35e",
+        "703592a2801f2286",
     ];
 
     /// What a store of a version could have, each with the version that has it first.
-    const ROWS: [(usize, &str); 9] = [
+    const ROWS: [(usize, &str); 10] = [
         (
             1,
             "insert into meta values ('host', '0123456789');
@@ -156,6 +157,7 @@ mod tests {
             "insert into tokens (name, id, role, labels, created, digest)
              values ('t', '00000000', 'viewer', '{}', '2026-01-01T00:00:00Z', 'd');",
         ),
+        (10, "insert into requests (key, digest, begun, pid, process_start) values ('/v1 k', 'd', 1, 1, 1);"),
     ];
 
     /// A store as a Wharf of that version left it.
@@ -210,6 +212,7 @@ mod tests {
                 (5, "metrics"),
                 (6, "snapshots"),
                 (8, "standings"),
+                (10, "requests"),
             ] {
                 assert_eq!(count(table), has(since), "{version} {table}");
             }
