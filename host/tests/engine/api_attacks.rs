@@ -245,8 +245,10 @@ fn commands_are_not_for_pages_of_others_nor_for_those_who_only_read() {
     let host = https.address.clone();
     let begun = https.by(&operator, "POST", "/v1/session");
     let cookie = begun.header("set-cookie").unwrap().split(';').next().unwrap().replace("__host-", "__Host-");
+    // What is refused ends its connection, so that all of it is there.
+    let ends = UPGRADE.replace("connection: upgrade", "connection: upgrade, close");
     let upgrade =
-        |headers: &str| https.raw(format!("GET {EXEC} HTTP/1.1\r\nhost: {host}\r\n{UPGRADE}{headers}\r\n").as_bytes());
+        |headers: &str| https.raw(format!("GET {EXEC} HTTP/1.1\r\nhost: {host}\r\n{ends}{headers}\r\n").as_bytes());
     for headers in [
         format!("cookie: {cookie}\r\n"),
         format!("cookie: {cookie}\r\norigin: https://evil.example\r\n"),
@@ -260,7 +262,7 @@ fn commands_are_not_for_pages_of_others_nor_for_those_who_only_read() {
     assert_eq!(upgrade(&format!("authorization: Bearer {viewer}\r\n")).problem(403), "role");
     assert_eq!(upgrade(&format!("authorization: Bearer {other}\r\n")).problem(404), "workspace-not-found");
     // On the socket a page is none of ours, whatever it says.
-    let page = format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\n{UPGRADE}\r\n");
+    let page = format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\n{ends}\r\n");
     assert_eq!(raw(&socket(&sandbox), page.as_bytes()).problem(403), "cross-site");
     serving.end();
 }
