@@ -134,6 +134,37 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that a text in base64 stands for; none when it is not such a text.
+pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    let text = text.as_bytes();
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    let value = |byte: u8| {
+        Some(u32::from(match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        }))
+    };
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for (index, four) in text.chunks(4).enumerate() {
+        let last = (index + 1) * 4 == text.len();
+        let mut number = 0;
+        for (place, byte) in four.iter().enumerate() {
+            let padded = last && padding <= 2 && place >= 4 - padding;
+            number = number << 6 | if padded { 0 } else { value(*byte)? };
+        }
+        let [_, rest @ ..] = number.to_be_bytes();
+        bytes.extend_from_slice(rest.get(..if last { 3 - padding.min(2) } else { 3 })?);
+    }
+    Some(bytes)
+}
+
 /// Bytes as base64 (RFC 4648, with padding): how bytes that are no text stand in JSON.
 pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: [char; 64] = [
@@ -285,6 +316,12 @@ mod tests {
             assert_eq!(base64(text.as_bytes()), wanted);
         }
         assert_eq!(base64(&[0xff, 0xfe, 0xfd, 0]), "//79AA==");
+        for bytes in (0..70u8).map(|length| (0..length).map(|byte| byte.wrapping_mul(37)).collect::<Vec<_>>()) {
+            assert_eq!(base64_bytes(&base64(&bytes)), Some(bytes));
+        }
+        for wrong in ["A", "A===", "====", "AA=A", "A A=", "é==="] {
+            assert_eq!(base64_bytes(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

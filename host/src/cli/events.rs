@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::instant::instant;
 use super::{Context, Failure};
+use crate::client::{self, Client};
 use crate::lifecycle::{Lifecycle, Notice, WorkspaceEvents};
 use crate::workspace::{Event, WorkspaceId};
 
 /// What the engine still knows of the past comes at once; after such a pause it is through.
 const PAUSE: Duration = Duration::from_millis(150);
+
+/// Longest wait before a service that went away is asked again.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -26,6 +30,9 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    if let Some(client) = context.client()? {
+        return by_service(context, &client, args).await;
+    }
     let lifecycle = context.lifecycle().await?;
     let only = match &args.workspace {
         Some(name) => Some(context.find(&lifecycle, Some(name)).await?),
@@ -77,6 +84,67 @@ async fn past(
     }
     past.sort_by_key(|event| event.time);
     Ok(past)
+}
+
+/// The same from the history of a service, which follows the engine for everybody.
+async fn by_service(context: &Context, client: &Client, args: &Args) -> Result<u8, Failure> {
+    let mut query = Vec::new();
+    if let Some(name) = &args.workspace {
+        query.push(("workspace", name.clone()));
+    }
+    query.extend(args.since.map(|since| ("since", since.to_string())));
+    if let Some(until) = args.until {
+        query.push(("until", until.to_string()));
+        query.push(("limit", "1000".to_owned()));
+        let now = jiff::Timestamp::now();
+        if let Ok(wait) = std::time::Duration::try_from(until.duration_since(now)) {
+            tokio::time::sleep(wait).await;
+        }
+        if args.since.is_none() {
+            query.push(("since", now.min(until).to_string()));
+        }
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let events: Vec<Event> = client.pages("/v1/events", &query).await?;
+        for event in &events {
+            print(context, event)?;
+        }
+        return Ok(0);
+    }
+    let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut last: Option<String> = None;
+    let mut wait: Option<Duration> = None;
+    loop {
+        let mut events = match client.events("/v1/events", &query, last.as_deref()).await {
+            Ok(events) => events,
+            Err(client::Error::Unreachable { .. }) if let Some(time) = wait => {
+                tokio::time::sleep(time).await;
+                wait = Some((time * 2).min(LONGEST));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if wait.take().is_some() {
+            eprintln!("wharf: connected to the service again; it goes on behind what was seen");
+        }
+        let cause = loop {
+            match events.next().await {
+                Ok(Some(event)) => match event.event.as_str() {
+                    "" => print(context, &event.value().map_err(std::io::Error::other)?)?,
+                    "gap" => eprintln!("wharf: some of what happened meanwhile is not kept any more"),
+                    "problem" => {
+                        let problem = event.value().map_err(std::io::Error::other)?;
+                        return Err(client::Error::Problem(Box::new(problem)).into());
+                    }
+                    _ => {}
+                },
+                Ok(None) => break "the service ended the stream".to_owned(),
+                Err(error) => break error.to_string(),
+            }
+        };
+        last = events.last_id().map(str::to_owned).or(last);
+        eprintln!("wharf: {cause}; trying again");
+        wait = Some(PAUSE);
+    }
 }
 
 fn print(context: &Context, event: &Event) -> Result<(), Failure> {

@@ -5,8 +5,9 @@ use std::io::IsTerminal;
 use super::instant::instant;
 use super::{Context, Failure};
 use crate::docker::StdStream;
-use crate::lifecycle::{Cursor, Grep, Line, LogContainer, LogEvent, LogQuery, Logs};
+use crate::lifecycle::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
 
+mod by_service;
 mod printer;
 use printer::Printer;
 
@@ -49,6 +50,9 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    if let Some(client) = context.client()? {
+        return by_service::run(context, &client, args).await;
+    }
     let lifecycle = context.lifecycle().await?;
     let containers = args.targets.containers(context, &lifecycle).await?;
     let query = LogQuery {
@@ -163,27 +167,34 @@ impl Look {
 
     async fn lines(&mut self, printer: &mut Printer, logs: &Logs, lines: &[Line]) -> Result<(), Failure> {
         for line in lines {
-            if self.json {
-                let out = printer.to(StdStream::Stdout).await?;
-                if let Some(view) = logs.view(line) {
-                    serde_json::to_writer(&mut *out, &view).map_err(std::io::Error::other)?;
-                    out.push(b'\n');
-                }
-                continue;
-            }
-            let out = printer.to(line.stream).await?;
-            if let Some(prefix) = self.prefixes.get(line.container) {
-                out.extend_from_slice(prefix.as_bytes());
-            }
-            if let (true, Some(time)) = (self.timestamps && self.open != Some(line.stream), line.time) {
-                out.extend_from_slice(format!("{time} ").as_bytes());
-            }
-            out.extend_from_slice(&line.message);
-            match (line.is_partial(), self.prefixes.is_empty()) {
-                (true, false) => out.push(b'\n'),
-                (partial, _) => self.open = partial.then_some(line.stream),
-            }
+            let view = if self.json { logs.view(line) } else { None };
+            self.one(printer, line, view.as_ref()).await?;
         }
         Ok(printer.flush_if_due().await?)
+    }
+
+    /// A line; `view` is its JSON.
+    async fn one(&mut self, printer: &mut Printer, line: &Line, view: Option<&LineView>) -> Result<(), Failure> {
+        if self.json {
+            let out = printer.to(StdStream::Stdout).await?;
+            if let Some(view) = view {
+                serde_json::to_writer(&mut *out, view).map_err(std::io::Error::other)?;
+                out.push(b'\n');
+            }
+            return Ok(());
+        }
+        let out = printer.to(line.stream).await?;
+        if let Some(prefix) = self.prefixes.get(line.container) {
+            out.extend_from_slice(prefix.as_bytes());
+        }
+        if let (true, Some(time)) = (self.timestamps && self.open != Some(line.stream), line.time) {
+            out.extend_from_slice(format!("{time} ").as_bytes());
+        }
+        out.extend_from_slice(&line.message);
+        match (line.is_partial(), self.prefixes.is_empty()) {
+            (true, false) => out.push(b'\n'),
+            (partial, _) => self.open = partial.then_some(line.stream),
+        }
+        Ok(())
     }
 }

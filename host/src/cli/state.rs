@@ -28,6 +28,22 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
+    /// Whether it is about as many as there are.
+    fn several(&self) -> bool {
+        self.all || !self.label.is_empty()
+    }
+
+    /// What is meant; `all` is asked only when it is about as many as there are.
+    pub(crate) fn meant(&self, context: &Context, all: &[WorkspaceView]) -> Result<Vec<Target>, Failure> {
+        if self.several() {
+            return Ok(select(all, &self.label).into_iter().map(|id| Target::Named(id.to_string())).collect());
+        }
+        if self.workspaces.is_empty() {
+            return Ok(vec![context.target(None)?]);
+        }
+        Ok(self.workspaces.iter().map(|name| Target::Named(name.clone())).collect())
+    }
+
     /// All containers of the workspaces that are meant, each once.
     pub(crate) async fn containers(
         &self,
@@ -165,15 +181,8 @@ pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, F
 /// turn; the exit code is that of the first failure. In JSON: an object for one workspace, an array for several.
 async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, Failure> {
     let backend = &context.backend(verb.hooks()).await?;
-    let several = targets.all || !targets.label.is_empty();
-    let meant: Vec<Target> = if several {
-        let found = select(&backend.list().await?, &targets.label).into_iter();
-        found.map(|id| Target::Named(id.to_string())).collect()
-    } else if targets.workspaces.is_empty() {
-        vec![context.target(None)?]
-    } else {
-        targets.workspaces.iter().map(|name| Target::Named(name.clone())).collect()
-    };
+    let several = targets.several();
+    let meant = targets.meant(context, &if several { backend.list().await? } else { Vec::new() })?;
     let single = !several && meant.len() == 1;
     let acts = meant.into_iter().enumerate().map(async |(place, target)| (place, backend.act(&target, verb).await));
     let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
