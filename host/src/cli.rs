@@ -31,6 +31,7 @@ mod metrics;
 mod output;
 mod plan;
 mod policy;
+mod readings;
 mod script;
 mod secret;
 mod serve;
@@ -192,6 +193,12 @@ impl Command {
         match self {
             Self::Ls(_)
             | Self::Inspect(_)
+            | Self::Exec(_)
+            | Self::Shell(_)
+            | Self::Logs(_)
+            | Self::Events(_)
+            | Self::Stats(_)
+            | Self::Top(_)
             | Self::Metrics(_)
             | Self::Stop(_)
             | Self::Start(_)

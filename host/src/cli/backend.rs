@@ -106,6 +106,18 @@ impl Context {
 }
 
 impl Backend {
+    /// Told when the process is to stop.
+    pub(crate) fn stopper(&self) -> tokio::sync::watch::Receiver<bool> {
+        match self {
+            Self::Here(lifecycle) => lifecycle.stopper().subscribe(),
+            Self::Service(_) => {
+                let (to, stop) = tokio::sync::watch::channel(false);
+                super::context::stop_at_signals(to);
+                stop
+            }
+        }
+    }
+
     /// All workspaces, sorted by id.
     pub(crate) async fn list(&self) -> Result<Vec<WorkspaceView>, Failure> {
         match self {

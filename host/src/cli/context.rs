@@ -79,7 +79,12 @@ impl Context {
 
 /// Lets Ctrl-C and SIGTERM end the verb under way, which then undoes what it did.
 fn stoppable(lifecycle: Lifecycle) -> Lifecycle {
-    let stopper = lifecycle.stopper();
+    stop_at_signals(lifecycle.stopper());
+    lifecycle
+}
+
+/// Tells of Ctrl-C and SIGTERM.
+pub(super) fn stop_at_signals(stopper: tokio::sync::watch::Sender<bool>) {
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -92,5 +97,4 @@ fn stoppable(lifecycle: Lifecycle) -> Lifecycle {
         }
         let _ = stopper.send(true);
     });
-    lifecycle
 }

@@ -1,8 +1,18 @@
 //! `wharf ls` and `wharf inspect`
 
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::backend::Backend;
 use super::output::ago;
 use super::{Context, Failure};
-use crate::lifecycle::WorkspaceView;
+use crate::client::{Client, Events};
+use crate::lifecycle::{WorkspaceEvents, WorkspaceView};
+
+/// How often a watched list on a terminal is drawn anew when nothing changes.
+const AGES: Duration = Duration::from_secs(10);
+/// What comes so close behind a change is shown with it.
+const CLOSE: Duration = Duration::from_millis(100);
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -10,6 +20,9 @@ pub(crate) struct LsArgs {
     /// Prints only the ids
     #[arg(short, long)]
     quiet: bool,
+    /// Shows the list again whenever something changes, until it is interrupted
+    #[arg(short, long, conflicts_with = "quiet")]
+    watch: bool,
 }
 
 /// Arguments of `inspect`.
@@ -21,8 +34,82 @@ pub(crate) struct InspectArgs {
 
 /// Lists workspaces.
 pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> {
-    let all = context.backend(&[]).await?.list().await?;
-    list(context, &all, args.quiet)
+    let backend = context.backend(&[]).await?;
+    if args.watch {
+        return watch(context, &backend).await;
+    }
+    list(context, &backend.list().await?, args.quiet)
+}
+
+/// The list, anew at every change: on a terminal in the same place, elsewhere and as JSON one after the other.
+async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
+    let mut stop = backend.stopper();
+    let terminal = !context.out.json && std::io::stdout().is_terminal();
+    let mut changes = Changes::of(backend).await?;
+    let mut shown = None;
+    loop {
+        let all = tokio::select! {
+            all = backend.list() => all?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        };
+        let now = serde_json::to_string(&all).map_err(std::io::Error::other)?;
+        if terminal || shown.as_ref() != Some(&now) {
+            if terminal {
+                // To the corner, the list, and whatever was below it away.
+                context.out.bytes(b"\x1b[H\x1b[2J")?;
+            }
+            list(context, &all, false)?;
+            shown = Some(now);
+        }
+        tokio::select! {
+            // Ages go on, too.
+            () = tokio::time::sleep(AGES), if terminal => {}
+            changed = changes.next() => changed?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        }
+    }
+}
+
+/// That something has changed.
+enum Changes<'a> {
+    Here(WorkspaceEvents),
+    Service(&'a Client, Box<Events>),
+}
+
+impl<'a> Changes<'a> {
+    async fn of(backend: &'a Backend) -> Result<Self, Failure> {
+        match backend {
+            Backend::Here(lifecycle) => Ok(Self::Here(lifecycle.events(None, None).await?)),
+            Backend::Service(client) => {
+                Ok(Self::Service(client, Box::new(client.events("/v1/events", &[], None).await?)))
+            }
+        }
+    }
+
+    /// Waits for one, and for those that come close behind it.
+    async fn next(&mut self) -> Result<(), Failure> {
+        self.one().await?;
+        while let Ok(more) = tokio::time::timeout(CLOSE, self.one()).await {
+            more?;
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Here(events) => match events.next().await {
+                Some(_) => Ok(()),
+                None => std::future::pending().await,
+            },
+            Self::Service(client, events) => match events.next().await? {
+                Some(_) => Ok(()),
+                None => {
+                    let text = format!("the service at {} has ended", client.server());
+                    Err(Failure::new("service-unreachable", text, "start it again: wharf serve", 6))
+                }
+            },
+        }
+    }
 }
 
 /// Prints workspaces as `ls` does.

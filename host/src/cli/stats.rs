@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use super::backend::Backend;
 use super::output::bytes;
+use super::readings::Readings;
 use super::{Context, Failure};
 use crate::lifecycle::StatsView;
 use crate::workspace::State;
@@ -25,16 +27,25 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
-    let mut ids = Vec::new();
-    for name in &args.workspaces {
-        ids.push(context.find(&lifecycle, Some(name)).await?);
-    }
-    let mut stop = lifecycle.stopper().subscribe();
+    let backend = context.backend(&[]).await?;
+    let mut stop = backend.stopper();
     let live = !args.no_stream && !context.out.json && std::io::stdout().is_terminal();
     if !live {
+        let once = async {
+            match &backend {
+                // Reads twice where it must, so that there are CPU figures.
+                Backend::Here(lifecycle) => {
+                    let mut ids = Vec::new();
+                    for name in &args.workspaces {
+                        ids.push(context.find(lifecycle, Some(name)).await?);
+                    }
+                    Ok::<_, Failure>(lifecycle.stats(&ids).await?)
+                }
+                Backend::Service(_) => Readings::of(context, &backend, &args.workspaces).await?.read().await,
+            }
+        };
         let all = tokio::select! {
-            all = lifecycle.stats(&ids) => all?,
+            all = once => all?,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
         if context.out.json {
@@ -44,11 +55,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
-    let mut watch = lifecycle.watch_stats(ids);
+    let mut readings = Readings::of(context, &backend, &args.workspaces).await?;
     let mut pause = FIRST;
     loop {
         let all = tokio::select! {
-            all = watch.read() => all?,
+            all = readings.read() => all?,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
         let running: Vec<_> = all.into_iter().filter(|stats| stats.state == State::Running).collect();

@@ -7,6 +7,7 @@ use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifier
 use crossterm::{cursor, terminal};
 use tokio::sync::mpsc;
 
+use super::readings::Readings;
 use super::{Context, Failure};
 
 mod screen;
@@ -83,13 +84,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             2,
         ));
     }
-    let lifecycle = context.lifecycle().await?;
-    let mut ids = Vec::new();
-    for name in &args.workspaces {
-        ids.push(context.find(&lifecycle, Some(name)).await?);
-    }
-    let mut stop = lifecycle.stopper().subscribe();
-    let mut watch = lifecycle.watch_stats(ids);
+    let backend = context.backend(&[]).await?;
+    let mut stop = backend.stopper();
+    let mut watch = Readings::of(context, &backend, &args.workspaces).await?;
     let mut screen = Screen::default();
     let mut typed = events();
     let _full = FullScreen::enter()?;
@@ -98,7 +95,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         // An engine that is restarted comes back; what was seen last stays meanwhile.
         match watch.read().await {
             Ok(all) => screen.update(all),
-            Err(error) => screen.failed(error.to_string()),
+            Err(failure) => screen.failed(failure.message),
         }
         let next = tokio::time::sleep(pause);
         pause = REFRESH;

@@ -37,17 +37,16 @@ pub struct Events {
     server: String,
     body: Incoming,
     parser: Parser,
-    last: Option<String>,
 }
 
 impl Events {
     pub(super) fn new(server: String, body: Incoming) -> Self {
-        Self { server, body, parser: Parser::default(), last: None }
+        Self { server, body, parser: Parser::default() }
     }
 
     /// The id behind which to go on.
     pub fn last_id(&self) -> Option<&str> {
-        self.last.as_deref()
+        self.parser.last.as_deref()
     }
 
     /// The next event; none when the service has ended the stream.
@@ -57,9 +56,6 @@ impl Events {
     pub async fn next(&mut self) -> Result<Option<ServerEvent>, Error> {
         loop {
             if let Some(event) = self.parser.take() {
-                if event.id.is_some() {
-                    self.last.clone_from(&event.id);
-                }
                 return Ok(Some(event));
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
@@ -85,6 +81,8 @@ struct Parser {
     event: ServerEvent,
     /// Whether `event` has a line of data.
     filled: bool,
+    /// The last id, which may have come without data.
+    last: Option<String>,
 }
 
 impl Parser {
@@ -100,6 +98,9 @@ impl Parser {
         while let Some(line) = self.line() {
             if line.is_empty() {
                 let event = std::mem::take(&mut self.event);
+                if event.id.is_some() {
+                    self.last.clone_from(&event.id);
+                }
                 if std::mem::take(&mut self.filled) {
                     return Some(event);
                 }
@@ -172,6 +173,16 @@ mod tests {
         let single: Vec<&[u8]> = text.chunks(1).collect();
         assert_eq!(parsed(&single), whole);
         assert_eq!(parsed(&[b"data: not ended\n"]), []);
+    }
+
+    #[test]
+    fn an_id_alone_says_where_the_stream_is() {
+        let mut parser = Parser::default();
+        parser.feed(&Bytes::from_static(b"id: 41\n\n")).unwrap();
+        assert_eq!((parser.take(), parser.last.as_deref()), (None, Some("41")));
+        parser.feed(&Bytes::from_static(b"data: x\n\nid: 42\n")).unwrap();
+        assert!(parser.take().is_some_and(|event| event.data == "x" && event.id.is_none()));
+        assert_eq!((parser.take(), parser.last.as_deref()), (None, Some("41")));
     }
 
     #[test]

@@ -148,3 +148,117 @@ fn the_server_is_named_by_the_configuration_or_the_environment_and_the_token_is_
     let gone = both.sandbox.run(&["-vv", "inspect", "nobody"]);
     assert!(gone.code == 5 && !gone.stderr.contains("hunter2"), "{}", gone.stderr);
 }
+
+#[test]
+fn commands_that_a_service_runs_have_their_bytes_and_exit_codes() {
+    let both = Both::new();
+    both.sandbox.up();
+    let script = "cat; echo err >&2; exit 7";
+    let here = both.sandbox.feed(&["exec", "--interactive", "--", "sh", "-c", script], b"a\0\xff\n".to_vec());
+    let there = both
+        .sandbox
+        .feed(&["--server", &both.server, "exec", "--interactive", "--", "sh", "-c", script], b"a\0\xff\n".to_vec());
+    assert_eq!((here.code, &here.stdout, &here.stderr), (7, &b"a\0\xff\n".to_vec(), &"err\n".to_owned()));
+    assert_eq!((there.code, &there.stdout, &there.stderr), (7, &here.stdout, &here.stderr));
+    // Megabytes, both ways.
+    let bytes: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
+    let there = both.sandbox.feed(&["--server", &both.server, "exec", "-i", "--", "cat"], bytes.clone());
+    assert!(there.code == 0 && there.stdout == bytes, "{} bytes, {}", there.stdout.len(), there.stderr);
+    both.same(&["exec", "--", "no-such-command"]);
+    both.same(&["exec", "--env", "A=b c", "--workdir", "/tmp", "--", "sh", "-c", "echo $A; pwd; kill -9 $$"]);
+    both.same(&["exec", "nobody", "--", "true"]);
+    both.same(&["exec", "--timeout", "300ms", "--", "sleep", "60"]);
+    both.there(&["exec", "--detach", "--", "touch", "/tmp/was-here"]).ok();
+    super::sandbox::until("it was there", || both.there(&["exec", "--", "test", "-e", "/tmp/was-here"]).code == 0);
+    both.there(&["stop", "--timeout", "1s"]).ok();
+    both.same(&["exec", "--", "true"]);
+}
+
+#[test]
+fn what_a_workspace_writes_comes_through_a_service_as_it_was_written() {
+    let both = Both::new();
+    let writes = "echo one; echo two >&2; printf '\\377\\n'; printf 'no end'";
+    both.sandbox.json(&["up", "--", "sh", "-c", writes]);
+    super::sandbox::until("it has ended", || both.sandbox.json(&["inspect"])["state"] == "exited");
+    for args in [
+        &["logs"][..],
+        &["logs", "--tail", "2"],
+        &["logs", "--stderr"],
+        &["logs", "--timestamps"],
+        &["logs", "--grep", "^T", "--ignore-case"],
+        &["--json", "logs"],
+        &["logs", "--follow"],
+        &["logs", "--all"],
+        &["logs", "--grep", "("],
+    ] {
+        let (here, there) = (both.sandbox.run(args), both.there(args));
+        assert_eq!(here.code, there.code, "{args:?}: {}\n{}", here.stderr, there.stderr);
+        assert_eq!(String::from_utf8_lossy(&here.stdout), String::from_utf8_lossy(&there.stdout), "{args:?}");
+        assert!(here.stdout == there.stdout, "{args:?}: the bytes are the same");
+    }
+    both.same(&["logs", "nobody"]);
+}
+
+#[test]
+fn logs_and_events_are_followed_over_the_end_of_a_service_without_a_gap() {
+    let Both { sandbox, _serving: serving, server } = Both::new();
+    let counts = "n=0; trap exit TERM; while :; do n=$((n+1)); echo line $n; sleep 0.05; done";
+    sandbox.json(&["up", "--", "sh", "-c", counts]);
+    let mut logs = sandbox.spawn(&["--server", &server, "logs", "--follow"]);
+    let mut events = sandbox.spawn(&["--server", &server, "events"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    sandbox.run(&["pause"]).ok();
+    serving.kill();
+    sandbox.run(&["unpause"]).ok();
+    let serving = Serving::start(&sandbox, &[]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    sandbox.run(&["pause"]).ok();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    logs.signal("TERM");
+    events.signal("TERM");
+    let (logs, events) = (logs.finish(), events.finish());
+    let numbers: Vec<u64> = logs.text().lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
+    assert!(numbers.len() > 20 && logs.stderr.contains("trying again"), "{}", logs.stderr);
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "no line is lost, and none comes twice");
+    let text = events.text();
+    let count = |what: &str| text.lines().filter(|line| line.split_whitespace().any(|word| word == what)).count();
+    assert_eq!((count("paused"), count("unpaused")), (2, 1), "{text}\n{}", events.stderr);
+    serving.end();
+}
+
+#[test]
+fn readings_and_a_watched_list_come_from_the_service() {
+    let both = Both::new();
+    both.sandbox.config("[metrics]\ninterval = \"1s\"\n");
+    both.sandbox.up();
+    let id = both.sandbox.id();
+    super::sandbox::until("the collector has read it", || {
+        let stats = both.there(&["--json", "stats"]).ok().json();
+        stats[0]["id"] == id.as_str() && stats[0]["memory_used"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    assert!(both.there(&["stats", "--no-stream", &id]).ok().text().contains(&id));
+    both.same(&["--json", "stats", "nobody"]);
+    for args in [&["--json", "ls", "--watch"][..], &["--server", &both.server, "--json", "ls", "--watch"]] {
+        let mut watch = both.sandbox.spawn(args);
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        both.sandbox.run(&["pause"]).ok();
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        both.sandbox.run(&["unpause"]).ok();
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        watch.signal("INT");
+        let watched = watch.finish();
+        let states: Vec<String> = watched
+            .text()
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()[0]["state"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(
+            (states.as_slice(), watched.code),
+            (&["running", "paused", "running"].map(str::to_owned)[..], 130),
+            "{args:?}"
+        );
+    }
+}

@@ -81,7 +81,7 @@ impl Following {
                 Err(error) if self.follow => return Some(Ok(self.lost(error.to_string()))),
                 Err(error) => return self.failed(error),
             };
-            self.last = event.id.or(self.last.take());
+            self.last = events.last_id().map(str::to_owned).or(self.last.take());
             let said = |key: &str| {
                 let value: Option<serde_json::Value> = serde_json::from_str(&event.data).ok();
                 value.and_then(|value| value.get(key).cloned())
