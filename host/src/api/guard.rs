@@ -17,7 +17,7 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
 use super::remote::same_origin;
-use super::stream::EVENTS;
+use super::stream::{EVENTS, LINES};
 
 /// Most bytes of a body.
 const BODY: usize = 1 << 20;
@@ -55,8 +55,9 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
         Err(problem) => (None, Err(problem)),
     };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    if let Some(caller) =
-        caller.as_ref().filter(|_| response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENTS))
+    if let Some(caller) = caller
+        .as_ref()
+        .filter(|_| response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENTS || kind == LINES))
     {
         // It goes on as long as its caller may.
         let (caller, handle) = (caller.clone(), api.handle.clone());

@@ -1,6 +1,8 @@
 //! The document that describes this API (OpenAPI 3.1): collected from the routes themselves, and completed here with what
 //! all of them have in common.
 
+use std::collections::BTreeSet;
+
 use axum::response::Response;
 use serde_json::{Value, json};
 use utoipa::{PartialSchema, ToSchema};
@@ -70,13 +72,43 @@ fn complete(routes: Routes) -> Value {
             }
         }
     }
+    let taken = taken(&document);
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
-        for (name, schema) in schemas.iter_mut().filter(|(name, _)| !name.ends_with("Body")) {
+        for (name, schema) in schemas.iter_mut().filter(|(name, _)| !taken.contains(*name)) {
             let optional = OPTIONAL.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, optional)| optional);
             require(schema, optional);
         }
     }
     document
+}
+
+/// The schemas of what clients send: there, what may be left out may.
+fn taken(document: &Value) -> BTreeSet<String> {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                let name = map.get("$ref").and_then(|to| to.as_str()?.strip_prefix("#/components/schemas/"));
+                found.extend(name.map(str::to_owned));
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(all) => all.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let operations = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
+    let mut waiting = Vec::new();
+    for operation in operations.filter_map(Value::as_object).flat_map(|operations| operations.values()) {
+        references(&operation["requestBody"], &mut waiting);
+    }
+    let mut taken = BTreeSet::new();
+    while let Some(name) = waiting.pop() {
+        // Each once, so that a circle ends.
+        if !taken.contains(&name) {
+            references(&document["components"]["schemas"][&name], &mut waiting);
+            taken.insert(name);
+        }
+    }
+    taken
 }
 
 /// What an operation has in common with all others.
@@ -128,8 +160,6 @@ fn require(schema: &mut Value, optional: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");

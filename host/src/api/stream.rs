@@ -153,22 +153,25 @@ pub(super) fn verb(source: impl Source) -> Response {
 
 /// Answers with lines of JSON, to the end of the source.
 pub(super) fn lines(api: &Api, seat: Seat, source: impl Source) -> Response {
-    let failed = |problem: &Problem| {
-        // The last line; what was read is of no use to somebody who does not know that it is not all.
-        let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
-        line.push(b'\n');
-        Bytes::from(line)
-    };
-    let pieces = Box::pin(pieces(source, failed));
-    let body = futures_util::stream::unfold((pieces, api.stop.clone(), seat), |(mut pieces, mut stop, seat)| async {
+    let pieces = Box::pin(pieces(source, problem_line));
+    let body = futures_util::stream::unfold(Some((pieces, api.stop.clone(), seat)), |going| async {
+        let (mut pieces, mut stop, seat) = going?;
         let piece = tokio::select! {
             biased;
-            () = stopped(&mut stop) => None,
+            // Lines that just break off would look like all of them.
+            () = stopped(&mut stop) => return Some((Ok(problem_line(&Problem::stopping())), None)),
             piece = pieces.next() => piece,
         };
-        Some((Ok::<_, Infallible>(piece?), (pieces, stop, seat)))
+        Some((Ok::<_, Infallible>(piece?), Some((pieces, stop, seat))))
     });
     ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
+}
+
+/// What went wrong, as the last line: what was read is of no use to somebody who does not know that it is not all.
+fn problem_line(problem: &Problem) -> Bytes {
+    let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
 }
 
 #[cfg(test)]

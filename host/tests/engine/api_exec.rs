@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::api::{get, post, send, socket};
+use super::https::{Https, token};
 use super::sandbox::{Sandbox, until};
 use super::serve::Serving;
 
@@ -19,8 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A command that is talked to.
 struct Talk {
     runtime: Runtime,
-    socket: WebSocketStream<UnixStream>,
+    socket: WebSocketStream<Box<dyn Stream>>,
 }
+
+/// Bytes in both directions.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+const ADDRESS: &str = "ws://localhost/v1/workspaces/project/exec";
 
 /// All that came until the end.
 #[derive(Debug, Default)]
@@ -36,14 +45,35 @@ impl Talk {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let path = socket(sandbox);
         let socket = runtime.block_on(async {
-            let stream = UnixStream::connect(path).await.unwrap();
-            let (socket, _) =
-                tokio_tungstenite::client_async("ws://localhost/v1/workspaces/project/exec", stream).await.unwrap();
-            socket
+            let stream: Box<dyn Stream> = Box::new(UnixStream::connect(path).await.unwrap());
+            tokio_tungstenite::client_async(ADDRESS, stream).await.unwrap().0
         });
         let mut talk = Self { runtime, socket };
         talk.send(Message::text(first));
         talk
+    }
+
+    /// Over the network with a token, or the status that refuses it.
+    fn with(https: &Https, token: &str, first: &str) -> Result<Self, u16> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut request = ADDRESS.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let socket = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(&https.address).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(https.config.clone());
+            let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            let stream: Box<dyn Stream> = Box::new(stream);
+            tokio_tungstenite::client_async(request, stream).await
+        });
+        match socket {
+            Ok((socket, _)) => {
+                let mut talk = Self { runtime, socket };
+                talk.send(Message::text(first));
+                Ok(talk)
+            }
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(other) => panic!("{other}"),
+        }
     }
 
     #[track_caller]
@@ -79,7 +109,11 @@ impl Talk {
     #[track_caller]
     fn next(&mut self) -> Option<Message> {
         let next = async { tokio::time::timeout(PATIENCE, self.socket.next()).await };
-        self.runtime.block_on(next).expect("something comes").map(|message| message.unwrap())
+        match self.runtime.block_on(next).expect("something comes") {
+            // The connection goes with the last message, over TLS without a word of its own.
+            Some(Err(Error::Io(_))) => None,
+            other => other.map(|message| message.unwrap()),
+        }
     }
 
     #[track_caller]
@@ -255,4 +289,25 @@ fn a_command_is_run_to_its_end_and_answers_with_what_it_wrote() {
     post(&sandbox, "/v1/workspaces/project/kill", "").ok();
     assert_eq!(run(command("true")).problem(409), "not-running");
     serving.end();
+}
+
+#[test]
+fn over_the_network_a_token_must_be_allowed_to_and_a_command_ends_with_it() {
+    let sandbox = Sandbox::new();
+    let (https, serving) = Https::start(&sandbox, "");
+    sandbox.json(&["up", "--label", "team=pay"]);
+    let viewer = token(&sandbox, &["viewer", "--role", "viewer"]);
+    let other = token(&sandbox, &["other", "--role", "operator", "--label", "team=ops"]);
+    let own = token(&sandbox, &["own", "--role", "operator", "--label", "team=pay"]);
+    let line = command("echo begun; sleep 4718").to_string();
+    assert_eq!(Talk::with(&https, &viewer, &line).err(), Some(403));
+    assert_eq!(Talk::with(&https, &other, &line).err(), Some(404));
+    assert_eq!(Talk::with(&https, "wharf_nobody", &line).err(), Some(401));
+    let mut talk = Talk::with(&https, &own, &line).ok().unwrap();
+    talk.until("begun");
+    assert!(runs(&sandbox, "4718"));
+    sandbox.run(&["token", "rm", "own"]).ok();
+    assert_eq!(talk.end().last["code"], "bad-token");
+    until("it has ended", || !runs(&sandbox, "4718"));
+    serving.terminate();
 }
