@@ -195,6 +195,10 @@ pub(super) async fn bytes_of(body: Body) -> Result<Bytes, Problem> {
 
 /// Says where it is wrong, and of what is there only the names: a value may be a secret.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // A list would be taken for an object's values in their order, which nobody means.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::request("the body, line 1: a list, and not an object"));
+    }
     let mut from = serde_json::Deserializer::from_slice(bytes);
     let wrong = |at: &str, error: &serde_json::Error| {
         let at = if at == "." { String::new() } else { format!(" at '{at}'") };
@@ -240,6 +244,7 @@ mod tests {
         assert!(secret.contains("at 'count'") && !secret.contains("hunter2"), "{secret}");
         assert!(said("{\"cuont\": 1}").contains("unknown field `cuont`"));
         assert!(said("{} {}").contains("not JSON"));
+        assert!(said(" [1]").contains("a list"), "{}", said(" [1]"));
         assert!(said(&"[".repeat(100_000)).contains("line 1"));
         let deep = format!("{{\"x\": {}", "[".repeat(100_000));
         assert!(read::<serde_json::Value>(deep.as_bytes()).is_err());
