@@ -256,7 +256,8 @@ fn decisions_are_told_as_they_are_taken() {
 fn logs_are_followed_and_go_on_behind_the_last_line() {
     let sandbox = Sandbox::new();
     let serving = Serving::start(&sandbox, &[]);
-    let line = "i=0; while ! test -e /workspace/go; do sleep 0.1; done; echo one; echo two >&2; \
+    // The engine reads both streams at once: only what is apart in time has an order.
+    let line = "i=0; while ! test -e /workspace/go; do sleep 0.1; done; echo one; sleep 0.5; echo two >&2; \
                 while ! test -e /workspace/end; do sleep 0.1; done; echo last";
     sandbox.json(&["up", "--", "sh", "-c", line]);
     let logs = Events::follow(&sandbox, "/v1/workspaces/project/logs?follow=true&tail=10&timestamps=true", None);

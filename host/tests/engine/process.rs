@@ -39,14 +39,13 @@ impl Output {
             .unwrap_or_else(|error| panic!("{error} in stdout: {}\nstderr: {}", self.text(), self.stderr))
     }
 
-    /// The `error` object on stderr; log lines may stand before it.
+    /// The one `error` object on stderr; log lines, those of other threads too, may stand beside it.
     #[track_caller]
     pub fn error(&self) -> Value {
-        let last = self.stderr.lines().last().unwrap_or_default();
-        let mut json: Value =
-            serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in stderr: {}", self.stderr));
-        assert!(json["error"].is_object(), "{}", self.stderr);
-        json["error"].take()
+        let parsed = self.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut errors: Vec<Value> = parsed.filter(|json| json["error"].is_object()).collect();
+        assert_eq!(errors.len(), 1, "{}", self.stderr);
+        errors[0]["error"].take()
     }
 }
 
