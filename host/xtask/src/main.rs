@@ -12,6 +12,7 @@ mod command;
 mod engine;
 mod guest;
 mod licences;
+mod load;
 mod quickstart;
 mod setup;
 mod smoke;
@@ -26,6 +27,7 @@ commands:
   test [-- NEXTEST-ARGUMENTS]     everything that CI runs: format, licences, clippy, plugins, tests on the engine
   bench [ROUNDS]                  wharf against the docker CLI, interleaved: medians and ratios
   browser [--pictures] [WORDS]    the dashboard in headless Chromium; --pictures renews those of the documentation
+  load                            a service under load: a hundred workspaces, hundreds of clients, a kill in between
   smoke                           the main verbs on the engine that DOCKER_HOST names, Podman's socket for instance
   setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
   plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
@@ -55,6 +57,7 @@ fn run() -> Result<()> {
         ["bench", rounds] => bench::run(&root()?, rounds.parse().context("ROUNDS is a number")?),
         ["browser", "--pictures", ..] => browser::run(&root()?, true, args.get(2..).unwrap_or_default()),
         ["browser", ..] => browser::run(&root()?, false, args.get(1..).unwrap_or_default()),
+        ["load"] => load::run(&root()?),
         ["smoke"] => smoke::run(&root()?),
         ["setup"] => setup::run(&root()?, false, &mut stage::Stages::new()),
         ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),
