@@ -1,6 +1,6 @@
 //! `/v1/decisions`: what was decided, and why. Read from the store, so that it needs no engine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -16,13 +16,13 @@ use super::pulse::Follower;
 use super::stream::{self, Source, Wants};
 use crate::config::instant;
 use crate::hooks::Hook;
-use crate::hooks::record::Difference;
+use crate::hooks::record::{Difference, Owner};
 use crate::lifecycle::{
     Error, OutcomeKind, RecordFilter, RecordView, Replayed, Target, Why, find_record, newest_records,
     recorded_workspace, why,
 };
 use crate::store::Store;
-use crate::workspace::WorkspaceId;
+use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// Records that are read at once.
 const PAGE: u32 = 64;
@@ -52,6 +52,14 @@ struct DecisionRecord {
     /// Everything that the policies saw.
     #[schema(value_type = Object)]
     input: serde_json::Value,
+    /// Field -> who had set it before the first policy was asked.
+    owners: Option<BTreeMap<String, Owner>>,
+    /// The spec before the first of the hooks that decide a container, where this one's input differs.
+    #[schema(value_type = Option<ContainerSpec>)]
+    began: Option<serde_json::Value>,
+    /// What paths of the host led to when the invariants were checked.
+    #[schema(value_type = Option<Object>)]
+    paths: Option<serde_json::Value>,
     /// One for each policy that was asked, in order.
     #[schema(value_type = Vec<Object>)]
     steps: Vec<serde_json::Value>,

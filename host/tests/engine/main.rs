@@ -17,6 +17,7 @@ mod unchanged;
 mod api;
 mod api_attacks;
 mod api_decisions;
+mod api_document;
 mod api_exec;
 mod api_making;
 mod api_metrics;
