@@ -102,7 +102,7 @@ fn filter(store: &Store, caller: &Caller, args: &mut Args) -> Result<RecordFilte
 /// Decisions, newest first (`wharf audit`)
 ///
 /// A page can have fewer than `limit`, even none, and still name a next one: only so many records are looked through at
-/// once. As `text/event-stream` it goes on with new ones, see `/v1/decisions/stream`.
+/// once. New ones are followed at `/v1/decisions/stream`.
 #[utoipa::path(get, path = "/v1/decisions", params(
     ("workspace" = Option<String>, Query, description = "About this workspace: id or name, or an id that is gone"),
     ("hook" = Option<Hook>, Query, description = "Of a hook"),
