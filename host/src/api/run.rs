@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 
 use super::Api;
 use super::args::{Args, Json, Named};
@@ -186,9 +187,17 @@ pub(super) async fn run(
     }
     let seat = Arc::new(api.seat()?);
     turn.give_back();
-    let session = lifecycle.exec(&id, body.spec(), body.input.is_some(), None).await?;
-    let (mut output, stdin, control) = session.into_parts();
-    let running = Running::new(control.clone(), seat);
+    let (spec, fed) = (body.spec(), body.input.is_some());
+    let (to, begun) = oneshot::channel();
+    // A client that goes away while the engine begins it: whatever is begun then is dropped, and so ended.
+    tokio::spawn(async move {
+        let begun = lifecycle.exec(&id, spec, fed, None).await.map(|session| {
+            let (output, stdin, control) = session.into_parts();
+            (output, stdin, control.clone(), Running::new(control, seat))
+        });
+        drop(to.send(begun));
+    });
+    let (mut output, stdin, control, running) = begun.await.map_err(Problem::internal)??;
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {
             // A command need not read its input.

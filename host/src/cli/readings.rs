@@ -7,7 +7,7 @@ use crate::lifecycle::{StatsView, StatsWatch};
 
 /// Where readings come from.
 pub(crate) enum Readings<'a> {
-    Here(StatsWatch<'a>),
+    Here(Box<StatsWatch<'a>>),
     /// Of these workspaces; none: of all.
     Service(&'a Client, Vec<String>),
 }
@@ -21,7 +21,7 @@ impl<'a> Readings<'a> {
                 for name in names {
                     ids.push(context.find(lifecycle, Some(name)).await?);
                 }
-                Ok(Self::Here(lifecycle.watch_stats(ids)))
+                Ok(Self::Here(Box::new(lifecycle.watch_stats(ids))))
             }
             Backend::Service(client) => Ok(Self::Service(client, names.to_vec())),
         }

@@ -72,14 +72,14 @@ async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
 
 /// That something has changed.
 enum Changes<'a> {
-    Here(WorkspaceEvents),
+    Here(Box<WorkspaceEvents>),
     Service(&'a Client, Box<Events>),
 }
 
 impl<'a> Changes<'a> {
     async fn of(backend: &'a Backend) -> Result<Self, Failure> {
         match backend {
-            Backend::Here(lifecycle) => Ok(Self::Here(lifecycle.events(None, None).await?)),
+            Backend::Here(lifecycle) => Ok(Self::Here(Box::new(lifecycle.events(None, None).await?))),
             Backend::Service(client) => {
                 Ok(Self::Service(client, Box::new(client.events("/v1/events", &[], None).await?)))
             }

@@ -311,3 +311,23 @@ fn over_the_network_a_token_must_be_allowed_to_and_a_command_ends_with_it() {
     until("it has ended", || !runs(&sandbox, "4718"));
     serving.terminate();
 }
+
+#[test]
+fn no_command_stays_of_clients_that_go_away_at_any_moment() {
+    use std::io::Write;
+    let sandbox = Sandbox::new();
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.up();
+    let body = r#"{"command": ["sleep", "4321"], "timeout": "900s"}"#;
+    let length = body.len();
+    for round in 0..40u64 {
+        let mut client = std::os::unix::net::UnixStream::connect(socket(&sandbox)).unwrap();
+        let head = "POST /v1/workspaces/project/exec HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+        write!(client, "{head}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(round * 7));
+    }
+    // Those that were not begun yet when their clients went would be now.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    super::sandbox::until("all of them have ended", || !sandbox.sh("ps").contains("sleep 4321"));
+    serving.end();
+}

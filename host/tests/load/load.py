@@ -235,7 +235,8 @@ async def main():
         followers = [Follower(index) for index in range(min(FOLLOWERS, WORKSPACES))]
         others = [asyncio.create_task(follower.run(service, stop)) for follower in followers]
         others.append(asyncio.create_task(slow(service, "flood", stop)))
-        gone = asyncio.create_task(vanishing(service, stop))
+        enough = asyncio.Event()
+        gone = asyncio.create_task(vanishing(service, enough))
         await asyncio.sleep(3)
         row(f"memory with {len(followers)} followers and a slow reader", f"{service.status('VmRSS') / 1024:.1f} MiB")
         times, statuses, until = [], {}, time.monotonic() + SECONDS
@@ -243,6 +244,18 @@ async def main():
         row(f"{CLIENTS} clients for {SECONDS:.0f} s beside them", f"{len(times) / SECONDS:.0f} answers a second; {share(times, .5):.0f}, {share(times, .95):.0f} and {share(times, .99):.0f} ms (median, 95 %, 99 %)")
         row("statuses", ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items(), key=str)))
         row("memory then; open files", f"{service.status('VmRSS') / 1024:.1f} MiB (at most {service.status('VmHWM') / 1024:.1f}); {len(os.listdir(f'/proc/{service.process.pid}/fd'))}")
+
+        enough.set()
+        row("commands whose client vanished meanwhile", await gone)
+        # They are gone with their clients.
+        for _ in range(60):
+            left = [line for line in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines() if line.strip() == "sleep 1000"]
+            if not left:
+                break
+            await asyncio.sleep(0.5)
+        row("commands left of them", len(left))
+        if left:
+            wrong.append(f"{len(left)} commands run on whose clients are gone")
 
         # Killed while clients ask and followers read.
         times, statuses, until = [], {}, time.monotonic() + 12
@@ -257,7 +270,6 @@ async def main():
         await asyncio.sleep(4)
         stop.set()
         await asyncio.gather(*others, return_exceptions=True)
-        row("commands whose client vanished", await gone)
         lost = 0
         for follower in followers:
             expected = list(range(1, len(follower.lines) + 1))
@@ -275,16 +287,6 @@ async def main():
             records = json.loads(service.run("--json", "why", f"w{index}"))["records"]
             if not records or any(record["number"] is None for record in records):
                 wrong.append(f"w{index} has lost decisions: {records}")
-        # The commands of those that vanished are gone with them.
-        for _ in range(60):
-            left = [line for line in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines() if line.strip() == "sleep 1000"]
-            if not left:
-                break
-            await asyncio.sleep(0.5)
-        # One was under way when the service was killed: like one of a `docker exec` that is killed, it runs on.
-        row("commands left of them", f"{len(left)}, of which 1 was under way when the service was killed" if left else "0")
-        if len(left) > 1:
-            wrong.append(f"{len(left)} commands run on whose clients are gone")
         again = json.loads((await patient(service, "POST", "/v1/workspaces", {"project": str(service.folder / "w0"), "labels": {"load": "yes"}}, ["idempotency-key: w0"]))[1])
         if again["name"] != "w0":
             wrong.append(f"the key of w0 gave {again}")
