@@ -210,6 +210,7 @@ impl Command {
             | Self::Rm(_)
             | Self::Down(_)
             | Self::Cleanup(_) => true,
+            Self::Up(_) | Self::Wait(_) | Self::Plan(_) | Self::Why(_) => true,
             Self::Policy(command) => command.goes_to_a_service(),
             // About files here, or the service itself.
             Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => true,
@@ -318,7 +319,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Rm(args) => state::rm(&context, &args).await,
         Command::Down(args) => state::down(&context, &args).await,
         Command::Plan(args) => plan::run(&context, args).await,
-        Command::Why(args) => why::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args).await,
         Command::Audit(args) => audit::run(&context, &args).await,
         Command::Policy(command) => policy::run(&context, &command).await,
         Command::Script(command) => script::run(&context, &command),

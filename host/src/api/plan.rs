@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use serde::Deserialize;
 
 use super::Api;
 use super::args::{Args, Json, Named};
 use super::error::Problem;
 use super::health::answer;
 use super::request::WorkspaceBody;
-use super::verbs::Nothing;
-use crate::lifecycle::{Plan, PlanDiff, WorkspaceRequest, remembered};
+use crate::lifecycle::{Plan, PlanDiff, remembered};
 
 /// What a request would make, and who decides it (`wharf plan`)
 ///
@@ -26,22 +26,31 @@ pub(super) async fn plan(
     answer(&api.lifecycle()?.plan(&request).await?)
 }
 
+/// The body of a comparison.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiffBody {
+    /// What is asked for over the request that made it. Project and name are those of the workspace.
+    request: Option<WorkspaceBody>,
+}
+
 /// What would change in a workspace, were it made again (`wharf plan --diff`)
-#[utoipa::path(post, path = "/v1/workspaces/{id}/plan", request_body = Option<Nothing>,
+#[utoipa::path(post, path = "/v1/workspaces/{id}/plan", request_body = Option<DiffBody>,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "What would change", body = PlanDiff)))]
 pub(super) async fn diff(
     State(api): State<Api>,
     name: Named,
     args: Args,
-    Json(Nothing {}): Json<Nothing>,
+    Json(DiffBody { request }): Json<DiffBody>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let stored = name.stored(api.handle.store())?;
     if let Some(parent) = &stored.part_of {
         return Err(Problem::request(format!("{} is a sidecar of {parent}, and is planned with it", stored.id)));
     }
-    let request = remembered(&stored, WorkspaceRequest::default());
+    let request = request.map(|body| body.request(&api.handle.loaded())).transpose()?;
+    let request = remembered(&stored, request.unwrap_or_default());
     let plan = api.lifecycle()?.plan(&request).await?;
     answer(&PlanDiff::of(&stored, &plan))
 }

@@ -13,6 +13,10 @@ use crate::lifecycle::{Lifecycle, SweepReport, Target, WorkspaceView, find_liste
 use crate::store::LedgerEntry;
 use crate::workspace::WorkspaceId;
 
+mod making;
+
+pub(crate) use making::{folder_there, made, no_plain_text};
+
 /// Most entries of the ledger that are shown.
 const LEDGER: u32 = 1000;
 

@@ -1,11 +1,13 @@
 //! The flags of a health check.
 
+use serde_json::{Map, Value, json};
+
 use crate::config::{HealthCheckConfig, Span};
 use crate::hooks::Adjustment;
 use crate::lifecycle::HealthRequest;
 
 /// The health check; what is left out is as the configuration says, or Docker's default.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct HealthArgs {
     /// Health check: a line for sh in the workspace
     #[arg(long, value_name = "LINE")]
@@ -25,6 +27,19 @@ pub(crate) struct HealthArgs {
 }
 
 impl HealthArgs {
+    /// What the flags ask for as a service takes it; none when they ask for nothing.
+    pub(crate) fn body(&self) -> Option<Value> {
+        let fields = [
+            ("command", self.health_cmd.as_ref().map(|line| json!(line))),
+            ("interval", self.health_interval.map(|time| json!(time))),
+            ("timeout", self.health_timeout.map(|time| json!(time))),
+            ("start_period", self.health_start_period.map(|time| json!(time))),
+            ("retries", self.health_retries.map(|count| json!(count))),
+        ];
+        let body: Map<_, _> = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        (!body.is_empty()).then_some(Value::Object(body))
+    }
+
     /// What the flags ask for, as a change of the configured check; none when they ask for nothing.
     pub(crate) fn field(self, configured: Option<&HealthCheckConfig>) -> Result<Option<(Adjustment, String)>, String> {
         let request = HealthRequest {

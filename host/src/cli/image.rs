@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
+use super::backend::folder_there;
 use super::bars::Bars;
 use super::output::{ago, bytes};
 use super::{Context, Failure};
+use crate::client::Client;
 use crate::lifecycle::{ImageBuild, Project};
 
 /// What to do with images.
@@ -79,6 +83,20 @@ impl BuildArgs {
         let dockerfile = self.dockerfile;
         Ok(Some(ImageBuild { context, dockerfile, args, target: self.target, ..ImageBuild::default() }))
     }
+}
+
+/// What an image is built from, as a service takes it.
+pub(crate) fn body(client: &Client, build: &ImageBuild) -> Result<Value, Failure> {
+    let ImageBuild { context, dockerfile, args, target, no_cache, pull } = build;
+    let context = folder_there(client, "the folder to build from", context)?;
+    let mut body = json!({ "context": context, "args": args, "no_cache": no_cache, "pull": pull });
+    if let Some(dockerfile) = dockerfile {
+        body["dockerfile"] = json!(dockerfile);
+    }
+    if let Some(target) = target {
+        body["target"] = json!(target);
+    }
+    Ok(body)
 }
 
 fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>, String> {

@@ -6,8 +6,11 @@ use super::up::ProjectArgs;
 use super::{Context, Failure};
 use crate::hooks::Hook;
 use crate::hooks::chain::LookedAt;
+use crate::hooks::record::Refusal;
 use crate::lifecycle::{self, Explained, FieldChange, Plan, PlanDiff, Project, WorkspaceRequest};
 use crate::store::Workspace;
+
+mod by_service;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -25,6 +28,9 @@ pub(crate) struct Args {
 
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
+    if let Some(client) = context.client()? {
+        return by_service::run(context, &client, args).await;
+    }
     let mut request = args.request.request(context)?;
     let stored = match &args.diff {
         Some(name) => Some(existing(context, name, &request)?),
@@ -43,24 +49,38 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
         let app = &context.app;
         lifecycle::plan(&app.loaded, &chain, docker.as_ref(), &app.state_dir, &request).await?
     };
-    let mut differs = false;
-    if let Some(stored) = &stored {
-        let changes = PlanDiff::of(stored, &plan);
-        differs = !changes.changes.is_empty();
-        diff(context, &plan, changes)?;
-    } else if context.out.json {
-        context.out.value(&plan)?;
+    match &stored {
+        Some(stored) => diff(context, &PlanDiff::of(stored, &plan), &plan.project, plan.detail.clone()),
+        None => whole(context, &plan),
+    }
+}
+
+/// Shows a plan, and gives the exit code.
+fn whole(context: &Context, plan: &Plan) -> Result<u8, Failure> {
+    if context.out.json {
+        context.out.value(plan)?;
     } else {
-        print(context, &plan)?;
+        print(context, plan)?;
     }
     match &plan.denied {
-        None if differs => Ok(7),
         None => Ok(0),
-        Some(refusal) => {
-            let error = lifecycle::Error::Denied { refusal: refusal.clone(), trail: Vec::new() };
-            Err(Failure { detail: plan.detail.clone(), ..error.into() })
-        }
+        Some(refusal) => Err(denied(refusal, plan.detail.clone())),
     }
+}
+
+/// Shows what would change, and gives the exit code.
+fn diff(context: &Context, shown: &PlanDiff, project: &str, detail: Option<(String, bool)>) -> Result<u8, Failure> {
+    print_diff(context, shown, project)?;
+    match &shown.denied {
+        None if !shown.changes.is_empty() => Ok(7),
+        None => Ok(0),
+        Some(refusal) => Err(denied(refusal, detail)),
+    }
+}
+
+fn denied(refusal: &Refusal, detail: Option<(String, bool)>) -> Failure {
+    let error = lifecycle::Error::Denied { refusal: refusal.clone(), trail: Vec::new() };
+    Failure { detail, ..error.into() }
 }
 
 /// The workspace that `--diff` means: the named one, or the one that the request would make.
@@ -80,13 +100,13 @@ fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result
     Ok(stored)
 }
 
-fn diff(context: &Context, plan: &Plan, shown: PlanDiff) -> Result<(), Failure> {
+fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), Failure> {
     let out = &context.out;
     if out.json {
-        return Ok(out.value(&shown)?);
+        return Ok(out.value(shown)?);
     }
-    let changes = shown.changes;
-    out.line(format!("{} ({})", out.bold(plan.id.as_str()), plan.project))?;
+    let changes = &shown.changes;
+    out.line(format!("{} ({project})", out.bold(&shown.id)))?;
     if changes.is_empty() {
         out.line("nothing would change")?;
     } else {
@@ -97,7 +117,7 @@ fn diff(context: &Context, plan: &Plan, shown: PlanDiff) -> Result<(), Failure> 
         };
         out.table(&["FIELD", "IS", "WOULD BE", "SET THEN BY", "SET NOW BY"], changes.iter().map(row).collect())?;
     }
-    if !plan.engine {
+    if !shown.engine {
         out.line("planned without an engine: local images and its abilities are unknown")?;
     }
     Ok(())

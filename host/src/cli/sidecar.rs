@@ -53,7 +53,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             let made = lifecycle
                 .add_sidecar(&id, &args.sidecar, &request, recreate, &mut |progress| output.progress(progress))
                 .await;
-            output.finish(made)
+            output.finish(made.map_err(Failure::from))
         }
         Command::Ls { workspace } => {
             let id = context.find(&lifecycle, workspace.as_deref()).await?;

@@ -97,7 +97,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             let mut output = UpOutput::new(context, args.quiet);
             let made =
                 lifecycle.restore_snapshot(&args.snapshot, &restore, &mut |progress| output.progress(progress)).await;
-            output.finish(made)
+            output.finish(made.map_err(Failure::from))
         }
         Command::Rm { snapshots } => {
             let mut exit = 0;

@@ -14,6 +14,8 @@ use crate::lifecycle::{
 };
 use crate::workspace::{Network, PullPolicy, Restart};
 
+mod by_service;
+
 /// What `up` and `plan` share: which workspace, and what it should be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProjectArgs {
@@ -115,6 +117,17 @@ enum NetworkKind {
     Host,
 }
 
+impl From<NetworkKind> for Network {
+    fn from(kind: NetworkKind) -> Self {
+        match kind {
+            NetworkKind::Shared => Self::Shared,
+            NetworkKind::Own => Self::Own,
+            NetworkKind::None => Self::None,
+            NetworkKind::Host => Self::Host,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Pull {
     Missing,
@@ -180,15 +193,7 @@ impl RequestArgs {
         fields.extend(self.shm_size.map(|size| (Adjustment::ShmSize(Some(size.0)), format!("--shm-size {size}"))));
         fields.extend(self.disk.map(|size| (Adjustment::Disk(Some(size.0)), format!("--disk {size}"))));
         fields.extend(self.restart.map(|restart| (Adjustment::Restart(restart), "--restart".to_owned())));
-        fields.extend(self.network.map(|kind| {
-            let network = match kind {
-                NetworkKind::Shared => Network::Shared,
-                NetworkKind::Own => Network::Own,
-                NetworkKind::None => Network::None,
-                NetworkKind::Host => Network::Host,
-            };
-            (Adjustment::Network(network), "--network".to_owned())
-        }));
+        fields.extend(self.network.map(|kind| (Adjustment::Network(kind.into()), "--network".to_owned())));
         if let Some(user) = self.user {
             fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
         }
@@ -241,11 +246,15 @@ fn absolute_source(text: &str) -> String {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
+    let mut output = UpOutput::new(context, args.quiet);
+    if let Some(client) = context.client()? {
+        let made = by_service::up(context, &client, args, &mut |progress| output.progress(progress)).await;
+        return output.finish(made);
+    }
     let request = args.project.request(context)?;
     let lifecycle =
         context.deciding(&[Hook::SelectImage, Hook::SecurityProfile, Hook::PreCreate, Hook::PostStart]).await?;
     let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
-    let mut output = UpOutput::new(context, args.quiet);
     let mut made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;
     if let (Ok(workspace), Some(limit)) = (&mut made, args.wait) {
         let waited = lifecycle.wait(&workspace.id, Awaited::Healthy, Some(limit.0), true).await?;
@@ -253,7 +262,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
             *workspace = now;
         }
     }
-    output.finish(made)
+    output.finish(made.map_err(Failure::from))
 }
 
 /// What `up` and `sidecar add` show.
@@ -272,7 +281,7 @@ impl<'a> UpOutput<'a> {
         self.bars.show(progress);
     }
 
-    pub(crate) fn finish(mut self, made: Result<WorkspaceView, crate::lifecycle::Error>) -> Result<u8, Failure> {
+    pub(crate) fn finish(mut self, made: Result<WorkspaceView, Failure>) -> Result<u8, Failure> {
         self.bars.clear();
         show(self.context, &made?, self.quiet)
     }

@@ -49,18 +49,17 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let text = "--exit-code goes with --for exited: otherwise there is no exit code";
         return Err(Failure::new("bad-request", text, "add --for exited, or leave --exit-code out", 2));
     }
-    let lifecycle = context.lifecycle().await?;
-    let id = context.find(&lifecycle, args.workspace.as_deref()).await?;
+    let target = context.target(args.workspace.as_deref())?;
     let awaited = Awaited::from(args.state);
-    let waited = lifecycle.wait(&id, awaited, args.timeout.map(|span| span.0), false).await?;
+    let waited = context.backend(&[]).await?.wait(&target, awaited, args.timeout).await?;
     let exit_code = waited.exit_code;
     if context.out.json {
-        context.out.value(&waited.view(id, awaited))?;
+        context.out.value(&waited)?;
     } else {
         match (args.state, exit_code) {
             (Wanted::Exited, Some(code)) => context.out.line(code.to_string())?,
             (Wanted::Exited, None) => context.out.line("-")?,
-            _ => context.out.line(format!("{id} is {}", awaited.as_str()))?,
+            _ => context.out.line(format!("{} is {}", waited.id, awaited.as_str()))?,
         }
     }
     let code = exit_code.and_then(|code| u8::try_from(code).ok());

@@ -1,9 +1,9 @@
 //! `wharf why`: who set each field, who was overruled, and where. It reads the store only, so it needs no engine.
 
 use super::plan::{bound, short};
-use super::{Context, Failure};
-use crate::lifecycle::{Explained, Why, find_stored, place, why};
-use crate::store::Checkpoint;
+use super::{Context, Failure, backend};
+use crate::client::Client;
+use crate::lifecycle::{Explained, Target, Why, find_stored, place, why};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,44 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let (why, all) = match context.client()? {
+        Some(client) => there(context, &client, args).await?,
+        None => here(context, args)?,
+    };
+    if context.out.json {
+        context.out.value(&why)?;
+    } else {
+        print(context, &why, all)?;
+    }
+    Ok(0)
+}
+
+/// What a service says; and whether all fields were asked for.
+async fn there(context: &Context, client: &Client, args: &Args) -> Result<(Why, bool), Failure> {
+    let (workspace, field) = (args.workspace.as_deref(), args.field.as_deref());
+    if let (Some(word), None) = (workspace, field) {
+        let first = match of(client, &context.target(Some(word))?, None).await {
+            Err(error) if matches!(error.code.as_str(), "workspace-not-found" | "workspace-ambiguous") => error,
+            other => return Ok((other?, true)),
+        };
+        // It may be a field of this folder's workspace.
+        return match backend::meant(client, &context.target(None)?).await {
+            Ok(name) => Ok((of(client, &Target::Named(name), Some(word)).await?, false)),
+            Err(_) => Err(first),
+        };
+    }
+    Ok((of(client, &context.target(workspace)?, field).await?, field.is_none()))
+}
+
+async fn of(client: &Client, target: &Target, field: Option<&str>) -> Result<Why, Failure> {
+    let name = backend::meant(client, target).await?;
+    let query: Vec<_> = field.map(|field| ("field", field)).into_iter().collect();
+    Ok(client.get(&backend::path(&name, "why"), &query).await?)
+}
+
+/// The same from the store here.
+fn here(context: &Context, args: &Args) -> Result<(Why, bool), Failure> {
     let store = context.app.store()?;
     // One word may be a workspace or a field of this folder's workspace.
     let (workspace, field) = match (&args.workspace, &args.field) {
@@ -28,16 +65,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         },
         (name, field) => (find_stored(&store, &context.target(name.as_deref())?)?, field.as_deref()),
     };
-    let why = why(&store, &context.app.loaded, &workspace, field)?;
-    if context.out.json {
-        context.out.value(&why)?;
-    } else {
-        print(context, &why, field.is_none(), store.checkpoint()?.as_ref())?;
-    }
-    Ok(0)
+    Ok((why(&store, &context.app.loaded, &workspace, field)?, field.is_none()))
 }
 
-fn print(context: &Context, why: &Why, all: bool, checkpoint: Option<&Checkpoint>) -> Result<(), Failure> {
+fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
     let out = &context.out;
     out.line(out.bold(&why.id))?;
     if all {
@@ -69,7 +100,7 @@ fn print(context: &Context, why: &Why, all: bool, checkpoint: Option<&Checkpoint
     }
     let pruned = why.records.len() - numbers.len();
     if pruned > 0 {
-        let when = checkpoint.map_or(String::new(), |checkpoint| format!(" on {:.0} or before", checkpoint.time));
+        let when = why.pruned.map_or(String::new(), |time| format!(" on {time:.0} or before"));
         out.line(format!(
             "{pruned} of its decision records were pruned{when}; this is what the workspace itself keeps"
         ))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,6 +23,9 @@ pub struct Why {
     pub trail: Vec<TrailStep>,
     /// The records of the decisions that made it.
     pub records: Vec<RecordNumber>,
+    /// When the last of the records that were pruned was taken; null when all of its own are there.
+    #[serde(default)]
+    pub pruned: Option<Timestamp>,
 }
 
 /// A record that a workspace names.
@@ -52,5 +56,7 @@ pub fn why(store: &Store, loaded: &Loaded, workspace: &store::Workspace, field: 
         let number = store.decision(&id.to_string())?.map(|stored| stored.number);
         records.push(RecordNumber { id: *id, number });
     }
-    Ok(Why { id: workspace.id.to_string(), fields, trail: trail(&workspace.trail), records })
+    let lacks = records.iter().any(|record| record.number.is_none());
+    let pruned = if lacks { store.checkpoint()?.map(|checkpoint| checkpoint.time) } else { None };
+    Ok(Why { id: workspace.id.to_string(), fields, trail: trail(&workspace.trail), records, pruned })
 }

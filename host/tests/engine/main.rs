@@ -66,6 +66,7 @@ mod secret_files;
 mod secrets;
 mod serve;
 mod server;
+mod server_making;
 mod sidecars;
 mod snapshots;
 mod statistics;

@@ -5,21 +5,21 @@ use super::sandbox::Sandbox;
 use super::serve::Serving;
 
 /// A sandbox with its service.
-struct Both {
-    sandbox: Sandbox,
+pub struct Both {
+    pub sandbox: Sandbox,
     _serving: Serving,
-    server: String,
+    pub server: String,
 }
 
 impl Both {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let sandbox = Sandbox::new();
         let serving = Serving::start(&sandbox, &[]);
         let server = format!("unix://{}", sandbox.path("state/wharf.sock").display());
         Self { sandbox, _serving: serving, server }
     }
 
-    fn there(&self, args: &[&str]) -> Output {
+    pub fn there(&self, args: &[&str]) -> Output {
         let mut all = vec!["--server", &self.server];
         all.extend(args);
         self.sandbox.run(&all)
@@ -27,7 +27,7 @@ impl Both {
 
     /// Expects the same of a command with and without the service.
     #[track_caller]
-    fn same(&self, args: &[&str]) -> Output {
+    pub fn same(&self, args: &[&str]) -> Output {
         let (here, there) = (self.sandbox.run(args), self.there(args));
         assert_eq!(here.code, there.code, "{args:?}: {}\n{}", here.stderr, there.stderr);
         assert_eq!(here.text(), there.text(), "{args:?}");
