@@ -1,12 +1,13 @@
 //! Requests that are carried out once, however often they are sent: `Idempotency-Key`.
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Json, bytes_of};
 use super::error::Problem;
 use super::stream::{self, Wants};
@@ -35,13 +36,15 @@ impl<T: DeserializeOwned> FromRequest<Api> for Keyed<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let key = key(request.headers())?;
         let path = request.uri().path().to_owned();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, api).await?;
         let bytes = bytes_of(body).await?;
         let once = key.map(|key| {
-            let mut all = format!("{}\n{path}\n", api.handle.store().host_id()).into_bytes();
+            // The same key for another path, or of somebody else, is another request. None of them has a line break.
+            let key = format!("{path}\n{}\n{key}", caller.name());
+            let mut all = format!("{}\n{key}\n", api.handle.store().host_id()).into_bytes();
             all.extend_from_slice(&bytes);
-            // The same key for another path is another request.
-            Once { key: format!("{path} {key}"), digest: sha256_hex(&all) }
+            Once { key, digest: sha256_hex(&all) }
         });
         let Json(body) = Json::from_request(Request::from_parts(parts, bytes.into()), api).await?;
         Ok(Self { body, once })

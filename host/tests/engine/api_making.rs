@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::api::{get, post, send, socket};
 use super::api_streams::Events;
 use super::engine_api::BASE;
+use super::https::{Https, token};
 use super::sandbox::{Sandbox, until};
 use super::serve::Serving;
 
@@ -138,6 +139,31 @@ fn a_request_with_a_key_is_carried_out_once_also_over_a_restart() {
     // What was refused for the moment is tried again.
     assert_eq!(keyed(&sandbox, "two", &json!({ "project": "/no/such" })).problem(422), "project-unusable");
     assert_ne!(keyed(&sandbox, "three", &body).ok()["container_id"], first["container_id"]);
+    serving.end();
+}
+
+#[test]
+fn a_key_is_its_callers_own() {
+    let sandbox = Sandbox::new();
+    let (https, serving) = Https::start(&sandbox, "");
+    until("the engine is there", || get(&sandbox, "/v1/ready").status == 200);
+    let [first, second] = ["first", "second"].map(|name| token(&sandbox, &[name, "--role", "operator"]));
+    let make = |token: &str, body: &Value| {
+        let headers = format!(
+            "host: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nidempotency-key: one\r\n"
+        );
+        https.send("POST", "/v1/workspaces", &headers, &body.to_string())
+    };
+    let (mine, other) = (json!({ "project": sandbox.project() }), json!({ "project": sandbox.project(), "name": "b" }));
+    let made = make(&first, &mine).ok();
+    assert_eq!(make(&first, &mine).header("idempotency-replayed"), Some("true"));
+    assert_eq!(make(&first, &other).problem(422), "key-reused");
+    // Somebody else's key says nothing about the first one's: neither an answer nor that there is one.
+    let theirs = make(&second, &other);
+    assert_eq!(theirs.header("idempotency-replayed"), None);
+    assert_ne!(theirs.ok()["id"], made["id"]);
+    assert_eq!(make(&second, &mine).problem(422), "key-reused");
+    assert_eq!(keyed(&sandbox, "one", &mine).header("idempotency-replayed"), None);
     serving.end();
 }
 
