@@ -210,7 +210,9 @@ impl Command {
             | Self::Rm(_)
             | Self::Down(_)
             | Self::Cleanup(_) => true,
-            Self::Up(_) | Self::Wait(_) | Self::Plan(_) | Self::Why(_) => true,
+            Self::Up(_) | Self::Wait(_) | Self::Plan(_) | Self::Why(_) | Self::Idle(_) | Self::Lease(_) => true,
+            Self::Image(_) | Self::Snapshot(_) => true,
+            Self::Audit(args) => args.goes_to_a_service(),
             Self::Policy(command) => command.goes_to_a_service(),
             // About files here, or the service itself.
             Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => true,

@@ -203,19 +203,27 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn pages<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<Vec<T>, Error> {
-        let mut all = Vec::new();
-        let mut next = address(path, query);
-        loop {
-            let response = self.send(Method::GET, &next, &[], "application/json", None::<&()>, &[]).await?;
-            let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
-            let page: Vec<T> = self.value(response).await?;
-            let empty = page.is_empty();
+        let (mut all, mut next) = self.page(path, query).await?;
+        while let Some(link) = next {
+            let (page, after) = self.page(&link, &[]).await?;
+            next = after.filter(|_| !page.is_empty());
             all.extend(page);
-            match link {
-                Some(link) if !empty => next = link,
-                _ => return Ok(all),
-            }
         }
+        Ok(all)
+    }
+
+    /// One page of a list, and the address of the next one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+    ) -> Result<(Vec<T>, Option<String>), Error> {
+        let response = self.send(Method::GET, path, query, "application/json", None::<&()>, &[]).await?;
+        let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
+        Ok((self.value(response).await?, link))
     }
 
     /// Follows a stream of events; `after` is the id of the last one that was seen.

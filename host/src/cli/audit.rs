@@ -11,6 +11,7 @@ use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView, find_record, newes
 use crate::store::{DecisionQuery, Store, StoredDecision};
 use crate::workspace::WorkspaceId;
 
+mod by_service;
 mod chain;
 
 /// How often `--follow` looks for new records.
@@ -112,14 +113,25 @@ impl From<Wanted> for OutcomeKind {
     }
 }
 
+impl Args {
+    /// Whether a service can do it: the chain of records is verified and pruned where its key is.
+    pub(super) fn goes_to_a_service(&self) -> bool {
+        matches!(self.command, None | Some(Command::Show(_)))
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let store = context.app.store()?;
-    match &args.command {
-        None => list(context, &store, &args.list).await,
-        Some(Command::Show(args)) => show(context, &store, args),
-        Some(Command::Verify { public_key }) => chain::verify(context, &store, public_key.as_deref()),
-        Some(Command::Prune { keep, before }) => chain::prune(context, &store, *keep, *before),
+    let store = || context.app.store();
+    match (&args.command, context.client()?) {
+        (None, Some(client)) => by_service::list(context, &client, &args.list).await,
+        (None, None) => list(context, &store()?, &args.list).await,
+        (Some(Command::Show(args)), Some(client)) => {
+            show(context, &by_service::record(&client, &args.record).await?, args)
+        }
+        (Some(Command::Show(args)), None) => show(context, &find_record(&store()?, &args.record)?, args),
+        (Some(Command::Verify { public_key }), _) => chain::verify(context, &store()?, public_key.as_deref()),
+        (Some(Command::Prune { keep, before }), _) => chain::prune(context, &store()?, *keep, *before),
     }
 }
 
@@ -240,8 +252,7 @@ fn summary(decision: &Decision) -> String {
     }
 }
 
-fn show(context: &Context, store: &Store, args: &ShowArgs) -> Result<u8, Failure> {
-    let stored = find_record(store, &args.record)?;
+fn show(context: &Context, stored: &StoredDecision, args: &ShowArgs) -> Result<u8, Failure> {
     let decision = stored.decision()?;
     if args.as_case {
         let case = crate::hooks::case::Case::of(&decision);
@@ -250,7 +261,7 @@ fn show(context: &Context, store: &Store, args: &ShowArgs) -> Result<u8, Failure
         return Ok(0);
     }
     if context.out.json {
-        json_line(context, &stored)?;
+        json_line(context, stored)?;
         return Ok(0);
     }
     let out = &context.out;

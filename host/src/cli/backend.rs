@@ -13,8 +13,12 @@ use crate::lifecycle::{Lifecycle, SweepReport, Target, WorkspaceView, find_liste
 use crate::store::LedgerEntry;
 use crate::workspace::WorkspaceId;
 
+mod idle;
+mod kept;
 mod making;
 
+pub(crate) use idle::Lease;
+pub(crate) use kept::Pruned;
 pub(crate) use making::{folder_there, made, no_plain_text};
 
 /// Most entries of the ledger that are shown.

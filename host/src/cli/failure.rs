@@ -62,7 +62,14 @@ impl From<client::Error> for Failure {
                     (_, "cross-site" | "wrong-host" | "role") => 1,
                     (403, _) => 4,
                     (_, "configuration" | "policy-not-loaded" | "reload-refused") => 3,
-                    (_, "workspace-not-found" | "workspace-ambiguous" | "project-unusable" | "no-field") => 5,
+                    (
+                        _,
+                        "workspace-not-found"
+                        | "workspace-ambiguous"
+                        | "project-unusable"
+                        | "no-field"
+                        | "record-not-found",
+                    ) => 5,
                     (_, "bad-request" | "devcontainer") => 2,
                     (_, "spec-differs") => 7,
                     (_, "engine-unreachable" | "engine-too-old" | "engine-endpoint") => 6,

@@ -1,5 +1,6 @@
 //! `wharf idle` and `wharf lease`
 
+use super::backend::Lease;
 use super::output::ago;
 use super::{Context, Failure};
 use crate::config::Span;
@@ -39,17 +40,13 @@ pub(crate) struct LeaseArgs {
 
 /// Shows how idle workspaces are.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
+    let backend = context.backend(&[]).await?;
     if let Some(Command::Why { workspace }) = &args.command {
-        let id = lifecycle.whole(context.find(&lifecycle, workspace.as_deref()).await?)?;
-        return why(context, &lifecycle.idleness(&id).await?);
+        return why(context, &backend.idleness(&context.target(workspace.as_deref())?).await?);
     }
     let all = match &args.workspace {
-        Some(name) => {
-            let id = lifecycle.whole(context.find(&lifecycle, Some(name)).await?)?;
-            vec![lifecycle.idleness(&id).await?]
-        }
-        None => lifecycle.all_idleness().await?,
+        Some(name) => vec![backend.idleness(&context.target(Some(name))?).await?.idle],
+        None => backend.all_idleness().await?,
     };
     if context.out.json {
         context.out.value(&all)?;
@@ -75,11 +72,10 @@ fn rounded(time: std::time::Duration) -> Span {
     Span::seconds(if seconds < 120 { seconds } else { seconds / 60 * 60 })
 }
 
-fn why(context: &Context, idle: &Idleness) -> Result<u8, Failure> {
-    let config = &context.app.loaded.config.idle;
-    let service = context.app.store()?.service()?.is_some();
+fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
+    let IdleView { idle, after, service } = view;
     if context.out.json {
-        context.out.value(&IdleView::of(idle.clone(), &context.app.loaded, service))?;
+        context.out.value(view)?;
         return Ok(0);
     }
     let row = |signal: &Signal| {
@@ -93,7 +89,7 @@ fn why(context: &Context, idle: &Idleness) -> Result<u8, Failure> {
     };
     context.out.table(&["SIGN", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
     let id = &idle.id;
-    context.out.line(match (config.after, idle.stops_at) {
+    context.out.line(match (after, idle.stops_at) {
         _ if idle.state != State::Running => format!("{id} is {}", idle.state),
         (None, _) => format!("{id} is not stopped for being idle: idle.after is not set"),
         (Some(after), Some(time)) => {
@@ -101,7 +97,7 @@ fn why(context: &Context, idle: &Idleness) -> Result<u8, Failure> {
         }
         (Some(after), None) => format!("{id} has no sign of use yet; idle.after is {after}"),
     })?;
-    if !service && config.after.is_some() {
+    if !service && after.is_some() {
         context.out.line("wharf serve does not run: nothing is stopped, and CPU and network are not measured")?;
     }
     Ok(0)
@@ -121,20 +117,20 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
     if args.release && time.is_some() {
         return Err(usage("a time and --release cannot go together".into()));
     }
-    let lifecycle = context.lifecycle().await?;
-    let id = lifecycle.whole(context.find(&lifecycle, name).await?)?;
-    if args.release {
-        lifecycle.lease(&id, None)?;
-    } else if let Some(time) = time {
-        let until = jiff::Timestamp::now().checked_add(time.0);
-        let until = until.map_err(|_| usage(format!("{time} is too long")))?;
-        lifecycle.lease(&id, Some(until))?;
-    }
-    let until = lifecycle.leased_until(&id)?;
+    let lease = match time {
+        Some(time) => {
+            let until = jiff::Timestamp::now().checked_add(time.0);
+            Lease::Take(time, until.map_err(|_| usage(format!("{time} is too long")))?)
+        }
+        None if args.release => Lease::Release,
+        None => Lease::Show,
+    };
+    let leased = context.backend(&[]).await?.lease(&context.target(name)?, lease).await?;
     if context.out.json {
-        context.out.value(&serde_json::json!({ "id": id, "until": until }))?;
+        context.out.value(&leased)?;
     } else {
-        context.out.line(match until {
+        let id = &leased.id;
+        context.out.line(match leased.until {
             Some(until) => format!("{id} is leased until {until:.0}"),
             None => format!("{id} is not leased"),
         })?;

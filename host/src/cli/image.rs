@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::backend::folder_there;
+use super::backend::{Pruned, folder_there};
 use super::bars::Bars;
 use super::output::{ago, bytes};
 use super::{Context, Failure};
 use crate::client::Client;
-use crate::lifecycle::{ImageBuild, Project};
+use crate::lifecycle::ImageBuild;
 
 /// What to do with images.
 #[derive(Debug, clap::Subcommand)]
@@ -109,10 +109,10 @@ fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>, String> {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
+    let backend = context.backend(&[]).await?;
     match command {
         Command::Ls => {
-            let all = lifecycle.images().await?;
+            let all = backend.images().await?;
             if context.out.json {
                 context.out.value(&all)?;
             } else {
@@ -120,7 +120,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                     let id: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
                     let workspace = image.workspace.clone().unwrap_or_else(|| "-".into());
                     let size = bytes(Some(image.size));
-                    vec![image.reference.clone(), id, image.origin.to_owned(), workspace, size, ago(image.created_at)]
+                    vec![image.reference.clone(), id, image.origin.to_string(), workspace, size, ago(image.created_at)]
                 };
                 let rows = all.iter().map(row).collect();
                 context.out.table(&["IMAGE", "ID", "ORIGIN", "WORKSPACE", "SIZE", "BUILT"], rows)?;
@@ -129,7 +129,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
         }
         Command::Pull { reference } => {
             let mut bars = Bars::new(context.out.json);
-            let pulled = lifecycle.pull_image(&reference, &mut |progress| bars.show(progress)).await;
+            let pulled = backend.pull_image(&reference, &mut |progress| bars.show(progress)).await;
             bars.clear();
             pulled?;
             done(context, &format!("{reference} pulled"))
@@ -137,7 +137,6 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
         Command::Build(args) => {
             let usage = |text: String| Failure::new("bad-request", text, "see 'wharf image build --help'", 2);
             let folder = args.path.unwrap_or_else(|| context.project_folder());
-            let project = Project::resolve(&folder, None, &context.app.loaded).map_err(Failure::from)?;
             let build = ImageBuild {
                 context: folder,
                 dockerfile: args.file,
@@ -147,8 +146,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                 pull: args.pull,
             };
             let mut bars = Bars::new(context.out.json);
-            let built =
-                lifecycle.build_image(&build, &project.id, args.tag.as_deref(), &mut |step| bars.show(step)).await;
+            let (loaded, tag) = (&context.app.loaded, args.tag.as_deref());
+            let built = backend.build_image(loaded, &build, tag, &mut |step| bars.show(step)).await;
             bars.clear();
             let image = built?;
             if context.out.json {
@@ -158,39 +157,54 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             }
             Ok(0)
         }
-        Command::Rm { images } => remove(context, &lifecycle, images).await,
+        Command::Rm { images } => {
+            let mut told = Told::default();
+            for image in images {
+                let removed = backend.remove_image(&image).await;
+                told.tell(context, (image, removed))?;
+            }
+            told.end(context)
+        }
         Command::Prune => {
-            let unused = lifecycle.unused_images().await?;
-            remove(context, &lifecycle, unused).await
+            let mut told = Told::default();
+            for pruned in backend.prune_images().await? {
+                told.tell(context, pruned)?;
+            }
+            told.end(context)
         }
     }
 }
 
-async fn remove(
-    context: &Context,
-    lifecycle: &crate::lifecycle::Lifecycle,
-    images: Vec<String>,
-) -> Result<u8, Failure> {
-    let (mut exit, mut removed) = (0, Vec::new());
-    for image in images {
-        match lifecycle.remove_image(&image).await {
+/// Tells what became of images, one after the other.
+#[derive(Default)]
+struct Told {
+    exit: u8,
+    removed: Vec<String>,
+}
+
+impl Told {
+    fn tell(&mut self, context: &Context, (image, removed): Pruned) -> Result<(), Failure> {
+        match removed {
             Ok(()) => {
                 if !context.out.json {
                     context.out.line(format!("{image} removed"))?;
                 }
-                removed.push(image);
+                self.removed.push(image);
             }
-            Err(error) => {
-                let failure = Failure::from(error);
+            Err(failure) => {
                 context.out.failure(&failure);
-                exit = if exit == 0 { failure.exit } else { exit };
+                self.exit = if self.exit == 0 { failure.exit } else { self.exit };
             }
         }
+        Ok(())
     }
-    if context.out.json {
-        context.out.value(&removed)?;
+
+    fn end(self, context: &Context) -> Result<u8, Failure> {
+        if context.out.json {
+            context.out.value(&self.removed)?;
+        }
+        Ok(self.exit)
     }
-    Ok(exit)
 }
 
 fn done(context: &Context, text: &str) -> Result<u8, Failure> {

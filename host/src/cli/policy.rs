@@ -56,7 +56,10 @@ pub(crate) enum Command {
 impl Command {
     /// Whether a service can do it, or it is about files here.
     pub(crate) fn goes_to_a_service(&self) -> bool {
-        matches!(self, Self::Ls | Self::Reload | Self::Check { .. } | Self::Test(_))
+        match self {
+            Self::Ls | Self::Reload | Self::Diff(_) | Self::Replay(_) | Self::Check { .. } | Self::Test(_) => true,
+            Self::Promote { .. } | Self::Rollback { .. } | Self::Reset { .. } => false,
+        }
     }
 }
 
@@ -64,13 +67,13 @@ impl Command {
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Ls => ls(context).await,
-        Command::Diff(args) => diff::run(context, args),
+        Command::Diff(args) => diff::run(context, args).await,
         Command::Promote { policy, canary } => mode::set(context, policy, canary.map_or(Mode::Enforce, Mode::Canary)),
         Command::Rollback { policy } => mode::set(context, policy, Mode::Shadow),
         Command::Reset { policy } => mode::reset(context, policy),
         Command::Reload => mode::reload(context).await,
         Command::Check { policy } => check(context, policy.as_deref()),
-        Command::Replay(args) => replay::run(context, args),
+        Command::Replay(args) => replay::run(context, args).await,
         Command::Test(args) => cases::run(context, args),
     }
 }

@@ -55,12 +55,12 @@ pub(crate) struct RestoreArgs {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
+    let backend = context.backend(&[]).await?;
     match command {
         Command::Create { workspace, name } => {
-            let id = context.find(&lifecycle, workspace.as_deref()).await?;
+            let target = context.target(workspace.as_deref())?;
             let mut bars = Bars::new(context.out.json);
-            let kept = lifecycle.create_snapshot(&id, name.as_deref(), &mut |progress| bars.show(progress)).await;
+            let kept = backend.create_snapshot(&target, name.as_deref(), &mut |progress| bars.show(progress)).await;
             bars.clear();
             let snapshot = kept?;
             if context.out.json {
@@ -71,11 +71,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             Ok(0)
         }
         Command::Ls { workspace } => {
-            let id = match &workspace {
-                Some(name) => Some(context.find(&lifecycle, Some(name)).await?),
-                None => None,
-            };
-            let all = lifecycle.snapshots(id.as_ref())?;
+            let target = workspace.as_deref().map(|name| context.target(Some(name))).transpose()?;
+            let all = backend.snapshots(target.as_ref()).await?;
             if context.out.json {
                 context.out.value(&all)?;
             } else {
@@ -96,17 +93,16 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             let restore = RestoreRequest { name: args.name, env, recreate: args.recreate };
             let mut output = UpOutput::new(context, args.quiet);
             let made =
-                lifecycle.restore_snapshot(&args.snapshot, &restore, &mut |progress| output.progress(progress)).await;
-            output.finish(made.map_err(Failure::from))
+                backend.restore_snapshot(&args.snapshot, &restore, &mut |progress| output.progress(progress)).await;
+            output.finish(made)
         }
         Command::Rm { snapshots } => {
             let mut exit = 0;
             for name in snapshots {
-                match lifecycle.remove_snapshot(&name).await {
+                match backend.remove_snapshot(&name).await {
                     Ok(_) if context.out.json => {}
                     Ok(_) => context.out.line(format!("{name} removed"))?,
-                    Err(error) => {
-                        let failure = Failure::from(error);
+                    Err(failure) => {
                         context.out.failure(&failure);
                         exit = if exit == 0 { failure.exit } else { exit };
                     }

@@ -1,5 +1,6 @@
 //! Images: built from a folder, listed, removed. Only images that this installation built or pulled are removed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ pub struct ImageView {
     /// Content id.
     pub id: String,
     /// `built`, `pulled` or `snapshot`.
-    pub origin: &'static str,
+    pub origin: Cow<'static, str>,
     /// The workspace that it was made for, if one is known.
     pub workspace: Option<String>,
     /// Bytes, layers that others share included.
@@ -111,7 +112,14 @@ impl Lifecycle {
         let image = self.docker.image(&reference).await?;
         let image = image.ok_or_else(|| docker::Error::ImageMissing { reference: reference.clone() })?;
         let (size, created_at) = (image.size, image.created_at);
-        Ok(ImageView { reference, id: image.id, origin: "built", workspace: Some(id.to_string()), size, created_at })
+        Ok(ImageView {
+            reference,
+            id: image.id,
+            origin: Cow::Borrowed("built"),
+            workspace: Some(id.to_string()),
+            size,
+            created_at,
+        })
     }
 
     pub(super) async fn build_as(
@@ -160,7 +168,7 @@ impl Lifecycle {
             views.extend(names.into_iter().map(|reference| ImageView {
                 reference,
                 id: image.id.clone(),
-                origin,
+                origin: Cow::Borrowed(origin),
                 workspace: labels.get(LABEL_IMAGE_WORKSPACE).cloned(),
                 size: image.size,
                 created_at: image.created_at,
@@ -172,7 +180,7 @@ impl Lifecycle {
                 views.push(ImageView {
                     reference: pulled.reference,
                     id: image.id,
-                    origin: "pulled",
+                    origin: Cow::Borrowed("pulled"),
                     workspace: None,
                     size: image.size,
                     created_at: image.created_at,

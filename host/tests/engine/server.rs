@@ -7,7 +7,7 @@ use super::serve::Serving;
 /// A sandbox with its service.
 pub struct Both {
     pub sandbox: Sandbox,
-    _serving: Serving,
+    pub _serving: Serving,
     pub server: String,
 }
 

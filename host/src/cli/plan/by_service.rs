@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{Args, diff, whole};
 use crate::cli::backend::{self, elsewhere};
 use crate::cli::{Context, Failure};
-use crate::client::Client;
-use crate::lifecycle::{Plan, PlanDiff, WorkspaceView};
+use crate::client::{self, Client};
+use crate::lifecycle::{self, Plan, PlanDiff, WorkspaceView};
 use crate::workspace::WorkspaceId;
 
 /// Runs the command.
@@ -19,16 +19,21 @@ pub(super) async fn run(context: &Context, client: &Client, args: Args) -> Resul
         let plan: Plan = client.post("/v1/plan", &args.request.body(context, client)?).await?;
         return whole(context, &plan);
     };
-    let (body, name) = match name.is_empty() {
+    let (body, name, named) = match name.is_empty() {
         // Its project is that of the workspace.
-        false => (args.request.body_of(client, "/".to_owned())?, name),
+        false => (args.request.body_of(client, "/".to_owned())?, name, true),
         true => {
             let body = args.request.body(context, client)?;
             let id = of_request(client, &body)?;
-            (body, id)
+            (body, id, false)
         }
     };
-    let view: WorkspaceView = client.get(&backend::path(&name, ""), &[]).await?;
+    let view: WorkspaceView = match client.get(&backend::path(&name, ""), &[]).await {
+        Err(client::Error::Problem(problem)) if !named && problem.code == "workspace-not-found" => {
+            return Err(lifecycle::Error::NotFound(name).into());
+        }
+        view => view?,
+    };
     let changes: PlanDiff = client.post(&backend::path(&name, "plan"), &json!({ "request": body })).await?;
     diff(context, &changes, &view.project, None)
 }

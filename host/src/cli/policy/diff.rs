@@ -20,9 +20,16 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let store = context.app.store()?;
-    let all = shadow_report(&store, args.policy.as_deref(), args.since)?;
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let all: BTreeMap<String, ShadowSummary> = match context.client()? {
+        Some(client) => {
+            let since = args.since.to_string();
+            let mut query = vec![("since", since.as_str())];
+            query.extend(args.policy.as_deref().map(|policy| ("policy", policy)));
+            client.get("/v1/policies/shadows", &query).await?
+        }
+        None => shadow_report(&context.app.store()?, args.policy.as_deref(), args.since)?,
+    };
     if context.out.json {
         context.out.value(&all)?;
     } else {

@@ -2,17 +2,23 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::of_file;
 use crate::app::App;
 use crate::carried;
 use crate::cli::instant::instant;
 use crate::cli::{Context, Failure, audit};
+use crate::client::Client;
 use crate::config::PolicyConfig;
 use crate::hooks::redact::SecretNames;
 use crate::hooks::replay::{Comparison, compare, replay, unplayable};
 use crate::hooks::{Chain, Hook};
 use crate::lifecycle::{FlipGroup, Replayed, find_record, replay_decisions};
 use crate::store::DecisionQuery;
+
+/// Most decisions that a service runs again for one request.
+const MOST: u64 = 2000;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -41,7 +47,11 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    if let Some(client) = context.client()? {
+        let replayed = there(context, &client, args).await?;
+        return shown(context, &replayed, None);
+    }
     let store = context.app.store()?;
     let (chain, missing, place) = chain(context, args)?;
     let secrets = SecretNames(context.app.loaded.config.secrets.env.clone());
@@ -60,12 +70,40 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             replay_decisions(&chain, &secrets, &missing, store.decision_pages(query))?
         }
     };
+    shown(context, &replayed, place.as_deref())
+}
+
+/// Shows what came out, and gives the exit code.
+fn shown(context: &Context, replayed: &Replayed, place: Option<&str>) -> Result<u8, Failure> {
     if context.out.json {
-        context.out.value(&replayed)?;
+        context.out.value(replayed)?;
     } else {
-        print(context, &replayed, place.as_deref())?;
+        print(context, replayed, place)?;
     }
     Ok(if replayed.flipped > 0 { 7 } else { 0 })
+}
+
+/// By a service, through the chain that decides there.
+async fn there(context: &Context, client: &Client, args: &Args) -> Result<Replayed, Failure> {
+    if args.with.is_some() {
+        let text =
+            format!("--with takes a file of this machine, and the service at {} has its own chain", client.server());
+        let remedy = "run it on the service's machine without --server, or put the policy into the chain as a shadow";
+        return Err(Failure::new("bad-request", text, remedy, 2));
+    }
+    let Some(decision) = &args.decision else {
+        let body = json!({
+            "since": args.since, "until": args.until, "hook": args.hook, "workspace": args.workspace, "limit": MOST,
+        });
+        let replayed: Replayed = client.post("/v1/decisions/replay", &body).await?;
+        if replayed.replayed + replayed.not_replayed.values().sum::<u64>() >= MOST {
+            context
+                .out
+                .notice(&format!("a service runs the newest {MOST} of them again at most; --until names older ones"));
+        }
+        return Ok(replayed);
+    };
+    Ok(client.post("/v1/decisions/replay", &json!({ "decision": decision })).await?)
 }
 
 /// The chain of the configuration with the changes that were asked for, the optional policies of it that cannot be
