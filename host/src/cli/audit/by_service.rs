@@ -61,7 +61,10 @@ pub(super) async fn list(context: &Context, client: &Client, args: &ListArgs) ->
             print_if(context, stored, &|_| true)?;
         }
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(0);
+    }
+    loop {
         tokio::select! {
             stored = new.next(context, true) => {
                 if let Some(stored) = stored?
@@ -73,7 +76,6 @@ pub(super) async fn list(context: &Context, client: &Client, args: &ListArgs) ->
             _ = tokio::signal::ctrl_c() => return Ok(130),
         }
     }
-    Ok(0)
 }
 
 /// The newest so many, newest first.
