@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::events::Lines;
+use super::https::{self, Https};
 use super::process::Output;
-use super::sandbox::until;
+use super::sandbox::{Sandbox, until};
 use super::server::Both;
 
 /// Times that a policy took are others each time.
@@ -100,6 +102,25 @@ fn progress_of_a_build_is_told_here() {
     let made = both.there(&["up", "--build", "."]).ok();
     assert!(made.stderr.contains("RUN echo built-there"), "{}", made.stderr);
     assert_eq!(both.sandbox.sh("cat /built").trim(), "built-there");
+}
+
+#[test]
+fn who_is_interrupted_waits_no_longer_and_the_service_carries_it_to_its_end() {
+    let both = Both::new();
+    let from = super::engine_api::BASE;
+    both.sandbox.write("project/Dockerfile", format!("FROM {from}\nRUN sleep 4\n"));
+    let mut up = both.sandbox.spawn(&["--server", &both.server, "up", "--build", "."]);
+    let lines = Lines::of_stderr(&mut up);
+    assert!(lines.find("RUN sleep 4").contains("sleep"));
+    up.signal("INT");
+    assert_eq!(up.finish().code, 130);
+    assert!(lines.find("interrupted").contains("carries it to its end"));
+    let runs = || {
+        let all = both.there(&["--json", "ls"]).ok().json();
+        all.as_array().is_some_and(|all| all.iter().any(|one| one["state"] == "running"))
+    };
+    assert!(!runs(), "it is still built");
+    until("it is made", runs);
 }
 
 #[test]
@@ -212,4 +233,38 @@ fn a_wait_ends_with_the_service_as_it_does_without() {
     let waited = waiting.finish();
     assert_eq!((waited.code, waited.text().trim()), (137, "137"), "{}", waited.stderr);
     until("it is gone", || both.there(&["rm", "--force", &both.sandbox.id()]).code == 0);
+}
+
+#[test]
+fn over_the_network_a_workspace_is_made_of_a_folder_there_with_what_is_read_here() {
+    let sandbox = Sandbox::new();
+    let (https, serving) = Https::start(&sandbox, "");
+    let token = https::token(&sandbox, &["ci", "--role", "operator"]);
+    let server = format!("https://{}", https.address.replace("127.0.0.1", "localhost"));
+    let ca = format!("client.ca_file={}", sandbox.path("tls/cert.pem").display());
+    let far = |args: &[&str]| {
+        let mut command = sandbox.command_in(&sandbox.folder("elsewhere"), &["--server", &server, "--set", &ca]);
+        command.args(args).env("WHARF_TOKEN", &token).env("WORD", "from here");
+        Output::of(command.output().unwrap())
+    };
+    until("the engine is there", || far(&["ls"]).code == 0);
+    sandbox.write("elsewhere/token.txt", "s3cr3t");
+    let project = sandbox.project().display().to_string();
+    let made = far(&["--json", "up", &project, "-e", "WORD", "--secret", "token=token.txt", "--wait=30s"]).ok();
+    assert_eq!((&made.json()["id"], &made.json()["state"]), (&json!(sandbox.id()), &json!("running")));
+    let seen = far(&["exec", "project", "--", "sh", "-c", "cat /run/secrets/token; echo - $WORD"]).ok();
+    assert_eq!(seen.text(), "s3cr3t- from here\n");
+    assert_eq!(far(&["--json", "plan", "--diff=project"]).ok().json()["changes"], json!([]));
+    assert!(far(&["why", "project", "env.WORD"]).ok().text().contains("from here"));
+    assert!(far(&["audit", "-n", "0"]).ok().text().contains("allowed"));
+    for args in [&["up"][..], &["why", "env"], &["plan", "--diff"], &["up", &project, "--mount", "./x:/x"]] {
+        let refused = far(args);
+        assert!(matches!(refused.code, 2 | 5), "{args:?}: {}", refused.stderr);
+    }
+    // What needs a higher role is refused in the words of the API, and nothing of the token is told.
+    let replay = far(&["--json", "policy", "replay"]);
+    assert_eq!((replay.code, replay.error()["code"].as_str()), (1, Some("role")), "{}", replay.stderr);
+    assert!(!replay.stderr.contains(&token));
+    far(&["rm", "--force", "project"]).ok();
+    serving.end();
 }

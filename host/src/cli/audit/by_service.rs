@@ -17,6 +17,9 @@ const PAGE: usize = 200;
 /// Waits before a service that went away is asked again: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// A list that has not come to its end is given up when nothing came for so long.
+const STILL: Duration = Duration::from_secs(60);
+
 type Words = Vec<(&'static str, String)>;
 
 /// One record, by number or id.
@@ -44,16 +47,23 @@ pub(super) async fn list(context: &Context, client: &Client, args: &ListArgs) ->
         if let Some(newest) = newest(client, args, 1).await?.first().map(|newest| newest.number) {
             let mut all = Following::new(client, args, Some("0".to_owned()));
             all.open().await?;
-            while let Some(stored) = all.next(context, false).await? {
-                if stored.number > newest {
-                    break;
-                }
+            while seen < newest {
+                let Ok(stored) = tokio::time::timeout(STILL, all.next(context, false)).await else {
+                    let text = format!("the service at {} says nothing more before record {newest}", client.server());
+                    return Err(Failure::new(
+                        "service-answer",
+                        text,
+                        "it may have been pruned meanwhile: try again",
+                        1,
+                    ));
+                };
+                let stored = stored?;
                 seen = stored.number;
-                print_if(context, &stored, &|decision| times.holds(decision))?;
-                if seen == newest {
-                    break;
+                if seen <= newest {
+                    print_if(context, &stored, &|decision| times.holds(decision))?;
                 }
             }
+            seen = newest;
         }
     } else {
         for stored in newest(client, args, args.limit).await?.iter().rev() {
@@ -67,9 +77,8 @@ pub(super) async fn list(context: &Context, client: &Client, args: &ListArgs) ->
     loop {
         tokio::select! {
             stored = new.next(context, true) => {
-                if let Some(stored) = stored?
-                    && stored.number > seen
-                {
+                let stored = stored?;
+                if stored.number > seen {
                     print_if(context, &stored, &|decision| times.holds(decision))?;
                 }
             }
@@ -114,6 +123,15 @@ fn words(args: &ListArgs) -> Words {
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
+/// Whether the service may be there again in a moment.
+fn away(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Problem(problem) => problem.status == 503,
+        _ => false,
+    }
+}
+
 /// A stream of records, which goes on behind the last one that was seen.
 struct Following<'a> {
     client: &'a Client,
@@ -135,8 +153,8 @@ impl<'a> Following<'a> {
         Ok(())
     }
 
-    /// The next record. Without `again`, none when the service has ended the stream, and an error when it broke.
-    async fn next(&mut self, context: &Context, again: bool) -> Result<Option<StoredDecision>, Failure> {
+    /// The next record. With `again`, also over ends of the service.
+    async fn next(&mut self, context: &Context, again: bool) -> Result<StoredDecision, Failure> {
         loop {
             let Some(events) = &mut self.events else {
                 self.reopen(context).await?;
@@ -149,7 +167,7 @@ impl<'a> Following<'a> {
                     "" => {
                         let server = self.client.server();
                         let strange = |cause: serde_json::Error| Error::Answer { server, cause: cause.to_string() };
-                        return Ok(Some(stored(event.value().map_err(strange)?)));
+                        return Ok(stored(event.value().map_err(strange)?));
                     }
                     "problem" => {
                         let problem: Problem = event.value().map_err(std::io::Error::other)?;
@@ -161,11 +179,13 @@ impl<'a> Following<'a> {
                     }
                     _ => continue,
                 },
-                Ok(None) if !again => return Ok(None),
                 Err(error) if !again => return Err(error.into()),
                 Ok(None) => "the service ended the stream".to_owned(),
                 Err(error) => error.to_string(),
             };
+            if !again {
+                return Err(Error::Unreachable { server: self.client.server(), cause }.into());
+            }
             context.out.notice(&format!("{cause}; trying again"));
             self.events = None;
             self.wait = Some(AGAIN.0);
@@ -180,7 +200,7 @@ impl<'a> Following<'a> {
                 context.out.notice("connected to the service again; it goes on behind what was seen");
                 Ok(())
             }
-            Err(Error::Unreachable { .. }) => {
+            Err(error) if away(&error) => {
                 self.wait = Some((self.wait.unwrap_or(AGAIN.0) * 2).min(AGAIN.1));
                 Ok(())
             }
