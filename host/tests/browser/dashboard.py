@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Error, expect, sync_playwright
 
-WHARF = os.environ["WHARF"]
+WHARF = os.path.abspath(os.environ["WHARF"])
 IMAGE = os.environ.get("IMAGE", "wharf-base:local")
 HOSTILE = "<img src=x onerror=alert(1)><b>not bold</b>"
 # What a workspace writes: a line a second, and one that would like to be more than text.
@@ -29,12 +29,21 @@ class Service:
     """A service with workspaces, on a port and in folders of its own."""
 
     def __init__(self):
+        self.process = None
         self.folder = Path(tempfile.mkdtemp(prefix="wharf-browser-"))
-        for name in ("state", "shop", "blog"):
-            (self.folder / name).mkdir()
+        # Never the state of whoever runs this.
         self.env = {**os.environ, "WHARF_STATE_DIR": str(self.folder / "state"), "WHARF_CONFIG": str(self.folder / "wharf.toml")}
         for name in ("WHARF_SERVER", "WHARF_TOKEN"):
             self.env.pop(name, None)
+        try:
+            self.begin()
+        except BaseException:
+            self.end()
+            raise
+
+    def begin(self):
+        for name in ("state", "shop", "blog"):
+            (self.folder / name).mkdir()
         cert, key = self.folder / "cert.pem", self.folder / "key.pem"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
                         "-keyout", key, "-out", cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
@@ -83,8 +92,9 @@ script = "team.rhai"
         return json.loads(self.run("--json", "inspect", name))["state"]
 
     def end(self):
-        self.process.terminate()
-        self.process.wait(30)
+        if self.process:
+            self.process.terminate()
+            self.process.wait(30)
         subprocess.run([WHARF, "rm", "--all", "--force"], env=self.env, capture_output=True, timeout=120)
         left = subprocess.run([WHARF, "ls", "--quiet"], env=self.env, capture_output=True, text=True, timeout=60).stdout
         shutil.rmtree(self.folder)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WHARF = os.environ["WHARF"]
+WHARF = os.path.abspath(os.environ["WHARF"])
 IMAGE = os.environ.get("IMAGE", "wharf-base:local")
 WORKSPACES = int(os.environ.get("WORKSPACES", "100"))
 CLIENTS = int(os.environ.get("CLIENTS", "200"))
@@ -33,7 +33,10 @@ class Service:
         self.folder = Path(tempfile.mkdtemp(prefix="wharf-load-"))
         (self.folder / "state").mkdir()
         self.socket = str(self.folder / "state/wharf.sock")
+        # Never the state of whoever runs this.
         self.env = {**os.environ, "WHARF_STATE_DIR": str(self.folder / "state"), "WHARF_CONFIG": str(self.folder / "wharf.toml")}
+        for name in ("WHARF_SERVER", "WHARF_TOKEN"):
+            self.env.pop(name, None)
         (self.folder / "wharf.toml").write_text(
             f'[workspace]\nimage = "{IMAGE}"\nmemory = "64MiB"\ncommand = ["sh", "-c", {json.dumps(COUNTS)}]\n[metrics]\ninterval = "10s"\n')
         self.process = None
