@@ -200,7 +200,7 @@ impl RhaiPolicy {
     }
 
     fn verdict(&self, request: &HookRequest, ctx: &Context) -> Result<(Verdict, BTreeMap<String, usize>), PolicyError> {
-        let (root, edits) = ctx.document.finish();
+        let (mut root, edits) = ctx.document.finish();
         let asked = std::mem::take(&mut *ctx.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let (hook, name) = (request.hook, &self.name);
         let misplaced = |what: &str| PolicyError::new("bad-answer", format!("{name}: {what} means nothing at {hook}"));
@@ -210,6 +210,8 @@ impl RhaiPolicy {
         if !asked.actions.is_empty() && !matches!(hook, Hook::PostStart | Hook::PreStop | Hook::Event) {
             return Err(misplaced("ctx.run, ctx.note or ctx.stop"));
         }
+        // Reading a whole spec back costs more than all that a script does.
+        let mut edited = |key: &str| root.get_mut(key).map(Value::take).unwrap_or_default();
         let adjustments = match (hook, &request.subject) {
             (Hook::PostStart | Hook::PreStop | Hook::Event, _) => {
                 let verdict = match asked.actions.is_empty() && asked.delay_ms.is_none() {
@@ -225,10 +227,11 @@ impl RhaiPolicy {
                 };
                 return Ok((verdict, BTreeMap::new()));
             }
+            _ if edits.is_empty() => Vec::new(),
             (Hook::PreExec, Subject::Exec(before)) => {
-                diff_exec(before, &self.read_back(root.get("exec"), "exec", &edits)?)
+                diff_exec(before, &self.read_back(edited("exec"), "exec", &edits)?)
             }
-            _ => diff(&request.spec, &self.read_back(root.get("spec"), "spec", &edits)?),
+            _ => diff(&request.spec, &self.read_back(edited("spec"), "spec", &edits)?),
         };
         if adjustments.is_empty() {
             return Ok((Verdict::Pass, BTreeMap::new()));
@@ -244,11 +247,10 @@ impl RhaiPolicy {
     /// Reads an edited value back into its type; an error names the field and the line that set it.
     fn read_back<T: serde::de::DeserializeOwned>(
         &self,
-        value: Option<&Value>,
+        value: Value,
         root: &str,
         edits: &[Edit],
     ) -> Result<T, PolicyError> {
-        let value = value.cloned().unwrap_or_default();
         serde_path_to_error::deserialize(value).map_err(|error| {
             let field = error.path().to_string();
             let at = match line_of(edits, &field) {

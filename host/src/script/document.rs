@@ -60,10 +60,11 @@ impl Document {
         Self { shared: Arc::new(RwLock::new(shared)), path: Vec::new() }
     }
 
-    /// The value as it is now, and all edits in order.
+    /// The value as it is now, and all edits in order; no edit, no change. Handles that a script still has are empty
+    /// afterwards.
     pub fn finish(&self) -> (Value, Vec<Edit>) {
-        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (shared.root.clone(), shared.edits.clone())
+        let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (std::mem::take(&mut shared.root), std::mem::take(&mut shared.edits))
     }
 
     /// The part that this handle stands for.
@@ -182,18 +183,20 @@ impl Document {
 
     /// Names of a map's keys; positions of a list.
     pub(super) fn keys(&self) -> Vec<String> {
-        match self.value() {
-            Value::Object(map) => map.keys().cloned().collect(),
-            Value::Array(list) => (0..list.len()).map(|index| index.to_string()).collect(),
+        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match walk(&shared.root, &self.path) {
+            Some(Value::Object(map)) => map.keys().cloned().collect(),
+            Some(Value::Array(list)) => (0..list.len()).map(|index| index.to_string()).collect(),
             _ => Vec::new(),
         }
     }
 
     /// Whether a map has this key, or a list this element.
     pub(super) fn contains(&self, wanted: &str) -> bool {
-        match self.value() {
-            Value::Object(map) => map.contains_key(wanted),
-            Value::Array(list) => list.iter().any(|value| value.as_str() == Some(wanted)),
+        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match walk(&shared.root, &self.path) {
+            Some(Value::Object(map)) => map.contains_key(wanted),
+            Some(Value::Array(list)) => list.iter().any(|value| value.as_str() == Some(wanted)),
             _ => false,
         }
     }
