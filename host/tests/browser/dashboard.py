@@ -111,18 +111,23 @@ class Browser:
         self.wrong, self.elsewhere = [], []
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("console", lambda message: self.wrong.append(message.text) if "Content Security Policy" in message.text else None)
-        self.page.on("request", lambda request: self.elsewhere.append(request.url) if not request.url.startswith((service.url, service.url.replace("https", "wss"))) else None)
+        self.page.on("request", lambda request: self.elsewhere.append(request.url) if not request.url.startswith((service.url, "about:", service.url.replace("https", "wss"))) else None)
         self.page.on("dialog", lambda dialog: dialog.accept())
 
     def open(self, url):
         """Goes to a page. Chromium gives a load up when a network of the machine changes, as each workspace does."""
         for attempt in range(5):
             try:
-                return self.page.goto(url)
+                self.page.goto(url)
+                # A script that was given up leaves the page empty.
+                self.page.locator("main > *").first.wait_for(timeout=5_000)
+                return
             except Error as error:
-                if "ERR_NETWORK_CHANGED" not in str(error) or attempt == 4:
+                given_up = "ERR_NETWORK_CHANGED" in str(error) or "Timeout" in str(error)
+                if not given_up or attempt == 4:
                     raise
                 time.sleep(1)
+                self.page.goto("about:blank")
 
     def log_in(self, token):
         self.open(self.service.url)
