@@ -134,6 +134,18 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     text
 }
 
+/// A text as one part of the path or query of an address (RFC 3986): nothing in it has a meaning there.
+pub fn url_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
 /// The bytes that a text in base64 stands for; none when it is not such a text.
 pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
@@ -308,6 +320,11 @@ mod tests {
         assert!(a.as_str().starts_with("my-shop-"), "{a}");
         assert_ne!(a, WorkspaceId::derive("My Shop!", "/srv/other"));
         assert_ne!(a, WorkspaceId::derive("shop", "/srv/shop"));
+    }
+
+    #[test]
+    fn nothing_in_a_part_of_an_address_has_a_meaning() {
+        assert_eq!(url_encoded("a/../b?c=d&é"), "a%2F..%2Fb%3Fc%3Dd%26%C3%A9");
     }
 
     #[test]

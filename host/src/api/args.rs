@@ -12,7 +12,7 @@ use super::access::Caller;
 use super::error::Problem;
 use crate::lifecycle::{Lifecycle, Target, find_among};
 use crate::store::{self, Store};
-use crate::workspace::WorkspaceId;
+use crate::workspace::{WorkspaceId, url_encoded};
 
 /// Entries of a page, where nobody says how many, and at most.
 const PAGE: (usize, usize) = (100, 1000);
@@ -147,8 +147,9 @@ impl Args {
     pub(super) fn next_page(&self, cursor: &str) -> HeaderMap {
         let kept =
             self.all.iter().filter(|(name, _)| name != "cursor").map(|(name, value)| (name.as_str(), value.as_str()));
-        let pairs =
-            kept.chain([("cursor", cursor)]).map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let pairs = kept
+            .chain([("cursor", cursor)])
+            .map(|(name, value)| format!("{}={}", url_encoded(name), url_encoded(value)));
         let link = format!("<{}?{}>; rel=\"next\"", self.path, pairs.collect::<Vec<_>>().join("&"));
         let mut headers = HeaderMap::new();
         if let Ok(link) = HeaderValue::from_str(&link) {
@@ -156,17 +157,6 @@ impl Args {
         }
         headers
     }
-}
-
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// A body of JSON; none is an empty object.

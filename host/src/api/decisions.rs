@@ -12,8 +12,7 @@ use super::access::Caller;
 use super::args::{Args, Json, Named, Word};
 use super::error::Problem;
 use super::health::answer;
-use super::pulse::Follower;
-use super::stream::{self, Source, Wants};
+use super::stream::{self, Following, Growing, Wants};
 use crate::config::instant;
 use crate::hooks::Hook;
 use crate::hooks::record::{Difference, Owner};
@@ -178,52 +177,40 @@ pub(super) async fn follow(
     let seat = api.seat()?;
     let pulse = api.pulse.follow();
     let newest = store.newest_decision()?;
-    let after = wants.number()?.unwrap_or(newest);
+    let mut after = wants.number()?.unwrap_or(newest);
     let mut ready = VecDeque::new();
     // Records that were pruned are no gap that could be filled.
     let oldest = store.checkpoint()?.map_or(0, |checkpoint| checkpoint.number);
     if after < oldest || after > newest {
         let at = if after > newest { oldest } else { oldest.max(after) };
         ready.push_back(stream::event(Some("gap"), Some(&at.to_string()), &serde_json::json!({ "after": after }))?);
-        return Ok(stream::events(&api, seat, Following { api: api.clone(), caller, filter, after: at, ready, pulse }));
+        after = at;
+    } else {
+        ready.push_back(stream::place(&after.to_string()));
     }
-    ready.push_back(stream::place(&after.to_string()));
-    Ok(stream::events(&api, seat, Following { api: api.clone(), caller, filter, after, ready, pulse }))
+    let of = Records { caller, filter };
+    Ok(stream::events(&api, seat, Following { api: api.clone(), of, after, ready, pulse }))
 }
 
-struct Following {
-    api: Api,
+/// Records that a caller sees.
+struct Records {
     caller: Caller,
     filter: RecordFilter,
-    after: i64,
-    ready: VecDeque<Bytes>,
-    pulse: Follower,
 }
 
-impl Source for Following {
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                return Ok(Some(bytes));
-            }
-            let store = self.api.handle.store();
-            let some = store.decisions_after(&self.filter.query(), self.after, PAGE)?;
-            let through = some.is_empty();
-            if !through {
-                // Workspaces come and go.
-                self.filter.among = self.caller.seen(store)?;
-            }
-            for stored in some {
-                self.after = stored.number;
-                if stored.decision().is_ok_and(|decision| self.filter.holds(&decision)) {
-                    let id = stored.number.to_string();
-                    self.ready.push_back(stream::event(None, Some(&id), &RecordView::of(&stored)?)?);
-                }
-            }
-            if through {
-                self.pulse.beat().await;
+impl Growing for Records {
+    fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem> {
+        let some = store.decisions_after(&self.filter.query(), after, PAGE)?;
+        let Some(last) = some.last().map(|stored| stored.number) else { return Ok(None) };
+        // Workspaces come and go.
+        self.filter.among = self.caller.seen(store)?;
+        for stored in some {
+            if stored.decision().is_ok_and(|decision| self.filter.holds(&decision)) {
+                let id = stored.number.to_string();
+                ready.push_back(stream::event(None, Some(&id), &RecordView::of(&stored)?)?);
             }
         }
+        Ok(Some(last))
     }
 }
 

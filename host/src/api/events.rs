@@ -16,8 +16,7 @@ use super::access::Caller;
 use super::args::{Args, Named};
 use super::error::Problem;
 use super::health::answer;
-use super::pulse::Follower;
-use super::stream::{self, Source, Wants};
+use super::stream::{self, Following, Growing, Wants};
 use crate::config::instant;
 use crate::store::{EventQuery, Store};
 use crate::workspace::{Event, WorkspaceId};
@@ -96,7 +95,11 @@ pub(super) async fn list(
     if first.is_empty() {
         first.push_back(stream::place(&after.to_string()));
     }
-    Ok(stream::events(&api, seat, Following { api: api.clone(), caller, query, after, ready: first, pulse }))
+    Ok(stream::events(
+        &api,
+        seat,
+        Following { api: api.clone(), of: History { caller, query }, after, ready: first, pulse },
+    ))
 }
 
 /// A workspace that exists, or an id of which something is kept.
@@ -120,35 +123,23 @@ fn is_seen(seen: Option<&BTreeSet<WorkspaceId>>, event: &Event) -> bool {
     seen.is_none_or(|seen| seen.contains(&event.workspace))
 }
 
-struct Following {
-    api: Api,
+/// Events that a caller sees.
+struct History {
     caller: Caller,
     query: EventQuery,
-    after: i64,
-    ready: VecDeque<Bytes>,
-    pulse: Follower,
 }
 
-impl Source for Following {
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                return Ok(Some(bytes));
-            }
-            let store = self.api.handle.store();
-            let some = store.events_after(&self.query, self.after, PAGE)?;
-            let through = some.is_empty();
-            // Workspaces come and go.
-            let seen = if through { None } else { self.caller.seen(store)? };
-            for (number, event) in some {
-                self.after = number;
-                if is_seen(seen.as_ref(), &event) {
-                    self.ready.push_back(stream::event(None, Some(&number.to_string()), &event)?);
-                }
-            }
-            if through {
-                self.pulse.beat().await;
+impl Growing for History {
+    fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem> {
+        let some = store.events_after(&self.query, after, PAGE)?;
+        let Some(last) = some.last().map(|(number, _)| *number) else { return Ok(None) };
+        // Workspaces come and go.
+        let seen = self.caller.seen(store)?;
+        for (number, event) in some {
+            if is_seen(seen.as_ref(), &event) {
+                ready.push_back(stream::event(None, Some(&number.to_string()), &event)?);
             }
         }
+        Ok(Some(last))
     }
 }

@@ -4,6 +4,7 @@
 //! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
 //! ends with the service.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::error::Problem;
+use super::pulse::Follower;
 use crate::service::stopped;
+use crate::store::Store;
 
 /// A stream that has nothing to say says so this often: who is between does not take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -84,6 +87,36 @@ impl FromRequestParts<Api> for Wants {
 pub(super) trait Source: Send + 'static {
     /// The next piece, or none at the end. It is not dropped while it waits, unless the stream is.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Problem>> + Send;
+}
+
+/// Something in the store that only grows, each entry with a number.
+pub(super) trait Growing: Send + 'static {
+    /// Puts what stands behind a number, up to so many entries, into `ready`, as far as it is for the caller. Gives the number
+    /// of the last one that was looked at, or none when there is nothing more yet.
+    fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem>;
+}
+
+/// Follows it from a number on; `ready` is said first.
+pub(super) struct Following<G> {
+    pub(super) api: Api,
+    pub(super) of: G,
+    pub(super) after: i64,
+    pub(super) ready: VecDeque<Bytes>,
+    pub(super) pulse: Follower,
+}
+
+impl<G: Growing> Source for Following<G> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Ok(Some(bytes));
+            }
+            match self.of.read(self.api.handle.store(), self.after, &mut self.ready)? {
+                Some(last) => self.after = last,
+                None => self.pulse.beat().await,
+            }
+        }
+    }
 }
 
 /// An event: `data` is JSON on one line.

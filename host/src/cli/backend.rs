@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Failure};
-use crate::client::{Client, Query, encoded};
+use crate::client::{Client, Query};
 use crate::config::{Size, Span};
 use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::{Lifecycle, SweepReport, Target, WorkspaceView, find_listed, parse_restart};
 use crate::store::LedgerEntry;
-use crate::workspace::WorkspaceId;
+use crate::workspace::{WorkspaceId, url_encoded};
 
 mod idle;
 mod kept;
@@ -241,7 +241,7 @@ fn update(limits: &Limits) -> Value {
 /// The path of a workspace, or of something about it.
 pub(crate) fn path(id: &str, what: &str) -> String {
     let slash = if what.is_empty() { "" } else { "/" };
-    format!("/v1/workspaces/{}{slash}{what}", encoded(id))
+    format!("/v1/workspaces/{}{slash}{what}", url_encoded(id))
 }
 
 /// All workspaces of a service.

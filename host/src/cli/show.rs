@@ -11,6 +11,8 @@ use crate::lifecycle::{WorkspaceEvents, WorkspaceView};
 
 /// How often a watched list on a terminal is drawn anew when nothing changes.
 const AGES: Duration = Duration::from_secs(10);
+/// How long a service or engine is left alone that does not answer.
+const AGAIN: Duration = Duration::from_secs(1);
 /// What comes so close behind a change is shown with it.
 const CLOSE: Duration = Duration::from_millis(100);
 
@@ -41,31 +43,61 @@ pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> 
     list(context, &backend.list().await?, args.quiet)
 }
 
-/// The list, anew at every change: on a terminal in the same place, elsewhere and as JSON one after the other.
+/// The list, anew at every change: on a terminal in the same place, elsewhere and as JSON one after the other. An engine or a
+/// service that goes away is waited for, once the list has been seen.
 async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
     let mut stop = backend.stopper();
-    let terminal = !context.out.json && std::io::stdout().is_terminal();
-    let mut changes = Changes::of(backend).await?;
-    let mut shown = None;
+    let mut watch = Watch { terminal: !context.out.json && std::io::stdout().is_terminal(), shown: None, away: false };
     loop {
-        let all = tokio::select! {
-            all = backend.list() => all?,
+        let failed = tokio::select! {
+            failed = watch.follow(context, backend) => failed,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
-        let now = serde_json::to_string(&all).map_err(std::io::Error::other)?;
-        if terminal || shown.as_ref() != Some(&now) {
-            if terminal {
-                // To the corner, the list, and whatever was below it away.
-                context.out.bytes(b"\x1b[H\x1b[2J")?;
-            }
-            list(context, &all, false)?;
-            shown = Some(now);
+        // 6: neither of them answers.
+        let Err(failure) = failed else { continue };
+        if watch.shown.is_none() || failure.exit != 6 {
+            return Err(failure);
+        }
+        if !std::mem::replace(&mut watch.away, true) {
+            context.out.notice(&format!("{}; trying again", failure.message));
         }
         tokio::select! {
-            // Ages go on, too.
-            () = tokio::time::sleep(AGES), if terminal => {}
-            changed = changes.next() => changed?,
+            () = tokio::time::sleep(AGAIN) => {}
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        }
+    }
+}
+
+/// A list that is watched.
+struct Watch {
+    terminal: bool,
+    /// What was shown last.
+    shown: Option<String>,
+    /// Whether it was said that nobody answers.
+    away: bool,
+}
+
+impl Watch {
+    /// Shows the list and waits for a change, again and again.
+    async fn follow(&mut self, context: &Context, backend: &Backend) -> Result<(), Failure> {
+        let mut changes = Changes::of(backend).await?;
+        loop {
+            let all = backend.list().await?;
+            self.away = false;
+            let now = serde_json::to_string(&all).map_err(std::io::Error::other)?;
+            if self.terminal || self.shown.as_ref() != Some(&now) {
+                if self.terminal {
+                    // To the corner, the list, and whatever was below it away.
+                    context.out.bytes(b"\x1b[H\x1b[2J")?;
+                }
+                list(context, &all, false)?;
+                self.shown = Some(now);
+            }
+            tokio::select! {
+                // Ages go on, too.
+                () = tokio::time::sleep(AGES), if self.terminal => {}
+                changed = changes.next() => changed?,
+            }
         }
     }
 }
@@ -86,13 +118,15 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// Waits for one, and for those that come close behind it.
+    /// Waits for one, and for those that come close behind it; where they never end, it does.
     async fn next(&mut self) -> Result<(), Failure> {
         self.one().await?;
-        while let Ok(more) = tokio::time::timeout(CLOSE, self.one()).await {
-            more?;
-        }
-        Ok(())
+        let more = async {
+            loop {
+                self.one().await?;
+            }
+        };
+        tokio::time::timeout(CLOSE, more).await.unwrap_or(Ok(()))
     }
 
     async fn one(&mut self) -> Result<(), Failure> {

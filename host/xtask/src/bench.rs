@@ -16,8 +16,6 @@ use crate::stage::Stages;
 
 /// The image that everything runs.
 const IMAGE: &str = "wharf-base:local";
-/// Longest build.
-const BUILD: Duration = Duration::from_secs(3600);
 /// Lines of the log that is read, 58 bytes each.
 const LINES: u32 = 200_000;
 /// Workspaces that are measured at once.
@@ -38,15 +36,11 @@ struct Row {
 pub fn run(root: &Path, rounds: usize) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, false, &mut stages)?;
-    stages.run("build wharf (release; the first time takes several minutes)", || {
-        let mut cargo = command::native_cargo(root);
-        cargo.args(["build", "--release", "--locked", "--package", "wharf", "--bin", "wharf"]);
-        command::run_within(&mut cargo, BUILD)
-    })?;
+    let wharf = setup::release(root, &mut stages)?;
     if !command::exists("docker") {
         bail!("the docker CLI is missing: it is what wharf is compared with (Debian: apt-get install docker-cli)");
     }
-    let bench = Bench::new(root)?;
+    let bench = Bench::new(root, wharf)?;
     let rows = stages.run("measure", || bench.measure(rounds));
     let cleared = bench.clear();
     let rows = rows?;
@@ -75,9 +69,9 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(root: &Path) -> Result<Self> {
+    fn new(root: &Path, wharf: PathBuf) -> Result<Self> {
         let folder = root.join("target/bench");
-        let bench = Self { wharf: root.join("target/release/wharf"), folder };
+        let bench = Self { wharf, folder };
         // What a run that was interrupted has left.
         bench.clear()?;
         for number in 0..MANY {

@@ -9,8 +9,6 @@ use anyhow::{Context, Result};
 use crate::stage::Stages;
 use crate::{base_image, command, setup};
 
-/// Longest build.
-const BUILD: Duration = Duration::from_secs(3600);
 /// Longest run.
 const RUN: Duration = Duration::from_secs(900);
 
@@ -21,13 +19,9 @@ const RUN: Duration = Duration::from_secs(900);
 pub fn run(root: &Path) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, false, &mut stages)?;
-    stages.run("build wharf (release; the first time takes several minutes)", || {
-        let mut cargo = command::native_cargo(root);
-        cargo.args(["build", "--release", "--locked", "--package", "wharf", "--bin", "wharf"]);
-        command::run_within(&mut cargo, BUILD)
-    })?;
+    let wharf = setup::release(root, &mut stages)?;
     let mut load = Command::new("python3");
     load.arg(root.join("host/tests/load/load.py")).current_dir(root);
-    load.env("WHARF", root.join("target/release/wharf")).env("IMAGE", base_image::NAME);
+    load.env("WHARF", wharf).env("IMAGE", base_image::NAME);
     command::run_within(&mut load, RUN).context("the service does not bear it; python3 is needed, too")
 }

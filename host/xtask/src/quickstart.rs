@@ -24,8 +24,8 @@ const EXAMPLE: &str = "docs/examples/hello";
 /// A script that the quickstart adds to the chain, below the root.
 const SCRIPT: &str = "docs/examples/policies/serve.rhai";
 
-/// How long building may take, and one command of wharf.
-const LIMITS: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(180));
+/// How long one command of wharf may take.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// `wharf` says so when a workspace differs from what is decided now.
 const DIFFERS: i32 = 7;
@@ -37,11 +37,7 @@ const DIFFERS: i32 = 7;
 pub fn run(root: &Path, install_engine: bool) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, install_engine, &mut stages)?;
-    stages.run("build wharf (release; the first time takes several minutes)", || {
-        let mut cargo = command::native_cargo(root);
-        cargo.args(["build", "--release", "--locked", "--package", "wharf", "--bin", "wharf"]);
-        command::run_within(&mut cargo, LIMITS.0)
-    })?;
+    setup::release(root, &mut stages)?;
     let place = Place { root, folder: root.join(FOLDER) };
     stages.run("prepare the example", || place.prepare())?;
     stages.run("run it", || place.show())?;
@@ -79,7 +75,7 @@ impl Place<'_> {
         init.args(["config", "init", "--force", "--json"]).arg(&config).stdout(std::process::Stdio::null());
         // There may be a broken configuration of an earlier run; this one replaces it.
         init.env_remove("WHARF_CONFIG");
-        command::run_within(&mut init, LIMITS.1)?;
+        command::run_within(&mut init, LIMIT)?;
         copy(&self.root.join(SCRIPT), &config.join("policies/serve.rhai"))?;
         let file = config.join("wharf.toml");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -122,7 +118,7 @@ impl Place<'_> {
             arguments.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
         println!("\n$ wharf {}", shown.collect::<Vec<_>>().join(" "));
         let mut wharf = self.wharf();
-        let status = command::status_within(wharf.args(arguments), LIMITS.1)?;
+        let status = command::status_within(wharf.args(arguments), LIMIT)?;
         Ok(status.code().unwrap_or(128))
     }
 

@@ -1,13 +1,17 @@
 //! What tests and quickstart need before they begin: an engine, the base image, the plugins.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::base_image::{self, Origin};
 use crate::engine::Engine;
-use crate::guest;
 use crate::stage::Stages;
+use crate::{command, guest};
+
+/// Longest build.
+const BUILD: Duration = Duration::from_secs(3600);
 
 /// Arranges everything. With `install_engine`, or where `CI` is true, a missing engine is installed.
 ///
@@ -27,4 +31,17 @@ pub fn run(root: &Path, install_engine: bool, stages: &mut Stages) -> Result<()>
         Ok(())
     })?;
     stages.run("plugins", || guest::build(root, guest::Source::Any))
+}
+
+/// Builds the program as it is released, and gives where it is.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn release(root: &Path, stages: &mut Stages) -> Result<PathBuf> {
+    stages.run("build wharf (release; the first time takes several minutes)", || {
+        let mut cargo = command::native_cargo(root);
+        cargo.args(["build", "--release", "--locked", "--package", "wharf", "--bin", "wharf"]);
+        command::run_within(&mut cargo, BUILD)
+    })?;
+    Ok(root.join("target/release/wharf"))
 }

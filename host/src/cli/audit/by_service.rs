@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{ListArgs, print_if};
 use crate::cli::{Context, Failure};
-use crate::client::{Client, Error, Events, Problem, encoded};
+use crate::client::{Client, Error, Events, Problem};
 use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView};
 use crate::store::StoredDecision;
+use crate::workspace::url_encoded;
 
 /// Where they are.
 const RECORDS: &str = "/v1/decisions";
@@ -24,7 +25,7 @@ type Words = Vec<(&'static str, String)>;
 
 /// One record, by number or id.
 pub(super) async fn record(client: &Client, wanted: &str) -> Result<StoredDecision, Failure> {
-    Ok(stored(client.get(&format!("{RECORDS}/{}", encoded(wanted)), &[]).await?))
+    Ok(stored(client.get(&format!("{RECORDS}/{}", url_encoded(wanted)), &[]).await?))
 }
 
 /// As the store has it.

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::{Backend, made, meant, path};
 use crate::cli::Failure;
-use crate::client::encoded;
 use crate::config::Loaded;
 use crate::lifecycle::{ImageBuild, ImageView, Progress, Project, RestoreRequest, Target, WorkspaceView};
 use crate::store::Snapshot;
+use crate::workspace::url_encoded;
 
 /// Takes the steps of what takes long.
 pub(crate) type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
@@ -79,7 +79,7 @@ impl Backend {
         match self {
             Self::Here(lifecycle) => Ok(lifecycle.remove_image(image).await?),
             Self::Service(client) => {
-                let _: Vec<String> = client.delete(&format!("/v1/images/{}", encoded(image)), &[]).await?;
+                let _: Vec<String> = client.delete(&format!("/v1/images/{}", url_encoded(image)), &[]).await?;
                 Ok(())
             }
         }
@@ -161,7 +161,7 @@ impl Backend {
             Self::Service(client) => {
                 let RestoreRequest { name, env, recreate } = restore;
                 let body = json!({ "as": name, "env": env, "recreate": recreate });
-                let path = format!("/v1/snapshots/{}/restore", encoded(snapshot));
+                let path = format!("/v1/snapshots/{}/restore", url_encoded(snapshot));
                 made(client, (&path, &[]), &body, progress).await
             }
         }
@@ -171,7 +171,7 @@ impl Backend {
     pub(crate) async fn remove_snapshot(&self, name: &str) -> Result<Snapshot, Failure> {
         match self {
             Self::Here(lifecycle) => Ok(lifecycle.remove_snapshot(name).await?),
-            Self::Service(client) => Ok(client.delete(&format!("/v1/snapshots/{}", encoded(name)), &[]).await?),
+            Self::Service(client) => Ok(client.delete(&format!("/v1/snapshots/{}", url_encoded(name)), &[]).await?),
         }
     }
 }
