@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::App;
 use crate::config;
+use crate::telemetry::{Lines, Telemetry};
 
 mod audit;
 mod backend;
@@ -222,26 +223,23 @@ impl Command {
 }
 
 impl Cli {
-    /// Sends log lines to stderr: warnings, or what `-v` and `WHARF_LOG` ask for.
-    pub fn init_tracing(&self) {
-        use tracing_subscriber::EnvFilter;
-        let level = match self.verbose {
-            0 => "wharf=warn",
-            1 => "wharf=info",
-            _ => "wharf=debug",
+    /// Begins to write log lines on stderr: warnings, or what `-v` and `WHARF_LOG` ask for; and traces of the service, where the
+    /// environment asks for them.
+    ///
+    /// # Errors
+    /// The exit code when the environment asks for what cannot be; why has been said then.
+    pub fn begin_telemetry(&self) -> Result<Telemetry, u8> {
+        let (json, traces) = match &self.command {
+            Command::Serve(args) => {
+                (args.log_format.map_or(self.json, |format| format == serve::LogFormat::Json), true)
+            }
+            _ => (self.json, false),
         };
-        let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
-        let json = match &self.command {
-            Command::Serve(args) => args.log_format.map_or(self.json, |format| format == serve::LogFormat::Json),
-            _ => self.json,
-        };
-        if json {
-            builder.json().init();
-        } else {
-            builder.without_time().with_target(false).init();
-        }
+        Telemetry::begin(Lines { verbose: self.verbose, json }, traces).map_err(|error| {
+            let failure = Failure::new("traces", error.message, error.remedy, 3);
+            Output::new(self.json, self.backtrace).failure(&failure);
+            failure.exit
+        })
     }
 }
 

@@ -18,12 +18,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::TrailStep;
+use crate::workspace::url_encoded;
 
 mod connect;
 mod events;
 mod socket;
 
-use connect::{Endpoint, Tls};
+pub(crate) use connect::{Endpoint, Stream, Tls, connect};
 pub use events::{Events, ServerEvent};
 pub use socket::{Listen, Said, Talk};
 
@@ -206,7 +207,11 @@ impl Client {
         let (mut all, mut next) = self.page(path, query).await?;
         while let Some(link) = next {
             let (page, after) = self.page(&link, &[]).await?;
-            next = after.filter(|_| !page.is_empty());
+            // An empty page can have a next one, where what it had is not for us to see.
+            if after.as_ref() == Some(&link) {
+                return Err(self.misunderstood("a page names itself as the next one"));
+            }
+            next = after;
             all.extend(page);
         }
         Ok(all)
@@ -345,21 +350,9 @@ impl Client {
 
 /// A path with its query.
 fn address(path: &str, query: Query<'_>) -> String {
-    let pairs = query.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    let pairs = query.iter().map(|(name, value)| format!("{}={}", url_encoded(name), url_encoded(value)));
     let query = pairs.collect::<Vec<_>>().join("&");
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
-}
-
-/// A text as one part of a path or query.
-pub fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// The address of `<address>; rel="next"`, where it is a path of the same service.
@@ -375,7 +368,6 @@ mod tests {
 
     #[test]
     fn names_cannot_leave_their_place_in_an_address() {
-        assert_eq!(encoded("a/../b?c=d&é"), "a%2F..%2Fb%3Fc%3Dd%26%C3%A9");
         assert_eq!(address("/v1/x", &[("label", "a=b&c"), ("limit", "3")]), "/v1/x?label=a%3Db%26c&limit=3");
         assert_eq!(address("/v1/x", &[]), "/v1/x");
     }
@@ -386,6 +378,36 @@ mod tests {
         assert_eq!(next_page("<https://elsewhere/x>; rel=\"next\""), None);
         assert_eq!(next_page("<//elsewhere/x>; rel=\"next\""), None);
         assert_eq!(next_page("</v1/x>; rel=\"prev\""), None);
+    }
+
+    #[tokio::test]
+    async fn an_empty_page_is_not_the_end_of_a_list_and_one_that_names_itself_is_refused() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let folder = std::env::temp_dir().join(format!("wharf-client-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("s");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let count = stream.read(&mut head).await.unwrap();
+                let asked = String::from_utf8_lossy(&head[..count]).split(' ').nth(1).unwrap().to_owned();
+                let (next, body) = match asked.as_str() {
+                    "/list" => (Some("/list?cursor=1"), "[]"),
+                    "/list?cursor=1" => (Some("/list?cursor=2"), "[1]"),
+                    "/list?cursor=2" => (None, "[2]"),
+                    _ => (Some("/again?cursor=1"), "[]"),
+                };
+                let link = next.map_or(String::new(), |next| format!("link: <{next}>; rel=\"next\"\r\n"));
+                let answer = format!("HTTP/1.1 200 OK\r\n{link}content-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let settings = Settings { server: path.display().to_string(), ..Settings::default() };
+        let client = Client::new(&settings).unwrap();
+        assert_eq!(client.pages::<u32>("/list", &[]).await.unwrap(), [1, 2]);
+        assert!(matches!(client.pages::<u32>("/again", &[]).await, Err(Error::Answer { .. })));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -6,7 +6,10 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = wharf::cli::Cli::parse();
-    cli.init_tracing();
+    let telemetry = match cli.begin_telemetry() {
+        Ok(telemetry) => telemetry,
+        Err(code) => return ExitCode::from(code),
+    };
     // One thread is enough to wait for the engine, and starts faster; policies run on threads of their own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -18,5 +21,6 @@ fn main() -> ExitCode {
     let code = runtime.block_on(wharf::cli::run(cli));
     // A thread may still be reading the terminal; it must not keep the program alive.
     runtime.shutdown_background();
+    telemetry.end();
     ExitCode::from(code)
 }

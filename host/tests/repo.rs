@@ -7,22 +7,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 16] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("workspace", &[]),
+    ("spans", &[]),
     ("archive", &[]),
-    ("hooks", &["workspace"]),
+    ("hooks", &["spans", "workspace"]),
     ("wasm", &["hooks", "workspace"]),
     ("script", &["hooks", "workspace"]),
-    ("docker", &["workspace"]),
+    ("docker", &["spans", "workspace"]),
     ("devcontainer", &["hooks", "workspace"]),
     ("store", &["devcontainer", "hooks", "workspace"]),
     ("config", &["hooks", "script", "workspace"]),
     ("carried", &["config"]),
     ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "store", "workspace"]),
     ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
-    ("service", &["app", "config", "docker", "hooks", "lifecycle", "store", "workspace"]),
-    ("api", &["config", "docker", "hooks", "lifecycle", "service", "store", "workspace"]),
-    ("client", &["lifecycle"]),
+    ("service", &["app", "config", "docker", "hooks", "lifecycle", "spans", "store", "workspace"]),
+    ("api", &["config", "docker", "hooks", "lifecycle", "service", "spans", "store", "telemetry", "workspace"]),
+    ("client", &["lifecycle", "workspace"]),
+    ("telemetry", &["client", "spans"]),
     (
         "cli",
         &[
@@ -38,13 +40,20 @@ const IMPORTS: [(&str, &[&str]); 16] = [
             "lifecycle",
             "service",
             "store",
+            "telemetry",
             "workspace",
         ],
     ),
 ];
 
 /// Crates that some modules hide from the others.
-const HIDDEN: [(&str, &[&str]); 24] = [
+const HIDDEN: [(&str, &[&str]); 30] = [
+    ("async_trait", &["telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     ("ring", &["store"]),
     ("rustls", &["api", "client"]),
     ("tokio_rustls", &["api", "client"]),
@@ -55,9 +64,9 @@ const HIDDEN: [(&str, &[&str]); 24] = [
     ("tar", &["archive"]),
     ("globset", &["archive"]),
     ("bollard", &["docker"]),
-    ("hyper", &["api", "client", "docker"]),
-    ("hyper_util", &["api", "client", "docker"]),
-    ("http_body_util", &["client", "docker"]),
+    ("hyper", &["api", "client", "docker", "telemetry"]),
+    ("hyper_util", &["api", "client", "docker", "telemetry"]),
+    ("http_body_util", &["client", "docker", "telemetry"]),
     ("wasmtime", &["wasm"]),
     ("wasmtime_wasi", &["wasm"]),
     ("rhai", &["script"]),

@@ -18,6 +18,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use tracing::Instrument;
 
 use super::Api;
 use super::access::Caller;
@@ -74,7 +75,10 @@ pub(super) async fn talk(
     let id = name.find(&lifecycle).await?;
     let seat = api.seat()?;
     let upgrade = upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE);
-    Ok(upgrade.on_upgrade(move |socket| session(api, caller, id, socket, Arc::new(seat))).into_response())
+    // It goes on as a part of the request's trace.
+    let span = tracing::Span::current();
+    let talk = move |socket| session(api, caller, id, socket, Arc::new(seat)).instrument(span);
+    Ok(upgrade.on_upgrade(talk).into_response())
 }
 
 /// Over a WebSocket, to its end; the seat is held until then.
@@ -138,7 +142,8 @@ async fn run(
         return Err(Problem::request("'detach' and 'input' are for POST, not for a WebSocket"));
     }
     let lifecycle = api.lifecycle()?;
-    let session = lifecycle.exec(id, body.spec(), body.stdin, body.size()).await?;
+    let begin = lifecycle.exec(id, body.spec(), body.stdin, body.size());
+    let session = api.handle.metrics().verb("exec", begin).await?;
     let (mut output, stdin, control) = session.into_parts();
     let running = Running::new(control.clone(), seat.clone());
     let limit = body.timeout.map(|span| span.0);

@@ -12,12 +12,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
 use super::remote::same_origin;
 use super::stream::{EVENTS, LINES};
+use crate::{spans, telemetry};
 
 /// Most bytes of a body.
 const BODY: usize = 1 << 20;
@@ -49,11 +51,16 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     // A path that is no route could be anything.
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let span = spans::request(method.as_str(), &route, &id);
+    telemetry::join(&span, request.headers());
     let (parts, body) = request.into_parts();
-    let (caller, answer) = match caller(&api, &parts).await {
-        Ok(caller) => (caller.clone(), pass(&api, caller, Request::from_parts(parts, body), next).await),
-        Err(problem) => (None, Err(problem)),
+    let answered = async {
+        match caller(&api, &parts).await {
+            Ok(caller) => (caller.clone(), pass(&api, caller, Request::from_parts(parts, body), next).await),
+            Err(problem) => (None, Err(problem)),
+        }
     };
+    let (caller, answer) = answered.instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(caller) = caller
         .as_ref()
@@ -67,6 +74,7 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     let (status, time) = (response.status().as_u16(), begun.elapsed());
     api.handle.metrics().request(&route, method.as_str(), status, time);
     let (who, ms) = (caller.as_ref().map_or("nobody", Caller::name), time.as_millis() as u64);
+    spans::answered(&span, status, who);
     // What is in the path, the query and the body may be a secret.
     if reads(&method) {
         tracing::debug!(id, caller = who, %method, route, status, ms, "api: answered");

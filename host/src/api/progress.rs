@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use super::Api;
 use super::error::Problem;
@@ -83,7 +84,7 @@ where
     let handle = api.handle.clone();
     let (to, steps) = mpsc::channel(WAITING);
     let once = once.map(|once| once.run(api.handle.clone()));
-    let task = tokio::spawn(async move {
+    let task = async move {
         // Nobody may listen, or listen too slowly.
         let report = move |progress: Progress| drop(to.try_send(ProgressEvent::from(progress)));
         let result = handle.metrics().verb(name, verb(Box::new(report))).await;
@@ -96,7 +97,8 @@ where
         }
         drop(turn);
         result
-    });
+    };
+    let task = tokio::spawn(task.in_current_span());
     if wants.events {
         return Ok(stream::verb(Telling { steps, task: Some(task) }));
     }

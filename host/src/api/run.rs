@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::Api;
 use super::args::{Args, Json, Named};
@@ -182,7 +183,8 @@ pub(super) async fn run(
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
     if body.detach {
-        let exec_id = lifecycle.exec_detached(&id, body.spec()).await?;
+        let begin = lifecycle.exec_detached(&id, body.spec());
+        let exec_id = api.handle.metrics().verb("exec", begin).await?;
         return answer(&ExecAnswer::Detached(ExecDetached { workspace: id, exec_id }));
     }
     let seat = Arc::new(api.seat()?);
@@ -190,13 +192,15 @@ pub(super) async fn run(
     let (spec, fed) = (body.spec(), body.input.is_some());
     let (to, begun) = oneshot::channel();
     // A client that goes away while the engine begins it: whatever is begun then is dropped, and so ended.
-    tokio::spawn(async move {
-        let begun = lifecycle.exec(&id, spec, fed, None).await.map(|session| {
+    let handle = api.handle.clone();
+    let begin = async move {
+        let begun = handle.metrics().verb("exec", lifecycle.exec(&id, spec, fed, None)).await.map(|session| {
             let (output, stdin, control) = session.into_parts();
             (output, stdin, control.clone(), Running::new(control, seat))
         });
         drop(to.send(begun));
-    });
+    };
+    tokio::spawn(begin.in_current_span());
     let (mut output, stdin, control, running) = begun.await.map_err(Problem::internal)??;
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {

@@ -6,6 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use super::Api;
 use super::args::{Args, Json, Named};
@@ -72,11 +73,12 @@ pub(super) async fn carry_out<T: Serialize + Send + 'static>(
     }
     let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
     let handle = api.handle.clone();
-    let task = tokio::spawn(async move {
+    let task = async move {
         let result = handle.metrics().verb(name, verb).await;
         drop(turn);
         result
-    });
+    };
+    let task = tokio::spawn(task.in_current_span());
     answer(&task.await.map_err(Problem::internal)??)
 }
 

@@ -19,7 +19,7 @@ const PORT: u16 = 7443;
 
 /// Where a service is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Endpoint {
+pub(crate) enum Endpoint {
     Unix(PathBuf),
     Tcp { host: String, port: u16 },
 }
@@ -78,7 +78,7 @@ impl fmt::Display for Endpoint {
 
 /// Whom to trust, and what to show.
 #[derive(Clone)]
-pub(super) struct Tls(Arc<ClientConfig>);
+pub(crate) struct Tls(Arc<ClientConfig>);
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +88,7 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Trusts the authorities of a file, or those of the system.
-    pub(super) fn new(ca_file: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<Self, Error> {
+    pub(crate) fn new(ca_file: Option<&Path>, identity: Option<&(PathBuf, PathBuf)>) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
         match ca_file {
             Some(path) => {
@@ -133,12 +133,12 @@ fn unusable(path: &Path, error: impl fmt::Display) -> Error {
 }
 
 /// What bytes go through.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection of either kind.
-pub(super) type Stream = Box<dyn Io>;
+pub(crate) type Stream = Box<dyn Io>;
 
-pub(super) async fn connect(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Stream> {
+pub(crate) async fn connect(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Stream> {
     match endpoint {
         Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
         Endpoint::Tcp { host, port } => {

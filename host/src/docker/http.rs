@@ -15,6 +15,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
+
+use crate::spans;
 
 use super::connect::{CONNECT_TIMEOUT, Endpoint};
 use super::error::{Error, Result};
@@ -109,7 +112,11 @@ impl Http {
             self.keep(sender);
             Ok(Reply { status, body })
         };
-        let reply = tokio::time::timeout(call.within, answer).await.map_err(|_| call.late())??;
+        let span = spans::engine_call(call.operation, call.method.as_str());
+        let reply = tokio::time::timeout(call.within, answer.instrument(span.clone())).await;
+        let reply = reply.map_err(|_| call.late()).flatten();
+        spans::returned(&span, reply.as_ref().ok().map(|reply| reply.status));
+        let reply = reply?;
         tracing::debug!(method = %call.method, path = %call.path, status = reply.status, "engine call");
         Ok(reply)
     }
@@ -162,6 +169,7 @@ impl Http {
     }
 
     async fn stream_of(&self, call: &Call, request: Request<Outgoing>) -> Result<Body> {
+        let span = spans::engine_call(call.operation, call.method.as_str());
         let attempt = async {
             let socket = self.endpoint.open().await?;
             let (mut sender, connection) =
@@ -174,6 +182,7 @@ impl Http {
             });
             let response = response.await.map_err(|error| call.broken(error))?;
             let status = response.status().as_u16();
+            spans::returned(&span, Some(status));
             let mut body = Body { driver, incoming: response.into_body(), _sender: sender };
             if (200..300).contains(&status) {
                 return Ok(body);
@@ -184,7 +193,12 @@ impl Http {
             }
             Err(call.error(&Reply { status, body: text.into() }))
         };
-        tokio::time::timeout(call.within, attempt).await.map_err(|_| call.late())?
+        let body = tokio::time::timeout(call.within, attempt.instrument(span.clone())).await;
+        let body = body.map_err(|_| call.late()).flatten();
+        if body.is_err() {
+            spans::returned(&span, None);
+        }
+        body
     }
 
     async fn open(&self) -> Result<Sender> {

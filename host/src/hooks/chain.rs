@@ -210,7 +210,7 @@ impl Chain {
                 _ => Subject::Container,
             };
             let request = HookRequest { hook, now_ms, facts: facts.clone(), spec: draft.spec.clone(), subject };
-            let run = Run::with(self, request, snapshot.clone()).began(began.clone());
+            let run = Run::with(self, request, snapshot.clone()).began(began.clone()).traced();
             shadows |= shadow::any(run.parts());
             let (decision, refusal) = self.create_hook(run, &mut draft, HostPaths::of_host());
             decisions.push(decision);
@@ -224,7 +224,7 @@ impl Chain {
     /// Runs `pre-exec` over a command.
     pub fn decide_exec(&self, request: HookRequest) -> Decision {
         let snapshot = self.snapshot();
-        let mut run = Run::with(self, request.clone(), snapshot.clone());
+        let mut run = Run::with(self, request.clone(), snapshot.clone()).traced();
         let Subject::Exec(mut exec) = request.subject else {
             let refusal = Refusal {
                 policy: "host".into(),
@@ -244,7 +244,7 @@ impl Chain {
     /// stands in the steps with its error; what that means is the hook's failure mode.
     pub fn collect(&self, request: HookRequest) -> Decision {
         let snapshot = self.snapshot();
-        let mut run = Run::with(self, request, snapshot.clone());
+        let mut run = Run::with(self, request, snapshot.clone()).traced();
         let shadows = shadow::any(run.parts());
         let (mut actions, mut delay_ms) = (Vec::new(), 0);
         for part in run.enforced() {
@@ -271,7 +271,7 @@ impl Chain {
             _ => BTreeSet::new(),
         };
         let snapshot = self.snapshot();
-        let mut run = Run::with(self, request, snapshot.clone());
+        let mut run = Run::with(self, request, snapshot.clone()).traced();
         let shadows = shadow::any(run.parts());
         let mut merged: BTreeMap<String, SweepVerdict> = BTreeMap::new();
         let mut said = Vec::new();

@@ -44,9 +44,10 @@ impl Gate {
     ) -> Result<T, tokio::task::JoinError> {
         let turn = self.enter(about).await;
         // The turn ends with the thread, also where nobody waits for it any more.
+        let span = tracing::Span::current();
         let held = move || {
             let _turn = turn;
-            run()
+            span.in_scope(run)
         };
         tokio::task::spawn_blocking(held).await
     }

@@ -123,7 +123,10 @@ pub async fn plan(
             engine,
         })
     };
-    tokio::task::spawn_blocking(decide).await.map_err(|error| Error::Internal(error.to_string()))?
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(decide))
+        .await
+        .map_err(|error| Error::Internal(error.to_string()))?
 }
 
 impl Lifecycle {

@@ -18,11 +18,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tracing::Instrument;
 
 use crate::docker;
 use crate::hooks::record::StepMode;
 use crate::hooks::{CandidateKind, Decision};
 use crate::lifecycle::{Error, Observer, SweepReport};
+use crate::spans;
 use crate::store::{self, ServiceStatus, Store};
 use crate::workspace::State;
 
@@ -110,7 +112,7 @@ impl Metrics {
         let all = &mut self.registry;
         all.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         all.register("verbs", "Verbs that callers of the API had carried out", self.verbs.clone());
-        let help = "Time of a verb until its end";
+        let help = "Time of a verb until its end; of exec until the command runs";
         all.register_with_unit("verb", help, Unit::Seconds, self.verb_seconds.clone());
         all.register("decisions", "Verdicts of policies in decisions", self.decisions.clone());
         let help = "Time of a call of a policy";
@@ -156,14 +158,15 @@ impl Metrics {
     /// # Errors
     /// Those of the verb.
     pub async fn verb<T>(&self, verb: &'static str, run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let begun = Instant::now();
-        let result = run.await;
+        let (begun, span) = (Instant::now(), spans::verb(verb));
+        let result = run.instrument(span.clone()).await;
         let outcome = match &result {
             Ok(_) => "done",
             // Its code is the policy's own.
             Err(Error::Denied { .. }) => "denied",
             Err(error) => error.code(),
         };
+        spans::ended(&span, outcome);
         let verb = ("verb", verb.to_owned());
         self.verb_seconds.get_or_create(std::array::from_ref(&verb)).observe(begun.elapsed().as_secs_f64());
         self.verbs.get_or_create(&[verb, ("outcome", self.name(outcome))]).inc();

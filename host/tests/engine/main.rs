@@ -74,6 +74,7 @@ mod snapshots;
 mod statistics;
 mod strain;
 mod terminal;
+mod traces;
 mod up;
 mod update;
 mod why;

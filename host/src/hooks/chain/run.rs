@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::Span;
 use uuid::Uuid;
 
 use super::mode::Part;
@@ -14,6 +15,7 @@ use crate::hooks::validate::{HostPaths, Invariants};
 use crate::hooks::{
     Decision, ExecSpec, Facts, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject,
 };
+use crate::spans;
 use crate::workspace::ContainerSpec;
 
 mod merge;
@@ -35,6 +37,8 @@ pub(super) struct Run {
     pub(super) owners: BTreeMap<String, Owner>,
     /// What the invariants were told about the host.
     pub(super) paths: HostPaths,
+    /// None where the run is no decision.
+    span: Span,
 }
 
 impl Run {
@@ -52,7 +56,16 @@ impl Run {
             refusal: None,
             owners: BTreeMap::new(),
             paths: HostPaths::default(),
+            span: Span::none(),
         }
+    }
+
+    /// The same, as a part of a trace.
+    pub(super) fn traced(mut self) -> Self {
+        if self.chain.pins.is_none() {
+            self.span = spans::hook_run(self.hook().as_str(), &self.input.facts.workspace.id);
+        }
+        self
     }
 
     /// The same, with the spec as the decision began where that was before this hook.
@@ -112,17 +125,20 @@ impl Run {
     pub(super) fn ask(&mut self, part: &Part) -> Option<(Reply, Step)> {
         let entries = self.entries();
         let entry = of(&entries, part);
+        let (name, kind) = (entry.policy.name(), entry.policy.kind());
+        let span = spans::policy_call(&self.span, name, kind.as_str(), part.mode.as_str());
         let begin = Instant::now();
         let answer = match self.blocked(entry, part) {
             Some(why) => Err(PolicyError::new(standing::OPEN, why)),
-            None => entry.policy.evaluate(&self.request),
+            None => span.in_scope(|| entry.policy.evaluate(&self.request)),
         };
+        spans::said(&span, answer.as_ref().map(|reply| reply.verdict.word()).map_err(|error| error.code));
         let mut step = Step {
             digest: entry.policy.digest().to_owned(),
             settings_digest: entry.settings_digest.clone(),
             mode: part.mode,
             microseconds: u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
-            ..Step::empty(entry.policy.name(), entry.policy.kind(), self.hook())
+            ..Step::empty(name, kind, self.hook())
         };
         match answer {
             Ok(mut reply) => {
@@ -212,10 +228,12 @@ impl Run {
         if let (Some(standings), None) = (self.chain.standings(), &self.chain.pins) {
             standing::observe(&self.snapshot, standings, &self.chain.entries, &self.steps, &self.input);
         }
+        let id = Uuid::now_v7();
+        spans::decided(&self.span, outcome.word(), id);
         let began = self.began.filter(|spec| *spec != self.input.spec).map(Box::new);
         Decision {
             version: VERSION,
-            id: Uuid::now_v7(),
+            id,
             time: jiff::Timestamp::now(),
             hook: self.input.hook,
             workspace: self.input.facts.workspace.id.clone(),

@@ -1,0 +1,125 @@
+//! The spans of a trace, and what each says. Only bounded words, ids and numbers: no path, no query, no body, no value of a
+//! spec, because all of these could hold a secret, and a trace leaves the machine.
+//!
+//! One request makes this tree: request > verb > hook run > policy call, and engine calls below whatever made them. Names and
+//! attributes follow OpenTelemetry's semantic conventions for HTTP where these have words, and are `wharf.*` elsewhere.
+//!
+//! Without a collector (see `telemetry`) nobody listens to [`TARGET`], and each of these costs one look at a flag.
+
+use std::fmt::Display;
+
+use tracing::field::Empty;
+use tracing::{Span, info_span};
+
+/// The target of all spans.
+pub const TARGET: &str = "spans";
+
+/// A request of the API, by the words of its route as it is declared.
+pub fn request(method: &str, route: &str, id: &str) -> Span {
+    info_span!(
+        target: TARGET,
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        wharf.request = id,
+        wharf.caller = Empty,
+    )
+}
+
+/// How it was answered, and the name of its caller.
+pub fn answered(span: &Span, status: u16, caller: &str) {
+    span.record("http.response.status_code", status);
+    span.record("wharf.caller", caller);
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// A verb.
+pub fn verb(name: &'static str) -> Span {
+    info_span!(target: TARGET, "verb", otel.name = name, otel.status_code = Empty, wharf.verb = name, wharf.outcome = Empty)
+}
+
+/// How it ended: `done`, `denied`, or the code of its error. A denial is no error.
+pub fn ended(span: &Span, outcome: &str) {
+    span.record("wharf.outcome", outcome);
+    if !matches!(outcome, "done" | "denied") {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// One hook run about a workspace.
+pub fn hook_run(hook: &str, workspace: &str) -> Span {
+    info_span!(
+        target: TARGET,
+        "hook",
+        otel.name = format!("hook {hook}"),
+        wharf.hook = hook,
+        wharf.workspace = workspace,
+        wharf.outcome = Empty,
+        wharf.decision = Empty,
+    )
+}
+
+/// What came of it, and the id of its record.
+pub fn decided(span: &Span, outcome: &'static str, id: impl Display) {
+    span.record("wharf.outcome", outcome);
+    span.record("wharf.decision", tracing::field::display(id));
+}
+
+/// A call of one policy in a hook run; none where the run has no span.
+pub fn policy_call(run: &Span, policy: &str, kind: &'static str, mode: &'static str) -> Span {
+    if run.is_disabled() {
+        return Span::none();
+    }
+    info_span!(
+        target: TARGET,
+        parent: run,
+        "policy",
+        otel.name = format!("{kind} {policy}"),
+        otel.status_code = Empty,
+        wharf.policy = policy,
+        wharf.policy.kind = kind,
+        wharf.policy.mode = mode,
+        wharf.verdict = Empty,
+        error.type = Empty,
+    )
+}
+
+/// What it said: the word of its verdict, or the code of its error.
+pub fn said(span: &Span, verdict: Result<&str, &str>) {
+    match verdict {
+        Ok(word) => span.record("wharf.verdict", word),
+        Err(code) => span.record("error.type", code).record("otel.status_code", "ERROR"),
+    };
+}
+
+/// A call of the engine as a part of what is under way; none by itself: what the service reads all the time is no trace.
+pub fn engine_call(operation: &'static str, method: &str) -> Span {
+    if Span::current().is_disabled() {
+        return Span::none();
+    }
+    info_span!(
+        target: TARGET,
+        "engine",
+        otel.name = operation,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.response.status_code = Empty,
+    )
+}
+
+/// The status of its answer; none when there was no answer, which is an error as is one of 400 and above.
+pub fn returned(span: &Span, status: Option<u16>) {
+    if let Some(status) = status {
+        span.record("http.response.status_code", status);
+    }
+    if status.is_none_or(|status| status >= 400) {
+        span.record("otel.status_code", "ERROR");
+    }
+}

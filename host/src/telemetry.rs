@@ -1,0 +1,134 @@
+//! What the program says about its own work: log lines on stderr, and traces of the service to an OpenTelemetry collector.
+//!
+//! A trace follows one request: `guard` opens the span of the request, `Metrics::verb` that of the verb, a hook run and each
+//! call of a policy have one, and so has each call of the engine. `spans` has
+//! them all.
+//!
+//! Traces are asked for by the environment, in the words of OpenTelemetry ("OpenTelemetry Protocol Exporter" and "Environment
+//! Variable Specification"). Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is made, and nothing is sent anywhere.
+//!
+//! May touch: stderr, the address of the collector, files with its certificates.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::spans;
+
+mod export;
+
+/// How long the end of the program waits for the collector.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Lines {
+    /// How many `-v` there were: warnings, what is done, and every call of the engine.
+    pub verbose: u8,
+    /// One object a line.
+    pub json: bool,
+}
+
+/// What is wrong with the environment.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// One line.
+    pub message: String,
+    /// One line.
+    pub remedy: String,
+}
+
+impl Error {
+    fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { message: message.into(), remedy: remedy.into() }
+    }
+}
+
+/// What is to be ended with the program.
+#[derive(Debug)]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Telemetry {
+    /// Sends log lines to stderr: warnings, or what `-v` and `WHARF_LOG` ask for. With `traces`, spans are sent where the
+    /// environment says.
+    ///
+    /// # Errors
+    /// When the environment asks for what cannot be. Log lines are written then, too.
+    pub fn begin(lines: Lines, traces: bool) -> Result<Self, Error> {
+        let provider = if traces { provider() } else { Ok(None) };
+        let layer = provider.as_ref().ok().and_then(Option::as_ref).map(|provider| {
+            // Only spans of ours: log lines are written elsewhere, and may say more than a collector is to know.
+            let filter = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
+            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("wharf"));
+            layer.with_location(false).with_threads(false).with_level(false).with_target(false).with_filter(filter)
+        });
+        tracing_subscriber::registry().with(log(lines)).with(layer).init();
+        provider.map(Self)
+    }
+
+    /// Sends what has not been sent yet, and waits for it some seconds. It blocks.
+    pub fn end(self) {
+        if let Some(provider) = self.0
+            && let Err(error) = provider.shutdown_with_timeout(FAREWELL)
+        {
+            tracing::warn!("the last spans did not reach the collector: {error}");
+        }
+    }
+}
+
+fn log(lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let level = match lines.verbose {
+        0 => "wharf=warn",
+        1 => "wharf=info",
+        _ => "wharf=debug",
+    };
+    let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    if lines.json {
+        layer.json().with_filter(filter).boxed()
+    } else {
+        layer.without_time().with_target(false).with_filter(filter).boxed()
+    }
+}
+
+/// What makes spans, where the environment asks for it.
+fn provider() -> Result<Option<SdkTracerProvider>, Error> {
+    if !export::is_asked_for()? {
+        return Ok(None);
+    }
+    let mut resource = Resource::builder();
+    let named = |text: String| text.split(',').any(|pair| pair.trim().starts_with("service.name="));
+    let is_named = std::env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty())
+        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(named);
+    if !is_named {
+        resource = resource.with_service_name("wharf");
+    }
+    let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = resource.with_attribute(version).build();
+    let provider = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(export::exporter()?);
+    Ok(Some(provider.build()))
+}
+
+/// Makes a span a part of the trace that a request belongs to, where its headers say so (W3C Trace Context).
+pub fn join(span: &tracing::Span, headers: &HeaderMap) {
+    if span.is_disabled() || !headers.contains_key("traceparent") {
+        return;
+    }
+    // It fails where nobody makes spans of it, and then there is nothing to join.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
+}
