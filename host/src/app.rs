@@ -121,7 +121,8 @@ impl App {
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
             let pool = self.long_lived.then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
-            let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
+            let known = digest.clone();
+            let load = move |wanted: Option<&[String]>| -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
                     Bytes::Script(text, imports) => {
                         Arc::new(RhaiPolicy::load_with(&name, text, imports, given.clone(), limits)?)
@@ -136,12 +137,19 @@ impl App {
                         let engine = engine.as_ref().map_err(|text| PolicyError::new("plugin", text.clone()))?;
                         let dirs = capabilities.dirs.iter().map(|(path, dir)| (path.clone(), base.join(dir))).collect();
                         let grants = Grants::new(dirs, &capabilities.env);
-                        Arc::new(WasmPolicy::load(engine, &name, bytes, &given, limits)?.with_grants(grants))
+                        let policy = match wanted {
+                            None => WasmPolicy::load(engine, &name, bytes, &given, limits)?,
+                            Some(wanted) => {
+                                let component = (&bytes[..], known.clone());
+                                WasmPolicy::load_again(engine, &name, component, &given, limits, wanted)?
+                            }
+                        };
+                        Arc::new(policy.with_grants(grants))
                     }
                 })
             };
             let policy = match now {
-                true => load()?,
+                true => load(None)?,
                 false => {
                     let identity = lazy::Identity { name: &config.name, kind, digest, settings: &settings, limits };
                     lazy::policy(&identity, &folder, Box::new(load))?
@@ -289,17 +297,15 @@ impl App {
         let missing = |text: String| PolicyError::new("missing", format!("{}: {text}", config.name));
         if let Some(name) = &config.builtin {
             let carried = carried::find(name);
-            let digest = match carried {
+            let digest = || match carried {
                 Some(Carried::Plugin(bytes)) => sha256_hex(bytes),
                 Some(Carried::Script(text)) => sha256_hex(text.as_bytes()),
                 None => String::new(),
             };
             let bytes = match carried {
-                Some(_) if config.digest.as_ref().is_some_and(|pinned| *pinned != format!("sha256:{digest}")) => {
-                    Err(PolicyError::new(
-                        "digest",
-                        format!("{}: has the digest sha256:{digest}, pinned is another", config.name),
-                    ))
+                Some(_) if config.digest.as_ref().is_some_and(|pinned| *pinned != format!("sha256:{}", digest())) => {
+                    let text = format!("{}: has the digest sha256:{}, pinned is another", config.name, digest());
+                    Err(PolicyError::new("digest", text))
                 }
                 Some(Carried::Plugin(bytes)) => Ok(Bytes::Plugin(bytes.into())),
                 Some(Carried::Script(text)) => Ok(Bytes::Script(text.into(), Imports::default())),
@@ -325,18 +331,17 @@ impl App {
                 let imports = Imports::read(&config.name, &text, path.parent().unwrap_or(Path::new(".")))?;
                 Bytes::Script(text.into(), imports)
             };
+            let Some(pinned) = &config.digest else { return Ok(bytes) };
             let digest = match &bytes {
                 Bytes::Plugin(bytes) => sha256_hex(bytes),
                 Bytes::Script(text, imports) => imports.digest(text),
             };
             let digest = format!("sha256:{digest}");
-            match &config.digest {
-                Some(pinned) if *pinned != digest => Err(PolicyError::new(
-                    "digest",
-                    format!("{}: {} has the digest {digest}, pinned is {pinned}", config.name, path.display()),
-                )),
-                _ => Ok(bytes),
+            if *pinned == digest {
+                return Ok(bytes);
             }
+            let text = format!("{}: {} has the digest {digest}, pinned is {pinned}", config.name, path.display());
+            Err(PolicyError::new("digest", text))
         });
         (path.display().to_string(), bytes)
     }

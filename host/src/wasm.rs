@@ -57,13 +57,44 @@ impl WasmPolicy {
         settings: &Value,
         limits: Limits,
     ) -> Result<Self, PolicyError> {
+        let mut policy = Self::read(engine, name, (bytes, sha256_hex(bytes)), settings, limits)?;
+        policy.call(0, &[], |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
+        policy.wanted_files = policy
+            .call(0, &[], |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?
+            .2;
+        policy.wanted_files.truncate(64);
+        Ok(policy)
+    }
+
+    /// The same for a component, with its digest (SHA-256, hex), that was loaded before with the same settings: it is not asked
+    /// again whether it takes them, and these are the files that it wanted to see then.
+    ///
+    /// # Errors
+    /// As [`WasmPolicy::load`], but for what the component itself says.
+    pub fn load_again(
+        engine: &Arc<WasmEngine>,
+        name: &str,
+        component: (&[u8], String),
+        settings: &Value,
+        limits: Limits,
+        wanted_files: &[String],
+    ) -> Result<Self, PolicyError> {
+        Ok(Self { wanted_files: wanted_files.to_vec(), ..Self::read(engine, name, component, settings, limits)? })
+    }
+
+    fn read(
+        engine: &Arc<WasmEngine>,
+        name: &str,
+        (bytes, digest): (&[u8], String),
+        settings: &Value,
+        limits: Limits,
+    ) -> Result<Self, PolicyError> {
         let refuse = |text: String| PolicyError::new("plugin", format!("{name}: {text}"));
-        let digest = sha256_hex(bytes);
         let component = engine.compile(bytes, &digest).map_err(&refuse)?;
         let hooks = read_exports(engine, &component).map_err(&refuse)?;
         let instance = engine.link(&component).map_err(&refuse)?;
         let exports = v0_1::Exports::read(&instance, &hooks).map_err(&refuse)?;
-        let mut policy = Self {
+        Ok(Self {
             name: name.to_owned(),
             digest,
             engine: engine.clone(),
@@ -74,13 +105,7 @@ impl WasmPolicy {
             settings: settings.to_string(),
             limits,
             grants: Grants::default(),
-        };
-        policy.call(0, &[], |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
-        policy.wanted_files = policy
-            .call(0, &[], |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?
-            .2;
-        policy.wanted_files.truncate(64);
-        Ok(policy)
+        })
     }
 
     /// The same with capabilities. They are there when it is asked, and not yet when it checks its settings.

@@ -14,8 +14,9 @@ use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, R
 use crate::wasm::{WIT_VERSION, private_folder};
 use crate::workspace::sha256_hex;
 
-/// Loads the policy itself.
-pub(super) type Load = dyn Fn() -> Result<Arc<dyn Policy>, PolicyError> + Send + Sync;
+/// Loads the policy itself. One that was loaded before is not asked again whether it takes its settings: it gets the files that
+/// it wanted to see.
+pub(super) type Load = dyn Fn(Option<&[String]>) -> Result<Arc<dyn Policy>, PolicyError> + Send + Sync;
 
 /// What is known of a policy that was loaded before.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -68,7 +69,7 @@ pub(super) fn policy(identity: &Identity, folder: &Path, load: Box<Load>) -> Res
     let file = private_folder(folder).ok().map(|()| identity.card(folder));
     let card = file.as_ref().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
     let Some(card) = card else {
-        let policy = load()?;
+        let policy = load(None)?;
         if let Some(file) = file {
             let card = Card { hooks: policy.hooks().to_vec(), wanted_files: policy.wanted_files().to_vec() };
             // Without it the next start takes longer, and that is all.
@@ -98,7 +99,7 @@ impl Lazy {
         if let Some(policy) = self.loaded.get() {
             return Ok(policy);
         }
-        let policy = (self.load)()?;
+        let policy = (self.load)(Some(&self.card.wanted_files))?;
         let card = Card { hooks: policy.hooks().to_vec(), wanted_files: policy.wanted_files().to_vec() };
         if card != self.card {
             let text = format!("{}: it is not what its card says; remove the folder of compiled code", self.name);
@@ -153,7 +154,7 @@ mod tests {
         let source = "fn pre_stop(ctx) { ctx.note(\"x\"); }";
         let get = |settings: serde_json::Value| {
             let (count, given) = (count.clone(), settings.clone());
-            let load = move || -> Result<Arc<dyn Policy>, PolicyError> {
+            let load = move |_: Option<&[String]>| -> Result<Arc<dyn Policy>, PolicyError> {
                 count.fetch_add(1, Ordering::SeqCst);
                 Ok(Arc::new(RhaiPolicy::load("p", source, given.clone(), Limits::default())?))
             };

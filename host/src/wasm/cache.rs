@@ -2,10 +2,13 @@
 //!
 //! Loading compiled code is the one place where a wrong byte could run as machine code, so: the folder must be this
 //! user's and closed to everyone else, a file is named after the component's digest and wasmtime's compatibility hash,
-//! and it begins with a SHA-256 over both of them and what follows. Anything that does not fit is compiled again.
+//! and it ends with a SHA-256 over both of them and the code. Anything that does not fit is compiled again.
+//!
+//! Code is mapped, not read: a page that is never run is never touched, and all processes share them.
 
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,8 +24,10 @@ const MOST_FILES: usize = 512;
 /// How exactly it is known when something was used last.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Of a file's head; another one is another name, so that what an older Wharf has left counts as absent and not as damaged.
-const FORMAT: u32 = 2;
+/// Of the files; another one is another name, so that what an older Wharf has left counts as absent and not as damaged.
+const FORMAT: u32 = 3;
+/// Bytes of the seal, behind the code.
+const SEAL: u64 = 32;
 
 /// Makes a folder if needed, and sees that it is this user's and closed to all others.
 ///
@@ -63,48 +68,61 @@ impl Cache {
         self.dir.join(format!("{digest}-{:016x}.cwasm", self.compatibility))
     }
 
-    /// What stands in front of the code: that it is the code of this component, for this program, and whole.
-    fn seal(&self, digest: &str, code: &[u8]) -> [u8; 32] {
+    /// What stands behind so many bytes of code: that it is the code of this component, for this program, and whole.
+    fn seal(&self, digest: &str, length: u64, mut code: impl Read) -> std::io::Result<[u8; 32]> {
         let mut hash = Sha256::new();
-        hash.update(format!("{digest} {:016x} {}\n", self.compatibility, code.len()));
-        hash.update(code);
-        hash.finalize().into()
+        hash.update(format!("{digest} {:016x} {length}\n", self.compatibility));
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match code.read(&mut piece)? {
+                0 => return Ok(hash.finalize().into()),
+                count => hash.update(piece.get(..count).unwrap_or_default()),
+            }
+        }
     }
 
-    /// Reads an entry that is a plain file of this user's, which nobody else can write.
-    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+    /// Opens an entry that is a plain file of this user's, which nobody else can write.
+    fn open_entry(&self, path: &Path) -> Option<std::fs::File> {
         let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).ok()?;
-        let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path).ok()?;
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path).ok()?;
         let (meta, folder) = (file.metadata().ok()?, std::fs::symlink_metadata(&self.dir).ok()?);
         if !meta.is_file() || meta.uid() != folder.uid() || meta.mode() & 0o022 != 0 {
             tracing::warn!("{} is not a file that only this user can write; compiling again", path.display());
             return None;
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).ok()?);
-        file.read_to_end(&mut bytes).ok()?;
         // What is used stays when room is made; once a day is exact enough.
         let now = SystemTime::now();
         if meta.modified().ok().and_then(|then| now.duration_since(then).ok()).is_some_and(|age| age > DAY) {
             let _ = file.set_modified(now);
         }
-        Some(bytes)
+        Some(file)
+    }
+
+    /// Whether a file is what was sealed.
+    fn is_whole(&self, digest: &str, mut file: &std::fs::File) -> std::io::Result<bool> {
+        let Some(length) = file.metadata()?.len().checked_sub(SEAL) else { return Ok(false) };
+        let seal = self.seal(digest, length, file.take(length))?;
+        let mut sealed = [0; SEAL as usize];
+        file.read_exact(&mut sealed)?;
+        Ok(seal == sealed)
     }
 
     /// The component, if it is there and whole.
     #[allow(unsafe_code)]
     pub(super) fn get(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.path(digest);
-        let bytes = self.read(&path)?;
-        let sealed = bytes.split_at_checked(32).filter(|(seal, code)| self.seal(digest, code) == *seal);
-        let Some((_, code)) = sealed else {
+        let file = self.open_entry(&path)?;
+        if !self.is_whole(digest, &file).unwrap_or(false) {
             tracing::warn!("{} is damaged, or another component's; compiling again", path.display());
             let _ = std::fs::remove_file(&path);
             return None;
-        };
-        // SAFETY: the folder is private to this user (checked in `open`), so is the file (checked in `read`), only `put`
-        // writes to it, the seal says that the bytes are the ones it wrote for this very component, and wasmtime itself
-        // refuses code of another version or configuration.
-        match unsafe { Component::deserialize(engine, code) } {
+        }
+        // The file that was looked at, whatever has its name by now.
+        let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // SAFETY: the folder is private to this user (checked in `open`), so is the file (checked in `open_entry`), only `put`
+        // writes files, and never again to one that has its name; the seal says that the bytes are the ones it wrote for this
+        // very component, and wasmtime itself refuses code of another version or configuration.
+        match unsafe { Component::deserialize_file(engine, opened) } {
             Ok(component) => Some(component),
             Err(error) => {
                 tracing::debug!("{}: {error}; compiling again", path.display());
@@ -127,8 +145,9 @@ impl Cache {
                 .mode(0o600)
                 .open(&aside)
                 .map_err(|error| error.to_string())?;
-            file.write_all(&self.seal(digest, &code)).map_err(|error| error.to_string())?;
+            let seal = self.seal(digest, code.len() as u64, &code[..]).map_err(|error| error.to_string())?;
             file.write_all(&code).map_err(|error| error.to_string())?;
+            file.write_all(&seal).map_err(|error| error.to_string())?;
             std::fs::rename(&aside, &path).map_err(|error| error.to_string())
         };
         if let Err(error) = write() {
