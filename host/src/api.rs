@@ -29,6 +29,7 @@ mod decisions;
 mod error;
 mod events;
 mod exec;
+mod files;
 mod guard;
 mod health;
 mod idle;
@@ -47,6 +48,7 @@ mod pulse;
 mod remote;
 mod request;
 mod run;
+mod secrets;
 mod session;
 mod snapshots;
 mod socket;
@@ -54,6 +56,7 @@ mod stats;
 mod stream;
 mod tls;
 mod verbs;
+mod volumes;
 mod workspaces;
 
 use access::{Needs, Routes};
@@ -186,6 +189,11 @@ fn routes() -> Routes {
         .routes(ACT, routes!(run::run))
         .routes(READ, routes!(logs::read))
         .routes(READ, routes!(stats::one))
+        .routes(ACT, routes!(making::add_sidecar))
+        .routes(READ, routes!(secrets::list))
+        .routes(ACT, routes!(secrets::set, secrets::remove))
+        .routes(ACT, routes!(files::kind))
+        .routes(ACT, routes!(files::read, files::write))
         .routes(READ, routes!(idle::show))
         .routes(READ, routes!(idle::leased))
         .routes(ACT, routes!(idle::lease))
@@ -199,6 +207,8 @@ fn routes() -> Routes {
         .routes(BUILD, routes!(images::build))
         .routes(BUILD, routes!(images::prune))
         .routes(BUILD, routes!(images::remove))
+        .routes(SURVEY, routes!(volumes::list))
+        .routes(BUILD, routes!(volumes::remove))
         .routes(READ, routes!(idle::list))
         .routes(READ, routes!(stats::all))
         .routes(BUILD, routes!(plan::plan))

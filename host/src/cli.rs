@@ -213,6 +213,7 @@ impl Command {
             | Self::Cleanup(_) => true,
             Self::Up(_) | Self::Wait(_) | Self::Plan(_) | Self::Why(_) | Self::Idle(_) | Self::Lease(_) => true,
             Self::Image(_) | Self::Snapshot(_) => true,
+            Self::Sidecar(_) | Self::Secret(_) | Self::Volume(_) | Self::Cp(_) => true,
             Self::Audit(args) => args.goes_to_a_service(),
             Self::Policy(command) => command.goes_to_a_service(),
             // About files here, or the service itself.

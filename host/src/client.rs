@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use crate::lifecycle::TrailStep;
 use crate::workspace::url_encoded;
 
+mod bodies;
 mod connect;
 mod events;
 mod socket;
 
+pub use bodies::Download;
 pub(crate) use connect::{Endpoint, Stream, Tls, connect};
 pub use events::{Events, ServerEvent};
 pub use socket::{Listen, Said, Talk};
@@ -289,8 +291,20 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        self.deliver(request, Full::new(Bytes::from(bytes))).await
+    }
+
+    async fn deliver<B>(
+        &self,
+        request: hyper::http::request::Builder,
+        body: B,
+    ) -> Result<Response<hyper::body::Incoming>, Error>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let request = request
-            .body(Full::new(Bytes::from(bytes)))
+            .body(body)
             .map_err(|error| Error::setting(format!("no request can be made of this: {error}"), "see the arguments"))?;
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -52,21 +52,28 @@ impl Named {
 impl FromRequestParts<Api> for Named {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
-        let Path(name) = name.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
+        let name = names(parts, api).await?.swap_remove(0);
         Ok(Self { name, caller: Caller::from_request_parts(parts, api).await? })
     }
 }
 
-/// A word in the path that is no workspace's name; a `/` in it is written `%2F`.
+/// All names in a path, in order; a route that asks for one has one.
+async fn names(parts: &mut Parts, api: &Api) -> Result<Vec<String>, Problem> {
+    let names: Result<Path<Vec<(String, String)>>, PathRejection> = Path::from_request_parts(parts, api).await;
+    let Path(names) = names.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
+    if names.is_empty() {
+        return Err(Problem::internal("a route without a name in its path"));
+    }
+    Ok(names.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The last word in the path, which is no workspace's name; a `/` in it is written `%2F`.
 pub(super) struct Word(pub(super) String);
 
 impl FromRequestParts<Api> for Word {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let word: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
-        let Path(word) = word.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
-        Ok(Self(word))
+        Ok(Self(names(parts, api).await?.pop().unwrap_or_default()))
     }
 }
 

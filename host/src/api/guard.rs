@@ -17,6 +17,7 @@ use tracing::Instrument;
 use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
+use super::files;
 use super::remote::same_origin;
 use super::stream::{EVENTS, LINES};
 use crate::{spans, telemetry};
@@ -26,7 +27,7 @@ const BODY: usize = 1 << 20;
 /// Most bytes of the body of a login.
 const LOGIN: usize = 4 << 10;
 /// How long a body may take.
-const BODY_TIME: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long reading may take; verbs take as long as they need.
 const READING: Duration = Duration::from_secs(60);
 /// The route that is answered however much is under way.
@@ -62,10 +63,12 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     };
     let (caller, answer) = answered.instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    if let Some(caller) = caller
-        .as_ref()
-        .filter(|_| response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENTS || kind == LINES))
-    {
+    if let Some(caller) = caller.as_ref().filter(|_| {
+        response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == EVENTS || kind == LINES || kind == files::TAR)
+    }) {
         // It goes on as long as its caller may.
         let (caller, handle) = (caller.clone(), api.handle.clone());
         let revoked = Box::pin(async move { caller.revoked(&handle).await });
@@ -125,8 +128,11 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     parts.extensions.insert(caller);
     // The route has it, too, until it has answered.
     parts.extensions.insert(turn.clone());
-    let body = in_time(&parts.headers, body, BODY).await?;
-    let answer = next.run(Request::from_parts(parts, Body::from(body)));
+    // An archive is read where it goes, as fast as it goes there.
+    let archive = parts.method == Method::PUT
+        && parts.extensions.get::<MatchedPath>().is_some_and(|path| path.as_str() == files::ROUTE);
+    let body = if archive { body } else { Body::from(in_time(&parts.headers, body, BODY).await?) };
+    let answer = next.run(Request::from_parts(parts, body));
     if !reading {
         return Ok(answer.await);
     }

@@ -5,13 +5,13 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::Api;
-use super::args::{Args, Json, Named};
+use super::args::{Args, Json, Named, Word};
 use super::error::Problem;
 use super::guard::Turn;
 use super::health::answer;
 use super::once::Keyed;
 use super::progress::{ProgressEvent, carry_out};
-use super::request::WorkspaceBody;
+use super::request::{SidecarBody, WorkspaceBody};
 use super::stream::Wants;
 use crate::config::Span;
 use crate::lifecycle::{Awaited, Recreate, WaitView, WorkspaceView};
@@ -48,6 +48,37 @@ pub(super) async fn make(
                 Ok(waited.workspace.unwrap_or(made))
             }
         }
+    })
+    .await
+}
+
+/// Makes a sidecar of a workspace, or starts it (`wharf sidecar add`)
+///
+/// It is a workspace itself, with the id `ID-NAME`: read, stopped and removed as such. Progress and `Idempotency-Key` as for
+/// a workspace.
+#[utoipa::path(post, path = "/v1/workspaces/{id}/sidecars/{name}", request_body = SidecarBody, params(
+    ("id" = String, Path, description = "Id or name"),
+    ("name" = String, Path, description = "Its name"),
+    ("recreate" = Option<bool>, Query, description = "Replaces a sidecar that differs from what is decided now"),
+    ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
+), responses((status = 200, description = "The sidecar", content(
+    (WorkspaceView = "application/json"), (ProgressEvent = "text/event-stream"),
+))))]
+pub(super) async fn add_sidecar(
+    State(api): State<Api>,
+    name: Named,
+    Word(sidecar): Word,
+    wants: Wants,
+    mut args: Args,
+    Keyed { body, once }: Keyed<SidecarBody>,
+) -> Result<Response, Problem> {
+    let recreate = if args.flag("recreate")? { Recreate::IfDifferent } else { Recreate::Never };
+    args.end()?;
+    let request = body.request()?;
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    carry_out(&api, "sidecar-add", (&wants, once), async move |mut report| {
+        lifecycle.add_sidecar(&id, &sidecar, &request, recreate, &mut report).await
     })
     .await
 }

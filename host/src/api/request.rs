@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::Problem;
-use crate::config::{Loaded, Size, Span};
+use crate::config::{HealthCheckConfig, Loaded, Size, Span};
 use crate::hooks::Adjustment;
 use crate::lifecycle::{
     DevcontainerChoice, HealthRequest, ImageBuild, SecretBytes, WorkspaceRequest, parse_mount, parse_port,
@@ -23,18 +23,47 @@ pub(in crate::api) enum SizeBody {
     Bytes(u64),
 }
 
-/// What is asked for; everything else is decided.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WorkspaceBody {
-    /// Absolute path of the project folder, on the machine of the service.
-    project: String,
-    /// Another workspace for the same folder.
-    name: Option<String>,
+/// The bodies that ask for a container: of a workspace, and of a sidecar, which has the project and the name of its workspace.
+macro_rules! bodies {
+    ($($(#[$meta:meta])* $field:ident: $kind:ty,)*) => {
+        /// What is asked for; everything else is decided.
+        #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct WorkspaceBody {
+            /// Absolute path of the project folder, on the machine of the service.
+            project: String,
+            /// Another workspace for the same folder.
+            name: Option<String>,
+            /// Builds the image; then none is named.
+            build: Option<BuildBody>,
+            /// Reads `.devcontainer/NAME/devcontainer.json` of the project.
+            devcontainer: Option<String>,
+            /// Reads no `devcontainer.json`.
+            #[serde(default)]
+            no_devcontainer: bool,
+            $($(#[$meta])* $field: $kind,)*
+        }
+
+        /// What is asked for; everything else is decided. A sidecar needs an image.
+        #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct SidecarBody {
+            $($(#[$meta])* $field: $kind,)*
+        }
+
+        impl SidecarBody {
+            /// For the project of its workspace.
+            pub(super) fn request(self) -> Result<WorkspaceRequest, Problem> {
+                let body = WorkspaceBody { $($field: self.$field,)* ..WorkspaceBody::default() };
+                body.asks(PathBuf::new(), None)
+            }
+        }
+    };
+}
+
+bodies! {
     /// The image; policies may still deny it.
     image: Option<String>,
-    /// Builds the image; then none is named.
-    build: Option<BuildBody>,
     /// When the image is fetched; only with `image`.
     pull: Option<PullPolicy>,
     /// The command that keeps the workspace up.
@@ -85,11 +114,6 @@ pub(super) struct WorkspaceBody {
     user: Option<String>,
     /// Health check.
     health: Option<HealthBody>,
-    /// Reads `.devcontainer/NAME/devcontainer.json` of the project.
-    devcontainer: Option<String>,
-    /// Reads no `devcontainer.json`.
-    #[serde(default)]
-    no_devcontainer: bool,
 }
 
 /// What an image is built from.
@@ -148,6 +172,11 @@ pub(super) fn absolute(key: &str, path: &str) -> Result<PathBuf, Problem> {
 
 impl WorkspaceBody {
     pub(super) fn request(self, loaded: &Loaded) -> Result<WorkspaceRequest, Problem> {
+        let project = absolute("project", &self.project)?;
+        self.asks(project, loaded.config.workspace.health_check.as_ref())
+    }
+
+    fn asks(self, project: PathBuf, check: Option<&HealthCheckConfig>) -> Result<WorkspaceRequest, Problem> {
         let wrong = |key: &'static str| move |error: String| Problem::request(format!("{key}: {error}"));
         let mut fields = Vec::new();
         type Parser = fn(&str) -> Result<Adjustment, String>;
@@ -179,7 +208,7 @@ impl WorkspaceBody {
         }
         if let Some(HealthBody { command, interval, timeout, start_period, retries }) = self.health {
             let health = HealthRequest { line: command, interval, timeout, start_period, retries };
-            let field = health.field(loaded.config.workspace.health_check.as_ref());
+            let field = health.field(check);
             fields.extend(field.map_err(wrong("health"))?.map(|(edit, _)| (edit, "health".to_owned())));
         }
         if self.image.is_some() && self.build.is_some() {
@@ -196,7 +225,7 @@ impl WorkspaceBody {
         };
         let secrets = self.secrets.into_iter().map(|(name, value)| (name, SecretBytes(value.into_bytes())));
         Ok(WorkspaceRequest {
-            project: absolute("project", &self.project)?,
+            project,
             name: self.name,
             image: self.image,
             build: self.build.map(BuildBody::build).transpose()?,

@@ -17,7 +17,7 @@ use crate::hooks::Adjustment;
 use crate::lifecycle::{Error, WorkspaceView, parse_restart};
 
 /// The body of a verb that takes nothing.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 

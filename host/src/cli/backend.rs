@@ -16,10 +16,12 @@ use crate::workspace::{WorkspaceId, url_encoded};
 mod idle;
 mod kept;
 mod making;
+mod parts;
 
 pub(crate) use idle::Lease;
 pub(crate) use kept::Pruned;
 pub(crate) use making::{folder_there, made, no_plain_text};
+pub(crate) use parts::Out;
 
 /// Most entries of the ledger that are shown.
 const LEDGER: u32 = 1000;

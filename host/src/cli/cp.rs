@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::backend::{Backend, Out};
 use super::{Context, Failure};
 use crate::archive::{self, Owner, Unpacked};
 use crate::docker::PathKind;
-use crate::lifecycle::{CopyOut, Lifecycle};
+use crate::lifecycle::Target;
 use crate::store::Owner as Process;
-use crate::workspace::WorkspaceId;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -47,22 +47,20 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let (source, target) = (side(&args.source), side(&args.target));
     match (source, target) {
         (Side::Inside { workspace, path }, to @ (Side::Local(_) | Side::Pipe)) => {
-            let lifecycle = context.lifecycle().await?;
-            let id = context.find(&lifecycle, workspace).await?;
+            let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
             // What is in a folder is taken out of it here: the engine's archive has the folder's name on top in any case.
             let named = path.strip_suffix("/.").filter(|_| matches!(to, Side::Local(_))).unwrap_or(path);
             let named = if named.is_empty() { "/" } else { named };
-            let out = lifecycle.copy_out(&id, named).await?;
+            let out = backend.copy_out(&target, named).await?;
             match to {
                 Side::Local(to) => take_out(context, out, path, Path::new(to)).await?,
                 _ => pour_out(out).await?,
             }
         }
         (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
-            let lifecycle = context.lifecycle().await?;
-            let id = context.find(&lifecycle, workspace).await?;
+            let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
             let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
-            bring_in(&lifecycle, &id, from, path).await?;
+            bring_in(&backend, &target, from, path).await?;
         }
         _ => return Err(usage("one side must be in a workspace (WS:/path), and the other one must not".into())),
     }
@@ -87,12 +85,13 @@ fn split(path: &str) -> (&str, &str) {
     }
 }
 
-async fn bring_in(lifecycle: &Lifecycle, id: &WorkspaceId, from: Option<&Path>, path: &str) -> Result<(), Failure> {
+async fn bring_in(backend: &Backend, target: &Target, from: Option<&Path>, path: &str) -> Result<(), Failure> {
     // First of all, so that nothing of this side matters to what is refused there.
-    let to = lifecycle.copy_in(id, path).await?;
+    let to = backend.copy_in(target, path).await?;
+    let id = &to.workspace;
     let Some(from) = from else {
         let stdin = archive::stream(|to| std::io::copy(&mut std::io::stdin(), to).map(drop));
-        return Ok(to.unpack(path, stdin).await?);
+        return to.unpack(path, stdin).await;
     };
     let meta = from.metadata().map_err(|error| local(from, &error))?;
     let contents = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
@@ -114,7 +113,7 @@ async fn bring_in(lifecycle: &Lifecycle, id: &WorkspaceId, from: Option<&Path>, 
     let owner = to.user.as_deref().and_then(numeric).unwrap_or(Owner { uid: 0, gid: 0 });
     // A link that is named is followed; links inside a folder stay links.
     let from = from.canonicalize().map_err(|error| local(from, &error))?;
-    Ok(to.unpack(folder, archive::pack(from, name, Some(owner))).await?)
+    to.unpack(folder, archive::pack(from, name, Some(owner))).await
 }
 
 /// `1000` or `1000:100`; a name is only known inside.
@@ -123,11 +122,10 @@ fn numeric(user: &str) -> Option<Owner> {
     Some(Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
 }
 
-async fn pour_out(out: CopyOut) -> Result<(), Failure> {
-    let mut archive = out.archive;
-    while let Some(bytes) = archive.next().await {
+async fn pour_out(mut out: Out) -> Result<(), Failure> {
+    while let Some(bytes) = out.next().await {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(&bytes.map_err(crate::lifecycle::Error::from)?)?;
+        stdout.write_all(&bytes?)?;
         stdout.flush()?;
     }
     Ok(())
@@ -135,7 +133,7 @@ async fn pour_out(out: CopyOut) -> Result<(), Failure> {
 
 /// Unpacks beside the target and renames, so that a copy that breaks leaves nothing under the target's name. Into a folder
 /// that has such an entry already it is unpacked directly, over what is there.
-async fn take_out(context: &Context, out: CopyOut, path: &str, to: &Path) -> Result<(), Failure> {
+async fn take_out(context: &Context, out: Out, path: &str, to: &Path) -> Result<(), Failure> {
     let (_, name) = split(path.strip_suffix("/.").unwrap_or(path));
     let contents = path.ends_with("/.");
     let folder = to.is_dir();
@@ -178,12 +176,12 @@ async fn take_out(context: &Context, out: CopyOut, path: &str, to: &Path) -> Res
     Ok(())
 }
 
-async fn receive(mut out: CopyOut, folder: PathBuf) -> Result<Unpacked, Failure> {
+async fn receive(mut out: Out, folder: PathBuf) -> Result<Unpacked, Failure> {
     let (to, from) = tokio::sync::mpsc::channel(16);
     let at = folder.clone();
     let unpacker = tokio::task::spawn_blocking(move || archive::unpack(archive::Reader::new(from), &at));
-    while let Some(bytes) = out.archive.next().await {
-        let bytes = bytes.map_err(|error| std::io::Error::other(error.to_string()));
+    while let Some(bytes) = out.next().await {
+        let bytes = bytes.map_err(|failure| std::io::Error::other(failure.message));
         // The unpacker that has gone says itself why.
         if to.send(bytes).await.is_err() {
             break;

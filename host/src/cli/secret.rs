@@ -48,11 +48,10 @@ pub(crate) fn parse(text: &str) -> Result<(String, SecretBytes), String> {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
-    let lifecycle = context.lifecycle().await?;
+    let backend = context.backend(&[]).await?;
     match command {
         Command::Ls { workspace } => {
-            let id = context.find(&lifecycle, workspace.as_deref()).await?;
-            let names = lifecycle.secret_names(&id)?;
+            let names = backend.secrets(&context.target(workspace.as_deref())?).await?;
             if context.out.json {
                 context.out.value(&names)?;
             } else {
@@ -62,17 +61,16 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
             }
         }
         Command::Set { name, workspace } => {
-            let id = context.find(&lifecycle, workspace.as_deref()).await?;
+            let target = context.target(workspace.as_deref())?;
             let mut value = Vec::new();
             std::io::stdin().take(1 << 20).read_to_end(&mut value)?;
-            lifecycle.set_secret(&id, name, SecretBytes(value)).await?;
+            let id = backend.change_secret(&target, name, Some(SecretBytes(value))).await?;
             if !context.out.json {
                 context.out.line(format!("{id}: {name} set"))?;
             }
         }
         Command::Rm { name, workspace } => {
-            let id = context.find(&lifecycle, workspace.as_deref()).await?;
-            lifecycle.remove_secret(&id, name).await?;
+            let id = backend.change_secret(&context.target(workspace.as_deref())?, name, None).await?;
             if !context.out.json {
                 context.out.line(format!("{id}: {name} removed"))?;
             }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hyper::Method;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::http::{Body, Call, Pieces, encode};
@@ -11,7 +12,8 @@ use super::{Docker, containers};
 const COPY: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// What a path in a container is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum PathKind {
     /// Nothing is there.
     Missing,
@@ -19,6 +21,17 @@ pub enum PathKind {
     Folder,
     /// Anything else.
     File,
+}
+
+impl PathKind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Folder => "folder",
+            Self::File => "file",
+        }
+    }
 }
 
 /// A tar archive as it arrives. Dropping it ends it.

@@ -3,6 +3,8 @@
 //! Copying is something that is done in a workspace, so the policies of `pre-exec` are asked: they see the command
 //! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. What they adjust has no meaning here.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Error, Lifecycle};
 use crate::archive::Pieces;
 use crate::docker::{Archive, PathKind};
@@ -16,6 +18,18 @@ pub struct CopyIn<'a> {
     /// What the path is now.
     pub kind: PathKind,
     /// The user ids that the workspace runs as, if they are known.
+    pub user: Option<String>,
+}
+
+/// A path in a workspace, as a place for files
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PathView {
+    /// The workspace.
+    #[schema(value_type = String)]
+    pub workspace: WorkspaceId,
+    /// What it is now.
+    pub kind: PathKind,
+    /// The user that the workspace runs as, where it says so.
     pub user: Option<String>,
 }
 

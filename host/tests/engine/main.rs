@@ -68,6 +68,7 @@ mod serve;
 mod server;
 mod server_kept;
 mod server_making;
+mod server_parts;
 mod server_records;
 mod sidecars;
 mod snapshots;

@@ -72,10 +72,13 @@ impl Sandbox {
         self.write("config/wharf.toml", text);
     }
 
+    /// What `wharf.toml` says.
+    pub fn config_text(&self) -> String {
+        std::fs::read_to_string(self.path("config/wharf.toml")).unwrap()
+    }
+
     pub fn append_config(&self, text: &str) {
-        let path = self.path("config/wharf.toml");
-        let old = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{old}\n{text}\n")).unwrap();
+        self.config(&format!("{}\n{text}\n", self.config_text()));
     }
 
     /// Writes a script and appends it to the chain, which without any entry is the one that the program carries.

@@ -4,49 +4,51 @@ use serde_json::json;
 
 use super::engine_api as engine;
 use super::sandbox::Sandbox;
+use super::server::both_ways;
 
 const SECRET: &str = "correct-horse-battery";
 
 #[test]
 fn a_secret_file_is_read_inside_changed_at_once_and_shown_nowhere() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.write("secret", SECRET);
-    let up =
-        sandbox.run(&["--json", "-vv", "up", "--user", "1000", "--secret", &format!("DB={}", file.display())]).ok();
-    assert!(!up.text().contains(SECRET) && !up.stderr.contains(SECRET));
-    // Any user inside can read it, none can write it.
-    assert_eq!(
-        sandbox.sh("cat /run/secrets/DB; echo x > /run/secrets/DB || true; echo x > /run/secrets/new || true"),
-        SECRET
-    );
-    let inspected = engine::inspect(&format!("wharf-{}", sandbox.id())).to_string();
-    assert!(!inspected.contains(SECRET) && inspected.contains("/run/secrets"));
-    for args in [&["inspect"][..], &["why"], &["ls"], &["secret", "ls"]] {
-        let output = sandbox.run(args).ok();
-        assert!(!output.text().contains(SECRET), "{args:?}");
-    }
-    let records: String = sandbox
-        .store()
-        .decisions(&sandbox.id().parse().unwrap(), 100)
-        .unwrap()
-        .iter()
-        .map(|d| serde_json::to_string(d).unwrap())
-        .collect();
-    assert!(!records.contains(SECRET));
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(sandbox.path("state/secrets")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    both_ways(|sandbox| {
+        let file = sandbox.write("secret", SECRET);
+        let up =
+            sandbox.run(&["--json", "-vv", "up", "--user", "1000", "--secret", &format!("DB={}", file.display())]).ok();
+        assert!(!up.text().contains(SECRET) && !up.stderr.contains(SECRET));
+        // Any user inside can read it, none can write it.
+        assert_eq!(
+            sandbox.sh("cat /run/secrets/DB; echo x > /run/secrets/DB || true; echo x > /run/secrets/new || true"),
+            SECRET
+        );
+        let inspected = engine::inspect(&format!("wharf-{}", sandbox.id())).to_string();
+        assert!(!inspected.contains(SECRET) && inspected.contains("/run/secrets"));
+        for args in [&["inspect"][..], &["why"], &["ls"], &["secret", "ls"]] {
+            let output = sandbox.run(args).ok();
+            assert!(!output.text().contains(SECRET), "{args:?}");
+        }
+        let records: String = sandbox
+            .store()
+            .decisions(&sandbox.id().parse().unwrap(), 100)
+            .unwrap()
+            .iter()
+            .map(|d| serde_json::to_string(d).unwrap())
+            .collect();
+        assert!(!records.contains(SECRET));
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(sandbox.path("state/secrets")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
 
-    sandbox.feed(&["secret", "set", "DB"], b"rotated".to_vec()).ok();
-    sandbox.feed(&["secret", "set", "SECOND"], b"two".to_vec()).ok();
-    assert_eq!(sandbox.sh("cat /run/secrets/DB /run/secrets/SECOND"), "rotatedtwo");
-    assert_eq!(sandbox.json(&["secret", "ls"]), json!(["DB", "SECOND"]));
-    sandbox.run(&["secret", "rm", "SECOND"]).ok();
-    assert_eq!(sandbox.sh("ls /run/secrets"), "DB\n");
-    // It is part of what was decided, so that the same request finds nothing different.
-    sandbox.run(&["up", "--user", "1000"]).ok();
-    sandbox.json(&["down"]);
-    assert!(!sandbox.path("state/secrets").join(sandbox.id()).exists());
+        sandbox.feed(&["secret", "set", "DB"], b"rotated".to_vec()).ok();
+        sandbox.feed(&["secret", "set", "SECOND"], b"two".to_vec()).ok();
+        assert_eq!(sandbox.sh("cat /run/secrets/DB /run/secrets/SECOND"), "rotatedtwo");
+        assert_eq!(sandbox.json(&["secret", "ls"]), json!(["DB", "SECOND"]));
+        sandbox.run(&["secret", "rm", "SECOND"]).ok();
+        assert_eq!(sandbox.sh("ls /run/secrets"), "DB\n");
+        // It is part of what was decided, so that the same request finds nothing different.
+        sandbox.run(&["up", "--user", "1000"]).ok();
+        sandbox.json(&["down"]);
+        assert!(!sandbox.path("state/secrets").join(sandbox.id()).exists());
+    });
 }
 
 #[test]
@@ -62,18 +64,19 @@ fn a_secret_of_an_undone_creation_is_gone_too() {
 
 #[test]
 fn bad_secrets_are_refused_without_their_values() {
-    let sandbox = Sandbox::new();
-    sandbox.write("secret", SECRET);
-    for bad in ["NO_SUCH_VARIABLE_HERE", "X=/no/such/file", "../up=secret", ".hidden=secret", "a/b=secret"] {
-        let output = sandbox.run_in(&sandbox.dir, &["--json", "--project", "project", "up", "--secret", bad]);
-        assert_eq!(output.code, 2, "{bad}: {}", output.stderr);
-        assert!(!output.stderr.contains(SECRET), "{bad}");
-    }
-    sandbox.assert_nothing_left();
-    sandbox.up();
-    let none = sandbox.feed(&["--json", "secret", "set", "A"], b"x".to_vec());
-    assert!(none.code == 2 && none.stderr.contains("without secrets"), "{}", none.stderr);
-    assert_eq!(sandbox.run(&["secret", "rm", "A"]).code, 2);
+    both_ways(|sandbox| {
+        sandbox.write("secret", SECRET);
+        for bad in ["NO_SUCH_VARIABLE_HERE", "X=/no/such/file", "../up=secret", ".hidden=secret", "a/b=secret"] {
+            let output = sandbox.run_in(&sandbox.dir, &["--json", "--project", "project", "up", "--secret", bad]);
+            assert_eq!(output.code, 2, "{bad}: {}", output.stderr);
+            assert!(!output.stderr.contains(SECRET), "{bad}");
+        }
+        sandbox.assert_nothing_left();
+        sandbox.up();
+        let none = sandbox.feed(&["--json", "secret", "set", "A"], b"x".to_vec());
+        assert!(none.code == 2 && none.stderr.contains("without secrets"), "{}", none.stderr);
+        assert_eq!(sandbox.run(&["secret", "rm", "A"]).code, 2);
+    });
 }
 
 #[test]
@@ -90,21 +93,22 @@ fn no_policy_can_mount_the_secrets_of_another_workspace() {
 
 #[test]
 fn a_named_volume_outlives_its_workspace_until_it_is_removed() {
-    let sandbox = Sandbox::new();
-    let name = format!("data-{}", sandbox.name());
-    let mount = format!("{name}:/data");
-    sandbox.json(&["up", "--mount", &mount]);
-    sandbox.sh("echo kept > /data/file");
-    let busy = sandbox.run(&["--json", "volume", "rm", &name]);
-    assert_eq!((busy.code, &busy.error()["code"]), (1, &json!("conflict")), "{}", busy.stderr);
-    sandbox.json(&["down"]);
-    let volumes = sandbox.json(&["volume", "ls"]);
-    assert_eq!((&volumes[0]["name"], &volumes[0]["workspace_id"]), (&json!(name), &json!(sandbox.id())));
-    sandbox.json(&["up", "--mount", &mount]);
-    assert_eq!(sandbox.sh("cat /data/file"), "kept\n");
-    sandbox.json(&["down", "--volumes"]);
-    assert_eq!(sandbox.json(&["volume", "ls"]), json!([]));
-    assert_eq!(sandbox.run(&["--json", "volume", "rm", &name]).code, 1);
+    both_ways(|sandbox| {
+        let name = format!("data-{}", sandbox.name());
+        let mount = format!("{name}:/data");
+        sandbox.json(&["up", "--mount", &mount]);
+        sandbox.sh("echo kept > /data/file");
+        let busy = sandbox.run(&["--json", "volume", "rm", &name]);
+        assert_eq!((busy.code, &busy.error()["code"]), (1, &json!("conflict")), "{}", busy.stderr);
+        sandbox.json(&["down"]);
+        let volumes = sandbox.json(&["volume", "ls"]);
+        assert_eq!((&volumes[0]["name"], &volumes[0]["workspace_id"]), (&json!(name), &json!(sandbox.id())));
+        sandbox.json(&["up", "--mount", &mount]);
+        assert_eq!(sandbox.sh("cat /data/file"), "kept\n");
+        sandbox.json(&["down", "--volumes"]);
+        assert_eq!(sandbox.json(&["volume", "ls"]), json!([]));
+        assert_eq!(sandbox.run(&["--json", "volume", "rm", &name]).code, 1);
+    });
 }
 
 #[test]

@@ -41,6 +41,17 @@ impl Both {
     }
 }
 
+/// Runs a test twice: with commands that work by themselves, and with a service that carries them out.
+#[track_caller]
+pub fn both_ways(test: impl Fn(&Sandbox)) {
+    test(&Sandbox::new());
+    let mut sandbox = Sandbox::new();
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.env("WHARF_SERVER", sandbox.path("state/wharf.sock").to_str().unwrap());
+    test(&sandbox);
+    serving.terminate();
+}
+
 #[test]
 fn what_a_service_reads_looks_like_what_the_command_reads_by_itself() {
     let both = Both::new();

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::engine_api::{self as engine, BASE};
 use super::sandbox::Sandbox;
+use super::server::both_ways;
 
 const IDLE: [&str; 3] = ["--", "sleep", "600"];
 
@@ -28,52 +29,55 @@ fn assert_states(sandbox: &Sandbox, main: &str, sidecar: &str) {
 
 #[test]
 fn a_sidecar_shares_the_network_and_the_life_of_its_workspace() {
-    let sandbox = Sandbox::new();
-    sandbox.write("project/here", "");
-    sandbox.json(&["up", "--network", "own"]);
-    let view = add(&sandbox, "db", &[]);
-    let id = format!("{}-db", sandbox.id());
-    assert_eq!((&view["id"], &view["part_of"]), (&json!(id), &json!(sandbox.id())));
-    assert_eq!(view["labels"]["sidecar"], "db");
+    both_ways(|sandbox| {
+        sandbox.write("project/here", "");
+        sandbox.json(&["up", "--network", "own"]);
+        let view = add(sandbox, "db", &[]);
+        let id = format!("{}-db", sandbox.id());
+        assert_eq!((&view["id"], &view["part_of"]), (&json!(id), &json!(sandbox.id())));
+        assert_eq!(view["labels"]["sidecar"], "db");
 
-    // Each finds the other one by name, and the sidecar has neither the project nor a command of ours.
-    sandbox.sh("nslookup db >/dev/null");
-    let inside = sandbox.run(&["exec", &id, "--", "sh", "-c", "hostname; test ! -e /workspace/here && echo none"]).ok();
-    assert_eq!(inside.text(), "db\nnone\n");
-    assert_eq!(sandbox.own_networks().len(), 1);
+        // Each finds the other one by name, and the sidecar has neither the project nor a command of ours.
+        sandbox.sh("nslookup db >/dev/null");
+        let inside =
+            sandbox.run(&["exec", &id, "--", "sh", "-c", "hostname; test ! -e /workspace/here && echo none"]).ok();
+        assert_eq!(inside.text(), "db\nnone\n");
+        assert_eq!(sandbox.own_networks().len(), 1);
 
-    sandbox.json(&["stop"]);
-    assert_states(&sandbox, "exited", "exited");
-    sandbox.json(&["start"]);
-    assert_states(&sandbox, "running", "running");
-    sandbox.json(&["stop", &id]);
-    assert_states(&sandbox, "running", "exited");
-    // `up` of the workspace means the whole of it.
-    sandbox.json(&["up", "--network", "own"]);
-    assert_states(&sandbox, "running", "running");
-    sandbox.json(&["pause"]);
-    assert_states(&sandbox, "paused", "paused");
-    sandbox.json(&["unpause"]);
-    sandbox.json(&["restart", "-t", "1s"]);
-    assert_states(&sandbox, "running", "running");
+        sandbox.json(&["stop"]);
+        assert_states(sandbox, "exited", "exited");
+        sandbox.json(&["start"]);
+        assert_states(sandbox, "running", "running");
+        sandbox.json(&["stop", &id]);
+        assert_states(sandbox, "running", "exited");
+        // `up` of the workspace means the whole of it.
+        sandbox.json(&["up", "--network", "own"]);
+        assert_states(sandbox, "running", "running");
+        sandbox.json(&["pause"]);
+        assert_states(sandbox, "paused", "paused");
+        sandbox.json(&["unpause"]);
+        sandbox.json(&["restart", "-t", "1s"]);
+        assert_states(sandbox, "running", "running");
 
-    // The folder means the workspace, not its sidecar.
-    assert_eq!(sandbox.json(&["inspect"])["name"], "project");
-    assert_eq!(sandbox.json(&["inspect", "project/db"])["id"], json!(id));
-    sandbox.json(&["down"]);
-    sandbox.assert_nothing_left();
+        // The folder means the workspace, not its sidecar.
+        assert_eq!(sandbox.json(&["inspect"])["name"], "project");
+        assert_eq!(sandbox.json(&["inspect", "project/db"])["id"], json!(id));
+        sandbox.json(&["down"]);
+        sandbox.assert_nothing_left();
+    });
 }
 
 #[test]
 fn a_sidecar_goes_alone_and_its_workspace_stays() {
-    let sandbox = Sandbox::new();
-    sandbox.up();
-    add(&sandbox, "db", &[]);
-    assert_eq!(sandbox.json(&["sidecar", "ls"]).as_array().map(Vec::len), Some(1));
-    sandbox.json(&["sidecar", "rm", "db"]);
-    assert_eq!(sandbox.json(&["sidecar", "ls"]), json!([]));
-    assert_eq!(sandbox.sh("echo lives"), "lives\n");
-    assert_eq!(sandbox.own_networks().len(), 1);
+    both_ways(|sandbox| {
+        sandbox.up();
+        add(sandbox, "db", &[]);
+        assert_eq!(sandbox.json(&["sidecar", "ls"]).as_array().map(Vec::len), Some(1));
+        sandbox.json(&["sidecar", "rm", "db"]);
+        assert_eq!(sandbox.json(&["sidecar", "ls"]), json!([]));
+        assert_eq!(sandbox.sh("echo lives"), "lives\n");
+        assert_eq!(sandbox.own_networks().len(), 1);
+    });
 }
 
 #[test]
@@ -109,21 +113,22 @@ fn policies_decide_about_sidecars_as_about_workspaces() {
 
 #[test]
 fn a_sidecar_needs_a_workspace_an_image_and_a_plain_name() {
-    let sandbox = Sandbox::new();
-    let code = |args: &[&str]| {
-        let output = sandbox.run(args);
-        (output.code, output.error()["code"].as_str().unwrap_or_default().to_owned())
-    };
-    assert_eq!(code(&["--json", "sidecar", "add", "db", "--image", BASE]).0, 5);
-    sandbox.up();
-    for bad in ["UPPER", "a/b", "-x", "sixteen-letters-x"] {
-        let output = sandbox.run(&["--json", "sidecar", "add", "--image", BASE, bad]);
-        assert_eq!(output.code, 2, "{bad}: {}", output.stderr);
-    }
-    assert_eq!(code(&["--json", "sidecar", "add", "db"]).0, 2);
-    add(&sandbox, "db", &[]);
-    let nested = sandbox.run(&["--json", "sidecar", "add", "x", "-W", "project/db", "--image", BASE]);
-    assert!(nested.code == 2 && nested.stderr.contains("a sidecar has none"), "{}", nested.stderr);
+    both_ways(|sandbox| {
+        let code = |args: &[&str]| {
+            let output = sandbox.run(args);
+            (output.code, output.error()["code"].as_str().unwrap_or_default().to_owned())
+        };
+        assert_eq!(code(&["--json", "sidecar", "add", "db", "--image", BASE]).0, 5);
+        sandbox.up();
+        for bad in ["UPPER", "a/b", "-x", "sixteen-letters-x"] {
+            let output = sandbox.run(&["--json", "sidecar", "add", "--image", BASE, bad]);
+            assert_eq!(output.code, 2, "{bad}: {}", output.stderr);
+        }
+        assert_eq!(code(&["--json", "sidecar", "add", "db"]).0, 2);
+        add(sandbox, "db", &[]);
+        let nested = sandbox.run(&["--json", "sidecar", "add", "x", "-W", "project/db", "--image", BASE]);
+        assert!(nested.code == 2 && nested.stderr.contains("a sidecar has none"), "{}", nested.stderr);
+    });
 }
 
 #[test]

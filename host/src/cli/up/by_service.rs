@@ -49,7 +49,7 @@ impl ProjectArgs {
 
 impl RequestArgs {
     /// The same without the project. What makes no sense is refused here, in the words of the flags.
-    fn body(mut self, client: &Client) -> Result<Map<String, Value>, Failure> {
+    pub(crate) fn body(mut self, client: &Client) -> Result<Map<String, Value>, Failure> {
         let mut body = Map::new();
         // Only the service knows the check that its configuration names.
         put(&mut body, "health", std::mem::take(&mut self.health).body());

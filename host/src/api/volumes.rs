@@ -1,0 +1,28 @@
+//! `/v1/volumes`: the named volumes that Wharf made.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::Api;
+use super::args::{Args, Word};
+use super::error::Problem;
+use super::health::answer;
+use super::verbs::Nothing;
+use crate::lifecycle::VolumeView;
+
+/// The named volumes that Wharf made, sorted by name (`wharf volume ls`)
+#[utoipa::path(get, path = "/v1/volumes", responses((status = 200, description = "The volumes", body = Vec<VolumeView>)))]
+pub(super) async fn list(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
+    args.end()?;
+    answer(&api.lifecycle()?.volumes().await?)
+}
+
+/// Removes one with its data; one that a container uses stays (`wharf volume rm`)
+#[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, description = "It is gone", body = Nothing)))]
+pub(super) async fn remove(State(api): State<Api>, Word(name): Word, args: Args) -> Result<Response, Problem> {
+    args.end()?;
+    let lifecycle = api.lifecycle()?;
+    super::verbs::carry_out(&api, "volume-rm", async move { lifecycle.remove_volume(&name).await.map(|()| Nothing {}) })
+        .await
+}
