@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::api::{get, post};
+use super::api::{self, get, post};
 use super::sandbox::{Sandbox, until};
 use super::serve::Serving;
 
@@ -112,6 +112,7 @@ fn answers_are_what_the_document_says() {
     let body = json!({
         "project": sandbox.project(), "publish": ["8080"], "tmpfs": ["/scratch"], "ulimits": ["nofile=512"], "disk": "10GiB",
         "health": { "command": "true", "interval": "1s" }, "labels": { "team": "pay" }, "ttl": "8h",
+        "mounts": [format!("data-{}:/data", sandbox.name())], "secrets": { "token": "s3cr3t" },
     });
     let send = |path: &str, body: &Value| post(&sandbox, path, &body.to_string()).ok();
     document.check("post", "/v1/workspaces", &send("/v1/workspaces?wait=60s", &body));
@@ -123,6 +124,21 @@ fn answers_are_what_the_document_says() {
         "/v1/workspaces/{id}/lease",
         &send("/v1/workspaces/project/lease", &json!({ "time": "1h" })),
     );
+    let sidecar = json!({ "image": "wharf-base:local", "command": ["sleep", "600"] });
+    document.check(
+        "post",
+        "/v1/workspaces/{id}/sidecars/{name}",
+        &send("/v1/workspaces/project/sidecars/db", &sidecar),
+    );
+    post(&sandbox, "/v1/workspaces/project%2Fdb/down", "").ok();
+    let put = |path: &str, body: &str| api::send(&api::socket(&sandbox), "PUT", path, "host: localhost\r\n", body).ok();
+    document.check("put", "/v1/workspaces/{id}/secrets/{name}", &put("/v1/workspaces/project/secrets/more", "s3cr3t"));
+    // Two empty blocks: an archive with nothing in it.
+    let empty = "\0".repeat(1024);
+    document.check("put", "/v1/workspaces/{id}/files", &put("/v1/workspaces/project/files?path=/tmp", &empty));
+    let kind = get(&sandbox, "/v1/workspaces/project/files/kind?path=/tmp").ok();
+    document.check("get", "/v1/workspaces/{id}/files/kind", &kind);
+    assert_eq!(get(&sandbox, "/v1/workspaces/project/files?path=/bin/sh").header("wharf-path-kind"), Some("file"));
     document.check("post", "/v1/workspaces/{id}/snapshots", &send("/v1/workspaces/project/snapshots", &json!({})));
     document.check("post", "/v1/decisions/replay", &send("/v1/decisions/replay", &json!({})));
     document.check("post", "/v1/cleanup/sweep", &send("/v1/cleanup/sweep", &json!({ "dry_run": true })));
@@ -151,6 +167,8 @@ fn answers_are_what_the_document_says() {
         "/v1/policies/shadows",
         "/v1/images",
         "/v1/snapshots",
+        "/v1/volumes",
+        "/v1/workspaces/{id}/secrets",
         "/v1/cleanup",
     ] {
         let answer = get(&sandbox, &path.replace("{id}", "project")).ok();
