@@ -189,7 +189,7 @@ fn routes() -> Routes {
         .routes(ACT, routes!(run::run))
         .routes(READ, routes!(logs::read))
         .routes(READ, routes!(stats::one))
-        .routes(ACT, routes!(making::add_sidecar))
+        .routes(BUILD, routes!(making::add_sidecar))
         .routes(READ, routes!(secrets::list))
         .routes(ACT, routes!(secrets::set, secrets::remove))
         .routes(ACT, routes!(files::kind))

@@ -125,13 +125,34 @@ fn a_token_with_labels_sees_only_workspaces_that_have_them() {
     // What it does not see answers as what is not there.
     let missing = https.by(&pay, "GET", "/v1/workspaces/nobody").json();
     for name in ["other", &others] {
-        for (method, path) in [("GET", ""), ("GET", "/metrics"), ("POST", "/stop"), ("DELETE", "?force=true")] {
+        for (method, path) in [
+            ("GET", ""),
+            ("GET", "/metrics"),
+            ("POST", "/stop"),
+            ("DELETE", "?force=true"),
+            ("GET", "/secrets"),
+            ("PUT", "/secrets/token"),
+            ("DELETE", "/secrets/token"),
+            ("GET", "/files?path=/etc/passwd"),
+            ("GET", "/files/kind?path=/etc/passwd"),
+            ("PUT", "/files?path=/tmp"),
+        ] {
             let answer = https.by(&pay, method, &format!("/v1/workspaces/{name}{path}"));
             assert_eq!(answer.problem(404), "workspace-not-found", "{method} {path}");
             assert_eq!(answer.json()["detail"], missing["detail"].as_str().unwrap().replace("nobody", name));
         }
     }
-    assert_eq!(https.by(&pay, "GET", "/v1/cleanup").problem(403), "label-scope");
+    // What is about everything, and what could mount what others have.
+    for (method, path) in [
+        ("GET", "/v1/cleanup"),
+        ("GET", "/v1/volumes"),
+        ("DELETE", "/v1/volumes/data"),
+        ("POST", "/v1/workspaces"),
+        ("POST", "/v1/workspaces/project/sidecars/db"),
+    ] {
+        assert_eq!(https.by(&pay, method, path).problem(403), "label-scope", "{method} {path}");
+    }
+    assert_eq!(https.by(&pay, "GET", "/v1/workspaces/project/secrets").ok()["names"], json!([]));
     assert_eq!(https.by(&pay, "POST", "/v1/workspaces/project/pause").ok()["state"], "paused");
     assert_eq!(sandbox.run_in(&other, &["--json", "inspect"]).ok().json()["state"], "running");
     serving.end();
