@@ -50,6 +50,18 @@ fn same(local: &[LogLine], api: &[LogLine], what: &str) {
     assert_eq!(different, None, "{what}: {:?}", different.map(|at| (&local[at], &api[at])));
 }
 
+/// A terminal's lines, whole: what it shows so far is handed on at once, so where a line is cut is chance.
+fn whole_lines(pieces: Vec<LogLine>) -> Vec<LogLine> {
+    let mut lines: Vec<LogLine> = Vec::new();
+    for piece in pieces {
+        match lines.last_mut().filter(|last| last.is_partial()) {
+            Some(last) => last.message = [&last.message[..], &piece.message].concat().into(),
+            None => lines.push(piece),
+        }
+    }
+    lines
+}
+
 async fn compare(docker: &Docker, id: &str) -> usize {
     let source = docker.log_source(id).await.unwrap();
     let with_times = LogOptions { timestamps: true, ..LogOptions::default() };
@@ -73,6 +85,7 @@ async fn compare(docker: &Docker, id: &str) -> usize {
         assert_eq!(stream.is_local(), readable(id));
         let local = all(stream).await;
         let api = all(docker.logs(id, source.tty, options).await.unwrap()).await;
+        let (local, api) = if source.tty { (whole_lines(local), whole_lines(api)) } else { (local, api) };
         same(&local, &api, &format!("{what}: {options:?}"));
     }
     whole.len()
