@@ -1,8 +1,7 @@
 //! What the program says about its own work: log lines on stderr, and traces of the service to an OpenTelemetry collector.
 //!
 //! A trace follows one request: `guard` opens the span of the request, `Metrics::verb` that of the verb, a hook run and each
-//! call of a policy have one, and so has each call of the engine. `spans` has
-//! them all.
+//! call of a policy have one, and so has each call of the engine. `spans` has them all.
 //!
 //! Traces are asked for by the environment, in the words of OpenTelemetry ("OpenTelemetry Protocol Exporter" and "Environment
 //! Variable Specification"). Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is made, and nothing is sent anywhere.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -72,11 +73,15 @@ pub(super) fn exporter() -> Result<impl opentelemetry_sdk::trace::SpanExporter +
         })?),
     };
     let tls = if uri.scheme_str() == Some("https") { Some(tls()?) } else { None };
-    let builder = SpanExporter::builder().with_http().with_http_client(Post { tls, within }).with_timeout(within);
+    let cause = Arc::new(Mutex::default());
+    let builder = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Post { tls, within, cause: cause.clone() })
+        .with_timeout(within);
     let inner = builder.build().map_err(|error| {
         Error::new(format!("traces cannot be sent: {error}"), "set OTEL_EXPORTER_OTLP_* as docs/operations.md says")
     })?;
-    Ok(Told { inner, place: format!("{authority}"), away: AtomicBool::new(false) })
+    Ok(Told { inner, place: authority.to_string(), away: AtomicBool::new(false), cause })
 }
 
 fn tls() -> Result<Tls, Error> {
@@ -93,12 +98,16 @@ fn tls() -> Result<Tls, Error> {
     Tls::new(path(AUTHORITIES).as_deref(), identity.as_ref()).map_err(|error| Error::new(error.to_string(), remedy))
 }
 
+/// Why the last request got no answer: the exporter itself keeps that to itself.
+type Cause = Arc<Mutex<String>>;
+
 /// Says in the log when the collector goes away, and when it is back.
 #[derive(Debug)]
 struct Told {
     inner: SpanExporter,
     place: String,
     away: AtomicBool,
+    cause: Cause,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Told {
@@ -114,7 +123,9 @@ impl opentelemetry_sdk::trace::SpanExporter for Told {
             Err(error) => {
                 if !self.away.swap(true, Ordering::Relaxed) {
                     let place = &self.place;
-                    tracing::warn!("the collector at {place} does not take traces; {count} spans are lost: {error}");
+                    let cause = std::mem::take(&mut *self.cause.lock().unwrap_or_else(PoisonError::into_inner));
+                    let cause = if cause.is_empty() { error.to_string() } else { cause };
+                    tracing::warn!("the collector at {place} does not take traces; {count} spans are lost: {cause}");
                 }
             }
         }
@@ -131,6 +142,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Told {
 struct Post {
     tls: Option<Tls>,
     within: Duration,
+    cause: Cause,
 }
 
 #[async_trait]
@@ -138,10 +150,13 @@ impl HttpClient for Post {
     /// It blocks: spans are sent by a thread of their own, which lives longer than the program's runtime.
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        let answer = runtime.block_on(async {
             let late = |_| format!("it did not answer within {:?}", self.within);
             tokio::time::timeout(self.within, self.send(request)).await.map_err(late)?
-        })
+        });
+        let cause = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+        answer
     }
 }
 

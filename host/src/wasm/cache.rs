@@ -199,10 +199,16 @@ mod tests {
         assert!(cache.get(&engine, "abc").is_some());
         let path = cache.path("abc");
         let mut bytes = std::fs::read(&path).unwrap();
+        let whole = bytes.clone();
+        // In the seal, in the code, and cut short.
         *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        assert!(cache.get(&engine, "abc").is_none());
-        assert!(!path.exists());
+        let (mut code, short) = (whole.clone(), whole[..whole.len() - 1].to_vec());
+        code[0] ^= 1;
+        for damaged in [bytes, code, short, vec![]] {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(cache.get(&engine, "abc").is_none());
+            assert!(!path.exists());
+        }
 
         // Code of another component, under the name of this one.
         cache.put(&component, "abc");

@@ -239,6 +239,7 @@ fn a_collector_that_refuses_or_is_away_is_told_of_once_and_keeps_nobody_waiting(
     get(&sandbox, "/v1/version").ok();
     let said = serving.terminate();
     assert!(said.contains(&format!("the collector at {address} does not take traces")), "{said}");
+    assert!(said.contains("refused"), "{said}");
 }
 
 #[test]
