@@ -1,6 +1,9 @@
-//! Puts the plugins and scripts that the program carries where `src/carried.rs` includes them from.
+//! Puts the plugins that the program carries where `src/carried.rs` includes them from, with their digests: no start of
+//! the program has to compute them.
 
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 const PLUGINS: [&str; 3] = ["image-selector", "security-baseline", "cleanup-policy"];
 
@@ -13,7 +16,12 @@ fn main() {
     for name in PLUGINS {
         let from = plugins.join(format!("{name}.wasm"));
         println!("cargo::rerun-if-changed={}", from.display());
-        if let Err(error) = std::fs::copy(&from, out.join(format!("{name}.wasm"))) {
+        let copied = std::fs::read(&from).and_then(|bytes| {
+            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            std::fs::write(out.join(format!("{name}.sha256")), digest)?;
+            std::fs::write(out.join(format!("{name}.wasm")), bytes)
+        });
+        if let Err(error) = copied {
             println!("cargo::error=the plugin {name} is not built ({error}): run 'cargo xtask plugins' first");
         }
     }

@@ -21,6 +21,10 @@ use wharf::store::Store;
 use wharf::wasm::{WasmEngine, WasmPolicy};
 use wharf::workspace::{ContainerSpec, ImageChoice};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn component(path: &str) -> Vec<u8> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target").join(path).with_extension("wasm");
     std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; run 'cargo xtask plugins'", file.display()))
@@ -36,7 +40,7 @@ fn script(text: &str, name: &str) -> RhaiPolicy {
 
 fn carried(engine: &Arc<WasmEngine>) -> Vec<Entry> {
     let each = ALL.iter().map(|(name, policy)| match policy {
-        Carried::Plugin(bytes) => {
+        Carried::Plugin(bytes, _) => {
             Entry::new(Arc::new(WasmPolicy::load(engine, name, bytes, &json!({}), Limits::default()).unwrap()))
         }
         Carried::Script(text) => Entry::new(Arc::new(script(text, name))),

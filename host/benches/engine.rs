@@ -18,6 +18,10 @@ use wharf::config::{Sources, load};
 use wharf::hooks::ExecSpec;
 use wharf::lifecycle::{Lifecycle, Recreate, WorkspaceRequest};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const IMAGE: &str = "wharf-base:local";
 const SOCKET: &str = "/var/run/docker.sock";
 

@@ -116,7 +116,7 @@ impl App {
             let (name, limits, folder) = (config.name.clone(), config.limits(), self.state_dir.join("compiled"));
             let (kind, digest) = match &bytes {
                 Bytes::Script(text, imports) => (PolicyKind::Script, imports.digest(text)),
-                Bytes::Plugin(bytes) => (PolicyKind::Plugin, sha256_hex(bytes)),
+                Bytes::Plugin(_, digest) => (PolicyKind::Plugin, digest.clone()),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
             let pool = self.long_lived.then(|| self.most_memory());
@@ -127,7 +127,7 @@ impl App {
                     Bytes::Script(text, imports) => {
                         Arc::new(RhaiPolicy::load_with(&name, text, imports, given.clone(), limits)?)
                     }
-                    Bytes::Plugin(bytes) => {
+                    Bytes::Plugin(bytes, _) => {
                         // Made at the first plugin only: who asks scripts should not pay for it.
                         let make = || match pool {
                             Some(memory) => WasmEngine::pooled(Some(&compiled), memory).map(Arc::new),
@@ -233,7 +233,8 @@ impl App {
     /// See [`Docker::connect`].
     pub async fn docker(&self, host_id: &str) -> Result<Docker, crate::docker::Error> {
         let engine = &self.loaded.config.engine;
-        Ok(Docker::connect(engine.endpoint.as_deref(), host_id).await?.with_local_files(engine.local_files))
+        let docker = Docker::connect(engine.endpoint.as_deref(), host_id).await?;
+        Ok(docker.with_local_files(engine.local_files).with_memory(self.state_dir.join("engine.json")))
     }
 
     /// Everything together: what carries out verbs.
@@ -298,7 +299,7 @@ impl App {
         if let Some(name) = &config.builtin {
             let carried = carried::find(name);
             let digest = || match carried {
-                Some(Carried::Plugin(bytes)) => sha256_hex(bytes),
+                Some(Carried::Plugin(_, digest)) => digest.to_owned(),
                 Some(Carried::Script(text)) => sha256_hex(text.as_bytes()),
                 None => String::new(),
             };
@@ -307,7 +308,7 @@ impl App {
                     let text = format!("{}: has the digest sha256:{}, pinned is another", config.name, digest());
                     Err(PolicyError::new("digest", text))
                 }
-                Some(Carried::Plugin(bytes)) => Ok(Bytes::Plugin(bytes.into())),
+                Some(Carried::Plugin(bytes, digest)) => Ok(Bytes::Plugin(bytes.into(), digest.to_owned())),
                 Some(Carried::Script(text)) => Ok(Bytes::Script(text.into(), Imports::default())),
                 None => {
                     let all: Vec<_> = carried::ALL.iter().map(|(name, _)| *name).collect();
@@ -324,7 +325,8 @@ impl App {
             std::fs::read(&path).map_err(|error| missing(format!("{} cannot be read: {error}", path.display())));
         let bytes = bytes.and_then(|bytes| {
             let bytes = if config.wasm.is_some() {
-                Bytes::Plugin(bytes.into())
+                let digest = sha256_hex(&bytes);
+                Bytes::Plugin(bytes.into(), digest)
             } else {
                 let text =
                     String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8 text", path.display())))?;
@@ -333,7 +335,7 @@ impl App {
             };
             let Some(pinned) = &config.digest else { return Ok(bytes) };
             let digest = match &bytes {
-                Bytes::Plugin(bytes) => sha256_hex(bytes),
+                Bytes::Plugin(_, digest) => digest.clone(),
                 Bytes::Script(text, imports) => imports.digest(text),
             };
             let digest = format!("sha256:{digest}");
@@ -348,7 +350,8 @@ impl App {
 }
 
 enum Bytes {
-    Plugin(std::borrow::Cow<'static, [u8]>),
+    /// With their digest (SHA-256, hex).
+    Plugin(std::borrow::Cow<'static, [u8]>, String),
     Script(std::borrow::Cow<'static, str>, Imports),
 }
 

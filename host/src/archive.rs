@@ -6,13 +6,15 @@
 //! May touch: the files and folders that a person named.
 
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 mod context;
+mod plain;
 pub use context::{Context, Ignore};
+pub use plain::{open_plain, read_plain};
 
 /// Size of the pieces that are handed over.
 const PIECE: usize = 64 << 10;
@@ -31,18 +33,28 @@ pub struct Owner {
     pub gid: u64,
 }
 
+/// Names of what was left out, at most 20 of them.
+pub type LeftOut = Vec<String>;
+/// So many of them are named.
+const NAMED: usize = 20;
+
 /// Packs a file, or a folder with everything in it, under another name. Links stay links. Sockets, pipes and devices
-/// are left out.
+/// are left out, and named when all is packed.
 ///
 /// It works on a thread of its own and waits for the reader; a reader that goes away ends it.
-pub fn pack(source: PathBuf, name: String, owner: Option<Owner>) -> Pieces {
-    stream(move |to| {
+pub fn pack(source: PathBuf, name: PathBuf, owner: Option<Owner>) -> (Pieces, oneshot::Receiver<LeftOut>) {
+    let (tell, left_out) = oneshot::channel();
+    let pieces = stream(move |to| {
         let mut builder = tar::Builder::new(to);
         builder.follow_symlinks(false);
-        let mut packer = Packer { builder, owner };
-        packer.add(&source, Path::new(&name))?;
-        packer.builder.into_inner()?.flush()
-    })
+        let mut packer = Packer { builder, owner, left_out: LeftOut::new() };
+        packer.add(&source, &name)?;
+        packer.builder.into_inner()?.flush()?;
+        // Who does not ask need not know.
+        let _ = tell.send(packer.left_out);
+        Ok(())
+    });
+    (pieces, left_out)
 }
 
 /// Runs what writes an archive on a thread of its own.
@@ -62,6 +74,7 @@ pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'sta
 struct Packer<W: Write> {
     builder: tar::Builder<W>,
     owner: Option<Owner>,
+    left_out: LeftOut,
 }
 
 impl<W: Write> Packer<W> {
@@ -95,6 +108,8 @@ impl<W: Write> Packer<W> {
             for entry in entries {
                 self.add(&entry.path(), &name.join(entry.file_name()))?;
             }
+        } else if self.left_out.len() < NAMED {
+            self.left_out.push(path.display().to_string());
         }
         Ok(())
     }
@@ -105,8 +120,10 @@ impl<W: Write> Packer<W> {
 pub struct Unpacked {
     /// Files, folders and links that were made.
     pub entries: u64,
-    /// Names of what was left out (devices, pipes, what would lie outside), at most 20 of them.
-    pub skipped: Vec<String>,
+    /// What was left out: devices, pipes, what would lie outside.
+    pub skipped: LeftOut,
+    /// Permission bits of the folder itself, where the archive has it without a name, as `./` or `/`.
+    pub mode: Option<u32>,
 }
 
 /// Unpacks an archive into a folder.
@@ -114,7 +131,6 @@ pub struct Unpacked {
 /// # Errors
 /// Those of the archive's reader and of the file system.
 pub fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
-    const SHOWN: usize = 20;
     let mut archive = tar::Archive::new(from);
     archive.set_overwrite(true);
     archive.set_preserve_mtime(true);
@@ -122,12 +138,17 @@ pub fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let kind = entry.header().entry_type();
+        let nameless =
+            |path: &Path| path.components().all(|part| matches!(part, Component::CurDir | Component::RootDir));
+        if kind.is_dir() && entry.path().is_ok_and(|path| nameless(&path)) {
+            done.mode = Some(entry.header().mode()? & 0o777);
+        }
         let wanted =
             kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
         // `unpack_in` says no to what would lie outside the folder.
         if wanted && entry.unpack_in(folder)? {
             done.entries += 1;
-        } else if !kind.is_pax_global_extensions() && done.skipped.len() < SHOWN {
+        } else if !kind.is_pax_global_extensions() && done.skipped.len() < NAMED {
             done.skipped.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
         }
     }
@@ -218,10 +239,10 @@ mod tests {
         std::os::unix::fs::symlink("deep/er/big", source.join("link")).unwrap();
         let long = "n".repeat(200);
         std::fs::write(source.join(&long), "x").unwrap();
-        let pieces = pack(source, "renamed".into(), Some(Owner { uid: 0, gid: 0 }));
+        let (pieces, left_out) = pack(source, "renamed".into(), Some(Owner { uid: 0, gid: 0 }));
         let at = target.clone();
         let done = tokio::task::spawn_blocking(move || unpack(Reader::new(pieces), &at)).await.unwrap().unwrap();
-        assert_eq!((done.entries, done.skipped), (7, vec![]));
+        assert_eq!((done.entries, done.skipped, left_out.await.unwrap()), (7, vec![], vec![]));
         assert_eq!(std::fs::read(target.join("renamed/deep/er/big")).unwrap(), vec![7; 300_000]);
         assert_eq!(target.join("renamed/link").read_link().unwrap(), Path::new("deep/er/big"));
         assert_eq!(std::fs::read(target.join("renamed").join(long)).unwrap(), b"x");
@@ -272,14 +293,29 @@ mod tests {
             entry(builder, tar::EntryType::Regular, "tool", None, b"x");
         });
         let done = unpack(bytes.as_slice(), &inside).unwrap();
-        assert_eq!(done, Unpacked { entries: 1, skipped: vec!["device".into(), "pipe".into()] });
+        assert_eq!((done.entries, done.skipped), (1, vec!["device".to_owned(), "pipe".to_owned()]));
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(inside.join("tool").metadata().unwrap().permissions().mode() & 0o7000, 0);
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_neither_file_folder_nor_link_is_left_out_and_named() {
+        let dir = Folder::new("special");
+        std::fs::create_dir_all(dir.0.join("in/deep")).unwrap();
+        std::fs::write(dir.0.join("in/file"), "x").unwrap();
+        let socket = dir.0.join("in/deep/socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let (pieces, left_out) = pack(dir.0.join("in"), ".".into(), None);
+        let at = dir.0.clone();
+        let done = tokio::task::spawn_blocking(move || unpack(Reader::new(pieces), &at)).await.unwrap().unwrap();
+        assert_eq!(left_out.await.unwrap(), [socket.display().to_string()]);
+        assert_eq!((done.entries, done.mode.is_some()), (3, true));
+        assert!(dir.0.join("file").exists() && dir.0.join("deep").is_dir());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_cannot_be_read_is_the_last_piece_and_named() {
-        let mut pieces = pack("/no/such/file".into(), "x".into(), None);
+        let (mut pieces, _) = pack("/no/such/file".into(), "x".into(), None);
         let error = pieces.recv().await.unwrap().unwrap_err();
         assert!(error.to_string().contains("/no/such/file"), "{error}");
         assert!(pieces.recv().await.is_none());

@@ -5,19 +5,29 @@ use crate::config::PolicyConfig;
 /// Bytes or text of a policy.
 #[derive(Clone, Copy)]
 pub enum Carried {
-    /// A plugin.
-    Plugin(&'static [u8]),
+    /// A plugin, with its digest (SHA-256, hex).
+    Plugin(&'static [u8], &'static str),
     /// A script.
     Script(&'static str),
 }
 
+/// What `build.rs` has put there.
+macro_rules! plugin {
+    ($name:literal) => {
+        Carried::Plugin(
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
+            include_str!(concat!(env!("OUT_DIR"), "/", $name, ".sha256")),
+        )
+    };
+}
+
 /// Every carried policy by name, in the order of the default chain.
 pub const ALL: [(&str, Carried); 6] = [
-    ("image-selector", Carried::Plugin(include_bytes!(concat!(env!("OUT_DIR"), "/image-selector.wasm")))),
-    ("security-baseline", Carried::Plugin(include_bytes!(concat!(env!("OUT_DIR"), "/security-baseline.wasm")))),
+    ("image-selector", plugin!("image-selector")),
+    ("security-baseline", plugin!("security-baseline")),
     ("pre-create.rhai", Carried::Script(include_str!("../../policies/pre-create.rhai"))),
     ("post-start.rhai", Carried::Script(include_str!("../../policies/post-start.rhai"))),
-    ("cleanup-policy", Carried::Plugin(include_bytes!(concat!(env!("OUT_DIR"), "/cleanup-policy.wasm")))),
+    ("cleanup-policy", plugin!("cleanup-policy")),
     ("cleanup.rhai", Carried::Script(include_str!("../../policies/cleanup.rhai"))),
 ];
 
@@ -29,4 +39,21 @@ pub fn find(name: &str) -> Option<Carried> {
 /// The chain that is used when the configuration names no policy.
 pub fn default_chain() -> Vec<PolicyConfig> {
     ALL.iter().map(|(name, _)| PolicyConfig::builtin(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_a_carried_plugin_is_that_of_its_bytes() {
+        let mut plugins = 0;
+        for (name, policy) in ALL {
+            if let Carried::Plugin(bytes, digest) = policy {
+                assert_eq!(digest, crate::workspace::sha256_hex(bytes), "{name}");
+                plugins += 1;
+            }
+        }
+        assert_eq!(plugins, 3);
+    }
 }

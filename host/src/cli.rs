@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
@@ -18,6 +19,7 @@ mod cleanup;
 mod config_cmd;
 mod context;
 mod cp;
+mod deferred;
 mod devcontainer;
 mod doctor;
 mod events;
@@ -49,6 +51,7 @@ mod wait;
 mod why;
 
 pub(crate) use context::Context;
+use deferred::Deferred;
 pub(crate) use failure::Failure;
 use output::Output;
 
@@ -94,93 +97,93 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes the workspace of a project, or starts it
-    Up(up::Args),
+    Up(Deferred<up::Args>),
     /// Lists workspaces
     #[command(alias = "ps")]
-    Ls(show::LsArgs),
+    Ls(Deferred<show::LsArgs>),
     /// Shows everything about a workspace
-    Inspect(show::InspectArgs),
+    Inspect(Deferred<show::InspectArgs>),
     /// Runs a command in a workspace: wharf exec [WS] -- COMMAND
-    Exec(exec::Args),
+    Exec(Deferred<exec::Args>),
     /// Opens a shell in a workspace
-    Shell(exec::ShellArgs),
+    Shell(Deferred<exec::ShellArgs>),
     /// Prints what a workspace's command wrote
-    Logs(logs::Args),
+    Logs(Deferred<logs::Args>),
     /// Shows what happens to workspaces, as it happens
-    Events(events::Args),
+    Events(Deferred<events::Args>),
     /// Shows what workspaces use
-    Stats(stats::Args),
+    Stats(Deferred<stats::Args>),
     /// Shows how idle workspaces are, and when they will be stopped
-    Idle(idle::Args),
+    Idle(Deferred<idle::Args>),
     /// Keeps a workspace from being stopped as idle: wharf lease [WS] TIME
-    Lease(idle::LeaseArgs),
+    Lease(Deferred<idle::LeaseArgs>),
     /// Waits until a workspace is running, healthy, exited or removed
-    Wait(wait::Args),
+    Wait(Deferred<wait::Args>),
     /// Shows what workspaces use, on the whole screen
-    Top(top::Args),
+    Top(Deferred<top::Args>),
     /// Shows what a workspace used over time
-    Metrics(metrics::Args),
+    Metrics(Deferred<metrics::Args>),
     /// Stops workspaces
-    Stop(state::StopArgs),
+    Stop(Deferred<state::StopArgs>),
     /// Starts workspaces
-    Start(state::Targets),
+    Start(Deferred<state::Targets>),
     /// Stops workspaces and starts them again
-    Restart(state::StopArgs),
+    Restart(Deferred<state::StopArgs>),
     /// Freezes workspaces
-    Pause(state::Targets),
+    Pause(Deferred<state::Targets>),
     /// Lets paused workspaces go on
-    Unpause(state::Targets),
+    Unpause(Deferred<state::Targets>),
     /// Sends a signal to the first process of workspaces
-    Kill(state::KillArgs),
+    Kill(Deferred<state::KillArgs>),
     /// Changes the limits of workspaces while they exist
-    Update(state::UpdateArgs),
+    Update(Deferred<state::UpdateArgs>),
     /// Removes workspaces
-    Rm(state::RmArgs),
+    Rm(Deferred<state::RmArgs>),
     /// Stops and removes workspaces
-    Down(state::DownArgs),
+    Down(Deferred<state::DownArgs>),
     /// Copies files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
-    Cp(cp::Args),
+    Cp(Deferred<cp::Args>),
     /// Sweeps: policies say what is stopped and removed, and it can be taken back
-    Cleanup(cleanup::Args),
+    Cleanup(Deferred<cleanup::Args>),
     /// Further containers of a workspace, such as its database
     #[command(subcommand)]
-    Sidecar(sidecar::Command),
+    Sidecar(Deferred<sidecar::Command>),
     /// Secret files of a workspace
     #[command(subcommand)]
-    Secret(secret::Command),
+    Secret(Deferred<secret::Command>),
     /// Images that Wharf built, kept or pulled
     #[command(subcommand)]
-    Image(image::Command),
+    Image(Deferred<image::Command>),
     /// Keeps workspaces, and makes them again
     #[command(subcommand)]
-    Snapshot(snapshot::Command),
+    Snapshot(Deferred<snapshot::Command>),
     /// Named volumes
     #[command(subcommand)]
-    Volume(volume::Command),
+    Volume(Deferred<volume::Command>),
     /// Shows what 'up' would make and who decides it; creates nothing
-    Plan(plan::Args),
+    Plan(Deferred<plan::Args>),
     /// Explains who set each field of a workspace: wharf why [WS] [FIELD]
-    Why(why::Args),
+    Why(Deferred<why::Args>),
     /// What was decided: lists, shows and verifies the decision records
-    Audit(audit::Args),
+    Audit(Deferred<audit::Args>),
     /// The chain of policies
     #[command(subcommand)]
-    Policy(policy::Command),
+    Policy(Deferred<policy::Command>),
     /// Writing scripts: check, test, trace, and the reference of what they have
     #[command(subcommand)]
-    Script(script::Command),
+    Script(Deferred<script::Command>),
     /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
-    Serve(serve::Args),
+    Serve(Deferred<serve::Args>),
     /// Copies the store, also while the service runs, and verifies the copy
-    Backup(backup::Args),
+    Backup(Deferred<backup::Args>),
     /// Who may call the API of the service over the network
     #[command(subcommand)]
-    Token(token::Command),
+    Token(Deferred<token::Command>),
     /// Checks engine, configuration, policies and state, and says what to do
     Doctor,
     /// The configuration
     #[command(subcommand)]
-    Config(config_cmd::Command),
+    Config(Deferred<config_cmd::Command>),
     /// Prints a completion script for a shell
     Completions {
         /// The shell
@@ -214,8 +217,8 @@ impl Command {
             Self::Up(_) | Self::Wait(_) | Self::Plan(_) | Self::Why(_) | Self::Idle(_) | Self::Lease(_) => true,
             Self::Image(_) | Self::Snapshot(_) => true,
             Self::Sidecar(_) | Self::Secret(_) | Self::Volume(_) | Self::Cp(_) => true,
-            Self::Audit(args) => args.goes_to_a_service(),
-            Self::Policy(command) => command.goes_to_a_service(),
+            Self::Audit(Deferred(args)) => args.goes_to_a_service(),
+            Self::Policy(Deferred(command)) => command.goes_to_a_service(),
             // About files here, or the service itself.
             Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => true,
             _ => false,
@@ -224,6 +227,36 @@ impl Command {
 }
 
 impl Cli {
+    /// Reads the command line of this process. Help and version are printed, and so is what is wrong with it: as JSON where
+    /// `--json` stands before a `--`.
+    ///
+    /// # Errors
+    /// The exit code, when there is no command to carry out.
+    pub fn of_process() -> Result<Self, u8> {
+        let error = match Self::try_parse() {
+            Ok(cli) => return Ok(cli),
+            Err(error) => error,
+        };
+        let code = u8::try_from(error.exit_code()).unwrap_or(2);
+        if error.use_stderr() && std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+            let text = error.render().to_string();
+            let mut lines = text.lines().map(str::trim);
+            // Its own words come first, then the usage, and where to find more.
+            let said: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("Usage:")).collect();
+            let said = said.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+            let said = said.strip_prefix("error: ").unwrap_or(&said);
+            let said = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                "a command is missing"
+            } else {
+                said
+            };
+            Output::new(true, false).failure(&Failure::new("usage", said, "see --help of the command", code));
+        } else if let Err(error) = error.print() {
+            eprintln!("wharf: cannot write: {error}");
+        }
+        Err(code)
+    }
+
     /// Begins to write log lines on stderr: warnings, or what `-v` and `WHARF_LOG` ask for; and traces of the service, where the
     /// environment asks for them.
     ///
@@ -231,7 +264,7 @@ impl Cli {
     /// The exit code when the environment asks for what cannot be; why has been said then.
     pub fn begin_telemetry(&self) -> Result<Telemetry, u8> {
         let (json, traces) = match &self.command {
-            Command::Serve(args) => {
+            Command::Serve(Deferred(args)) => {
                 (args.log_format.map_or(self.json, |format| format == serve::LogFormat::Json), true)
             }
             _ => (self.json, false),
@@ -273,7 +306,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     }
     let sources = config::Sources::of_process(cli.config, set);
     let state_dir = cli.state_dir.unwrap_or_else(App::usual_state_dir);
-    if let Command::Config(config_cmd::Command::Init(args)) = cli.command {
+    if let Command::Config(Deferred(config_cmd::Command::Init(args))) = cli.command {
         return config_cmd::init(&args, &sources, out);
     }
     let loaded = match config::load(&sources) {
@@ -290,45 +323,45 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         return Err(Failure::new("server", text, "run it there, without --server and client.server", 2));
     }
     match cli.command {
-        Command::Up(args) => up::run(&context, args).await,
-        Command::Ls(args) => show::ls(&context, &args).await,
-        Command::Inspect(args) => show::inspect(&context, &args).await,
-        Command::Exec(args) => exec::run(&context, args).await,
-        Command::Shell(args) => exec::shell(&context, args).await,
-        Command::Logs(args) => logs::run(&context, &args).await,
-        Command::Events(args) => events::run(&context, &args).await,
-        Command::Stats(args) => stats::run(&context, &args).await,
-        Command::Idle(args) => idle::run(&context, &args).await,
-        Command::Lease(args) => idle::lease(&context, &args).await,
-        Command::Wait(args) => wait::run(&context, &args).await,
-        Command::Top(args) => top::run(&context, &args).await,
-        Command::Metrics(args) => metrics::run(&context, &args).await,
-        Command::Stop(args) => state::stop(&context, &args).await,
-        Command::Start(args) => state::start(&context, &args).await,
-        Command::Restart(args) => state::restart(&context, &args).await,
-        Command::Pause(args) => state::pause(&context, &args).await,
-        Command::Unpause(args) => state::unpause(&context, &args).await,
-        Command::Kill(args) => state::kill(&context, &args).await,
-        Command::Update(args) => state::update(&context, &args).await,
-        Command::Cp(args) => cp::run(&context, &args).await,
-        Command::Cleanup(args) => cleanup::run(&context, &args).await,
-        Command::Sidecar(command) => sidecar::run(&context, command).await,
-        Command::Secret(command) => secret::run(&context, &command).await,
-        Command::Image(command) => image::run(&context, command).await,
-        Command::Snapshot(command) => snapshot::run(&context, command).await,
-        Command::Volume(command) => volume::run(&context, &command).await,
-        Command::Rm(args) => state::rm(&context, &args).await,
-        Command::Down(args) => state::down(&context, &args).await,
-        Command::Plan(args) => plan::run(&context, args).await,
-        Command::Why(args) => why::run(&context, &args).await,
-        Command::Audit(args) => audit::run(&context, &args).await,
-        Command::Policy(command) => policy::run(&context, &command).await,
-        Command::Script(command) => script::run(&context, &command),
-        Command::Serve(args) => serve::run(&context, &args).await,
-        Command::Backup(args) => backup::run(&context, &args),
-        Command::Token(command) => token::run(&context, &command),
+        Command::Up(Deferred(args)) => up::run(&context, args).await,
+        Command::Ls(Deferred(args)) => show::ls(&context, &args).await,
+        Command::Inspect(Deferred(args)) => show::inspect(&context, &args).await,
+        Command::Exec(Deferred(args)) => exec::run(&context, args).await,
+        Command::Shell(Deferred(args)) => exec::shell(&context, args).await,
+        Command::Logs(Deferred(args)) => logs::run(&context, &args).await,
+        Command::Events(Deferred(args)) => events::run(&context, &args).await,
+        Command::Stats(Deferred(args)) => stats::run(&context, &args).await,
+        Command::Idle(Deferred(args)) => idle::run(&context, &args).await,
+        Command::Lease(Deferred(args)) => idle::lease(&context, &args).await,
+        Command::Wait(Deferred(args)) => wait::run(&context, &args).await,
+        Command::Top(Deferred(args)) => top::run(&context, &args).await,
+        Command::Metrics(Deferred(args)) => metrics::run(&context, &args).await,
+        Command::Stop(Deferred(args)) => state::stop(&context, &args).await,
+        Command::Start(Deferred(args)) => state::start(&context, &args).await,
+        Command::Restart(Deferred(args)) => state::restart(&context, &args).await,
+        Command::Pause(Deferred(args)) => state::pause(&context, &args).await,
+        Command::Unpause(Deferred(args)) => state::unpause(&context, &args).await,
+        Command::Kill(Deferred(args)) => state::kill(&context, &args).await,
+        Command::Update(Deferred(args)) => state::update(&context, &args).await,
+        Command::Cp(Deferred(args)) => cp::run(&context, &args).await,
+        Command::Cleanup(Deferred(args)) => cleanup::run(&context, &args).await,
+        Command::Sidecar(Deferred(command)) => sidecar::run(&context, command).await,
+        Command::Secret(Deferred(command)) => secret::run(&context, &command).await,
+        Command::Image(Deferred(command)) => image::run(&context, command).await,
+        Command::Snapshot(Deferred(command)) => snapshot::run(&context, command).await,
+        Command::Volume(Deferred(command)) => volume::run(&context, &command).await,
+        Command::Rm(Deferred(args)) => state::rm(&context, &args).await,
+        Command::Down(Deferred(args)) => state::down(&context, &args).await,
+        Command::Plan(Deferred(args)) => plan::run(&context, args).await,
+        Command::Why(Deferred(args)) => why::run(&context, &args).await,
+        Command::Audit(Deferred(args)) => audit::run(&context, &args).await,
+        Command::Policy(Deferred(command)) => policy::run(&context, &command).await,
+        Command::Script(Deferred(command)) => script::run(&context, &command),
+        Command::Serve(Deferred(args)) => serve::run(&context, &args).await,
+        Command::Backup(Deferred(args)) => backup::run(&context, &args),
+        Command::Token(Deferred(command)) => token::run(&context, &command),
         Command::Doctor => doctor::run(&context).await,
-        Command::Config(command) => config_cmd::run(&context, &command),
+        Command::Config(Deferred(command)) => config_cmd::run(&context, &command),
         Command::Completions { .. } => Ok(0),
     }
 }

@@ -10,7 +10,10 @@
 //!
 //! Seams for faults: a scripted fake daemon on a Unix socket, see the tests.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::workspace::Container;
 
 mod archive;
 mod build;
@@ -30,6 +33,7 @@ mod logs;
 mod network;
 mod registry_auth;
 mod sessions;
+mod shared;
 mod spec_map;
 mod stats;
 mod volumes;
@@ -43,7 +47,7 @@ pub use error::{Error, Result, failures};
 pub use events::{Event, EventItem, EventOptions, EventStream};
 pub use exec::{ExecCollected, ExecControl, ExecEnd, ExecOutput, ExecRequest, ExecSession, ExecStdin};
 pub use hijack::StdStream;
-pub use images::{ImageInfo, LocalImage, PullProgress};
+pub use images::{ImageInfo, LocalImage, PullProgress, given_names};
 pub use info::EngineInfo;
 pub use logs::{LogLine, LogOptions, LogSource, LogStream};
 pub use network::NetworkId;
@@ -57,6 +61,8 @@ pub struct Docker {
     inner: Arc<Inner>,
     /// Whether files of an engine on this machine are read where they can be.
     local_files: bool,
+    /// File with what the engine said about itself, see [`Docker::info`].
+    memory: Option<Arc<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +70,10 @@ struct Inner {
     http: http::Http,
     /// Value of the label [`crate::workspace::LABEL_HOST`] on everything of ours.
     host_id: String,
+    /// What the engine said about itself.
+    info: Mutex<Option<info::Remembered>>,
+    /// The list of all containers of this installation.
+    ours: shared::Shared<Arc<Vec<Container>>>,
 }
 
 impl Docker {
@@ -78,8 +88,9 @@ impl Docker {
     /// and [`Error::TooOld`].
     pub async fn connect(endpoint: Option<&str>, host_id: &str) -> Result<Self> {
         let http = http::Http::connect(connect::Endpoint::find(endpoint)?).await?;
-        let inner = Inner { http, host_id: host_id.to_owned() };
-        Ok(Self { inner: Arc::new(inner), local_files: true })
+        let inner =
+            Inner { http, host_id: host_id.to_owned(), info: Mutex::default(), ours: shared::Shared::default() };
+        Ok(Self { inner: Arc::new(inner), local_files: true, memory: None })
     }
 
     /// Chooses whether logs and statistics are read from the files of an engine on this machine, where they can be. The
@@ -87,6 +98,14 @@ impl Docker {
     #[must_use]
     pub fn with_local_files(mut self, local_files: bool) -> Self {
         self.local_files = local_files;
+        self
+    }
+
+    /// Names a file in which what the engine says about itself is kept from one process to the next. Its folder must be
+    /// closed to others.
+    #[must_use]
+    pub fn with_memory(mut self, file: PathBuf) -> Self {
+        self.memory = Some(Arc::new(file));
         self
     }
 

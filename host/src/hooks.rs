@@ -241,8 +241,8 @@ pub struct SweepVerdict {
     pub by: String,
 }
 
-/// Choice of a [`SweepVerdict`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// Choice of a [`SweepVerdict`], from the mildest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum SweepChoice {

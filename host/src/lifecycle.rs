@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::Loaded;
-use crate::docker::{Docker, EngineInfo};
+use crate::docker::{self, Docker, EngineInfo};
 use crate::hooks::redact::SecretNames;
 use crate::hooks::{Chain, Decision};
 use crate::store::{self, Store};
@@ -31,6 +31,7 @@ mod exec;
 mod expire;
 mod explain;
 mod facts;
+mod file_secrets;
 mod find;
 mod gate;
 mod history;
@@ -45,6 +46,7 @@ mod recover;
 mod replace;
 mod replay;
 mod request;
+mod restore;
 mod run_commands;
 mod secret_files;
 mod shadow_report;
@@ -57,6 +59,7 @@ mod stats;
 mod stop;
 mod sweep;
 mod sweep_facts;
+mod sweep_undo;
 mod update;
 mod view;
 mod volumes;
@@ -71,7 +74,7 @@ pub use copy::{CopyIn, CopyOut, PathView};
 pub use create::{Progress, Recreate};
 pub use devcontainer::DevcontainerChoice;
 pub use disk::{DiskMode, DiskView};
-pub use error::{Difference, Error};
+pub use error::{Difference, Error, Missing};
 pub use events::{Notice, WorkspaceEvents};
 pub use explain::{Bound, Explained, Link, explain, place};
 pub use facts::engine_facts;
@@ -86,9 +89,9 @@ pub use react::Reaction;
 pub use recover::Trouble;
 pub use replay::{Example, FlipGroup, Replayed, replay_decisions};
 pub use request::{Parent, Project, WorkspaceRequest};
+pub use restore::RestoreRequest;
 pub use secret_files::{SecretBytes, secrets_dir};
 pub use shadow_report::{ShadowDifference, ShadowSummary, shadow_report};
-pub use snapshot::RestoreRequest;
 pub use stats::StatsWatch;
 pub use sweep::{SweepLine, SweepReport};
 pub use view::{StatsView, TrailStep, WorkspaceView, trail};
@@ -131,7 +134,6 @@ pub struct Lifecycle {
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
-    info: tokio::sync::OnceCell<EngineInfo>,
     stop: watch::Receiver<bool>,
     stopper: watch::Sender<bool>,
 }
@@ -144,7 +146,6 @@ impl Lifecycle {
     pub async fn new(loaded: Loaded, load_chain: Arc<LoadChain>, store: Store, docker: Docker) -> Result<Self, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (stopper, stop) = watch::channel(false);
-        let info = tokio::sync::OnceCell::new();
         let store = Arc::new(store);
         let this = Self {
             live: RwLock::new(Live { loaded: Arc::new(loaded), chain: None }),
@@ -156,7 +157,6 @@ impl Lifecycle {
             store,
             docker,
             secrets,
-            info,
             stop,
             stopper,
         };
@@ -249,25 +249,68 @@ impl Lifecycle {
         Ok(())
     }
 
-    async fn engine_info(&self) -> Result<&EngineInfo, Error> {
-        Ok(self.info.get_or_try_init(|| self.docker.info()).await?)
+    async fn engine_info(&self) -> Result<EngineInfo, Error> {
+        Ok(self.docker.info().await?)
     }
 
-    /// The container of a workspace, found by its exact labels. One that is set aside to be replaced does not count, nor
-    /// does one whose creation was undone.
+    /// The container of a workspace: the one that the store names, which the engine finds at once, or else the one with
+    /// its exact labels. One that is set aside to be replaced does not count, nor does one whose creation was undone.
     async fn container(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
+        let labelled = |container: &Container| {
+            labels.iter().all(|(key, value)| container.labels.get(*key).is_some_and(|is| is == value))
+        };
+        if let Some(known) = self.store.container_id(id)? {
+            match self.docker.inspect(&known).await {
+                Ok(container) if labelled(&container) && is_current(&container, &self.undone_attempts()?) => {
+                    return Ok(Some(container));
+                }
+                Ok(_) | Err(docker::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let found = self.docker.list(&labels, true).await?;
+        Ok(self.current(found)?.into_iter().next())
+    }
+
+    /// Those of some containers with our labels that are what their workspaces have: ours, not set aside to be replaced, and
+    /// not of a creation that was undone.
+    fn current(&self, labelled: Vec<Container>) -> Result<Vec<Container>, Error> {
         let undone = self.undone_attempts()?;
-        Ok(found.into_iter().find(|container| !replace::is_aside(container) && !undone.holds(container)))
+        let mut current = Vec::with_capacity(labelled.len());
+        for container in labelled {
+            if is_current(&container, &undone) && self.is_ours(&container)? {
+                current.push(container);
+            }
+        }
+        Ok(current)
+    }
+
+    /// Whether a container with our labels is ours. Labels alone do not tell: an image that somebody committed from a workspace
+    /// hands them on to whatever is made from it. Ours has the name that Wharf gives, or is the one that the store knows.
+    fn is_ours(&self, container: &Container) -> Result<bool, Error> {
+        let Some(Ok(id)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
+            return Ok(false);
+        };
+        if container.name == id.container_name() || replace::is_aside(container) {
+            return Ok(true);
+        }
+        Ok(self.store.container_id(&id)?.is_some_and(|known| known == container.id))
+    }
+
+    /// The same with all that the engine tells about it.
+    async fn container_in_full(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
+        match self.container(id).await? {
+            // From a list.
+            Some(container) if container.actual.is_none() => Ok(Some(self.docker.inspect(&container.id).await?)),
+            found => Ok(found),
+        }
     }
 
     /// All containers of this installation by workspace id.
     async fn containers(&self) -> Result<BTreeMap<String, Container>, Error> {
-        let all = self.docker.list(&[(LABEL_HOST, self.store.host_id())], true).await?;
-        let undone = self.undone_attempts()?;
-        let current = all.into_iter().filter(|container| !replace::is_aside(container) && !undone.holds(container));
-        Ok(current.filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
+        let current = self.current(self.docker.list_ours().await?.to_vec())?;
+        Ok(current.into_iter().filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
     }
 
     /// Whether an interruption was asked for.
@@ -314,6 +357,11 @@ impl Lifecycle {
             }
         }
     }
+}
+
+/// Whether a container is what its workspace has: not set aside to be replaced, and not of a creation that was undone.
+fn is_current(container: &Container, undone: &reconcile::UndoneAttempts) -> bool {
+    !replace::is_aside(container) && !undone.holds(container)
 }
 
 fn now_ms() -> u64 {

@@ -2,10 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+/// Values of scripts and records are many small allocations, which take it a fifth to a third less time than the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = wharf::cli::Cli::parse();
+    let cli = match wharf::cli::Cli::of_process() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
     let telemetry = match cli.begin_telemetry() {
         Ok(telemetry) => telemetry,
         Err(code) => return ExitCode::from(code),
@@ -19,8 +24,17 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(wharf::cli::run(cli));
-    // A thread may still be reading the terminal; it must not keep the program alive.
-    runtime.shutdown_background();
     telemetry.end();
-    ExitCode::from(code)
+    end(code)
+}
+
+/// Ends the process as it is. A thread may still be reading the terminal, or writing to somebody who does not read, and must
+/// not keep the program alive; and to give memory back piece by piece that the kernel takes at once would be a tenth of a
+/// short command's time. Nothing waits in standard output: what writes there ends with a line end or flushes.
+fn end(code: u8) -> ! {
+    #[allow(unsafe_code)]
+    // SAFETY: it takes any number and does not come back.
+    unsafe {
+        libc::_exit(code.into())
+    }
 }

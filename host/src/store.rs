@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use crate::workspace::WorkspaceId;
 
@@ -30,6 +30,7 @@ mod snapshots;
 mod standings;
 mod states;
 mod tokens;
+mod workspaces;
 
 pub use backup::Backup;
 pub use decisions::{Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
@@ -42,6 +43,7 @@ pub use signals::{Signal, SignalKind};
 pub use snapshots::Snapshot;
 pub use states::{EventQuery, Noted};
 pub use tokens::{Role, Token, secret_text};
+pub use workspaces::KnownWorkspace;
 
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(10);
@@ -92,7 +94,7 @@ impl Error {
         match self {
             Self::Unusable { .. } => "make the folder writable for you, or name another with --state-dir".into(),
             Self::Statement { .. } => {
-                "see that the disk is not full and the file is not damaged, then try again".into()
+                "see that the disk is not full; a damaged file is replaced by a copy of 'wharf backup', see docs/service.md".into()
             }
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
             Self::Damaged { .. } => "see 'wharf audit verify', and keep a copy of the state folder as evidence".into(),
@@ -111,6 +113,8 @@ pub struct Store {
     dir: PathBuf,
     host_id: String,
     connection: Mutex<Connection>,
+    /// Records of workspaces that were read, see `workspaces`.
+    read: Mutex<workspaces::Read>,
     key: OnceLock<key::Key>,
 }
 
@@ -163,7 +167,13 @@ impl Store {
         }
         migrations::run(&mut connection)?;
         let host_id = host_id(&connection)?;
-        Ok(Self { dir: dir.to_path_buf(), host_id, connection: Mutex::new(connection), key: OnceLock::new() })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            host_id,
+            connection: Mutex::new(connection),
+            read: Mutex::default(),
+            key: OnceLock::new(),
+        })
     }
 
     /// The id of this installation: on every object that it makes, as the label `wharf.host`.
@@ -221,86 +231,6 @@ impl Store {
     /// When the lock's file cannot be used.
     pub fn try_lock_sweeps(&self) -> Result<Option<WorkspaceLock>, Error> {
         self.try_lock_file("_sweeps", true)
-    }
-
-    /// Writes or replaces a workspace.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn put_workspace(&self, workspace: &Workspace) -> Result<(), Error> {
-        let json = to_json(workspace, "keep a workspace")?;
-        self.connection()
-            .execute(
-                "insert into workspaces (id, name, project, body) values (?1, ?2, ?3, ?4)
-                 on conflict (id) do update set name = ?2, project = ?3, body = ?4",
-                params![workspace.id.as_str(), workspace.name, workspace.project, json],
-            )
-            .map_err(statement("keep a workspace"))?;
-        Ok(())
-    }
-
-    /// Reads a workspace.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, Error> {
-        let text: Option<String> = self
-            .connection()
-            .query_row("select body from workspaces where id = ?1", [id.as_str()], |row| row.get(0))
-            .optional()
-            .map_err(statement("read a workspace"))?;
-        text.map(|text| from_json(&text, "read a workspace")).transpose()
-    }
-
-    /// Changes a workspace at once, so that nothing that another process writes meanwhile is lost. Says whether it is
-    /// known.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn update_workspace(&self, id: &WorkspaceId, edit: impl FnOnce(&mut Workspace)) -> Result<bool, Error> {
-        let what = "change a workspace";
-        let mut connection = self.connection();
-        let transaction =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
-        let text: Option<String> = transaction
-            .query_row("select body from workspaces where id = ?1", [id.as_str()], |row| row.get(0))
-            .optional()
-            .map_err(statement(what))?;
-        let Some(text) = text else { return Ok(false) };
-        let mut workspace: Workspace = from_json(&text, what)?;
-        edit(&mut workspace);
-        transaction
-            .execute("update workspaces set body = ?2 where id = ?1", params![id.as_str(), to_json(&workspace, what)?])
-            .map_err(statement(what))?;
-        transaction.commit().map_err(statement(what))?;
-        Ok(true)
-    }
-
-    /// All workspaces, sorted by id.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn workspaces(&self) -> Result<Vec<Workspace>, Error> {
-        let what = "list workspaces";
-        let connection = self.connection();
-        let mut query =
-            connection.prepare_cached("select body from workspaces order by id").map_err(statement(what))?;
-        let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(statement(what))?;
-        rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
-    }
-
-    /// Forgets a workspace. Its decisions stay.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn remove_workspace(&self, id: &WorkspaceId) -> Result<(), Error> {
-        self.connection()
-            .execute("delete from workspaces where id = ?1", [id.as_str()])
-            .map_err(statement("forget a workspace"))?;
-        self.connection()
-            .execute("delete from signals where workspace = ?1", [id.as_str()])
-            .map_err(statement("forget a workspace"))?;
-        Ok(())
     }
 }
 

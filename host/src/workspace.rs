@@ -35,6 +35,9 @@ pub const LABEL_IMAGE_HOST: &str = "wharf.image.host";
 pub const LABEL_IMAGE_WORKSPACE: &str = "wharf.image.workspace";
 /// Label of an image with what it is: `build` or `snapshot`.
 pub const LABEL_IMAGE: &str = "wharf.image";
+/// Label of an image with the name that it was made under. What somebody builds from an image of ours inherits its labels, and
+/// has another name.
+pub const LABEL_IMAGE_NAME: &str = "wharf.image.name";
 /// Label of a volume that is part of a snapshot, and of a snapshot's image, with the snapshot's name.
 pub const LABEL_SNAPSHOT: &str = "wharf.image.snapshot";
 /// Label with the digest of the decided spec, see [`ContainerSpec::digest`].

@@ -31,9 +31,14 @@
 //! then [`types`] for what hooks share and [`mod@testing`] for tests that run natively. Units and meanings are those of
 //! the WIT files: sizes are bytes, times are milliseconds, instants are milliseconds since 1970-01-01 UTC.
 //!
+//! The crate brings an allocator made for calls that take microseconds; a plugin with one of its own turns that off
+//! (`default-features = false`).
+//!
 //! Build it as a `cdylib` for `wasm32-unknown-unknown` and make a component of it; inside Wharf's repository
 //! `cargo xtask plugins` does both.
 
+#[cfg(any(all(target_family = "wasm", feature = "allocator", not(target_feature = "atomics")), test))]
+mod allocator;
 pub mod cleanup;
 pub mod event;
 mod export;

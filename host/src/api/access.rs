@@ -129,7 +129,7 @@ impl Caller {
             .filter(|this| this.part_of.is_none() && has(&this.draft.spec.labels))
             .map(|this| &this.id)
             .collect();
-        let seen = |this: &&store::Workspace| own.contains(this.part_of.as_ref().unwrap_or(&this.id));
+        let seen = |this: &&Arc<store::Workspace>| own.contains(this.part_of.as_ref().unwrap_or(&this.id));
         Ok(Some(all.iter().filter(seen).map(|this| this.id.clone()).collect()))
     }
 }

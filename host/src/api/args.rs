@@ -41,11 +41,11 @@ impl Named {
 
     /// Finds it without the engine.
     pub(super) fn stored(&self, store: &Store) -> Result<store::Workspace, Problem> {
-        let mut all = store.workspaces()?;
+        let mut all = store.known_workspaces()?;
         if let Some(seen) = self.caller.seen(store)? {
             all.retain(|this| seen.contains(&this.id));
         }
-        Ok(find_among(all, &Target::Named(self.name.clone()))?)
+        Ok(find_among(store, all, &Target::Named(self.name.clone()))?)
     }
 }
 

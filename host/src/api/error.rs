@@ -272,11 +272,14 @@ fn status(error: &lifecycle::Error) -> StatusCode {
     match error {
         E::Request(_) | E::Docker(D::BadRequest { .. }) => StatusCode::BAD_REQUEST,
         E::Denied { .. } => StatusCode::FORBIDDEN,
-        E::NotFound(_) | E::NoRecord { .. } | E::NoField { .. } => StatusCode::NOT_FOUND,
+        E::NotFound(_) | E::Missing { .. } | E::NoRecord { .. } | E::NoField { .. } => StatusCode::NOT_FOUND,
+        // A workspace's container that is gone is a state that it is in; an image, a volume or a path is what was asked for.
+        E::Docker(D::NotFound { what, .. }) if *what != "container" => StatusCode::NOT_FOUND,
         E::Ambiguous { .. }
         | E::Differs { .. }
         | E::NotRunning { .. }
-        | E::Running(_)
+        | E::Running { .. }
+        | E::InUse { .. }
         | E::Store(store::Error::Locked(_))
         | E::Docker(
             D::NotFound { .. }
@@ -291,6 +294,7 @@ fn status(error: &lifecycle::Error) -> StatusCode {
         | E::Docker(
             D::ImageMissing { .. }
             | D::MountSourceMissing { .. }
+            | D::StartFailed { .. }
             | D::CommandNotFound { .. }
             | D::CommandNotExecutable { .. },
         ) => StatusCode::UNPROCESSABLE_ENTITY,

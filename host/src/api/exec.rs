@@ -59,7 +59,8 @@ struct Size {
 ///
 /// The first message is an `ExecBody`. Binary messages begin with the number of their channel: 0 stdin, 1 stdout, 2
 /// stderr. Text messages of the client are `{"resize": {"rows": 24, "cols": 80}}` and `{"stdin-end": true}`; the only one
-/// of the server is its last: `{"exit_code": 0}`, or a problem.
+/// of the server is its last: `{"exit_code": 0}`, with `"cut": true` where a process that the command left behind still holds
+/// its output, or a problem.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/exec", params(("id" = String, Path, description = "Id or name")),
     responses((status = 101, description = "It goes on as a WebSocket")))]
 pub(super) async fn talk(
@@ -91,7 +92,8 @@ async fn session(api: Api, caller: Caller, id: WorkspaceId, socket: WebSocket, s
         () = caller.revoked(&api.handle) => Ok(End::Problem(Problem::bad_token())),
     };
     let (last, code) = match ran {
-        Ok(End::Exited(code)) => (json!({ "exit_code": code }), close_code::NORMAL),
+        Ok(End::Exited { code, cut: false }) => (json!({ "exit_code": code }), close_code::NORMAL),
+        Ok(End::Exited { code, cut: true }) => (json!({ "exit_code": code, "cut": true }), close_code::NORMAL),
         Ok(End::Problem(problem)) | Err(problem) => (json!(problem), close_code::ERROR),
         Ok(End::Gone) => {
             tracing::debug!("api: the client of a command in {id} has gone");
@@ -120,7 +122,11 @@ async fn session(api: Api, caller: Caller, id: WorkspaceId, socket: WebSocket, s
 
 /// How a session ends.
 enum End {
-    Exited(i64),
+    /// With this code, and whether its output was still open.
+    Exited {
+        code: i64,
+        cut: bool,
+    },
     Problem(Problem),
     /// Nobody is there to be told.
     Gone,
@@ -158,7 +164,7 @@ async fn run(
         ended = listen(from, stdin, &control) => ended,
         () = late => Ok(End::Problem(Problem::took_longer(limit.unwrap_or_default()))),
     };
-    if matches!(ended, Ok(End::Exited(_))) {
+    if matches!(ended, Ok(End::Exited { .. })) {
         running.ended();
     }
     // Otherwise it still runs, and `running` ends it.
@@ -213,10 +219,11 @@ async fn write(output: &mut ExecOutput, to: &mut Outgoing, control: &ExecControl
     loop {
         tokio::select! {
             end = &mut exit => {
-                return Ok(match end.map_err(Error::from)? {
-                    ExecEnd::Exited(code) => End::Exited(code),
-                    ExecEnd::Detached => End::Exited(0),
-                });
+                let code = match end.map_err(Error::from)? {
+                    ExecEnd::Exited(code) => code,
+                    ExecEnd::Detached => 0,
+                };
+                return Ok(End::Exited { code, cut: output.cut() });
             }
             _ = pings.tick() => {
                 if to.send(Message::Ping(Bytes::new())).await.is_err() {

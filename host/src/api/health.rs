@@ -63,7 +63,7 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let away = status.ok().flatten().and_then(|status| status.engine_away);
     match api.handle.lifecycle() {
         None => missing.push(format!("engine: {}", away.unwrap_or_else(|| "not reached yet".to_owned()))),
-        Some(lifecycle) => match tokio::time::timeout(ENGINE, lifecycle.docker().info()).await {
+        Some(lifecycle) => match tokio::time::timeout(ENGINE, lifecycle.docker().ask_info()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => missing.push(format!("engine: {error}")),
             Err(_) => missing.push(format!("engine: no answer within {} s", ENGINE.as_secs())),

@@ -84,7 +84,7 @@ pub(super) async fn build(
     let project = Project::resolve(&folder, None, &api.handle.loaded())?;
     let lifecycle = api.lifecycle()?;
     let building = async move |mut report: progress::Report| {
-        lifecycle.build_image(&build, &project.id, body.tag.as_deref(), &mut report).await
+        lifecycle.build_image(&build, &project, body.tag.as_deref(), &mut report).await
     };
     progress::carry_out(&api, "image-build", (&wants, once), building).await
 }

@@ -148,6 +148,8 @@ pub(super) struct ExecResult {
     stderr_base64: Option<String>,
     /// Whether there was more than 1 MiB of one of them.
     truncated: bool,
+    /// Whether a process that it left behind still holds its output; what that writes later is lost.
+    cut: bool,
 }
 
 /// A command that nobody waits for.
@@ -240,6 +242,7 @@ pub(super) async fn run(
         Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(base64(error.as_bytes()))),
     };
     let ((stdout, stdout_base64), (stderr, stderr_base64)) = (text(stdout), text(stderr));
-    let ended = ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated };
+    let cut = output.cut();
+    let ended = ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated, cut };
     answer(&ExecAnswer::Ended(ended))
 }

@@ -1,6 +1,7 @@
 //! `/v1/stats`: what workspaces use. Those who follow it share the readings of the service's collector.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,7 +18,7 @@ use crate::workspace::WorkspaceId;
 
 /// What all workspaces use (`wharf stats`)
 ///
-/// One reading. As `text/event-stream` a reading each second, with those that do not run; a reader that is slow gets the
+/// One reading, at most a second old. As `text/event-stream` a reading each second, with those that do not run; a reader that is slow gets the
 /// newest.
 #[utoipa::path(get, path = "/v1/stats", responses((status = 200, description = "A reading", content(
     (Vec<StatsView> = "application/json"), (String = "text/event-stream"),
@@ -27,7 +28,7 @@ pub(super) async fn all(State(api): State<Api>, caller: Caller, wants: Wants, ar
     let lifecycle = api.lifecycle()?;
     if !wants.events {
         let seen = caller.seen(lifecycle.store())?;
-        let mut all = lifecycle.stats(&[]).await?;
+        let mut all = lifecycle.stats_from(&[], &recent(&api).await).await?;
         all.retain(|view| seen.as_ref().is_none_or(|seen| seen.contains(&view.id)));
         return answer(&all);
     }
@@ -50,9 +51,14 @@ pub(super) async fn one(
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
     if !wants.events {
-        return answer(&lifecycle.stats(&[id]).await?);
+        return answer(&lifecycle.stats_from(&[id], &recent(&api).await).await?);
     }
     follow(&api, caller, Some(id))
+}
+
+/// What the collector knows; nothing where it cannot read, and then everything is read for this call.
+async fn recent(api: &Api) -> Arc<Vec<StatsView>> {
+    api.handle.recent_stats().await.unwrap_or_default()
 }
 
 fn follow(api: &Api, caller: Caller, only: Option<WorkspaceId>) -> Result<Response, Problem> {
@@ -76,8 +82,8 @@ impl Source for Following {
         let whole = match &self.only {
             None => None,
             Some(only) => {
-                let parts = store.workspaces()?.into_iter().filter(|stored| stored.part_of.as_ref() == Some(only));
-                Some(parts.map(|stored| stored.id).chain([only.clone()]).collect::<BTreeSet<_>>())
+                let parts = store.sidecars(only)?.into_iter().map(|sidecar| sidecar.id);
+                Some(parts.chain([only.clone()]).collect::<BTreeSet<_>>())
             }
         };
         let within = |ids: &Option<BTreeSet<WorkspaceId>>, id| ids.as_ref().is_none_or(|ids| ids.contains(id));

@@ -1,11 +1,15 @@
 //! The context of an image build: a folder without what its `.dockerignore` leaves out, always the same bytes for the same
 //! files.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
+
+use super::{open_plain, read_plain};
+
+/// Most bytes of a Dockerfile, and of a `.dockerignore`.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// What a `.dockerignore` leaves out. The rules are those of Docker's documentation ("Dockerfile reference, .dockerignore
 /// file"): patterns are about paths from the folder's top, `*` ends at a slash, `**` does not, `!` takes back, and the
@@ -92,14 +96,15 @@ impl Context {
         let own = PathBuf::from(format!("{}.dockerignore", inside.display()));
         let mut ignore = Ignore::default();
         for path in [own, real.join(".dockerignore")] {
-            match std::fs::read_to_string(&path) {
-                Ok(text) => {
-                    ignore = Ignore::parse(&text)?;
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            let target = match path.canonicalize() {
+                Ok(target) if target.starts_with(&real) => target,
+                Ok(_) => return Err(format!("{} leads out of the context", path.display())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(cannot(&path, error)),
-            }
+            };
+            let text = read_plain(&target, MOST_BYTES).map_err(|error| cannot(&path, error))?;
+            ignore = Ignore::parse(&text)?;
+            break;
         }
         Ok(Self { dockerfile: dockerfile.to_path_buf(), folder: real, ignore })
     }
@@ -109,7 +114,7 @@ impl Context {
     /// # Errors
     /// When it cannot be read.
     pub fn bases(&self) -> io::Result<Vec<String>> {
-        let text = std::fs::read_to_string(self.folder.join(&self.dockerfile))?;
+        let text = read_plain(&self.folder.join(&self.dockerfile), MOST_BYTES)?;
         let from = text.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let first = words.next()?;
@@ -163,7 +168,7 @@ impl Context {
                 let target = path.read_link().map_err(|error| at(&path, error))?;
                 builder.append_link(&mut header, &name, target).map_err(|error| at(&path, error))?;
             } else if meta.is_file() {
-                let file = File::open(&path).map_err(|error| at(&path, error))?;
+                let (file, meta) = open_plain(&path).map_err(|error| at(&path, error))?;
                 header.set_size(meta.len());
                 let padded = file.take(meta.len()).chain(io::repeat(0)).take(meta.len());
                 builder.append_data(&mut header, &name, padded).map_err(|error| at(&path, error))?;
@@ -234,7 +239,7 @@ mod tests {
         assert_eq!(context.bases().unwrap(), ["host:5000/a", "c"]);
         let mut first = Vec::new();
         context.write(&mut first).unwrap();
-        let file = File::options().write(true).open(dir.join("keep/plain")).unwrap();
+        let file = std::fs::File::options().write(true).open(dir.join("keep/plain")).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         let mut second = Vec::new();
         context.write(&mut second).unwrap();

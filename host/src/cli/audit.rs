@@ -40,7 +40,7 @@ enum Command {
     /// Forgets old records as [decisions] says, and signs where the chain goes on
     Prune {
         /// Keeps this many instead of decisions.keep
-        #[arg(long, value_name = "COUNT")]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         keep: Option<u64>,
         /// Forgets what is older than this time or duration instead of decisions.age
         #[arg(long, value_name = "TIME", value_parser = instant)]

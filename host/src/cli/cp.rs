@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, Out};
+use super::output::printable;
 use super::{Context, Failure};
 use crate::archive::{self, Owner, Unpacked};
 use crate::docker::PathKind;
@@ -14,7 +15,8 @@ use crate::store::Owner as Process;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A path in a workspace is written WS:/path, or :/path for the workspace of this folder; '-' is a tar archive on stdin or \
-stdout. A folder that exists is copied into; 'DIR/.' means what is in it. Files that are copied in belong to the user of \
+stdout. A folder that exists is copied into; 'DIR/.' means what is in it. A link stays a link, and 'LINK/.' means what is \
+in the folder that it leads to. Files that are copied in belong to the user of \
 the workspace where its id is known, else to root. Policies of pre-exec are asked as for a command.")]
 pub(crate) struct Args {
     /// What is copied
@@ -48,10 +50,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     match (source, target) {
         (Side::Inside { workspace, path }, to @ (Side::Local(_) | Side::Pipe)) => {
             let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
-            // What is in a folder is taken out of it here: the engine's archive has the folder's name on top in any case.
-            let named = path.strip_suffix("/.").filter(|_| matches!(to, Side::Local(_))).unwrap_or(path);
-            let named = if named.is_empty() { "/" } else { named };
-            let out = backend.copy_out(&target, named).await?;
+            let path = if path.is_empty() { "/" } else { path };
+            let out = backend.copy_out(&target, path).await?;
             match to {
                 Side::Local(to) => take_out(context, out, path, Path::new(to)).await?,
                 _ => pour_out(out).await?,
@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
             let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
             let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
-            bring_in(&backend, &target, from, path).await?;
+            bring_in(context, &backend, &target, (from, path)).await?;
         }
         _ => return Err(usage("one side must be in a workspace (WS:/path), and the other one must not".into())),
     }
@@ -72,7 +72,33 @@ fn usage(text: String) -> Failure {
 }
 
 fn local(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new("local-file", format!("{}: {error}", path.display()), "see that the path exists and is yours", 1)
+    Failure::new("local-file", format!("{}: {error}", shown(path)), "see that the path exists and is yours", 1)
+}
+
+/// A path whose names a workspace may have chosen.
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string())
+}
+
+/// Says what was not copied, and is not made on the other side.
+fn tell_left_out(context: &Context, names: &[String]) {
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(|name| printable(name)).collect();
+        context.out.notice(&format!("left out, neither file, folder nor link: {}", names.join(", ")));
+    }
+}
+
+/// The last name of a path in a workspace; none of its root. The engine, too, goes up by the words alone.
+fn last_name(path: &str) -> Option<&str> {
+    let mut names = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.pop()
 }
 
 /// The last name of a path, and the folder that it is in.
@@ -85,7 +111,12 @@ fn split(path: &str) -> (&str, &str) {
     }
 }
 
-async fn bring_in(backend: &Backend, target: &Target, from: Option<&Path>, path: &str) -> Result<(), Failure> {
+async fn bring_in(
+    context: &Context,
+    backend: &Backend,
+    target: &Target,
+    (from, path): (Option<&Path>, &str),
+) -> Result<(), Failure> {
     // First of all, so that nothing of this side matters to what is refused there.
     let to = backend.copy_in(target, path).await?;
     let id = &to.workspace;
@@ -93,13 +124,21 @@ async fn bring_in(backend: &Backend, target: &Target, from: Option<&Path>, path:
         let stdin = archive::stream(|to| std::io::copy(&mut std::io::stdin(), to).map(drop));
         return to.unpack(path, stdin).await;
     };
-    let meta = from.metadata().map_err(|error| local(from, &error))?;
-    let contents = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
-    let name = from.canonicalize().map_err(|error| local(from, &error))?;
-    let name = name.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned());
+    let written = from.as_os_str().as_encoded_bytes();
+    let contents = written.ends_with(b"/.");
+    // A link stays a link, as those inside a folder do, unless a slash behind it asks for what it leads to.
+    let meta = if contents || written.ends_with(b"/") { from.metadata() } else { from.symlink_metadata() };
+    let meta = meta.map_err(|error| local(from, &error))?;
+    if !meta.is_dir() && !meta.is_file() && !meta.is_symlink() {
+        let text = format!("{} is neither file, folder nor link", shown(from));
+        return Err(Failure::new("bad-request", text, "name something that can be copied", 1));
+    }
+    let source = if meta.is_symlink() { Ok(from.to_path_buf()) } else { from.canonicalize() };
+    let source = source.map_err(|error| local(from, &error))?;
+    let name = from.file_name().or(source.file_name()).map_or_else(|| PathBuf::from("."), PathBuf::from);
     let (parent, last) = split(path);
     let (folder, name) = match (to.kind, meta.is_dir()) {
-        (PathKind::Folder, true) if contents => (path, ".".to_owned()),
+        (PathKind::Folder, true) if contents => (path, PathBuf::from(".")),
         (PathKind::Folder, _) => (path, name),
         (PathKind::Missing, false) if path.ends_with('/') => {
             return Err(Failure::new("not-found", format!("there is no folder {path} in {id}"), "make it first", 1));
@@ -108,12 +147,14 @@ async fn bring_in(backend: &Backend, target: &Target, from: Option<&Path>, path:
             let text = format!("{path} in {id} is a file, and {} is a folder", from.display());
             return Err(Failure::new("bad-request", text, "name another place", 1));
         }
-        (PathKind::Missing | PathKind::File, _) => (parent, last.to_owned()),
+        (PathKind::Missing | PathKind::File, _) => (parent, PathBuf::from(last)),
     };
     let owner = to.user.as_deref().and_then(numeric).unwrap_or(Owner { uid: 0, gid: 0 });
-    // A link that is named is followed; links inside a folder stay links.
-    let from = from.canonicalize().map_err(|error| local(from, &error))?;
-    to.unpack(folder, archive::pack(from, name, Some(owner))).await
+    let (pieces, left_out) = archive::pack(source, name, Some(owner));
+    to.unpack(folder, pieces).await?;
+    // An engine that had enough before the end does not say what it did not want to have.
+    tell_left_out(context, &left_out.await.unwrap_or_default());
+    Ok(())
 }
 
 /// `1000` or `1000:100`; a name is only known inside.
@@ -132,48 +173,64 @@ async fn pour_out(mut out: Out) -> Result<(), Failure> {
 }
 
 /// Unpacks beside the target and renames, so that a copy that breaks leaves nothing under the target's name. Into a folder
-/// that has such an entry already it is unpacked directly, over what is there.
+/// that is there already it is moved entry by entry, over what is there.
+///
+/// Only a folder that the user named may be a link. What came out of the workspace, now or with an earlier copy, is never
+/// followed: its links may lead anywhere.
 async fn take_out(context: &Context, out: Out, path: &str, to: &Path) -> Result<(), Failure> {
-    let (_, name) = split(path.strip_suffix("/.").unwrap_or(path));
-    let contents = path.ends_with("/.");
+    // What is in a folder, and the root, come without a name.
+    let name = if path.ends_with("/.") { None } else { last_name(path) };
     let folder = to.is_dir();
     if !folder && (to.as_os_str().as_encoded_bytes().ends_with(b"/") || (to.exists() && out.kind == PathKind::Folder)) {
         let text = format!("{} is no folder", to.display());
         return Err(Failure::new("bad-request", text, "make it first, or name another place", 1));
     }
-    let target = match (folder, contents) {
-        (true, false) => to.join(name),
+    let target = match name {
+        Some(name) if folder => to.join(name),
+        None if folder => to.canonicalize().map_err(|error| local(to, &error))?,
         _ => to.to_path_buf(),
     };
     let parent = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    let merges = target.is_dir();
+    let merges = is_folder(&target);
     let beside = if merges { target.clone() } else { parent };
     let staging = Staging::new(&beside).map_err(|error| local(&beside, &error))?;
-    let done = receive(out, staging.0.clone()).await?;
-    let mut made = std::fs::read_dir(&staging.0).map_err(|error| local(&staging.0, &error))?.flatten();
-    let Some(root) = made.next() else {
-        return Err(Failure::new(
-            "copy-empty",
-            format!("nothing of {path} could be copied"),
-            "see 'wharf exec -- ls'",
-            1,
-        ));
-    };
-    if merges {
-        merge(&root.path(), &target).map_err(|error| local(&target, &error))?;
-    } else {
-        std::fs::rename(root.path(), &target).map_err(|error| local(&target, &error))?;
+    // With a folder of its own it is told from what has a name.
+    let inside = if name.is_some() { staging.0.clone() } else { staging.0.join("all") };
+    if name.is_none() {
+        std::fs::create_dir(&inside).map_err(|error| local(&inside, &error))?;
     }
-    if !done.skipped.is_empty() {
-        eprintln!("wharf: left out, neither file, folder nor link: {}", done.skipped.join(", "));
+    let done = receive(out, inside).await?;
+    tell_left_out(context, &done.skipped);
+    let root = top(&staging.0, path, done.entries)?;
+    check(&root, &target)?;
+    put(&root, &target)?;
+    if let (None, false, Some(mode)) = (name, merges, done.mode) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&target, mode).map_err(|error| local(&target, &error))?;
     }
     if !context.out.json {
-        context.out.line(format!("{} ({} entries)", target.display(), done.entries))?;
+        let target = if name.is_some() { &target } else { to };
+        context.out.line(format!("{} ({} entries)", shown(target), done.entries))?;
     }
     Ok(())
+}
+
+/// The one that an unpacked copy has on top.
+fn top(staging: &Path, path: &str, entries: u64) -> Result<PathBuf, Failure> {
+    let failed = |error| local(staging, &error);
+    let mut made = std::fs::read_dir(staging).map_err(failed)?;
+    let Some(first) = made.next().transpose().map_err(failed)?.filter(|_| entries > 0) else {
+        let text = format!("nothing of {path} could be copied");
+        return Err(Failure::new("copy-empty", text, "see 'wharf exec -- ls'", 1));
+    };
+    if made.next().is_some() {
+        let text = format!("the archive of {path} has more than that in it, so nothing was copied");
+        return Err(Failure::new("copy-broken", text, "see what is there with 'wharf exec -- ls', and try again", 1));
+    }
+    Ok(first.path())
 }
 
 async fn receive(mut out: Out, folder: PathBuf) -> Result<Unpacked, Failure> {
@@ -189,21 +246,41 @@ async fn receive(mut out: Out, folder: PathBuf) -> Result<Unpacked, Failure> {
     }
     drop(to);
     let unpacked = unpacker.await.map_err(std::io::Error::other)?;
-    unpacked.map_err(|error| Failure::new("copy-broken", error.to_string(), "see that the disk is not full", 1))
+    unpacked
+        .map_err(|error| Failure::new("copy-broken", printable(&error.to_string()), "see that the disk is not full", 1))
 }
 
-/// Moves what is in one folder over what is in another.
-fn merge(from: &Path, to: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        // A link to a folder is replaced, never followed: it may lead anywhere.
-        let both = entry.file_type()?.is_dir() && target.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-        if both {
-            merge(&entry.path(), &target)?;
-        } else {
-            std::fs::rename(entry.path(), target)?;
-        }
+/// Whether it is a folder itself; a link to one is none.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+}
+
+/// Whether one thing can be put over another, down to the last entry, before anything is moved: a folder never takes the
+/// place of something else, nor the other way round, as with Docker.
+fn check(from: &Path, to: &Path) -> Result<(), Failure> {
+    let Ok(there) = to.symlink_metadata() else { return Ok(()) };
+    let text = match (is_folder(from), there.is_dir()) {
+        (true, true) => return each(from, |entry, name| check(entry, &to.join(name))),
+        (false, false) => return Ok(()),
+        (true, false) if there.is_symlink() => format!("cannot overwrite the link {} with a folder", shown(to)),
+        (true, false) => format!("cannot overwrite {} with a folder", shown(to)),
+        (false, true) => format!("cannot overwrite the folder {} with what is no folder", shown(to)),
+    };
+    Err(Failure::new("bad-request", text, "remove it, or name another place; nothing was copied", 1))
+}
+
+/// Moves it there: what is in a folder over what is in the other one, and all else in place of what is there.
+fn put(from: &Path, to: &Path) -> Result<(), Failure> {
+    if is_folder(from) && is_folder(to) {
+        return each(from, |entry, name| put(entry, &to.join(name)));
+    }
+    std::fs::rename(from, to).map_err(|error| local(to, &error))
+}
+
+fn each(folder: &Path, mut what: impl FnMut(&Path, &std::ffi::OsStr) -> Result<(), Failure>) -> Result<(), Failure> {
+    for entry in std::fs::read_dir(folder).map_err(|error| local(folder, &error))? {
+        let entry = entry.map_err(|error| local(folder, &error))?;
+        what(&entry.path(), &entry.file_name())?;
     }
     Ok(())
 }
@@ -260,6 +337,8 @@ mod tests {
         assert_eq!((side("-"), side("./a:b"), side("/x:y")), (Side::Pipe, Side::Local("./a:b"), Side::Local("/x:y")));
         assert_eq!(split("/a/b/"), ("/a", "b"));
         assert_eq!(split("/a"), ("/", "a"));
+        let names = ["/", "/.", "/etc/..", "/a/b/", "/a/b/.", "/a/b/..", "/../a//b/./c/"].map(last_name);
+        assert_eq!(names, [None, None, None, Some("b"), Some("b"), Some("a"), Some("c")]);
         assert_eq!(numeric("1000:100"), Some(Owner { uid: 1000, gid: 100 }));
         assert_eq!(numeric("node"), None);
     }

@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
     };
     match app.docker(&host_id).await {
         Err(error) => checks.push(Check::fail("engine", error.to_string(), error.remedy())),
-        Ok(docker) => match docker.info().await {
+        Ok(docker) => match docker.ask_info().await {
             Err(error) => checks.push(Check::fail("engine", error.to_string(), error.remedy())),
             Ok(info) => {
                 let endpoint = docker.endpoint();

@@ -1,7 +1,7 @@
 //! `wharf exec` and `wharf shell`: bytes pass through, and the exit code is the command's.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,17 +10,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, Failure};
 
 use crate::config::Span;
-use crate::docker::{ExecEnd, ExecStdin, StdStream};
+use crate::docker::{ExecControl, ExecEnd, ExecStdin};
 use crate::hooks::{ExecSpec, Hook};
 use crate::lifecycle::Error;
 
 mod by_service;
+mod printer;
+
+use printer::Printer;
 
 /// Exit code when Wharf itself failed, as Docker users know it.
 const WHARF_FAILED: u8 = 125;
 
 /// Exit code of a command that took too long, as of timeout(1).
 const TIMED_OUT: u8 = 124;
+
+/// Why output may be missing that a command's children write after its end.
+const CUT: &str = "the command has ended, and something that it started still holds its output; what that writes from now \
+                   on is not shown";
+
+/// How long a command that was killed for its time may take to be gone.
+const DYING: Duration = Duration::from_millis(500);
+/// How long a slow reader may take for what is left to be said.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +54,7 @@ pub(crate) struct Args {
     /// Gives the command a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Kills the command when it takes longer, e.g. 30s; exit code 124
+    /// Kills the command, with its process group, when it takes longer, e.g. 30s; exit code 124
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
     /// Starts the command and does not wait for it; what it writes is lost
@@ -165,38 +177,79 @@ async fn session(
         });
     }
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-    loop {
-        let item = tokio::select! {
-            item = output.next() => item,
-            () = until(deadline) => {
-                let ended = control.kill().await;
-                drop(raw);
-                ended.map_err(Error::from)?;
-                let seconds = limit.unwrap_or_default().as_secs_f64();
-                eprintln!("wharf: the command took longer than {seconds} s and was killed");
-                return Ok(TIMED_OUT);
+    let mut printer = Printer::start()?;
+    let over = {
+        let run = async {
+            while let Some(item) = output.next().await {
+                let (stream, bytes) = item.map_err(Error::from)?;
+                if let Err(error) = printer.print(stream, bytes).await {
+                    // Nobody is left who would end it in time.
+                    if limit.is_some() {
+                        kill(&control).await?;
+                    }
+                    return Err(Failure::from(error));
+                }
             }
-            () = detach.notified() => {
-                drop(raw);
-                return Ok(detached());
-            }
+            let end = control.exit().await.map_err(Error::from)?;
+            printer.end().await?;
+            Ok(Over::Ended { end, cut: output.cut() })
         };
-        let Some(item) = item else { break };
-        let (stream, bytes) = item.map_err(Error::from)?;
-        match stream {
-            StdStream::Stdout => context.out.bytes(&bytes)?,
-            StdStream::Stderr => {
-                let mut err = std::io::stderr().lock();
-                err.write_all(&bytes)?;
-                err.flush()?;
+        tokio::pin!(run);
+        tokio::select! {
+            over = &mut run => over,
+            () = until(deadline) => match kill(&control).await {
+                Ok(true) => Ok(Over::Late),
+                // It was in time; only who reads its output is not.
+                Ok(false) => run.await,
+                Err(failure) => Err(failure),
+            },
+            () = detach.notified() => Ok(Over::Left),
+        }
+    };
+    if !matches!(over, Ok(Over::Ended { .. })) {
+        // A reader who does not read must hold up neither the end nor the message about it.
+        let _ = tokio::time::timeout(LAST_WORDS, printer.end()).await;
+    }
+    drop(raw);
+    match over? {
+        Over::Late => {
+            let seconds = limit.unwrap_or_default().as_secs_f64();
+            let tell = move || eprintln!("wharf: the command took longer than {seconds} s and was killed");
+            let _ = tokio::time::timeout(LAST_WORDS, tokio::task::spawn_blocking(tell)).await;
+            Ok(TIMED_OUT)
+        }
+        Over::Left | Over::Ended { end: ExecEnd::Detached, .. } => Ok(detached()),
+        Over::Ended { end: ExecEnd::Exited(code), cut } => {
+            if cut {
+                context.out.notice(CUT);
             }
+            Ok(u8::try_from(code).unwrap_or(1))
         }
     }
-    let end = control.exit().await;
-    drop(raw);
-    match end.map_err(Error::from)? {
-        ExecEnd::Exited(code) => Ok(u8::try_from(code).unwrap_or(1)),
-        ExecEnd::Detached => Ok(detached()),
+}
+
+/// How a session ends.
+enum Over {
+    Ended {
+        end: ExecEnd,
+        cut: bool,
+    },
+    /// It took too long and was killed.
+    Late,
+    /// The keys for detaching were typed.
+    Left,
+}
+
+/// Ends a command; says whether that was still to be done.
+async fn kill(control: &ExecControl) -> Result<bool, Failure> {
+    loop {
+        if control.kill().await.map_err(Error::from)? {
+            return Ok(true);
+        }
+        // It has ended, or the engine is only about to start it.
+        if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
+            return Ok(false);
+        }
     }
 }
 

@@ -68,6 +68,8 @@ impl From<client::Error> for Failure {
                         | "workspace-ambiguous"
                         | "project-unusable"
                         | "no-field"
+                        | "snapshot-not-found"
+                        | "secret-not-found"
                         | "record-not-found",
                     ) => 5,
                     (_, "bad-request" | "devcontainer") => 2,
@@ -98,7 +100,12 @@ impl From<lifecycle::Error> for Failure {
         let exit = match &error {
             E::Denied { .. } => 4,
             E::PolicyNotLoaded { .. } => 3,
-            E::NotFound(_) | E::NoRecord { .. } | E::NoField { .. } | E::Project { .. } | E::Ambiguous { .. } => 5,
+            E::NotFound(_)
+            | E::Missing { .. }
+            | E::NoRecord { .. }
+            | E::NoField { .. }
+            | E::Project { .. }
+            | E::Ambiguous { .. } => 5,
             E::Request(_) | E::ProjectFile(_) | E::Docker(docker::Error::BadRequest { .. }) => 2,
             E::Differs { .. } => 7,
             E::Interrupted => 130,

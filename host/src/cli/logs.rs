@@ -188,7 +188,7 @@ impl Look {
             out.extend_from_slice(prefix.as_bytes());
         }
         if let (true, Some(time)) = (self.timestamps && self.open != Some(line.stream), line.time) {
-            out.extend_from_slice(format!("{time} ").as_bytes());
+            out.extend_from_slice(format!("{time:.9} ").as_bytes());
         }
         out.extend_from_slice(&line.message);
         match (line.is_partial(), self.prefixes.is_empty()) {

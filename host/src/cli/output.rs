@@ -46,18 +46,17 @@ impl Output {
         self.line(text.map_err(std::io::Error::other)?)
     }
 
-    /// Prints a table with a head and no frame.
+    /// Prints a table with a head and no frame; the cells have no control characters.
     pub(crate) fn table(&self, head: &[&str], rows: Vec<Vec<String>>) -> std::io::Result<()> {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_header(head);
-        table.add_rows(rows);
+        table.add_rows(rows.iter().map(|row| row.iter().map(|cell| tame(cell))));
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        for line in table.lines() {
-            self.line(line.trim_end())?;
-        }
-        Ok(())
+        // Standard output is written line by line otherwise.
+        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        self.line(lines.join("\n"))
     }
 
     /// Emphasises a text on a terminal.
@@ -94,6 +93,7 @@ impl Output {
             if let Some(detail) = &step.detail {
                 what = if what.is_empty() { detail.clone() } else { format!("{what}: {detail}") };
             }
+            what = tame(&what);
             if step.mode != StepMode::Enforce {
                 what = format!("({}) {what}", step.mode.as_str());
             }
@@ -110,7 +110,7 @@ impl Output {
                 let Waiver { field, value, until, reason } = waiver;
                 format!("{:hook$}  waiver of {}: {field} = {value} until {until} ({reason})", "", step.policy)
             }));
-            lines.extend(step.logs.iter().map(|log| format!("{:hook$}  {log}", "")));
+            lines.extend(step.logs.iter().map(|log| format!("{:hook$}  {}", "", tame(log))));
         }
         lines
     }
@@ -120,7 +120,7 @@ impl Output {
         if self.json {
             eprintln!("{}", serde_json::json!({ "notice": text }));
         } else {
-            eprintln!("wharf: {text}");
+            eprintln!("wharf: {}", tame(text));
         }
     }
 
@@ -154,14 +154,24 @@ impl Output {
         for line in self.trail(&failure.trail) {
             eprintln!("  {line}");
         }
-        eprintln!("wharf: {}", failure.message);
+        eprintln!("wharf: {}", tame(&failure.message));
         if let Some(detail) = detail {
-            eprintln!("{detail}");
+            eprintln!("{}", tame(detail));
         }
         if !failure.remedy.is_empty() {
-            eprintln!("  what to do: {}", failure.remedy);
+            eprintln!("  what to do: {}", tame(&failure.remedy));
         }
     }
+}
+
+/// A text that others chose, without control characters: those of a workspace must not reach the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// The same of a text that may have several lines.
+pub(crate) fn tame(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// Bytes as people read them.
@@ -204,6 +214,12 @@ pub(crate) fn chart(values: &[Option<f64>], width: usize, height: usize, top: f6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_wrote_reaches_the_terminal_without_control_characters() {
+        let bad = "a\x1b[2Jb\u{9b}1m\r\n\tc\u{7f}";
+        assert_eq!((tame(bad).as_str(), printable(bad).as_str()), ("a[2Jb1m\n\tc", "a[2Jb1mc"));
+    }
 
     #[test]
     fn a_line_of_bars_has_blanks_for_what_is_not_known() {

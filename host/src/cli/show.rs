@@ -188,7 +188,7 @@ fn state(workspace: &WorkspaceView) -> String {
 }
 
 fn ports(workspace: &WorkspaceView) -> Vec<String> {
-    let port = |p: &crate::workspace::Port| format!("{}:{}->{}/{}", p.address, p.port, p.container_port, p.protocol);
+    let port = |p: &crate::workspace::Port| format!("{}->{}/{}", p.host(), p.container_port, p.protocol);
     workspace.ports.iter().map(port).collect()
 }
 
@@ -215,9 +215,7 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
         let failures =
             if check.failures == 0 { String::new() } else { format!(", {} failures in a row", check.failures) };
         rows.push(("check", format!("code {}, {}{failures}", check.exit_code, ago(check.at))));
-        // Control characters of a workspace must not reach the terminal.
-        let plain = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
-        rows.extend(check.output.lines().map(|line| ("", plain(line))));
+        rows.extend(check.output.lines().map(|line| ("", super::output::printable(line))));
     }
     if let Some(disk) = &workspace.disk {
         let used = disk.used.as_deref().unwrap_or("-");

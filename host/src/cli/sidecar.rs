@@ -30,7 +30,7 @@ pub(crate) enum Command {
 /// Arguments of `add`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
-    /// Its name: others reach it under `<workspace id>-<name>`, and with the network `own` under `<name>`
+    /// Its name: others reach it under `wharf-<its id>`, and with the network `own` under `<name>`
     sidecar: String,
     /// Id or name of the workspace [default: the workspace of this folder]
     #[arg(short = 'W', long, value_name = "WS")]

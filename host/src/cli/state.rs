@@ -93,6 +93,7 @@ pub(crate) struct KillArgs {
 
 /// Arguments of `rm`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("workspaces", |ids| ids.help("Ids or names")))]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["workspaces", "all", "label"]))]
 pub(crate) struct RmArgs {
     #[command(flatten)]
@@ -184,6 +185,9 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
     let several = targets.several();
     let meant = targets.meant(context, &if several { backend.list().await? } else { Vec::new() })?;
     let single = !several && meant.len() == 1;
+    if meant.is_empty() && !targets.label.is_empty() {
+        context.out.notice(&format!("no workspace has the label {}", targets.label.join(" and ")));
+    }
     let acts = meant.into_iter().enumerate().map(async |(place, target)| (place, backend.act(&target, verb).await));
     let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
     let (mut views, mut exit) = (Vec::new(), (usize::MAX, 0));

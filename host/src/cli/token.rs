@@ -76,7 +76,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Rm { name } => {
             if !store.remove_token(name)? {
                 let text = format!("there is no token named '{name}'");
-                return Err(Failure::new("token-not-found", text, "'wharf token ls' lists them", 1));
+                return Err(Failure::new("token-not-found", text, "'wharf token ls' lists them", 5));
             }
             if !out.json {
                 out.line(format!("{name} revoked"))?;

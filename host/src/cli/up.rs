@@ -187,7 +187,10 @@ impl RequestArgs {
         }
         let mut secrets = BTreeMap::new();
         for text in self.secret {
-            secrets.extend([super::secret::parse(&text).map_err(usage)?]);
+            let (name, secret) = super::secret::parse(&text).map_err(usage)?;
+            if secrets.insert(name.clone(), secret).is_some() {
+                return Err(usage(format!("the secret {name} is given twice")));
+            }
         }
         fields.extend(self.pids.map(|pids| (Adjustment::Pids(pids), format!("--pids {pids}"))));
         fields.extend(self.shm_size.map(|size| (Adjustment::ShmSize(Some(size.0)), format!("--shm-size {size}"))));
@@ -233,11 +236,12 @@ pub(crate) fn env_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `./data:/data` names a folder here; the engine takes only absolute paths.
+/// `./data:/data` or `../data:/data` names a folder here; the engine takes only absolute paths.
 fn absolute_source(text: &str) -> String {
     match text.split_once(':') {
         Some((source, rest)) if source.starts_with('.') => {
-            let path = std::path::absolute(source).unwrap_or_else(|_| source.into());
+            let path = std::fs::canonicalize(source).or_else(|_| std::path::absolute(source));
+            let path = path.unwrap_or_else(|_| source.into());
             format!("{}:{rest}", path.display())
         }
         _ => text.to_owned(),
@@ -315,7 +319,7 @@ fn summary(context: &Context, workspace: &WorkspaceView) -> String {
     let ports: Vec<_> = workspace
         .ports
         .iter()
-        .map(|port| format!("{}:{} -> {}/{}", port.address, port.port, port.container_port, port.protocol))
+        .map(|port| format!("{} -> {}/{}", port.host(), port.container_port, port.protocol))
         .collect();
     let ports = if ports.is_empty() { String::new() } else { format!(", {}", ports.join(", ")) };
     format!(

@@ -74,19 +74,29 @@ impl Docker {
         Ok(PathKind::Missing)
     }
 
-    /// Reads a file or folder of a container; its name is the first one in the archive.
+    /// Reads a file or folder of a container; its name is the first one in the archive. With `/.` behind it, and for the
+    /// root, what is in the folder comes without a name; links before the dot are followed by the engine.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn read_archive(&self, id: &str, path: &str) -> Result<Archive> {
         let call = Call::get("copy from the container", archive_path(id, path)?).about("path", path);
-        Ok(Archive(self.http().stream(&call).await?))
+        match self.http().stream(&call).await {
+            Ok(body) => Ok(Archive(body)),
+            // `/file/.`; the engine's words are about a path of its own.
+            Err(Error::Engine { operation, message, .. } | Error::BadRequest { operation, cause: message })
+                if message.contains("not a directory") =>
+            {
+                Err(Error::BadRequest { operation, cause: format!("{path} is not a folder") })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Unpacks an archive in a folder of a container. A folder never takes the place of a file, nor the other way round.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the folder, [`Error::Unsupported`] where the root file system is read-only,
+    /// [`Error::NotFound`] for the folder, [`Error::BadRequest`] for what is no archive, [`Error::Unsupported`] where the root file system is read-only,
     /// [`Error::Stream`] when the maker of the archive failed.
     pub async fn write_archive(&self, id: &str, folder: &str, pieces: Pieces) -> Result<()> {
         let path = format!("{}&noOverwriteDirNonDir=true", archive_path(id, folder)?);
@@ -102,6 +112,12 @@ impl Docker {
                 if message.contains("read-only") =>
             {
                 Err(Error::Unsupported { operation, cause: message })
+            }
+            // Go, archive/tar: what came is no archive, or only the beginning of one.
+            Err(Error::Engine { operation, message, .. })
+                if message.contains("invalid tar header") || message.contains("unexpected EOF") =>
+            {
+                Err(Error::BadRequest { operation, cause: "what was sent is not a whole tar archive".to_owned() })
             }
             Err(error) => Err(error),
         }

@@ -1,6 +1,7 @@
 //! Containers: create, change state, inspect, list, wait.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use super::error::{self, Error, Result};
 use super::http::{Call, QUICK, SLOW, encode, filters, parse};
 use super::{Docker, spec_map};
-use crate::workspace::{Container, ContainerSpec, Resources, Restart};
+use crate::workspace::{Container, ContainerSpec, LABEL_HOST, Resources, Restart};
 
 mod report;
 pub(super) use report::time;
@@ -205,9 +206,10 @@ impl Docker {
         if reply.is_success() {
             return Ok(());
         }
-        // Up to 28 this is a plain failure with status 500.
+        // Up to 28 this is a plain failure with status 500. Just after a pause and an unpause the engine may still hold it
+        // for paused, since it takes the runtime's events late; then the runtime says that it runs.
         let cause = error::clean(&reply.message());
-        if cause.contains("is not paused") {
+        if cause.contains("is not paused") || cause.contains("cannot resume a running process") {
             return Err(Error::Conflict { operation: call.operation, cause });
         }
         Err(call.error(&reply))
@@ -265,6 +267,16 @@ impl Docker {
         let listed: Vec<Listed> = self.http().json(&Call::get("list the containers", path)).await?;
         let has = |raw: &Listed| labels.iter().all(|(key, value)| raw.labels.get(*key).is_some_and(|v| v == value));
         listed.into_iter().filter(has).map(summary).collect()
+    }
+
+    /// Lists all containers of this installation, those included that do not run. Who calls while one is
+    /// being made shares the next with all others that wait: it was begun after each of them called.
+    ///
+    /// # Errors
+    /// As [`Docker::list`].
+    pub async fn list_ours(&self) -> Result<Arc<Vec<Container>>> {
+        let list = async || Ok(Arc::new(self.list(&[(LABEL_HOST, &self.inner.host_id)], true).await?));
+        self.inner.ours.ask(list).await
     }
 
     /// Waits until a container does not run, however long that takes, and gives its exit code.

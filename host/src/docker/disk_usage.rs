@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Docker;
 use super::error::{Error, Result};
 use super::http::Call;
-use crate::workspace::{LABEL_HOST, LABEL_IMAGE_HOST};
+use crate::workspace::LABEL_HOST;
 
 /// Measuring walks through the files of all volumes and containers.
 const MEASURE: Duration = Duration::from_secs(600);
@@ -55,8 +55,8 @@ pub struct ImageUsage {
     pub created_at: Option<jiff::Timestamp>,
     /// Bytes that no other image shares.
     pub size: Option<u64>,
-    /// Whether this installation made it, as its label says.
-    pub ours: bool,
+    /// Those of its tags that this installation gave it, see [`super::given_names`].
+    pub given: Vec<String>,
 }
 
 /// A volume's part.
@@ -164,10 +164,11 @@ impl Docker {
         });
         let images = raw.images.unwrap_or_default().into_iter().map(|raw| {
             let labels = raw.labels.unwrap_or_default();
+            let references = super::images::named(raw.repo_tags);
             ImageUsage {
                 id: raw.id,
-                references: super::images::named(raw.repo_tags),
-                ours: labels.get(LABEL_IMAGE_HOST) == Some(&self.inner.host_id),
+                given: super::given_names(&labels, &self.inner.host_id, &references).cloned().collect(),
+                references,
                 labels,
                 created_at: jiff::Timestamp::from_second(raw.created).ok(),
                 size: (raw.shared_size >= 0).then(|| u64::try_from(raw.size - raw.shared_size).unwrap_or_default()),

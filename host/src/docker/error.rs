@@ -237,7 +237,7 @@ impl Error {
                 _ => format!("check the name of the {what}"),
             },
             Self::NameTaken { name } => {
-                format!("if it is a leftover, remove it with `docker rm {name}`; otherwise use another name")
+                format!("use another name, or see whose it is with `docker inspect {name}`, another Wharf's perhaps")
             }
             Self::NotOurs { what, name } => {
                 format!("rename or remove the {what} '{name}', or configure another name; Wharf leaves it alone")

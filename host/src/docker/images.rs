@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{self, Error, Result};
 use super::http::{Call, SLOW, encode, filters, parse};
 use super::{Docker, registry_auth};
+use crate::workspace::{LABEL_IMAGE_HOST, LABEL_IMAGE_NAME};
 
 /// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,26 @@ struct RawConfig {
     entrypoint: Option<Vec<String>>,
     env: Option<Vec<String>>,
     labels: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// Those of an image's names that the installation `host` gave it. Labels alone do not tell that an image is ours: what is
+/// built from one inherits them, and so does one that somebody gives a further name.
+pub fn given_names<'a>(
+    labels: &'a std::collections::BTreeMap<String, String>,
+    host: &str,
+    references: &'a [String],
+) -> impl Iterator<Item = &'a String> {
+    let name = labels.get(LABEL_IMAGE_NAME).filter(|_| labels.get(LABEL_IMAGE_HOST).is_some_and(|of| of == host));
+    let name = name.map(|name| familiar(name));
+    references.iter().filter(move |reference| name.as_ref().is_some_and(|name| *name == familiar(reference)))
+}
+
+/// A reference as the engine lists it: without the default registry, with a tag.
+fn familiar(reference: &str) -> String {
+    let short = reference.strip_prefix("docker.io/").map(|rest| rest.strip_prefix("library/").unwrap_or(rest));
+    let short = short.unwrap_or(reference);
+    let has_tag = short.contains('@') || short.rsplit('/').next().is_some_and(|name| name.contains(':'));
+    if has_tag { short.to_owned() } else { format!("{short}:latest") }
 }
 
 /// Without `<none>:<none>` and `<none>@<none>`, which engines before 25 put for "no name".

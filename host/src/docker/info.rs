@@ -1,13 +1,27 @@
 //! What the engine and its machine can do.
+//!
+//! Asked for it, Docker runs two programs to tell their versions, and takes 10 ms. So what it said is remembered as long
+//! as it is the same run of the same engine.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::Docker;
+use super::connect::Endpoint;
 use super::error::{Error, Result};
 use super::http::Call;
 use crate::workspace::ContainerSpec;
 
-/// Facts about the engine and its machine. They change only with the engine, so ask once.
+/// What one that cannot be told apart from its next run said is remembered for so long.
+const SHORT: Duration = Duration::from_secs(60);
+/// And one that can: memory and processors may change under it.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Facts about the engine and its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
     /// Version of the engine.
@@ -54,11 +68,11 @@ impl EngineInfo {
     }
 
     /// Whether this engine can enforce what was decided. Asked to, it would leave AppArmor and SELinux options out in
-    /// silence where the machine has neither.
+    /// silence where the machine has neither. `operation` is what an error says cannot be done.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the first setting that it cannot enforce.
-    pub fn check(&self, spec: &ContainerSpec) -> Result<()> {
+    pub fn check(&self, operation: &'static str, spec: &ContainerSpec) -> Result<()> {
         let has = |name: &str| self.security.iter().any(|feature| feature == name);
         let security = &spec.security;
         let apparmor = security.apparmor.as_deref().is_some_and(|profile| profile != "unconfined");
@@ -74,7 +88,7 @@ impl EngineInfo {
         } else {
             return Ok(());
         };
-        Err(Error::Unsupported { operation: "create the container", cause })
+        Err(Error::Unsupported { operation, cause })
     }
 }
 
@@ -99,12 +113,68 @@ struct Raw {
     warnings: Option<Vec<String>>,
 }
 
+/// What an engine said, and which run of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remembered {
+    /// Its endpoint and version, the API's, and what tells its runs apart; see [`Docker::run`].
+    run: (String, Option<String>),
+    asked: SystemTime,
+    info: EngineInfo,
+}
+
+impl Remembered {
+    fn holds(&self, run: &(String, Option<String>)) -> bool {
+        let most = if run.1.is_some() { LONG } else { SHORT };
+        // One from the future was written before the clock was set back.
+        self.run == *run && self.asked.elapsed().is_ok_and(|age| age < most)
+    }
+}
+
 impl Docker {
+    /// What the engine and its machine can do, as it said when it was last asked, at most an hour ago.
+    ///
+    /// # Errors
+    /// As [`Docker::ask_info`].
+    pub async fn info(&self) -> Result<EngineInfo> {
+        let run = self.run();
+        let known = self.inner.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Kept for the next process only where that one can tell whether it is still so.
+        let file = self.memory.as_ref().filter(|_| run.1.is_some()).map(|file| file.as_path());
+        let read = || serde_json::from_slice::<Remembered>(&std::fs::read(file?).ok()?).ok();
+        if let Some(known) = known.or_else(read).filter(|known| known.holds(&run)) {
+            *self.inner.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
+            return Ok(known.info);
+        }
+        let info = self.ask_info().await?;
+        let said = Remembered { run, asked: SystemTime::now(), info: info.clone() };
+        if let Some(file) = file
+            && let Err(error) = write(file, &said)
+        {
+            // The next process asks again, and that is all.
+            tracing::debug!("{}: {error}", file.display());
+        }
+        *self.inner.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+        Ok(info)
+    }
+
+    /// Which run of which engine this is. An engine on this machine writes the number of its process beside its socket
+    /// when it starts (`/run/docker.pid`), so that file is another one in each run; elsewhere nothing tells runs apart.
+    fn run(&self) -> (String, Option<String>) {
+        let http = self.http();
+        let engine = format!("{} {} {}", http.endpoint, http.engine_version, http.api_version);
+        let written = match &http.endpoint {
+            Endpoint::Unix(socket) => std::fs::metadata(socket.with_extension("pid")).ok(),
+            Endpoint::Tcp(_) => None,
+        };
+        (engine, written.map(|file| format!("{} {} {}.{:09}", file.dev(), file.ino(), file.mtime(), file.mtime_nsec())))
+    }
+
     /// Asks what the engine and its machine can do.
     ///
     /// # Errors
     /// [`super::Error::Engine`] and the ones of a broken connection.
-    pub async fn info(&self) -> Result<EngineInfo> {
+    pub async fn ask_info(&self) -> Result<EngineInfo> {
         let raw: Raw = self.http().json(&Call::get("ask the engine about itself", "/info")).await?;
         Ok(EngineInfo {
             version: raw.server_version,
@@ -129,6 +199,13 @@ impl Docker {
             warnings: raw.warnings.unwrap_or_default(),
         })
     }
+}
+
+/// Written aside and renamed, so that a reader never sees half of it.
+fn write(file: &Path, said: &Remembered) -> std::io::Result<()> {
+    let aside = file.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&aside, serde_json::to_vec(said)?)?;
+    std::fs::rename(&aside, file)
 }
 
 /// `name=seccomp,profile=default` -> `seccomp`

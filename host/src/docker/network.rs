@@ -23,7 +23,7 @@ pub struct NetworkId {
     pub created: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Raw {
     id: String,
@@ -113,7 +113,27 @@ impl Docker {
     /// # Errors
     /// [`Error::NotOurs`]; the ones of a failing engine or a broken connection.
     pub async fn remove_network_if_unused(&self, name: &str) -> Result<bool> {
-        let Some(found) = self.our_network(name).await? else { return Ok(false) };
+        match self.our_network(name).await? {
+            Some(found) => self.remove_if_unused(&found).await,
+            None => Ok(false),
+        }
+    }
+
+    /// The same for several, passing over those that are not ours.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn remove_unused_networks(&self, names: &[String]) -> Result<()> {
+        let list = self.networks_like(names).await?;
+        for name in names {
+            if let Ok(Some(found)) = self.oldest_of_ours(&list, name) {
+                self.remove_if_unused(found).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_if_unused(&self, found: &Raw) -> Result<bool> {
         // A stopped container is not an endpoint of the network, but could not start without it.
         let users = filters("network", &[found.id.clone(), found.name.clone()]);
         let call = Call::get("list the containers of the network", format!("/containers/json?all=true&{users}"));
@@ -121,25 +141,33 @@ impl Docker {
         if !containers.is_empty() {
             return Ok(false);
         }
-        self.remove_network(&found.id, name).await
+        self.remove_network(&found.id, &found.name).await
     }
 
     /// The oldest network of exactly this name, if it is ours.
     async fn our_network(&self, name: &str) -> Result<Option<Raw>> {
-        // The engine's filter matches parts of names.
-        let path = format!("/networks?{}", filters("name", &[name.to_owned()]));
-        let mut list: Vec<Raw> = self.http().json(&Call::get("list the networks", path)).await?;
-        list.retain(|network| network.name == name);
+        let list = self.networks_like(&[name.to_owned()]).await?;
+        Ok(self.oldest_of_ours(&list, name)?.cloned())
+    }
+
+    /// The networks in whose names one of these is: the engine's filter matches parts.
+    async fn networks_like(&self, names: &[String]) -> Result<Vec<Raw>> {
+        let path = format!("/networks?{}", filters("name", names));
+        self.http().json(&Call::get("list the networks", path)).await
+    }
+
+    fn oldest_of_ours<'a>(&self, list: &'a [Raw], name: &str) -> Result<Option<&'a Raw>> {
+        let named = list.iter().filter(|network| network.name == name);
         let label = |network: &Raw, key: &str, value: &str| {
             network.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|found| found == value)
         };
         let ours =
             |network: &Raw| label(network, LABEL_MANAGED, "true") && label(network, LABEL_HOST, &self.inner.host_id);
-        if !list.iter().all(ours) {
+        if !named.clone().all(ours) {
             return Err(Error::NotOurs { what: "network", name: name.to_owned() });
         }
         let age = |network: &Raw| (super::containers::time(&network.created), network.id.clone());
-        Ok(list.into_iter().min_by_key(age))
+        Ok(named.min_by_key(|network| age(network)))
     }
 
     /// Removes a network by id; one that is used stays.

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::*;
 
 mod events;
+mod info;
 
 /// What the fake does after a request.
 enum Answer {
@@ -289,4 +290,20 @@ async fn a_future_that_is_dropped_does_not_spoil_the_next_call() {
     let docker = fake.connect().await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(50), docker.wait("c")).await.is_err());
     docker.local_images().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_goes_on_already_is_told_apart_from_who_cannot_also_when_the_engine_lags_behind_its_runtime() {
+    let answers = [
+        "Container c is not paused",
+        "Cannot unpause container c: cannot resume a running process: unknown",
+        "Cannot unpause container c: ttrpc: closed: unknown",
+    ];
+    let fake = Fake::engine(move |_, count| {
+        Answer::Json(500, serde_json::json!({ "message": answers[count - 1] }).to_string())
+    });
+    let docker = fake.connect().await.unwrap();
+    for code in ["conflict", "conflict", "engine-failed"] {
+        assert_eq!(docker.unpause("c").await.unwrap_err().code(), code);
+    }
 }

@@ -50,6 +50,16 @@ impl Docker {
         }
     }
 
+    /// Makes a volume with these labels. The engine gives one that has the name already just the same: its labels tell.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<Volume> {
+        let body = serde_json::json!({ "Name": plain(name)?, "Labels": labels });
+        let call = Call::post("make the volume", "/volumes/create").about("volume", name).json(&body)?;
+        Ok(self.volume_of(self.http().json::<Raw>(&call).await?))
+    }
+
     /// All volumes that this installation made and that have these labels, exactly.
     ///
     /// # Errors

@@ -208,6 +208,23 @@ impl Adjustment {
                 Err(format!("{field}: {memory} bytes is below 6 MiB, the least that the engine takes"))
             }
             Self::Pids(0) => Err(format!("{field}: must be at least 1")),
+            Self::ShmSize(Some(0)) => Err(format!("{field}: must be larger than 0")),
+            Self::Ulimit(name, limit) => {
+                if !ULIMITS.contains(&name.as_str()) {
+                    return Err(format!("{field}: there is no such limit; there are {}", ULIMITS.join(", ")));
+                }
+                // setrlimit(2); -1 is no limit.
+                let order = |value: i64| if value == -1 { i64::MAX } else { value };
+                match limit {
+                    Some(limit) if limit.soft < -1 || limit.hard < -1 => {
+                        Err(format!("{field}: a limit is 0 or more, or -1 for none"))
+                    }
+                    Some(limit) if order(limit.soft) > order(limit.hard) => {
+                        Err(format!("{field}: the soft limit {} is above the hard limit {}", limit.soft, limit.hard))
+                    }
+                    _ => Ok(()),
+                }
+            }
             Self::WorkingDir(dir) => absolute(dir),
             Self::Hostname(name) => {
                 let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
@@ -291,6 +308,25 @@ impl Adjustment {
         }
     }
 }
+
+/// The process limits that the engine knows (docker/go-units, ulimit.go).
+const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
 
 /// The adjustments that turn one spec into another: how a script's edits of a map become typed.
 pub fn diff(before: &ContainerSpec, after: &ContainerSpec) -> Vec<Adjustment> {
@@ -445,6 +481,11 @@ mod tests {
             (Adjustment::Cpus(-1.0), "resources.cpus"),
             (Adjustment::Memory(0), "6 MiB"),
             (Adjustment::Pids(0), "at least 1"),
+            (Adjustment::ShmSize(Some(0)), "larger than 0"),
+            (Adjustment::Ulimit("bogus".into(), None), "there are core"),
+            (Adjustment::Ulimit("nofile".into(), Some(Ulimit { soft: 5, hard: 3 })), "soft limit 5"),
+            (Adjustment::Ulimit("core".into(), Some(Ulimit { soft: -1, hard: 3 })), "above the hard limit 3"),
+            (Adjustment::Ulimit("core".into(), Some(Ulimit { soft: -2, hard: -1 })), "-1 for none"),
             (Adjustment::Port("0/tcp".into(), None), "65535"),
             (Adjustment::Port("80".into(), None), "tcp"),
             (Adjustment::Port("80/tcp".into(), Some(port)), "not an IP address"),

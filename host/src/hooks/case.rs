@@ -124,7 +124,7 @@ impl Case {
         let input = HookRequest { hook: self.hook, now_ms: self.now_ms, facts: Arc::new(facts), spec, subject };
         Ok(Decision {
             version: VERSION,
-            id: self.from.unwrap_or(uuid::Uuid::nil()),
+            id: self.from.unwrap_or_default(),
             time: jiff::Timestamp::UNIX_EPOCH,
             hook: self.hook,
             workspace: input.facts.workspace.id.clone(),

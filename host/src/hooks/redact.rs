@@ -1,7 +1,7 @@
 //! Taking secrets out of what is recorded and shown.
 //!
-//! Variables and labels whose names say so are secrets. Policies see `***` in their place, so a record loses nothing
-//! that a replay needs. What remains is what policies set and say themselves, and secret values that stand in other
+//! Variables and labels whose names say so are secrets, those in the files of a project too. Policies see `***` in their
+//! place, so a record loses nothing that a replay needs. What remains is what policies set and say themselves, and secret values that stand in other
 //! places (a command's words, a log line): these are found by value.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -122,6 +122,14 @@ impl Invariants {
         if spec.network == Network::Host && !self.host_network {
             said.push("network: the host's network needs allow.host_network = true".into());
         }
+        // The engine answers for it on the network as for a name.
+        let mine = [workspace.to_owned(), format!("wharf-{workspace}")].contains(&spec.hostname);
+        if spec.network == Network::Shared && !mine && is_anothers_name(&spec.hostname) {
+            said.push(format!(
+                "hostname: on the shared network '{}' would answer in the place of another workspace; use the network 'own'",
+                spec.hostname
+            ));
+        }
         for (port, host) in &spec.ports {
             let local = host.address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
             if !local && !self.public_ports {
@@ -140,7 +148,12 @@ impl Invariants {
         said
     }
 
-    fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
+    /// Whether what is in a folder of the host may come into a workspace: one of the project, or of `allow.bind_roots`, that
+    /// gives neither the engine's socket nor Wharf's own state away.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
         // Symlinks are followed first, so that a link inside the project cannot lead out of it.
         let real = paths
             .real(source)
@@ -156,6 +169,10 @@ impl Invariants {
                 Err(format!("{} gives root on the host; it needs allow.docker_socket = true", source.display()))
             };
         }
+        let state = self.secrets.as_deref().and_then(Path::parent).and_then(|state| paths.real(state).ok());
+        if state.is_some_and(|state| real.starts_with(&state) || state.starts_with(&real)) {
+            return Err(format!("{} holds the state of Wharf, with its keys and secrets", source.display()));
+        }
         let roots: Vec<&Path> = self.bind_roots.iter().map(PathBuf::as_path).chain([project]).collect();
         if roots.into_iter().filter_map(|root| paths.real(root).ok()).any(|root| real.starts_with(root)) {
             Ok(())
@@ -163,6 +180,14 @@ impl Invariants {
             Err(format!("{} is outside the project and outside allow.bind_roots", source.display()))
         }
     }
+}
+
+/// Whether a host name may be how another workspace is reached: by its container's name, or by its id, which is a name and six
+/// hex digits.
+fn is_anothers_name(hostname: &str) -> bool {
+    let hostname = hostname.to_ascii_lowercase();
+    let id = |(_, tail): (&str, &str)| tail.len() == 6 && tail.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hostname.starts_with("wharf-") || hostname.rsplit_once('-').is_some_and(id)
 }
 
 /// Where engines put their sockets.

@@ -19,10 +19,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often it reads while somebody follows the readings.
 const FOLLOWED: Duration = Duration::from_secs(1);
 
+/// The longest that a reading which somebody asks for now is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The last reading.
+#[derive(Debug, Clone, Default)]
+struct Latest {
+    /// When it was made; none before the first.
+    at: Option<Instant>,
+    views: Arc<Vec<StatsView>>,
+}
+
 /// What the collector knows, for everybody who asks.
 #[derive(Debug)]
 pub struct Collector {
-    latest: watch::Sender<Arc<Vec<StatsView>>>,
+    latest: watch::Sender<Latest>,
     /// Whoever follows the readings has it, too.
     following: Arc<()>,
     followed: Notify,
@@ -32,7 +43,7 @@ pub struct Collector {
 impl Default for Collector {
     fn default() -> Self {
         Self {
-            latest: watch::Sender::new(Arc::default()),
+            latest: watch::Sender::default(),
             following: Arc::default(),
             followed: Notify::new(),
             failures: AtomicU64::new(0),
@@ -43,17 +54,29 @@ impl Default for Collector {
 impl Collector {
     /// The last readings, of containers that do not run too; empty before the first.
     pub fn latest(&self) -> Arc<Vec<StatsView>> {
-        self.latest.borrow().clone()
+        self.latest.borrow().views.clone()
     }
 
-    /// Tells when there are new readings.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<Vec<StatsView>>> {
-        self.latest.subscribe()
+    /// The readings that come, at whatever pace.
+    pub fn subscribe(&self) -> Readings {
+        Readings { latest: self.latest.subscribe(), _following: None }
+    }
+
+    /// A reading that is at most a second old: the last one, or one that is made now for all who ask. None where none
+    /// comes about within two seconds.
+    pub async fn recent(&self) -> Option<Arc<Vec<StatsView>>> {
+        // As long as it is followed, the next one is due a second after the last.
+        let mut readings = self.follow();
+        let last = self.latest.borrow().clone();
+        if last.at.is_some_and(|at| at.elapsed() < FOLLOWED) {
+            return Some(last.views);
+        }
+        tokio::time::timeout(PATIENCE, readings.next()).await.ok().flatten()
     }
 
     /// Follows the readings: as long as somebody does, there is one each second.
     pub fn follow(&self) -> Readings {
-        let readings = Readings { latest: self.latest.subscribe(), _following: self.following.clone() };
+        let readings = Readings { latest: self.latest.subscribe(), _following: Some(self.following.clone()) };
         self.followed.notify_one();
         readings
     }
@@ -101,7 +124,7 @@ impl Collector {
                 // History is kept at its own pace, however closely somebody looks.
                 let keep = kept.is_none_or(|when| when.elapsed() + FOLLOWED / 2 >= interval);
                 let rows = views.iter().filter(|_| keep).filter_map(row).collect();
-                self.latest.send_replace(Arc::new(views));
+                self.latest.send_replace(Latest { at: read, views: Arc::new(views) });
                 if !keep {
                     return Ok(false);
                 }
@@ -130,18 +153,19 @@ impl Collector {
     }
 }
 
-/// Readings that somebody follows.
+/// Readings as they come.
 #[derive(Debug)]
 pub struct Readings {
-    latest: watch::Receiver<Arc<Vec<StatsView>>>,
-    _following: Arc<()>,
+    latest: watch::Receiver<Latest>,
+    /// While somebody has it they come each second.
+    _following: Option<Arc<()>>,
 }
 
 impl Readings {
     /// The next reading, or the newest of those that came meanwhile; none when the collector is gone.
     pub async fn next(&mut self) -> Option<Arc<Vec<StatsView>>> {
         self.latest.changed().await.ok()?;
-        Some(self.latest.borrow_and_update().clone())
+        Some(self.latest.borrow_and_update().views.clone())
     }
 }
 

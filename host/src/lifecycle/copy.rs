@@ -72,7 +72,7 @@ impl Lifecycle {
             state: "missing (make it again with 'wharf up')".into(),
         })?;
         let command = ["wharf", "cp", way, path].map(str::to_owned).into();
-        self.allow_exec(id, ExecSpec { command, ..ExecSpec::default() }).await?;
+        self.allow_exec(id, &container, ExecSpec { command, ..ExecSpec::default() }).await?;
         Ok(container.id)
     }
 }

@@ -21,7 +21,7 @@ use crate::hooks::{Facts, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
     Container, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SPEC, LABEL_WORKSPACE,
-    MountKind, Network, PullPolicy, State, WorkspaceId,
+    MountKind, Network, State, WorkspaceId,
 };
 
 /// Label with the number of the journal entry under which a container was made: how reconciling finds what a process
@@ -59,8 +59,8 @@ pub(super) struct Decided {
     trail: Vec<Step>,
     /// Ids of the records of what was decided.
     decisions: Vec<uuid::Uuid>,
-    /// References that the engine has.
-    local: Vec<String>,
+    /// Images that the engine had before.
+    pub(super) local: Vec<docker::LocalImage>,
 }
 
 impl Lifecycle {
@@ -77,8 +77,11 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded())?;
         let _lock = self.lock(&project.id).await?;
-        let view = self.up_locked(project, request, recreate, progress).await?;
-        self.start_sidecars(&view.id).await?;
+        // With its lock held it gets no others meanwhile.
+        let id = project.id.clone();
+        let (view, sidecars) = tokio::join!(self.up_locked(project, request, recreate, progress), self.sidecars(&id));
+        let view = view?;
+        self.start_sidecars(&sidecars?).await?;
         Ok(view)
     }
 
@@ -94,20 +97,18 @@ impl Lifecycle {
         project.secrets = secret_files::folder(self.store.dir(), &id, request);
         let (info, images, existing) =
             tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id));
-        let (info, existing) = (info?, existing?);
+        let (info, local, existing) = (info?, images?, existing?);
         let facts = Facts {
             workspace: project.facts(request, &self.loaded()),
-            engine: engine_facts(info),
-            local_images: image_facts(images?),
+            engine: engine_facts(&info),
+            local_images: image_facts(local.clone()),
             ..Facts::default()
         };
-        let local = facts.local_images.iter().flat_map(|image| image.references.iter().chain(&image.digests)).cloned();
-        let local = local.collect();
 
         project.devcontainer = ask(&project, request, &self.loaded(), &facts.engine).await?.map(Arc::new);
         let asked = project.devcontainer.clone();
         let given = request.secrets.clone();
-        let request = request.clone().with_build(&id).await?;
+        let request = request.clone().with_build(&project, &self.loaded(), self.store.dir()).await?;
         let build = request.build.clone().or_else(|| asked.as_ref()?.build.clone());
         let built = match &asked {
             Some(asked) if request.image.is_none() => asked.built().map(str::to_owned),
@@ -143,7 +144,7 @@ impl Lifecycle {
         let wanted = decided.draft.spec.image.as_ref().map(|image| &image.reference);
         let build = build.filter(|_| built.as_ref() == wanted);
         let decided = Decided { build, ..decided };
-        info.check(&decided.draft.spec)?;
+        info.check("create the container", &decided.draft.spec)?;
         if decided.project.secrets.is_some() && !self.docker.is_local() {
             return Err(Error::Request(secret_files::REMOTE.into()));
         }
@@ -156,7 +157,9 @@ impl Lifecycle {
                 return self.start_existing(&id, &container, progress).await;
             }
             if recreate == Recreate::Never {
-                return Err(Error::Differs { id: id.to_string(), differences });
+                let name = decided.project.name.rsplit_once('/').map(|(_, name)| name.to_owned());
+                let sidecar = name.filter(|_| decided.project.part_of.is_some());
+                return Err(Error::Differs { id: id.to_string(), sidecar, differences });
             }
             // Everything that can fail without touching the old one comes first.
             self.fetch_image(&decided, progress).await?;
@@ -182,7 +185,7 @@ impl Lifecycle {
                     part_of: decided.project.part_of.map(|parent| parent.id),
                     created_at: container.created_at.unwrap_or_else(jiff::Timestamp::now),
                     container_id: container.id.clone(),
-                    image_digest: self.image_digest(&container).await,
+                    image_digest: self.image_digest(&container, &decided.local).await,
                     draft: self.redacted(decided.draft),
                     trail: decided.trail,
                     decisions: decided.decisions,
@@ -306,14 +309,6 @@ impl Lifecycle {
         Ok(container)
     }
 
-    /// The image's digest in its registry, e.g. `debian@sha256:...`; one that was built here has none.
-    async fn image_digest(&self, container: &Container) -> Option<String> {
-        let image = self.docker.image(&container.image_id).await.ok().flatten()?;
-        let named = container.image.split(['@', ':']).next().unwrap_or_default();
-        let of_name = image.digests.iter().find(|digest| digest.starts_with(named));
-        of_name.or(image.digests.first()).cloned()
-    }
-
     /// A volume that somebody else made is somebody else's data.
     async fn check_volumes(&self, id: &WorkspaceId, draft: &Draft) -> Result<(), Error> {
         for (target, mount) in draft.spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Volume) {
@@ -334,24 +329,6 @@ impl Lifecycle {
             }
         }
         Ok(())
-    }
-
-    async fn fetch_image(&self, decided: &Decided, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
-        let Some(image) = &decided.draft.spec.image else {
-            return Err(Error::Internal("the chain let a spec without an image through".into()));
-        };
-        let reference = &image.reference;
-        let tagged = format!("{reference}:latest");
-        let listed = decided.local.iter().any(|known| known == reference || *known == tagged);
-        let present = listed || self.docker.image(reference).await?.is_some();
-        if let (Some(build), false) = (&decided.build, present) {
-            return self.build_as(build, &decided.project.id, reference, progress).await;
-        }
-        match (image.pull, present) {
-            (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
-            (PullPolicy::Never | PullPolicy::Missing, true) => Ok(()),
-            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => self.pull_image(reference, progress).await,
-        }
     }
 
     /// The name of the network that a workspace is on, if it is on one of ours.

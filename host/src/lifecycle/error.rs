@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::hooks::record::Refusal;
 use crate::hooks::{PolicyError, Step};
+use crate::workspace::State;
 use crate::{docker, store};
 
 /// One field that differs between what is and what was decided.
@@ -17,6 +18,27 @@ pub struct Difference {
     pub decided: serde_json::Value,
     /// Who set it now.
     pub by: String,
+}
+
+/// What can be missing besides a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// A snapshot.
+    Snapshot,
+    /// A secret of a workspace.
+    Secret {
+        /// The workspace.
+        of: String,
+    },
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Snapshot => f.write_str("snapshot"),
+            Self::Secret { of } => write!(f, "secret of {of}"),
+        }
+    }
 }
 
 /// Why a verb failed: what was tried, on what, why; [`Error::remedy`] says what to do.
@@ -53,6 +75,10 @@ pub enum Error {
     /// There is no such workspace.
     #[error("there is no workspace {0}")]
     NotFound(String),
+    /// A workspace has no such secret, or there is no such snapshot.
+    #[error("there is no {what} '{name}'")]
+    #[allow(missing_docs)]
+    Missing { what: Missing, name: String },
     /// There is no such decision record.
     #[error("{}", no_record(.wanted, *.pruned))]
     #[allow(missing_docs)]
@@ -68,7 +94,7 @@ pub enum Error {
     /// What exists differs from what was decided now.
     #[error("the workspace {id} exists and differs from what is decided now: {}", list(.differences))]
     #[allow(missing_docs)]
-    Differs { id: String, differences: Vec<Difference> },
+    Differs { id: String, sidecar: Option<String>, differences: Vec<Difference> },
     /// The engine made something else than was decided; it was removed.
     #[error("the engine did not make what was decided, so the container was removed: {}", .0.join("; "))]
     NotAsDecided(Vec<String>),
@@ -81,8 +107,13 @@ pub enum Error {
     #[allow(missing_docs)]
     TimedOut { id: String, awaited: &'static str, after: std::time::Duration, state: String },
     /// It needs a stopped workspace.
-    #[error("the workspace {0} is running")]
-    Running(String),
+    #[error("the workspace {id} is {state}")]
+    #[allow(missing_docs)]
+    Running { id: String, state: State },
+    /// Something else needs it.
+    #[error("{text}")]
+    #[allow(missing_docs)]
+    InUse { text: String, remedy: String },
     /// The verb was interrupted; what it did was undone.
     #[error("interrupted; what was begun has been undone")]
     Interrupted,
@@ -133,6 +164,8 @@ impl Error {
             Self::Denied { refusal, .. } => &refusal.code,
             Self::PolicyNotLoaded { .. } => "policy-not-loaded",
             Self::NotFound(_) => "workspace-not-found",
+            Self::Missing { what: Missing::Snapshot, .. } => "snapshot-not-found",
+            Self::Missing { what: Missing::Secret { .. }, .. } => "secret-not-found",
             Self::NoRecord { .. } => "record-not-found",
             Self::NoField { .. } => "no-field",
             Self::Ambiguous { .. } => "workspace-ambiguous",
@@ -140,7 +173,8 @@ impl Error {
             Self::NotAsDecided(_) => "not-as-decided",
             Self::NotRunning { .. } => "not-running",
             Self::TimedOut { .. } => "timeout",
-            Self::Running(_) => "running",
+            Self::Running { .. } => "running",
+            Self::InUse { .. } => "conflict",
             Self::Interrupted => "interrupted",
             Self::Docker(error) => error.code(),
             Self::Store(store::Error::Locked(_)) => "locked",
@@ -171,21 +205,31 @@ impl Error {
                 "correct the policy or its entry in the configuration; see 'wharf policy check'".into()
             }
             Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
+            Self::Missing { what: Missing::Snapshot, .. } => "'wharf snapshot ls' lists them".into(),
+            Self::Missing { what: Missing::Secret { .. }, .. } => "'wharf secret ls' lists them".into(),
             Self::NoRecord { .. } => "'wharf audit --limit 0' lists all; a number or an id names one".into(),
             Self::NoField { .. } => "'wharf why' without a field lists them all".into(),
             Self::Ambiguous { .. } => "use one of the ids".into(),
+            Self::Differs { sidecar: Some(name), .. } => format!(
+                "nothing was changed; the same 'wharf sidecar add {name} ...' with --recreate replaces it (its writable layer is lost)"
+            ),
             Self::Differs { .. } => {
                 "nothing was changed; 'wharf up --recreate' replaces it (its writable layer is lost)".into()
             }
             Self::NotAsDecided(_) => {
                 "see 'wharf doctor' for what this engine can do, and change the policy that asks for more".into()
             }
-            Self::NotRunning { .. } => "start it with 'wharf start' or 'wharf up'".into(),
+            Self::NotRunning { state, .. } => match state.split(' ').next() {
+                Some("paused") => "let it go on with 'wharf unpause'".into(),
+                Some("missing") => "make it again with 'wharf up'".into(),
+                _ => "start it with 'wharf start' or 'wharf up'".into(),
+            },
             Self::TimedOut { awaited: "healthy", .. } => {
                 "see the last output of its health check in 'wharf inspect', and 'wharf logs'; or wait longer".into()
             }
             Self::TimedOut { .. } => "see 'wharf logs', or wait longer with --timeout".into(),
-            Self::Running(_) => "stop it first, or use --force".into(),
+            Self::Running { .. } => "stop it first, or use --force".into(),
+            Self::InUse { remedy, .. } => remedy.clone(),
             Self::Interrupted => "run it again when you like".into(),
             Self::Docker(error) => error.remedy(),
             Self::Store(error) => error.remedy(),

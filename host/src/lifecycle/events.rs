@@ -1,12 +1,13 @@
 //! What happens to workspaces: the engine's events as Wharf's, and the store's states brought up to date by a list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Error, Lifecycle};
 use crate::docker::{self, EventItem, EventOptions, EventStream};
-use crate::store::EventQuery;
+use crate::store::{EventQuery, Store};
 use crate::workspace::{
     Container, ContainerState, Event, Happening, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, State, WorkspaceId,
 };
@@ -46,10 +47,9 @@ pub enum Notice {
 }
 
 /// What happens to the workspaces of this installation, as it happens. It outlives restarts of the engine.
-#[derive(Debug)]
 pub struct WorkspaceEvents {
     stream: EventStream,
-    host: String,
+    store: Arc<Store>,
 }
 
 impl WorkspaceEvents {
@@ -59,7 +59,8 @@ impl WorkspaceEvents {
             match self.stream.next().await? {
                 EventItem::Event(event) => {
                     // The engine filters; what it lets through is not ours for that.
-                    if event.attributes.get(LABEL_HOST) == Some(&self.host)
+                    if event.attributes.get(LABEL_HOST).is_some_and(|host| host == self.store.host_id())
+                        && !self.is_anothers(&event)
                         && let Some(event) = translate(event)
                     {
                         return Some(Notice::Event(event));
@@ -69,6 +70,19 @@ impl WorkspaceEvents {
                 EventItem::Resumed { gap } => return Some(Notice::Resumed { gap }),
             }
         }
+    }
+}
+
+impl WorkspaceEvents {
+    /// Whether it is about a container that inherited our labels from an image that was committed from a workspace: it has
+    /// another name than ours have, and the store knows another one.
+    fn is_anothers(&self, event: &docker::Event) -> bool {
+        let Some(Ok(id)) = event.attributes.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
+            return true;
+        };
+        let name = event.attributes.get("name").is_some_and(|name| *name == id.container_name());
+        // A store that cannot be read is told of by whoever needs it.
+        !name && self.store.container_id(&id).ok().flatten().is_some_and(|known| known != event.actor)
     }
 }
 
@@ -99,9 +113,9 @@ impl Lifecycle {
         let mut actions: Vec<_> =
             ACTIONS.iter().map(|(action, _)| action.split(':').next().unwrap_or(action)).collect();
         actions.dedup();
-        let labels = vec![(LABEL_HOST.to_owned(), host.clone())];
+        let labels = vec![(LABEL_HOST.to_owned(), host)];
         let options = EventOptions { labels, kinds: vec!["container"], actions, since, until };
-        Ok(WorkspaceEvents { stream: self.docker.events(options).await?, host })
+        Ok(WorkspaceEvents { stream: self.docker.events(options).await?, store: self.store.clone() })
     }
 
     /// The history that the service has kept, oldest first; of one workspace and its sidecars, or of all.
@@ -127,6 +141,9 @@ impl Lifecycle {
             let Some(Ok(workspace)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
                 continue;
             };
+            if !self.is_ours(&container)? {
+                continue;
+            }
             // The list has no times; one that looks the same may have been restarted meanwhile.
             match self.docker.inspect(&container.id).await {
                 Ok(container) => states.push(state_of(&container, workspace)),

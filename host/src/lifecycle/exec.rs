@@ -2,7 +2,7 @@
 
 use super::{Error, Lifecycle};
 use crate::docker::{self, ExecRequest, ExecSession};
-use crate::hooks::{ExecSpec, Hook, Outcome, Subject};
+use crate::hooks::{Adjustment, ExecSpec, Hook, Outcome, Subject};
 use crate::workspace::{Container, WorkspaceId};
 
 impl Lifecycle {
@@ -43,11 +43,18 @@ impl Lifecycle {
             Err(Error::NotRunning { .. }) if self.resume(id).await? => self.running(id).await?,
             other => other?,
         };
-        Ok((container, self.allow_exec(id, spec).await?))
+        let spec = self.allow_exec(id, &container, spec).await?;
+        Ok((container, spec))
     }
 
     /// Runs `pre-exec`, and gives the command as its policies adjusted it.
-    pub(super) async fn allow_exec(&self, id: &WorkspaceId, spec: ExecSpec) -> Result<ExecSpec, Error> {
+    pub(super) async fn allow_exec(
+        &self,
+        id: &WorkspaceId,
+        container: &Container,
+        spec: ExecSpec,
+    ) -> Result<ExecSpec, Error> {
+        check(&spec)?;
         // Secrets are shown to policies as `***` and put back afterwards.
         let real = spec.env.clone();
         let mut shown = spec;
@@ -58,9 +65,10 @@ impl Lifecycle {
             let mut decisions = [self.decide(id.as_str(), move |chain| chain.decide_exec(request)).await?];
             // Redaction blanks what a policy set, too; what runs needs the real values.
             let mut outcome = decisions.first().map(|decision| decision.outcome.clone());
-            // A secret variable's value may stand in the words of the command as well.
+            // A secret variable's value, the workspace's or this command's, may stand in the words of the command as well.
             let secret = real.iter().filter(|(name, _)| self.secrets.contains(name));
-            let values: Vec<String> = secret.map(|(_, value)| value.clone()).collect();
+            let own = secret.map(|(_, value)| value.clone());
+            let values: Vec<String> = own.chain(self.secret_values(container)).collect();
             if let Some(Outcome::Denied(refusal)) = &mut outcome {
                 self.secrets.redact_refusal(refusal, &decisions, &values);
             }
@@ -84,6 +92,15 @@ impl Lifecycle {
         }
         Ok(exec)
     }
+}
+
+/// Says what is wrong with a command in itself. A name such as `A=B` would be another variable than policies see.
+fn check(exec: &ExecSpec) -> Result<(), Error> {
+    let env = exec.env.iter().map(|(name, value)| Adjustment::Env(name.clone(), Some(value.clone())));
+    let command = std::iter::once(Adjustment::Command(exec.command.clone()));
+    let user = exec.user.iter().map(|user| Adjustment::User(Some(user.clone())));
+    let folder = exec.working_dir.iter().map(|folder| Adjustment::WorkingDir(folder.clone()));
+    env.chain(command).chain(user).chain(folder).try_for_each(|field| field.check().map_err(Error::Request))
 }
 
 fn of(exec: ExecSpec) -> ExecRequest {

@@ -71,8 +71,7 @@ impl Lifecycle {
         self.tell(&event, why, reason)?;
         // Before the stop: a command that comes right after it finds out that it may start it again.
         self.store.update_workspace(id, |workspace| workspace.stopped = Some(why))?;
-        self.stop_locked(id, "stop", None).await?;
-        self.stop_sidecars(id, "stop", None).await?;
+        self.stop_with_sidecars(id, "stop", None).await?;
         self.add_notes(id, vec![format!("stopped by the service: {reason}")])
     }
 }

@@ -6,7 +6,9 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
 
+use super::file_secrets::without_secrets;
 use crate::docker::{EngineInfo, LocalImage};
+use crate::hooks::redact::SecretNames;
 use crate::hooks::{self, EngineFacts, FileContent, ProjectFacts};
 
 /// Most file names of a project.
@@ -43,11 +45,15 @@ pub(super) fn image_facts(images: Vec<LocalImage>) -> Vec<hooks::LocalImage> {
     facts
 }
 
-/// Reads the names of a project's files, and the contents of the wanted ones.
+/// Reads the names of a project's files, and the contents of the wanted ones, without the values of secrets.
 ///
 /// # Errors
 /// When the folder cannot be listed.
-pub(super) fn project_facts(project: &Path, wanted: &BTreeSet<String>) -> std::io::Result<ProjectFacts> {
+pub(super) fn project_facts(
+    project: &Path,
+    wanted: &BTreeSet<String>,
+    secrets: &SecretNames,
+) -> std::io::Result<ProjectFacts> {
     let mut files = Vec::new();
     list(project, "", &mut files)?;
     if project.join(".devcontainer").is_dir() {
@@ -59,7 +65,8 @@ pub(super) fn project_facts(project: &Path, wanted: &BTreeSet<String>) -> std::i
     let first = |path: &str| path.split('/').next().map(str::to_owned).unwrap_or_default();
     let there: BTreeSet<String> = files.iter().map(|path| first(path)).collect();
     for path in wanted.iter().filter(|path| there.contains(&first(path))).take(MOST_WANTED) {
-        if let Some(content) = read(project, path) {
+        if let Some(mut content) = read(project, path) {
+            content.text = without_secrets(&content.text, secrets);
             contents.insert(path.clone(), content);
         }
     }
@@ -112,7 +119,7 @@ mod tests {
         std::fs::write(dir.join("p/.devcontainer/devcontainer.json"), [b'{', 0xff, b'}']).unwrap();
         std::os::unix::fs::symlink(dir.join("secret"), dir.join("p/link")).unwrap();
         let wanted = ["go.mod", "big", "link", "../secret", "/etc/passwd", "none", ".devcontainer/devcontainer.json"];
-        let facts = project_facts(&dir.join("p"), &wanted.map(str::to_owned).into()).unwrap();
+        let facts = project_facts(&dir.join("p"), &wanted.map(str::to_owned).into(), &SecretNames::default()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         let expected = [".devcontainer", ".devcontainer/devcontainer.json", "big", "go.mod", "link"];
         assert_eq!(facts.files, expected);

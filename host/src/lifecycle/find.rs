@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use super::view::view;
 use super::{Error, Lifecycle, WorkspaceView};
 use crate::hooks::Decision;
-use crate::store;
-use crate::workspace::{Container, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId};
+use crate::store::{self, KnownWorkspace};
+use crate::workspace::{
+    Container, LABEL_HOST, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId,
+};
 
 /// A workspace as somebody names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,26 +26,22 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotFound`] and [`Error::Ambiguous`].
     pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
-        let known: Vec<Known> = self.store.workspaces()?.iter().map(Known::from).collect();
-        let found = pick(&known, target);
+        let found = pick(&self.store.known_workspaces()?, target);
         if !found.is_empty() {
             return one(found, target);
         }
         let label = |container: &Container, key: &str| container.labels.get(key).cloned().unwrap_or_default();
         let labelled = self.containers().await?.into_iter().filter_map(|(id, container)| {
             let (name, project) = (label(&container, LABEL_NAME), label(&container, LABEL_PROJECT));
-            Some(Known { id: id.parse().ok()?, name, project, sidecar: container.labels.contains_key(LABEL_PART_OF) })
+            let part_of = container.labels.get(LABEL_PART_OF).map(|id| id.parse()).transpose().ok()?;
+            Some(KnownWorkspace { id: id.parse().ok()?, name, project, part_of })
         });
         one(pick(&labelled.collect::<Vec<_>>(), target), target)
     }
 
     /// The workspace with its container; the container is missing when somebody removed it.
     pub(super) async fn running(&self, id: &WorkspaceId) -> Result<Container, Error> {
-        match self.container(id).await? {
-            Some(container) if container.state == State::Running => Ok(container),
-            Some(container) => Err(Error::NotRunning { id: id.to_string(), state: container.state.to_string() }),
-            None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
-        }
+        must_run(id, self.container(id).await?)
     }
 
     /// All workspaces of this installation, sorted by id.
@@ -77,10 +75,7 @@ impl Lifecycle {
     /// [`Error::NotFound`], or when the engine or the store fails.
     pub async fn inspect(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
-        let container = match self.container(id).await? {
-            Some(listed) => Some(self.docker.inspect(&listed.id).await?),
-            None => None,
-        };
+        let container = self.container_in_full(id).await?;
         let mut view = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
         if let Some(container) = &container {
             view.last_check = container.last_check.clone().map(|mut check| {
@@ -115,21 +110,32 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotFound`] when the workspace has no container.
     pub async fn containers_of(&self, id: Option<&WorkspaceId>) -> Result<Vec<(WorkspaceId, Container)>, Error> {
-        let mut found = Vec::new();
-        for container in self.containers().await?.into_values() {
-            let Some(Ok(this)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
-                continue;
-            };
-            let part_of = container.labels.get(LABEL_PART_OF);
-            if id.is_none_or(|id| *id == this || part_of.is_some_and(|parent| parent == id.as_str())) {
-                found.push((this, container));
-            }
-        }
-        match id {
-            Some(id) if found.is_empty() => Err(Error::NotRunning { id: id.to_string(), state: "missing".into() }),
-            _ => Ok(found),
+        let Some(id) = id else { return Ok(by_id(self.containers().await?.into_values())) };
+        let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_PART_OF, id.as_str())];
+        let (own, parts) = tokio::join!(self.container(id), self.docker.list(&labels, true));
+        let found = by_id(own?.into_iter().chain(self.current(parts?)?));
+        match found.is_empty() {
+            true => Err(Error::NotRunning { id: id.to_string(), state: "missing".into() }),
+            false => Ok(found),
         }
     }
+}
+
+/// The container of a workspace, if it runs.
+pub(super) fn must_run(id: &WorkspaceId, found: Option<Container>) -> Result<Container, Error> {
+    match found {
+        Some(container) if container.state == State::Running => Ok(container),
+        Some(container) => Err(Error::NotRunning { id: id.to_string(), state: container.state.to_string() }),
+        None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
+    }
+}
+
+/// Containers with the ids of their workspaces, sorted by those.
+fn by_id(containers: impl Iterator<Item = Container>) -> Vec<(WorkspaceId, Container)> {
+    let id = |container: &Container| container.labels.get(LABEL_WORKSPACE)?.parse::<WorkspaceId>().ok();
+    let mut all: Vec<_> = containers.filter_map(|container| Some((id(&container)?, container))).collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all
 }
 
 /// Finds a workspace in the store alone: for what needs no engine.
@@ -137,17 +143,16 @@ impl Lifecycle {
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
 pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Workspace, Error> {
-    find_among(store.workspaces()?, target)
+    find_among(store, store.known_workspaces()?, target)
 }
 
 /// The same among some workspaces only, as if there were no others.
 ///
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
-pub fn find_among(all: Vec<store::Workspace>, target: &Target) -> Result<store::Workspace, Error> {
-    let known: Vec<_> = all.iter().map(Known::from).collect();
-    let id = one(pick(&known, target), target)?;
-    all.into_iter().find(|workspace| workspace.id == id).ok_or_else(|| Error::NotFound(id.to_string()))
+pub fn find_among(store: &store::Store, some: Vec<KnownWorkspace>, target: &Target) -> Result<store::Workspace, Error> {
+    let id = one(pick(&some, target), target)?;
+    store.workspace(&id)?.ok_or_else(|| Error::NotFound(id.to_string()))
 }
 
 /// The same in a list of all workspaces, such as a service gives.
@@ -155,32 +160,17 @@ pub fn find_among(all: Vec<store::Workspace>, target: &Target) -> Result<store::
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
 pub fn find_listed(all: &[WorkspaceView], target: &Target) -> Result<WorkspaceId, Error> {
-    let known = |view: &WorkspaceView| Known {
+    let known = |view: &WorkspaceView| KnownWorkspace {
         id: view.id.clone(),
         name: view.name.clone(),
         project: view.project.clone(),
-        sidecar: view.part_of.is_some(),
+        part_of: view.part_of.clone(),
     };
     one(pick(&all.iter().map(known).collect::<Vec<_>>(), target), target)
 }
 
-#[derive(Clone)]
-struct Known {
-    id: WorkspaceId,
-    name: String,
-    project: String,
-    sidecar: bool,
-}
-
-impl From<&store::Workspace> for Known {
-    fn from(stored: &store::Workspace) -> Self {
-        let (id, name, project) = (stored.id.clone(), stored.name.clone(), stored.project.clone());
-        Self { id, name, project, sidecar: stored.part_of.is_some() }
-    }
-}
-
 /// An id is matched exactly, then a name exactly; nothing is matched in part.
-fn pick(known: &[Known], target: &Target) -> Vec<Known> {
+fn pick(known: &[KnownWorkspace], target: &Target) -> Vec<KnownWorkspace> {
     match target {
         Target::Named(name) => {
             let by_id: Vec<_> = known.iter().filter(|known| known.id.as_str() == name).cloned().collect();
@@ -193,7 +183,7 @@ fn pick(known: &[Known], target: &Target) -> Vec<Known> {
     }
 }
 
-fn one(mut found: Vec<Known>, target: &Target) -> Result<WorkspaceId, Error> {
+fn one(mut found: Vec<KnownWorkspace>, target: &Target) -> Result<WorkspaceId, Error> {
     match (found.len(), target) {
         (1, _) => found.pop().map(|known| known.id).ok_or_else(|| Error::NotFound(String::new())),
         (0, Target::Named(name)) => Err(Error::NotFound(format!("named '{name}'"))),
@@ -209,9 +199,9 @@ fn one(mut found: Vec<Known>, target: &Target) -> Result<WorkspaceId, Error> {
 }
 
 /// The workspaces whose project is this folder, or the nearest one above it. A sidecar is only meant when it is named.
-fn of_folder(known: &[Known], folder: &Path) -> Vec<Known> {
+fn of_folder(known: &[KnownWorkspace], folder: &Path) -> Vec<KnownWorkspace> {
     for above in folder.ancestors() {
-        let at = |known: &&Known| !known.sidecar && Path::new(&known.project) == above;
+        let at = |known: &&KnownWorkspace| known.part_of.is_none() && Path::new(&known.project) == above;
         let here: Vec<_> = known.iter().filter(at).cloned().collect();
         // Beside others made with --name, the one named after the folder is meant.
         let own = above.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -232,8 +222,9 @@ mod tests {
     #[test]
     fn a_folder_means_the_nearest_project_and_the_workspace_named_after_it() {
         let ws = |name: &str, project: &str| {
-            let (id, sidecar) = (WorkspaceId::derive(name, project), name.contains('/'));
-            Known { id, name: name.to_owned(), project: project.to_owned(), sidecar }
+            let part_of = name.split_once('/').map(|(parent, _)| WorkspaceId::derive(parent, project));
+            let id = WorkspaceId::derive(name, project);
+            KnownWorkspace { id, name: name.to_owned(), project: project.to_owned(), part_of }
         };
         let known = [
             ws("a", "/srv/a"),

@@ -3,15 +3,23 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::create::Progress;
+use super::create::{Decided, Progress};
+use super::request::Project;
+use super::secret_files::secrets_dir;
 use super::{Error, Lifecycle};
 use crate::archive::{self, Context};
-use crate::docker::{self, BuildRequest};
-use crate::workspace::{LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, WorkspaceId};
+use crate::config::Loaded;
+use crate::docker::{self, BuildRequest, LocalImage};
+use crate::hooks::record::Refusal;
+use crate::hooks::validate::HostPaths;
+use crate::workspace::{
+    Container, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, PullPolicy, WorkspaceId,
+};
 
 /// An image to build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,23 +88,50 @@ impl ImageBuild {
     }
 }
 
+/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount.
+///
+/// # Errors
+/// [`Error::Denied`], and [`Error::Request`] for one that is not there.
+pub(super) fn check_context(
+    build: &ImageBuild,
+    project: &Path,
+    loaded: &Loaded,
+    state_dir: &Path,
+) -> Result<(), Error> {
+    let context = &build.context;
+    std::fs::canonicalize(context)
+        .map_err(|error| Error::Request(format!("the build's context {}: {error}", context.display())))?;
+    let mut invariants = loaded.config.invariants();
+    invariants.secrets = Some(secrets_dir(state_dir));
+    invariants.bind_allowed(context, project, &mut HostPaths::of_host()).map_err(|reason| {
+        let reason = format!("build.context: {reason}");
+        let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
+        Error::Denied { refusal, trail: Vec::new() }
+    })
+}
+
 impl Lifecycle {
-    /// Builds an image for a workspace, under a name that tells what it was built from, or under the one given.
+    /// Builds an image for a project, under a name that tells what it was built from, or under the one given.
     ///
     /// # Errors
-    /// [`Error::Request`] when the context cannot be read, and the builder's.
+    /// [`Error::Denied`] for a context that a workspace of the project may not see, [`Error::Request`] when it cannot be
+    /// read, and the builder's.
     pub async fn build_image(
         &self,
         build: &ImageBuild,
-        id: &WorkspaceId,
+        project: &Project,
         reference: Option<&str>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<ImageView, Error> {
+        let id = &project.id;
+        check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let reference = match reference {
             Some(reference) => {
                 // A name that means somebody else's image must go on meaning it.
                 if let Some(image) = self.docker.image(reference).await?
-                    && image.labels.get(LABEL_IMAGE_HOST).is_none_or(|host| host != self.store.host_id())
+                    && docker::given_names(&image.labels, self.store.host_id(), &[reference.to_owned()])
+                        .next()
+                        .is_none()
                 {
                     return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
                 }
@@ -108,7 +143,7 @@ impl Lifecycle {
                 named.map_err(|error| Error::Internal(error.to_string()))??
             }
         };
-        self.build_as(build, id, &reference, progress).await?;
+        self.build_as(build, project, &reference, progress).await?;
         let image = self.docker.image(&reference).await?;
         let image = image.ok_or_else(|| docker::Error::ImageMissing { reference: reference.clone() })?;
         let (size, created_at) = (image.size, image.created_at);
@@ -125,14 +160,30 @@ impl Lifecycle {
     pub(super) async fn build_as(
         &self,
         build: &ImageBuild,
-        id: &WorkspaceId,
+        project: &Project,
         reference: &str,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), Error> {
-        let context = build.open()?;
-        let bases = context.bases().map_err(|error| Error::Request(format!("the Dockerfile: {error}")))?;
-        let labels =
-            [(LABEL_IMAGE_HOST, self.store.host_id()), (LABEL_IMAGE_WORKSPACE, id.as_str()), (LABEL_IMAGE, "build")];
+        check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let opening = build.clone();
+        let open = move || {
+            let context = opening.open()?;
+            let bases = context.bases().map_err(|error| Error::Request(format!("the Dockerfile: {error}")))?;
+            Ok::<_, Error>((context, bases))
+        };
+        // Files of a network mount may take their time.
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (context, bases) = opened.map_err(|error| Error::Internal(error.to_string()))??;
+        // It loses its name to the new one, and without it only the store knows that it is ours.
+        if let Some(before) = self.docker.image(reference).await? {
+            self.store.put_pulled_image(&before.id, &before.id)?;
+        }
+        let labels = [
+            (LABEL_IMAGE_HOST, self.store.host_id()),
+            (LABEL_IMAGE_NAME, reference),
+            (LABEL_IMAGE_WORKSPACE, project.id.as_str()),
+            (LABEL_IMAGE, "build"),
+        ];
         let request = BuildRequest {
             reference: reference.to_owned(),
             dockerfile: context.dockerfile(),
@@ -145,10 +196,24 @@ impl Lifecycle {
             bases,
         };
         progress(Progress::Step(format!("building {reference}")));
-        let pieces = archive::stream(move |to| context.write(to));
+        // To the engine it is only a request that broke off.
+        let unreadable = Arc::new(OnceLock::new());
+        let tell = unreadable.clone();
+        let pieces = archive::stream(move |to| {
+            let written = context.write(to);
+            if let Err(error) = &written
+                && error.kind() != std::io::ErrorKind::BrokenPipe
+            {
+                let _ = tell.set(format!("the build's context: {error}"));
+            }
+            written
+        });
         let mut line = |line: &str| progress(Progress::Build(line.to_owned()));
         tokio::select! {
-            built = self.docker.build(&request, pieces, &mut line) => built?,
+            built = self.docker.build(&request, pieces, &mut line) => match (built, unreadable.get()) {
+                (Err(_), Some(cause)) => return Err(Error::Request(cause.clone())),
+                (built, _) => built?,
+            },
             () = self.interrupted() => return Err(Error::Interrupted),
         };
         Ok(())
@@ -164,9 +229,9 @@ impl Lifecycle {
         for (image, labels) in labelled {
             let origin =
                 if labels.get(LABEL_IMAGE).is_some_and(|what| what == "snapshot") { "snapshot" } else { "built" };
-            let names = if image.references.is_empty() { vec![image.id.clone()] } else { image.references };
-            views.extend(names.into_iter().map(|reference| ImageView {
-                reference,
+            let names = docker::given_names(&labels, self.store.host_id(), &image.references);
+            views.extend(names.map(|reference| ImageView {
+                reference: reference.clone(),
                 id: image.id.clone(),
                 origin: Cow::Borrowed(origin),
                 workspace: labels.get(LABEL_IMAGE_WORKSPACE).cloned(),
@@ -176,12 +241,15 @@ impl Lifecycle {
         }
         for pulled in self.store.pulled_images()? {
             let image = self.docker.image(&pulled.reference).await?.filter(|image| image.id == pulled.image_id);
+            // One that was built and lost its name since then is known by its id; a name that it has now is not ours.
+            let nameless = pulled.reference == pulled.image_id;
+            let image = image.filter(|image| !nameless || image.references.is_empty());
             if let Some(image) = image.filter(|image| !views.iter().any(|view| view.id == image.id)) {
                 views.push(ImageView {
                     reference: pulled.reference,
                     id: image.id,
-                    origin: Cow::Borrowed("pulled"),
-                    workspace: None,
+                    origin: Cow::Borrowed(if nameless { "built" } else { "pulled" }),
+                    workspace: image.labels.get(LABEL_IMAGE_WORKSPACE).filter(|_| nameless).cloned(),
                     size: image.size,
                     created_at: image.created_at,
                 });
@@ -244,5 +312,40 @@ impl Lifecycle {
         }
         self.docker.remove_image(reference).await?;
         Ok(self.store.forget_pulled_image(reference)?)
+    }
+
+    /// The image's digest in its registry, e.g. `debian@sha256:...`; one that was built here has none.
+    pub(super) async fn image_digest(&self, container: &Container, local: &[LocalImage]) -> Option<String> {
+        let digests = match local.iter().find(|image| image.id == container.image_id) {
+            Some(image) => image.digests.clone(),
+            None => self.docker.image(&container.image_id).await.ok().flatten()?.digests,
+        };
+        let named = container.image.split(['@', ':']).next().unwrap_or_default();
+        let of_name = digests.iter().find(|digest| digest.starts_with(named));
+        of_name.or(digests.first()).cloned()
+    }
+
+    /// Sees to it that the engine has the image that was decided: built, pulled, or there already.
+    pub(super) async fn fetch_image(
+        &self,
+        decided: &Decided,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), Error> {
+        let Some(image) = &decided.draft.spec.image else {
+            return Err(Error::Internal("the chain let a spec without an image through".into()));
+        };
+        let reference = &image.reference;
+        let tagged = format!("{reference}:latest");
+        let is_known = |known: &String| known == reference || *known == tagged;
+        let listed = decided.local.iter().any(|image| image.references.iter().chain(&image.digests).any(is_known));
+        let present = listed || self.docker.image(reference).await?.is_some();
+        if let (Some(build), false) = (&decided.build, present) {
+            return self.build_as(build, &decided.project, reference, progress).await;
+        }
+        match (image.pull, present) {
+            (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
+            (PullPolicy::Never | PullPolicy::Missing, true) => Ok(()),
+            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => self.pull_image(reference, progress).await,
+        }
     }
 }

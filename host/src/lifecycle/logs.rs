@@ -170,7 +170,8 @@ impl Lifecycle {
         for cursor in &query.after {
             if !containers.iter().any(|container| container.container_id == cursor.container_id) {
                 return Err(Error::Request(format!(
-                    "the cursor {cursor} is of another container; read the logs of its workspace, or leave it out"
+                    "the cursor {cursor} is of a container of another workspace, or of one that was made anew since; \
+                     leave it out to read from the beginning"
                 )));
             }
         }

@@ -75,7 +75,7 @@ pub async fn plan(
         facts.local_images = image_facts(images?);
     }
     project.devcontainer = ask(&project, request, loaded, &facts.engine).await?.map(Arc::new);
-    let request = request.clone().with_build(&project.id).await?;
+    let request = request.clone().with_build(&project, loaded, state_dir).await?;
     let (chain, loaded) = (chain.clone(), loaded.clone());
     let engine = docker.is_some();
     let decide = move || -> Result<Plan, Error> {
@@ -151,7 +151,7 @@ pub(super) fn decide_create(
     mut facts: Facts,
 ) -> Result<(CreateDecision, Withheld), Error> {
     let (mut draft, withheld) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
-    facts.project = project_facts(&project.path, &chain.wanted_files()).map_err(|error| Error::Project {
+    facts.project = project_facts(&project.path, &chain.wanted_files(), secrets).map_err(|error| Error::Project {
         path: project.path.clone(),
         cause: error.to_string(),
         remedy: "make the folder readable",

@@ -91,7 +91,7 @@ impl Lifecycle {
                 self.undone(entry, "undid the creation")
             }
             Verb::Snapshot => {
-                if self.finish_snapshot(entry.id, id).await? {
+                if self.finish_snapshot(entry).await? {
                     return Ok(self.store.done(entry.id, "finished by another process")?);
                 }
                 self.undone(entry, "undid a snapshot or restore")
@@ -119,6 +119,12 @@ impl Lifecycle {
                 self.drop_networks(id).await?;
                 self.store.remove_workspace(id)?;
                 self.remove_secrets(id)?;
+                let owners = entry.detail.iter().flat_map(|detail| detail.split(' ').map(str::parse));
+                let owners: Vec<WorkspaceId> = owners.collect::<Result<_, _>>().map_err(Error::Internal)?;
+                // Told and not tried again: by then there may be a new workspace of the same id.
+                if let Err(error) = self.remove_volumes(&owners).await {
+                    tracing::warn!("volumes of {id} stay: {error}");
+                }
                 tracing::warn!("finished the removal of {id} that a dead process had begun");
                 Ok(self.store.done(entry.id, "finished by another process")?)
             }
@@ -149,7 +155,9 @@ impl Lifecycle {
         let undone = self.undone_attempts()?;
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
         for container in self.docker.list(&labels, true).await?.iter().filter(|container| undone.holds(container)) {
-            self.remove_container(&container.id).await?;
+            if self.is_ours(container)? {
+                self.remove_container(&container.id).await?;
+            }
         }
         Ok(undone.0.iter().any(|(workspace, _)| workspace == id))
     }
@@ -160,7 +168,9 @@ impl Lifecycle {
         let labels =
             [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str()), (LABEL_ATTEMPT, attempt.as_str())];
         for container in self.docker.list(&labels, true).await? {
-            self.remove_container(&container.id).await?;
+            if self.is_ours(&container)? {
+                self.remove_container(&container.id).await?;
+            }
         }
         // The engine makes missing volumes on the way: those of this attempt are empty, and nobody else knows them yet.
         for volume in self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await? {
@@ -193,13 +203,7 @@ impl Lifecycle {
     /// alone.
     pub(super) async fn drop_networks(&self, id: &WorkspaceId) -> Result<(), Error> {
         let _networks = self.lock_networks(true).await?;
-        for network in [Network::Own, Network::Shared] {
-            let Some(name) = self.network_name(id, network) else { continue };
-            match self.docker.remove_network_if_unused(&name).await {
-                Ok(_) | Err(crate::docker::Error::NotOurs { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        let names = [Network::Own, Network::Shared].into_iter().filter_map(|network| self.network_name(id, network));
+        Ok(self.docker.remove_unused_networks(&names.collect::<Vec<_>>()).await?)
     }
 }

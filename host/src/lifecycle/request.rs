@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::devcontainer::{Asked, DevcontainerChoice};
-use super::images::ImageBuild;
+use super::images::{ImageBuild, check_context};
 use super::secret_files::{SECRETS_TARGET, SecretBytes};
 use super::withheld::Withheld;
 use crate::config::Loaded;
@@ -45,9 +45,15 @@ pub struct WorkspaceRequest {
 
 impl WorkspaceRequest {
     /// Names the image that is to be built, so that policies can decide about it before it is.
-    pub(super) async fn with_build(mut self, id: &WorkspaceId) -> Result<Self, Error> {
+    pub(super) async fn with_build(
+        mut self,
+        project: &Project,
+        loaded: &Loaded,
+        state_dir: &Path,
+    ) -> Result<Self, Error> {
         if let Some(build) = self.build.clone() {
-            let id = id.clone();
+            check_context(&build, &project.path, loaded, state_dir)?;
+            let id = project.id.clone();
             let named = tokio::task::spawn_blocking(move || build.reference(&id)).await;
             self.image = Some(named.map_err(|error| Error::Internal(error.to_string()))??);
             self.pull = Some(PullPolicy::Never);
@@ -141,6 +147,12 @@ impl Project {
         if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
             return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
         }
+        if name.contains('/') {
+            let text = format!(
+                "'{name}' is no workspace's name: the names with a '/' are those of sidecars; --name takes one line without it"
+            );
+            return Err(Error::Request(text));
+        }
         let id = WorkspaceId::derive(&name, text);
         Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
     }
@@ -170,6 +182,9 @@ pub(super) fn draft(
     secrets: &SecretNames,
     engine_cpus: u32,
 ) -> Result<(Draft, Withheld), Error> {
+    for (name, value) in &request.secrets {
+        super::secret_files::check(name, value)?;
+    }
     let config = &loaded.config.workspace;
     let mut draft = Draft::new(base(project, loaded, engine_cpus));
     let mut withheld = Withheld::default();
@@ -249,12 +264,32 @@ pub(super) fn draft(
         asked.push((Adjustment::Mount(SECRETS_TARGET.to_owned(), Some(mount)), "--secret".into()));
     }
     asked.extend(request.fields.iter().cloned());
+    refuse_twice(&asked)?;
     for (adjustment, words) in asked {
         adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
         draft.set(&adjustment, Owner::host("request", Some(words)), None);
     }
     withheld.hide_command(&mut draft);
     Ok((draft, withheld))
+}
+
+/// One request cannot give two things for one place in the container: the engine would take one of them without a word.
+fn refuse_twice(asked: &[(Adjustment, String)]) -> Result<(), Error> {
+    let mut before: BTreeMap<String, &(Adjustment, String)> = BTreeMap::new();
+    for one in asked {
+        let (what, place) = match &one.0 {
+            Adjustment::Port(port, _) => (format!("the port {port}"), format!("port {port}")),
+            Adjustment::Mount(target, _) | Adjustment::Tmpfs(target, _) => (target.clone(), format!("path {target}")),
+            _ => continue,
+        };
+        match before.insert(place, one) {
+            Some(other) if other.0 != one.0 => {
+                return Err(Error::Request(format!("{what} is given twice, by {} and {}", other.1, one.1)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
@@ -271,12 +306,13 @@ fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
     let memory = if is_default("workspace.memory") { config.memory.min(limits.memory) } else { config.memory };
     let pids = if is_default("workspace.pids") { config.pids.min(limits.pids) } else { config.pids };
     let path = project.path.display().to_string();
-    // A sidecar runs its image as it is: no project, no command of ours. Its host name is the name that others know.
+    // A sidecar runs its image as it is: no project, no command of ours. Its host name is the name that others know: the engine
+    // makes it an alias, so on the shared network it is not the short one, which the sidecar of another workspace may have.
     let sidecar = project.part_of.as_ref();
     let mount = Mount { kind: MountKind::Bind, source: path, read_only: false };
     let mounts = if sidecar.is_some() { BTreeMap::new() } else { [(config.working_dir.clone(), mount)].into() };
     let hostname = match project.name.rsplit_once('/') {
-        Some((_, name)) if sidecar.is_some() => name.to_owned(),
+        Some((_, name)) if sidecar.is_some_and(|parent| parent.network == Network::Own) => name.to_owned(),
         _ => project.id.to_string(),
     };
     let env = [("WORKSPACE_ID", project.id.as_str()), ("WORKSPACE_NAME", &project.name), ("WHARF_MANAGED", "true")];

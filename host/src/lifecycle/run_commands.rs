@@ -12,7 +12,7 @@ use crate::workspace::{Container, State, WorkspaceId};
 /// Kills a command with its children; says how that went.
 async fn killed(control: &ExecControl) -> String {
     match control.kill().await {
-        Ok(()) => " and was killed".to_owned(),
+        Ok(_) => " and was killed".to_owned(),
         Err(error) => format!(" and may still run: {error}"),
     }
 }
@@ -123,7 +123,7 @@ impl Lifecycle {
         let user = workspace.devcontainer.as_ref().and_then(|record| record.commands.user.clone()).filter(|_| own);
         let working_dir = Some(draft.spec.working_dir.clone()).filter(|dir| !dir.is_empty());
         let spec = ExecSpec { command: command.words.clone(), user, working_dir, ..ExecSpec::default() };
-        let allowed = self.allow_exec(&workspace.id, spec).await.map_err(|error| error.to_string())?;
+        let allowed = self.allow_exec(&workspace.id, container, spec).await.map_err(|error| error.to_string())?;
         let request = ExecRequest {
             command: allowed.command,
             env: allowed.env,

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::error::Missing;
 use super::{Error, Lifecycle, WorkspaceRequest};
 use crate::workspace::WorkspaceId;
 
@@ -42,7 +43,8 @@ pub(super) fn folder(state_dir: &Path, id: &WorkspaceId, request: &WorkspaceRequ
     (!request.secrets.is_empty() || folder.is_dir()).then_some(folder)
 }
 
-fn check(name: &str, value: &SecretBytes) -> Result<(), Error> {
+/// Whether a workspace may get this secret.
+pub(super) fn check(name: &str, value: &SecretBytes) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
         let text = format!("'{name}' is no secret's name: 1 to 64 letters, digits, '_', '-' and '.', not first a '.'");
@@ -84,14 +86,14 @@ impl Lifecycle {
     /// Removes a secret of a workspace.
     ///
     /// # Errors
-    /// [`Error::Request`] when it has no such secret.
+    /// [`Error::Missing`] when it has no such secret.
     pub async fn remove_secret(&self, id: &WorkspaceId, name: &str) -> Result<(), Error> {
         let _lock = self.lock(id).await?;
         check(name, &SecretBytes::default())?;
         let path = secrets_dir(self.store.dir()).join(id.as_str()).join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::Request(format!("{id} has no secret '{name}'; 'wharf secret ls' shows them")))
+                Err(Error::Missing { what: Missing::Secret { of: id.to_string() }, name: name.to_owned() })
             }
             other => other.map_err(|error| unusable(&path, &error)),
         }

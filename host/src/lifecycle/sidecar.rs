@@ -7,10 +7,19 @@ use std::time::Duration;
 
 use super::create::{Progress, Recreate};
 use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
+use crate::store::Snapshot;
 use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, WorkspaceId};
 
 /// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
 const SIDECAR: &str = "sidecar";
+
+/// The workspace and the name of the sidecar that a snapshot was made of; none when it was made of a workspace.
+pub(super) fn sidecar_kept(snapshot: &Snapshot) -> Option<(WorkspaceId, &str)> {
+    let name =
+        snapshot.spec.labels.get(SIDECAR).filter(|name| snapshot.workspace_name.ends_with(&format!("/{name}")))?;
+    let parent = snapshot.workspace.as_str().strip_suffix(name.as_str())?.strip_suffix('-')?.parse().ok()?;
+    Some((parent, name))
+}
 
 /// Whose own network a container is on: its workspace's, or for a sidecar that of the workspace that it belongs to.
 pub(super) fn network_owner(id: &WorkspaceId, container: &Container) -> WorkspaceId {
@@ -59,10 +68,12 @@ impl Lifecycle {
     /// # Errors
     /// When the engine or the store fails.
     pub async fn sidecars(&self, id: &WorkspaceId) -> Result<Vec<WorkspaceId>, Error> {
-        let stored = self.store.workspaces()?.into_iter().filter(|other| other.part_of.as_ref() == Some(id));
-        let mut all: Vec<WorkspaceId> = stored.map(|other| other.id).collect();
+        let mut all: Vec<WorkspaceId> = self.store.sidecars(id)?.into_iter().map(|known| known.id).collect();
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_PART_OF, id.as_str())];
         for container in self.docker.list(&labels, true).await? {
+            if !self.is_ours(&container)? {
+                continue;
+            }
             all.extend(container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()));
         }
         all.sort();
@@ -71,12 +82,12 @@ impl Lifecycle {
     }
 
     /// Starts the sidecars of a workspace whose lock is held. One that fails does not keep the others from starting.
-    pub(super) async fn start_sidecars(&self, id: &WorkspaceId) -> Result<(), Error> {
+    pub(super) async fn start_sidecars(&self, sidecars: &[WorkspaceId]) -> Result<(), Error> {
         let mut failed = Ok(());
-        for sidecar in self.sidecars(id).await? {
-            let _lock = self.lock(&sidecar).await?;
-            let Some(container) = self.container(&sidecar).await? else { continue };
-            if let Err(error) = self.start_existing(&sidecar, &container, &mut |_| {}).await {
+        for sidecar in sidecars {
+            let _lock = self.lock(sidecar).await?;
+            let Some(container) = self.container(sidecar).await? else { continue };
+            if let Err(error) = self.start_existing(sidecar, &container, &mut |_| {}).await {
                 tracing::warn!("the sidecar {sidecar} does not start: {error}");
                 failed = failed.and(Err(error));
             }
@@ -84,28 +95,32 @@ impl Lifecycle {
         failed
     }
 
-    /// Stops the sidecars of a workspace whose lock is held.
-    pub(super) async fn stop_sidecars(
+    /// Stops a workspace whose lock is held, and then its sidecars; gives which those are.
+    pub(super) async fn stop_with_sidecars(
         &self,
         id: &WorkspaceId,
         verb: &str,
         timeout: Option<Duration>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<WorkspaceId>, Error> {
+        // With its lock held it gets no others meanwhile.
+        let (stopped, sidecars) = tokio::join!(self.stop_locked(id, verb, timeout), self.sidecars(id));
+        stopped?;
+        let sidecars = sidecars?;
         let mut failed = Ok(());
-        for sidecar in self.sidecars(id).await? {
-            let _lock = self.lock(&sidecar).await?;
-            if let Err(error) = self.stop_locked(&sidecar, verb, timeout).await {
+        for sidecar in &sidecars {
+            let _lock = self.lock(sidecar).await?;
+            if let Err(error) = self.stop_locked(sidecar, verb, timeout).await {
                 tracing::warn!("the sidecar {sidecar} does not stop: {error}");
                 failed = failed.and(Err(error));
             }
         }
-        failed
+        failed.map(|()| sidecars)
     }
 
-    /// Removes the named volumes that were made for a workspace or its sidecars. One that somebody else uses stays, and
+    /// Removes the named volumes that were made for these workspaces or sidecars. One that somebody else uses stays, and
     /// is told about.
-    pub(super) async fn remove_volumes(&self, id: &WorkspaceId, sidecars: &[WorkspaceId]) -> Result<(), Error> {
-        for id in std::iter::once(id).chain(sidecars) {
+    pub(super) async fn remove_volumes(&self, owners: &[WorkspaceId]) -> Result<(), Error> {
+        for id in owners {
             for volume in self.docker.our_volumes(&[(LABEL_WORKSPACE, id.as_str())]).await? {
                 match self.docker.remove_volume(&volume.name).await {
                     Ok(_) => {}

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::find::must_run;
 use super::{Error, Lifecycle, WorkspaceView};
+use crate::docker;
 use crate::workspace::{State, WorkspaceId};
 
 /// How long the end after a SIGKILL is waited for.
 const DEATH: Duration = Duration::from_secs(10);
 
 /// Signals that end a process unless it takes care of them: policies are asked before those, as before a stop.
-const ENDING: [&str; 8] = ["KILL", "TERM", "INT", "QUIT", "ABRT", "9", "15", "2"];
+const ENDING: [&str; 10] = ["KILL", "TERM", "INT", "QUIT", "ABRT", "9", "15", "2", "3", "6"];
 
 impl Lifecycle {
     /// Freezes all processes of a workspace and its sidecars. One that is paused stays as it is.
@@ -20,7 +22,7 @@ impl Lifecycle {
         let _lock = self.lock(id).await?;
         let container = match self.container(id).await? {
             Some(container) if container.state == State::Paused => container,
-            _ => self.running(id).await?,
+            found => must_run(id, found)?,
         };
         if container.state == State::Running {
             self.docker.pause(&container.id).await?;
@@ -41,36 +43,44 @@ impl Lifecycle {
         let _lock = self.lock(id).await?;
         for sidecar in self.sidecars(id).await? {
             if let Some(container) = self.container(&sidecar).await?.filter(|c| c.state == State::Paused) {
-                self.docker.unpause(&container.id).await?;
+                self.go_on(&container.id).await?;
             }
         }
         match self.container(id).await? {
-            Some(container) if container.state == State::Paused => self.docker.unpause(&container.id).await?,
-            _ => drop(self.running(id).await?),
+            Some(container) if container.state == State::Paused => self.go_on(&container.id).await?,
+            found => drop(must_run(id, found)?),
         }
         self.inspect(id).await
+    }
+
+    /// Unpauses one that was seen paused; who was unpaused since then is as it should be.
+    pub(super) async fn go_on(&self, container: &str) -> Result<(), Error> {
+        match self.docker.unpause(container).await {
+            Err(docker::Error::Conflict { .. }) => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// Sends a signal to the first process of a workspace, e.g. `KILL`, `SIGHUP` or `10`. Sidecars get none. Before a
     /// signal that ends it, the policies of `pre-stop` are asked.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], or the engine's: `bad-request` for an unknown signal.
+    /// [`Error::Request`] for what is no signal, [`Error::NotRunning`], or the engine's: `bad-request` for an unknown one.
     pub async fn kill(&self, id: &WorkspaceId, signal: &str) -> Result<WorkspaceView, Error> {
+        let upper = known_as(signal)?;
         let _lock = self.lock(id).await?;
         let container = match self.container(id).await? {
             Some(container) if container.state == State::Paused => {
-                self.docker.unpause(&container.id).await?;
+                self.go_on(&container.id).await?;
                 container
             }
-            _ => self.running(id).await?,
+            found => must_run(id, found)?,
         };
-        let upper = signal.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         if ENDING.contains(&name) {
             self.before_stop(id, &container, "kill").await?;
         }
-        self.docker.kill(&container.id, signal).await?;
+        self.docker.kill(&container.id, name).await?;
         if name == "KILL" || name == "9" {
             // Nothing survives it, so what is shown afterwards should be its end. A process that hangs in the kernel is
             // not waited for any longer.
@@ -79,5 +89,38 @@ impl Lifecycle {
             }
         }
         self.inspect(id).await
+    }
+}
+
+/// A signal in one spelling, so that what ends a workspace is known however it is written: the engine takes `+09` for 9,
+/// and nothing at all for `KILL`.
+fn known_as(signal: &str) -> Result<String, Error> {
+    let number = signal.parse::<u32>().map(|number| number.to_string());
+    let upper = number.unwrap_or_else(|_| signal.to_ascii_uppercase());
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-');
+    if upper.is_empty()
+        || upper == "0"
+        || !upper.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !upper.chars().all(plain)
+    {
+        return Err(Error::Request(format!("'{}' is no signal such as TERM, SIGHUP or 10", signal.escape_debug())));
+    }
+    Ok(upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_has_one_spelling_and_nothing_is_none() {
+        for (given, known) in
+            [("term", "TERM"), ("SigHup", "SIGHUP"), ("9", "9"), ("+009", "9"), ("RTMIN+3", "RTMIN+3")]
+        {
+            assert_eq!(known_as(given).unwrap(), known);
+        }
+        for none in ["", " ", " 9", "0", "-9", "KILL\n", "+KILL", "00"] {
+            assert_eq!(known_as(none).unwrap_err().code(), "bad-request", "{none:?}");
+        }
     }
 }

@@ -1,36 +1,22 @@
 //! Snapshots: a workspace's writable layer as an image, with copies of its volumes beside it.
 //!
 //! Nothing secret gets into one: a workspace with secret variables is kept as one layer of files without its configuration,
-//! and secret files are no part of it. A restore is a creation like any other: the policies decide about it, with the snapshot as its request.
+//! and secret files are no part of it. See [`super::restore`] for the way back.
 
 use std::collections::BTreeMap;
 
-use super::create::{LABEL_ATTEMPT, Progress, Recreate};
-use super::secret_files::SECRETS_TARGET;
-use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
+use super::create::{LABEL_ATTEMPT, Progress};
+use super::error::Missing;
+use super::{Error, Lifecycle};
 use crate::docker::{self, CommitRequest};
-use crate::hooks::Adjustment;
-use crate::hooks::adjust::diff;
-use crate::hooks::redact::REDACTED;
-use crate::store::{Snapshot, Verb};
+use crate::store::{JournalEntry, Snapshot, Verb};
 use crate::workspace::{
-    Container, ContainerSpec, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, LABEL_MANAGED,
+    Container, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, LABEL_MANAGED,
     LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind, State, WorkspaceId,
 };
 
 /// Pieces of a volume's archive that wait in memory.
 const WAITING: usize = 16;
-
-/// How a snapshot is restored.
-#[derive(Debug, Clone, Default)]
-pub struct RestoreRequest {
-    /// Makes another workspace of this name for the same project; otherwise the workspace itself is made anew.
-    pub name: Option<String>,
-    /// Environment, beside what the snapshot has: values of secrets are no part of it.
-    pub env: BTreeMap<String, String>,
-    /// Whether a workspace that exists may be replaced.
-    pub recreate: bool,
-}
 
 impl Lifecycle {
     /// Keeps a workspace as it is now. It is frozen meanwhile, and goes on afterwards.
@@ -58,12 +44,18 @@ impl Lifecycle {
         if self.store.snapshot(&full)?.is_some() {
             return Err(Error::Request(format!("there is a snapshot '{full}' already; choose another --name")));
         }
-        let container = self.container(id).await?.ok_or_else(|| Error::NotRunning {
-            id: id.to_string(),
-            state: "missing (make it again with 'wharf up')".into(),
-        })?;
-        let entry = self.store.begin(id, Verb::Snapshot)?;
+        let image = format!("wharf/{id}:{}", tag(&name));
+        // Another installation gives a workspace of the same folder the same id.
+        if self.docker.image(&image).await?.is_some_and(|image| !self.made_here(&image)) {
+            let text = format!("there is an image {image} that this Wharf did not make; choose another --name");
+            return Err(Error::Request(text));
+        }
+        let container = self
+            .container(id)
+            .await?
+            .ok_or_else(|| Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() })?;
         let freeze = container.state == State::Running;
+        let entry = self.store.begin_with(id, Verb::Snapshot, freeze.then_some(JournalEntry::FROZEN))?;
         let kept = async {
             if freeze {
                 self.docker.pause(&container.id).await?;
@@ -94,10 +86,12 @@ impl Lifecycle {
     ) -> Result<Snapshot, Error> {
         let id = &stored.id;
         let repository = format!("wharf/{id}");
-        let tag = format!("snapshot-{name}");
+        let tag = tag(name);
+        let image = format!("{repository}:{tag}");
         let attempt = entry.to_string();
         let labels = [
             (LABEL_IMAGE_HOST, self.store.host_id()),
+            (LABEL_IMAGE_NAME, image.as_str()),
             (LABEL_IMAGE_WORKSPACE, id.as_str()),
             (LABEL_IMAGE, "snapshot"),
             (LABEL_SNAPSHOT, full),
@@ -122,7 +116,6 @@ impl Lifecycle {
             }
             None => self.docker.commit(&container.id, &request).await?,
         };
-        let image = format!("{repository}:{tag}");
         let mut volumes = BTreeMap::new();
         for mount in spec.mounts.values().filter(|mount| mount.kind == MountKind::Volume) {
             self.check_interrupt()?;
@@ -145,7 +138,7 @@ impl Lifecycle {
         })
     }
 
-    fn volume_labels(&self, id: &WorkspaceId, snapshot: &str, attempt: &str) -> BTreeMap<String, String> {
+    pub(super) fn volume_labels(&self, id: &WorkspaceId, snapshot: &str, attempt: &str) -> BTreeMap<String, String> {
         let labels = [
             (LABEL_MANAGED, "true"),
             (LABEL_HOST, self.store.host_id()),
@@ -157,15 +150,24 @@ impl Lifecycle {
     }
 
     /// Copies all files of a volume into a new one, through a container that never runs.
-    async fn copy_volume(
+    pub(super) async fn copy_volume(
         &self,
         image: &str,
         from: &str,
         to: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
+        let made = self.docker.create_volume(to, labels).await?;
+        if labels.iter().any(|(name, value)| made.labels.get(name) != Some(value)) {
+            return Err(docker::Error::NotOurs { what: "volume", name: to.to_owned() }.into());
+        }
         let copier = self.docker.create_copier(image, from, to, labels).await?;
         let copied = async {
+            // The engine makes one that is missing: an empty one, with the labels of this attempt.
+            let there = self.docker.volume(from).await?;
+            if there.is_none_or(|volume| volume.labels.get(LABEL_ATTEMPT) == labels.get(LABEL_ATTEMPT)) {
+                return Err(docker::Error::NotFound { what: "volume", name: from.to_owned() }.into());
+            }
             let mut archive = self.docker.read_archive(&copier, "/from/.").await?;
             let (sender, pieces) = tokio::sync::mpsc::channel(WAITING);
             let read = async move {
@@ -195,7 +197,7 @@ impl Lifecycle {
         }
     }
 
-    async fn undo_snapshot(&self, entry: i64, first: Error) -> Error {
+    pub(super) async fn undo_snapshot(&self, entry: i64, first: Error) -> Error {
         match self.remove_snapshot_attempt(entry).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => first,
             Err(undo) => Error::NotUndone { first: Box::new(first), undo: undo.to_string() },
@@ -230,11 +232,15 @@ impl Lifecycle {
 
     /// Ends a snapshot or restore that was interrupted, under its workspace's lock. Says whether it had come to its end
     /// but for the journal: then the snapshot, or the workspace made from it, is written, and what it has stays.
-    pub(super) async fn finish_snapshot(&self, entry: i64, id: &WorkspaceId) -> Result<bool, Error> {
-        if let Some(container) = self.container(id).await?.filter(|container| container.state == State::Paused) {
+    pub(super) async fn finish_snapshot(&self, entry: &JournalEntry) -> Result<bool, Error> {
+        // One that its user had paused stays as it is.
+        if entry.detail.as_deref() == Some(JournalEntry::FROZEN)
+            && let Some(container) = self.container(&entry.workspace).await?
+            && container.state == State::Paused
+        {
             self.thaw(&container.id).await?;
         }
-        let attempt = entry.to_string();
+        let attempt = entry.id.to_string();
         let volumes = self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await?;
         let labels = [(LABEL_IMAGE_HOST, self.store.host_id()), (LABEL_ATTEMPT, attempt.as_str())];
         let images = self.docker.labelled_images(&labels).await?;
@@ -244,51 +250,9 @@ impl Lifecycle {
                 mount.kind == MountKind::Volume && volumes.iter().any(|volume| volume.name == mount.source)
             });
         if !written {
-            self.remove_snapshot_attempt(entry).await?;
+            self.remove_snapshot_attempt(entry.id).await?;
         }
         Ok(written)
-    }
-
-    /// Makes a workspace from a snapshot. Its volumes are copied, so that the snapshot stays what it is.
-    ///
-    /// # Errors
-    /// Those of [`Lifecycle::up`], and [`Error::Request`] when there is no such snapshot.
-    pub async fn restore_snapshot(
-        &self,
-        name: &str,
-        restore: &RestoreRequest,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<WorkspaceView, Error> {
-        let snapshot = self.snapshot(name)?;
-        if self.docker.image(&snapshot.image).await?.is_none_or(|image| image.id != snapshot.image_id) {
-            return Err(Error::Request(format!("the image {} of the snapshot is gone", snapshot.image)));
-        }
-        let name = restore.name.as_deref().unwrap_or(&snapshot.workspace_name);
-        let target = Project::resolve(snapshot.project.as_ref(), Some(name), &self.loaded())?.id;
-        let entry = self.store.begin(&target, Verb::Snapshot)?;
-        let made = async {
-            let mut volumes = BTreeMap::new();
-            for (source, kept) in &snapshot.volumes {
-                let copy = format!("{source}-restored-{entry}");
-                progress(Progress::Step(format!("copying the volume {kept}")));
-                let mut labels = self.volume_labels(&snapshot.workspace, &snapshot.name, &entry.to_string());
-                // From now on it is a workspace's, and no part of the snapshot.
-                labels.remove(LABEL_SNAPSHOT);
-                labels.insert(LABEL_WORKSPACE.to_owned(), target.to_string());
-                self.copy_volume(&snapshot.image_id, kept, &copy, &labels).await?;
-                volumes.insert(source.clone(), copy);
-            }
-            let request = request(&snapshot, restore, &volumes);
-            let recreate = if restore.recreate { Recreate::IfDifferent } else { Recreate::Never };
-            self.up(&request, recreate, progress).await
-        };
-        match made.await {
-            Ok(view) => {
-                self.store.done(entry, "done")?;
-                Ok(view)
-            }
-            Err(first) => Err(self.undo_snapshot(entry, first).await),
-        }
     }
 
     /// Snapshots, sorted by name: all, or those of a workspace.
@@ -302,21 +266,25 @@ impl Lifecycle {
     /// One snapshot.
     ///
     /// # Errors
-    /// [`Error::Request`] when there is none of this name.
+    /// [`Error::Missing`] when there is none of this name.
     pub fn snapshot(&self, name: &str) -> Result<Snapshot, Error> {
-        let none = || Error::Request(format!("there is no snapshot '{name}'; 'wharf snapshot ls' shows them"));
+        let none = || Error::Missing { what: Missing::Snapshot, name: name.to_owned() };
         self.store.snapshot(name)?.ok_or_else(none)
     }
 
     /// Removes a snapshot: its image and the copies of its volumes. Workspaces that were made from it stay.
     ///
     /// # Errors
-    /// `conflict` while a container uses its image.
+    /// [`Error::InUse`] while a container uses its image.
     pub async fn remove_snapshot(&self, name: &str) -> Result<Snapshot, Error> {
         let snapshot = self.snapshot(name)?;
-        // An image that somebody has given another meaning since is not removed.
-        if self.docker.image(&snapshot.image).await?.is_some_and(|image| image.id == snapshot.image_id) {
-            self.docker.remove_image(&snapshot.image).await?;
+        self.check_unused(&snapshot).await?;
+        if let Some(image) = self.image_of(&snapshot).await? {
+            // Names that somebody else has given it stay, and the image with them.
+            let nameless = self.docker.image(&image).await?.is_some_and(|image| image.references.is_empty());
+            if image == snapshot.image || nameless {
+                self.docker.remove_image(&image).await?;
+            }
         }
         for volume in snapshot.volumes.values() {
             self.docker.remove_volume(volume).await?;
@@ -324,51 +292,56 @@ impl Lifecycle {
         self.store.remove_snapshot(name)?;
         Ok(snapshot)
     }
+
+    /// Removes an image for a sweep. Of a snapshot's image the record goes first, so that there is never one that cannot
+    /// be restored: what is left when this process ends in between is found by the next sweep, as the copies of its
+    /// volumes are, each with a verdict of its own.
+    pub(super) async fn sweep_image(&self, reference: &str, id: &str) -> Result<(), Error> {
+        let named = |kept: &Snapshot| kept.image_id == id && (kept.image == reference || id == reference);
+        let kept = self.store.snapshots(None)?.into_iter().find(named);
+        if let Some(kept) = &kept {
+            self.store.remove_snapshot(&kept.name)?;
+        }
+        let removed = self.docker.remove_image(reference).await;
+        if let (Err(_), Some(kept)) = (&removed, &kept) {
+            self.store.put_snapshot(kept)?;
+        }
+        Ok(removed.map(drop)?)
+    }
+
+    /// The image of a snapshot, if the engine has it: under its name, or by its id when the name is gone or means another
+    /// image by now.
+    pub(super) async fn image_of(&self, snapshot: &Snapshot) -> Result<Option<String>, Error> {
+        if self.docker.image(&snapshot.image).await?.is_some_and(|image| image.id == snapshot.image_id) {
+            return Ok(Some(snapshot.image.clone()));
+        }
+        let image = self.docker.image(&snapshot.image_id).await?.filter(|image| self.made_here(image));
+        Ok(image.map(|image| image.id))
+    }
+
+    fn made_here(&self, image: &docker::ImageInfo) -> bool {
+        image.labels.get(LABEL_IMAGE_HOST).is_some_and(|host| host == self.store.host_id())
+    }
+
+    async fn check_unused(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        let all = self.docker.list(&[], true).await?;
+        let Some(user) = all.iter().find(|container| container.image_id == snapshot.image_id) else { return Ok(()) };
+        let label = |key: &str| user.labels.get(key).map(String::as_str);
+        let ours = label(LABEL_WORKSPACE).filter(|_| label(LABEL_HOST) == Some(self.store.host_id()));
+        let (who, remedy) = match ours {
+            Some(id) => (format!("the workspace {id}"), format!("remove it first: 'wharf down {id}'")),
+            None => (format!("the container {}", user.name), "remove it first".to_owned()),
+        };
+        Err(Error::InUse { text: format!("{who} uses the image of the snapshot {}", snapshot.name), remedy })
+    }
+}
+
+/// The tag of the image of a snapshot.
+fn tag(name: &str) -> String {
+    format!("snapshot-{name}")
 }
 
 fn is_plain(name: &str) -> bool {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     (1..=40).contains(&name.len()) && !name.starts_with('-') && name.chars().all(letter)
-}
-
-/// What the snapshot had, as a request: whatever differs from a spec that asks for nothing.
-fn request(snapshot: &Snapshot, restore: &RestoreRequest, volumes: &BTreeMap<String, String>) -> WorkspaceRequest {
-    let mut spec = snapshot.spec.clone();
-    for mount in spec.mounts.values_mut().filter(|mount| mount.kind == MountKind::Volume) {
-        if let Some(copy) = volumes.get(&mount.source) {
-            mount.source.clone_from(copy);
-        }
-    }
-    // Its secret files are this workspace's own, if it has any; its project is mounted as ever.
-    spec.mounts.remove(SECRETS_TARGET);
-    spec.mounts.retain(|_, mount| mount.kind == MountKind::Volume || mount.source != snapshot.project);
-    let secret = |(name, value): (&String, &String)| value == REDACTED || name.starts_with("WORKSPACE_");
-    let env = spec.env.iter().filter(|pair| !secret(*pair) && pair.0 != "WHARF_MANAGED");
-    let mut env: BTreeMap<String, String> = env.map(|(name, value)| (name.clone(), value.clone())).collect();
-    env.extend(restore.env.clone());
-    let fields = diff(&ContainerSpec::empty(), &spec).into_iter().filter(|edit| {
-        !matches!(
-            edit,
-            Adjustment::Image(_)
-                | Adjustment::Env(..)
-                | Adjustment::Label(..)
-                | Adjustment::Hostname(_)
-                | Adjustment::Command(_)
-                | Adjustment::Network(_)
-        )
-    });
-    let words = format!("the snapshot {}", snapshot.name);
-    let mut fields: Vec<_> = fields.map(|edit| (edit, words.clone())).collect();
-    fields.push((Adjustment::Network(spec.network), words));
-    WorkspaceRequest {
-        project: snapshot.project.clone().into(),
-        name: Some(restore.name.clone().unwrap_or_else(|| snapshot.workspace_name.clone())),
-        image: Some(snapshot.image.clone()),
-        pull: Some(crate::workspace::PullPolicy::Never),
-        command: spec.command,
-        env,
-        labels: spec.labels,
-        fields,
-        ..WorkspaceRequest::default()
-    }
 }

@@ -22,12 +22,10 @@ impl Lifecycle {
     /// [`Error::NotFound`], or the engine's.
     pub async fn start(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
-        self.start_sidecars(id).await?;
+        self.start_sidecars(&self.sidecars(id).await?).await?;
         match self.container(id).await? {
             Some(container) => self.start_existing(id, &container, &mut |_| {}).await,
-            None => {
-                Err(Error::NotRunning { id: id.to_string(), state: "missing (make it again with 'wharf up')".into() })
-            }
+            None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
         }
     }
 
@@ -39,11 +37,14 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
         if listed.state == State::Running {
-            let container = self.docker.inspect(&listed.id).await?;
+            let container = match &listed.actual {
+                Some(_) => listed.clone(),
+                None => self.docker.inspect(&listed.id).await?,
+            };
             return self.finish_commands(stored, &container, progress).await;
         }
         if listed.state == State::Paused {
-            self.docker.unpause(&listed.id).await?;
+            self.go_on(&listed.id).await?;
         } else {
             self.docker.start(&listed.id).await?;
         }
@@ -52,8 +53,25 @@ impl Lifecycle {
             return view(None, Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()));
         };
         workspace.last_activity = Some(jiff::Timestamp::now());
-        let (workspace, container) = self.after_start(workspace, container, false, progress).await?;
+        let begun = self.after_start(workspace, container, false, progress).await;
+        if let Err(Error::Store(_)) = &begun {
+            // It would run without what the policies want done after a start, and nobody could see that.
+            self.back_to(listed).await;
+        }
+        let (workspace, container) = begun?;
         view(Some(&workspace), Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()))
+    }
+
+    /// Takes a start back that could not be written down. Why it failed is told in any case.
+    async fn back_to(&self, before: &Container) {
+        let back = if before.state == State::Paused {
+            self.docker.pause(&before.id).await
+        } else {
+            self.docker.stop(&before.id, self.loaded().config.engine.stop_timeout.0).await.map(drop)
+        };
+        if let Err(error) = back {
+            tracing::warn!("{} runs, though its start could not be written down: {error}", before.name);
+        }
     }
 
     /// Runs `post-start` and carries out its actions, then the commands of the project's `devcontainer.json`. A failure marks the workspace degraded; it keeps running.
@@ -71,7 +89,7 @@ impl Lifecycle {
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
         let mut decisions = [self.decide(workspace.id.as_str(), move |chain| chain.collect(request)).await?];
-        self.record(&mut decisions)?;
+        self.record_without(&mut decisions, &self.secret_values(&container))?;
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {
             step.error
@@ -145,12 +163,19 @@ impl Lifecycle {
         }
     }
 
+    /// The values of an inspected container's secret variables and labels.
+    pub(super) fn secret_values(&self, container: &Container) -> Vec<String> {
+        let spec = container.actual.iter();
+        let all = spec.flat_map(|spec| spec.env.iter().chain(&spec.labels));
+        let secret = all.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty());
+        secret.map(|(_, value)| value.clone()).collect()
+    }
+
     /// Takes the values of a container's secret variables out of a text that its commands made, before it is kept.
     pub(super) fn scrub(&self, container: &Container, text: &str) -> String {
-        let env = container.actual.iter().flat_map(|spec| &spec.env);
         let mut text = text.to_owned();
-        for (_, value) in env.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty()) {
-            text = text.replace(value, crate::hooks::redact::REDACTED);
+        for value in self.secret_values(container) {
+            text = text.replace(&value, crate::hooks::redact::REDACTED);
         }
         text
     }
@@ -176,7 +201,8 @@ impl Lifecycle {
         let wanted = self.chain().await?.wanted_files();
         let mut facts = request.facts.as_ref().clone();
         let path = std::path::PathBuf::from(&facts.workspace.project);
-        let read = tokio::task::spawn_blocking(move || project_facts(&path, &wanted)).await;
+        let secrets = self.secrets.clone();
+        let read = tokio::task::spawn_blocking(move || project_facts(&path, &wanted, &secrets)).await;
         match read.map_err(|error| Error::Internal(error.to_string()))? {
             Ok(project) => facts.project = project,
             // The folder may be gone while its workspace lives; policies then see no files.

@@ -25,7 +25,28 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::NotRunning`] when one that is named is not running.
     pub async fn stats(&self, ids: &[WorkspaceId]) -> Result<Vec<StatsView>, Error> {
-        let running = self.running_of(ids).await?;
+        self.stats_from(ids, &[]).await
+    }
+
+    /// The same at once for those that are in a recent reading. One that was started since is read now.
+    ///
+    /// # Errors
+    /// As [`Lifecycle::stats`].
+    pub async fn stats_from(&self, ids: &[WorkspaceId], recent: &[StatsView]) -> Result<Vec<StatsView>, Error> {
+        let recent = recent.iter().filter(|view| view.cpu_percent.is_some());
+        let recent: BTreeMap<&str, &StatsView> = recent.map(|view| (view.container_id.as_str(), view)).collect();
+        let (known, new): (Vec<_>, Vec<_>) =
+            self.running_of(ids).await?.into_iter().partition(|(_, c)| recent.contains_key(c.id.as_str()));
+        let mut all: Vec<StatsView> =
+            known.iter().filter_map(|(_, c)| recent.get(c.id.as_str()).copied().cloned()).collect();
+        if !new.is_empty() {
+            all.extend(self.read_stats(new).await?);
+            all.sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        Ok(all)
+    }
+
+    async fn read_stats(&self, running: Vec<(WorkspaceId, Container)>) -> Result<Vec<StatsView>, Error> {
         let all: Vec<String> = running.iter().map(|(_, container)| container.id.clone()).collect();
         let mut local = LocalStats::new(&self.docker);
         let first = local.read(&all).await;

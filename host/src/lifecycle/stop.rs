@@ -23,8 +23,7 @@ impl Lifecycle {
     /// [`Error::NotFound`], or the engine's.
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
-        self.stop_locked(id, "stop", timeout).await?;
-        self.stop_sidecars(id, "stop", timeout).await?;
+        self.stop_with_sidecars(id, "stop", timeout).await?;
         self.inspect(id).await
     }
 
@@ -34,9 +33,8 @@ impl Lifecycle {
     /// [`Error::NotFound`], or the engine's.
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
-        self.stop_locked(id, "restart", timeout).await?;
-        self.stop_sidecars(id, "restart", timeout).await?;
-        self.start_sidecars(id).await?;
+        let sidecars = self.stop_with_sidecars(id, "restart", timeout).await?;
+        self.start_sidecars(&sidecars).await?;
         match self.container(id).await? {
             Some(container) => self.start_existing(id, &container, &mut |_| {}).await,
             None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
@@ -72,43 +70,48 @@ impl Lifecycle {
         alive: Alive,
         volumes: bool,
     ) -> Result<WorkspaceView, Error> {
-        let sidecars = self.sidecars(id).await?;
+        let (sidecars, container) = tokio::join!(self.sidecars(id), self.container(id));
+        let (sidecars, container) = (sidecars?, container?);
         if alive == Alive::Refuse {
             // Refused as a whole, before anything is gone.
             for sidecar in &sidecars {
-                if self.container(sidecar).await?.is_some_and(|container| lives(&container)) {
-                    return Err(Error::Running(sidecar.to_string()));
+                if let Some(container) = self.container(sidecar).await?.filter(lives) {
+                    return Err(Error::Running { id: sidecar.to_string(), state: container.state });
                 }
             }
         }
-        let last = self.remove_one(id, alive, &sidecars).await?;
-        if volumes {
-            self.remove_volumes(id, &sidecars).await?;
-        }
-        Ok(last)
+        self.remove_one(id, container, alive, &sidecars, volumes).await
     }
 
-    /// Removes a container with its record; of a workspace, the sidecars too. Its lock is held.
+    /// Removes a container with its record; of a workspace, the sidecars too, and with `volumes` the named volumes of all
+    /// of them. Its lock is held.
     async fn remove_one(
         &self,
         id: &WorkspaceId,
+        container: Option<Container>,
         alive: Alive,
         sidecars: &[WorkspaceId],
+        volumes: bool,
     ) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
-        let container = self.container(id).await?;
         let last = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
         if let Some(container) = &container {
             match (lives(container), alive) {
-                (true, Alive::Refuse) => return Err(Error::Running(id.to_string())),
+                (true, Alive::Refuse) => {
+                    return Err(Error::Running { id: id.to_string(), state: container.state });
+                }
                 (true, Alive::Stop) => self.stop_locked(id, "remove", None).await?,
                 _ => self.before_stop(id, container, "remove").await?,
             }
         }
-        let entry = self.store.begin(id, Verb::Remove)?;
+        // Whoever finishes this has to know whose volumes go: by then the sidecars may be gone.
+        let owners: Vec<WorkspaceId> = std::iter::once(id).chain(sidecars).filter(|_| volumes).cloned().collect();
+        let words = owners.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
+        let entry = self.store.begin_with(id, Verb::Remove, volumes.then_some(words.as_str()))?;
         for sidecar in sidecars {
             let _lock = self.lock(sidecar).await?;
-            let none = Box::pin(self.remove_one(sidecar, alive, &[])).await;
+            let container = self.container(sidecar).await?;
+            let none = Box::pin(self.remove_one(sidecar, container, alive, &[], false)).await;
             if !matches!(none, Err(Error::NotFound(_))) {
                 none?;
             }
@@ -118,8 +121,10 @@ impl Lifecycle {
         }
         self.store.remove_workspace(id)?;
         self.remove_secrets(id)?;
+        let removed = self.remove_volumes(&owners).await;
+        // The workspace is gone: were this open still, it would one day be finished on a new one of the same id.
         self.store.done(entry, "done")?;
-        Ok(last)
+        removed.map(|()| last)
     }
 
     pub(super) async fn stop_locked(
@@ -139,7 +144,7 @@ impl Lifecycle {
         }
         self.before_stop(id, &container, verb).await?;
         if container.state == State::Paused {
-            self.docker.unpause(&container.id).await?;
+            self.go_on(&container.id).await?;
         }
         let timeout = timeout.unwrap_or(self.loaded().config.engine.stop_timeout.0);
         self.docker.stop(&container.id, timeout).await?;
@@ -159,7 +164,7 @@ impl Lifecycle {
             }
             Err(error) => return Err(error),
         };
-        if let Err(error) = self.record(&mut decisions) {
+        if let Err(error) = self.record_without(&mut decisions, &self.secret_values(container)) {
             // What is not recorded is not carried out; but on a full disk, too, a workspace can be stopped.
             tracing::warn!("stopping {id} without its policies' actions: {error}");
             return Ok(());

@@ -99,6 +99,7 @@ impl Lifecycle {
         };
         let pending = self.store.ledger(Some(LedgerState::Pending), u32::MAX)?;
         let protected: Vec<LedgerEntry> = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;
+        spare_sidecars(&found, &mut verdicts, &protected);
         let mut lines = Vec::new();
         for found in &found {
             self.check_interrupt()?;
@@ -206,8 +207,7 @@ impl Lifecycle {
         if !self.is_as_before(id, found).await? {
             return Ok(false);
         }
-        self.stop_locked(id, "stop", None).await?;
-        self.stop_sidecars(id, "stop", None).await?;
+        self.stop_with_sidecars(id, "stop", None).await?;
         let by = line.policy.as_deref().unwrap_or_default();
         let note = format!("stopped by a sweep: {} ({by})", line.reason);
         self.store.update_workspace(id, |stored| stored.notes.push(note))?;
@@ -243,7 +243,7 @@ impl Lifecycle {
                 if self.docker.image(name).await?.is_none_or(|image| image.id != found.identity) {
                     return Ok(false);
                 }
-                self.docker.remove_image(name).await?;
+                self.sweep_image(name, &found.identity).await?;
                 self.store.forget_pulled_image(name)?;
                 Ok(true)
             }
@@ -261,68 +261,27 @@ impl Lifecycle {
             }
         }
     }
-
-    /// Entries of the ledger, newest first: what is planned, or all.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn ledger(&self, pending: bool, most: u32) -> Result<Vec<LedgerEntry>, Error> {
-        Ok(self.store.ledger(pending.then_some(LedgerState::Pending), most)?)
-    }
-
-    /// Takes back what sweeps have planned for, or done to, an object: named by the entry's number, by its id, or by its
-    /// name. A planned removal is given up, and the object protected from sweeps; a workspace that was stopped is
-    /// started.
-    ///
-    /// # Errors
-    /// [`Error::Request`] when there is nothing that could be taken back.
-    pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
-        let all = self.store.ledger(None, u32::MAX)?;
-        let mut meant = all.into_iter().filter(|entry| is_meant(entry, which));
-        let Some(mut entry) = meant.next() else {
-            return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
-        };
-        match (entry.state, entry.action.as_str()) {
-            (LedgerState::Pending, _) => {}
-            (LedgerState::Done, "stop") => {
-                let id: WorkspaceId = entry.object.parse().map_err(Error::Internal)?;
-                self.start(&id).await?;
-            }
-            (LedgerState::Done, _) => {
-                let when = entry.ended.map(|time| time.to_string()).unwrap_or_default();
-                let text = format!("{} was removed at {when}, and that cannot be undone", entry.object);
-                return Err(Error::Request(text));
-            }
-            (LedgerState::Undone | LedgerState::Cancelled, _) => {
-                let text = format!("entry {} about {} is {} already", entry.id, entry.object, entry.state.as_str());
-                return Err(Error::Request(text));
-            }
-        }
-        self.store.ledger_end(entry.id, LedgerState::Undone, Some("taken back"))?;
-        entry.state = LedgerState::Undone;
-        Ok(entry)
-    }
-
-    /// Lets sweeps have an object again that somebody took back.
-    ///
-    /// # Errors
-    /// [`Error::Request`] when nobody did.
-    pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
-        let mut allowed = None;
-        for mut entry in self.store.ledger(Some(LedgerState::Undone), u32::MAX)? {
-            if is_meant(&entry, which) {
-                self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("left to sweeps again"))?;
-                entry.state = LedgerState::Cancelled;
-                allowed.get_or_insert(entry);
-            }
-        }
-        let none = || Error::Request(format!("'{which}' is not protected; 'wharf cleanup ls --all' shows the ledger"));
-        allowed.ok_or_else(none)
-    }
 }
 
-fn is_meant(entry: &LedgerEntry, which: &str) -> bool {
-    entry.id.to_string() == which || entry.object == which || entry.name == which
+/// A workspace goes with its sidecars, so it gets the mildest verdict among theirs and its own: what somebody wants kept,
+/// or has taken back, is not lost with it.
+fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>, protected: &[LedgerEntry]) {
+    for part in found {
+        let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
+        let taken_back = protected
+            .iter()
+            .any(|entry| entry.object == candidate.id && entry.identity == part.identity && entry.action == "remove");
+        let (most, reason, by) = match verdicts.get(&candidate.id) {
+            Some(verdict) if verdict.choice != SweepChoice::Remove => (verdict.choice, &*verdict.reason, &verdict.by),
+            Some(verdict) if taken_back => (SweepChoice::Stop, "its removal was taken back", &verdict.by),
+            _ => continue,
+        };
+        let spared = format!("its sidecar {} stays: {reason}", candidate.name);
+        let by = by.clone();
+        if let Some(verdict) = verdicts.get_mut(parent.as_str()).filter(|verdict| verdict.choice > most) {
+            (verdict.choice, verdict.reason, verdict.by) = (most, spared, by);
+        }
+    }
 }
 
 fn line(found: &Found, verdict: Option<SweepVerdict>, failed: Option<&str>) -> SweepLine {

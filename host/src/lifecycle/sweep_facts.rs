@@ -17,6 +17,8 @@ const AT_ONCE: usize = 8;
 pub(super) struct Found {
     pub(super) candidate: Candidate,
     pub(super) object: Object,
+    /// For a sidecar, the workspace that it goes with.
+    pub(super) part_of: Option<WorkspaceId>,
     /// What tells it from a later one of the same name.
     pub(super) identity: String,
 }
@@ -62,6 +64,7 @@ impl Lifecycle {
             },
             identity: created_at.map(|time| time.to_string()).unwrap_or_default(),
             object: Object::Network(name),
+            part_of: None,
         }));
         let used = objects.iter().map(|found| (found.candidate.id.clone(), found.candidate.used)).collect();
         let last_used = self.store.last_used(&used, note)?;
@@ -100,7 +103,7 @@ impl Lifecycle {
     async fn workspaces_found(&self, usage: &DiskUsage) -> Result<Vec<Found>, Error> {
         let sizes: BTreeMap<&str, Option<u64>> = usage.containers.iter().map(|c| (c.id.as_str(), c.size)).collect();
         let activity: BTreeMap<WorkspaceId, Option<Timestamp>> =
-            self.store.workspaces()?.into_iter().map(|stored| (stored.id, stored.last_activity)).collect();
+            self.store.workspaces()?.iter().map(|stored| (stored.id.clone(), stored.last_activity)).collect();
         let views = self.list().await?.into_iter();
         let inspected = views.map(async |view| {
             let Some(id) = &view.container_id else { return Ok((view, None)) };
@@ -133,13 +136,14 @@ impl Lifecycle {
                     size: sizes.get(identity.as_str()).copied().flatten(),
                 },
                 identity,
+                part_of: view.part_of,
                 object: Object::Workspace(view.id),
             }
         });
         Ok(found.collect())
     }
 
-    /// Images that carry our label, and those that we pulled and that still are what we pulled.
+    /// Images under the names that we gave them, and those that we pulled and that still are what we pulled.
     fn images_found(&self, usage: &DiskUsage, note: bool) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
         let mut add = |name: &str, image: &crate::docker::ImageUsage| {
@@ -153,25 +157,27 @@ impl Lifecycle {
                     ..object(CandidateKind::Image, "image", name)
                 },
                 object: Object::Image(name.to_owned()),
+                part_of: None,
                 identity: image.id.clone(),
             });
         };
-        for image in usage.images.iter().filter(|image| image.ours) {
-            match image.references.as_slice() {
-                [] => add(&image.id, image),
-                all => all.iter().for_each(|reference| add(reference, image)),
-            }
+        for image in &usage.images {
+            image.given.iter().for_each(|reference| add(reference, image));
         }
         for pulled in self.store.pulled_images()? {
             let tagged = format!("{}:latest", pulled.reference);
             let is = |image: &&crate::docker::ImageUsage| {
                 let named = image.references.iter().any(|name| *name == pulled.reference || *name == tagged);
-                image.id == pulled.image_id && (named || pulled.reference.contains('@'))
+                // One that we built and that lost its name since then is known by its id.
+                let nameless = pulled.reference == image.id && image.references.is_empty();
+                image.id == pulled.image_id && (named || nameless || pulled.reference.contains('@'))
             };
             match usage.images.iter().find(is) {
-                Some(image) if image.ours => {}
+                Some(image) if !image.given.is_empty() => {}
                 Some(image) => add(&pulled.reference, image),
-                // Removed, or given to another image, by somebody else: it is not ours any more.
+                // Removed, or given to another image, by somebody else: it is not ours any more. One that is known by its id
+                // still has its name.
+                None if usage.images.iter().any(|image| image.id == pulled.reference) => {}
                 None if note => self.store.forget_pulled_image(&pulled.reference)?,
                 None => {}
             }
@@ -191,6 +197,7 @@ fn volumes_found(usage: &DiskUsage) -> Vec<Found> {
             ..object(CandidateKind::Volume, "volume", &volume.name)
         },
         object: Object::Volume(volume.name.clone()),
+        part_of: None,
         identity: volume.created_at.map(|time| time.to_string()).unwrap_or_default(),
     });
     found.collect()

@@ -10,7 +10,7 @@ use crate::hooks::adjust::diff;
 use crate::hooks::record::Owner;
 use crate::hooks::{Adjustment, Facts, Hook, Step, Subject};
 use crate::store::Verb;
-use crate::workspace::{Container, ContainerSpec, WorkspaceId};
+use crate::workspace::{Container, ContainerSpec, State, WorkspaceId};
 
 /// The fields that an engine can change while a container exists.
 const CHANGEABLE: [&str; 4] = ["resources.cpus", "resources.memory", "resources.pids", "restart"];
@@ -27,24 +27,25 @@ impl Lifecycle {
     pub async fn update(&self, id: &WorkspaceId, fields: &[(Adjustment, String)]) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         let mut stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        let container = self.container(id).await?.ok_or_else(|| Error::NotRunning {
-            id: id.to_string(),
-            state: "missing (make it again with 'wharf up')".into(),
-        })?;
+        let container = self
+            .container(id)
+            .await?
+            .ok_or_else(|| Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() })?;
         let (info, images) = tokio::join!(self.engine_info(), self.docker.local_images());
         let info = info?;
         let about = self.request_about(&stored, Hook::PreCreate, Subject::Container);
         let mut facts =
-            Facts { engine: engine_facts(info), local_images: image_facts(images?), ..about.facts.as_ref().clone() };
+            Facts { engine: engine_facts(&info), local_images: image_facts(images?), ..about.facts.as_ref().clone() };
         let mut draft = stored.draft.clone();
         for (adjustment, words) in fields {
             adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
             draft.set(adjustment, Owner::host("request", Some(words.clone())), None);
         }
         let project = std::path::PathBuf::from(&stored.project);
+        let secrets = self.secrets.clone();
         let decide = move |chain: &crate::hooks::Chain| {
             // The folder may be gone while its workspace lives; policies then see no files.
-            match project_facts(&project, &chain.wanted_files()) {
+            match project_facts(&project, &chain.wanted_files(), &secrets) {
                 Ok(project) => facts.project = project,
                 Err(error) => tracing::warn!("the project {} cannot be read: {error}", project.display()),
             }
@@ -65,9 +66,9 @@ impl Lifecycle {
         let (is, wanted) = (&stored.draft.spec, &decision.draft.spec);
         let differences = more_than_limits(is, &decision.draft);
         if !differences.is_empty() {
-            return Err(Error::Differs { id: id.to_string(), differences });
+            return Err(Error::Differs { id: id.to_string(), sidecar: None, differences });
         }
-        info.check(wanted)?;
+        info.check("change the limits", wanted)?;
 
         let entry = self.store.begin(id, Verb::Update)?;
         let done = async {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle};
 use crate::docker;
-use crate::workspace::{LABEL_NAME, LABEL_WORKSPACE};
+use crate::workspace::{LABEL_NAME, LABEL_SNAPSHOT, LABEL_WORKSPACE};
 
 /// A named volume
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -39,8 +39,19 @@ impl Lifecycle {
     /// Removes one with its data.
     ///
     /// # Errors
-    /// `not-found` when there is none of this name that Wharf made, `conflict` when a container uses it.
+    /// `not-found` when there is none of this name that Wharf made, `conflict` when a container uses it or it is part of a
+    /// snapshot.
     pub async fn remove_volume(&self, name: &str) -> Result<(), Error> {
+        let labels = self.docker.volume(name).await?.filter(|volume| volume.ours).map(|volume| volume.labels);
+        if let Some(snapshot) = labels.as_ref().and_then(|labels| labels.get(LABEL_SNAPSHOT))
+            && let Some(kept) = self.store.snapshot(snapshot)?
+            && kept.volumes.values().any(|copy| copy == name)
+        {
+            return Err(Error::InUse {
+                text: format!("the volume {name} is part of the snapshot {snapshot}"),
+                remedy: format!("remove the snapshot: 'wharf snapshot rm {snapshot}'"),
+            });
+        }
         match self.docker.remove_volume(name).await? {
             true => Ok(()),
             false => Err(docker::Error::NotFound { what: "volume", name: name.to_owned() }.into()),

@@ -10,7 +10,7 @@ pub(super) async fn run(shared: Arc<Shared>, collector: Arc<Collector>, stop: St
     let mut readings = collector.subscribe();
     let note = async {
         // Ends with the collector, which ends when it is told to stop.
-        while readings.changed().await.is_ok() {
+        while readings.next().await.is_some() {
             shared.metrics.collected(jiff::Timestamp::now());
         }
     };

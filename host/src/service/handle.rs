@@ -8,7 +8,7 @@ use super::{Metrics, PolicyView};
 use crate::app::App;
 use crate::config::Loaded;
 use crate::hooks::redact::SecretNames;
-use crate::lifecycle::{Collector, Error, Lifecycle, Readings, Replayed, find_record, replay_decisions};
+use crate::lifecycle::{Collector, Error, Lifecycle, Readings, Replayed, StatsView, find_record, replay_decisions};
 use crate::store::{self, ChainStatus, DecisionQuery, Store};
 
 /// Who waits for a reload: told how the chain is then, or why it was refused.
@@ -61,6 +61,11 @@ impl Handle {
     /// What workspaces use, as the service reads it.
     pub fn readings(&self) -> Readings {
         self.0.collector.follow()
+    }
+
+    /// What workspaces use, as the service has read it within the last second or reads it now; none where it cannot.
+    pub async fn recent_stats(&self) -> Option<Arc<Vec<StatsView>>> {
+        self.0.collector.recent().await
     }
 
     /// The verbs; none before the engine was there for the first time.

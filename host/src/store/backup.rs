@@ -81,7 +81,8 @@ impl Store {
         }
         // The key is not in it.
         let (dir, host_id) = (self.dir.clone(), self.host_id.clone());
-        let copy = Self { dir, host_id, connection: Mutex::new(connection), key: OnceLock::new() };
+        let copy =
+            Self { dir, host_id, connection: Mutex::new(connection), read: Mutex::default(), key: OnceLock::new() };
         copy.verify(None)?.whole()
     }
 }

@@ -11,12 +11,27 @@ impl Store {
     /// # Errors
     /// When the store cannot be written: then nothing may be done either.
     pub fn begin(&self, workspace: &WorkspaceId, verb: Verb) -> Result<i64, Error> {
+        self.begin_with(workspace, verb, None)
+    }
+
+    /// The same, with what finishing or undoing it has to know; see [`JournalEntry::detail`].
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn begin_with(&self, workspace: &WorkspaceId, verb: Verb, detail: Option<&str>) -> Result<i64, Error> {
         let owner = Owner::this_process();
         let connection = self.connection();
         connection
             .execute(
-                "insert into journal (workspace, verb, begun, pid, process_start) values (?1, ?2, ?3, ?4, ?5)",
-                params![workspace.as_str(), verb.as_str(), jiff::Timestamp::now().to_string(), owner.pid, owner.start],
+                "insert into journal (workspace, verb, begun, pid, process_start, detail) values (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    workspace.as_str(),
+                    verb.as_str(),
+                    jiff::Timestamp::now().to_string(),
+                    owner.pid,
+                    owner.start,
+                    detail
+                ],
             )
             .map_err(statement("write the journal"))?;
         Ok(connection.last_insert_rowid())
@@ -60,7 +75,7 @@ impl Store {
         let connection = self.connection();
         let mut query = connection
             .prepare_cached(
-                "select id, workspace, verb, pid, process_start, undone from journal where ended is null order by id",
+                "select id, workspace, verb, pid, process_start, undone, detail from journal where ended is null order by id",
             )
             .map_err(statement(what))?;
         let rows = query
@@ -72,12 +87,13 @@ impl Store {
                     row.get(3)?,
                     row.get(4)?,
                     row.get::<_, Option<String>>(5)?,
+                    row.get(6)?,
                 ))
             })
             .map_err(statement(what))?;
         let mut entries = Vec::new();
         for row in rows {
-            let (id, workspace, verb, pid, start, undone) = row.map_err(statement(what))?;
+            let (id, workspace, verb, pid, start, undone, detail) = row.map_err(statement(what))?;
             let damaged = |cause: String| Error::Statement { what, cause };
             entries.push(JournalEntry {
                 id,
@@ -85,6 +101,7 @@ impl Store {
                 verb: verb.parse().map_err(damaged)?,
                 owner: Owner { pid, start },
                 undone: undone.and_then(|time| time.parse().ok()),
+                detail,
             });
         }
         Ok(entries)

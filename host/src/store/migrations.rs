@@ -69,6 +69,12 @@ const MIGRATIONS: &[&str] = &[
          key text primary key, digest text not null, begun integer not null, pid integer not null,
          process_start integer not null, status integer, body text
      ) strict;",
+    // Whose sidecar it is, so that a workspace and its parts are found without reading whole records.
+    "alter table workspaces add column part_of text;
+     update workspaces set part_of = json_extract(body, '$.part_of');
+     create index workspaces_part_of on workspaces (part_of) where part_of is not null;",
+    // What finishing or undoing an intent has to know beside its verb; see `store::records`.
+    "alter table journal add column detail text;",
 ];
 
 /// Brings a store to the newest version.
@@ -98,7 +104,7 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::Dir;
-    use super::super::{EventQuery, Store, Workspace};
+    use super::super::{EventQuery, Store};
     use super::*;
     use crate::hooks::chain::tests::spec;
     use crate::hooks::record::Draft;
@@ -106,7 +112,7 @@ mod tests {
 
     /// The first digits of the SHA-256 of each migration, as it was released. A new one is added at the end; one that is
     /// there never changes, since stores have it behind them.
-    const RELEASED: [&str; 10] = [
+    const RELEASED: [&str; 12] = [
         "7025f214b318a600",
         "c8c72db357932f57",
         "9b4359210fd82a6d",
@@ -117,10 +123,12 @@ mod tests {
         "3f2481fe671248da",
         "29ef4c12796dd35e",
         "703592a2801f2286",
+        "21223eba9eaec32a",
+        "9f86ea8d4bcb58ae",
     ];
 
     /// What a store of a version could have, each with the version that has it first.
-    const ROWS: [(usize, &str); 10] = [
+    const ROWS: [(usize, &str); 12] = [
         (
             1,
             "insert into meta values ('host', '0123456789');
@@ -158,6 +166,8 @@ mod tests {
              values ('t', '00000000', 'viewer', '{}', '2026-01-01T00:00:00Z', 'd');",
         ),
         (10, "insert into requests (key, digest, begun, pid, process_start) values ('/v1 k', 'd', 1, 1, 1);"),
+        (11, "update workspaces set part_of = json_extract(body, '$.part_of');"),
+        (12, "update journal set detail = 'frozen';"),
     ];
 
     /// A store as a Wharf of that version left it.
@@ -172,10 +182,10 @@ mod tests {
         let id = WorkspaceId::derive("w", "/w");
         let body = serde_json::json!({
             "id": id, "name": "w", "project": "/w", "created_at": "2026-01-01T00:00:00Z", "container_id": "c",
-            "draft": Draft::new(spec()), "trail": [], "notes": ["kept"],
+            "draft": Draft::new(spec()), "trail": [], "notes": ["kept"], "part_of": "parent-1",
         });
         let row = rusqlite::params![id.as_str(), body.to_string()];
-        connection.execute("insert into workspaces values (?1, 'w', '/w', ?2)", row).unwrap();
+        connection.execute("insert into workspaces (id, name, project, body) values (?1, 'w', '/w', ?2)", row).unwrap();
         for (_, rows) in ROWS.iter().filter(|(since, _)| *since <= version) {
             connection.execute_batch(rows).unwrap();
         }
@@ -197,7 +207,7 @@ mod tests {
             let store = Store::open(&dir.0).unwrap();
             let now: u32 = store.connection().query_row("pragma user_version", [], |row| row.get(0)).unwrap();
             assert_eq!((now as usize, store.host_id()), (MIGRATIONS.len(), "0123456789"), "{version}");
-            let all: Vec<Workspace> = store.workspaces().unwrap();
+            let all = store.workspaces().unwrap();
             assert_eq!((all.len(), all[0].notes.as_slice()), (1, &["kept".to_owned()][..]), "{version}");
             let count = |table: &str| -> i64 {
                 let query = format!("select count(*) from {table}");
@@ -218,6 +228,7 @@ mod tests {
             }
             // What is read as this version reads it.
             let id: WorkspaceId = "w-1".parse().unwrap();
+            assert_eq!(store.sidecars(&"parent-1".parse().unwrap()).unwrap().len(), 1, "{version}");
             assert_eq!(store.open_entries().unwrap().len(), 1, "{version}");
             assert_eq!(store.ledger(None, 10).unwrap().len() as i64, has(3), "{version}");
             assert_eq!(store.events(&EventQuery::default(), 10).unwrap().len() as i64, has(4), "{version}");

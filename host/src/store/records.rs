@@ -103,6 +103,14 @@ pub struct JournalEntry {
     pub owner: Owner,
     /// When it was undone for the first time, after its process had died.
     pub undone: Option<Timestamp>,
+    /// Of a removal the ids of the workspaces whose named volumes go too, with spaces between; of a snapshot
+    /// [`JournalEntry::FROZEN`] when the workspace is frozen for it.
+    pub detail: Option<String>,
+}
+
+impl JournalEntry {
+    /// The workspace ran, and is frozen while it is kept.
+    pub const FROZEN: &str = "frozen";
 }
 
 /// A process, told apart from a later one with the same number by its start time.

@@ -22,14 +22,10 @@ impl Drop for Dir {
     }
 }
 
-#[test]
-fn what_is_written_is_read_back_by_another_process_too() {
-    let dir = Dir::new("roundtrip");
-    let store = Store::open(&dir.0).unwrap();
-    let id = WorkspaceId::derive("a", "/a");
-    let workspace = Workspace {
-        id: id.clone(),
-        name: "a".into(),
+fn workspace(name: &str, part_of: Option<WorkspaceId>) -> Workspace {
+    Workspace {
+        id: WorkspaceId::derive(name, "/a"),
+        name: name.into(),
         project: "/a".into(),
         created_at: jiff::Timestamp::now(),
         container_id: "c".into(),
@@ -41,16 +37,67 @@ fn what_is_written_is_read_back_by_another_process_too() {
         degraded: None,
         last_activity: None,
         stopped: None,
-        part_of: None,
+        part_of,
         image_digest: None,
-    };
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back_by_another_process_too() {
+    let dir = Dir::new("roundtrip");
+    let store = Store::open(&dir.0).unwrap();
+    let workspace = workspace("a", None);
+    let id = workspace.id.clone();
     store.put_workspace(&workspace).unwrap();
     let again = Store::open(&dir.0).unwrap();
     assert_eq!(again.host_id(), store.host_id());
     assert_eq!(again.workspace(&id).unwrap(), Some(workspace.clone()));
-    assert_eq!(again.workspaces().unwrap(), [workspace]);
+    assert_eq!(again.workspaces().unwrap(), [workspace.into()]);
     again.remove_workspace(&id).unwrap();
     assert_eq!(store.workspace(&id).unwrap(), None);
+}
+
+#[test]
+fn records_that_were_read_are_kept_until_somebody_changes_them() {
+    let dir = Dir::new("kept");
+    let (store, other) = (Store::open(&dir.0).unwrap(), Store::open(&dir.0).unwrap());
+    let (a, b) = (workspace("a", None), workspace("b", None));
+    store.put_workspace(&a).unwrap();
+    store.put_workspace(&b).unwrap();
+    let before = store.workspaces().unwrap();
+    assert!(other.update_workspace(&b.id, |stored| stored.notes = vec!["other".into()]).unwrap());
+    let after = store.workspaces().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before[0], &after[0]), "the same record is not read twice");
+    assert_eq!(after[1].notes, ["other"]);
+    other.remove_workspace(&a.id).unwrap();
+    assert_eq!(store.workspaces().unwrap().len(), 1);
+    other.put_workspace(&a).unwrap();
+    assert_eq!(store.workspaces().unwrap(), after);
+}
+
+#[test]
+fn a_workspace_is_found_with_its_sidecars_and_its_container_without_its_record() {
+    let dir = Dir::new("found");
+    let store = Store::open(&dir.0).unwrap();
+    let a = workspace("a", None);
+    let part = workspace("a/db", Some(a.id.clone()));
+    for workspace in [&a, &part, &workspace("b", None)] {
+        store.put_workspace(workspace).unwrap();
+    }
+    let known = |workspace: &Workspace| KnownWorkspace {
+        id: workspace.id.clone(),
+        name: workspace.name.clone(),
+        project: workspace.project.clone(),
+        part_of: workspace.part_of.clone(),
+    };
+    assert_eq!(store.known_workspaces().unwrap().len(), 3);
+    assert!(store.known_workspaces().unwrap().contains(&known(&a)));
+    assert_eq!(store.sidecars(&a.id).unwrap(), [known(&part)]);
+    assert_eq!(store.sidecars(&part.id).unwrap(), []);
+    store.update_workspace(&a.id, |stored| stored.container_id = "new".into()).unwrap();
+    assert_eq!(store.container_id(&a.id).unwrap().as_deref(), Some("new"));
+    store.remove_workspace(&a.id).unwrap();
+    assert_eq!(store.container_id(&a.id).unwrap(), None);
 }
 
 #[test]

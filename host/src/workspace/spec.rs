@@ -179,6 +179,16 @@ pub struct Port {
     pub port: u16,
 }
 
+impl Port {
+    /// Where it is reached on the host: `127.0.0.1:8080`, `[::1]:8080`.
+    pub fn host(&self) -> String {
+        match self.address.parse() {
+            Ok(address) => std::net::SocketAddr::new(address, self.port).to_string(),
+            Err(_) => format!("{}:{}", self.address, self.port),
+        }
+    }
+}
+
 /// What a container is connected to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

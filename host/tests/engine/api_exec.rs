@@ -161,6 +161,9 @@ fn a_command_is_talked_to_with_its_streams_apart_and_its_code_at_the_end() {
     let told = talk.end();
     assert!(told.stdout == bytes, "{} of {} bytes", told.stdout.len(), bytes.len());
     assert_eq!(told.last, json!({ "exit_code": 0 }));
+    // What it left behind may still write, and nobody waits for that.
+    let told = Talk::begin(&sandbox, &command("sleep 300 & exit 4").to_string()).end();
+    assert_eq!(told.last, json!({ "exit_code": 4, "cut": true }));
     // Environment, folder, user.
     let body = json!({ "command": ["sh", "-c", "echo $A $PWD $(id -u)"], "env": { "A": "b" }, "workdir": "/tmp", "user": "65534" });
     assert_eq!(Talk::begin(&sandbox, &body.to_string()).end().stdout, b"b /tmp 65534\n");
@@ -267,7 +270,10 @@ fn a_command_is_run_to_its_end_and_answers_with_what_it_wrote() {
     sandbox.up();
     let run = |body: Value| post(&sandbox, "/v1/workspaces/project/exec", &body.to_string());
     let ended = run(command("echo out; echo err >&2; exit 5")).ok();
-    assert_eq!(ended, json!({ "exit_code": 5, "stdout": "out\n", "stderr": "err\n", "truncated": false }));
+    assert_eq!(
+        ended,
+        json!({ "exit_code": 5, "stdout": "out\n", "stderr": "err\n", "truncated": false, "cut": false })
+    );
     let binary = run(command("printf '\\377\\376'")).ok();
     assert_eq!((&binary["stdout_base64"], binary.get("stderr_base64")), (&json!("//4="), None));
     let much = run(command("head -c 1100000 /dev/zero | tr '\\0' x")).ok();
@@ -283,9 +289,16 @@ fn a_command_is_run_to_its_end_and_answers_with_what_it_wrote() {
     assert!(run(detached).ok()["exec_id"].is_string());
     assert!(runs(&sandbox, "4716"));
     assert_eq!(run(json!({ "command": ["/no/such"] })).problem(422), "command-not-found");
-    for wrong in [json!({ "command": [] }), json!({ "command": ["a"], "tty": true }), json!({})] {
+    for wrong in [
+        json!({ "command": [] }),
+        json!({ "command": ["a"], "tty": true }),
+        json!({}),
+        json!({ "command": ["true"], "env": { "A=B": "c" } }),
+        json!({ "command": ["true"], "workdir": "tmp" }),
+    ] {
         assert_eq!(run(wrong).problem(400), "bad-request");
     }
+    assert_eq!(run(json!({ "command": ["true"], "user": "nobody-here" })).problem(422), "start-failed");
     post(&sandbox, "/v1/workspaces/project/kill", "").ok();
     assert_eq!(run(command("true")).problem(409), "not-running");
     serving.end();

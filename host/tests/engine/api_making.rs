@@ -108,7 +108,7 @@ fn progress_is_told_while_an_image_is_built_and_the_workspace_comes_last() {
         delete(&sandbox, &format!("/v1/images/{}", built["reference"].as_str().unwrap())).ok(),
         json!([built["reference"]])
     );
-    assert_eq!(delete(&sandbox, "/v1/images/wharf-no-such").problem(409), "not-found");
+    assert_eq!(delete(&sandbox, "/v1/images/wharf-no-such").problem(404), "not-found");
     assert_eq!(get(&sandbox, "/v1/images").ok(), json!([]));
     serving.end();
 }
@@ -197,6 +197,7 @@ fn snapshots_are_made_restored_and_removed() {
     assert_eq!(get(&sandbox, "/v1/snapshots").ok(), sandbox.json(&["snapshot", "ls"]));
     assert_eq!(get(&sandbox, "/v1/snapshots?workspace=project").ok(), json!([made]));
     assert_eq!(post(&sandbox, "/v1/workspaces/project/snapshots", "{\"name\": \"first\"}").problem(400), "bad-request");
+    assert_eq!(delete(&sandbox, "/v1/snapshots/no-such").problem(404), "snapshot-not-found");
     let path = format!("/v1/snapshots/{}%2Ffirst", sandbox.id());
     let mut events = Events::ask(&sandbox, "POST", &format!("{path}/restore"), None, "{\"as\": \"again\"}").rest();
     let again = events.pop().unwrap();
@@ -204,7 +205,7 @@ fn snapshots_are_made_restored_and_removed() {
     assert_eq!(sandbox.run(&["exec", "again", "--", "cat", "/kept"]).ok().text().trim(), "kept");
     delete(&sandbox, "/v1/workspaces/again?force=true").ok();
     assert_eq!(delete(&sandbox, &path).ok(), made);
-    assert_eq!(delete(&sandbox, &path).problem(400), "bad-request");
+    assert_eq!(delete(&sandbox, &path).problem(404), "snapshot-not-found");
     serving.end();
 }
 

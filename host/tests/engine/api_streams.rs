@@ -366,3 +366,32 @@ fn what_workspaces_use_is_read_once_for_all_who_follow_it() {
     assert_eq!(get(&sandbox, "/v1/workspaces/project/stats").problem(409), "not-running");
     serving.end();
 }
+
+#[test]
+fn what_workspaces_use_is_read_once_a_second_however_many_ask_and_a_new_one_is_there_at_once() {
+    let sandbox = Sandbox::new();
+    // Between two entries of the history nobody reads anything unless he is asked.
+    sandbox.config("[metrics]\ninterval = \"1h\"");
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.up();
+    let ask = || get(&sandbox, "/v1/stats").ok();
+    assert!(ask()[0]["cpu_percent"].is_f64(), "one that was started since the last reading is read for the call");
+    let of = |all: &serde_json::Value, id: &str| {
+        let view = all.as_array().unwrap().iter().find(|view| view["id"] == id).cloned().unwrap();
+        assert!(view["cpu_percent"].is_f64(), "{view}");
+        view["read_at"].as_str().unwrap().to_owned()
+    };
+    let id = sandbox.id();
+    // On a busy machine a second may pass between two calls; not each time.
+    let shared = (0..20).any(|_| of(&ask(), &id) == of(&ask(), &id));
+    assert!(shared, "each call reads anew");
+    let before = of(&ask(), &id);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert!(of(&ask(), &id) > before, "an old reading is given");
+    let other = sandbox.folder("other");
+    sandbox.run_in(&other, &["up"]).ok();
+    let both = ask();
+    assert_eq!(both.as_array().unwrap().len(), 2);
+    assert!(both.as_array().unwrap().iter().all(|view| view["cpu_percent"].is_f64()), "{both}");
+    serving.end();
+}

@@ -201,3 +201,26 @@ fn a_store_that_is_no_database_or_of_a_newer_wharf_is_left_as_it_is() {
     assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("store")));
     assert!(refused.error()["message"].as_str().unwrap().contains("9999"), "{}", refused.stderr);
 }
+
+#[test]
+fn what_is_given_twice_is_refused_and_wrong_usage_is_json_for_programs() {
+    let sandbox = Sandbox::new();
+    sandbox.write("project/s", "x");
+    for args in [
+        &["up", "-p", "18180:80", "-p", "18190:80"][..],
+        &["up", "--mount", "a:/x", "--tmpfs", "/x"],
+        &["up", "--secret", "a=s", "--secret", "a=./s"],
+        &["up", "--secret", "a=s", "--tmpfs", "/run/secrets"],
+    ] {
+        sandbox.refused(args, 2, "bad-request", &["given twice"]);
+    }
+    for args in
+        [&["--json", "logs", "--since", "bogus"][..], &["--json", "nonsense"], &["--json"], &["update", "--json"]]
+    {
+        let refused = sandbox.run(args);
+        assert_eq!((refused.code, &refused.error()["code"]), (2, &json!("usage")), "{args:?}");
+    }
+    assert!(
+        sandbox.run(&["--json", "logs", "--since", "bogus"]).error()["message"].as_str().unwrap().contains("bogus")
+    );
+}

@@ -134,4 +134,7 @@ fn what_is_allowed_in_the_configuration_is_allowed() {
     let up = sandbox.json(&["up", "--mount", &mount, "--publish", "0.0.0.0::80"]);
     assert_eq!(up["ports"][0]["address"], "0.0.0.0");
     assert_eq!(sandbox.sh("cat /cache/file"), "shared");
+    // From here it is the same folder.
+    let again = sandbox.json(&["up", "--mount", "../cache:/cache:ro", "--publish", "0.0.0.0::80"]);
+    assert_eq!(again["container_id"], up["container_id"]);
 }

@@ -150,3 +150,29 @@ fn a_volume_with_a_name_outlives_its_workspace() {
     sandbox.json(&["down"]);
     engine::delete(&format!("/volumes/{volume}")).ok();
 }
+
+#[test]
+fn what_somebody_makes_from_an_image_that_was_committed_from_a_workspace_is_his() {
+    let sandbox = Sandbox::new();
+    let view = sandbox.up();
+    let (id, image) = (view["container_id"].as_str().unwrap(), format!("wharf-test-committed-{}", sandbox.name()));
+    engine::post(&format!("/commit?container={id}&repo={image}&tag=1"), &json!({})).ok();
+    let body = json!({ "Image": format!("{image}:1"), "Cmd": ["sleep", "1000"], "HostConfig": { "Init": true } });
+    let made = engine::post(&format!("/containers/create?name={image}"), &body).ok().json();
+    let his = made["Id"].as_str().unwrap();
+    engine::post(&format!("/containers/{his}/start"), &json!({})).ok();
+    assert_eq!(engine::inspect(his)["Config"]["Labels"][LABEL_HOST], sandbox.host().as_str(), "it has our labels");
+    let before = fingerprint(his);
+
+    whole_life(&sandbox);
+    assert_eq!(sandbox.json(&["ls"]), json!([]), "his is no workspace");
+    for args in [&["rm", "--all", "--force"][..], &["stop", "--all"], &["cleanup", "--no-grace"]] {
+        sandbox.run(args).ok();
+    }
+    sandbox.up();
+    assert_eq!(sandbox.json(&["ls"]).as_array().unwrap().len(), 1);
+    sandbox.run(&["rm", "--all", "--force"]).ok();
+    assert_eq!(fingerprint(his), before);
+    engine::delete(&format!("/containers/{his}?force=true")).ok();
+    engine::delete(&format!("/images/{image}:1")).ok();
+}

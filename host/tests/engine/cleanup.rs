@@ -221,3 +221,34 @@ fn the_carried_policies_keep_what_has_just_ended() {
     assert_eq!((&workspace["outcome"], &workspace["policy"]), (&json!("kept"), &json!("cleanup.rhai")));
     assert_eq!(sandbox.own_containers().len(), 1);
 }
+
+#[test]
+fn a_workspace_whose_sidecar_is_to_stay_is_spared_with_it() {
+    let sandbox = greedy();
+    sandbox.json(&["up", "--image", BASE, "--network", "own"]);
+    sandbox.json(&["sidecar", "add", "db", "--image", BASE, "-l", "keep=true", "--", "sleep", "1000"]);
+    sandbox.json(&["stop", "-t", "0s"]);
+    sandbox.append_config("[[policy]]\nname = \"cleanup-policy\"\nbuiltin = \"cleanup-policy\"");
+    let report = sandbox.json(&["cleanup", "--no-grace"]);
+    let (id, db) = (sandbox.id(), format!("{}-db", sandbox.id()));
+    assert_eq!(line(&report, &db)["outcome"], "kept", "{report}");
+    let workspace = line(&report, &id);
+    assert_eq!((&workspace["choice"], &workspace["outcome"]), (&json!("keep"), &json!("kept")));
+    assert!(workspace["reason"].as_str().unwrap().contains("/db stays"), "{workspace}");
+    assert_eq!(sandbox.own_containers().len(), 2);
+}
+
+#[test]
+fn taking_back_the_removal_of_one_that_ran_starts_it_again() {
+    let sandbox = Sandbox::new();
+    sandbox.script("all.rhai", "fn cleanup(ctx) { for c in ctx.candidates { ctx.remove(c.id, \"out\"); } }");
+    sandbox.json(&["up", "--image", BASE]);
+    let id = sandbox.id();
+    let report = sandbox.json(&["cleanup"]);
+    assert_eq!(line(&report, &id)["outcome"], "planned");
+    assert_eq!(sandbox.json(&["inspect"])["state"], "exited");
+    sandbox.run(&["cleanup", "undo", &id]).ok();
+    assert_eq!(sandbox.json(&["inspect"])["state"], "running");
+    assert_eq!(line(&sandbox.json(&["cleanup"]), &id)["outcome"], "protected");
+    assert_eq!(sandbox.json(&["inspect"])["state"], "running", "what was taken back is not stopped either");
+}

@@ -1,6 +1,7 @@
 //! Files in and out.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -71,7 +72,7 @@ fn archives_go_through_pipes_in_both_directions() {
         assert_eq!(sandbox.sh("ls /tmp/bin | wc -l"), sandbox.sh("ls /bin | wc -l"));
         // What is no archive is refused by the engine, and said.
         let broken = sandbox.feed(&["--json", "cp", "-", ":/tmp"], vec![7; 100_000]);
-        assert_eq!(broken.code, 1, "{}", broken.stderr);
+        assert_eq!((broken.code, &broken.error()["code"]), (2, &json!("bad-request")), "{}", broken.stderr);
     });
 }
 
@@ -160,4 +161,168 @@ fn what_a_copy_left_that_was_killed_is_removed_by_the_next_one() {
     assert_eq!(std::fs::read_to_string(target.join("file")).unwrap(), "new\n");
     assert!(!dead.exists() && foreign.exists());
     assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
+}
+
+/// A folder of the host that no copy was told to touch.
+struct Bystander<'a>(&'a Sandbox);
+
+impl<'a> Bystander<'a> {
+    fn new(sandbox: &'a Sandbox) -> Self {
+        sandbox.write("bystander/id_rsa", "secret");
+        Self(sandbox)
+    }
+
+    fn path(&self) -> String {
+        self.0.path("bystander").display().to_string()
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self) {
+        assert_eq!(std::fs::read_to_string(self.0.path("bystander/id_rsa")).unwrap(), "secret");
+        assert_eq!(std::fs::read_dir(self.0.path("bystander")).unwrap().count(), 1);
+    }
+}
+
+#[track_caller]
+fn refused(sandbox: &Sandbox, from: &str, to: &str, named: &str) {
+    let output = sandbox.run(&["--json", "cp", from, to]);
+    assert_eq!((output.code, &output.error()["code"]), (1, &json!("bad-request")), "{from}: {}", output.stderr);
+    let message = output.error()["message"].to_string();
+    assert!(
+        message.contains(&format!("{} ", sandbox.path(named).display()))
+            || message.contains(&format!("{}\"", sandbox.path(named).display())),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_link_that_takes_the_place_of_a_copied_folder_is_not_followed_on_the_host() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let bystander = Bystander::new(sandbox);
+        let to = sandbox.folder("to").display().to_string();
+        sandbox.sh("mkdir /tmp/out; echo 1 > /tmp/out/a");
+        sandbox.run(&["cp", ":/tmp/out", &to]).ok();
+        sandbox.sh(&format!("rm -r /tmp/out; ln -s {} /tmp/out", bystander.path()));
+        refused(sandbox, ":/tmp/out", &to, "to/out");
+        // What is behind it is looked for in the workspace, where it is not.
+        for to in [&to, &sandbox.path("new").display().to_string()] {
+            let output = sandbox.run(&["--json", "cp", ":/tmp/out/.", to]);
+            assert_eq!((output.code, &output.error()["code"]), (1, &json!("not-found")), "{}", output.stderr);
+        }
+        bystander.assert_untouched();
+        assert_eq!(std::fs::read_to_string(sandbox.path("to/out/a")).unwrap(), "1\n");
+        assert!(!sandbox.path("new").exists());
+    });
+}
+
+#[test]
+fn a_link_that_an_earlier_copy_left_is_not_written_through() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let bystander = Bystander::new(sandbox);
+        let to = sandbox.folder("to").display().to_string();
+        let links = format!("ln -s {0} /tmp/t; mkdir /tmp/n; ln -s {0} /tmp/n/sub", bystander.path());
+        sandbox.sh(&links);
+        sandbox.run(&["cp", ":/tmp/t", &to]).ok();
+        sandbox.run(&["cp", ":/tmp/n", &to]).ok();
+        assert_eq!(std::fs::read_link(sandbox.path("to/t")).unwrap(), sandbox.path("bystander"));
+        sandbox
+            .sh("rm -r /tmp/t /tmp/n; mkdir -p /tmp/t /tmp/n/sub; for d in t n n/sub; do echo x > /tmp/$d/keys; done");
+        refused(sandbox, ":/tmp/t", &to, "to/t");
+        // Deeper down, too, and before anything else is moved.
+        refused(sandbox, ":/tmp/n", &to, "to/n/sub");
+        refused(sandbox, ":/tmp/n/.", &format!("{to}/n"), "to/n/sub");
+        bystander.assert_untouched();
+        assert!(!sandbox.path("to/n/keys").exists());
+        assert_eq!(std::fs::read_dir(sandbox.path("to")).unwrap().count(), 2);
+        // A file takes the place of a link, and what the link led to stays.
+        sandbox.sh("rm -r /tmp/t; echo file > /tmp/t");
+        sandbox.run(&["cp", ":/tmp/t", &to]).ok();
+        assert_eq!(std::fs::read_to_string(sandbox.path("to/t")).unwrap(), "file\n");
+        bystander.assert_untouched();
+        // One that the user names is followed.
+        symlink(sandbox.folder("real"), sandbox.path("mine")).unwrap();
+        for from in [":/tmp/t", ":/tmp/n/sub/."] {
+            sandbox.run(&["cp", from, &sandbox.path("mine").display().to_string()]).ok();
+        }
+        assert!(sandbox.path("real/t").is_file() && sandbox.path("real/keys").is_file());
+    });
+}
+
+#[test]
+fn the_whole_of_a_workspace_and_what_is_behind_a_link_come_out() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        sandbox.sh("mkdir -m 700 /tmp/real; echo a > /tmp/real/a; ln -s /tmp/real /tmp/link");
+        for (number, from) in [":/", ":/.", ":", ":/etc/.."].into_iter().enumerate() {
+            let (new, old) = (format!("new{number}"), format!("old{number}"));
+            sandbox.folder(&old);
+            for to in [new, old] {
+                sandbox.run(&["cp", from, &sandbox.path(&to).display().to_string()]).ok();
+                for name in ["bin/sh", "etc", "tmp/real/a", "usr"] {
+                    assert!(sandbox.path(&to).join(name).exists(), "{from} {to}: {name}");
+                }
+            }
+        }
+        let at = |relative: &str| sandbox.path(relative).display().to_string();
+        sandbox.run(&["cp", ":/tmp/link/.", &at("contents")]).ok();
+        let meta = std::fs::symlink_metadata(sandbox.path("contents")).unwrap();
+        assert_eq!((meta.is_dir(), meta.mode() & 0o777), (true, 0o700));
+        assert_eq!(std::fs::read_to_string(sandbox.path("contents/a")).unwrap(), "a\n");
+        sandbox.run(&["cp", ":/tmp/link", &at("link")]).ok();
+        assert_eq!(std::fs::read_link(sandbox.path("link")).unwrap().display().to_string(), "/tmp/real");
+        // The name is that of the folder that is meant, as the engine sees it.
+        sandbox.folder("up/in");
+        sandbox.run(&["cp", ":/tmp/real/..", &at("up/in")]).ok();
+        assert!(sandbox.path("up/in/tmp/real/a").exists() && !sandbox.path("up/real").exists());
+        let output = sandbox.run(&["--json", "cp", ":/tmp/real/a/.", &at("none")]);
+        assert_eq!((output.code, &output.error()["code"]), (2, &json!("bad-request")), "{}", output.stderr);
+    });
+}
+
+#[test]
+fn what_cannot_be_copied_is_named_in_both_directions_without_control_characters() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let at = |relative: &str| sandbox.path(relative).display().to_string();
+        sandbox.write("in/file", "x");
+        for pipe in [at("pipe"), at("in/pi\x1b[31mpe")] {
+            assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        refused(sandbox, &at("pipe"), ":/tmp", "pipe");
+        let output = sandbox.run(&["cp", &at("in"), ":/tmp"]).ok();
+        assert!(output.stderr.contains("left out") && output.stderr.contains("/in/pi[31mpe\n"), "{:?}", output.stderr);
+        assert_eq!(sandbox.sh("ls /tmp/in"), "file\n");
+
+        sandbox.sh("mkdir /tmp/out; echo x > /tmp/out/file; mkfifo \"$(printf '/tmp/out/pi\\033[31mpe')\"");
+        let output = sandbox.run(&["cp", ":/tmp/out", &at("out")]).ok();
+        assert!(output.stderr.ends_with(": out/pi[31mpe\n") && !output.stderr.contains('\x1b'), "{:?}", output.stderr);
+        // To programs it is an object, as all notices are.
+        let output = sandbox.run(&["--json", "cp", ":/tmp/out", &at("again")]).ok();
+        let notice: serde_json::Value = serde_json::from_str(&output.stderr).unwrap();
+        assert!(notice["notice"].as_str().unwrap().contains("out/pi[31mpe"), "{notice}");
+    });
+}
+
+#[test]
+fn a_link_that_is_copied_in_stays_a_link_unless_a_slash_is_behind_it() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let at = |relative: &str| sandbox.path(relative).display().to_string();
+        sandbox.write("in/folder/file", "x");
+        symlink("file", sandbox.path("in/folder/link")).unwrap();
+        symlink("folder", sandbox.path("in/aside")).unwrap();
+        for (from, to) in [("in/folder/link", ":/tmp"), ("in/aside", ":/tmp"), ("in/aside", ":/tmp/renamed")] {
+            sandbox.run(&["cp", &at(from), to]).ok();
+        }
+        assert_eq!(
+            sandbox.sh("for link in link aside renamed; do readlink /tmp/$link; done"),
+            "file\nfolder\nfolder\n"
+        );
+        for (from, to) in [("in/aside/", ":/tmp/one"), ("in/aside/.", ":/tmp/two"), ("in/aside/", ":/workspace")] {
+            sandbox.run(&["cp", &at(from), to]).ok();
+        }
+        assert_eq!(sandbox.sh("cat /tmp/one/file /tmp/two/file /workspace/aside/file"), "xxx");
+    });
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wharf::workspace::LABEL_WORKSPACE;
 
-use super::engine_api::{self as engine, label};
+use super::engine_api::{self as engine, BASE, label};
 use super::registry::{Registry, has_image};
 use super::sandbox::{Sandbox, until};
 
 /// What the engine has of this installation is what the store knows, and nothing is half done.
 pub fn consistent(sandbox: &Sandbox) -> bool {
     let known: BTreeSet<String> =
-        sandbox.store().workspaces().unwrap().into_iter().map(|workspace| workspace.container_id).collect();
+        sandbox.store().workspaces().unwrap().iter().map(|workspace| workspace.container_id.clone()).collect();
     let there: BTreeSet<String> =
         sandbox.own_containers().iter().map(|container| container["Id"].as_str().unwrap().to_owned()).collect();
     // Exactly the networks that containers are on, as their labels say.
@@ -145,6 +145,37 @@ fn a_down_that_is_killed_is_finished_or_did_not_begin() {
             assert_ne!(workspace["state"], "missing", "{when}: {workspace}");
         }
     });
+}
+
+#[test]
+fn a_removal_with_volumes_that_is_killed_is_finished_with_the_volumes() {
+    let sandbox = Sandbox::new();
+    let [first, second, other] = ["a", "b", "c"].map(|name| format!("{name}-{}", sandbox.name()));
+    sandbox.json(&["up", "--mount", &format!("{first}:/data")]);
+    let mount = format!("{second}:/data");
+    sandbox.json(&["sidecar", "add", "db", "--image", BASE, "--mount", &mount, "--", "sleep", "600"]);
+    sandbox.json(&["up", "--name", "other", "--mount", &format!("{other}:/data")]);
+    // Wharf waits for the first volume to be gone until it is killed.
+    let engine = super::fake_daemon::relay(&sandbox.path("relay.sock"), |request| {
+        if request.starts_with("DELETE") && request.contains("/volumes/") {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+        true
+    });
+    let mut run = sandbox.spawn(&["--engine", &engine, "down", "--volumes", "project"]);
+    until("the containers are gone", || sandbox.store().workspaces().unwrap().len() == 1);
+    // A moment more: by then it waits.
+    std::thread::sleep(Duration::from_millis(500));
+    run.child().kill().unwrap();
+    run.finish();
+    sandbox.json(&["ls"]);
+    let left: Vec<String> = engine::volumes()
+        .iter()
+        .filter(|volume| volume["Labels"]["wharf.host"] == sandbox.host().as_str())
+        .map(|volume| volume["Name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(left, [other]);
+    assert!(consistent(&sandbox));
 }
 
 #[test]

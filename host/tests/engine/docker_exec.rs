@@ -124,6 +124,26 @@ async fn dropping_the_writer_is_the_end_of_the_input() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_begins_like_words_of_the_engine_is_seen_before_it_is_answered() {
+    let lab = Lab::new().await;
+    let id = lab.run("prompt", &["sleep", "1000"]).await;
+    for tty in [false, true] {
+        let mut request = command(&["sh", "-c", "printf 'unable to find it, retry? '; read answer; echo got $answer"]);
+        (request.stdin, request.tty) = (true, tty);
+        let (mut output, stdin, control) = lab.docker.exec(&id, &request).await.unwrap().into_parts();
+        let (mut stdin, mut all) = (stdin.unwrap(), Vec::new());
+        let seen = tokio::time::timeout(Duration::from_secs(20), read_until(&mut output, &mut all, "retry? ")).await;
+        assert!(seen.is_ok(), "tty {tty}: it was held back");
+        stdin.write_all(b"yes\n").await.unwrap();
+        read_until(&mut output, &mut all, "got yes").await;
+        while let Some(item) = output.next().await {
+            item.unwrap();
+        }
+        assert_eq!(control.exit().await.unwrap(), ExecEnd::Exited(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_goes_ends_the_session() {
     let lab = Lab::new().await;
     let id = lab.run("gone", &["sleep", "1000"]).await;

@@ -1,9 +1,12 @@
 //! `exec` never lies: codes, bytes and streams are the command's.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::engine_api as engine;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, until};
+use super::server::both_ways;
 
 #[test]
 fn the_exit_code_is_the_commands() {
@@ -140,18 +143,65 @@ fn environment_user_and_folder_can_be_chosen() {
     let nowhere = sandbox.run(&["exec", "-w", "/no/such/folder", "--", "true"]);
     assert_ne!(nowhere.code, 0);
     assert!(nowhere.stderr.contains("/no/such/folder"), "{}", nowhere.stderr);
+    let relative = sandbox.run(&["--json", "exec", "-w", "tmp", "--", "true"]);
+    assert_eq!((relative.code, relative.error()["code"].as_str()), (125, Some("bad-request")), "{}", relative.stderr);
     let nobody = sandbox.run(&["exec", "-u", "nobody-here", "--", "true"]);
     assert_ne!(nobody.code, 0);
     assert!(nobody.stderr.contains("nobody-here"), "{}", nobody.stderr);
+    let large = sandbox.run(&["exec", "-u", "5000000000", "--", "true"]);
+    assert_eq!((large.code, large.text().as_str()), (125, ""), "{}", large.stderr);
+    assert!(large.stderr.contains("must be in range"), "{}", large.stderr);
 }
 
 #[test]
 fn a_process_that_ends_while_its_child_lives_on_does_not_hold_exec() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let output = sandbox.run(&["exec", "--", "sh", "-c", "echo begun; sleep 1000 & exit 4"]);
+        assert_eq!((output.code, output.text().as_str()), (4, "begun\n"));
+        // What it may still write is not awaited, and that is said.
+        assert!(output.stderr.contains("still holds its output"), "{}", output.stderr);
+        assert!(sandbox.sh("ps").contains("sleep 1000"));
+        // What comes soon is shown, and all of it is known to be.
+        let output = sandbox.run(&["exec", "--", "sh", "-c", "(sleep 0.3; echo late) & echo hi"]).ok();
+        assert_eq!((output.text().as_str(), output.stderr.as_str()), ("hi\nlate\n", ""));
+    });
+}
+
+/// Whether processes with this word in their command run in the workspace.
+fn runs(sandbox: &Sandbox, word: &str) -> bool {
+    sandbox.sh("ps").contains(word)
+}
+
+#[test]
+fn a_limit_ends_a_command_whose_output_nobody_reads_or_whose_reader_went_away() {
     let sandbox = Sandbox::new();
     sandbox.up();
-    let output = sandbox.run(&["exec", "--", "sh", "-c", "echo begun; sleep 1000 & exit 4"]);
-    assert_eq!((output.code, output.text().as_str()), (4, "begun\n"));
-    assert!(sandbox.sh("ps").contains("sleep 1000"));
+    let begin = Instant::now();
+    let mut run = sandbox.spawn(&["exec", "--timeout", "1s", "--", "yes", "unread"]);
+    until("it has ended", || run.child().try_wait().unwrap().is_some());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    let output = run.finish();
+    assert_eq!(output.code, 124, "{}", output.stderr);
+    assert!(output.stderr.contains("longer than 1 s"), "{}", output.stderr);
+    until("it is gone", || !runs(&sandbox, "yes unread"));
+
+    let mut run = sandbox.spawn(&["exec", "--timeout", "300s", "--", "yes", "left"]);
+    until("it runs", || runs(&sandbox, "yes left"));
+    drop(run.child().stdout.take());
+    let output = run.finish();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    until("it is gone", || !runs(&sandbox, "yes left"));
+}
+
+#[test]
+fn a_command_that_is_in_time_loses_nothing_to_a_reader_that_is_not() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let run = sandbox.spawn(&["exec", "--timeout", "2s", "--", "sh", "-c", "head -c 300000 /dev/zero; exit 3"]);
+    std::thread::sleep(Duration::from_secs(4));
+    let output = run.finish();
+    assert_eq!((output.code, output.stdout.len(), output.stderr.as_str()), (3, 300_000, ""));
 }
 
 #[test]

@@ -204,3 +204,71 @@ fn logins_come_from_dockers_own_config_and_from_credential_helpers() {
     let output = sandbox.run(&["image", "pull", &registry.reference]);
     assert!(output.code == 1 && output.stderr.contains("docker-credential-missing"), "{}", output.stderr);
 }
+
+#[test]
+fn what_is_built_from_an_image_of_ours_and_a_name_that_somebody_gave_one_are_not_ours() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let ours = format!("wharf-test-ours-{}:1", sandbox.name());
+    sandbox.run(&["image", "build", ".", "--tag", &ours]).ok();
+    let his = format!("wharf-test-his-{}", sandbox.name());
+    engine::post(&format!("/images/{ours}/tag?repo={his}&tag=alias"), &json!({})).ok();
+    let made = engine::post(&format!("/containers/create?name={his}"), &json!({ "Image": ours, "Cmd": ["true"] })).ok();
+    let container = made.json()["Id"].as_str().unwrap().to_owned();
+    engine::post(&format!("/commit?container={container}&repo={his}&tag=child"), &json!({})).ok();
+    engine::delete(&format!("/containers/{container}?force=true")).ok();
+
+    let listed: Vec<Value> = sandbox.json(&["image", "ls"]).as_array().unwrap().clone();
+    assert_eq!(listed.iter().map(|image| image["reference"].clone()).collect::<Vec<_>>(), [json!(ours)]);
+    for name in [format!("{his}:alias"), format!("{his}:child")] {
+        sandbox.refused(&["image", "rm", &name], 1, "not-ours", &[&name]);
+        sandbox.refused(&["image", "build", ".", "--tag", &name], 1, "not-ours", &[&name]);
+    }
+    // One that loses its name to a newer one is still ours, and nobody else's name is taken with it.
+    sandbox.write("project/plain", "2");
+    sandbox.run(&["image", "build", ".", "--tag", &ours]).ok();
+    sandbox.run(&["image", "prune"]).ok();
+    assert!(!has_image(&ours) && has_image(&format!("{his}:alias")) && has_image(&format!("{his}:child")));
+    assert_eq!(sandbox.json(&["image", "ls"]), json!([]));
+    for name in ["child", "alias"] {
+        engine::delete(&format!("/images/{his}:{name}")).ok();
+    }
+}
+
+#[test]
+fn a_rebuilt_image_that_lost_its_name_is_pruned() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let name = format!("wharf-test-ours-{}:1", sandbox.name());
+    sandbox.run(&["image", "build", ".", "--tag", &name]).ok();
+    let first = engine::get(&format!("/images/{name}/json"))["Id"].as_str().unwrap().to_owned();
+    sandbox.write("project/plain", "2");
+    sandbox.run(&["image", "build", ".", "--tag", &name]).ok();
+    let listed = sandbox.json(&["image", "ls"]);
+    assert!(listed.as_array().unwrap().iter().any(|image| image["reference"] == first.as_str()), "{listed}");
+    sandbox.run(&["image", "prune"]).ok();
+    assert!(!has_image(&first) && !has_image(&name));
+}
+
+#[test]
+fn a_build_sees_what_a_workspace_may_mount_and_waits_for_no_pipe() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    let elsewhere = sandbox.folder("elsewhere");
+    sandbox.write("elsewhere/Dockerfile", "FROM scratch\n");
+    let outside = elsewhere.display().to_string();
+    sandbox.refused(&["up", "--build", &outside], 4, "invariant", &["build.context", "allow.bind_roots"]);
+    // A folder above holds the state, and with it keys and secrets.
+    let all = sandbox.path("").display().to_string();
+    sandbox.refused(&["up", "--build", &all], 4, "invariant", &["state of Wharf"]);
+    sandbox.config(&format!("[allow]\nbind_roots = [{outside:?}]"));
+    sandbox.json(&["plan", "--build", &outside]);
+
+    std::fs::remove_file(sandbox.path("project/.dockerignore")).unwrap();
+    let pipe = sandbox.path("project/.dockerignore");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    sandbox.refused(&["image", "build", "."], 2, "bad-request", &[".dockerignore", "no ordinary file"]);
+    std::fs::remove_file(&pipe).unwrap();
+    std::os::unix::fs::symlink(sandbox.write("elsewhere/ignore", "x"), &pipe).unwrap();
+    sandbox.refused(&["image", "build", "."], 2, "bad-request", &[".dockerignore", "leads out of the context"]);
+}

@@ -68,6 +68,22 @@ fn the_project_is_the_working_folder_and_what_is_written_stays_on_the_host() {
 }
 
 #[test]
+fn what_needs_another_state_says_what_leads_there() {
+    let sandbox = Sandbox::new();
+    let container = sandbox.up()["container_id"].as_str().unwrap().to_owned();
+    sandbox.json(&["pause"]);
+    let rm = sandbox.run(&["rm", "project"]);
+    assert!(rm.code == 1 && rm.stderr.contains("is paused"), "{}", rm.stderr);
+    for args in [&["exec", "--", "true"][..], &["stats", "--no-stream", "project"]] {
+        let refused = sandbox.run(args);
+        assert!(refused.stderr.contains("wharf unpause") && !refused.stderr.contains("start"), "{}", refused.stderr);
+    }
+    super::engine_api::delete(&format!("/containers/{container}?force=true")).ok();
+    let refused = sandbox.run(&["exec", "--", "true"]);
+    assert!(refused.stderr.contains("wharf up") && !refused.stderr.contains("start"), "{}", refused.stderr);
+}
+
+#[test]
 fn the_workspace_knows_its_id_and_its_name() {
     let sandbox = Sandbox::new();
     sandbox.up();

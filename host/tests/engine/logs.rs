@@ -57,6 +57,7 @@ fn tail_since_until_and_timestamps_choose_and_mark_lines() {
     let marked = sandbox.run(&["logs", "-t"]).ok().text();
     for (line, number) in marked.lines().zip(1..) {
         let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(time.len(), "2026-01-31T12:00:00.000000000Z".len(), "{time}");
         assert!(time.parse::<jiff::Timestamp>().is_ok() && rest == format!("line {number}"), "{line}");
     }
 }

@@ -143,6 +143,13 @@ fn any_cursor_gives_exactly_what_came_after_it() {
         for at in [0, 1, 2, 449, 450, 451, 897, 898, 899] {
             let cursor = all[at]["cursor"].as_str().unwrap();
             assert_eq!(logs(&["--after", cursor]), all[at + 1..], "{way}, behind {at}");
+            // Also where only the stream is asked for that the line before is not of.
+            for only in ["stdout", "stderr"] {
+                let flag = format!("--{only}");
+                let rest = sandbox.run(&["--json", "--set", way, "logs", &id, "--after", cursor, &flag]).ok();
+                let expected: Vec<_> = all[at + 1..].iter().filter(|line| line["stream"] == only).cloned().collect();
+                assert_eq!((objects(&rest.text()), rest.stderr.as_str()), (expected, ""), "{way}, {only} behind {at}");
+            }
         }
         // By one way goes on what the other way began.
         let other = WAYS.iter().find(|other| **other != way).unwrap();
@@ -152,6 +159,7 @@ fn any_cursor_gives_exactly_what_came_after_it() {
     }
     let foreign = sandbox.run(&["--json", "logs", &id, "--after", "abc:1:o1"]);
     assert_eq!((foreign.code, foreign.error()["code"].as_str()), (2, Some("bad-request")));
+    assert!(foreign.error()["message"].as_str().unwrap().contains("made anew"), "{}", foreign.stderr);
     assert_eq!(sandbox.run(&["logs", &id, "--after", "nonsense"]).code, 2);
 }
 

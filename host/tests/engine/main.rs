@@ -71,6 +71,7 @@ mod server_making;
 mod server_parts;
 mod server_records;
 mod sidecars;
+mod snapshot_parts;
 mod snapshots;
 mod statistics;
 mod strain;

@@ -67,15 +67,18 @@ fn bad_secrets_are_refused_without_their_values() {
     both_ways(|sandbox| {
         sandbox.write("secret", SECRET);
         for bad in ["NO_SUCH_VARIABLE_HERE", "X=/no/such/file", "../up=secret", ".hidden=secret", "a/b=secret"] {
-            let output = sandbox.run_in(&sandbox.dir, &["--json", "--project", "project", "up", "--secret", bad]);
-            assert_eq!(output.code, 2, "{bad}: {}", output.stderr);
-            assert!(!output.stderr.contains(SECRET), "{bad}");
+            for verb in ["plan", "up"] {
+                let output = sandbox.run_in(&sandbox.dir, &["--json", "--project", "project", verb, "--secret", bad]);
+                assert_eq!(output.code, 2, "{verb} {bad}: {}", output.stderr);
+                assert!(!output.stderr.contains(SECRET), "{verb} {bad}");
+            }
         }
         sandbox.assert_nothing_left();
         sandbox.up();
         let none = sandbox.feed(&["--json", "secret", "set", "A"], b"x".to_vec());
         assert!(none.code == 2 && none.stderr.contains("without secrets"), "{}", none.stderr);
-        assert_eq!(sandbox.run(&["secret", "rm", "A"]).code, 2);
+        let gone = sandbox.run(&["--json", "secret", "rm", "A"]);
+        assert_eq!((gone.code, &gone.error()["code"]), (5, &json!("secret-not-found")), "{}", gone.stderr);
     });
 }
 

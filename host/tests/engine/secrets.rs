@@ -184,3 +184,21 @@ fn a_failure_does_not_give_a_secret_away() {
     silent("denied", &denied);
     assert_not_in_the_state(&sandbox);
 }
+
+#[test]
+fn a_secret_of_a_project_file_or_of_the_workspace_stands_in_no_record() {
+    let sandbox = Sandbox::new();
+    let file = r#"{"image": "IMAGE", "containerEnv": {"API_TOKEN": "hunter\"file\\\/77"},
+        "remoteEnv": {"OTHER_TOKEN": "hunter-remote"}, "postStartCommand": "echo hunter-env"}"#;
+    sandbox.write("project/.devcontainer/devcontainer.json", file.replace("IMAGE", super::engine_api::BASE));
+    sandbox.json(&["up", "--env", "A_PASSWORD=hunter-env"]);
+    assert_inside(&sandbox, &[], "A_PASSWORD", "hunter-env");
+    sandbox.run(&["exec", "--", "echo", "hunter-env"]).ok();
+    sandbox.run(&["restart", "-t", "0s"]).ok();
+    let records = sandbox.run(&["--json", "audit", "--limit", "0"]).ok().text();
+    assert!(records.contains("post-start") && records.contains("pre-exec"));
+    for part in ["hunter", "/77"] {
+        let at = records.find(part).map(|at| &records[at.saturating_sub(200)..at + part.len()]);
+        assert_eq!(at, None, "{part} stands in a record");
+    }
+}

@@ -68,6 +68,18 @@ fn a_sidecar_shares_the_network_and_the_life_of_its_workspace() {
 }
 
 #[test]
+fn a_workspace_has_no_name_of_the_kind_that_sidecars_have() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let before = sandbox.snapshot();
+    for verb in ["up", "plan"] {
+        let refused = sandbox.run(&[verb, "--name", "project/db"]);
+        assert!(refused.code == 2 && refused.stderr.contains("sidecar"), "{}: {}", refused.code, refused.stderr);
+    }
+    sandbox.assert_unchanged(&before, "a name with a slash");
+}
+
+#[test]
 fn a_sidecar_goes_alone_and_its_workspace_stays() {
     both_ways(|sandbox| {
         sandbox.up();
@@ -153,4 +165,21 @@ fn a_workspace_is_found_by_its_labels_when_somebody_renamed_its_container() {
     sandbox.json(&["restart", "-t", "1s"]);
     sandbox.json(&["down"]);
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn on_the_shared_network_nobody_answers_to_the_name_of_anothers() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    add(&sandbox, "db", &[]);
+    assert!(sandbox.run(&["exec", "--", "nslookup", "db"]).code != 0, "another workspace may have a db, too");
+    sandbox.sh(&format!("nslookup wharf-{}-db >/dev/null", sandbox.id()));
+    let refused = sandbox.run(&["--json", "sidecar", "add", "db", "--image", BASE, "--", "sleep", "999"]);
+    let (code, remedy) = (refused.code, refused.error()["remedy"].as_str().unwrap().to_owned());
+    assert!(code == 7 && remedy.contains("'wharf sidecar add db ...' with --recreate"), "{code}: {remedy}");
+    let other = sandbox.folder("other");
+    let file = format!(r#"{{"image": "{BASE}", "runArgs": ["--hostname", "wharf-{}"]}}"#, sandbox.id());
+    sandbox.write("other/.devcontainer.json", file);
+    let refused = sandbox.run_in(&other, &["--json", "up"]);
+    assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("invariant")), "{}", refused.error());
 }

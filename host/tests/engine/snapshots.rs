@@ -7,7 +7,7 @@ use super::registry::has_image;
 use super::sandbox::Sandbox;
 
 /// A sandbox whose images go with it.
-struct Kept(Sandbox);
+pub struct Kept(pub Sandbox);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -21,13 +21,13 @@ impl Drop for Kept {
     }
 }
 
-fn images_of(host: &str) -> Vec<String> {
+pub fn images_of(host: &str) -> Vec<String> {
     let all = engine::get("/images/json");
     let ours = all.as_array().unwrap().iter().filter(|image| image["Labels"]["wharf.image.host"] == host);
     ours.map(|image| image["Id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn sandbox_with_volume() -> (Kept, String) {
+pub fn sandbox_with_volume() -> (Kept, String) {
     let sandbox = Sandbox::new();
     let volume = format!("data-{}", sandbox.name());
     sandbox.json(&[
@@ -76,7 +76,11 @@ fn a_snapshot_keeps_layer_and_volumes_and_a_restore_brings_them_back_beside_the_
     assert_eq!(sandbox.json(&["snapshot", "ls"]).as_array().map(Vec::len), Some(1));
     assert_eq!(sandbox.json(&["image", "ls"])[0]["origin"], "snapshot");
     let busy = sandbox.run(&["--json", "snapshot", "rm", &name]);
-    assert_eq!((busy.code, &busy.error()["code"]), (1, &json!("conflict")), "{}", busy.stderr);
+    let error = busy.error();
+    assert_eq!((busy.code, &error["code"]), (1, &json!("conflict")), "{}", busy.stderr);
+    let users = [id, second["id"].as_str().unwrap()];
+    let said = format!("{} {}", error["message"], error["remedy"]);
+    assert!(users.iter().any(|user| said.matches(user).count() == 2), "who uses it, and what to do: {said}");
     sandbox.json(&["rm", "--all", "--force", "--volumes"]);
     sandbox.run(&["snapshot", "rm", &name]).ok();
     assert_eq!(images_of(&sandbox.host()), Vec::<String>::new());
@@ -168,8 +172,8 @@ fn bad_snapshots_are_refused_and_leave_nothing() {
         (&["snapshot", "create", "--name", "UP"], 2),
         (&["snapshot", "create", "--name", "../x"], 2),
         (&["snapshot", "create", "nope"], 5),
-        (&["snapshot", "restore", "nope"], 2),
-        (&["snapshot", "rm", "nope"], 2),
+        (&["snapshot", "restore", "nope"], 5),
+        (&["snapshot", "rm", "nope"], 5),
     ] {
         let output = sandbox.run(args);
         assert_eq!(output.code, code, "{args:?}: {}", output.stderr);

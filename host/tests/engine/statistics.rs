@@ -156,8 +156,7 @@ async fn what_is_collected_is_shown_as_history_also_over_an_outage_of_the_engine
         wait(&|| collector.failures() > 0).await;
         relay.set_away(false);
         let mut news = collector.subscribe();
-        news.mark_unchanged();
-        news.changed().await.unwrap();
+        news.next().await.unwrap();
         wait(&|| cpu().is_some_and(|percent| percent > 1.0)).await;
         // The readings reach the store a moment after the memory.
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -102,6 +102,10 @@ fn on_a_full_disk_nothing_is_made_or_lost_what_runs_can_be_stopped_and_space_hea
     let stop = disk.run(&["stop", "-t", "0s"]).ok();
     assert!(stop.stderr.contains("disk"), "what could not be recorded is told: {}", stop.stderr);
     assert_eq!(disk.run(&["--json", "ls"]).ok().json()[0]["state"], "exited");
+    // A start that cannot be written down is taken back.
+    let start = disk.run(&["--json", "start"]);
+    assert_eq!((start.code, &start.error()["code"]), (1, &json!("store")), "{}", start.stderr);
+    assert_eq!(disk.run(&["--json", "ls"]).ok().json()[0]["state"], "exited");
 
     disk.free();
     disk.run(&["start"]).ok();

@@ -14,7 +14,9 @@ use super::{ENGINE, entry, invariants, script, spec};
 
 pub(crate) fn carried() -> Vec<wharf::hooks::Entry> {
     let each = ALL.iter().map(|(name, policy)| match policy {
-        Carried::Plugin(bytes) => entry(WasmPolicy::load(&ENGINE, name, bytes, &json!({}), Limits::default()).unwrap()),
+        Carried::Plugin(bytes, _) => {
+            entry(WasmPolicy::load(&ENGINE, name, bytes, &json!({}), Limits::default()).unwrap())
+        }
         Carried::Script(text) => entry(RhaiPolicy::load(name, text, json!({}), Limits::default()).unwrap()),
     });
     each.collect()

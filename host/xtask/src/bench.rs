@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: `wharf` against the docker CLI, as whole processes, in one interleaved run.
+//! `cargo xtask bench`: `wharf` against the docker CLI, as whole processes, in one interleaved run, and against the engine
+//! asked without any program in between.
 //!
 //! Timings wobble, so only ratios of medians of the same run are worth comparing. Everything is made below
 //! `target/bench`, with a state of its own, and removed afterwards. The goals are those of `docs/engine.md`.
@@ -6,9 +7,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+
+mod raw;
 
 use crate::command;
 use crate::setup;
@@ -20,6 +24,8 @@ const IMAGE: &str = "wharf-base:local";
 const LINES: u32 = 200_000;
 /// Workspaces that are measured at once.
 const MANY: usize = 20;
+/// So many are made at a time: measured, the engine gets no faster with more.
+const AT_ONCE: usize = 4;
 
 /// One thing measured in both ways.
 struct Row {
@@ -27,6 +33,8 @@ struct Row {
     goal: f64,
     wharf: Vec<Duration>,
     docker: Vec<Duration>,
+    /// The engine alone; empty where it is not asked the same.
+    raw: Vec<Duration>,
 }
 
 /// Runs everything `rounds` times.
@@ -46,11 +54,16 @@ pub fn run(root: &Path, rounds: usize) -> Result<()> {
     let rows = rows?;
     cleared?;
     println!("{}\n", stages.summary());
-    println!("| what | wharf | docker | ratio | goal |\n| --- | --- | --- | --- | --- |");
+    println!(
+        "| what | wharf | docker | ratio | goal | the engine alone, ratio |\n| --- | --- | --- | --- | --- | --- |"
+    );
     for row in &rows {
         let (ours, theirs) = (median(&row.wharf), median(&row.docker));
-        let ratio = ours / theirs;
-        println!("| {} | {ours:.1} ms | {theirs:.1} ms | {ratio:.2} | {:.2} |", row.what, row.goal);
+        let raw = match row.raw.as_slice() {
+            [] => String::new(),
+            times => format!("{:.1} ms, {:.2}", median(times), median(times) / theirs),
+        };
+        println!("| {} | {ours:.1} ms | {theirs:.1} ms | {:.2} | {:.2} | {raw} |", row.what, ours / theirs, row.goal);
     }
     println!("\nMedians of {rounds} rounds, interleaved; a ratio below 1 means that wharf is faster.");
     Ok(())
@@ -74,6 +87,12 @@ impl Bench {
         let bench = Self { wharf, folder };
         // What a run that was interrupted has left.
         bench.clear()?;
+        // Installed, as the docker CLI is: what a linker has just written lies in the page cache in small pieces, and takes
+        // a fifth longer to start until it is read from the disk again.
+        fs::create_dir_all(&bench.folder).context("cannot make target/bench")?;
+        let installed = bench.folder.join("wharf");
+        fs::copy(&bench.wharf, &installed).context("cannot copy wharf to target/bench")?;
+        let bench = Self { wharf: installed, ..bench };
         for number in 0..MANY {
             fs::create_dir_all(bench.folder.join(format!("p{number}"))).context("cannot make the folders")?;
         }
@@ -102,7 +121,8 @@ impl Bench {
         }
         // The engine takes 40 to 90 ms longer to put a container on a network with names, so that is compared apart.
         let network = self.network()?;
-        let project = format!("{}:/workspace", self.folder.join("one").display());
+        let one = self.folder.join("one").display().to_string();
+        let project = format!("{one}:/workspace");
         let mut docker_same = docker_run.to_vec();
         docker_same.truncate(5);
         docker_same.extend(["--memory", "2g", "--memory-swap", "2g", "--cpus", "2", "--pids-limit", "512"]);
@@ -116,16 +136,27 @@ impl Bench {
         let mut remove = Row::new("`rm` / `docker rm`", 0.95);
         let mut plan = Row::new("`plan --offline` / `docker --version`", 0.8);
         for _ in 0..rounds {
-            same.time(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_same))?;
+            up.time(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_run))?;
             quiet(&mut self.wharf("one", &["rm", "--force", "one"]))?;
             quiet(&mut docker(&["rm", "-f", NAME]))?;
-            up.time(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_run))?;
-            exec.time(&mut self.wharf("one", &["exec", "--", "true"]), &mut docker(&["exec", NAME, "true"]))?;
-            ls.time(&mut self.wharf("one", &["ls"]), &mut docker(&["ps"]))?;
-            plan.time(&mut self.wharf("one", &["plan", "--offline"]), &mut docker(&["--version"]))?;
-            stop.time(&mut self.wharf("one", &["stop", "-t", "0s"]), &mut docker(&["stop", "-t", "0", NAME]))?;
-            remove.time(&mut self.wharf("one", &["rm", "one"]), &mut docker(&["rm", NAME]))?;
+            // What is done to a container costs the engine more on such a network, too: like is compared with like.
+            let raw_up = || raw::up(RAW, IMAGE, &network, &one);
+            same.time_all(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_same), raw_up)?;
+            let mut run = self.wharf("one", &["exec", "--", "true"]);
+            exec.time_all(&mut run, &mut docker(&["exec", NAME, "true"]), || raw::exec(RAW))?;
+            let mut end = self.wharf("one", &["stop", "-t", "0s"]);
+            stop.time_all(&mut end, &mut docker(&["stop", "-t", "0", NAME]), || raw::stop(RAW))?;
+            let mut rm = self.wharf("one", &["rm", "one"]);
+            remove.time_all(&mut rm, &mut docker(&["rm", NAME]), || raw::remove(RAW, false))?;
         }
+        // Away from starts and stops, whose ends the engine still works on afterwards.
+        for _ in 0..rounds * 4 {
+            ls.time(&mut self.wharf("one", &["ls"]), &mut docker(&["ps"]))?;
+        }
+        for _ in 0..rounds * 4 {
+            plan.time(&mut self.wharf("one", &["plan", "--offline"]), &mut docker(&["--version"]))?;
+        }
+        let many = self.many(rounds.min(5), &docker_same, (&network, &one))?;
         let mut stream = Row::new("`exec` of 500 MB / `docker exec`", 1.0);
         quiet(&mut self.wharf("one", &["up", "-q"]))?;
         let container = self.container()?;
@@ -151,10 +182,41 @@ impl Bench {
         for _ in 0..rounds.min(7) {
             files.time(&mut self.wharf("one", &["logs"]), &mut docker(&["logs", &container]))?;
             let set = ["--set", "engine.local_files=false", "logs"];
-            api.time(&mut self.wharf("one", &set), &mut docker(&["logs", &container]))?;
+            let raw = || raw::logs(&container);
+            api.time_all(&mut self.wharf("one", &set), &mut docker(&["logs", &container]), raw)?;
         }
-        rows.extend([up, same, exec, stream, ls, stop, remove, plan, stats, files, api]);
+        rows.extend([up, same, many, exec, stream, ls, stop, remove, plan, stats, files, api]);
         Ok(rows)
+    }
+
+    /// Twenty made, four at a time, beside those that are there.
+    fn many(&self, rounds: usize, docker_same: &[&str], (network, project): (&str, &str)) -> Result<Row> {
+        let mut row = Row::new("20 x `up` / 20 x `docker run -d` the same, four at a time", 1.0);
+        let (ours, theirs, alone) = (
+            |number: usize| format!("many{number}"),
+            |number: usize| format!("{NAME}-{number}"),
+            |number: usize| format!("{RAW}-{number}"),
+        );
+        for number in 0..MANY {
+            fs::create_dir_all(self.folder.join(ours(number))).context("cannot make the folders")?;
+        }
+        let run = |number| {
+            let name = theirs(number);
+            let args: Vec<&str> =
+                docker_same.iter().map(|word| if *word == NAME { name.as_str() } else { word }).collect();
+            quiet(&mut docker(&args)).map(drop)
+        };
+        for _ in 0..rounds {
+            row.wharf.push(at_once(&|number| quiet(&mut self.wharf(&ours(number), &["up", "-q"])).map(drop))?);
+            row.docker.push(at_once(&run)?);
+            row.raw.push(at_once(&|number| raw::up(&alone(number), IMAGE, network, project))?);
+            at_once(&|number| {
+                quiet(&mut self.wharf("one", &["rm", "--force", &ours(number)]))?;
+                raw::remove(&theirs(number), true)?;
+                raw::remove(&alone(number), true)
+            })?;
+        }
+        Ok(row)
     }
 
     /// The network of the workspaces.
@@ -190,7 +252,10 @@ impl Bench {
             quiet(&mut self.wharf("one", &["rm", "--all", "--force"]))?;
         }
         // There is none unless a run was interrupted.
-        let _ = docker(&["rm", "-f", NAME]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let peers = docker(&["ps", "--all", "--quiet", "--filter", "name=^wharf-bench-(peer|raw)(-[0-9]+)?$"]).output();
+        let peers = peers.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let peers: Vec<&str> = ["rm", "-f"].into_iter().chain(peers.split_whitespace()).collect();
+        let _ = docker(&peers).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder).context("cannot clear target/bench")?;
         }
@@ -200,6 +265,30 @@ impl Bench {
 
 /// The container of the docker CLI.
 const NAME: &str = "wharf-bench-peer";
+/// And the one that the engine is asked for alone.
+const RAW: &str = "wharf-bench-raw";
+
+/// Does something for each of many, some at a time, and gives how long all took.
+fn at_once(job: &(dyn Fn(usize) -> Result<()> + Sync)) -> Result<Duration> {
+    let next = AtomicUsize::new(0);
+    let lane = || -> Result<()> {
+        loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                number if number < MANY => job(number)?,
+                _ => return Ok(()),
+            }
+        }
+    };
+    let begin = Instant::now();
+    std::thread::scope(|scope| -> Result<()> {
+        let lanes: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(lane)).collect();
+        for lane in lanes {
+            lane.join().map_err(|_| anyhow!("a thread of the bench panicked"))??;
+        }
+        Ok(())
+    })?;
+    Ok(begin.elapsed())
+}
 
 fn docker(args: &[&str]) -> Command {
     let mut command = Command::new("docker");
@@ -219,13 +308,36 @@ fn quiet(command: &mut Command) -> Result<Duration> {
 
 impl Row {
     fn new(what: &'static str, goal: f64) -> Self {
-        Self { what, goal, wharf: Vec::new(), docker: Vec::new() }
+        Self { what, goal, wharf: Vec::new(), docker: Vec::new(), raw: Vec::new() }
     }
 
-    /// One of each, so that a drift of the machine meets both.
+    /// One of each, so that a drift of the machine meets both; each is the first every other time, since the second finds
+    /// the engine at work on what the first one began.
     fn time(&mut self, wharf: &mut Command, docker: &mut Command) -> Result<()> {
-        self.wharf.push(quiet(wharf)?);
-        self.docker.push(quiet(docker)?);
+        let turn = self.wharf.len();
+        for way in 0..2 {
+            match (turn + way) % 2 {
+                0 => self.wharf.push(quiet(wharf)?),
+                _ => self.docker.push(quiet(docker)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with the engine alone.
+    fn time_all(&mut self, wharf: &mut Command, docker: &mut Command, raw: impl Fn() -> Result<()>) -> Result<()> {
+        let turn = self.wharf.len();
+        for way in 0..3 {
+            match (turn + way) % 3 {
+                0 => self.wharf.push(quiet(wharf)?),
+                1 => self.docker.push(quiet(docker)?),
+                _ => {
+                    let begin = Instant::now();
+                    raw()?;
+                    self.raw.push(begin.elapsed());
+                }
+            }
+        }
         Ok(())
     }
 }

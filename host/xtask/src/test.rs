@@ -3,17 +3,20 @@
 //! xtask is checked and tested apart from the rest, here and always: built together they would share features of
 //! wasmparser, and wasmtime would be compiled anew at each change between the two.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::stage::Stages;
 use crate::{command, licences, setup};
 
 /// Everything but xtask.
 const PRODUCT: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+
+/// Those of it that have a library with examples, or may have one.
+const LIBRARIES: [&str; 4] = ["--package", "wharf", "--package", "wharf-plugin-sdk"];
 
 /// Bounds of a step: one that only reads, one that compiles everything from nothing.
 const SHORT: Duration = Duration::from_secs(300);
@@ -40,14 +43,11 @@ pub fn run(root: &Path, nextest: &[String]) -> Result<()> {
         Ok(())
     })?;
     setup::run(root, false, &mut stages)?;
-    stages.run("clippy", || {
-        cargo(
-            &["clippy", "--workspace", "--exclude", "xtask", "--all-targets", "--locked", "--", "-D", "warnings"],
-            LONG,
-        )?;
-        cargo(&["clippy", "--package", "xtask", "--all-targets", "--locked", "--", "-D", "warnings"], LONG)
+    let clippy = clippy()?;
+    let checked = || checked_cargo(root, &clippy);
+    stages.run("clippy and tests of xtask", || {
+        command::run_within(checked().args(["test", "--package", "xtask", "--locked", "--quiet"]), LONG)
     })?;
-    stages.run("tests of xtask", || cargo(&["test", "--package", "xtask", "--locked", "--quiet"], LONG))?;
     stages.run("test runner", || {
         if command::succeeds_within(command::native_cargo(root).args(["nextest", "--version"]), SHORT) {
             return Ok(());
@@ -58,19 +58,39 @@ pub fn run(root: &Path, nextest: &[String]) -> Result<()> {
         command::run_within(&mut install, LONG)
     })?;
     stages.run("tools of the tests", strace)?;
-    stages.run("build the tests", || {
-        let mut build: Vec<&str> = vec!["nextest", "run", "--no-run", "--locked"];
-        build.extend(PRODUCT);
-        cargo(&build, LONG)
+    stages.run("clippy, and build the tests", || {
+        command::run_within(checked().args(["build", "--all-targets", "--locked"]).args(PRODUCT), LONG)
     })?;
     stages.run("examples in the documentation", || {
-        cargo(&["test", "--doc", "--package", "wharf-plugin-sdk", "--locked"], LONG)
+        command::run_within(checked().args(["test", "--doc", "--locked"]).args(LIBRARIES), LONG)
     })?;
     eprintln!("\n{}\n\n==> tests", stages.summary());
-    let mut tests = command::native_cargo(root);
+    let mut tests = checked();
     tests.args(["nextest", "run", "--locked"]).args(PRODUCT).args(nextest);
     // Nothing is printed after this: the runner's summary is the end.
     command::run_within(&mut tests, LONG).context("the step 'tests' failed")
+}
+
+/// The compiler with clippy's lints, which is beside cargo, or on the path.
+fn clippy() -> Result<PathBuf> {
+    let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("clippy-driver"));
+    let clippy = beside.filter(|path| path.is_file()).unwrap_or_else(|| "clippy-driver".into());
+    if !command::succeeds_within(Command::new(&clippy).arg("--version"), SHORT) {
+        bail!("clippy is missing: run `rustup component add clippy`");
+    }
+    Ok(clippy)
+}
+
+/// Cargo with clippy in the place of the compiler for our own crates: its lints are checked where the code is compiled
+/// anyway, and every one is an error. `cargo clippy` would check all dependencies beside building them, which takes 8
+/// minutes from nothing.
+///
+/// What is compiled so lies beside what `cargo build` makes, and is as good; the lints' settings are passed as
+/// `cargo clippy` passes them.
+fn checked_cargo(root: &Path, clippy: &Path) -> Command {
+    let mut cargo = command::native_cargo(root);
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", clippy).env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+    cargo
 }
 
 /// The fault suite kills commands at their writes with it.

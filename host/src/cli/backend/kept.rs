@@ -62,7 +62,7 @@ impl Backend {
         match self {
             Self::Here(lifecycle) => {
                 let project = Project::resolve(&build.context, None, loaded)?;
-                Ok(lifecycle.build_image(build, &project.id, tag, progress).await?)
+                Ok(lifecycle.build_image(build, &project, tag, progress).await?)
             }
             Self::Service(client) => {
                 let mut body = json!({ "build": crate::cli::image::body(client, build)? });

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{RawMode, TIMED_OUT, wharf_failed};
+use super::{CUT, RawMode, TIMED_OUT, wharf_failed};
 use crate::cli::{Context, Failure, backend};
 use crate::client::{Client, Problem, Said};
 use crate::hooks::ExecSpec;
@@ -122,6 +122,9 @@ pub(super) async fn session(
     drop(raw);
     let end: Value = serde_json::from_str(&end).map_err(std::io::Error::other)?;
     if let Some(code) = end["exit_code"].as_i64() {
+        if end["cut"].as_bool() == Some(true) {
+            context.out.notice(CUT);
+        }
         return Ok(u8::try_from(code).unwrap_or(1));
     }
     let problem: Problem = serde_json::from_value(end).map_err(std::io::Error::other)?;

@@ -34,6 +34,7 @@ pub struct ExecOutput {
     held: Option<Bytes>,
     started: bool,
     finished: bool,
+    cut: bool,
     ended_at: Option<Instant>,
     next_look: Instant,
     pause: Duration,
@@ -58,6 +59,7 @@ impl ExecOutput {
             held: None,
             started: false,
             finished: false,
+            cut: false,
             ended_at: None,
             next_look: Instant::now() + FIRST_LOOK,
             pause: FIRST_LOOK,
@@ -70,7 +72,8 @@ impl ExecOutput {
 
     /// Gives the next output, as it arrives, or none at its end. Dropping the future loses nothing.
     ///
-    /// Where the engine forgets to close the stream, it ends 1 s after the last output of a process that has ended.
+    /// Where the stream is not closed, it ends 1 s after the last output of a process that has ended, see
+    /// [`ExecOutput::cut`].
     ///
     /// # Errors
     /// [`Error::Stream`] when the connection breaks.
@@ -105,10 +108,20 @@ impl ExecOutput {
                     self.finished = true;
                     return Some(Err(Error::Stream { operation: OPERATION, source: source.into() }));
                 }
-                None if self.ended_at.is_some() => self.finish().await,
+                None if self.ended_at.is_some() => {
+                    self.cut = true;
+                    self.finish().await;
+                }
                 None => self.look().await,
             }
         }
+    }
+
+    /// Whether the end of the output is not the engine's: the command has ended, and its stream was still open. Either a
+    /// process that it left behind holds it, and what that writes later is lost; or the engine forgot to close it. The
+    /// engine does not tell which, and waiting would be for as long as a server runs that was started in the background.
+    pub fn cut(&self) -> bool {
+        self.cut
     }
 
     /// The same as a stream.
@@ -121,7 +134,14 @@ impl ExecOutput {
 
     /// Looks whether the silent process has ended.
     async fn look(&mut self) {
-        match self.control.look().await {
+        let look = self.control.look().await;
+        // It runs, or ran, so what was held back are its own words: a prompt must be seen before it is answered.
+        if look.as_ref().is_ok_and(|look| look.pid > 0)
+            && let Some(words) = self.held.take_if(|words| words != DETACHED)
+        {
+            self.ready.push_back((StdStream::Stdout, words));
+        }
+        match look {
             Ok(look) if look.running || look.exit_code.is_none() => {}
             Ok(_) | Err(Error::NotFound { .. }) => self.ended_at = Some(Instant::now()),
             // The stream itself will break if the engine is gone.
@@ -185,12 +205,13 @@ impl ExecOutput {
 /// Whether output may be the engine's words about a command that did not start: up to today it writes them to stdout,
 /// in one piece, before it closes the stream.
 fn may_be_refusal(data: &[u8]) -> bool {
-    const WORDS: [&[u8]; 5] = [
+    const WORDS: [&[u8]; 6] = [
         b"OCI runtime exec failed",
         b"unable to find ",
         b"failed to exec in container",
         b"rpc error: ",
         b"cannot exec",
+        b"uids and gids must be in range",
     ];
     data.len() < 8192 && WORDS.iter().any(|words| data.starts_with(words))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::lines::Lines;
 use super::position::{Cursor, Position, Search, Skip, Tally};
 use super::{Line, LogEvent};
-use crate::docker::{self, Docker, LogLine, LogOptions, LogSource, LogStream};
+use crate::docker::{self, Docker, LogLine, LogOptions, LogSource, LogStream, StdStream};
 use crate::lifecycle::Error;
 
 /// Between attempts to reach the engine: first and longest.
@@ -109,6 +109,11 @@ impl Source {
         if let Some(position) = self.position {
             let skip = Skip::new(position);
             (options.since, options.tail) = (Some(skip.since()), None);
+            // The place may be behind a message of the other stream, and is only found if that is read too.
+            match position.stream {
+                StdStream::Stdout => options.stdout = true,
+                StdStream::Stderr => options.stderr = true,
+            }
             self.skip = Some(skip);
         }
         self.tally = Tally::default();
@@ -192,9 +197,13 @@ impl Source {
     }
 
     /// An empty batch is handed over too: it says that this source is at work.
-    fn hand_over(&mut self, lines: Vec<Line>) {
+    fn hand_over(&mut self, mut lines: Vec<Line>) {
         if let Some(position) = lines.iter().rev().find_map(|line| line.position) {
             self.position = Some(position);
+        }
+        let LogOptions { stdout, stderr, .. } = self.options;
+        if !(stdout && stderr) {
+            lines.retain(|line| if line.stream == StdStream::Stdout { stdout } else { stderr });
         }
         self.events.push_back(LogEvent::Lines(self.lines.push(lines)));
     }

@@ -1,0 +1,102 @@
+//! One answer of the engine for all who asked before it was asked for.
+//!
+//! A list of a hundred containers costs the engine 9 ms, and a service with many clients needs it for most of what they
+//! ask. Whoever comes while one is under way waits for the next, which all that wait then share: nobody gets an answer
+//! that is older than the question.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+use super::error::Result;
+
+/// Answers to one question.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    /// How often it was asked.
+    asked: AtomicU64,
+    /// The number of the last time that came to its end, and what came of it; none if it failed.
+    last: Mutex<(u64, Option<T>)>,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { asked: AtomicU64::new(0), last: Mutex::new((0, None)) }
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// Asks, or takes the answer of somebody who asked later than this call.
+    ///
+    /// # Errors
+    /// Those of the question. Nobody takes an error of somebody else's: all who waited ask on their own then, at once.
+    pub(super) async fn ask(&self, question: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+        let before = self.asked.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if last.0 > before {
+            if let Some(answer) = &last.1 {
+                return Ok(answer.clone());
+            }
+            drop(last);
+            return question().await;
+        }
+        // Dropped in between, it has not come to its end, and the next one asks.
+        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let answer = question().await;
+        *last = (number, answer.as_ref().ok().cloned());
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::error::Error;
+    use super::*;
+
+    /// Asks for a number that is one higher each time, and takes a while.
+    async fn count(shared: Arc<Shared<u64>>, times: Arc<AtomicU64>, fail: bool) -> Result<u64> {
+        let question = async || {
+            let number = times.fetch_add(1, Ordering::SeqCst) + 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            match fail {
+                true => Err(Error::Protocol { operation: "count", cause: "no".into() }),
+                false => Ok(number),
+            }
+        };
+        shared.ask(question).await
+    }
+
+    #[tokio::test]
+    async fn all_who_come_while_it_is_asked_share_the_next_answer_and_none_is_older_than_its_question() {
+        let (shared, times) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let first = tokio::spawn(count(shared.clone(), times.clone(), false));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let others: Vec<_> = (0..10).map(|_| tokio::spawn(count(shared.clone(), times.clone(), false))).collect();
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        for other in others {
+            assert_eq!(other.await.unwrap().unwrap(), 2, "the first one was asked before it came");
+        }
+        assert_eq!(count(shared.clone(), times.clone(), false).await.unwrap(), 3, "it came after all of them");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_nobody_elses_and_who_gives_up_keeps_nobody_waiting() {
+        let (shared, times) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let first = tokio::spawn(count(shared.clone(), times.clone(), true));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let failing = tokio::spawn(count(shared.clone(), times.clone(), true));
+        let fine = tokio::spawn(count(shared.clone(), times.clone(), false));
+        assert!(first.await.unwrap().is_err());
+        assert!(failing.await.unwrap().is_err());
+        assert!(fine.await.unwrap().is_ok());
+        let gone = tokio::spawn(count(shared.clone(), times.clone(), false));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let waiting = tokio::spawn(count(shared.clone(), times.clone(), false));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        gone.abort();
+        assert!(waiting.await.unwrap().is_ok());
+    }
+}

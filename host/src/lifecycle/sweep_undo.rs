@@ -1,0 +1,90 @@
+//! The ledger of sweeps, and taking back what they have planned or done.
+
+use jiff::Timestamp;
+
+use super::stop::lives;
+use super::{Error, Lifecycle};
+use crate::store::{LedgerEntry, LedgerState};
+use crate::workspace::WorkspaceId;
+
+impl Lifecycle {
+    /// Entries of the ledger, newest first: what is planned, or all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn ledger(&self, pending: bool, most: u32) -> Result<Vec<LedgerEntry>, Error> {
+        Ok(self.store.ledger(pending.then_some(LedgerState::Pending), most)?)
+    }
+
+    /// Takes back what sweeps have planned for, or done to, an object: named by the entry's number, by its id, or by its
+    /// name. A planned removal is given up, and the object protected from sweeps; a workspace that a sweep has stopped, also
+    /// to remove it later, is started unless somebody has used it since.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when there is nothing that could be taken back.
+    pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
+        let all = self.store.ledger(None, u32::MAX)?;
+        let Some(mut entry) = all.iter().find(|entry| is_meant(entry, which)).cloned() else {
+            return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
+        };
+        match (entry.state, entry.action.as_str()) {
+            (LedgerState::Pending, _) => {
+                let stop = |stop: &&LedgerEntry| {
+                    stop.object == entry.object && stop.identity == entry.identity && stop.action == "stop"
+                };
+                if let Some(stop) = all.iter().find(stop).filter(|stop| stop.state == LedgerState::Done) {
+                    self.undo_stop(stop).await?;
+                }
+            }
+            (LedgerState::Done, "stop") => {
+                let id: WorkspaceId = entry.object.parse().map_err(Error::Internal)?;
+                self.start(&id).await?;
+            }
+            (LedgerState::Done, _) => {
+                let when = entry.ended.map(|time| time.to_string()).unwrap_or_default();
+                let text = format!("{} was removed at {when}, and that cannot be undone", entry.object);
+                return Err(Error::Request(text));
+            }
+            (LedgerState::Undone | LedgerState::Cancelled, _) => {
+                let text = format!("entry {} about {} is {} already", entry.id, entry.object, entry.state.as_str());
+                return Err(Error::Request(text));
+            }
+        }
+        self.store.ledger_end(entry.id, LedgerState::Undone, Some("taken back"))?;
+        entry.state = LedgerState::Undone;
+        Ok(entry)
+    }
+
+    /// Starts a workspace that a sweep has stopped, if it still stands as that has left it.
+    async fn undo_stop(&self, stop: &LedgerEntry) -> Result<(), Error> {
+        let id: WorkspaceId = stop.object.parse().map_err(Error::Internal)?;
+        let container = self.container_in_full(&id).await?.filter(|container| container.id == stop.identity);
+        let since = |end: Timestamp| stop.ended.is_some_and(|stopped| end > stopped);
+        if container.is_none_or(|container| lives(&container) || container.finished_at.is_none_or(since)) {
+            return Ok(());
+        }
+        self.start(&id).await?;
+        Ok(self.store.ledger_end(stop.id, LedgerState::Undone, Some("taken back"))?)
+    }
+
+    /// Lets sweeps have an object again that somebody took back.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when nobody did.
+    pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
+        let mut allowed = None;
+        for mut entry in self.store.ledger(Some(LedgerState::Undone), u32::MAX)? {
+            if is_meant(&entry, which) {
+                self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("left to sweeps again"))?;
+                entry.state = LedgerState::Cancelled;
+                allowed.get_or_insert(entry);
+            }
+        }
+        let none = || Error::Request(format!("'{which}' is not protected; 'wharf cleanup ls --all' shows the ledger"));
+        allowed.ok_or_else(none)
+    }
+}
+
+fn is_meant(entry: &LedgerEntry, which: &str) -> bool {
+    entry.id.to_string() == which || entry.object == which || entry.name == which
+}
