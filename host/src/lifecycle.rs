@@ -33,6 +33,7 @@ mod explain;
 mod facts;
 mod file_secrets;
 mod find;
+mod finish;
 mod gate;
 mod history;
 mod idle;

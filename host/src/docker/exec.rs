@@ -17,6 +17,7 @@ use super::hijack::StdStream;
 use super::http::Call;
 use super::{Docker, containers};
 
+mod ending;
 mod kill;
 mod output;
 pub use output::ExecOutput;
@@ -128,7 +129,10 @@ impl Docker {
         let start = serde_json::json!({ "Detach": false, "Tty": request.tty });
         let call = Call::post(OPERATION, format!("/exec/{exec}/start"));
         let call = call.about("container", id).upgrade().json(&start)?;
-        let link = self.http().hijack(&call).await.map_err(refused)?;
+        let link = match self.http().hijack(&call).await {
+            Ok(link) => link,
+            Err(error) => return Err(self.unless_ending(id, refused(error)).await),
+        };
         let (tell, end) = watch::channel(StreamEnd::default());
         let detachable = request.tty && request.stdin;
         let control = ExecControl { docker: self.clone(), id: exec, detachable, end };
@@ -150,7 +154,9 @@ impl Docker {
         let exec = self.prepare(id, request, false).await?;
         let start = serde_json::json!({ "Detach": true, "Tty": request.tty });
         let call = Call::post(OPERATION, format!("/exec/{exec}/start")).about("container", id).json(&start)?;
-        self.http().ok(&call).await.map_err(refused)?;
+        if let Err(error) = self.http().ok(&call).await {
+            return Err(self.unless_ending(id, refused(error)).await);
+        }
         // Up to today the engine says so of a command that it could not start, but not why.
         let (_, end) = watch::channel(StreamEnd::default());
         let look = ExecControl { docker: self.clone(), id: exec.clone(), detachable: false, end }.look().await?;
@@ -264,7 +270,8 @@ impl ExecControl {
     ///
     /// # Errors
     /// [`Error::CommandNotFound`] and [`Error::CommandNotExecutable`] (by custom the exit codes 127 and 126, see
-    /// [`Error::exit_code`]), [`Error::StartFailed`], and [`Error::NotFound`] when the container is gone.
+    /// [`Error::exit_code`]), [`Error::NotRunning`] when the container ended while it was starting,
+    /// [`Error::StartFailed`], and [`Error::NotFound`] when the container is gone.
     pub async fn exit(&self) -> Result<ExecEnd> {
         let mut end = self.end.clone();
         let mut closed_at = None;
@@ -281,7 +288,10 @@ impl ExecControl {
             if state.ended || pause > FIRST_LOOK {
                 let look = self.look().await?;
                 if !look.running && (look.exit_code.is_some() || state.ended) {
-                    return ended(&look, state.refusal.as_deref());
+                    return match ended(&look, state.refusal.as_deref()) {
+                        Err(error) => Err(self.docker.unless_ending(&look.container_id, error).await),
+                        end => end,
+                    };
                 }
             }
             if self.detachable && closed_at.is_some_and(|at| at.elapsed() > DETACHED_AFTER) {

@@ -194,6 +194,7 @@ impl Lifecycle {
                     devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
                     last_activity: Some(jiff::Timestamp::now()),
                     stopped: None,
+                    start_unfinished: false,
                 };
                 if let Err(error) = self.store.put_workspace(&workspace).and_then(|()| self.store.done(entry, "done")) {
                     return Err(self.undo(entry, &id, error.into()).await);

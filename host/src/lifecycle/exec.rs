@@ -20,8 +20,8 @@ impl Lifecycle {
         let (container, exec) = self.ready_for(id, spec).await?;
         let request = ExecRequest { stdin, size, ..of(exec) };
         match self.docker.exec(&container.id, &request).await {
-            // It was being stopped as idle just then.
-            Err(docker::Error::NotRunning { .. }) if self.resume(id).await? => {
+            Err(error @ docker::Error::NotRunning { .. }) => {
+                self.run_again(id, error).await?;
                 Ok(self.docker.exec(&container.id, &request).await?)
             }
             other => Ok(other?),
@@ -34,7 +34,23 @@ impl Lifecycle {
     /// As [`Lifecycle::exec`], and that the command does not exist or cannot be executed.
     pub async fn exec_detached(&self, id: &WorkspaceId, spec: ExecSpec) -> Result<String, Error> {
         let (container, exec) = self.ready_for(id, spec).await?;
-        Ok(self.docker.exec_detached(&container.id, &of(exec)).await?)
+        let request = of(exec);
+        match self.docker.exec_detached(&container.id, &request).await {
+            Err(error @ docker::Error::NotRunning { .. }) => {
+                self.run_again(id, error).await?;
+                Ok(self.docker.exec_detached(&container.id, &request).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Starts a workspace again that was just being stopped as idle. For any other it says how it is.
+    async fn run_again(&self, id: &WorkspaceId, error: docker::Error) -> Result<(), Error> {
+        if self.resume(id).await? {
+            return Ok(());
+        }
+        self.running(id).await?;
+        Err(error.into())
     }
 
     /// The running container, started again if it was stopped as idle, and the command as `pre-exec` allows it.

@@ -36,19 +36,20 @@ impl Lifecycle {
     /// # Errors
     /// When the engine cannot be reached or the store fails.
     pub async fn reconcile(&self) -> Result<Vec<String>, Error> {
-        let (mut failed, mut replaced) = (Vec::new(), Vec::new());
+        let (mut failed, mut outer) = (Vec::new(), Vec::new());
         for entry in self.store.open_entries()? {
             if entry.owner.alive() {
                 continue;
             }
-            // The creation inside a replacement has an entry of its own, which is newer and comes later in this list.
-            if entry.verb == Verb::Replace {
-                replaced.push(entry);
+            // What is done inside a replacement or a restart has entries of its own, which are newer and come later in this
+            // list; the outer one comes after them.
+            if matches!(entry.verb, Verb::Replace | Verb::Start) {
+                outer.push(entry);
             } else {
                 self.put_right(&entry, &mut failed).await?;
             }
         }
-        for entry in replaced {
+        for entry in outer {
             self.put_right(&entry, &mut failed).await?;
         }
         Ok(failed)
@@ -101,8 +102,16 @@ impl Lifecycle {
                 tracing::warn!("undid a change of the limits of {id} that a dead process had begun");
                 Ok(self.store.done(entry.id, "undone by another process")?)
             }
+            Verb::Stop => {
+                self.finish_stop(entry).await?;
+                Ok(self.store.done(entry.id, "finished by another process")?)
+            }
+            Verb::Start => {
+                self.finish_start(entry).await?;
+                Ok(self.store.done(entry.id, "finished by another process")?)
+            }
             Verb::Replace => {
-                self.finish_replace(id).await?;
+                self.finish_replace(entry).await?;
                 self.undone(entry, "finished or undid the replacement")
             }
             Verb::Remove => {

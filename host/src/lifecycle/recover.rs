@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{Error, Lifecycle};
 use crate::docker;
+use crate::store::JournalEntry;
 use crate::workspace::{Container, Event, Happening, Restart, State};
 
 /// Why a workspace is started again.
@@ -39,13 +40,18 @@ impl Lifecycle {
         if trouble == Trouble::Unhealthy {
             self.before_stop(id, &container, "restart").await?;
         }
-        // In one call, so that it does not stay stopped when this process ends meanwhile.
-        self.docker.restart(&container.id, self.loaded().config.engine.stop_timeout.0).await?;
-        let container = self.docker.inspect(&container.id).await?;
-        if let Some(mut workspace) = self.store.workspace(id)? {
-            workspace.last_activity = Some(Timestamp::now());
-            self.after_start(workspace, container, false, &mut |_| {}).await?;
-        }
+        let timeout = self.loaded().config.engine.stop_timeout.0;
+        let restart = async {
+            // In one call, so that it does not stay stopped when this process ends meanwhile.
+            self.docker.restart(&container.id, timeout).await?;
+            let container = self.docker.inspect(&container.id).await?;
+            if let Some(mut workspace) = self.store.workspace(id)? {
+                workspace.last_activity = Some(Timestamp::now());
+                self.after_start(workspace, container, false, &mut |_| {}).await?;
+            }
+            Ok(())
+        };
+        self.starting(id, Some(JournalEntry::RESTART), restart).await?;
         self.add_notes(id, vec![format!("restarted by the service: {trouble} ({which})")])?;
         Ok(true)
     }

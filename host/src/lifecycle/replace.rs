@@ -6,7 +6,7 @@ use super::create::{Decided, Progress};
 use super::reconcile::STRAGGLERS;
 use super::{Error, Lifecycle, WorkspaceView};
 use crate::docker;
-use crate::store::Verb;
+use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
 
 /// What the name of a container that is set aside ends with.
@@ -32,7 +32,7 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         progress(Progress::Step(format!("replacing the container of {id}")));
         let ran = old.state == State::Running;
-        let entry = self.store.begin(id, Verb::Replace)?;
+        let entry = self.store.begin_with(id, Verb::Replace, ran.then_some(JournalEntry::RAN))?;
         // Stopped before the new one starts: it may hold ports.
         let result = async {
             self.stop_locked(id, "remove", None).await?;
@@ -52,8 +52,10 @@ impl Lifecycle {
         }
     }
 
-    /// Ends a replacement that was interrupted: the container that the store knows stays, the other one goes.
-    pub(super) async fn finish_replace(&self, id: &WorkspaceId) -> Result<(), Error> {
+    /// Ends a replacement that was interrupted: the container that the store knows stays, the other one goes. The old one
+    /// runs again if it ran.
+    pub(super) async fn finish_replace(&self, entry: &JournalEntry) -> Result<(), Error> {
+        let id = &entry.workspace;
         let known = self.store.workspace(id)?.map(|stored| stored.container_id);
         match self.aside(id).await? {
             Some(aside) if Some(&aside.id) == known.as_ref() => {
@@ -65,13 +67,26 @@ impl Lifecycle {
                         Err(Error::Docker(docker::Error::NameTaken { .. })) if begin.elapsed() < STRAGGLERS => {
                             tokio::time::sleep(Duration::from_millis(50)).await;
                         }
-                        other => return other,
+                        other => break other?,
                     }
                 }
             }
-            Some(aside) => self.remove_from_engine(id, &aside).await,
-            None => Ok(()),
+            Some(aside) => return self.remove_from_engine(id, &aside).await,
+            None => {}
         }
+        // Once: whoever stops it after that means it.
+        let first = entry.undone.is_none();
+        if first
+            && entry.detail.as_deref() == Some(JournalEntry::RAN)
+            && let Some(container) = self.container(id).await?
+        {
+            let container = self.docker.inspect(&container.id).await?;
+            let old = container.started_at.is_some_and(|time| time < entry.begun);
+            if old && container.state == State::Exited {
+                self.start_again(id, &container).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn aside(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {

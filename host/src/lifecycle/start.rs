@@ -36,17 +36,28 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
-        if listed.state == State::Running {
+        let unfinished = stored.as_ref().is_some_and(|workspace| workspace.start_unfinished);
+        if listed.state == State::Running && !unfinished {
             let container = match &listed.actual {
                 Some(_) => listed.clone(),
                 None => self.docker.inspect(&listed.id).await?,
             };
             return self.finish_commands(stored, &container, progress).await;
         }
-        if listed.state == State::Paused {
-            self.go_on(&listed.id).await?;
-        } else {
-            self.docker.start(&listed.id).await?;
+        self.starting(id, None, self.start_now(id, listed, stored, progress)).await
+    }
+
+    async fn start_now(
+        &self,
+        id: &WorkspaceId,
+        listed: &Container,
+        stored: Option<store::Workspace>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        match listed.state {
+            State::Running => {}
+            State::Paused => self.go_on(&listed.id).await?,
+            _ => self.docker.start(&listed.id).await.map(drop)?,
         }
         let container = self.docker.inspect(&listed.id).await?;
         let Some(mut workspace) = stored else {
@@ -64,10 +75,10 @@ impl Lifecycle {
 
     /// Takes a start back that could not be written down. Why it failed is told in any case.
     async fn back_to(&self, before: &Container) {
-        let back = if before.state == State::Paused {
-            self.docker.pause(&before.id).await
-        } else {
-            self.docker.stop(&before.id, self.loaded().config.engine.stop_timeout.0).await.map(drop)
+        let back = match before.state {
+            State::Running => Ok(()),
+            State::Paused => self.docker.pause(&before.id).await,
+            _ => self.docker.stop(&before.id, self.loaded().config.engine.stop_timeout.0).await.map(drop),
         };
         if let Err(error) = back {
             tracing::warn!("{} runs, though its start could not be written down: {error}", before.name);
@@ -86,6 +97,7 @@ impl Lifecycle {
         workspace.notes.clear();
         workspace.degraded = None;
         workspace.stopped = None;
+        workspace.start_unfinished = false;
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
         let mut decisions = [self.decide(workspace.id.as_str(), move |chain| chain.collect(request)).await?];

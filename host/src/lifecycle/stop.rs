@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::view::view;
 use super::{Error, Lifecycle, WorkspaceView};
 use crate::hooks::{Hook, Outcome, Subject};
-use crate::store::Verb;
+use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, State, WorkspaceId};
 
 /// What to do with a workspace that runs when it is removed.
@@ -33,12 +33,15 @@ impl Lifecycle {
     /// [`Error::NotFound`], or the engine's.
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
-        let sidecars = self.stop_with_sidecars(id, "restart", timeout).await?;
-        self.start_sidecars(&sidecars).await?;
-        match self.container(id).await? {
-            Some(container) => self.start_existing(id, &container, &mut |_| {}).await,
-            None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
-        }
+        let both = async {
+            let sidecars = self.stop_with_sidecars(id, "restart", timeout).await?;
+            self.start_sidecars(&sidecars).await?;
+            match self.container(id).await? {
+                Some(container) => self.start_existing(id, &container, &mut |_| {}).await,
+                None => Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() }),
+            }
+        };
+        self.starting(id, Some(JournalEntry::RESTART), both).await
     }
 
     /// Removes a workspace: container, sidecars, volumes without a name, its own network, secrets. `force` kills what
@@ -143,12 +146,8 @@ impl Lifecycle {
             return Ok(());
         }
         self.before_stop(id, &container, verb).await?;
-        if container.state == State::Paused {
-            self.go_on(&container.id).await?;
-        }
         let timeout = timeout.unwrap_or(self.loaded().config.engine.stop_timeout.0);
-        self.docker.stop(&container.id, timeout).await?;
-        Ok(())
+        self.stop_container(id, &container, timeout).await
     }
 
     /// Runs `pre-stop`: its actions, then its one delay. Nothing that a policy does or fails to do prevents the stop.

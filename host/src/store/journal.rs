@@ -75,7 +75,7 @@ impl Store {
         let connection = self.connection();
         let mut query = connection
             .prepare_cached(
-                "select id, workspace, verb, pid, process_start, undone, detail from journal where ended is null order by id",
+                "select id, workspace, verb, pid, process_start, undone, detail, begun from journal where ended is null order by id",
             )
             .map_err(statement(what))?;
         let rows = query
@@ -88,17 +88,19 @@ impl Store {
                     row.get(4)?,
                     row.get::<_, Option<String>>(5)?,
                     row.get(6)?,
+                    row.get::<_, String>(7)?,
                 ))
             })
             .map_err(statement(what))?;
         let mut entries = Vec::new();
         for row in rows {
-            let (id, workspace, verb, pid, start, undone, detail) = row.map_err(statement(what))?;
+            let (id, workspace, verb, pid, start, undone, detail, begun) = row.map_err(statement(what))?;
             let damaged = |cause: String| Error::Statement { what, cause };
             entries.push(JournalEntry {
                 id,
                 workspace: workspace.parse().map_err(damaged)?,
                 verb: verb.parse().map_err(damaged)?,
+                begun: begun.parse().map_err(|error: jiff::Error| damaged(error.to_string()))?,
                 owner: Owner { pid, start },
                 undone: undone.and_then(|time| time.parse().ok()),
                 detail,

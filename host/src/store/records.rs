@@ -47,6 +47,10 @@ pub struct Workspace {
     /// `idle` or `expired` since the service has stopped it, until its next start.
     #[serde(default)]
     pub stopped: Option<Happening>,
+    /// Whether it was started by a process that died before it had asked the `post-start` policies. The next `start` or
+    /// `up` asks them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_unfinished: bool,
 }
 
 /// What an intent is about.
@@ -61,6 +65,10 @@ pub enum Verb {
     Update,
     /// A snapshot is made, or the volumes of one are copied for a restore.
     Snapshot,
+    /// A container that exists is started, alone or, of a restart, after it was stopped.
+    Start,
+    /// A container is stopped.
+    Stop,
 }
 
 impl Verb {
@@ -72,6 +80,8 @@ impl Verb {
             Self::Replace => "replace",
             Self::Update => "update",
             Self::Snapshot => "snapshot",
+            Self::Start => "start",
+            Self::Stop => "stop",
         }
     }
 }
@@ -85,6 +95,8 @@ impl FromStr for Verb {
             "replace" => Ok(Self::Replace),
             "update" => Ok(Self::Update),
             "snapshot" => Ok(Self::Snapshot),
+            "start" => Ok(Self::Start),
+            "stop" => Ok(Self::Stop),
             other => Err(format!("'{other}' is no verb of the journal")),
         }
     }
@@ -99,18 +111,25 @@ pub struct JournalEntry {
     pub workspace: WorkspaceId,
     /// What was to be done.
     pub verb: Verb,
+    /// When it was begun.
+    pub begun: Timestamp,
     /// Who was to do it.
     pub owner: Owner,
     /// When it was undone for the first time, after its process had died.
     pub undone: Option<Timestamp>,
     /// Of a removal the ids of the workspaces whose named volumes go too, with spaces between; of a snapshot
-    /// [`JournalEntry::FROZEN`] when the workspace is frozen for it.
+    /// [`JournalEntry::FROZEN`] when the workspace is frozen for it; of a stop the engine's id of the container and the
+    /// seconds that it has to end by itself; of a start [`JournalEntry::RESTART`] and of a replacement [`JournalEntry::RAN`].
     pub detail: Option<String>,
 }
 
 impl JournalEntry {
     /// The workspace ran, and is frozen while it is kept.
     pub const FROZEN: &str = "frozen";
+    /// The start is the second half of a restart, of the workspace with its sidecars.
+    pub const RESTART: &str = "restart";
+    /// The workspace ran before it was to be replaced.
+    pub const RAN: &str = "ran";
 }
 
 /// A process, told apart from a later one with the same number by its start time.

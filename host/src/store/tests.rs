@@ -37,6 +37,7 @@ fn workspace(name: &str, part_of: Option<WorkspaceId>) -> Workspace {
         degraded: None,
         last_activity: None,
         stopped: None,
+        start_unfinished: false,
         part_of,
         image_digest: None,
     }
@@ -183,6 +184,7 @@ fn only_what_has_a_time_to_live_is_told_with_it() {
             devcontainer: None,
             last_activity: None,
             stopped: None,
+            start_unfinished: false,
             image_digest: None,
         };
         store.put_workspace(&workspace).unwrap();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::crash::consistent;
 use super::engine_api::{self as engine, BASE};
+use super::process::until;
 use super::sandbox::Sandbox;
 
 mod kill;
@@ -163,7 +164,64 @@ fn stopping_and_restarting_survive_a_kill_at_every_step() {
         assert_eq!(sandbox.sh("echo works"), "works\n", "{when}");
     };
     kill_everywhere(&sandbox, &["stop", "project"], prepare, check);
-    kill_everywhere(&sandbox, &["restart", "project"], prepare, check);
+    kill_everywhere(&sandbox, &["restart", "project"], prepare, |sandbox, when| {
+        // Not left stopped half way.
+        assert_eq!(sandbox.sh("echo works"), "works\n", "{when}");
+        check(sandbox, when);
+    });
+}
+
+#[test]
+fn a_start_that_was_killed_is_finished_and_its_policies_are_asked() {
+    let sandbox = Sandbox::new();
+    sandbox.script("notes.rhai", "fn post_start(ctx) { ctx.note(\"asked\"); }");
+    sandbox.json(&UP);
+    let prepare = |sandbox: &Sandbox| drop(sandbox.json(&["kill"]));
+    kill_everywhere(&sandbox, &["start", "project"], prepare, |sandbox, when| {
+        let unfinished = sandbox.json(&["inspect"]);
+        let started = sandbox.json(&["start"]);
+        assert_eq!(started["notes"], json!(["asked"]), "{when}: {started}");
+        assert_eq!(started["degraded"], Value::Null, "{when}");
+        // Running without its policies having been asked is seen.
+        if unfinished["state"] == "running" && unfinished["notes"] != started["notes"] {
+            let reason = unfinished["degraded"].as_str().unwrap_or_default();
+            assert!(reason.contains("post-start"), "{when}: {unfinished}");
+        }
+    });
+}
+
+#[test]
+fn a_killed_replacement_leaves_what_ran_running() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&UP);
+    let args = [&UP[..], &["--recreate"]].concat();
+    let (requests, _) = run(&sandbox, &args, None);
+    for number in 1..=requests {
+        run(&sandbox, &args, Some((number, When::Before)));
+        until("it runs again", || {
+            let views = sandbox.json(&["ls"]);
+            consistent(&sandbox) && views[0]["state"] == "running"
+        });
+    }
+}
+
+#[test]
+fn a_command_in_a_container_that_is_just_ending_says_that_it_is_not_running() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&[&UP[..], &["--", "sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"]].concat());
+    for _ in 0..20 {
+        let stop = sandbox.spawn(&["stop"]);
+        until("a command finds it stopped", || {
+            let output = sandbox.run(&["exec", "--", "true"]);
+            // Before the stop, or killed by it.
+            let ran = [0, 137, 143].contains(&output.code);
+            let told = ["is not running", "is exited"].iter().any(|words| output.stderr.contains(words));
+            assert!(ran || told, "{}: {}", output.code, output.stderr);
+            !ran
+        });
+        assert_eq!(stop.finish().code, 0);
+        sandbox.json(&["start"]);
+    }
 }
 
 #[test]

@@ -157,6 +157,7 @@ impl ExecOutput {
         }
         let Self { frames, ready, held, started, .. } = self;
         let detachable = self.control.detachable;
+        let terminal = frames.is_none();
         let mut sink = |stream: StdStream, mut data: Bytes| {
             if data.is_empty() {
                 return;
@@ -168,7 +169,7 @@ impl ExecOutput {
                 ready.retain(|(_, data)| !data.is_empty());
                 return;
             }
-            if first && stream == StdStream::Stdout && may_be_refusal(&data) {
+            if first && stream == StdStream::Stdout && may_be_refusal(&data, terminal) {
                 *held = Some(data);
                 return;
             }
@@ -203,15 +204,20 @@ impl ExecOutput {
 }
 
 /// Whether output may be the engine's words about a command that did not start: up to today it writes them to stdout,
-/// in one piece, before it closes the stream.
-fn may_be_refusal(data: &[u8]) -> bool {
-    const WORDS: [&[u8]; 6] = [
+/// in one piece that ends like a terminal's line, before it closes the stream. What a terminal shows ends like that, too,
+/// and must not be held back; there the words count.
+fn may_be_refusal(data: &[u8], terminal: bool) -> bool {
+    const WORDS: [&[u8]; 9] = [
         b"OCI runtime exec failed",
         b"unable to find ",
         b"failed to exec in container",
         b"rpc error: ",
         b"cannot exec",
         b"uids and gids must be in range",
+        // The container is just ending.
+        b"task ",
+        b"Container ",
+        b"container ",
     ];
-    data.len() < 8192 && WORDS.iter().any(|words| data.starts_with(words))
+    data.len() < 8192 && (!terminal && data.ends_with(b"\r\n") || WORDS.iter().any(|words| data.starts_with(words)))
 }

@@ -1,0 +1,120 @@
+//! Starts and stops of a container that exists: written down before the engine is asked, and finished by the next process
+//! when this one dies meanwhile.
+//!
+//! The engine carries out a stop even when the process that asked for it is gone. Until it has, a command would be run in
+//! a container that is just ending; so the next process asks for the same stop again, which returns when it is done.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Error, Lifecycle};
+use crate::docker;
+use crate::store::{JournalEntry, Verb};
+use crate::workspace::{Container, State, WorkspaceId};
+
+/// Why a workspace is degraded whose start was finished by another process.
+const UNFINISHED: &str =
+    "the process that started it died before the post-start policies were asked; 'wharf start' asks them";
+
+impl Lifecycle {
+    /// Stops a container that lives.
+    pub(super) async fn stop_container(
+        &self,
+        id: &WorkspaceId,
+        container: &Container,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let detail = format!("{} {}", container.id, timeout.as_secs());
+        // On a full disk, too, a workspace can be stopped.
+        let entry = self.store.begin_with(id, Verb::Stop, Some(&detail));
+        let stopped = self.stop_living(container, timeout).await;
+        let result = if stopped.is_ok() { "done" } else { "failed" };
+        if let Err(error) = entry.and_then(|entry| self.store.done(entry, result)) {
+            tracing::warn!("the stop of {id} could not be written down: {error}");
+        }
+        stopped
+    }
+
+    async fn stop_living(&self, container: &Container, timeout: Duration) -> Result<(), Error> {
+        if container.state == State::Paused {
+            self.go_on(&container.id).await?;
+        }
+        self.docker.stop(&container.id, timeout).await?;
+        Ok(())
+    }
+
+    /// Does what starts a workspace, with [`JournalEntry::RESTART`] as the detail if it is stopped on the way.
+    pub(super) async fn starting<T>(
+        &self,
+        id: &WorkspaceId,
+        detail: Option<&str>,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let entry = self.store.begin_with(id, Verb::Start, detail)?;
+        let started = work.await;
+        // Who asked for it is told of a failure: there is nothing to finish then.
+        let result = if started.is_ok() { "done" } else { "failed" };
+        if let Err(error) = self.store.done(entry, result) {
+            tracing::warn!("the start of {id} could not be written down: {error}");
+        }
+        started
+    }
+
+    /// Finishes a stop, unless the container was started since.
+    pub(super) async fn finish_stop(&self, entry: &JournalEntry) -> Result<(), Error> {
+        let detail = entry.detail.as_deref().unwrap_or_default();
+        let damaged = || Error::Internal(format!("'{detail}' in the journal is no container with seconds"));
+        let (container, seconds) = detail.split_once(' ').ok_or_else(damaged)?;
+        let seconds = seconds.parse().map_err(|_| damaged())?;
+        let container = match self.docker.inspect(container).await {
+            Err(docker::Error::NotFound { .. }) => return Ok(()),
+            other => other?,
+        };
+        let since = container.started_at.is_some_and(|time| time > entry.begun);
+        if super::stop::lives(&container) && !since && self.is_ours(&container)? {
+            self.stop_living(&container, Duration::from_secs(seconds)).await?;
+            tracing::warn!("finished the stop of {} that a dead process had begun", entry.workspace);
+        }
+        Ok(())
+    }
+
+    /// Finishes a start, or the second half of a restart. What a restart has not stopped yet is left alone.
+    pub(super) async fn finish_start(&self, entry: &JournalEntry) -> Result<(), Error> {
+        let restart = entry.detail.as_deref() == Some(JournalEntry::RESTART);
+        let mut all = if restart { self.sidecars(&entry.workspace).await? } else { Vec::new() };
+        all.push(entry.workspace.clone());
+        for id in &all {
+            let Some(container) = self.container(id).await? else { continue };
+            let container = self.docker.inspect(&container.id).await?;
+            if restart && super::stop::lives(&container) && container.started_at.is_none_or(|time| time < entry.begun) {
+                continue;
+            }
+            match self.start_again(id, &container).await {
+                Err(Error::Docker(error)) if !matches!(error, docker::Error::Unreachable { .. }) => {
+                    tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a container for a process that died, and marks the workspace: its policies are asked by the next start that
+    /// somebody waits for.
+    pub(super) async fn start_again(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
+        match container.state {
+            State::Running => {}
+            State::Paused => self.go_on(&container.id).await?,
+            _ => self.docker.start(&container.id).await.map(drop)?,
+        }
+        self.store.update_workspace(id, |workspace| {
+            workspace.start_unfinished = true;
+            workspace.degraded = Some(UNFINISHED.to_owned());
+            workspace.stopped = None;
+            workspace.last_activity = Some(Timestamp::now());
+        })?;
+        tracing::warn!("finished the start of {id} that a dead process had begun");
+        Ok(())
+    }
+}
