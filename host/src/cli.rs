@@ -315,6 +315,9 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Err(error) if matches!(cli.command, Command::Doctor) => return doctor::broken_config(&error, out),
         Err(error) => return Err(error.into()),
     };
+    for ignored in &loaded.ignored {
+        tracing::warn!("{ignored}");
+    }
     let context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
     if let Some(client) = context.client()?
         && !cli.command.goes_to_a_service()

@@ -15,6 +15,7 @@ use crate::hooks::validate::Invariants;
 
 mod devcontainer;
 mod edit;
+mod environment;
 mod layers;
 mod plain;
 mod policy;

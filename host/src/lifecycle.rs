@@ -49,6 +49,7 @@ mod replay;
 mod request;
 mod restore;
 mod run_commands;
+mod secret_aside;
 mod secret_files;
 mod shadow_report;
 mod shadows;
@@ -326,9 +327,12 @@ impl Lifecycle {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Takes the lock of a workspace, waiting for another process that works on it.
+    /// Takes the lock of a workspace, waiting for another process that works on it. What was left half done there is put
+    /// right first: later, it would be done to what is made from now on.
     async fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
-        self.wait_for_lock(id.as_str(), true, || self.store.try_lock(id)).await
+        let lock = self.wait_for_lock(id.as_str(), true, || self.store.try_lock(id)).await?;
+        self.put_right_first(id).await?;
+        Ok(lock)
     }
 
     /// Takes the lock of the networks: shared to put a container on one, alone to remove one. Otherwise the last one to

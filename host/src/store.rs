@@ -136,13 +136,15 @@ impl Store {
             .create(dir.join("locks"))
             .map_err(|error| unusable(dir, error.to_string()))?;
         let file = dir.join("wharf.db");
-        // Made before SQLite opens it, so that neither it nor the files beside it are ever open to others.
-        File::options()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&file)
-            .map_err(|error| unusable(&file, error.to_string()))?;
+        // Made before SQLite opens it, so that neither it nor the files beside it are ever open to others. One that is there
+        // is not opened: closing it would take the locks away that this process has on it (POSIX), and with them SQLite's
+        // protection from other programs that read the store.
+        match File::options().create_new(true).write(true).mode(0o600).open(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(unusable(&file, error.to_string()));
+            }
+            _ => {}
+        }
         let mut connection = Connection::open(&file).map_err(|error| unusable(&file, error.to_string()))?;
         let set_up = |connection: &Connection| -> rusqlite::Result<()> {
             connection.busy_timeout(BUSY)?;

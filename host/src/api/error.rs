@@ -299,6 +299,7 @@ fn status(error: &lifecycle::Error) -> StatusCode {
             | D::CommandNotExecutable { .. },
         ) => StatusCode::UNPROCESSABLE_ENTITY,
         E::Interrupted
+        | E::LeftOff(_)
         | E::Docker(D::Unreachable { .. } | D::TooOld { .. } | D::UnsupportedEndpoint { .. } | D::Stream { .. }) => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -45,6 +45,9 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         Some(file) => Check::ok("config", format!("{} is valid", file.display())),
         None => Check::ok("config", "no file: secure defaults ('wharf config init' writes one)"),
     });
+    for ignored in &app.loaded.ignored {
+        checks.push(Check::warn("config", ignored, "correct or unset it"));
+    }
     for policy in app.load_policies(true) {
         let name = &policy.config.name;
         checks.push(match &policy.result {

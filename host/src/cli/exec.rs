@@ -213,9 +213,7 @@ async fn session(
     drop(raw);
     match over? {
         Over::Late => {
-            let seconds = limit.unwrap_or_default().as_secs_f64();
-            let tell = move || eprintln!("wharf: the command took longer than {seconds} s and was killed");
-            let _ = tokio::time::timeout(LAST_WORDS, tokio::task::spawn_blocking(tell)).await;
+            say_late(limit.unwrap_or_default()).await;
             Ok(TIMED_OUT)
         }
         Over::Left | Over::Ended { end: ExecEnd::Detached, .. } => Ok(detached()),
@@ -251,6 +249,13 @@ async fn kill(control: &ExecControl) -> Result<bool, Failure> {
             return Ok(false);
         }
     }
+}
+
+/// Says that a command was killed for its time, unless nobody takes it.
+async fn say_late(limit: Duration) {
+    let seconds = limit.as_secs_f64();
+    let tell = move || eprintln!("wharf: the command took longer than {seconds} s and was killed");
+    let _ = tokio::time::timeout(LAST_WORDS, tokio::task::spawn_blocking(tell)).await;
 }
 
 /// Ends at a time, or never.

@@ -108,7 +108,7 @@ impl From<lifecycle::Error> for Failure {
             | E::Ambiguous { .. } => 5,
             E::Request(_) | E::ProjectFile(_) | E::Docker(docker::Error::BadRequest { .. }) => 2,
             E::Differs { .. } => 7,
-            E::Interrupted => 130,
+            E::Interrupted | E::LeftOff(_) => 130,
             E::Docker(
                 docker::Error::Unreachable { .. }
                 | docker::Error::TooOld { .. }

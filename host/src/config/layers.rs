@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::environment::Environment;
 use super::{Config, Error};
 use crate::script;
 
@@ -87,6 +88,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// The script beside it, if there is one.
     pub script: Option<PathBuf>,
+    /// Variables that look like a setting and are none, each with what to write instead.
+    pub ignored: Vec<String>,
     origins: Origins,
 }
 
@@ -161,7 +164,7 @@ impl Loaded {
 }
 
 /// Calls `each` for every value that is not a table; empty tables count as values.
-fn leaves(path: &str, value: &Value, each: &mut impl FnMut(&str, &Value)) {
+pub(super) fn leaves(path: &str, value: &Value, each: &mut impl FnMut(&str, &Value)) {
     let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
         Value::Object(map) if !map.is_empty() => map.iter().for_each(|(key, value)| leaves(&join(key), value, each)),
@@ -213,7 +216,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
             script_path = Some(beside);
         }
     }
-    apply_env(&mut root, &known, &sources.env, &mut origins);
+    let environment = Environment::of(&known, &sources.env);
+    for (key, name, text) in &environment.set {
+        put(&mut root, key, scalar(text));
+        origins.set(key.clone(), Origin::Env(name.clone()));
+    }
     for text in &sources.set {
         apply_set(&mut root, text, &mut origins)?;
     }
@@ -226,7 +233,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
         refuse(&origins, &key, &said)
     })?;
     config.check().map_err(|(key, text)| refuse(&origins, &key, &text))?;
-    Ok(Loaded { config, file, script: script_path, origins })
+    Ok(Loaded { config, file, script: script_path, ignored: environment.ignored, origins })
 }
 
 fn refuse(origins: &Origins, key: &str, text: &str) -> Error {
@@ -315,23 +322,6 @@ fn host_facts() -> Value {
         "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "memory": memory,
     })
-}
-
-/// `WHARF_<KEY>` with `_` for dots; only plain values can be set so.
-fn apply_env(root: &mut Value, known: &Value, env: &BTreeMap<String, String>, origins: &mut Origins) {
-    let mut keys = Vec::new();
-    leaves("", known, &mut |key, value| {
-        if !value.is_object() && !value.is_array() {
-            keys.push(key.to_owned());
-        }
-    });
-    for key in keys {
-        let name = format!("WHARF_{}", key.replace('.', "_").to_ascii_uppercase());
-        if let Some(text) = env.get(&name) {
-            put(root, &key, scalar(text));
-            origins.set(key, Origin::Env(name));
-        }
-    }
 }
 
 fn apply_set(root: &mut Value, text: &str, origins: &mut Origins) -> Result<(), Error> {

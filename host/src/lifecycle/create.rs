@@ -154,6 +154,10 @@ impl Lifecycle {
             if differences.is_empty() {
                 self.write_secrets(&id, &decided.secret_files)?;
                 self.keep_record(&id, asked.map(|asked| asked.record()))?;
+                if container.state != State::Running && decided.project.part_of.is_none() {
+                    // First, as with a start.
+                    self.start_sidecars(&self.sidecars(&id).await?).await?;
+                }
                 return self.start_existing(&id, &container, progress).await;
             }
             if recreate == Recreate::Never {
@@ -194,12 +198,22 @@ impl Lifecycle {
                     devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
                     last_activity: Some(jiff::Timestamp::now()),
                     stopped: None,
-                    start_unfinished: false,
+                    start_unfinished: true,
                 };
-                if let Err(error) = self.store.put_workspace(&workspace).and_then(|()| self.store.done(entry, "done")) {
+                if let Err(error) = self.store.put_workspace(&workspace) {
                     return Err(self.undo(entry, &id, error.into()).await);
                 }
-                let (workspace, container) = self.after_start(workspace, container, true, progress).await?;
+                // From here on it is made. Open until its policies were asked: the next process then knows if they were not.
+                let begun = self.after_start(workspace, container, true, progress).await;
+                if !matches!(begun, Ok(_) | Err(Error::LeftOff(_)))
+                    && let Err(error) = self.mark_unfinished(&id)
+                {
+                    tracing::warn!(
+                        "{id} runs without its post-start policies, which could not be written down: {error}"
+                    );
+                }
+                self.store.done(entry, "done")?;
+                let (workspace, container) = begun?;
                 view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
             }
             Err(error) => Err(self.undo(entry, &id, error).await),
@@ -365,8 +379,13 @@ impl Lifecycle {
     pub(super) async fn undo(&self, entry: i64, id: &WorkspaceId, first: Error) -> Error {
         match self.remove_attempt(entry, id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => first,
-            // The entry stays open, so the next process undoes it once this one has ended.
-            Err(undo) => Error::NotUndone { first: Box::new(first), undo: undo.to_string() },
+            // The entry stays open and is nobody's, so whoever comes next undoes it.
+            Err(undo) => {
+                if let Err(error) = self.store.abandon(entry) {
+                    tracing::warn!("{id} is put right only after the end of this process: {error}");
+                }
+                Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
+            }
         }
     }
 

@@ -117,6 +117,9 @@ pub enum Error {
     /// The verb was interrupted; what it did was undone.
     #[error("interrupted; what was begun has been undone")]
     Interrupted,
+    /// It was interrupted, and what is made stays.
+    #[error("interrupted; {0}")]
+    LeftOff(String),
     /// The engine failed.
     #[error("{0}")]
     Docker(#[from] docker::Error),
@@ -175,7 +178,7 @@ impl Error {
             Self::TimedOut { .. } => "timeout",
             Self::Running { .. } => "running",
             Self::InUse { .. } => "conflict",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted | Self::LeftOff(_) => "interrupted",
             Self::Docker(error) => error.code(),
             Self::Store(store::Error::Locked(_)) => "locked",
             Self::Store(store::Error::Damaged { .. }) => "records-damaged",
@@ -230,7 +233,7 @@ impl Error {
             Self::TimedOut { .. } => "see 'wharf logs', or wait longer with --timeout".into(),
             Self::Running { .. } => "stop it first, or use --force".into(),
             Self::InUse { remedy, .. } => remedy.clone(),
-            Self::Interrupted => "run it again when you like".into(),
+            Self::Interrupted | Self::LeftOff(_) => "run it again when you like".into(),
             Self::Docker(error) => error.remedy(),
             Self::Store(error) => error.remedy(),
             Self::NotUndone { .. } => "the next wharf command that reaches the engine undoes the rest".into(),

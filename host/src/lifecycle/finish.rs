@@ -108,13 +108,19 @@ impl Lifecycle {
             State::Paused => self.go_on(&container.id).await?,
             _ => self.docker.start(&container.id).await.map(drop)?,
         }
+        self.mark_unfinished(id)?;
+        tracing::warn!("finished the start of {id} that a dead process had begun");
+        Ok(())
+    }
+
+    /// Marks a workspace that was started without its `post-start` policies having been asked.
+    pub(super) fn mark_unfinished(&self, id: &WorkspaceId) -> Result<(), Error> {
         self.store.update_workspace(id, |workspace| {
             workspace.start_unfinished = true;
             workspace.degraded = Some(UNFINISHED.to_owned());
             workspace.stopped = None;
             workspace.last_activity = Some(Timestamp::now());
         })?;
-        tracing::warn!("finished the start of {id} that a dead process had begun");
         Ok(())
     }
 }

@@ -29,6 +29,20 @@ impl UndoneAttempts {
     }
 }
 
+/// The number of the creation that made something, by its label; 0 without.
+pub(super) fn attempt_of(labels: &std::collections::BTreeMap<String, String>) -> i64 {
+    labels.get(LABEL_ATTEMPT).and_then(|attempt| attempt.parse().ok()).unwrap_or_default()
+}
+
+/// Those of processes that are gone, in the order in which they are put right: what is done inside a replacement or a
+/// restart has entries of its own, which are newer, and comes before the outer one.
+fn left(open: Vec<JournalEntry>) -> Vec<JournalEntry> {
+    let left = open.into_iter().filter(|entry| !entry.owner.alive());
+    let (outer, mut all): (Vec<_>, Vec<_>) = left.partition(|entry| matches!(entry.verb, Verb::Replace | Verb::Start));
+    all.extend(outer);
+    all
+}
+
 impl Lifecycle {
     /// Undoes or finishes the intents of processes that are gone. Returns what could not be: those intents stay for the
     /// next time, and keep nobody from working on anything else meanwhile.
@@ -36,40 +50,39 @@ impl Lifecycle {
     /// # Errors
     /// When the engine cannot be reached or the store fails.
     pub async fn reconcile(&self) -> Result<Vec<String>, Error> {
-        let (mut failed, mut outer) = (Vec::new(), Vec::new());
-        for entry in self.store.open_entries()? {
-            if entry.owner.alive() {
-                continue;
-            }
-            // What is done inside a replacement or a restart has entries of its own, which are newer and come later in this
-            // list; the outer one comes after them.
-            if matches!(entry.verb, Verb::Replace | Verb::Start) {
-                outer.push(entry);
-            } else {
-                self.put_right(&entry, &mut failed).await?;
-            }
-        }
-        for entry in outer {
-            self.put_right(&entry, &mut failed).await?;
+        let mut failed = Vec::new();
+        for entry in left(self.store.open_entries()?) {
+            // Somebody may be reconciling the same entry right now; then it is theirs.
+            let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
+            failed.extend(self.put_right(&entry).await?);
         }
         Ok(failed)
     }
 
-    async fn put_right(&self, entry: &JournalEntry, failed: &mut Vec<String>) -> Result<(), Error> {
-        // Somebody may be reconciling the same entry right now; then it is theirs.
-        let Some(_lock) = self.store.try_lock(&entry.workspace)? else { return Ok(()) };
+    /// The same for one workspace, whose lock is held.
+    pub(super) async fn put_right_first(&self, id: &WorkspaceId) -> Result<(), Error> {
+        let open = self.store.open_entries()?.into_iter().filter(|entry| entry.workspace == *id).collect();
+        for entry in left(open) {
+            if let Some(failure) = Box::pin(self.put_right(&entry)).await? {
+                tracing::warn!("{failure}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one right, with its workspace's lock held; gives why it cannot be.
+    async fn put_right(&self, entry: &JournalEntry) -> Result<Option<String>, Error> {
         // Its process, or another one that reconciles, may have ended it just before.
         if !self.store.is_open(entry.id)? {
-            return Ok(());
+            return Ok(None);
         }
         match self.put_right_locked(entry).await {
             Err(error @ (Error::Store(_) | Error::Docker(docker::Error::Unreachable { .. }))) => Err(error),
             Err(error) => {
                 let (verb, id) = (entry.verb.as_str(), &entry.workspace);
-                failed.push(format!("what a dead process had begun ({verb} {id}) cannot be put right yet: {error}"));
-                Ok(())
+                Ok(Some(format!("what a dead process had begun ({verb} {id}) cannot be put right yet: {error}")))
             }
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(None),
         }
     }
 
@@ -80,12 +93,14 @@ impl Lifecycle {
                 // The workspace was written before the entry ended: then only the last step is missing.
                 let attempt = entry.id.to_string();
                 let container = self.container(id).await?;
-                let kept = self.store.workspace(id)?.is_some_and(|stored| {
-                    container.as_ref().is_some_and(|container| {
-                        container.id == stored.container_id && container.labels.get(LABEL_ATTEMPT) == Some(&attempt)
-                    })
-                });
-                if kept {
+                let made = container.filter(|container| container.labels.get(LABEL_ATTEMPT) == Some(&attempt));
+                let stored = self.store.workspace(id)?;
+                if let (Some(made), Some(stored)) = (made, stored)
+                    && made.id == stored.container_id
+                {
+                    if stored.start_unfinished {
+                        self.mark_unfinished(id)?;
+                    }
                     return Ok(self.store.done(entry.id, "finished by another process")?);
                 }
                 self.remove_attempt(entry.id, id).await?;
@@ -114,6 +129,12 @@ impl Lifecycle {
                 self.finish_replace(entry).await?;
                 self.undone(entry, "finished or undid the replacement")
             }
+            // Made anew since; the two cannot be told apart by their ids.
+            Verb::Remove
+                if self.container(id).await?.is_some_and(|container| attempt_of(&container.labels) > entry.id) =>
+            {
+                Ok(self.store.done(entry.id, "left, there is a new one")?)
+            }
             Verb::Remove => {
                 for sidecar in self.sidecars(id).await? {
                     if let Some(container) = self.container(&sidecar).await? {
@@ -131,7 +152,7 @@ impl Lifecycle {
                 let owners = entry.detail.iter().flat_map(|detail| detail.split(' ').map(str::parse));
                 let owners: Vec<WorkspaceId> = owners.collect::<Result<_, _>>().map_err(Error::Internal)?;
                 // Told and not tried again: by then there may be a new workspace of the same id.
-                if let Err(error) = self.remove_volumes(&owners).await {
+                if let Err(error) = self.remove_volumes(&owners, Some(entry.id)).await {
                     tracing::warn!("volumes of {id} stay: {error}");
                 }
                 tracing::warn!("finished the removal of {id} that a dead process had begun");

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::create::{Decided, Progress};
-use super::reconcile::STRAGGLERS;
+use super::reconcile::{STRAGGLERS, attempt_of};
+use super::stop::lives;
 use super::{Error, Lifecycle, WorkspaceView};
 use crate::docker;
 use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
 
-/// What the name of a container that is set aside ends with.
-const ASIDE: &str = "-replaced";
+/// What the name of a container that is set aside ends with; no id of a sidecar has a dot.
+const ASIDE: &str = ".replaced";
 
 /// Whether a container is set aside.
 pub(super) fn is_aside(container: &Container) -> bool {
@@ -31,24 +32,43 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         progress(Progress::Step(format!("replacing the container of {id}")));
-        let ran = old.state == State::Running;
-        let entry = self.store.begin_with(id, Verb::Replace, ran.then_some(JournalEntry::RAN))?;
+        if self.aside(id).await?.is_some() {
+            // Its lock was just taken, so that was tried.
+            let cause = "the container that an earlier replacement set aside cannot be removed yet".to_owned();
+            return Err(docker::Error::Conflict { operation: "replace the container", cause }.into());
+        }
+        let entry = self.store.begin_with(id, Verb::Replace, lives(old).then_some(JournalEntry::RAN))?;
         // Stopped before the new one starts: it may hold ports.
+        let before = self.store.workspace(id)?.map(|stored| stored.container_id);
         let result = async {
+            self.secrets_aside(id)?;
             self.stop_locked(id, "remove", None).await?;
             self.docker.rename(&old.id, &format!("{}{ASIDE}", id.container_name())).await?;
             self.create(decided, init, progress).await
         };
-        match result.await {
-            Ok(view) => {
-                self.remove_from_engine(id, old).await?;
-                self.store.done(entry, "done")?;
-                Ok(view)
+        let result = result.await;
+        let known = self.store.workspace(id).ok().flatten().map(|stored| stored.container_id);
+        if known.is_some() && known != before {
+            // It is made, even where what came after that failed or was interrupted.
+            match self.remove_from_engine(id, old).await.and_then(|()| self.secrets_replaced(id)) {
+                Ok(()) => self.store.done(entry, "done")?,
+                Err(error) => {
+                    tracing::warn!("the container that {id} had before stays for now: {error}");
+                    self.store.abandon(entry)?;
+                }
             }
-            Err(first) => match self.bring_back(id, ran).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
-                Ok(()) => Err(first),
-                Err(undo) => Err(Error::NotUndone { first: Box::new(first), undo: undo.to_string() }),
-            },
+            return result;
+        }
+        let first = match result {
+            Err(error) => error,
+            Ok(_) => Error::Internal(format!("{id} was replaced and is not known")),
+        };
+        match self.bring_back(id, old.state).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
+            Ok(()) => Err(first),
+            Err(undo) => {
+                self.store.abandon(entry)?;
+                Err(Error::NotUndone { first: Box::new(first), undo: undo.to_string() })
+            }
         }
     }
 
@@ -63,7 +83,7 @@ impl Lifecycle {
                 loop {
                     // The creation was undone, but the engine may have been late with it.
                     self.remove_stragglers(id).await?;
-                    match self.bring_back(id, false).await {
+                    match self.bring_back(id, State::Exited).await {
                         Err(Error::Docker(docker::Error::NameTaken { .. })) if begin.elapsed() < STRAGGLERS => {
                             tokio::time::sleep(Duration::from_millis(50)).await;
                         }
@@ -71,8 +91,14 @@ impl Lifecycle {
                     }
                 }
             }
-            Some(aside) => return self.remove_from_engine(id, &aside).await,
-            None => {}
+            Some(aside) => {
+                self.remove_from_engine(id, &aside).await?;
+                return self.secrets_replaced(id);
+            }
+            None => match self.container(id).await? {
+                Some(container) if attempt_of(&container.labels) > entry.id => return self.secrets_replaced(id),
+                _ => self.secrets_back(id)?,
+            },
         }
         // Once: whoever stops it after that means it.
         let first = entry.undone.is_none();
@@ -89,21 +115,32 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Whether a container of the workspace waits for the end of its replacement.
+    pub(super) async fn is_set_aside(&self, id: &WorkspaceId) -> Result<bool, Error> {
+        Ok(self.aside(id).await?.is_some())
+    }
+
     async fn aside(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
         Ok(self.docker.list(&labels, true).await?.into_iter().find(is_aside))
     }
 
-    async fn bring_back(&self, id: &WorkspaceId, start: bool) -> Result<(), Error> {
+    /// Gives the container that is set aside its name back, and brings it into the state that it was in.
+    async fn bring_back(&self, id: &WorkspaceId, state: State) -> Result<(), Error> {
         if let Some(aside) = self.aside(id).await? {
             self.docker.rename(&aside.id, &id.container_name()).await?;
         }
-        if start && let Some(container) = self.container(id).await? {
-            self.docker.start(&container.id).await?;
+        self.secrets_back(id)?;
+        if let Some(container) = self.container(id).await?.filter(|container| container.state != state)
+            && matches!(state, State::Running | State::Restarting | State::Paused)
+        {
             // A start like any other: policies are asked, and what they want is done.
-            if let Some(workspace) = self.store.workspace(id)? {
-                let container = self.docker.inspect(&container.id).await?;
-                self.after_start(workspace, container, false, &mut |_| {}).await?;
+            match self.start_existing(id, &container, &mut |_| {}).await {
+                Ok(_) | Err(Error::LeftOff(_)) => {}
+                Err(error) => return Err(error),
+            }
+            if state == State::Paused {
+                self.docker.pause(&container.id).await?;
             }
         }
         Ok(())

@@ -71,7 +71,9 @@ impl Lifecycle {
             workspace.devcontainer.iter_mut().for_each(|record| record.failed.clone_from(&failed));
         })?;
         // The workspace is made; what is left of its commands is done by the next 'up'.
-        self.check_interrupt()?;
+        if self.check_interrupt().is_err() {
+            return Err(Error::LeftOff(format!("{id} is made and runs, and 'wharf up' does what is left")));
+        }
         Ok(self.store.workspace(&id)?.unwrap_or(workspace))
     }
 

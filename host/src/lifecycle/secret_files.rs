@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 use super::error::Missing;
 use super::{Error, Lifecycle, WorkspaceRequest};
-use crate::workspace::WorkspaceId;
+use crate::workspace::{Container, LABEL_WORKSPACE, WorkspaceId};
 
 /// Where a workspace finds its secrets.
 pub(super) const SECRETS_TARGET: &str = "/run/secrets";
 /// Why there are none with an engine elsewhere.
 pub(super) const REMOTE: &str = "--secret needs an engine on this machine: its files cannot be mounted on another one";
+/// So long is a line of a secret that must be in no text by itself; shorter ones, such as `}`, tell nothing.
+const TELLING: usize = 8;
 /// Most bytes of one secret, as with Docker's own.
 const MOST_BYTES: usize = 500 << 10;
 
@@ -99,6 +101,25 @@ impl Lifecycle {
         }
     }
 
+    /// What of a workspace's secret files could be seen in a text: each as a whole, and its longer lines.
+    pub(super) fn secret_texts(&self, container: &Container) -> Vec<String> {
+        let Some(id) = container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse::<WorkspaceId>().ok()) else {
+            return Vec::new();
+        };
+        let folder = secrets_dir(self.store.dir()).join(id.as_str());
+        let read = |name: &String| std::fs::read(folder.join(name)).ok();
+        let mut texts = Vec::new();
+        for bytes in self.secret_names(&id).unwrap_or_default().iter().filter_map(read) {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines = text.lines().map(str::trim).filter(|line| line.len() >= TELLING);
+            texts.extend([text.trim()].into_iter().chain(lines).filter(|text| !text.is_empty()).map(str::to_owned));
+        }
+        // A whole one before its lines, or they could not be found in it any more; each once.
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        texts.dedup();
+        texts
+    }
+
     fn has_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
         let stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
         if stored.draft.spec.mounts.contains_key(SECRETS_TARGET) {
@@ -136,6 +157,7 @@ impl Lifecycle {
 
     /// Removes all secrets of a workspace that is gone.
     pub(super) fn remove_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
+        self.secrets_replaced(id)?;
         let folder = secrets_dir(self.store.dir()).join(id.as_str());
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(&folder, &error)),
@@ -144,6 +166,6 @@ impl Lifecycle {
     }
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Error {
+pub(super) fn unusable(path: &Path, error: &std::io::Error) -> Error {
     crate::store::Error::Unusable { path: path.to_path_buf(), cause: error.to_string() }.into()
 }

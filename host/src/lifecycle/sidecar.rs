@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::create::{Progress, Recreate};
+use super::reconcile::attempt_of;
 use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
 use crate::store::Snapshot;
 use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, WorkspaceId};
@@ -118,10 +119,13 @@ impl Lifecycle {
     }
 
     /// Removes the named volumes that were made for these workspaces or sidecars. One that somebody else uses stays, and
-    /// is told about.
-    pub(super) async fn remove_volumes(&self, owners: &[WorkspaceId]) -> Result<(), Error> {
+    /// is told about. With `before`, those stay that a later creation made.
+    pub(super) async fn remove_volumes(&self, owners: &[WorkspaceId], before: Option<i64>) -> Result<(), Error> {
         for id in owners {
             for volume in self.docker.our_volumes(&[(LABEL_WORKSPACE, id.as_str())]).await? {
+                if before.is_some_and(|before| attempt_of(&volume.labels) > before) {
+                    continue;
+                }
                 match self.docker.remove_volume(&volume.name).await {
                     Ok(_) => {}
                     Err(error @ crate::docker::Error::Conflict { .. }) => {

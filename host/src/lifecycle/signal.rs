@@ -10,8 +10,20 @@ use crate::workspace::{State, WorkspaceId};
 /// How long the end after a SIGKILL is waited for.
 const DEATH: Duration = Duration::from_secs(10);
 
-/// Signals that end a process unless it takes care of them: policies are asked before those, as before a stop.
-const ENDING: [&str; 10] = ["KILL", "TERM", "INT", "QUIT", "ABRT", "9", "15", "2", "3", "6"];
+/// Signals that end a process unless it takes care of them, see signal(7); by number on x86-64 and arm64. Before them policies
+/// are asked, as before a stop. HUP, USR1 and USR2 are not among them: with those, programs are told something.
+const ENDING: [&str; 22] = [
+    "ABRT", "ALRM", "BUS", "FPE", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV",
+    "STKFLT", "SYS", "TERM", "TRAP", "VTALRM", "XCPU", "XFSZ",
+];
+
+/// Whether a signal ends a process that does not take care of it.
+fn ends(name: &str) -> bool {
+    match name.parse::<u32>() {
+        Ok(number) => matches!(number, 2..=9 | 11 | 13..=16 | 24..=27 | 29..=31 | 34..=64),
+        Err(_) => ENDING.contains(&name) || name.starts_with("RTM"),
+    }
+}
 
 impl Lifecycle {
     /// Freezes all processes of a workspace and its sidecars. One that is paused stays as it is.
@@ -77,7 +89,7 @@ impl Lifecycle {
             found => must_run(id, found)?,
         };
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-        if ENDING.contains(&name) {
+        if ends(name) {
             self.before_stop(id, &container, "kill").await?;
         }
         self.docker.kill(&container.id, name).await?;
@@ -111,6 +123,18 @@ fn known_as(signal: &str) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_that_end_are_told_from_those_that_tell_something() {
+        for name in ["KILL", "9", "TERM", "15", "ALRM", "14", "PIPE", "RTMIN+3", "34"] {
+            assert!(ends(name), "{name}");
+        }
+        for name in
+            ["HUP", "1", "USR1", "10", "USR2", "12", "WINCH", "28", "CONT", "18", "CHLD", "17", "URG", "23", "NOPE"]
+        {
+            assert!(!ends(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_signal_has_one_spelling_and_nothing_is_none() {

@@ -54,6 +54,8 @@ impl Lifecycle {
         stored: Option<store::Workspace>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
+        // It would run without its policies having been asked.
+        self.chain().await?;
         match listed.state {
             State::Running => {}
             State::Paused => self.go_on(&listed.id).await?,
@@ -65,8 +67,8 @@ impl Lifecycle {
         };
         workspace.last_activity = Some(jiff::Timestamp::now());
         let begun = self.after_start(workspace, container, false, progress).await;
-        if let Err(Error::Store(_)) = &begun {
-            // It would run without what the policies want done after a start, and nobody could see that.
+        if !matches!(begun, Ok(_) | Err(Error::LeftOff(_))) {
+            // It would run without what the policies want done after a start.
             self.back_to(listed).await;
         }
         let (workspace, container) = begun?;
@@ -175,12 +177,12 @@ impl Lifecycle {
         }
     }
 
-    /// The values of an inspected container's secret variables and labels.
+    /// The values of an inspected container's secret variables and labels, and of the workspace's secret files.
     pub(super) fn secret_values(&self, container: &Container) -> Vec<String> {
         let spec = container.actual.iter();
         let all = spec.flat_map(|spec| spec.env.iter().chain(&spec.labels));
         let secret = all.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty());
-        secret.map(|(_, value)| value.clone()).collect()
+        secret.map(|(_, value)| value.clone()).chain(self.secret_texts(container)).collect()
     }
 
     /// Takes the values of a container's secret variables out of a text that its commands made, before it is kept.

@@ -24,6 +24,12 @@ impl Lifecycle {
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.stop_with_sidecars(id, "stop", timeout).await?;
+        // Whoever stops it means it, also after the service had.
+        if self.store.workspace(id)?.is_some_and(|workspace| workspace.stopped.is_some())
+            && let Err(error) = self.store.update_workspace(id, |workspace| workspace.stopped = None)
+        {
+            tracing::warn!("{id} is stopped, which could not be written down: {error}");
+        }
         self.inspect(id).await
     }
 
@@ -33,6 +39,8 @@ impl Lifecycle {
     /// [`Error::NotFound`], or the engine's.
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
+        // One that cannot be started again is not stopped.
+        self.chain().await?;
         let both = async {
             let sidecars = self.stop_with_sidecars(id, "restart", timeout).await?;
             self.start_sidecars(&sidecars).await?;
@@ -110,24 +118,45 @@ impl Lifecycle {
         // Whoever finishes this has to know whose volumes go: by then the sidecars may be gone.
         let owners: Vec<WorkspaceId> = std::iter::once(id).chain(sidecars).filter(|_| volumes).cloned().collect();
         let words = owners.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
-        let entry = self.store.begin_with(id, Verb::Remove, volumes.then_some(words.as_str()))?;
+        // Taken first: once it is begun, nobody interrupts it.
+        let mut locks = Vec::with_capacity(sidecars.len());
         for sidecar in sidecars {
-            let _lock = self.lock(sidecar).await?;
+            locks.push(self.lock(sidecar).await?);
+        }
+        let entry = self.store.begin_with(id, Verb::Remove, volumes.then_some(words.as_str()))?;
+        let gone = self.remove_parts(id, container.as_ref(), alive, sidecars).await;
+        if let Err(error) = gone {
+            // Who asked is told. Were it left open, it would one day be finished on a new one of the same id.
+            self.store.done(entry, "failed")?;
+            return Err(error);
+        }
+        let removed = self.remove_volumes(&owners, None).await;
+        self.store.done(entry, "done")?;
+        removed.map(|()| last)
+    }
+
+    /// Sidecars, container, networks, record and secrets of a workspace; the locks of all are held.
+    async fn remove_parts(
+        &self,
+        id: &WorkspaceId,
+        container: Option<&Container>,
+        alive: Alive,
+        sidecars: &[WorkspaceId],
+    ) -> Result<(), Error> {
+        for sidecar in sidecars {
             let container = self.container(sidecar).await?;
             let none = Box::pin(self.remove_one(sidecar, container, alive, &[], false)).await;
             if !matches!(none, Err(Error::NotFound(_))) {
                 none?;
             }
         }
-        if let Some(container) = &container {
-            self.remove_from_engine(id, container).await?;
+        match container {
+            Some(container) => self.remove_from_engine(id, container).await?,
+            // Somebody else removed it, and left the network.
+            None => self.drop_networks(id).await?,
         }
         self.store.remove_workspace(id)?;
-        self.remove_secrets(id)?;
-        let removed = self.remove_volumes(&owners).await;
-        // The workspace is gone: were this open still, it would one day be finished on a new one of the same id.
-        self.store.done(entry, "done")?;
-        removed.map(|()| last)
+        self.remove_secrets(id)
     }
 
     pub(super) async fn stop_locked(
@@ -173,7 +202,11 @@ impl Lifecycle {
         if actions.is_empty() && delay_ms == 0 {
             return Ok(());
         }
-        if container.state == State::Running {
+        if container.state == State::Paused && !actions.is_empty() {
+            // It is about to end, and frozen it can do nothing.
+            self.go_on(&container.id).await?;
+        }
+        if matches!(container.state, State::Running | State::Paused) {
             let container = self.docker.inspect(&container.id).await?;
             for (policy, action) in actions {
                 if let Err(reason) = self.act(&mut workspace, &container, &policy, action).await {

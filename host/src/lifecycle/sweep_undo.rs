@@ -24,6 +24,10 @@ impl Lifecycle {
     /// [`Error::Request`] when there is nothing that could be taken back.
     pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         let all = self.store.ledger(None, u32::MAX)?;
+        let undoable = |entry: &&LedgerEntry| {
+            entry.state == LedgerState::Pending || (entry.state == LedgerState::Done && entry.action == "stop")
+        };
+        one_object(all.iter().filter(undoable), which)?;
         let Some(mut entry) = all.iter().find(|entry| is_meant(entry, which)).cloned() else {
             return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
         };
@@ -73,7 +77,9 @@ impl Lifecycle {
     /// [`Error::Request`] when nobody did.
     pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         let mut allowed = None;
-        for mut entry in self.store.ledger(Some(LedgerState::Undone), u32::MAX)? {
+        let protected = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;
+        one_object(protected.iter(), which)?;
+        for mut entry in protected {
             if is_meant(&entry, which) {
                 self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("left to sweeps again"))?;
                 entry.state = LedgerState::Cancelled;
@@ -82,6 +88,16 @@ impl Lifecycle {
         }
         let none = || Error::Request(format!("'{which}' is not protected; 'wharf cleanup ls --all' shows the ledger"));
         allowed.ok_or_else(none)
+    }
+}
+
+/// Several workspaces may have one name, and only one is meant.
+fn one_object<'a>(entries: impl Iterator<Item = &'a LedgerEntry>, which: &str) -> Result<(), Error> {
+    let named = entries.filter(|entry| is_meant(entry, which) && entry.object != which);
+    let ids: std::collections::BTreeSet<String> = named.map(|entry| entry.object.clone()).collect();
+    match ids.len() {
+        0 | 1 => Ok(()),
+        _ => Err(Error::Ambiguous { name: which.to_owned(), ids: ids.into_iter().collect() }),
     }
 }
 

@@ -66,6 +66,9 @@ impl Waited {
     }
 }
 
+/// Pause between looks at a workspace that is just being replaced.
+const ASIDE: Duration = Duration::from_millis(50);
+
 /// What a look at a workspace's containers says.
 enum Look {
     Reached(Option<i64>),
@@ -77,7 +80,7 @@ impl Lifecycle {
     /// Waits until a workspace is as it should be; without a limit for as long as it takes.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::NotRunning`] when it has no container, and with
+    /// [`Error::TimedOut`], [`Error::LeftOff`], [`Error::NotRunning`] when it has no container, and with
     /// `stay_up` also when it ends instead. A break of the connection to the engine is waited out.
     pub async fn wait(
         &self,
@@ -96,7 +99,7 @@ impl Lifecycle {
         };
         let code = tokio::select! {
             code = self.until(id, awaited, stay_up, &mut events, &mut last) => code?,
-            () = self.interrupted() => return Err(Error::Interrupted),
+            () = self.interrupted() => return Err(Error::LeftOff(format!("{id} stays as it is"))),
             () = late => {
                 let (id, awaited) = (id.to_string(), awaited.as_str());
                 return Err(Error::TimedOut { id, awaited, after: limit.unwrap_or_default(), state: last });
@@ -121,6 +124,11 @@ impl Lifecycle {
         loop {
             let listed = match self.containers_of(Some(id)).await {
                 Ok(containers) => containers,
+                // For a moment it is set aside, and the new one is not there yet.
+                Err(Error::NotRunning { .. }) if self.is_set_aside(id).await? => {
+                    tokio::time::sleep(ASIDE).await;
+                    continue;
+                }
                 Err(Error::NotRunning { .. }) if awaited == Awaited::Removed => return Ok(None),
                 Err(error) => return Err(error),
             };

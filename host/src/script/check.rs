@@ -282,20 +282,9 @@ impl Walker<'_> {
     }
 }
 
-/// Whether two names differ by a slip of the pen.
+/// Whether two names differ by a slip of the pen: one letter more, less or other, or two changed places.
 fn near(known: &str, name: &str) -> bool {
-    let (a, b): (Vec<char>, Vec<char>) = (known.chars().collect(), name.chars().collect());
-    if a.len().abs_diff(b.len()) > 1 || a.len() < 4 {
-        return false;
-    }
-    let head = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-    let tail = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
-    // One letter more, less or other, or two changed places.
-    let swapped = a.len() == b.len()
-        && head + tail + 2 == a.len()
-        && a.get(head) == b.get(head + 1)
-        && a.get(head + 1) == b.get(head);
-    swapped || head + tail + 1 >= a.len().max(b.len())
+    known.chars().count() >= 4 && strsim::damerau_levenshtein(known, name) <= 1
 }
 
 fn close_to_a_hook(name: &str) -> Option<&'static str> {

@@ -44,7 +44,7 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
         match attempt.await {
             Ok(Some(done)) => return shared.board.say(&Said::Done(done)),
             // It is not in trouble any more, or the service ends.
-            Ok(None) | Err(Error::Interrupted) => return,
+            Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => return,
             Err(error) => shared.board.error("reactions", &format!("{id} cannot be restarted: {error}")),
         }
         tries += 1;

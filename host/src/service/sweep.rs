@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                     }
                 }
             }
-            Err(Error::Interrupted) => {}
+            Err(Error::Interrupted | Error::LeftOff(_)) => {}
             Err(error) => shared.board.error("sweeps", &error),
         }
     }

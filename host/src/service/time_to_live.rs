@@ -31,7 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
             }
             match lifecycle.expire(&id).await {
                 Ok(Some(reason)) => shared.board.say(&Said::Done(format!("{id} stopped: {reason}"))),
-                Ok(None) | Err(Error::Interrupted) => {}
+                Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => {}
                 Err(error) => shared.board.error("time-to-live", &format!("{id}: {error}")),
             }
         }

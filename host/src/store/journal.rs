@@ -66,6 +66,18 @@ impl Store {
         Ok(())
     }
 
+    /// Takes an intent away from this process, which could not get through with it: whoever comes next undoes or finishes it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn abandon(&self, entry: i64) -> Result<(), Error> {
+        // No process has the number 0.
+        self.connection()
+            .execute("update journal set pid = 0, process_start = 0 where id = ?1", [entry])
+            .map_err(statement("write the journal"))?;
+        Ok(())
+    }
+
     /// Intents that were begun and never ended, oldest first: a process is at work on them, or it died.
     ///
     /// # Errors

@@ -102,3 +102,19 @@ fn a_signal_reaches_the_command_and_policies_hear_of_its_end_before() {
     assert_eq!((&killed["state"], &killed["exit_code"]), (&json!("exited"), &json!(137)));
     assert_eq!(killed["notes"], json!(["before kill"]));
 }
+
+#[test]
+fn what_policies_want_done_before_a_stop_is_done_in_a_paused_workspace_too() {
+    let sandbox = Sandbox::new();
+    sandbox.script(
+        "last.rhai",
+        "fn pre_stop(ctx) { ctx.run([\"sh\", \"-c\", `echo ${ctx.verb} >> /workspace/flushed`]); }",
+    );
+    for verb in [&["stop"][..], &["kill"], &["rm", "--force", "project"]] {
+        sandbox.json(&["up", "--image", super::engine_api::BASE]);
+        sandbox.json(&["pause"]);
+        sandbox.run(verb).ok();
+    }
+    let flushed = std::fs::read_to_string(sandbox.path("project/flushed")).unwrap();
+    assert_eq!(flushed, "stop\nkill\nremove\n");
+}

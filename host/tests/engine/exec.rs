@@ -175,33 +175,35 @@ fn runs(sandbox: &Sandbox, word: &str) -> bool {
 
 #[test]
 fn a_limit_ends_a_command_whose_output_nobody_reads_or_whose_reader_went_away() {
-    let sandbox = Sandbox::new();
-    sandbox.up();
-    let begin = Instant::now();
-    let mut run = sandbox.spawn(&["exec", "--timeout", "1s", "--", "yes", "unread"]);
-    until("it has ended", || run.child().try_wait().unwrap().is_some());
-    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
-    let output = run.finish();
-    assert_eq!(output.code, 124, "{}", output.stderr);
-    assert!(output.stderr.contains("longer than 1 s"), "{}", output.stderr);
-    until("it is gone", || !runs(&sandbox, "yes unread"));
+    both_ways(|sandbox| {
+        sandbox.up();
+        let begin = Instant::now();
+        let mut run = sandbox.spawn(&["exec", "--timeout", "1s", "--", "yes", "unread"]);
+        until("it has ended", || run.child().try_wait().unwrap().is_some());
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+        let output = run.finish();
+        assert_eq!(output.code, 124, "{}", output.stderr);
+        assert!(output.stderr.contains("longer than 1 s"), "{}", output.stderr);
+        until("it is gone", || !runs(sandbox, "yes unread"));
 
-    let mut run = sandbox.spawn(&["exec", "--timeout", "300s", "--", "yes", "left"]);
-    until("it runs", || runs(&sandbox, "yes left"));
-    drop(run.child().stdout.take());
-    let output = run.finish();
-    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
-    until("it is gone", || !runs(&sandbox, "yes left"));
+        let mut run = sandbox.spawn(&["exec", "--timeout", "300s", "--", "yes", "left"]);
+        until("it runs", || runs(sandbox, "yes left"));
+        drop(run.child().stdout.take());
+        let output = run.finish();
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        until("it is gone", || !runs(sandbox, "yes left"));
+    });
 }
 
 #[test]
 fn a_command_that_is_in_time_loses_nothing_to_a_reader_that_is_not() {
-    let sandbox = Sandbox::new();
-    sandbox.up();
-    let run = sandbox.spawn(&["exec", "--timeout", "2s", "--", "sh", "-c", "head -c 300000 /dev/zero; exit 3"]);
-    std::thread::sleep(Duration::from_secs(4));
-    let output = run.finish();
-    assert_eq!((output.code, output.stdout.len(), output.stderr.as_str()), (3, 300_000, ""));
+    both_ways(|sandbox| {
+        sandbox.up();
+        let run = sandbox.spawn(&["exec", "--timeout", "2s", "--", "sh", "-c", "head -c 300000 /dev/zero; exit 3"]);
+        std::thread::sleep(Duration::from_secs(4));
+        let output = run.finish();
+        assert_eq!((output.code, output.stdout.len(), output.stderr.as_str()), (3, 300_000, ""));
+    });
 }
 
 #[test]

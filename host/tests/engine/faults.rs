@@ -10,6 +10,7 @@ use super::engine_api::{self as engine, BASE};
 use super::process::until;
 use super::sandbox::Sandbox;
 
+mod half_done;
 mod kill;
 use kill::{Killer, When, run, run_writing};
 

@@ -141,3 +141,17 @@ fn a_volume_of_an_undone_creation_is_gone_too() {
     assert_ne!(failed.code, 0);
     assert!(!engine::volumes().iter().any(|volume| volume["Name"] == name.as_str()));
 }
+
+#[test]
+fn a_secret_that_a_projects_command_writes_is_in_no_record() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("secret", format!("{SECRET}\n"));
+    sandbox
+        .write("project/.devcontainer.json", r#"{ "postCreateCommand": "echo got $(cat /run/secrets/DB); exit 3" }"#);
+    let output = sandbox.run(&["--json", "up", "--secret", &format!("DB={}", file.display())]);
+    let degraded = sandbox.json(&["inspect"])["degraded"].to_string();
+    assert!(degraded.contains("got ***"), "{degraded}");
+    for text in [output.text(), output.stderr, degraded] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+}

@@ -1,16 +1,19 @@
 //! `wharf exec` through a service: the same bytes over a WebSocket.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{CUT, RawMode, TIMED_OUT, wharf_failed};
+use super::printer::Printer;
+use super::{CUT, LAST_WORDS, RawMode, TIMED_OUT, say_late, until, wharf_failed};
 use crate::cli::{Context, Failure, backend};
-use crate::client::{Client, Problem, Said};
+use crate::client::{Client, Listen, Problem, Said};
+use crate::docker::StdStream;
 use crate::hooks::ExecSpec;
 
 /// Channels of the conversation.
@@ -19,6 +22,11 @@ const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 /// Most bytes of input in one message.
 const PIECE: usize = 64 << 10;
+
+/// How long after a command's time the service may take to say that it has killed it.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Most bytes that are kept of a command that is over while nobody reads.
+const KEPT: usize = 64 << 20;
 
 /// What is said to the service.
 enum Typed {
@@ -101,26 +109,34 @@ pub(super) async fn session(
         // Dropped, it would end the conversation.
         std::future::pending::<()>().await;
     });
-    let end = loop {
-        match listen.next().await? {
-            Some(Said::Bytes(bytes)) => match bytes.split_first() {
-                Some((&STDOUT, rest)) => context.out.bytes(rest)?,
-                Some((&STDERR, rest)) => {
-                    let mut err = std::io::stderr().lock();
-                    err.write_all(rest)?;
-                    err.flush()?;
-                }
-                _ => {}
-            },
-            Some(Said::Text(text)) => break text,
-            None => {
-                let text = format!("the service at {} ended the conversation without an exit code", client.server());
-                return Err(Failure::new("service-answer", text, "see its log; what the command did is not known", 1));
-            }
+    let mut printer = Printer::start()?;
+    let mut unread = Vec::new();
+    let end = tokio::select! {
+        biased;
+        end = show(&mut listen, &mut printer, &mut unread) => end?,
+        // The service has killed it, or it was in time; behind what nobody reads stands which.
+        () = until(limit.map(|limit| tokio::time::Instant::now() + limit + ANSWER)) => {
+            keep(&mut listen, &mut unread).await?
         }
     };
-    drop(raw);
+    let Some(end) = end else {
+        let text = format!("the service at {} ended the conversation without an exit code", client.server());
+        return Err(Failure::new("service-answer", text, "see its log; what the command did is not known", 1));
+    };
     let end: Value = serde_json::from_str(&end).map_err(std::io::Error::other)?;
+    let finish = async {
+        for (stream, bytes) in unread {
+            printer.print(stream, bytes).await?;
+        }
+        printer.end().await
+    };
+    if end["code"] == "timeout" {
+        // A reader who does not read must hold up neither the end nor the message about it.
+        let _ = tokio::time::timeout(LAST_WORDS, finish).await;
+    } else {
+        finish.await?;
+    }
+    drop(raw);
     if let Some(code) = end["exit_code"].as_i64() {
         if end["cut"].as_bool() == Some(true) {
             context.out.notice(CUT);
@@ -131,10 +147,62 @@ pub(super) async fn session(
     if problem.code == "timeout"
         && let Some(limit) = limit
     {
-        eprintln!("wharf: the command took longer than {} s and was killed", limit.as_secs_f64());
+        say_late(limit).await;
         return Ok(TIMED_OUT);
     }
     Err(wharf_failed(crate::client::Error::Problem(Box::new(problem)).into()))
+}
+
+/// What is written, apart from the byte that names its channel.
+fn written(mut bytes: Bytes) -> Option<(StdStream, Bytes)> {
+    let stream = match *bytes.first()? {
+        STDOUT => StdStream::Stdout,
+        STDERR => StdStream::Stderr,
+        _ => return None,
+    };
+    bytes.advance(1);
+    Some((stream, bytes))
+}
+
+/// Writes what the command writes until the service says how it ended; none when it does not. A piece that waits for the
+/// reader is in `unread`.
+async fn show(
+    listen: &mut Listen,
+    printer: &mut Printer,
+    unread: &mut Vec<(StdStream, Bytes)>,
+) -> Result<Option<String>, Failure> {
+    loop {
+        match listen.next().await? {
+            Some(Said::Bytes(bytes)) => {
+                let Some((stream, bytes)) = written(bytes) else { continue };
+                unread.push((stream, bytes.clone()));
+                printer.print(stream, bytes).await?;
+                unread.clear();
+            }
+            Some(Said::Text(text)) => return Ok(Some(text)),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Reads on without a reader until the service says how the command ended. It has ended, so what it wrote is what the
+/// connection holds.
+async fn keep(listen: &mut Listen, unread: &mut Vec<(StdStream, Bytes)>) -> Result<Option<String>, Failure> {
+    let mut size = 0;
+    loop {
+        match listen.next().await? {
+            Some(Said::Bytes(bytes)) => {
+                size += bytes.len();
+                if size > KEPT {
+                    let text = "the command writes on long after its time, and nobody reads it";
+                    return Err(Failure::new("service-answer", text, "see the log of the service", 1));
+                }
+                unread.extend(written(bytes));
+            }
+            Some(Said::Text(text)) => return Ok(Some(text)),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// Input, and its end.
