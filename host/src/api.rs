@@ -188,6 +188,7 @@ fn routes() -> Routes {
         .routes(ACT, routes!(exec::talk))
         .routes(ACT, routes!(run::run))
         .routes(READ, routes!(logs::read))
+        .routes(READ, routes!(logs::read_several))
         .routes(READ, routes!(stats::one))
         .routes(BUILD, routes!(making::add_sidecar))
         .routes(READ, routes!(secrets::list))

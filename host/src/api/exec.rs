@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
 
 use super::Api;
-use super::access::Caller;
+use super::access::{Caller, Peer};
 use super::args::{Args, Named, read};
 use super::error::Problem;
 use super::run::{ExecBody, Running};
@@ -45,6 +45,8 @@ struct Said {
     resize: Option<Size>,
     #[serde(default)]
     stdin_end: bool,
+    #[serde(default)]
+    detach: bool,
 }
 
 /// The size of a terminal.
@@ -58,14 +60,16 @@ struct Size {
 /// Runs a command, and talks to it over a WebSocket (`wharf exec`)
 ///
 /// The first message is an `ExecBody`. Binary messages begin with the number of their channel: 0 stdin, 1 stdout, 2
-/// stderr. Text messages of the client are `{"resize": {"rows": 24, "cols": 80}}` and `{"stdin-end": true}`; the only one
-/// of the server is its last: `{"exit_code": 0}`, with `"cut": true` where a process that the command left behind still holds
-/// its output, or a problem.
+/// stderr. Text messages of the client are `{"resize": {"rows": 24, "cols": 80}}`, `{"stdin-end": true}`, and
+/// `{"detach": true}`, which leaves the command running; the only one of the server is its last: `{"exit_code": 0}`, with
+/// `"cut": true` where a process that the command left behind still holds its output, `"detached": true` where it runs on, or
+/// a problem.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/exec", params(("id" = String, Path, description = "Id or name")),
     responses((status = 101, description = "It goes on as a WebSocket")))]
 pub(super) async fn talk(
     State(api): State<Api>,
     caller: Caller,
+    Extension(peer): Extension<Peer>,
     name: Named,
     args: Args,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -78,22 +82,23 @@ pub(super) async fn talk(
     let upgrade = upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE);
     // It goes on as a part of the request's trace.
     let span = tracing::Span::current();
-    let talk = move |socket| session(api, caller, id, socket, Arc::new(seat)).instrument(span);
+    let talk = move |socket| session(api, (caller, peer), id, socket, Arc::new(seat)).instrument(span);
     Ok(upgrade.on_upgrade(talk).into_response())
 }
 
 /// Over a WebSocket, to its end; the seat is held until then.
-async fn session(api: Api, caller: Caller, id: WorkspaceId, socket: WebSocket, seat: Arc<Seat>) {
+async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, socket: WebSocket, seat: Arc<Seat>) {
     let (mut to, mut from) = socket.split();
     let mut stop = api.stop.clone();
     let ran = tokio::select! {
-        ran = run(&api, &id, &mut to, &mut from, &seat) => ran,
+        ran = run(&api, &id, &mut to, &mut from, (&seat, peer)) => ran,
         () = stopped(&mut stop) => Ok(End::Problem(Problem::stopping())),
         () = caller.revoked(&api.handle) => Ok(End::Problem(Problem::bad_token())),
     };
     let (last, code) = match ran {
         Ok(End::Exited { code, cut: false }) => (json!({ "exit_code": code }), close_code::NORMAL),
         Ok(End::Exited { code, cut: true }) => (json!({ "exit_code": code, "cut": true }), close_code::NORMAL),
+        Ok(End::Left) => (json!({ "exit_code": 0, "detached": true }), close_code::NORMAL),
         Ok(End::Problem(problem)) | Err(problem) => (json!(problem), close_code::ERROR),
         Ok(End::Gone) => {
             tracing::debug!("api: the client of a command in {id} has gone");
@@ -128,6 +133,8 @@ enum End {
         cut: bool,
     },
     Problem(Problem),
+    /// The client has left it, and it runs on.
+    Left,
     /// Nobody is there to be told.
     Gone,
 }
@@ -140,7 +147,7 @@ async fn run(
     id: &WorkspaceId,
     to: &mut Outgoing,
     from: &mut Incoming,
-    seat: &Arc<Seat>,
+    (seat, peer): (&Arc<Seat>, Peer),
 ) -> Result<End, Problem> {
     let Some(body) = first(from).await? else { return Ok(End::Gone) };
     body.check()?;
@@ -150,7 +157,7 @@ async fn run(
     let lifecycle = api.lifecycle()?;
     let begin = lifecycle.exec(id, body.spec(), body.stdin, body.size());
     let session = api.handle.metrics().verb("exec", begin).await?;
-    let (mut output, stdin, control) = session.into_parts();
+    let (mut output, mut stdin, control) = session.into_parts();
     let running = Running::new(control.clone(), seat.clone());
     let limit = body.timeout.map(|span| span.0);
     let late = async {
@@ -161,11 +168,18 @@ async fn run(
     };
     let ended = tokio::select! {
         ended = write(&mut output, to, &control) => ended,
-        ended = listen(from, stdin, &control) => ended,
+        ended = listen(from, &mut stdin, &control, peer) => ended,
         () = late => Ok(End::Problem(Problem::took_longer(limit.unwrap_or_default()))),
     };
-    if matches!(ended, Ok(End::Exited { .. })) {
+    if matches!(ended, Ok(End::Exited { .. } | End::Left)) {
         running.ended();
+    }
+    if matches!(ended, Ok(End::Left)) {
+        // The end of its input, or of its terminal, would end it.
+        tokio::spawn(async move {
+            let _stdin = stdin;
+            while output.next().await.is_some_and(|item| item.is_ok()) {}
+        });
     }
     // Otherwise it still runs, and `running` ends it.
     ended
@@ -235,13 +249,20 @@ async fn write(output: &mut ExecOutput, to: &mut Outgoing, control: &ExecControl
 }
 
 /// Hands on what the client sends; ends when it has gone.
-async fn listen(from: &mut Incoming, mut stdin: Option<ExecStdin>, control: &ExecControl) -> Result<End, Problem> {
+async fn listen(
+    from: &mut Incoming,
+    stdin: &mut Option<ExecStdin>,
+    control: &ExecControl,
+    peer: Peer,
+) -> Result<End, Problem> {
     let mut ahead = None;
+    // On this machine the end of a client is seen; one that is silent waits for somebody who reads slowly.
+    let silence = if peer.is_remote() { PING * 3 } else { Duration::MAX };
     loop {
         // Not while the command does not read: then nothing of the client is read either.
         let message = match ahead.take() {
             Some(message) => Some(message),
-            None => match tokio::time::timeout(PING * 3, from.next()).await {
+            None => match tokio::time::timeout(silence, from.next()).await {
                 Ok(message) => message,
                 Err(_) => return Ok(End::Gone),
             },
@@ -252,7 +273,7 @@ async fn listen(from: &mut Incoming, mut stdin: Option<ExecStdin>, control: &Exe
             Some(Ok(Message::Binary(bytes))) => match bytes.split_first() {
                 Some((0, bytes)) => {
                     // A command that has closed its input goes on; what it does next is its own business.
-                    let Some(open) = &mut stdin else { continue };
+                    let Some(open) = stdin.as_mut() else { continue };
                     let writing = open.write_all(bytes);
                     tokio::pin!(writing);
                     let written = loop {
@@ -267,16 +288,19 @@ async fn listen(from: &mut Incoming, mut stdin: Option<ExecStdin>, control: &Exe
                         }
                     };
                     if written.is_err() {
-                        stdin = None;
+                        *stdin = None;
                     }
                 }
                 _ => return Err(Problem::request("a binary message does not begin with the channel 0")),
             },
             Some(Ok(Message::Text(text))) => {
-                let Said { resize, stdin_end } = read::<Said>(text.as_bytes())?;
+                let Said { resize, stdin_end, detach } = read::<Said>(text.as_bytes())?;
                 if let Some(Size { rows, cols }) = resize {
                     // A command that has just ended has no terminal to resize.
                     let _ = control.resize(rows, cols).await;
+                }
+                if detach {
+                    return Ok(End::Left);
                 }
                 if let Some(mut open) = stdin.take_if(|_| stdin_end) {
                     let _ = open.shutdown().await;

@@ -36,7 +36,8 @@ const OF_ONE: usize = 64;
 const HEAD: Duration = Duration::from_secs(30);
 /// Most bytes of a request's head.
 const HEAD_BYTES: usize = 32 * 1024;
-/// How long somebody may take none of an answer.
+/// How long somebody on the network may take none of an answer. Who is on this machine, such as a pager that waits for a key,
+/// may take his time: that he has gone is seen at once.
 const STALLED: Duration = Duration::from_secs(30);
 /// How long answers have to be fetched when the service ends.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
@@ -190,7 +191,8 @@ where
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    let stream = TokioIo::new(Patient { stream, most: STALLED, stalled: None });
+    let stream =
+        TokioIo::new(Patient { stream, most: if peer.is_remote() { STALLED } else { Duration::MAX }, stalled: None });
     let connection = builder.serve_connection(stream, service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

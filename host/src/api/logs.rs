@@ -1,6 +1,6 @@
-//! `/v1/workspaces/{id}/logs`: what a workspace and its sidecars wrote.
+//! `/v1/workspaces/{id}/logs` and `/v1/logs`: what workspaces and their sidecars wrote.
 //!
-//! The id of an event holds the cursors of all containers behind their last lines, so a stream that breaks off goes on
+//! For one workspace the id of an event holds the cursors of all containers behind their last lines, so a stream that breaks off goes on
 //! behind them, whatever other containers wrote meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,12 +11,14 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Named};
 use super::error::Problem;
 use super::stream::{self, Source, Wants};
 use crate::config::instant;
 use crate::docker::StdStream;
 use crate::lifecycle::{Cursor, Error, Grep, LineView, LogEvent, LogQuery, Logs};
+use crate::workspace::{Container, WorkspaceId};
 
 /// What a workspace and its sidecars wrote (`wharf logs`)
 ///
@@ -38,12 +40,44 @@ use crate::lifecycle::{Cursor, Error, Grep, LineView, LogEvent, LogQuery, Logs};
 ), responses((status = 200, description = "The lines", content(
     (LineView = "application/x-ndjson"), (String = "text/event-stream"),
 ))))]
-pub(super) async fn read(
+pub(super) async fn read(State(api): State<Api>, name: Named, wants: Wants, args: Args) -> Result<Response, Problem> {
+    open(&api, &[name], wants, args, true).await
+}
+
+/// What several workspaces and their sidecars wrote, in the order of time (`wharf logs A B`)
+///
+/// As `/v1/workspaces/{id}/logs`, but events have no ids: a client that comes again names the last cursor of each container in
+/// `Last-Event-ID`, with commas between.
+#[utoipa::path(get, path = "/v1/logs", params(
+    ("workspace" = Vec<String>, Query, description = "Id or name; once for each workspace"),
+    ("follow" = Option<bool>, Query, description = "Goes on with new lines until the containers end"),
+    ("since" = Option<String>, Query, description = "A time, or how long ago"),
+    ("until" = Option<String>, Query, description = "A time, or how long ago"),
+    ("tail" = Option<u64>, Query, description = "Only so many lines from the end of each container"),
+    ("timestamps" = Option<bool>, Query, description = "Lines have their times either way"),
+    ("stream" = Option<String>, Query, description = "`stdout` or `stderr`"),
+    ("grep" = Option<String>, Query, description = "Only lines that match a regular expression"),
+    ("ignore_case" = Option<bool>, Query, description = "Lets the expression match capital and small letters alike"),
+    ("after" = Option<Vec<String>>, Query, description = "Goes on behind a line's `cursor`; once for each container"),
+    ("last-event-id" = Option<String>, Header, description = "Of a stream: the cursors of the last lines that are known"),
+), responses((status = 200, description = "The lines", content(
+    (LineView = "application/x-ndjson"), (String = "text/event-stream"),
+))))]
+pub(super) async fn read_several(
     State(api): State<Api>,
-    name: Named,
+    caller: Caller,
     wants: Wants,
     mut args: Args,
 ) -> Result<Response, Problem> {
+    let names: Vec<Named> = args.every("workspace").into_iter().map(|name| Named::new(name, &caller)).collect();
+    if names.is_empty() {
+        return Err(Problem::request("no 'workspace' is named"));
+    }
+    open(&api, &names, wants, args, false).await
+}
+
+/// Opens the logs of workspaces; `ids` says whether events get ids.
+async fn open(api: &Api, names: &[Named], wants: Wants, mut args: Args, ids: bool) -> Result<Response, Problem> {
     let only = args.one("stream", |text| match text {
         "stdout" => Ok(StdStream::Stdout),
         "stderr" => Ok(StdStream::Stderr),
@@ -69,8 +103,22 @@ pub(super) async fn read(
         return Err(Problem::request("'after' says where it begins; leave out 'since' and 'tail'"));
     }
     let lifecycle = api.lifecycle()?;
-    let id = name.find(&lifecycle).await?;
-    let containers = lifecycle.containers_of(Some(&id)).await?;
+    let mut containers: Vec<(WorkspaceId, Container)> = Vec::new();
+    for name in names {
+        let id = name.find(&lifecycle).await?;
+        let found = match lifecycle.containers_of(Some(&id)).await {
+            // One of several that has no container has written nothing.
+            Err(Error::NotRunning { .. }) if names.len() > 1 => Vec::new(),
+            found => found?,
+        };
+        for (id, container) in found {
+            // One that is named twice, or beside the workspace that it belongs to, is there once.
+            if containers.iter().all(|(_, known)| known.id != container.id) {
+                containers.push((id, container));
+            }
+        }
+    }
+    containers.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut cursors = BTreeMap::new();
     if let Some(last) = wants.last.as_ref().filter(|_| wants.events) {
         // Of a container that is gone nothing more can come; one that is new is read from its beginning.
@@ -81,8 +129,9 @@ pub(super) async fn read(
     }
     let seat = api.seat()?;
     let logs = lifecycle.logs(containers, &query).await?;
+    let cursors = ids.then_some(cursors);
     let reading = Reading { logs, cursors, ready: VecDeque::new(), events: wants.events, ended: false };
-    Ok(if wants.events { stream::events(&api, seat, reading) } else { stream::lines(&api, seat, reading) })
+    Ok(if wants.events { stream::events(api, seat, reading) } else { stream::lines(api, seat, reading) })
 }
 
 /// What is wrong with a pattern is marked on lines of their own, of which the last one says it.
@@ -93,8 +142,8 @@ fn one_line(error: Error) -> Problem {
 
 struct Reading {
     logs: Logs,
-    /// The last cursor of each container.
-    cursors: BTreeMap<String, String>,
+    /// The last cursor of each container; none where events have no ids.
+    cursors: Option<BTreeMap<String, String>>,
     ready: VecDeque<Bytes>,
     events: bool,
     ended: bool,
@@ -107,10 +156,11 @@ impl Reading {
             line.push(b'\n');
             return Ok(line.into());
         }
+        let Some(cursors) = &mut self.cursors else { return stream::event(None, None, &view) };
         if let Some(cursor) = &view.cursor {
-            self.cursors.insert(view.container_id.clone(), cursor.clone());
+            cursors.insert(view.container_id.clone(), cursor.clone());
         }
-        let id = self.cursors.values().map(String::as_str).collect::<Vec<_>>().join(",");
+        let id = cursors.values().map(String::as_str).collect::<Vec<_>>().join(",");
         stream::event(None, Some(&id).filter(|id| !id.is_empty()).map(String::as_str), &view)
     }
 

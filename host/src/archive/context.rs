@@ -136,6 +136,23 @@ impl Context {
     pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         let mut builder = tar::Builder::new(to);
         self.add(&mut builder, Path::new(""))?;
+        let list = Path::new(".dockerignore");
+        if self.ignore.leaves_out(&self.dockerfile)
+            && (self.ignore.leaves_out(list) || !self.folder.join(list).is_file())
+        {
+            // Once it has read them, the engine takes both out of the context if this says so.
+            let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
+            let name: String = self.dockerfile().chars().fold(String::new(), |mut name, c| {
+                name.extend(special(c).then_some('\\'));
+                name.push(c);
+                name
+            });
+            let text = format!("./{name}\n.dockerignore\n");
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, list, text.as_bytes())?;
+        }
         builder.into_inner()?.flush()
     }
 

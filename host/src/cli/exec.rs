@@ -333,7 +333,24 @@ struct RawMode;
 
 impl RawMode {
     fn enter() -> std::io::Result<Self> {
+        // Taken before, so that none of them ends this process and leaves the terminal as it is.
+        let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()]
+            .into_iter()
+            .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))
+            .collect::<std::io::Result<Vec<_>>>()?;
         crossterm::terminal::enable_raw_mode()?;
+        tokio::spawn(async move {
+            let first = ends.iter_mut().map(|(number, signals)| {
+                let number = *number;
+                Box::pin(async move {
+                    signals.recv().await;
+                    number
+                })
+            });
+            let (number, ..) = futures_util::future::select_all(first).await;
+            let _ = crossterm::terminal::disable_raw_mode();
+            std::process::exit(128 + number);
+        });
         Ok(Self)
     }
 }

@@ -13,6 +13,15 @@ use crate::workspace::{Container, LABEL_PART_OF, WorkspaceId};
 /// This many workspaces are worked on at once: measured, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
 
+/// A number of cores.
+pub(crate) fn cores(text: &str) -> Result<f64, String> {
+    let cores: f64 = text.parse().map_err(|_| "is no number of cores, such as 1.5".to_owned())?;
+    match cores.is_finite() {
+        true => Ok(cores),
+        false => Err("is not a number of cores from 0.01 up".to_owned()),
+    }
+}
+
 /// Which workspaces.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Targets {
@@ -126,7 +135,7 @@ pub(crate) struct UpdateArgs {
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
     /// CPU quota in cores, e.g. 1.5
-    #[arg(long, value_name = "CORES")]
+    #[arg(long, value_name = "CORES", value_parser = cores)]
     cpus: Option<f64>,
     /// Most processes and threads at once
     #[arg(long, value_name = "COUNT")]

@@ -66,7 +66,7 @@ pub(crate) struct RequestArgs {
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
     /// CPU quota in cores, e.g. 1.5
-    #[arg(long, value_name = "CORES")]
+    #[arg(long, value_name = "CORES", value_parser = super::state::cores)]
     cpus: Option<f64>,
     /// Memory file system: TARGET[:SIZE], e.g. /tmp:64MiB
     #[arg(long, value_name = "TARGET")]

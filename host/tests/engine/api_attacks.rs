@@ -308,14 +308,27 @@ fn frames_that_are_huge_or_broken_end_the_command_and_cost_nothing() {
 #[test]
 fn a_client_of_a_command_that_answers_no_ping_is_left_and_its_command_ended() {
     let sandbox = Sandbox::new();
-    let serving = Serving::start(&sandbox, &[]);
+    let (https, serving) = Https::start(&sandbox, "");
     sandbox.up();
-    let mut stream = talk(&sandbox, "sleep 1004");
-    until("the command runs", || runs(&sandbox, "1004"));
+    let text = token(&sandbox, &["ci", "--role", "operator"]);
+    let mut remote = https.connect().unwrap();
+    let head = format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {text}\r\n{UPGRADE}\r\n");
+    remote.write_all(head.as_bytes()).unwrap();
+    let mut begin = [0; 12];
+    remote.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 101");
+    remote.write_all(&frame(1, b"{\"command\": [\"sleep\", \"1004\"]}")).unwrap();
+    // One on this machine may be slow: a pager that waits for a key.
+    let local = talk(&sandbox, "sleep 1006");
+    until("the commands run", || runs(&sandbox, "1004") && runs(&sandbox, "1006"));
     // Its connection stays open, and it says nothing.
     let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest);
+    let _ = remote.read_to_end(&mut rest);
     until("the command has ended", || !runs(&sandbox, "1004"));
+    assert!(runs(&sandbox, "1006"));
+    local.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(local);
+    until("the other one has ended as well", || !runs(&sandbox, "1006"));
     serving.terminate();
 }
 

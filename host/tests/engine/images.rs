@@ -80,6 +80,21 @@ fn a_folder_is_built_without_what_dockerignore_leaves_out() {
 }
 
 #[test]
+fn a_dockerfile_that_dockerignore_leaves_out_is_not_in_the_image() {
+    let built = Built::new();
+    let sandbox = &built.0;
+    for patterns in ["*\n!plain\n", "Dockerfile\n.dockerignore\n", "**\n!plain\n"] {
+        sandbox.write("project/.dockerignore", patterns);
+        sandbox.write("project/Dockerfile", format!("FROM {BASE}\nCOPY . /src/\n"));
+        sandbox.write("project/plain", patterns);
+        let reference = sandbox.run(&["image", "build"]).ok().text().trim().to_owned();
+        sandbox.json(&["up", "--image", &reference, "--pull", "never", "--recreate"]);
+        let there = sandbox.sh("ls -A /src");
+        assert!(there.contains("plain") && !there.contains("ocker"), "{patterns:?}: {there}");
+    }
+}
+
+#[test]
 fn up_builds_once_and_tells_when_the_folder_has_changed() {
     let built = Built::new();
     let sandbox = &built.0;

@@ -288,3 +288,35 @@ fn readings_and_a_watched_list_come_from_the_service() {
         );
     }
 }
+
+#[test]
+fn logs_of_several_workspaces_come_through_a_service_as_they_are() {
+    let both = Both::new();
+    let long = "head -c 100000 /dev/zero | tr '\\0' x; echo";
+    let script = |name: &str| format!("for i in 1 2 3 4 5; do echo {name} $i; sleep 0.05; done; {long}; echo end");
+    let other = both.sandbox.folder("other");
+    both.sandbox.json(&["up", "--", "sh", "-c", &script("one")]);
+    both.sandbox.run_in(&other, &["up", "-q", "--", "sh", "-c", &script("two")]).ok();
+    for name in ["project", "other"] {
+        both.sandbox.json(&["wait", "--for", "exited", name]);
+    }
+    let seven = both.same(&["logs", "project", "other", "project"]).text();
+    assert_eq!(seven.lines().count(), 14, "each once, and long lines whole");
+    both.same(&["logs", "--json", "project", "other"]);
+    both.same(&["logs", "--all", "--grep", "end"]);
+    // Behind a line of each.
+    let lines = both.sandbox.run(&["--json", "logs", "project", "other"]).ok().text();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let cursor = |name: &str| {
+        let third = lines.iter().filter(|line| line["message"].as_str().unwrap().starts_with(name)).nth(2).unwrap();
+        third["cursor"].as_str().unwrap().to_owned()
+    };
+    let (one, two) = (cursor("one"), cursor("two"));
+    let rest = both.same(&["logs", "project", "other", "--after", &one, "--after", &two]).text();
+    assert_eq!(rest.lines().count(), 8, "{}", rest.lines().map(|line| &line[..20]).collect::<Vec<_>>().join("\n"));
+    // In the order of time while following, too.
+    let followed = both.there(&["logs", "-f", "-t", "project", "other"]).ok().text();
+    let times: Vec<&str> = followed.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert!(times.len() == 14 && times.is_sorted(), "{times:?}");
+    both.same(&["plan", "--cpus", "nan"]);
+}

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::sandbox::{Sandbox, until};
+use super::server::both_ways;
 
 /// Runs a shell line on a terminal of 33 by 111, types each text once the one before it is shown, and gives the exit
 /// code and what the terminal showed.
@@ -94,16 +95,32 @@ fn the_command_is_told_when_the_terminal_changes_its_size() {
 
 #[test]
 fn the_keys_for_detaching_leave_the_command_running() {
-    let sandbox = Sandbox::new();
-    sandbox.up();
-    let line = "exec $WHARF exec -it -- sh -c 'echo ready; sleep 4321; true'";
-    let (code, shown) = on_a_terminal(&sandbox, line, &[("ready\r\n", "\x10\x11")]);
-    assert_eq!(code, 0, "{shown}");
-    assert!(shown.contains("detached; the command runs on"), "{shown:?}");
-    // It would be gone within a moment if it was ended.
-    for _ in 0..5 {
-        assert!(sandbox.sh("sleep 0.2; ps").contains("sleep 4321"));
-    }
+    both_ways(|sandbox| {
+        sandbox.up();
+        let line = "exec $WHARF exec -it -- sh -c 'echo ready; sleep 4321; true'";
+        let (code, shown) = on_a_terminal(sandbox, line, &[("ready\r\n", "\x10\x11")]);
+        assert_eq!(code, 0, "{shown}");
+        assert!(shown.contains("detached; the command runs on"), "{shown:?}");
+        // It would be gone within a moment if it was ended.
+        for _ in 0..5 {
+            assert!(sandbox.sh("sleep 0.2; ps").contains("sleep 4321"));
+        }
+    });
+}
+
+#[test]
+fn a_signal_that_ends_it_leaves_the_terminal_as_it_was() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let line = "stty -a > ../before
+            timeout --foreground -s TERM 2 $WHARF exec -it -- sh -c 'echo ready; sleep 100'
+            echo \"code $?\"
+            stty -a > ../after
+            cmp ../before ../after && echo restored";
+        let (code, shown) = on_a_terminal(sandbox, line, &[]);
+        assert_eq!(code, 0, "{shown}");
+        assert!(shown.contains("ready\r\n") && shown.contains("restored"), "{shown:?}");
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::printer::Printer;
-use super::{CUT, LAST_WORDS, RawMode, TIMED_OUT, say_late, until, wharf_failed};
+use super::{CUT, LAST_WORDS, RawMode, TIMED_OUT, say_late, typed, until, wharf_failed};
 use crate::cli::{Context, Failure, backend};
 use crate::client::{Client, Listen, Problem, Said};
 use crate::docker::StdStream;
@@ -89,7 +89,7 @@ pub(super) async fn session(
     let raw = if spec.tty && interactive { Some(RawMode::enter()?) } else { None };
     let (to, mut typed) = mpsc::channel(4);
     if interactive {
-        tokio::spawn(read(to.clone()));
+        tokio::spawn(read(to.clone(), raw.is_some()));
     }
     if spec.tty {
         tokio::spawn(sizes(to.clone()));
@@ -137,6 +137,9 @@ pub(super) async fn session(
         finish.await?;
     }
     drop(raw);
+    if end["detached"].as_bool() == Some(true) {
+        return Ok(super::detached());
+    }
     if let Some(code) = end["exit_code"].as_i64() {
         if end["cut"].as_bool() == Some(true) {
             context.out.notice(CUT);
@@ -205,16 +208,22 @@ async fn keep(listen: &mut Listen, unread: &mut Vec<(StdStream, Bytes)>) -> Resu
     }
 }
 
-/// Input, and its end.
-async fn read(to: mpsc::Sender<Typed>) {
+/// Input, and its end; from a terminal, the keys for detaching are taken out.
+async fn read(to: mpsc::Sender<Typed>, keys: bool) {
     let mut from = tokio::io::stdin();
     let mut buffer = vec![0; PIECE];
+    let mut held = false;
     loop {
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
             Ok(count) => {
-                let bytes = buffer.get(..count).unwrap_or_default().to_vec();
-                if to.send(Typed::Bytes(bytes)).await.is_err() {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                let (bytes, leave) = if keys { typed(bytes, &mut held) } else { (bytes.into(), false) };
+                if to.send(Typed::Bytes(bytes.into_owned())).await.is_err() {
+                    return;
+                }
+                if leave {
+                    let _ = to.send(Typed::Text(json!({ "detach": true }))).await;
                     return;
                 }
             }

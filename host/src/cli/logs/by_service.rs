@@ -1,11 +1,7 @@
-//! `wharf logs` through a service: one stream for each workspace, merged here.
+//! `wharf logs` through a service.
 
-use std::collections::BTreeSet;
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::time::Duration;
-
-use futures_util::stream::{Peekable, select_all, unfold};
-use futures_util::{Stream, StreamExt};
 
 use super::{Args, Look, until};
 use crate::cli::logs::printer::Printer;
@@ -16,7 +12,7 @@ use crate::lifecycle::{Line, LineView, LogContainer, WorkspaceView};
 /// Waits before a stream that broke is followed again: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
-/// What comes of one workspace.
+/// What comes.
 enum Piece {
     Line(Box<LineView>),
     /// The service has lost the engine, or we have lost the service.
@@ -25,17 +21,14 @@ enum Piece {
     Resumed(String, bool),
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Failure>>>>;
-
-/// Follows one workspace.
+/// Reads, and when it follows, goes on where it was when the stream broke.
 struct Following {
     client: Client,
-    name: String,
-    path: String,
     query: Vec<(&'static str, String)>,
     follow: bool,
     events: Option<Events>,
-    last: Option<String>,
+    /// The last cursor of each container.
+    cursors: BTreeMap<String, String>,
     /// How long is waited before the next attempt, while the service does not answer.
     wait: Option<Duration>,
     ended: bool,
@@ -44,7 +37,9 @@ struct Following {
 impl Following {
     async fn open(&mut self) -> Result<(), Error> {
         let query: Vec<(&str, &str)> = self.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.events = Some(self.client.events(&self.path, &query, self.last.as_deref()).await?);
+        let last = self.cursors.values().map(String::as_str).collect::<Vec<_>>().join(",");
+        let last = Some(last.as_str()).filter(|last| !last.is_empty());
+        self.events = Some(self.client.events("/v1/logs", &query, last).await?);
         Ok(())
     }
 
@@ -59,7 +54,7 @@ impl Following {
                 }
                 match self.open().await {
                     Ok(()) if self.wait.take().is_some() => {
-                        return Some(Ok(Piece::Resumed(self.name.clone(), false)));
+                        return Some(Ok(Piece::Resumed(self.client.server(), false)));
                     }
                     Ok(()) => {}
                     Err(Error::Unreachable { .. }) if self.wait.is_some() => {
@@ -81,25 +76,29 @@ impl Following {
                 Err(error) if self.follow => return Some(Ok(self.lost(error.to_string()))),
                 Err(error) => return self.failed(error),
             };
-            self.last = events.last_id().map(str::to_owned).or(self.last.take());
             let said = |key: &str| {
                 let value: Option<serde_json::Value> = serde_json::from_str(&event.data).ok();
                 value.and_then(|value| value.get(key).cloned())
             };
+            let word = |key: &str| said(key).and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
             match event.event.as_str() {
                 "" => match serde_json::from_str::<LineView>(&event.data) {
-                    Ok(line) => return Some(Ok(Piece::Line(Box::new(line)))),
+                    Ok(line) => {
+                        if let Some(cursor) = &line.cursor {
+                            self.cursors.insert(line.container_id.clone(), cursor.clone());
+                        }
+                        return Some(Ok(Piece::Line(Box::new(line))));
+                    }
                     Err(error) => {
                         return self.failed(Error::Answer { server: self.client.server(), cause: error.to_string() });
                     }
                 },
                 "interrupted" => {
-                    let cause = said("cause").and_then(|cause| cause.as_str().map(str::to_owned)).unwrap_or_default();
-                    return Some(Ok(Piece::Interrupted(self.name.clone(), cause)));
+                    return Some(Ok(Piece::Interrupted(word("workspace"), word("cause"))));
                 }
                 "resumed" => {
                     let lost = said("lost").and_then(|lost| lost.as_bool()).unwrap_or(true);
-                    return Some(Ok(Piece::Resumed(self.name.clone(), lost)));
+                    return Some(Ok(Piece::Resumed(word("workspace"), lost)));
                 }
                 "problem" => match serde_json::from_str(&event.data) {
                     Ok(problem) => return self.failed(Error::Problem(Box::new(problem))),
@@ -120,7 +119,7 @@ impl Following {
     fn lost(&mut self, cause: String) -> Piece {
         self.events = None;
         self.wait = Some(AGAIN.0);
-        Piece::Interrupted(self.name.clone(), cause)
+        Piece::Interrupted(self.client.server(), cause)
     }
 
     fn failed(&mut self, error: Error) -> Option<Result<Piece, Failure>> {
@@ -141,35 +140,31 @@ pub(super) async fn run(context: &Context, client: &Client, args: &Args) -> Resu
         })
         .filter_map(|view| Some(LogContainer { id: view.id.clone(), container_id: view.container_id.clone()? }))
         .collect();
-    let streams = wanted.iter().map(|id| {
-        let following = Following {
-            client: client.clone(),
-            name: id.clone(),
-            path: backend::path(id, "logs"),
-            query: query(args),
-            follow: args.follow,
-            events: None,
-            last: None,
-            wait: None,
-            ended: false,
-        };
-        let pieces = unfold(following, async |mut following| Some((following.next().await?, following)));
-        Box::pin(pieces) as Pieces
-    });
-    let mut pieces: Pieces = match args.follow {
-        // What is new is as new as what comes from the others.
-        true => Box::pin(select_all(streams)),
-        false => Box::pin(merged(streams.map(StreamExt::peekable).collect())),
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    let mut query = query(args);
+    query.extend(wanted.into_iter().map(|id| ("workspace", id)));
+    let mut following = Following {
+        client: client.clone(),
+        query,
+        follow: args.follow,
+        events: None,
+        cursors: BTreeMap::new(),
+        wait: None,
+        ended: false,
     };
     let mut look = Look::new(context, args, &containers);
     let mut printer = Printer::new();
     loop {
-        let piece = tokio::select! {
-            biased;
-            piece = pieces.next() => piece,
-            () = until(printer.due()), if printer.due().is_some() => {
-                printer.flush().await?;
-                continue;
+        let piece = {
+            let mut next = std::pin::pin!(following.next());
+            loop {
+                tokio::select! {
+                    biased;
+                    piece = &mut next => break piece,
+                    () = until(printer.due()), if printer.due().is_some() => printer.flush().await?,
+                }
             }
         };
         match piece.transpose()? {
@@ -192,7 +187,7 @@ pub(super) async fn run(context: &Context, client: &Client, args: &Args) -> Resu
     Ok(0)
 }
 
-/// The workspaces that are meant, without the sidecars that come with them.
+/// The ids of the workspaces that are meant.
 async fn wanted(
     context: &Context,
     client: &Client,
@@ -205,13 +200,6 @@ async fn wanted(
         let found = all.iter().find(|view| view.id.as_str() == name || view.name == name);
         wanted.push(found.map_or(name, |view| view.id.to_string()));
     }
-    let chosen: BTreeSet<String> = wanted.iter().cloned().collect();
-    let within = |id: &String| {
-        let view = all.iter().find(|view| view.id.as_str() == id);
-        view.and_then(|view| view.part_of.as_ref()).is_some_and(|of| chosen.contains(of.as_str()))
-    };
-    wanted.retain(|id| !within(id));
-    wanted.dedup();
     Ok(wanted)
 }
 
@@ -246,25 +234,4 @@ fn line(containers: &[LogContainer], view: &LineView) -> Line {
         message: message.into(),
         position: None,
     }
-}
-
-/// Several streams in the order of their times.
-fn merged(streams: Vec<Peekable<Pieces>>) -> impl Stream<Item = Result<Piece, Failure>> {
-    unfold(streams, async |mut streams| {
-        let mut first: Option<(usize, Option<jiff::Timestamp>)> = None;
-        for (index, stream) in streams.iter_mut().enumerate() {
-            let time = match Pin::new(stream).peek().await {
-                None => continue,
-                Some(Ok(Piece::Line(view))) => view.time,
-                // What is no line has no time, and is told at once.
-                Some(_) => None,
-            };
-            if first.is_none_or(|(_, earliest)| time < earliest) {
-                first = Some((index, time));
-            }
-        }
-        let (index, _) = first?;
-        let piece = streams.get_mut(index)?.next().await?;
-        Some((piece, streams))
-    })
 }
