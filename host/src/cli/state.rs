@@ -8,7 +8,7 @@ use super::{Context, Failure};
 use crate::config::{Size, Span};
 pub(crate) use crate::lifecycle::parse_restart as restart_policy;
 use crate::lifecycle::{Lifecycle, Target, WorkspaceView};
-use crate::workspace::{Container, LABEL_PART_OF, WorkspaceId};
+use crate::workspace::{Container, LABEL_PART_OF, State, WorkspaceId};
 
 /// This many workspaces are worked on at once: measured, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
@@ -204,7 +204,12 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
         match result {
             Ok(view) => {
                 if !context.out.json {
-                    context.out.line(format!("{} {}", view.id, verb.done()))?;
+                    let ended = matches!(verb, Verb::Start | Verb::Restart(_)) && view.state != State::Running;
+                    context.out.line(match view.notes.last().filter(|_| ended) {
+                        Some(note) => format!("{} {} and is {} again: {note}", view.id, verb.done(), view.state),
+                        None if ended => format!("{} {} and is {} again", view.id, verb.done(), view.state),
+                        None => format!("{} {}", view.id, verb.done()),
+                    })?;
                 }
                 views.push((place, view));
             }

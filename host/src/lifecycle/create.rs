@@ -81,7 +81,10 @@ impl Lifecycle {
         let id = project.id.clone();
         let (view, sidecars) = tokio::join!(self.up_locked(project, request, recreate, progress), self.sidecars(&id));
         let view = view?;
-        self.start_sidecars(&sidecars?).await?;
+        // A policy may have stopped it at once.
+        if view.state == State::Running {
+            self.start_sidecars(&sidecars?).await?;
+        }
         Ok(view)
     }
 
@@ -166,9 +169,11 @@ impl Lifecycle {
                 return Err(Error::Differs { id: id.to_string(), sidecar, differences });
             }
             // Everything that can fail without touching the old one comes first.
+            self.check_network(&decided).await?;
             self.fetch_image(&decided, progress).await?;
             return self.replace(&id, &container, decided, info.init_available, progress).await;
         }
+        self.check_network(&decided).await?;
         self.create(decided, info.init_available, progress).await
     }
 
@@ -373,20 +378,6 @@ impl Lifecycle {
         serde_json::from_str::<serde_json::Value>(&text)
             .map_err(|error| wrong(format!("is not JSON ({}): {error}", path.display())))?;
         Ok(Some(text))
-    }
-
-    /// Takes away what an attempt made; afterwards nothing of it is left. Returns the error to report.
-    pub(super) async fn undo(&self, entry: i64, id: &WorkspaceId, first: Error) -> Error {
-        match self.remove_attempt(entry, id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
-            Ok(()) => first,
-            // The entry stays open and is nobody's, so whoever comes next undoes it.
-            Err(undo) => {
-                if let Err(error) = self.store.abandon(entry) {
-                    tracing::warn!("{id} is put right only after the end of this process: {error}");
-                }
-                Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
-            }
-        }
     }
 
     fn redacted(&self, mut draft: Draft) -> Draft {

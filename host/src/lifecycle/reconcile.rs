@@ -161,6 +161,20 @@ impl Lifecycle {
         }
     }
 
+    /// Takes away what an attempt made; afterwards nothing of it is left. Returns the error to report.
+    pub(super) async fn undo(&self, entry: i64, id: &WorkspaceId, first: Error) -> Error {
+        match self.remove_attempt(entry, id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
+            Ok(()) => first,
+            // The entry stays open and is nobody's, so whoever comes next undoes it.
+            Err(undo) => {
+                if let Err(error) = self.store.abandon(entry) {
+                    tracing::warn!("{id} is put right only after the end of this process: {error}");
+                }
+                Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
+            }
+        }
+    }
+
     /// Notes that an intent was undone, and ends it once the engine cannot be late any more.
     fn undone(&self, entry: &JournalEntry, what: &str) -> Result<(), Error> {
         match entry.undone.map(|time| jiff::Timestamp::now().duration_since(time)) {

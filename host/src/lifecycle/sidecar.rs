@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::create::{Progress, Recreate};
+use super::create::{Decided, Progress, Recreate};
 use super::reconcile::attempt_of;
 use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
 use crate::store::Snapshot;
-use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, WorkspaceId};
+use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
 const SIDECAR: &str = "sidecar";
@@ -80,6 +80,27 @@ impl Lifecycle {
         all.sort();
         all.dedup();
         Ok(all)
+    }
+
+    /// Sidecars are on the network of their workspace, and stay on the one that they were made on.
+    pub(super) async fn check_network(&self, decided: &Decided) -> Result<(), Error> {
+        let id = &decided.project.id;
+        let Some(stored) = self.store.workspace(id)? else { return Ok(()) };
+        let (is, wanted) = (stored.draft.spec.network, decided.draft.spec.network);
+        if is == wanted || decided.project.part_of.is_some() {
+            return Ok(());
+        }
+        let sidecars = self.sidecars(id).await?;
+        if sidecars.is_empty() {
+            return Ok(());
+        }
+        let names = sidecars.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(", ");
+        let word = |network: Network| serde_json::to_string(&network).unwrap_or_default();
+        let (is, wanted) = (word(is), word(wanted));
+        Err(Error::Request(format!(
+            "the network would change from {is} to {wanted}, and its sidecars ({names}) would stay on the old one: remove them \
+             with 'wharf rm' first and add them again, or keep the network"
+        )))
     }
 
     /// Starts the sidecars of a workspace whose lock is held. One that fails does not keep the others from starting.

@@ -148,8 +148,14 @@ impl Lifecycle {
             Action::Stop(why) => {
                 workspace.notes.push(format!("stopped by {policy}: {why}"));
                 let timeout = self.loaded().config.engine.stop_timeout.0;
-                let stopped = self.docker.stop(&container.id, timeout).await;
-                stopped.map(|_| true).map_err(|error| format!("'{policy}' wanted it stopped ({why}): {error}"))
+                let failed = |error: Error| format!("'{policy}' wanted it stopped ({why}): {error}");
+                self.docker.stop(&container.id, timeout).await.map_err(|error| failed(error.into()))?;
+                // They stop after their workspace, as with a stop.
+                for sidecar in self.sidecars(&workspace.id).await.map_err(failed)? {
+                    let _lock = self.lock(&sidecar).await.map_err(failed)?;
+                    Box::pin(self.stop_locked(&sidecar, "stop", None)).await.map_err(failed)?;
+                }
+                Ok(true)
             }
             Action::Run { command, timeout_ms } => {
                 let words = self.scrub(container, &command.join(" "));

@@ -252,3 +252,24 @@ fn taking_back_the_removal_of_one_that_ran_starts_it_again() {
     assert_eq!(line(&sandbox.json(&["cleanup"]), &id)["outcome"], "protected");
     assert_eq!(sandbox.json(&["inspect"])["state"], "running", "what was taken back is not stopped either");
 }
+
+#[test]
+fn a_name_of_several_workspaces_takes_no_removal_back() {
+    let sandbox = greedy();
+    for folder in [sandbox.folder("a/shop"), sandbox.folder("b/shop")] {
+        sandbox.run_in(&folder, &["up", "-q", "--image", BASE]).ok();
+    }
+    let views = sandbox.json(&["ls"]);
+    let ids: Vec<&str> = views.as_array().unwrap().iter().map(|view| view["id"].as_str().unwrap()).collect();
+    for id in &ids {
+        sandbox.run(&["stop", "-t", "0s", id]).ok();
+    }
+    sandbox.json(&["cleanup"]);
+    let refused = sandbox.run(&["--json", "cleanup", "undo", "shop"]);
+    assert_eq!((refused.code, &refused.error()["code"]), (5, &json!("workspace-ambiguous")), "{}", refused.stderr);
+    sandbox.run(&["cleanup", "undo", ids[0]]).ok();
+    // Now only the other one can be meant.
+    sandbox.run(&["cleanup", "undo", "shop"]).ok();
+    let refused = sandbox.run(&["--json", "cleanup", "allow", "shop"]);
+    assert_eq!((refused.code, &refused.error()["code"]), (5, &json!("workspace-ambiguous")), "{}", refused.stderr);
+}

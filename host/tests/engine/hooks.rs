@@ -65,6 +65,11 @@ fn a_policy_can_stop_what_it_does_not_like() {
     let up = sandbox.up();
     assert_eq!(up["state"], "exited");
     assert_eq!(up["notes"][0], "stopped by rule.rhai: it is night");
+    sandbox.json(&["sidecar", "add", "db", "--image", super::engine_api::BASE, "--", "sleep", "600"]);
+    let again = sandbox.run(&["start", "project"]).ok().text();
+    assert!(again.contains("started and is exited again: stopped by rule.rhai: it is night"), "{again}");
+    let states: Vec<_> = sandbox.own_containers().iter().map(|container| container["State"].clone()).collect();
+    assert_eq!(states, ["exited", "exited"], "its sidecar with it");
 }
 
 #[test]

@@ -170,3 +170,19 @@ fn a_disk_limit_that_the_engine_cannot_hold_is_watched_and_told_once() {
     assert!(serving.lines.next().contains("over its disk limit"), "each time that it goes over");
     serving.end();
 }
+
+#[test]
+fn what_somebody_stopped_after_the_service_had_is_not_started_by_a_command() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    sandbox.json(&["stop"]);
+    let id = sandbox.id().parse().unwrap();
+    let idle = |workspace: &mut wharf::store::Workspace| workspace.stopped = Some(wharf::workspace::Happening::Idle);
+    sandbox.store().update_workspace(&id, idle).unwrap();
+    assert_eq!(sandbox.run(&["exec", "--", "echo", "again"]).ok().text(), "again\n");
+    sandbox.json(&["stop"]);
+    sandbox.store().update_workspace(&id, idle).unwrap();
+    sandbox.json(&["stop"]);
+    let refused = sandbox.run(&["exec", "--", "true"]);
+    assert!(refused.code == 125 && refused.stderr.contains("is exited"), "{}", refused.stderr);
+}

@@ -183,3 +183,17 @@ fn on_the_shared_network_nobody_answers_to_the_name_of_anothers() {
     let refused = sandbox.run_in(&other, &["--json", "up"]);
     assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("invariant")), "{}", refused.error());
 }
+
+#[test]
+fn a_network_is_not_changed_under_sidecars() {
+    let sandbox = Sandbox::new();
+    let up = ["up", "--image", super::engine_api::BASE, "--network", "own"];
+    sandbox.json(&up);
+    sandbox.json(&["sidecar", "add", "db", "--image", super::engine_api::BASE, "--", "sleep", "600"]);
+    let args = ["--json", "up", "--image", super::engine_api::BASE, "--network", "shared", "--recreate"];
+    let refused = sandbox.run(&args);
+    assert!(refused.code == 2 && refused.stderr.contains("sidecars"), "{}: {}", refused.code, refused.stderr);
+    assert_eq!(sandbox.json(&["inspect"])["state"], "running");
+    sandbox.run(&["rm", "--force", "project/db"]).ok();
+    sandbox.run(&args).ok();
+}
