@@ -123,7 +123,7 @@ impl Reader<'_> {
     pub(super) fn fill(&mut self, property: &str, line: usize, text: &str, keeps_secrets: bool) -> String {
         let (filled, refused) = self.variables.fill(text, keeps_secrets);
         for why in refused {
-            self.not(property, line, format!("a variable is left empty: {why}"));
+            self.not(property, line, format!("a variable has its default, or nothing: {why}"));
         }
         filled
     }

@@ -265,7 +265,7 @@ impl Error {
             Self::Unsupported { .. } => "drop this setting, or use an engine that supports it".to_owned(),
             Self::Conflict { .. } => "wait until the other operation has ended, then try again".to_owned(),
             Self::NotRunning { .. } => "start it first, e.g. with `wharf up`".to_owned(),
-            Self::BadRequest { .. } => "correct the setting that the message names".to_owned(),
+            Self::BadRequest { .. } => "correct what the message names".to_owned(),
             Self::Timeout { .. } => {
                 "the engine is overloaded or stuck: try again, and see its log (`journalctl -u docker`)".to_owned()
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::reconcile::STRAGGLERS;
 use super::{Error, Lifecycle};
 use crate::docker;
 use crate::store::{JournalEntry, Verb};
@@ -73,7 +74,15 @@ impl Lifecycle {
         };
         let since = container.started_at.is_some_and(|time| time > entry.begun);
         if super::stop::lives(&container) && !since && self.is_ours(&container)? {
-            self.stop_living(&container, Duration::from_secs(seconds)).await?;
+            // The engine goes on with it when nobody waits: one that may take an hour holds up no other command for so long.
+            let stop = self.stop_living(&container, Duration::from_secs(seconds));
+            match tokio::time::timeout(STRAGGLERS, stop).await {
+                Ok(stopped) => stopped?,
+                Err(_) => {
+                    tracing::warn!("{} is still being stopped, as a dead process had begun to", entry.workspace);
+                    return Ok(());
+                }
+            }
             tracing::warn!("finished the stop of {} that a dead process had begun", entry.workspace);
         }
         Ok(())

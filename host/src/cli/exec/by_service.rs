@@ -24,7 +24,7 @@ const STDERR: u8 = 2;
 const PIECE: usize = 64 << 10;
 
 /// How long after a command's time the service may take to say that it has killed it.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(250);
 /// Most bytes that are kept of a command that is over while nobody reads.
 const KEPT: usize = 64 << 20;
 
