@@ -165,14 +165,17 @@ impl Lifecycle {
     pub(super) async fn undo(&self, entry: i64, id: &WorkspaceId, first: Error) -> Error {
         match self.remove_attempt(entry, id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => first,
-            // The entry stays open and is nobody's, so whoever comes next undoes it.
-            Err(undo) => {
-                if let Err(error) = self.store.abandon(entry) {
-                    tracing::warn!("{id} is put right only after the end of this process: {error}");
-                }
-                Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
-            }
+            Err(undo) => self.not_undone(entry, first, &undo),
         }
+    }
+
+    /// Leaves an intent that could be neither carried out nor undone: it stays open and is nobody's, so whoever comes next
+    /// puts it right.
+    pub(super) fn not_undone(&self, entry: i64, first: Error, undo: &Error) -> Error {
+        if let Err(error) = self.store.abandon(entry) {
+            tracing::warn!("what is left of it is put right only after the end of this process: {error}");
+        }
+        Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
     }
 
     /// Notes that an intent was undone, and ends it once the engine cannot be late any more.

@@ -65,10 +65,7 @@ impl Lifecycle {
         };
         match self.bring_back(id, old.state).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => Err(first),
-            Err(undo) => {
-                self.store.abandon(entry)?;
-                Err(Error::NotUndone { first: Box::new(first), undo: undo.to_string() })
-            }
+            Err(undo) => Err(self.not_undone(entry, first, &undo)),
         }
     }
 
@@ -115,9 +112,16 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Whether a container of the workspace waits for the end of its replacement.
-    pub(super) async fn is_set_aside(&self, id: &WorkspaceId) -> Result<bool, Error> {
-        Ok(self.aside(id).await?.is_some())
+    /// Whether a workspace of which no container was found has one all the same: the old one is set aside while it is
+    /// replaced, and goes when the new one is there.
+    pub(super) async fn is_replaced(&self, id: &WorkspaceId) -> Result<bool, Error> {
+        let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
+        for container in self.docker.list(&labels, true).await? {
+            if self.is_ours(&container)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn aside(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {

@@ -200,7 +200,7 @@ impl Lifecycle {
     pub(super) async fn undo_snapshot(&self, entry: i64, first: Error) -> Error {
         match self.remove_snapshot_attempt(entry).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => first,
-            Err(undo) => Error::NotUndone { first: Box::new(first), undo: undo.to_string() },
+            Err(undo) => self.not_undone(entry, first, &undo),
         }
     }
 

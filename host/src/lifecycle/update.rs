@@ -95,7 +95,7 @@ impl Lifecycle {
             }
             Err(first) => match self.restore_limits(id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
                 Ok(()) => Err(first),
-                Err(undo) => Err(Error::NotUndone { first: Box::new(first), undo: undo.to_string() }),
+                Err(undo) => Err(self.not_undone(entry, first, &undo)),
             },
         }
     }

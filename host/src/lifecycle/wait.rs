@@ -124,8 +124,7 @@ impl Lifecycle {
         loop {
             let listed = match self.containers_of(Some(id)).await {
                 Ok(containers) => containers,
-                // For a moment it is set aside, and the new one is not there yet.
-                Err(Error::NotRunning { .. }) if self.is_set_aside(id).await? => {
+                Err(Error::NotRunning { .. }) if self.is_replaced(id).await? => {
                     tokio::time::sleep(ASIDE).await;
                     continue;
                 }
@@ -140,6 +139,10 @@ impl Lifecycle {
                     Err(docker::Error::NotFound { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if containers.is_empty() && self.is_replaced(id).await? {
+                tokio::time::sleep(ASIDE).await;
+                continue;
             }
             if containers.is_empty() && awaited != Awaited::Removed {
                 return Err(Error::NotRunning { id: id.to_string(), state: State::Missing.to_string() });
