@@ -39,6 +39,8 @@ pub struct App {
     pub state_dir: PathBuf,
     /// Whether this process decides again and again: then plugins run in a pool, see [`WasmEngine::pooled`].
     pub long_lived: bool,
+    /// The scripts that each script policy imported when it was last read: they are a part of it.
+    pub(crate) imported: Arc<Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>>,
 }
 
 /// A policy of the configuration, and how loading it went.
@@ -54,7 +56,7 @@ pub struct LoadedPolicy {
 impl App {
     /// Puts configuration and state folder together.
     pub fn new(sources: Sources, loaded: Loaded, state_dir: PathBuf) -> Self {
-        Self { sources, loaded, state_dir, long_lived: false }
+        Self { sources, loaded, state_dir, long_lived: false, imported: Arc::default() }
     }
 
     /// The same with the configuration as its sources say now.
@@ -66,7 +68,7 @@ impl App {
     }
 
     /// The files that the chain is made from, whether they exist or not: the configuration, the script beside it, and
-    /// those of the policies.
+    /// those of the policies, with what these import as far as they have been read.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = match &self.sources.file {
             Some(file) => vec![file.clone()],
@@ -75,12 +77,15 @@ impl App {
         files.extend(files.clone().iter().map(|file| file.with_file_name("wharf.rhai")));
         let paths =
             self.loaded.config.policy.iter().filter_map(|policy| policy.wasm.as_ref().or(policy.script.as_ref()));
-        files.extend(paths.map(|path| self.loaded.base().join(path)));
+        let imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in paths.map(|path| self.loaded.base().join(path)) {
+            files.extend(imported.get(&path).into_iter().flatten().cloned());
+            files.push(path);
+        }
         files
     }
 
-    /// The usual state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, `$XDG_STATE_HOME/wharf`, or
-    /// `~/.local/state/wharf`.
+    /// The usual state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, or `wharf` in `$XDG_STATE_HOME`.
     pub fn usual_state_dir() -> PathBuf {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(dir) = var("WHARF_STATE_DIR") {
@@ -98,10 +103,8 @@ impl App {
     /// Puts every policy of the configuration, or the carried ones when it names none, in its place. What is known of one
     /// from before is loaded when it is first asked; `now` loads it all the same.
     pub fn load_policies(&self, now: bool) -> Vec<LoadedPolicy> {
-        let configured = &self.loaded.config.policy;
-        let list = if configured.is_empty() { carried::default_chain() } else { configured.clone() };
         let wasm = SharedEngine::default();
-        list.into_iter().map(|config| self.load(config, &wasm, now)).collect()
+        carried::chain(&self.loaded.config).into_iter().map(|config| self.load(config, &wasm, now)).collect()
     }
 
     /// Loads one policy that need not be in the chain.
@@ -330,7 +333,10 @@ impl App {
             } else {
                 let text =
                     String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8 text", path.display())))?;
-                let imports = Imports::read(&config.name, &text, path.parent().unwrap_or(Path::new(".")))?;
+                let (folder, mut looked) = (path.parent().unwrap_or(Path::new(".")), Vec::new());
+                let imports = Imports::read_telling(&config.name, &text, folder, &mut looked);
+                self.imported.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), looked);
+                let imports = imports?;
                 Bytes::Script(text.into(), imports)
             };
             let Some(pinned) = &config.digest else { return Ok(bytes) };

@@ -6,6 +6,7 @@
 //! May touch: the files and folders that a person named.
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -20,6 +21,9 @@ pub use plain::{open_plain, read_plain};
 const PIECE: usize = 64 << 10;
 /// This many pieces wait at most for a slow reader.
 const WAITING: usize = 16;
+
+/// What the owner of a folder needs to fill it and to move it.
+const OWNER: u32 = 0o700;
 
 /// Pieces of an archive, in order; an error is the last one.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
@@ -124,6 +128,9 @@ pub struct Unpacked {
     pub skipped: LeftOut,
     /// Permission bits of the folder itself, where the archive has it without a name, as `./` or `/`.
     pub mode: Option<u32>,
+    /// Folders that their owner may not write or search, and their permission bits. They are made with these rights, so
+    /// that they can be filled and moved; who has done so sets the bits, the last one first.
+    pub narrow: Vec<(PathBuf, u32)>,
 }
 
 /// Unpacks an archive into a folder.
@@ -148,6 +155,18 @@ pub fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
         // `unpack_in` says no to what would lie outside the folder.
         if wanted && entry.unpack_in(folder)? {
             done.entries += 1;
+            let mode = entry.header().mode()? & 0o777;
+            if kind.is_dir() && mode & OWNER != OWNER {
+                let normal =
+                    |part: Component<'_>| matches!(part, Component::Normal(_)).then(|| part.as_os_str().to_owned());
+                let path: PathBuf = entry.path()?.components().filter_map(normal).collect();
+                let made = folder.join(&path);
+                // A link is not followed, wherever it comes from.
+                if made.symlink_metadata().is_ok_and(|meta| meta.is_dir()) && made != folder {
+                    std::fs::set_permissions(&made, PermissionsExt::from_mode(mode | OWNER))?;
+                    done.narrow.push((path, mode));
+                }
+            }
         } else if !kind.is_pax_global_extensions() && done.skipped.len() < NAMED {
             done.skipped.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
         }

@@ -1,6 +1,6 @@
 //! The policies that the program carries: they make `wharf up .` work with secure defaults and no configuration.
 
-use crate::config::PolicyConfig;
+use crate::config::{Config, PolicyConfig};
 
 /// Bytes or text of a policy.
 #[derive(Clone, Copy)]
@@ -34,6 +34,11 @@ pub const ALL: [(&str, Carried); 6] = [
 /// A carried policy.
 pub fn find(name: &str) -> Option<Carried> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
+}
+
+/// The policies of a configuration, or the carried ones when it names none.
+pub fn chain(config: &Config) -> Vec<PolicyConfig> {
+    if config.policy.is_empty() { default_chain() } else { config.policy.clone() }
 }
 
 /// The chain that is used when the configuration names no policy.

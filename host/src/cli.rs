@@ -252,7 +252,7 @@ impl Cli {
             };
             Output::new(true, false).failure(&Failure::new("usage", said, "see --help of the command", code));
         } else if let Err(error) = error.print() {
-            eprintln!("wharf: cannot write: {error}");
+            output::say(format_args!("wharf: cannot write: {error}"));
         }
         Err(code)
     }

@@ -117,6 +117,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the service is away for the moment, or not ready yet.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Problem(problem) => problem.status == 503,
+            Self::Setting { .. } | Self::Answer { .. } => false,
+        }
+    }
+
     fn setting(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Setting { message: message.into(), remedy: remedy.into() }
     }

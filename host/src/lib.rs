@@ -16,6 +16,8 @@
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
+#![warn(clippy::print_stderr)]
+
 pub mod api;
 pub mod app;
 pub mod archive;

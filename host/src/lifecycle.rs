@@ -19,6 +19,7 @@ use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
 mod audit;
+mod binds;
 mod collect;
 mod compare;
 mod copy;
@@ -49,6 +50,7 @@ mod replay;
 mod request;
 mod restore;
 mod run_commands;
+mod scrub;
 mod secret_aside;
 mod secret_files;
 mod shadow_report;
@@ -245,7 +247,7 @@ impl Lifecycle {
         }
         for decision in decisions {
             if let Some(shadows) = decision.shadows.take() {
-                self.shadows.ask(shadows);
+                self.shadows.ask(shadows, values.to_vec());
             }
         }
         Ok(())

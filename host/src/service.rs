@@ -167,6 +167,8 @@ pub async fn run(
     let seen = policies::Seen::now(app);
     let chain = tokio::task::spawn_blocking(move || checked.checked_chain(&BTreeMap::new())).await;
     let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
+    // What the policies import is known from here on.
+    let seen = policies::Seen::now(app).but(&seen);
 
     let metrics = Arc::new(Metrics::default());
     let (handle, reloads) = Handle::new(app, metrics.clone())?;
@@ -197,6 +199,9 @@ pub async fn run(
             attempt = app.lifecycle() => attempt,
             () = stopped(&mut stop) => return end(&board, &halt, &mut tasks).await,
         };
+        if attempt.is_err() {
+            handle.set_tried();
+        }
         match attempt {
             Ok(lifecycle) => break lifecycle,
             Err(lifecycle::Error::Docker(error)) if may_come_back(&error) => {

@@ -155,10 +155,19 @@ async fn run(
         return Err(Problem::request("'detach' and 'input' are for POST, not for a WebSocket"));
     }
     let lifecycle = api.lifecycle()?;
-    let begin = lifecycle.exec(id, body.spec(), body.stdin, body.size());
-    let session = api.handle.metrics().verb("exec", begin).await?;
-    let (mut output, mut stdin, control) = session.into_parts();
-    let running = Running::new(control.clone(), seat.clone());
+    // By itself: when this is left meanwhile, as a service that stops does, the command must not be left with nobody.
+    let begun = {
+        let (api, id, seat) = (api.clone(), id.clone(), seat.clone());
+        let (spec, stdin, size) = (body.spec(), body.stdin, body.size());
+        async move {
+            let session = api.handle.metrics().verb("exec", lifecycle.exec(&id, spec, stdin, size)).await?;
+            let (output, stdin, control) = session.into_parts();
+            let running = Running::new(control.clone(), seat);
+            Ok::<_, Problem>((output, stdin, control, running))
+        }
+    };
+    let begun = tokio::spawn(begun.in_current_span()).await.map_err(Problem::internal)?;
+    let (mut output, mut stdin, control, running) = begun?;
     let limit = body.timeout.map(|span| span.0);
     let late = async {
         match limit {

@@ -19,7 +19,8 @@ use super::access::{Caller, Peer};
 use super::error::Problem;
 use super::files;
 use super::remote::same_origin;
-use super::stream::{EVENTS, LINES};
+use super::stream::{self, Last};
+use crate::service::stopped;
 use crate::{spans, telemetry};
 
 /// Most bytes of a body.
@@ -30,6 +31,8 @@ const LOGIN: usize = 4 << 10;
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long reading may take; verbs take as long as they need.
 const READING: Duration = Duration::from_secs(60);
+/// How long a request waits for a service that is only just starting.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// The route that is answered however much is under way.
 pub(super) const HEALTH: &str = "/v1/health";
 /// Methods that are counted by their names; a client may call one as it likes.
@@ -63,16 +66,12 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     };
     let (caller, answer) = answered.instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    if let Some(caller) = caller.as_ref().filter(|_| {
-        response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind == EVENTS || kind == LINES || kind == files::TAR)
-    }) {
-        // It goes on as long as its caller may.
+    if let Some(caller) = &caller
+        && let Some(last) = response.headers().get(header::CONTENT_TYPE).and_then(Last::of)
+    {
         let (caller, handle) = (caller.clone(), api.handle.clone());
-        let revoked = Box::pin(async move { caller.revoked(&handle).await });
-        response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(revoked)));
+        let revoked = async move { caller.revoked(&handle).await };
+        response = response.map(|body| stream::until_revoked(body, revoked, last));
     }
     let (status, time) = (response.status().as_u16(), begun.elapsed());
     api.handle.metrics().request(&route, method.as_str(), status, time);
@@ -132,6 +131,15 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     let archive = parts.method == Method::PUT
         && parts.extensions.get::<MatchedPath>().is_some_and(|path| path.as_str() == files::ROUTE);
     let body = if archive { body } else { Body::from(in_time(&parts.headers, body, BODY).await?) };
+    if parts.uri.path() != HEALTH {
+        // Who called while the service was starting is not told that there is no engine.
+        let mut stop = api.stop.clone();
+        tokio::select! {
+            () = api.handle.tried() => {}
+            () = stopped(&mut stop) => {}
+            () = tokio::time::sleep(BEGINNING) => {}
+        }
+    }
     let answer = next.run(Request::from_parts(parts, body));
     if !reading {
         return Ok(answer.await);

@@ -124,9 +124,12 @@ async fn open(api: &Api, names: &[Named], wants: Wants, mut args: Args, ids: boo
         // Of a container that is gone nothing more can come; one that is new is read from its beginning.
         let known = |cursor: &Cursor| containers.iter().any(|(_, container)| container.id == cursor.container_id);
         let all: Result<Vec<Cursor>, Problem> = last.split(',').map(cursor).collect();
-        query.after = all?.into_iter().filter(known).collect();
-        cursors.extend(query.after.iter().map(|cursor| (cursor.container_id.clone(), cursor.to_string())));
+        let all = all?;
+        // One that has said nothing since then is still where it was to begin.
+        query.after.retain(|after| all.iter().all(|last| last.container_id != after.container_id));
+        query.after.extend(all.into_iter().filter(known));
     }
+    cursors.extend(query.after.iter().map(|cursor| (cursor.container_id.clone(), cursor.to_string())));
     let seat = api.seat()?;
     let logs = lifecycle.logs(containers, &query).await?;
     let cursors = ids.then_some(cursors);

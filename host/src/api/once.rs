@@ -36,13 +36,14 @@ impl<T: DeserializeOwned> FromRequest<Api> for Keyed<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let key = key(request.headers())?;
         let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or_default().to_owned();
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, api).await?;
         let bytes = bytes_of(body).await?;
         let once = key.map(|key| {
             // The same key for another path, or of somebody else, is another request. None of them has a line break.
             let key = format!("{path}\n{}\n{key}", caller.name());
-            let mut all = format!("{}\n{key}\n", api.handle.store().host_id()).into_bytes();
+            let mut all = format!("{}\n{key}\n{query}\n", api.handle.store().host_id()).into_bytes();
             all.extend_from_slice(&bytes);
             Once { key, digest: sha256_hex(&all) }
         });

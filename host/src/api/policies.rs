@@ -9,7 +9,7 @@ use super::error::Problem;
 use super::health::answer;
 use super::verbs::Nothing;
 use crate::config::instant;
-use crate::lifecycle::{ShadowSummary, shadow_report};
+use crate::lifecycle::ShadowSummary;
 use crate::service::PolicyView;
 use crate::store::ChainStatus;
 
@@ -34,7 +34,7 @@ pub(super) async fn shadows(State(api): State<Api>, mut args: Args) -> Result<Re
         Some(since) => since,
         None => instant("7d").map_err(Problem::request)?,
     };
-    let read = tokio::task::spawn_blocking(move || shadow_report(api.handle.store(), policy.as_deref(), since));
+    let read = tokio::task::spawn_blocking(move || api.handle.shadows(policy.as_deref(), since));
     answer(&read.await.map_err(Problem::internal)??)
 }
 

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
@@ -19,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::error::Problem;
+use super::files;
 use super::pulse::Follower;
 use crate::service::stopped;
 use crate::store::Store;
@@ -112,7 +114,11 @@ impl<G: Growing> Source for Following<G> {
                 return Ok(Some(bytes));
             }
             match self.of.read(self.api.handle.store(), self.after, &mut self.ready)? {
-                Some(last) => self.after = last,
+                Some(last) => {
+                    self.after = last;
+                    // Where little of much is for the caller, others have their turn meanwhile.
+                    tokio::task::yield_now().await;
+                }
                 None => self.pulse.beat().await,
             }
         }
@@ -205,6 +211,47 @@ fn problem_line(problem: &Problem) -> Bytes {
     let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
     line.push(b'\n');
     line.into()
+}
+
+/// How an answer that may go on for long says that it is not all.
+pub(super) enum Last {
+    Event,
+    Line,
+    /// An archive has no place for words: the connection breaks off.
+    Broken,
+}
+
+impl Last {
+    /// None of answers that come at once.
+    pub(super) fn of(kind: &HeaderValue) -> Option<Self> {
+        match kind {
+            kind if kind == EVENTS => Some(Self::Event),
+            kind if kind == LINES => Some(Self::Line),
+            kind if kind == files::TAR => Some(Self::Broken),
+            _ => None,
+        }
+    }
+}
+
+/// An answer that goes on as long as its caller may.
+pub(super) fn until_revoked(body: Body, revoked: impl Future<Output = ()> + Send + 'static, last: Last) -> Body {
+    let going = Some((body.into_data_stream(), Box::pin(revoked), last));
+    Body::from_stream(futures_util::stream::unfold(going, |going| async {
+        let (mut body, mut revoked, last) = going?;
+        tokio::select! {
+            biased;
+            () = &mut revoked => {
+                let problem = Problem::bad_token();
+                let last = match last {
+                    Last::Event => Ok(problem_event(&problem)),
+                    Last::Line => Ok(problem_line(&problem)),
+                    Last::Broken => Err(BoxError::from("the token does not count any more")),
+                };
+                Some((last, None))
+            }
+            piece = body.next() => Some((piece?.map_err(BoxError::from), Some((body, revoked, last)))),
+        }
+    }))
 }
 
 #[cfg(test)]

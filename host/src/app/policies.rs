@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{App, LoadedPolicy};
+use crate::carried;
 use crate::config::ago;
 use crate::hooks::Entry;
 use crate::hooks::chain::{Mode, Standing};
 use crate::hooks::record::Waiver;
 use crate::hooks::{Hook, PolicyKind};
+use crate::lifecycle::{self, ShadowSummary, shadow_report};
 use crate::store::{self, ChainStatus, ServiceStatus};
 
 /// A policy of the chain.
@@ -70,6 +72,19 @@ impl App {
             chain.standings = store.standings()?;
         }
         Ok(chain.views())
+    }
+
+    /// What shadows would have changed since a time: one of them, or all.
+    ///
+    /// # Errors
+    /// See [`shadow_report`].
+    pub fn shadows(
+        &self,
+        store: &store::Store,
+        policy: Option<&str>,
+        since: jiff::Timestamp,
+    ) -> Result<BTreeMap<String, ShadowSummary>, lifecycle::Error> {
+        shadow_report(store, &carried::chain(&self.loaded.config), policy, since)
     }
 
     /// The service of this state folder, if one runs.

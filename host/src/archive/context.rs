@@ -41,7 +41,15 @@ impl Ignore {
                 Some(rest) => (true, rest.trim()),
                 None => (false, line),
             };
-            let clean: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+            let mut clean: Vec<&str> = Vec::new();
+            for part in pattern.split('/') {
+                match part {
+                    "" | "." => {}
+                    ".." if clean.last().is_some_and(|above| *above != "..") => drop(clean.pop()),
+                    // Nothing in the folder is above it.
+                    _ => clean.push(part),
+                }
+            }
             if clean.is_empty() {
                 continue;
             }
@@ -221,7 +229,7 @@ mod tests {
         check("*.md\n!README.md", &["a.md"], &["README.md", "sub/a.md"]);
         check("*.md\n!README*.md\nREADME-secret.md", &["README-secret.md"], &["README.md"]);
         check("secret\n!secret/public", &["secret/x"], &["secret/public/a"]);
-        check("a{b}\n./c/../d", &["a{b}"], &["ab"]);
+        check("a{b}\n./c/../d\n../e", &["a{b}", "d"], &["ab", "c", "e"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::output::say;
 use crate::lifecycle::Progress;
 
 /// Progress on stderr: bars on a terminal, plain lines elsewhere.
@@ -27,7 +28,7 @@ impl Bars {
         }
         let Some(multi) = &self.multi else {
             match progress {
-                Progress::Step(text) | Progress::Build(text) => eprintln!("{text}"),
+                Progress::Step(text) | Progress::Build(text) => say(text),
                 Progress::Pull(_) => {}
             }
             return;

@@ -1,6 +1,6 @@
 //! `wharf cleanup`: one sweep, the ledger, and taking back.
 
-use super::output::{ago, bytes, tame};
+use super::output::{Several, ago, bytes, tame};
 use super::{Context, Failure};
 use crate::hooks::SweepChoice;
 use crate::lifecycle::SweepLine;
@@ -76,27 +76,31 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             Ok(0)
         }
         Some(Command::Undo { which }) => {
+            let mut several = Several::new(&context.out);
             for which in which {
-                let entry = backend.undo_cleanup(which).await?;
-                let what = if entry.action == "stop" { "runs again" } else { "stays; sweeps leave it alone" };
-                say(context, &entry, what)?;
+                match backend.undo_cleanup(which).await {
+                    Ok(entry) if entry.action == "stop" => tell(&mut several, &entry, "runs again"),
+                    Ok(entry) => tell(&mut several, &entry, "stays; sweeps leave it alone"),
+                    Err(failure) => several.failed(&failure),
+                }
             }
-            Ok(0)
+            several.end()
         }
         Some(Command::Allow { which }) => {
+            let mut several = Several::new(&context.out);
             for which in which {
-                say(context, &backend.allow_cleanup(which).await?, "is left to sweeps again")?;
+                match backend.allow_cleanup(which).await {
+                    Ok(entry) => tell(&mut several, &entry, "is left to sweeps again"),
+                    Err(failure) => several.failed(&failure),
+                }
             }
-            Ok(0)
+            several.end()
         }
     }
 }
 
-fn say(context: &Context, entry: &LedgerEntry, what: &str) -> Result<(), Failure> {
-    if context.out.json {
-        return Ok(context.out.value(entry)?);
-    }
-    Ok(context.out.line(format!("{} {what}", entry.object))?)
+fn tell(several: &mut Several<'_>, entry: &LedgerEntry, what: &str) {
+    several.print(|out| if out.json { out.value(entry) } else { out.line(format!("{} {what}", entry.object)) });
 }
 
 fn row(line: &SweepLine) -> Vec<String> {

@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use tokio::sync::watch;
+
 use super::backend::{Backend, Out};
-use super::output::printable;
+use super::output::{printable, say};
 use super::{Context, Failure};
 use crate::archive::{self, Owner, Unpacked};
 use crate::docker::PathKind;
-use crate::lifecycle::Target;
+use crate::lifecycle::{Error, Target};
 use crate::store::Owner as Process;
 
 /// Arguments.
@@ -50,21 +52,39 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     match (source, target) {
         (Side::Inside { workspace, path }, to @ (Side::Local(_) | Side::Pipe)) => {
             let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
+            let mut stop = backend.stopper();
             let path = if path.is_empty() { "/" } else { path };
-            let out = backend.copy_out(&target, path).await?;
+            let out = unless(&mut stop, NOTHING, backend.copy_out(&target, path)).await?;
             match to {
-                Side::Local(to) => take_out(context, out, path, Path::new(to)).await?,
-                _ => pour_out(out).await?,
+                Side::Local(to) => take_out(context, (out, stop), path, Path::new(to)).await?,
+                _ => unless(&mut stop, "the archive is cut off", pour_out(out)).await?,
             }
         }
         (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
             let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
             let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
-            bring_in(context, &backend, &target, (from, path)).await?;
+            let left = "what had arrived by then stays";
+            unless(&mut backend.stopper(), left, bring_in(context, &backend, &target, (from, path))).await?;
         }
         _ => return Err(usage("one side must be in a workspace (WS:/path), and the other one must not".into())),
     }
     Ok(0)
+}
+
+/// What is left of a copy out that was interrupted.
+const NOTHING: &str = "nothing was copied";
+
+/// Does something until it is to stop; `left` says what is there then.
+async fn unless<T>(
+    stop: &mut watch::Receiver<bool>,
+    left: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        _ = stop.wait_for(|stop| *stop) => Err(Error::LeftOff(left.to_owned()).into()),
+    }
 }
 
 fn usage(text: String) -> Failure {
@@ -165,9 +185,13 @@ fn numeric(user: &str) -> Option<Owner> {
 
 async fn pour_out(mut out: Out) -> Result<(), Failure> {
     while let Some(bytes) = out.next().await {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(&bytes?)?;
-        stdout.flush()?;
+        let bytes = bytes?;
+        // A reader that does not read must not keep Ctrl-C from being heard.
+        let write = move || {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(&bytes).and_then(|()| stdout.flush())
+        };
+        tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)??;
     }
     Ok(())
 }
@@ -177,7 +201,12 @@ async fn pour_out(mut out: Out) -> Result<(), Failure> {
 ///
 /// Only a folder that the user named may be a link. What came out of the workspace, now or with an earlier copy, is never
 /// followed: its links may lead anywhere.
-async fn take_out(context: &Context, out: Out, path: &str, to: &Path) -> Result<(), Failure> {
+async fn take_out(
+    context: &Context,
+    (out, stop): (Out, watch::Receiver<bool>),
+    path: &str,
+    to: &Path,
+) -> Result<(), Failure> {
     // What is in a folder, and the root, come without a name.
     let name = if path.ends_with("/.") { None } else { last_name(path) };
     let folder = to.is_dir();
@@ -202,11 +231,21 @@ async fn take_out(context: &Context, out: Out, path: &str, to: &Path) -> Result<
     if name.is_none() {
         std::fs::create_dir(&inside).map_err(|error| local(&inside, &error))?;
     }
-    let done = receive(out, inside).await?;
+    let done = receive((out, stop), inside.clone()).await?;
     tell_left_out(context, &done.skipped);
     let root = top(&staging.0, path, done.entries)?;
     check(&root, &target)?;
-    put(&root, &target)?;
+    let mut moved = Vec::new();
+    put(&root, &target, &mut moved)?;
+    for (folder, mode) in done.narrow.iter().rev() {
+        let folder = inside.join(folder);
+        let at = moved.iter().find_map(|(from, to)| Some(to.join(folder.strip_prefix(from).ok()?)));
+        // One that was there before keeps its own.
+        if let Some(at) = at {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(*mode);
+            std::fs::set_permissions(&at, mode).map_err(|error| local(&at, &error))?;
+        }
+    }
     if let (None, false, Some(mode)) = (name, merges, done.mode) {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&target, mode).map_err(|error| local(&target, &error))?;
@@ -233,19 +272,28 @@ fn top(staging: &Path, path: &str, entries: u64) -> Result<PathBuf, Failure> {
     Ok(first.path())
 }
 
-async fn receive(mut out: Out, folder: PathBuf) -> Result<Unpacked, Failure> {
+async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: PathBuf) -> Result<Unpacked, Failure> {
     let (to, from) = tokio::sync::mpsc::channel(16);
     let at = folder.clone();
     let unpacker = tokio::task::spawn_blocking(move || archive::unpack(archive::Reader::new(from), &at));
-    while let Some(bytes) = out.next().await {
+    let stopped = loop {
+        let bytes = match unless(&mut stop, NOTHING, async { Ok(out.next().await) }).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => break None,
+            Err(stopped) => break Some(stopped),
+        };
         let bytes = bytes.map_err(|failure| std::io::Error::other(failure.message));
         // The unpacker that has gone says itself why.
         if to.send(bytes).await.is_err() {
-            break;
+            break None;
         }
-    }
+    };
     drop(to);
+    // What it has begun must be there before it is cleared away.
     let unpacked = unpacker.await.map_err(std::io::Error::other)?;
+    if let Some(stopped) = stopped {
+        return Err(stopped);
+    }
     unpacked
         .map_err(|error| Failure::new("copy-broken", printable(&error.to_string()), "see that the disk is not full", 1))
 }
@@ -270,11 +318,15 @@ fn check(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 /// Moves it there: what is in a folder over what is in the other one, and all else in place of what is there.
-fn put(from: &Path, to: &Path) -> Result<(), Failure> {
+fn put(from: &Path, to: &Path, moved: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), Failure> {
     if is_folder(from) && is_folder(to) {
-        return each(from, |entry, name| put(entry, &to.join(name)));
+        return each(from, |entry, name| put(entry, &to.join(name), moved));
     }
-    std::fs::rename(from, to).map_err(|error| local(to, &error))
+    std::fs::rename(from, to).map_err(|error| local(to, &error))?;
+    if is_folder(to) {
+        moved.push((from.to_path_buf(), to.to_path_buf()));
+    }
+    Ok(())
 }
 
 fn each(folder: &Path, mut what: impl FnMut(&Path, &std::ffi::OsStr) -> Result<(), Failure>) -> Result<(), Failure> {
@@ -321,7 +373,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("wharf: the folder {} could not be removed: {error}", self.0.display());
+            say(format_args!("wharf: the folder {} could not be removed: {error}", self.0.display()));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::instant::instant;
+use super::output::say;
 use super::{Context, Failure};
 use crate::client::{self, Client};
 use crate::lifecycle::{Lifecycle, Notice, WorkspaceEvents};
@@ -60,7 +61,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             None => return Ok(0),
             Some(Notice::Event(event)) if shown(&event) => print(context, &event)?,
             Some(Notice::Event(_)) => {}
-            Some(notice) => say(&notice),
+            Some(notice) => tell(&notice),
         }
     }
 }
@@ -79,7 +80,7 @@ async fn past(
         match notice {
             Notice::Event(event) if only.is_some_and(|id| !event.concerns(id)) || known.contains(&key(&event)) => {}
             Notice::Event(event) => past.push(event),
-            notice => say(&notice),
+            notice => tell(&notice),
         }
     }
     past.sort_by_key(|event| event.time);
@@ -116,7 +117,10 @@ async fn by_service(context: &Context, client: &Client, args: &Args) -> Result<u
     loop {
         let mut events = match client.events("/v1/events", &query, last.as_deref()).await {
             Ok(events) => events,
-            Err(client::Error::Unreachable { .. }) if let Some(time) = wait => {
+            Err(error)
+                if error.is_away()
+                    && let Some(time) = wait =>
+            {
                 tokio::time::sleep(time).await;
                 wait = Some((time * 2).min(LONGEST));
                 continue;
@@ -124,13 +128,13 @@ async fn by_service(context: &Context, client: &Client, args: &Args) -> Result<u
             Err(error) => return Err(error.into()),
         };
         if wait.take().is_some() {
-            eprintln!("wharf: connected to the service again; it goes on behind what was seen");
+            say("wharf: connected to the service again; it goes on behind what was seen");
         }
         let cause = loop {
             match events.next().await {
                 Ok(Some(event)) => match event.event.as_str() {
                     "" => print(context, &event.value().map_err(std::io::Error::other)?)?,
-                    "gap" => eprintln!("wharf: some of what happened meanwhile is not kept any more"),
+                    "gap" => say("wharf: some of what happened meanwhile is not kept any more"),
                     "problem" => {
                         let problem = event.value().map_err(std::io::Error::other)?;
                         return Err(client::Error::Problem(Box::new(problem)).into());
@@ -142,7 +146,7 @@ async fn by_service(context: &Context, client: &Client, args: &Args) -> Result<u
             }
         };
         last = events.last_id().map(str::to_owned).or(last);
-        eprintln!("wharf: {cause}; trying again");
+        say(format_args!("wharf: {cause}; trying again"));
         wait = Some(PAUSE);
     }
 }
@@ -163,13 +167,13 @@ fn print(context: &Context, event: &Event) -> Result<(), Failure> {
 }
 
 /// Says on stderr what became of the connection.
-fn say(notice: &Notice) {
+fn tell(notice: &Notice) {
     match notice {
         Notice::Event(_) => {}
-        Notice::Lost(why) => eprintln!("wharf: {why}; trying again"),
-        Notice::Resumed { gap: false } => eprintln!("wharf: connected to the engine again; nothing was missed"),
+        Notice::Lost(why) => say(format_args!("wharf: {why}; trying again")),
+        Notice::Resumed { gap: false } => say("wharf: connected to the engine again; nothing was missed"),
         Notice::Resumed { gap: true } => {
-            eprintln!("wharf: connected to the engine again; what happened meanwhile may be missing here");
+            say("wharf: connected to the engine again; what happened meanwhile may be missing here");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::say;
 use super::{Context, Failure};
 
 use crate::config::Span;
@@ -39,8 +40,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) struct Args {
     /// Id or name [default: the workspace of this folder]
     workspace: Option<String>,
-    /// Environment: NAME=VALUE
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    /// Environment: NAME=VALUE, or NAME for the value that it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// User or uid:gid
     #[arg(short, long)]
@@ -79,13 +80,8 @@ pub(crate) struct ShellArgs {
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let mut env = BTreeMap::new();
     for text in args.env {
-        match text.split_once('=') {
-            Some((name, value)) => drop(env.insert(name.to_owned(), value.to_owned())),
-            None => {
-                let text = format!("--env {text}: write it as NAME=VALUE");
-                return Err(Failure::new("bad-request", text, "see 'wharf exec --help'", WHARF_FAILED));
-            }
-        }
+        let usage = |text| Failure::new("bad-request", text, "see 'wharf exec --help'", WHARF_FAILED);
+        env.extend([super::up::env_pair(&text).map_err(usage)?]);
     }
     let spec = ExecSpec { command: args.command, env, user: args.user, working_dir: args.workdir, tty: args.tty };
     if args.detach {
@@ -254,7 +250,7 @@ async fn kill(control: &ExecControl) -> Result<bool, Failure> {
 /// Says that a command was killed for its time, unless nobody takes it.
 async fn say_late(limit: Duration) {
     let seconds = limit.as_secs_f64();
-    let tell = move || eprintln!("wharf: the command took longer than {seconds} s and was killed");
+    let tell = move || say(format_args!("wharf: the command took longer than {seconds} s and was killed"));
     let _ = tokio::time::timeout(LAST_WORDS, tokio::task::spawn_blocking(tell)).await;
 }
 
@@ -267,7 +263,7 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 }
 
 fn detached() -> u8 {
-    eprintln!("\r\ndetached; the command runs on");
+    say("\r\ndetached; the command runs on");
     0
 }
 

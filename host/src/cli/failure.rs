@@ -59,7 +59,8 @@ impl From<client::Error> for Failure {
             client::Error::Problem(problem) => {
                 // As the command by itself would have ended.
                 let exit = match (problem.status, problem.code.as_str()) {
-                    (_, "cross-site" | "wrong-host" | "role") => 1,
+                    // A policy's own denial has a trail, and a word that it chose.
+                    (_, "cross-site" | "wrong-host" | "role" | "label-scope") if problem.trail.is_empty() => 1,
                     (403, _) => 4,
                     (_, "configuration" | "policy-not-loaded" | "reload-refused") => 3,
                     (
@@ -70,6 +71,7 @@ impl From<client::Error> for Failure {
                         | "no-field"
                         | "snapshot-not-found"
                         | "secret-not-found"
+                        | "policy-not-found"
                         | "record-not-found",
                     ) => 5,
                     (_, "bad-request" | "devcontainer") => 2,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::backend::{Pruned, folder_there};
 use super::bars::Bars;
-use super::output::{ago, bytes};
+use super::output::{Several, ago, bytes};
 use super::{Context, Failure};
 use crate::client::Client;
 use crate::lifecycle::ImageBuild;
@@ -158,52 +158,47 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             Ok(0)
         }
         Command::Rm { images } => {
-            let mut told = Told::default();
+            let mut told = Told::new(context);
             for image in images {
                 let removed = backend.remove_image(&image).await;
-                told.tell(context, (image, removed))?;
+                told.tell((image, removed));
             }
-            told.end(context)
+            told.end()
         }
         Command::Prune => {
-            let mut told = Told::default();
+            let mut told = Told::new(context);
             for pruned in backend.prune_images().await? {
-                told.tell(context, pruned)?;
+                told.tell(pruned);
             }
-            told.end(context)
+            told.end()
         }
     }
 }
 
 /// Tells what became of images, one after the other.
-#[derive(Default)]
-struct Told {
-    exit: u8,
+struct Told<'a> {
+    several: Several<'a>,
     removed: Vec<String>,
 }
 
-impl Told {
-    fn tell(&mut self, context: &Context, (image, removed): Pruned) -> Result<(), Failure> {
-        match removed {
-            Ok(()) => {
-                if !context.out.json {
-                    context.out.line(format!("{image} removed"))?;
-                }
-                self.removed.push(image);
-            }
-            Err(failure) => {
-                context.out.failure(&failure);
-                self.exit = if self.exit == 0 { failure.exit } else { self.exit };
-            }
-        }
-        Ok(())
+impl<'a> Told<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self { several: Several::new(&context.out), removed: Vec::new() }
     }
 
-    fn end(self, context: &Context) -> Result<u8, Failure> {
-        if context.out.json {
-            context.out.value(&self.removed)?;
+    fn tell(&mut self, (image, removed): Pruned) {
+        match removed {
+            Ok(()) => {
+                self.several.line(format!("{image} removed"));
+                self.removed.push(image);
+            }
+            Err(failure) => self.several.failed(&failure),
         }
-        Ok(self.exit)
+    }
+
+    fn end(mut self) -> Result<u8, Failure> {
+        self.several.print(|out| if out.json { out.value(&self.removed) } else { Ok(()) });
+        self.several.end()
     }
 }
 

@@ -38,6 +38,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         }
         Some(client) => of_service(&client, &target, History::steps(args.since, until, step)?, until).await?,
     };
+    if context.out.json && history.points.is_empty() {
+        context.out.value::<[HistoryRow; 0]>(&[])?;
+        return Ok(0);
+    }
     if context.out.json {
         context.out.value(&HistoryRow::of(&id.parse().map_err(std::io::Error::other)?, history.points))?;
         return Ok(0);

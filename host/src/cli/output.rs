@@ -118,9 +118,9 @@ impl Output {
     /// Says something beside the result, on stderr; to programs as an object.
     pub(crate) fn notice(&self, text: &str) {
         if self.json {
-            eprintln!("{}", serde_json::json!({ "notice": text }));
+            say(serde_json::json!({ "notice": text }));
         } else {
-            eprintln!("wharf: {}", tame(text));
+            say(format_args!("wharf: {}", tame(text)));
         }
     }
 
@@ -148,19 +148,66 @@ impl Output {
                 detail,
                 trail: &failure.trail,
             };
-            eprintln!("{}", serde_json::json!({ "error": body }));
+            say(serde_json::json!({ "error": body }));
             return;
         }
         for line in self.trail(&failure.trail) {
-            eprintln!("  {line}");
+            say(format_args!("  {line}"));
         }
-        eprintln!("wharf: {}", tame(&failure.message));
+        say(format_args!("wharf: {}", tame(&failure.message)));
         if let Some(detail) = detail {
-            eprintln!("{}", tame(detail));
+            say(tame(detail));
         }
         if !failure.remedy.is_empty() {
-            eprintln!("  what to do: {}", tame(&failure.remedy));
+            say(format_args!("  what to do: {}", tame(&failure.remedy)));
         }
+    }
+}
+
+/// Writes a line to stderr. That nobody reads it is no reason to fail, and even less to leave work half done.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// What is said of several things, one after the other. One that fails is reported and does not keep the others from
+/// their turn; neither does a reader that has gone.
+pub(crate) struct Several<'a> {
+    out: &'a Output,
+    exit: u8,
+    printed: std::io::Result<()>,
+}
+
+impl<'a> Several<'a> {
+    pub(crate) fn new(out: &'a Output) -> Self {
+        Self { out, exit: 0, printed: Ok(()) }
+    }
+
+    /// Prints what `print` does, unless printing has failed before.
+    pub(crate) fn print(&mut self, print: impl FnOnce(&Output) -> std::io::Result<()>) {
+        if self.printed.is_ok() {
+            self.printed = print(self.out);
+        }
+    }
+
+    /// Prints a line for people; programs get none.
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) {
+        if !self.out.json {
+            self.print(|out| out.line(text));
+        }
+    }
+
+    /// Reports a failure.
+    pub(crate) fn failed(&mut self, failure: &Failure) {
+        self.out.failure(failure);
+        self.exit = if self.exit == 0 { failure.exit } else { self.exit };
+    }
+
+    /// The exit code: that of the first failure.
+    pub(crate) fn end(self) -> Result<u8, Failure> {
+        if self.exit == 0 {
+            self.printed?;
+        }
+        Ok(self.exit)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::bars::Bars;
-use super::output::ago;
+use super::output::{Several, ago};
 use super::up::UpOutput;
 use super::{Context, Failure};
 use crate::lifecycle::RestoreRequest;
@@ -97,18 +97,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             output.finish(made)
         }
         Command::Rm { snapshots } => {
-            let mut exit = 0;
+            let mut several = Several::new(&context.out);
             for name in snapshots {
                 match backend.remove_snapshot(&name).await {
-                    Ok(_) if context.out.json => {}
-                    Ok(_) => context.out.line(format!("{name} removed"))?,
-                    Err(failure) => {
-                        context.out.failure(&failure);
-                        exit = if exit == 0 { failure.exit } else { exit };
-                    }
+                    Ok(_) => several.line(format!("{name} removed")),
+                    Err(failure) => several.failed(&failure),
                 }
             }
-            Ok(exit)
+            several.end()
         }
     }
 }

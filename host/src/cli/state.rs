@@ -200,16 +200,18 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
     let acts = meant.into_iter().enumerate().map(async |(place, target)| (place, backend.act(&target, verb).await));
     let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
     let (mut views, mut exit) = (Vec::new(), (usize::MAX, 0));
+    // A reader that has gone keeps no workspace from its turn.
+    let mut printed = Ok(());
     while let Some((place, result)) = results.next().await {
         match result {
             Ok(view) => {
-                if !context.out.json {
+                if !context.out.json && printed.is_ok() {
                     let ended = matches!(verb, Verb::Start | Verb::Restart(_)) && view.state != State::Running;
-                    context.out.line(match view.notes.last().filter(|_| ended) {
+                    printed = context.out.line(match view.notes.last().filter(|_| ended) {
                         Some(note) => format!("{} {} and is {} again: {note}", view.id, verb.done(), view.state),
                         None if ended => format!("{} {} and is {} again", view.id, verb.done(), view.state),
                         None => format!("{} {}", view.id, verb.done()),
-                    })?;
+                    });
                 }
                 views.push((place, view));
             }
@@ -221,6 +223,9 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
                 }
             }
         }
+    }
+    if exit.1 == 0 {
+        printed?;
     }
     if context.out.json {
         views.sort_by_key(|(place, _)| *place);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use crossterm::{cursor, terminal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::readings::Readings;
 use super::{Context, Failure};
@@ -92,8 +92,18 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let _full = FullScreen::enter()?;
     let mut pause = FIRST;
     loop {
+        let read = {
+            let mut read = std::pin::pin!(watch.read());
+            loop {
+                tokio::select! {
+                    read = &mut read => break read,
+                    code = told(&mut screen, &mut typed, &mut stop) => if let Some(code) = code? { return Ok(code) },
+                }
+                draw(&screen)?;
+            }
+        };
         // An engine that is restarted comes back; what was seen last stays meanwhile.
-        match watch.read().await {
+        match read {
             Ok(all) => screen.update(all),
             Err(failure) => screen.failed(failure.message),
         }
@@ -104,14 +114,24 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             draw(&screen)?;
             tokio::select! {
                 () = &mut next => break,
-                _ = stop.wait_for(|stop| *stop) => return Ok(130),
-                event = typed.recv() => match event {
-                    Some(Ok(event)) => if let Some(code) = act(&mut screen, &event) { return Ok(code) },
-                    Some(Err(error)) => return Err(error.into()),
-                    None => return Ok(0),
-                },
+                code = told(&mut screen, &mut typed, &mut stop) => if let Some(code) = code? { return Ok(code) },
             }
         }
+    }
+}
+
+/// Waits for a key or a signal, and does what it asks for. Returns the exit code of those that end.
+async fn told(
+    screen: &mut Screen,
+    typed: &mut mpsc::Receiver<std::io::Result<Event>>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<u8>, Failure> {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Ok(Some(130)),
+        event = typed.recv() => match event {
+            Some(event) => Ok(act(screen, &event?)),
+            None => Ok(Some(0)),
+        },
     }
 }
 

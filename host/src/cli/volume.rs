@@ -1,6 +1,6 @@
 //! `wharf volume`: the named volumes that Wharf made.
 
-use super::output::ago;
+use super::output::{Several, ago};
 use super::{Context, Failure};
 use crate::lifecycle::VolumeView;
 
@@ -34,18 +34,14 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
             Ok(0)
         }
         Command::Rm { volumes } => {
-            let mut exit = 0;
+            let mut several = Several::new(&context.out);
             for name in volumes {
                 match backend.remove_volume(name).await {
-                    Ok(()) if context.out.json => {}
-                    Ok(()) => context.out.line(format!("{name} removed"))?,
-                    Err(failure) => {
-                        context.out.failure(&failure);
-                        exit = if exit == 0 { failure.exit } else { exit };
-                    }
+                    Ok(()) => several.line(format!("{name} removed")),
+                    Err(failure) => several.failed(&failure),
                 }
             }
-            Ok(exit)
+            several.end()
         }
     }
 }

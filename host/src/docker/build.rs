@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::{self, Error, Result};
 use super::http::{Call, Pieces, encode};
-use super::{Docker, images, registry_auth};
+use super::{Docker, reference, registry_auth};
 
 const OPERATION: &str = "build the image";
 /// Until the first progress: the engine answers once it has the whole context.
@@ -62,7 +62,7 @@ impl Docker {
         context: Pieces,
         mut on_line: impl FnMut(&str),
     ) -> Result<String> {
-        images::check(OPERATION, &request.reference)?;
+        reference::check(OPERATION, &request.reference)?;
         let json = |map: &BTreeMap<String, String>| serde_json::to_string(map).unwrap_or_default();
         let mut path = format!(
             "/build?t={}&dockerfile={}&buildargs={}&labels={}&nocache={}&rm=true&forcerm=true",

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{self, Error, Result};
 use super::http::{Call, SLOW, encode, filters, parse};
+use super::reference::{check, split};
 use super::{Docker, registry_auth};
 use crate::workspace::{LABEL_IMAGE_HOST, LABEL_IMAGE_NAME};
 
@@ -327,60 +328,9 @@ fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::resu
     Ok(())
 }
 
-/// Refuses what cannot be a reference before it becomes a path.
-pub(super) fn check(operation: &'static str, reference: &str) -> Result<()> {
-    let valid = !reference.is_empty()
-        && !reference.starts_with('/')
-        && !reference.ends_with('/')
-        && !reference.split('/').any(|part| part.is_empty() || part == "." || part == "..")
-        && reference.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:@".contains(c));
-    if valid {
-        return Ok(());
-    }
-    Err(Error::BadRequest { operation, cause: format!("'{reference}' is not an image reference") })
-}
-
-/// Splits a reference into repository and tag or digest. Without one the engine would fetch every tag, so it is
-/// `latest`.
-fn split(reference: &str) -> (&str, &str) {
-    if let Some((repository, digest)) = reference.split_once('@') {
-        return (without_tag(repository), digest);
-    }
-    let repository = without_tag(reference);
-    match reference.get(repository.len()..).and_then(|tail| tail.strip_prefix(':')) {
-        Some(tag) if !tag.is_empty() => (repository, tag),
-        _ => (repository, "latest"),
-    }
-}
-
-/// A colon before the last slash belongs to the port of the registry.
-fn without_tag(reference: &str) -> &str {
-    match reference.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => reference,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references_split_into_repository_and_tag_or_digest() {
-        assert_eq!(split("debian"), ("debian", "latest"));
-        assert_eq!(split("debian:12"), ("debian", "12"));
-        assert_eq!(split("host:5000/a/b"), ("host:5000/a/b", "latest"));
-        assert_eq!(split("host:5000/a/b:1"), ("host:5000/a/b", "1"));
-        assert_eq!(split("a/b:1@sha256:ff"), ("a/b", "sha256:ff"));
-    }
-
-    #[test]
-    fn what_would_be_another_path_is_no_reference() {
-        for bad in ["", "..", "a/../b", "/a", "a//b", "a b", "a?b", "a/"] {
-            assert!(check("x", bad).is_err(), "{bad:?}");
-        }
-        assert!(check("x", "ghcr.io/Some_one/a.b-c:v1@sha256:00").is_ok());
-    }
 
     #[test]
     fn only_what_may_work_a_moment_later_is_tried_again() {

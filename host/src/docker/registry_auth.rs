@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect::config_folder;
 
@@ -68,17 +69,27 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()?;
+        let mut helper = Helper { group: child.id() };
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(registry.as_bytes()).await?;
         }
-        child.wait_with_output().await
+        let mut answer = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(MOST_BYTES as u64 + 1).read_to_end(&mut answer).await?;
+        }
+        if answer.len() > MOST_BYTES {
+            return Ok(None);
+        }
+        let status = child.wait().await?;
+        helper.group = None;
+        Ok::<_, std::io::Error>(status.success().then_some(answer))
     };
     // What a helper prints may hold the secret, so only that it failed is told.
-    let output = match tokio::time::timeout(HELPER, asked).await {
-        Ok(Ok(output)) if output.status.success() && output.stdout.len() <= MOST_BYTES => output,
-        Ok(Ok(_)) => {
+    let answer = match tokio::time::timeout(HELPER, asked).await {
+        Ok(Ok(Some(answer))) => answer,
+        Ok(Ok(None)) => {
             tracing::debug!("the credential helper {name} has no login for {registry}");
             return None;
         }
@@ -94,7 +105,21 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
             return None;
         }
     };
-    from_helper(&output.stdout, registry)
+    from_helper(&answer, registry)
+}
+
+/// A helper that runs. It may be a script, so it goes with everything that it has started.
+struct Helper {
+    group: Option<u32>,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.and_then(|group| Pid::from_raw(i32::try_from(group).ok()?)) {
+            // One that has just ended needs no signal.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 fn from_helper(answer: &[u8], registry: &str) -> Option<Value> {
@@ -119,9 +144,11 @@ fn from_config(config: &Value, registry: &str) -> Option<Value> {
     Some(json!({ "serveraddress": registry, "username": user, "password": password }))
 }
 
-/// The first part of a repository is a registry if it looks like a host; otherwise it is on Docker Hub.
+/// The first part of a repository is a registry if it looks like a host; otherwise it is on Docker Hub, which has hosts,
+/// too.
 fn registry(repository: &str) -> &str {
     match repository.split_once('/') {
+        Some(("docker.io" | "index.docker.io", _)) => DOCKER_HUB,
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
         _ => DOCKER_HUB,
     }
@@ -182,6 +209,9 @@ mod tests {
         let config = json!({"auths": {"host:5000": {"auth": "bWU6cOQ6c3M="}, DOCKER_HUB: {"auth": "bWU6czpl"}}});
         let login = from_config(&config, registry("library/debian")).unwrap();
         assert_eq!((&login["username"], &login["password"]), (&json!("me"), &json!("s:e")));
+        for name in ["docker.io/me/private", "index.docker.io/library/debian"] {
+            assert_eq!(from_config(&config, registry(name)).unwrap(), login);
+        }
         assert_eq!(from_config(&config, registry("other.example/a")), None);
         // Not UTF-8: not usable, and no panic.
         assert_eq!(from_config(&config, registry("host:5000/a")), None);

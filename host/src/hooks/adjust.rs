@@ -1,4 +1,5 @@
 //! Adjustments: typed edits of a spec. One adjustment changes one field, and a field has a name and an owner.
+// Long because every field has its arm in each of these matches, and they are read side by side.
 
 use std::collections::BTreeSet;
 
@@ -245,7 +246,22 @@ impl Adjustment {
             Self::Command(words) if words.iter().any(|word| word.contains('\0')) => {
                 Err("command: a word has a zero byte".to_owned())
             }
+            // What begins with a sign would be a number to the engine that looks like a name here.
+            Self::User(Some(user)) if user.starts_with(['-', '+']) => {
+                Err(format!("{field}: '{user}' is neither a user's name nor a number"))
+            }
             Self::User(Some(user)) => text("the user", user, 128),
+            Self::Selinux(Some(label)) => {
+                // The engine takes each word for an option of its own.
+                let option = |word: &str| {
+                    let (kind, value) = word.split_once(':').unwrap_or_default();
+                    ["user", "role", "type", "level", "filetype"].contains(&kind) && !value.is_empty()
+                };
+                if label == "disable" || label.split(' ').all(option) {
+                    return Ok(());
+                }
+                Err(format!("{field}: '{label}' is neither 'disable' nor words such as 'type:container_t level:s0'"))
+            }
             Self::TimeToLiveMs(Some(0)) => Err(format!("{field}: must be longer than 0")),
             Self::HealthCheck(Some(check)) if check.command.is_empty() || check.retries == 0 => {
                 Err(format!("{field}: needs a command and at least one retry"))
@@ -440,7 +456,7 @@ mod tests {
             Adjustment::ReadOnlyRoot(true),
             Adjustment::Seccomp("tight".into()),
             Adjustment::Apparmor(Some("a".into())),
-            Adjustment::Selinux(Some("s".into())),
+            Adjustment::Selinux(Some("type:container_t".into())),
             Adjustment::UserNamespace(Some("host".into())),
             Adjustment::Restart(Restart::OnFailure(3)),
             Adjustment::HealthCheck(Some(HealthCheck {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use super::record::{Draft, Refusal, Waiver, glob};
 use super::validate::{HostPaths, Invariants};
 use super::{
-    Action, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice, SweepVerdict,
+    Action, Candidate, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice,
+    SweepVerdict,
 };
 
 /// Most adjustments or actions in one answer.
@@ -96,9 +97,17 @@ pub struct Scope {
 impl Scope {
     /// Whether a workspace is among them.
     pub fn holds(&self, facts: &Facts) -> bool {
-        let labels = &facts.workspace.labels;
+        self.has(&facts.workspace.labels, &facts.workspace.project)
+    }
+
+    /// Whether an object of a sweep is among them. What is no workspace has no project.
+    pub fn holds_candidate(&self, candidate: &Candidate) -> bool {
+        self.has(&candidate.labels, &candidate.project)
+    }
+
+    fn has(&self, labels: &BTreeMap<String, String>, project: &str) -> bool {
         self.labels.iter().all(|(name, pattern)| labels.get(name).is_some_and(|value| glob(pattern, value)))
-            && (self.projects.is_empty() || self.projects.iter().any(|pattern| glob(pattern, &facts.workspace.project)))
+            && (self.projects.is_empty() || self.projects.iter().any(|pattern| glob(pattern, project)))
     }
 }
 
@@ -171,7 +180,7 @@ impl Chain {
 
     /// Whether any policy is asked at a hook about a workspace.
     pub fn asks(&self, hook: Hook, facts: &Facts) -> bool {
-        self.entries.iter().any(|entry| entry.hooks.contains(&hook) && entry.scope.holds(facts))
+        self.entries.iter().any(|entry| entry.hooks.contains(&hook) && entry.concerns(hook, facts))
     }
 
     /// The project files that policies of these hooks want to see.
@@ -266,9 +275,9 @@ impl Chain {
 
     /// Runs `cleanup`: any keep wins, and a policy that fails keeps everything.
     pub fn sweep(&self, request: HookRequest) -> Decision {
-        let known: BTreeSet<String> = match &request.subject {
-            Subject::Sweep(facts) => facts.candidates.iter().map(|candidate| candidate.id.clone()).collect(),
-            _ => BTreeSet::new(),
+        let known: BTreeMap<String, Candidate> = match &request.subject {
+            Subject::Sweep(facts) => facts.candidates.iter().map(|one| (one.id.clone(), one.clone())).collect(),
+            _ => BTreeMap::new(),
         };
         let snapshot = self.snapshot();
         let mut run = Run::with(self, request, snapshot.clone()).traced();

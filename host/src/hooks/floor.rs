@@ -65,7 +65,7 @@ fn is_root(user: Option<&str>) -> bool {
         None => true,
         Some(user) => {
             let name = user.split(':').next().unwrap_or_default();
-            name.is_empty() || name == "root" || name.parse::<u64>() == Ok(0)
+            name.is_empty() || name == "root" || name.parse::<i64>() == Ok(0)
         }
     }
 }

@@ -61,13 +61,24 @@ impl SecretNames {
         if values.0.is_empty() {
             return;
         }
-        // By value only where one stands somewhere: most decisions have none.
         let Ok(mut json) = serde_json::to_value(&*decision) else { return };
-        if values.take_out(&mut json)
-            && let Ok(clean) = serde_json::from_value(json)
-        {
-            *decision = clean;
+        // They are asked yet, and no part of the JSON.
+        let shadows = std::mem::take(&mut decision.shadows);
+        let text = json.to_string();
+        for value in values.0 {
+            // By value only where one stands somewhere: most decisions have none.
+            if quoted(&value).is_some_and(|quoted| !text.contains(&quoted)) {
+                continue;
+            }
+            let (one, mut clean) = (Values(vec![value]), json.clone());
+            if one.take_out_but(&mut clean, &mut Vec::new())
+                // One that is a word of the record itself, such as `missing`, stays where it is one.
+                && let Ok(rebuilt) = serde_json::from_value(clean.clone())
+            {
+                (*decision, json) = (rebuilt, clean);
+            }
         }
+        decision.shadows = shadows;
     }
 
     /// The secrets that a refusal may name: those that the policies of this decision set.
@@ -157,13 +168,58 @@ impl SecretNames {
     }
 }
 
+/// Where a record has names, by which it is found and run again, and words of its own. They are no secrets, though a weak
+/// one may stand in them: `postgres` in a workspace's id. `*` is any key; lists do not count.
+const NAMES: [&[&str]; 31] = [
+    &["id"],
+    &["time"],
+    &["workspace"],
+    &["hook"],
+    &["shadow_of"],
+    &["owners", "*", "policy"],
+    &["owners", "*", "at"],
+    &["input", "hook"],
+    &["input", "facts", "workspace", "id"],
+    &["input", "facts", "workspace", "name"],
+    &["input", "facts", "workspace", "project"],
+    &["input", "spec", "image", "reference"],
+    &["began", "image", "reference"],
+    &["outcome", "allowed", "image", "reference"],
+    &["outcome", "denied", "policy"],
+    &["outcome", "denied", "at"],
+    // A policy and its action.
+    &["outcome", "actions", "actions"],
+    &["outcome", "sweep", "id"],
+    &["outcome", "sweep", "by"],
+    &["steps", "policy"],
+    &["steps", "kind"],
+    &["steps", "digest"],
+    &["steps", "settings_digest"],
+    &["steps", "hook"],
+    &["steps", "mode"],
+    &["steps", "verdict"],
+    &["steps", "fields"],
+    &["steps", "adjustments", "field"],
+    &["steps", "adjustments", "value", "reference"],
+    &["differences", "policy"],
+    &["differences", "field"],
+];
+
+/// A text as it stands between the quotes of JSON.
+fn quoted(text: &str) -> Option<String> {
+    let text = serde_json::to_string(text).ok()?;
+    Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned())
+}
+
 /// Secret values, the longest first: one may be a part of another.
 pub struct Values(Vec<String>);
 
 impl Values {
-    /// Those that are long enough to be told from other text.
+    /// Those that are long enough to be told from other text, also as they stand quoted in a message.
     pub fn new(values: BTreeSet<String>) -> Self {
-        let mut values: Vec<_> = values.into_iter().filter(|value| value.len() >= LEAST_BYTES).collect();
+        let quoted: BTreeSet<String> = values.iter().filter_map(|value| quoted(value)).collect();
+        let all = values.union(&quoted).cloned();
+        let mut values: Vec<_> = all.filter(|value| value.len() >= LEAST_BYTES).collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Self(values)
     }
@@ -178,6 +234,31 @@ impl Values {
             }
         }
         clean
+    }
+
+    /// Takes them out of a record, but not out of its [`NAMES`].
+    fn take_out_but(&self, json: &mut Value, path: &mut Vec<String>) -> bool {
+        match json {
+            Value::String(_) => {
+                let is = |name: &&[&str]| {
+                    name.len() == path.len() && name.iter().zip(&*path).all(|(name, key)| *name == "*" || name == key)
+                };
+                !NAMES.iter().any(is) && self.take_out(json)
+            }
+            Value::Array(list) => {
+                list.iter_mut().filter_map(|one| self.take_out_but(one, path).then_some(())).count() > 0
+            }
+            Value::Object(map) => {
+                let mut found = false;
+                for (key, value) in map {
+                    path.push(key.clone());
+                    found |= self.take_out_but(value, path);
+                    path.pop();
+                }
+                found
+            }
+            _ => false,
+        }
     }
 
     /// Takes them out of every text of a value. Says whether there was one. Names of fields stay as they are.
@@ -263,6 +344,49 @@ mod tests {
         secrets.redact(&mut decision, &["hunter-given".into()]);
         let text = serde_json::to_string(&decision).unwrap();
         assert!(!text.contains("hunter") && text.contains("Bearer ***"), "{text}");
+    }
+
+    #[test]
+    fn a_weak_secret_leaves_the_record_to_be_found_and_the_shadows_to_be_asked() {
+        let secrets = SecretNames(vec!["*password*".into()]);
+        let mut spec = crate::hooks::chain::tests::spec();
+        spec.env.insert("DB_PASSWORD".into(), "postgres".into());
+        spec.env.insert("APP_PASSWORD".into(), "missing".into());
+        spec.env.insert("KEY_PASSWORD".into(), "two\nlines \"quoted\"".into());
+        spec.command = vec!["psql".into(), "-U".into(), "postgres".into()];
+        let mut facts = crate::hooks::Facts::default();
+        facts.workspace.id = "postgres-1a2b3c".into();
+        let input = HookRequest {
+            hook: Hook::PreCreate,
+            now_ms: 1,
+            facts: std::sync::Arc::new(facts),
+            spec: spec.clone(),
+            subject: Subject::Container,
+        };
+        let said = serde_json::to_string("two\nlines \"quoted\"").unwrap();
+        let mut decision = Decision {
+            version: VERSION,
+            id: Uuid::nil(),
+            time: Timestamp::UNIX_EPOCH,
+            hook: Hook::PreCreate,
+            workspace: "postgres-1a2b3c".into(),
+            input,
+            owners: BTreeMap::new(),
+            began: None,
+            paths: Default::default(),
+            shadow_of: None,
+            differences: vec![],
+            shadows: Default::default(),
+            steps: vec![Step::empty("postgres", PolicyKind::Script, Hook::PreCreate)],
+            conflicts: vec![format!("'a' set env.X to {said}")],
+            violations: vec![],
+            outcome: Outcome::Allowed(Box::new(spec)),
+        };
+        secrets.redact(&mut decision, &[]);
+        assert_eq!((decision.workspace.as_str(), decision.steps[0].policy.as_str()), ("postgres-1a2b3c", "postgres"));
+        assert_eq!(decision.input.facts.workspace.id, "postgres-1a2b3c");
+        assert_eq!(decision.input.spec.command, ["psql", "-U", "***"]);
+        assert!(!decision.conflicts[0].contains("lines"), "{}", decision.conflicts[0]);
     }
 
     #[test]

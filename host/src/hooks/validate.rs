@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::workspace::{ContainerSpec, MountKind, Network};
+use crate::workspace::{ContainerSpec, Mount, MountKind, Network, Restart};
 
 /// What the host's paths lead to, links followed. It is a fact like any other: looked up while a decision is taken and
 /// kept in its record, so that a replay needs no host.
@@ -109,10 +109,11 @@ impl Invariants {
             said.push(format!("security.capabilities: {name} is not in allow.capabilities"));
         }
         if !self.unconfined {
+            let mut selinux = spec.security.selinux.iter().flat_map(|label| label.split_whitespace());
             let loose = [
                 ("seccomp", spec.security.seccomp == "unconfined"),
                 ("apparmor", spec.security.apparmor.as_deref() == Some("unconfined")),
-                ("selinux", spec.security.selinux.as_deref() == Some("disable")),
+                ("selinux", selinux.any(|word| word == "disable")),
                 ("user_namespace", spec.security.user_namespace.as_deref() == Some("host")),
             ];
             for (field, _) in loose.into_iter().filter(|(_, loose)| *loose) {
@@ -136,9 +137,26 @@ impl Invariants {
                 said.push(format!("ports.{port}: the address {} needs allow.public_ports = true", host.address));
             }
         }
-        for (target, mount) in spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind) {
-            let own_secrets = self.secrets.as_ref().map(|secrets| secrets.join(workspace));
-            if mount.read_only && own_secrets.is_some_and(|own| own == Path::new(&mount.source)) {
+        said.extend(self.mount_violations(spec, workspace, project, paths));
+        if spec.restart != Restart::No {
+            said.extend(swappable(spec, paths));
+        }
+        said
+    }
+
+    /// The part of [`Invariants::violations`] that is about what the host's paths lead to, which may be another place at each
+    /// start.
+    pub fn mount_violations(
+        &self,
+        spec: &ContainerSpec,
+        workspace: &str,
+        project: &Path,
+        paths: &mut HostPaths,
+    ) -> Vec<String> {
+        let own_secrets = self.secrets.as_ref().map(|secrets| secrets.join(workspace));
+        let mut said = Vec::new();
+        for (target, mount) in binds(spec) {
+            if mount.read_only && own_secrets.as_deref() == Some(Path::new(&mount.source)) {
                 continue;
             }
             if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project, paths) {
@@ -182,12 +200,44 @@ impl Invariants {
     }
 }
 
+fn binds(spec: &ContainerSpec) -> impl Iterator<Item = (&String, &Mount)> {
+    spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind)
+}
+
+/// Mounts that the workspace itself can put a link in the place of. The engine follows it when it starts the container, and
+/// one that it starts by itself nobody can look at before.
+fn swappable(spec: &ContainerSpec, paths: &mut HostPaths) -> Vec<String> {
+    let all: Vec<(&String, &Mount)> = binds(spec).collect();
+    let writable: Vec<PathBuf> = all
+        .iter()
+        .filter(|(_, mount)| !mount.read_only)
+        .filter_map(|(_, mount)| paths.real(Path::new(&mount.source)).ok())
+        .collect();
+    let mut said = Vec::new();
+    for (target, mount) in all {
+        let Ok(inner) = paths.real(Path::new(&mount.source)) else { continue };
+        let within = |path: &Path| writable.iter().any(|outer| path.starts_with(outer));
+        // A part of the path as it is written may be a link that stands in such a folder.
+        let mut written = Path::new(&mount.source).ancestors().skip(1);
+        let by_link = written.any(|folder| paths.real(folder).is_ok_and(|folder| within(&folder)));
+        let inside = writable.iter().any(|outer| inner != *outer && inner.starts_with(outer));
+        if inside || by_link {
+            said.push(format!(
+                "mounts.{target}: {} lies in a folder that the workspace can write, where a link could take its place; the engine would \
+                 follow it when it starts the container by itself, so restart must be 'no' (the service restarts with [restart])",
+                mount.source
+            ));
+        }
+    }
+    said
+}
+
 /// Whether a host name may be how another workspace is reached: by its container's name, or by its id, which is a name and six
-/// hex digits.
+/// hex digits, with the name of a sidecar behind it.
 fn is_anothers_name(hostname: &str) -> bool {
     let hostname = hostname.to_ascii_lowercase();
-    let id = |(_, tail): (&str, &str)| tail.len() == 6 && tail.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hostname.starts_with("wharf-") || hostname.rsplit_once('-').is_some_and(id)
+    let id = |part: &str| part.len() == 6 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hostname.starts_with("wharf-") || hostname.split('-').skip(1).any(id)
 }
 
 /// Where engines put their sockets.
@@ -198,7 +248,7 @@ const SOCKETS: [&str; 4] =
 mod tests {
     use super::*;
     use crate::hooks::chain::tests::{invariants, spec};
-    use crate::workspace::{HostPort, Mount};
+    use crate::workspace::HostPort;
 
     fn said(change: impl FnOnce(&mut ContainerSpec)) -> Vec<String> {
         let mut spec = spec();
@@ -253,5 +303,45 @@ mod tests {
         let mut recorded: HostPaths = serde_json::from_value(serde_json::to_value(&paths).unwrap()).unwrap();
         assert_eq!(invariants().violations(&spec, "shop-1a2b3c", &dir, &mut recorded), said);
         assert!(said.len() == 1 && said[0].contains("outside the project"), "{said:?}");
+    }
+
+    #[test]
+    fn what_the_workspace_could_swap_for_a_link_is_not_mounted_where_the_engine_restarts_by_itself() {
+        let dir = std::env::temp_dir().join(format!("wharf-swap-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("cache")).unwrap();
+        let bind = |source: &Path, read_only| {
+            let source = source.display().to_string();
+            Mount { kind: MountKind::Bind, source, read_only }
+        };
+        let said = |restart, project_read_only| {
+            said(|spec| {
+                spec.restart = restart;
+                spec.mounts.insert("/workspace".into(), bind(&dir, project_read_only));
+                spec.mounts.insert("/cache".into(), bind(&dir.join("cache"), false));
+            })
+        };
+        let always = said(Restart::Always, false);
+        assert!(
+            always.len() == 1 && always[0].starts_with("mounts./cache:") && always[0].contains("restart"),
+            "{always:?}"
+        );
+        assert_eq!((said(Restart::No, false), said(Restart::Always, true)), (vec![], vec![]));
+        // Nor a link in it that leads elsewhere.
+        std::fs::remove_dir(dir.join("cache")).unwrap();
+        std::os::unix::fs::symlink(std::env::temp_dir(), dir.join("cache")).unwrap();
+        assert!(said(Restart::Always, false).iter().any(|line| line.contains("restart must be")));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn selinux_is_off_wherever_the_word_stands_and_a_sidecar_has_a_name_that_is_not_anothers() {
+        for label in ["disable", "disable level:s0", " disable"] {
+            let said = said(|spec| spec.security.selinux = Some(label.into()));
+            assert!(said.iter().any(|line| line.contains("security.selinux")), "{label}: {said:?}");
+        }
+        for name in ["shop-1a2b3c", "shop-1a2b3c-db", "wharf-x", "a-b-ABCDEF"] {
+            assert!(is_anothers_name(name), "{name}");
+        }
+        assert!(!is_anothers_name("shop-db") && !is_anothers_name("abcdef-db"));
     }
 }

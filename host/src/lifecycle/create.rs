@@ -296,6 +296,7 @@ impl Lifecycle {
             tracing::warn!("the engine warns: {warning}");
         }
         self.check_interrupt()?;
+        self.check_binds(id, spec, &decided.project.path)?;
         self.docker.start(&created.id).await?;
         self.check_interrupt()?;
 

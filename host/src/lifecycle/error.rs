@@ -30,6 +30,8 @@ pub enum Missing {
         /// The workspace.
         of: String,
     },
+    /// A policy, of which no record tells either.
+    Policy,
 }
 
 impl std::fmt::Display for Missing {
@@ -37,6 +39,7 @@ impl std::fmt::Display for Missing {
         match self {
             Self::Snapshot => f.write_str("snapshot"),
             Self::Secret { of } => write!(f, "secret of {of}"),
+            Self::Policy => f.write_str("policy"),
         }
     }
 }
@@ -75,7 +78,7 @@ pub enum Error {
     /// There is no such workspace.
     #[error("there is no workspace {0}")]
     NotFound(String),
-    /// A workspace has no such secret, or there is no such snapshot.
+    /// A workspace has no such secret, or there is no such snapshot or policy.
     #[error("there is no {what} '{name}'")]
     #[allow(missing_docs)]
     Missing { what: Missing, name: String },
@@ -169,6 +172,7 @@ impl Error {
             Self::NotFound(_) => "workspace-not-found",
             Self::Missing { what: Missing::Snapshot, .. } => "snapshot-not-found",
             Self::Missing { what: Missing::Secret { .. }, .. } => "secret-not-found",
+            Self::Missing { what: Missing::Policy, .. } => "policy-not-found",
             Self::NoRecord { .. } => "record-not-found",
             Self::NoField { .. } => "no-field",
             Self::Ambiguous { .. } => "workspace-ambiguous",
@@ -210,6 +214,7 @@ impl Error {
             Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
             Self::Missing { what: Missing::Snapshot, .. } => "'wharf snapshot ls' lists them".into(),
             Self::Missing { what: Missing::Secret { .. }, .. } => "'wharf secret ls' lists them".into(),
+            Self::Missing { what: Missing::Policy, .. } => "'wharf policy ls' lists the chain".into(),
             Self::NoRecord { .. } => "'wharf audit --limit 0' lists all; a number or an id names one".into(),
             Self::NoField { .. } => "'wharf why' without a field lists them all".into(),
             Self::Ambiguous { .. } => "use one of the ids".into(),

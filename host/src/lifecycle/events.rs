@@ -210,8 +210,8 @@ fn state_of(container: &Container, workspace: WorkspaceId) -> ContainerState {
     }
 }
 
-/// Whether two starts are the same one: the engine notes it up to a second away from the event's time.
-fn same_time(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+/// Whether two starts, or two ends, are the same one: the engine notes it up to a second away from the event's time.
+pub(super) fn same_time(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a.duration_since(b).unsigned_abs().as_millis() < 1_000,
         (None, None) => true,

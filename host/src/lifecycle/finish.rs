@@ -115,7 +115,10 @@ impl Lifecycle {
         match container.state {
             State::Running => {}
             State::Paused => self.go_on(&container.id).await?,
-            _ => self.docker.start(&container.id).await.map(drop)?,
+            _ => {
+                self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
+                self.docker.start(&container.id).await?;
+            }
         }
         self.mark_unfinished(id)?;
         tracing::warn!("finished the start of {id} that a dead process had begun");

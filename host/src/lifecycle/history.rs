@@ -83,14 +83,14 @@ impl History {
         }
         let usual = || ROUND.into_iter().find(|step| range / step <= USUAL_POINTS).unwrap_or(range / USUAL_POINTS);
         let step_ms = step_ms.unwrap_or_else(usual).max(1);
-        if range / step_ms > MOST_POINTS {
+        // Steps begin at round times, so that those of two runs are the same.
+        let since_ms = since_ms - since_ms.rem_euclid(step_ms);
+        if (until_ms - since_ms) / step_ms > MOST_POINTS {
             let least = range / MOST_POINTS / 1000 + 1;
             return Err(Error::Request(format!(
                 "these are more than {MOST_POINTS} steps; the shortest here is {least}s"
             )));
         }
-        // Steps begin at round times, so that those of two runs are the same.
-        let since_ms = since_ms - since_ms.rem_euclid(step_ms);
         let steps = usize::try_from((until_ms - since_ms + step_ms - 1) / step_ms).unwrap_or(0);
         Ok(Self { step_ms, since_ms, steps, points: Vec::new() })
     }

@@ -19,6 +19,9 @@ use crate::workspace::{Container, Happening, State, WorkspaceId};
 const MOST_FILES: usize = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 
+/// So far ahead of now a time may lie that somebody has just noted.
+const AHEAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+
 /// How idle a workspace is.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Idleness {
@@ -76,7 +79,13 @@ impl Lifecycle {
         };
         let state = containers.iter().find(|(this, _)| this == id).map_or(State::Missing, |(_, this)| this.state);
         let now = Timestamp::now();
+        // What lies ahead was noted while the clock was wrong; only a lease is about the future.
+        let is_past = |time: &Timestamp| time.duration_since(now) <= AHEAD;
         let mut signals = self.store.signals(id)?;
+        for signal in signals.iter_mut().filter(|signal| signal.kind != SignalKind::Lease) {
+            signal.active_at = signal.active_at.filter(is_past);
+        }
+        let used = stored.last_activity.filter(is_past);
         let mut look = |kind, value: Option<String>, active_at: Option<Timestamp>| {
             // What was seen earlier still counts.
             let before = signals.iter().find(|signal| signal.kind == kind).and_then(|signal| signal.active_at);
@@ -88,7 +97,7 @@ impl Lifecycle {
             None => None,
         };
         look(SignalKind::Start, started.map(|time| format!("{time:.0}")), started);
-        look(SignalKind::Exec, stored.last_activity.map(|time| format!("{time:.0}")), stored.last_activity);
+        look(SignalKind::Exec, used.map(|time| format!("{time:.0}")), used);
         let sessions = self.sessions(&containers).await?;
         look(SignalKind::Sessions, Some(format!("{sessions} running")), (sessions > 0).then_some(now));
         let project = std::path::PathBuf::from(&stored.project);

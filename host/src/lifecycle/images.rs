@@ -127,13 +127,9 @@ impl Lifecycle {
         check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let reference = match reference {
             Some(reference) => {
-                // A name that means somebody else's image must go on meaning it.
-                if let Some(image) = self.docker.image(reference).await?
-                    && docker::given_names(&image.labels, self.store.host_id(), &[reference.to_owned()])
-                        .next()
-                        .is_none()
-                {
-                    return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
+                if !docker::is_image_name(reference) {
+                    let form = "an image's name is [HOST[:PORT]/]PATH[:TAG], and PATH has small letters";
+                    return Err(Error::Request(format!("the tag '{reference}': {form}")));
                 }
                 reference.to_owned()
             }
@@ -174,8 +170,16 @@ impl Lifecycle {
         // Files of a network mount may take their time.
         let opened = tokio::task::spawn_blocking(open).await;
         let (context, bases) = opened.map_err(|error| Error::Internal(error.to_string()))??;
-        // It loses its name to the new one, and without it only the store knows that it is ours.
         if let Some(before) = self.docker.image(reference).await? {
+            // A name that means somebody else's image must go on meaning it. Another installation on this engine may have
+            // the same project.
+            let name = reference.to_owned();
+            let ours =
+                docker::given_names(&before.labels, self.store.host_id(), std::slice::from_ref(&name)).count() > 0;
+            if !ours {
+                return Err(docker::Error::NotOurs { what: "image", name }.into());
+            }
+            // It loses its name to the new one, and without it only the store knows that it is ours.
             self.store.put_pulled_image(&before.id, &before.id)?;
         }
         let labels = [
@@ -267,13 +271,16 @@ impl Lifecycle {
         Ok(self.docker.list(&[], true).await?.into_iter().map(|container| container.image_id).collect())
     }
 
-    /// The images of ours that no container was made from, sorted by name.
+    /// The images of ours that no container was made from and that are no snapshot's, sorted by name.
     ///
     /// # Errors
     /// When the engine or the store fails.
     pub async fn unused_images(&self) -> Result<Vec<String>, Error> {
         let used = self.used_images().await?;
-        let unused = self.images().await?.into_iter().filter(|image| !used.contains(&image.id));
+        // What a snapshot is made of is not unused.
+        let snapshots = self.store.snapshots(None)?;
+        let kept = |image: &ImageView| snapshots.iter().any(|snapshot| snapshot.image_id == image.id);
+        let unused = self.images().await?.into_iter().filter(|image| !used.contains(&image.id) && !kept(image));
         Ok(unused.map(|image| image.reference).collect())
     }
 
@@ -282,14 +289,16 @@ impl Lifecycle {
     /// # Errors
     /// The engine's.
     pub async fn pull_image(&self, reference: &str, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
-        let present = self.docker.image(reference).await?.is_some();
+        let before = self.docker.image(reference).await?.map(|image| image.id);
         progress(Progress::Step(format!("pulling {reference}")));
         let mut report = |pull: docker::PullProgress| progress(Progress::Pull(pull));
         tokio::select! {
             pulled = self.docker.pull(reference, &mut report) => pulled?,
             () = self.interrupted() => return Err(Error::Interrupted),
         }
-        let ours = !present || self.store.pulled_images()?.iter().any(|image| image.reference == *reference);
+        // One that somebody else has fetched since we did is theirs.
+        let known = self.store.pulled_images()?.into_iter().find(|image| image.reference == reference);
+        let ours = before.is_none() || known.is_some_and(|known| Some(known.image_id) == before);
         if ours && let Some(image) = self.docker.image(reference).await? {
             self.store.put_pulled_image(reference, &image.id)?;
         }
@@ -299,7 +308,7 @@ impl Lifecycle {
     /// Removes an image of ours. One that a container uses stays.
     ///
     /// # Errors
-    /// `not-ours`, `not-found`, and `conflict` while a container, running or not, uses it.
+    /// `not-ours`, `not-found`, and `conflict` while a container, running or not, uses it, or a snapshot is made of it.
     pub async fn remove_image(&self, reference: &str) -> Result<(), Error> {
         let missing = || docker::Error::NotFound { what: "image", name: reference.to_owned() };
         let image = self.docker.image(reference).await?.ok_or_else(missing)?;
@@ -309,6 +318,12 @@ impl Lifecycle {
         });
         if !ours {
             return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
+        }
+        if let Some(snapshot) = self.store.snapshots(None)?.into_iter().find(|snapshot| snapshot.image_id == image.id) {
+            return Err(Error::InUse {
+                text: format!("the image {reference} is that of the snapshot {}", snapshot.name),
+                remedy: format!("remove the snapshot: 'wharf snapshot rm {}'", snapshot.name),
+            });
         }
         self.docker.remove_image(reference).await?;
         Ok(self.store.forget_pulled_image(reference)?)

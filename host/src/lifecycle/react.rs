@@ -1,9 +1,9 @@
 //! The hook `event`: policies are told what happened to a workspace, and what they ask for is done.
 
 use super::{Error, Lifecycle};
-use crate::hooks::{Action, EventFacts, EventKind, FailureMode, Hook, Outcome, Subject};
-use crate::store;
+use crate::hooks::{Action, Decision, EventFacts, EventKind, FailureMode, Hook, Outcome, Subject};
 use crate::workspace::{Event, Happening, WorkspaceId};
+use crate::{docker, store};
 
 /// Most notes of a workspace: an event can come again and again.
 const MOST_NOTES: usize = 50;
@@ -59,8 +59,16 @@ impl Lifecycle {
         if !chain.asks(Hook::Event, &request.facts) {
             return Ok(Reaction::default());
         }
+        // Where secret values stand in what policies see, only the container tells.
+        let container = match self.docker.inspect(&event.container_id).await {
+            Ok(container) => container,
+            Err(docker::Error::NotFound { .. }) => return Ok(Reaction::default()),
+            Err(error) => return Err(error.into()),
+        };
         let mut decisions = [self.decide(id.as_str(), move |chain| chain.collect(request)).await?];
-        self.record(&mut decisions)?;
+        let [Decision { outcome, .. }] = &decisions;
+        let outcome = outcome.clone();
+        self.record_without(&mut decisions, &self.secret_values(&container))?;
         let [decision] = decisions;
         let mut reaction = Reaction { asked: decision.steps.len(), ..Reaction::default() };
         let mut degraded = None;
@@ -75,7 +83,7 @@ impl Lifecycle {
             }
         }
         let told = workspace.notes.len();
-        if let Outcome::Actions { actions, .. } = decision.outcome
+        if let Outcome::Actions { actions, .. } = outcome
             && !actions.is_empty()
         {
             let container = self.docker.inspect(&event.container_id).await?;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::events::same_time;
 use super::{Error, Lifecycle};
 use crate::docker;
 use crate::store::JournalEntry;
@@ -42,8 +43,10 @@ impl Lifecycle {
         }
         let timeout = self.loaded().config.engine.stop_timeout.0;
         let restart = async {
-            // In one call, so that it does not stay stopped when this process ends meanwhile.
-            self.docker.restart(&container.id, timeout).await?;
+            // When this process ends meanwhile, the next one starts it again.
+            self.docker.stop(&container.id, timeout).await?;
+            self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
+            self.docker.start(&container.id).await?;
             let container = self.docker.inspect(&container.id).await?;
             if let Some(mut workspace) = self.store.workspace(id)? {
                 workspace.last_activity = Some(Timestamp::now());
@@ -91,7 +94,7 @@ impl Lifecycle {
                 let same = self
                     .store
                     .state(&container.id)?
-                    .is_some_and(|s| s.finished_at == Some(event.time) && !s.end_requested);
+                    .is_some_and(|s| same_time(s.finished_at, Some(event.time)) && !s.end_requested);
                 same && container.state == State::Exited && workspace.draft.spec.restart == Restart::No
             }
         };

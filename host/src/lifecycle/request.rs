@@ -88,8 +88,9 @@ pub struct Parent {
     pub network: Network,
 }
 
-/// Folders that are never a project, and whether what is in them isn't either.
-const SYSTEM: [(&str, bool); 14] = [
+/// Folders that are never a project, and whether what is in them isn't either. Where they are links, what these lead to is
+/// among them.
+const SYSTEM: [(&str, bool); 21] = [
     ("/", false),
     ("/etc", true),
     ("/proc", true),
@@ -100,7 +101,14 @@ const SYSTEM: [(&str, bool); 14] = [
     ("/bin", true),
     ("/sbin", true),
     ("/lib", true),
+    ("/lib64", true),
     ("/usr", false),
+    ("/usr/bin", true),
+    ("/usr/sbin", true),
+    ("/usr/lib", true),
+    ("/usr/lib32", true),
+    ("/usr/lib64", true),
+    ("/usr/libexec", true),
     ("/var", false),
     ("/home", false),
     ("/root", false),
@@ -125,7 +133,9 @@ impl Project {
         if roots.is_empty() {
             let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
             let inside = |(dir, deep): &(&str, bool)| real == Path::new(dir) || (*deep && real.starts_with(dir));
-            if SYSTEM.iter().any(inside) || home.as_ref() == Some(&real) {
+            // A service takes projects of others, too.
+            let is_home = home.as_ref() == Some(&real) || real.parent() == Some(Path::new("/home"));
+            if SYSTEM.iter().any(inside) || is_home {
                 return Err(fail(
                     "it is a system folder or a whole home".into(),
                     "use a project's own folder, or let an admin set allow.projects",

@@ -12,7 +12,9 @@ use crate::workspace::{Container, State, WorkspaceId};
 /// Kills a command with its children; says how that went.
 async fn killed(control: &ExecControl) -> String {
     match control.kill().await {
-        Ok(_) => " and was killed".to_owned(),
+        Ok(true) => " and was killed".to_owned(),
+        // It has ended by itself meanwhile.
+        Ok(false) => String::new(),
         Err(error) => format!(" and may still run: {error}"),
     }
 }
@@ -98,12 +100,13 @@ impl Lifecycle {
         commands: &[Command],
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Option<String> {
+        let scrub = self.scrubs(container);
         for command in commands {
             let shown = match command.words.as_slice() {
                 [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => line.clone(),
                 words => words.join(" "),
             };
-            let shown = self.scrub(container, &clean(&shown));
+            let shown = scrub.text(&clean(&shown));
             progress(Progress::Step(format!("{}: {shown}", command.property)));
             if let Err(reason) = self.run_command(workspace, container, command, progress).await {
                 return Some(format!("{} failed: {reason}", command.property));
@@ -134,14 +137,14 @@ impl Lifecycle {
             ..ExecRequest::default()
         };
         let limit = self.loaded().config.devcontainer.command_timeout.0;
-        let mut said = Said::default();
+        let (mut said, scrub) = (Said::default(), self.scrubs(container));
         let session = self.docker.exec(&container.id, &request).await.map_err(|error| error.to_string())?;
         let (mut output, stdin, control) = session.into_parts();
         drop(stdin);
         let run = async {
             while let Some(item) = output.next().await {
                 let (_, bytes) = item?;
-                said.add(&bytes, &mut |line| progress(Progress::Build(self.scrub(container, line))));
+                said.add(&bytes, &mut |line| progress(Progress::Build(scrub.text(line))));
             }
             control.exit().await
         };
@@ -151,7 +154,7 @@ impl Lifecycle {
                 return Err(format!("it was interrupted{}", killed(&control).await));
             }
         };
-        said.end(&mut |line| progress(Progress::Build(self.scrub(container, line))));
+        said.end(&mut |line| progress(Progress::Build(scrub.text(line))));
         match ended {
             Err(_) => Err(format!(
                 "it took longer than {} (devcontainer.command_timeout){}",
@@ -161,7 +164,7 @@ impl Lifecycle {
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(ExecEnd::Exited(0) | ExecEnd::Detached)) => Ok(()),
             Ok(Ok(ExecEnd::Exited(code))) => {
-                let last = self.scrub(container, &said.last);
+                let last = scrub.text(&said.last);
                 Err(format!("it ended with code {code}{}{last}", if last.is_empty() { "" } else { ": " }))
             }
         }

@@ -44,11 +44,13 @@ impl Lifecycle {
         let (folder, aside) = self.places(id);
         let back = || {
             let Ok(kind) = aside.symlink_metadata() else { return Ok(()) };
-            if kind.is_dir() {
+            if !kind.is_dir() {
                 remove(&folder)?;
+            } else if folder.is_dir() {
+                bring_back(&aside, &folder)?;
+            } else {
                 return std::fs::rename(&aside, &folder);
             }
-            remove(&folder)?;
             remove(&aside)
         };
         back().map_err(|error| unusable(&folder, &error))
@@ -67,6 +69,25 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     for entry in from.read_dir()? {
         let entry = entry?;
         std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Makes the files of a folder those of its copy. The folder stays the same one: a container that runs sees it.
+fn bring_back(copy: &Path, folder: &Path) -> std::io::Result<()> {
+    for entry in copy.read_dir()? {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        // What begins with a dot is half a secret.
+        let half = folder.join(format!(".{}", name.display()));
+        remove(&half)?;
+        std::fs::copy(&from, &half)?;
+        std::fs::rename(&half, folder.join(name))?;
+    }
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        if !copy.join(entry.file_name()).exists() {
+            remove(&entry.path())?;
+        }
     }
     Ok(())
 }

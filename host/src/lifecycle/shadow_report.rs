@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Error;
+use super::{Error, Missing};
+use crate::config::PolicyConfig;
 use crate::hooks::Hook;
 use crate::hooks::record::Difference;
 use crate::store::Store;
@@ -87,9 +88,10 @@ impl ShadowSummary {
 /// Sums up the records of shadows since a time: of one policy, or of all.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// [`Error::Missing`] for a policy that is not in `chain` and that nothing is recorded of; when the store cannot be read.
 pub fn shadow_report(
     store: &Store,
+    chain: &[PolicyConfig],
     policy: Option<&str>,
     since: Timestamp,
 ) -> Result<BTreeMap<String, ShadowSummary>, Error> {
@@ -110,6 +112,13 @@ pub fn shadow_report(
             all.entry(one.policy.clone()).or_default().add(record.hook, one, &id);
         }
     })?;
+    // One that has left the chain may have been asked before.
+    if let Some(name) = policy
+        && all.is_empty()
+        && !chain.iter().any(|known| known.name == name)
+    {
+        return Err(Error::Missing { what: Missing::Policy, name: name.to_owned() });
+    }
     for summary in all.values_mut() {
         summary.differences.sort_by_key(|group| (!group.denies(), std::cmp::Reverse(group.count)));
     }

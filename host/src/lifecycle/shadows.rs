@@ -22,8 +22,11 @@ pub(super) struct Queue {
     ends: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Shadows, and the values that are secrets wherever they stand in their records.
+type Job = (Arc<Shadows>, Vec<String>);
+
 struct Worker {
-    jobs: SyncSender<Arc<Shadows>>,
+    jobs: SyncSender<Job>,
     thread: JoinHandle<()>,
 }
 
@@ -32,8 +35,8 @@ impl Queue {
         Self { store, secrets, worker: Mutex::default(), ends: Arc::default() }
     }
 
-    /// Has shadows asked.
-    pub(super) fn ask(&self, shadows: Arc<Shadows>) {
+    /// Has shadows asked. Their records begin with the same input as the decision's, so `values` are taken out of them, too.
+    pub(super) fn ask(&self, shadows: Arc<Shadows>, values: Vec<String>) {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_none() {
             let (jobs, waiting) = sync_channel(WAITING);
@@ -44,7 +47,7 @@ impl Queue {
                 Err(error) => return tracing::warn!("shadows cannot be asked: {error}"),
             }
         }
-        match worker.as_ref().map(|worker| worker.jobs.try_send(shadows)) {
+        match worker.as_ref().map(|worker| worker.jobs.try_send((shadows, values))) {
             Some(Err(TrySendError::Full(_))) => {
                 tracing::warn!("shadows were left out of a decision: {WAITING} wait to be asked already");
             }
@@ -70,15 +73,15 @@ impl Drop for Queue {
     }
 }
 
-fn work(jobs: &Receiver<Arc<Shadows>>, store: &Store, secrets: &SecretNames, ends: &Mutex<Option<Instant>>) {
+fn work(jobs: &Receiver<Job>, store: &Store, secrets: &SecretNames, ends: &Mutex<Option<Instant>>) {
     let mut left_out = 0;
-    while let Ok(shadows) = jobs.recv() {
+    while let Ok((shadows, values)) = jobs.recv() {
         if ends.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|ends| Instant::now() > ends) {
             left_out += 1;
             continue;
         }
         let mut records = shadows.run();
-        records.iter_mut().for_each(|record| secrets.redact(record, &[]));
+        records.iter_mut().for_each(|record| secrets.redact(record, &values));
         if let Err(error) = store.append(&records) {
             tracing::warn!("what shadows said is lost: {error}");
         }

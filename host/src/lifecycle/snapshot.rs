@@ -107,7 +107,7 @@ impl Lifecycle {
             blank_labels: container.labels.keys().cloned().collect(),
         };
         // The engine would keep their values beside the image; then only the files are taken.
-        let secrets = spec.env.keys().any(|name| self.secrets.contains(name));
+        let secrets = spec.env.keys().chain(spec.labels.keys()).any(|name| self.secrets.contains(name));
         let from = if secrets { self.docker.image(&container.image_id).await? } else { None };
         let image_id = match from {
             Some(from) => self.docker.flatten(&container.id, &from, &request).await?,

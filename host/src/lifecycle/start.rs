@@ -8,7 +8,7 @@ use super::facts::project_facts;
 use super::view::view;
 use super::{ACTION_TIME, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::docker::ExecRequest;
-use crate::hooks::{Action, Facts, FailureMode, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
+use crate::hooks::{Action, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
 use crate::store;
 use crate::workspace::{Container, State, WorkspaceId};
 
@@ -59,7 +59,10 @@ impl Lifecycle {
         match listed.state {
             State::Running => {}
             State::Paused => self.go_on(&listed.id).await?,
-            _ => self.docker.start(&listed.id).await.map(drop)?,
+            _ => {
+                self.check_stored_binds(stored.as_ref())?;
+                self.docker.start(&listed.id).await?;
+            }
         }
         let container = self.docker.inspect(&listed.id).await?;
         let Some(mut workspace) = stored else {
@@ -103,6 +106,9 @@ impl Lifecycle {
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
         let mut decisions = [self.decide(workspace.id.as_str(), move |chain| chain.collect(request)).await?];
+        // The record has no secret values; what is carried out may need what stands there.
+        let [Decision { outcome, .. }] = &decisions;
+        let outcome = outcome.clone();
         self.record_without(&mut decisions, &self.secret_values(&container))?;
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {
@@ -114,7 +120,7 @@ impl Lifecycle {
         workspace.degraded = failed;
         workspace.trail.extend(decision.steps);
         let mut container = container;
-        if let Outcome::Actions { actions, .. } = decision.outcome {
+        if let Outcome::Actions { actions, .. } = outcome {
             for (policy, action) in actions {
                 let done = self.act(&mut workspace, &container, &policy, action).await;
                 match done {
@@ -127,6 +133,9 @@ impl Lifecycle {
                 }
             }
         }
+        // Somebody may have run a command in it meanwhile.
+        let used = self.store.workspace(&workspace.id)?.and_then(|stored| stored.last_activity);
+        workspace.last_activity = workspace.last_activity.max(used);
         self.store.put_workspace(&workspace)?;
         let workspace = self.run_commands(workspace, &container, true, progress).await?;
         Ok((workspace, container))
@@ -142,10 +151,11 @@ impl Lifecycle {
     ) -> Result<bool, String> {
         match action {
             Action::Note(text) => {
-                workspace.notes.push(text);
+                workspace.notes.push(self.without_secrets(container, text));
                 Ok(false)
             }
             Action::Stop(why) => {
+                let why = self.without_secrets(container, why);
                 workspace.notes.push(format!("stopped by {policy}: {why}"));
                 let timeout = self.loaded().config.engine.stop_timeout.0;
                 let failed = |error: Error| format!("'{policy}' wanted it stopped ({why}): {error}");
@@ -181,23 +191,6 @@ impl Lifecycle {
                 }
             }
         }
-    }
-
-    /// The values of an inspected container's secret variables and labels, and of the workspace's secret files.
-    pub(super) fn secret_values(&self, container: &Container) -> Vec<String> {
-        let spec = container.actual.iter();
-        let all = spec.flat_map(|spec| spec.env.iter().chain(&spec.labels));
-        let secret = all.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty());
-        secret.map(|(_, value)| value.clone()).chain(self.secret_texts(container)).collect()
-    }
-
-    /// Takes the values of a container's secret variables out of a text that its commands made, before it is kept.
-    pub(super) fn scrub(&self, container: &Container, text: &str) -> String {
-        let mut text = text.to_owned();
-        for value in self.secret_values(container) {
-            text = text.replace(&value, crate::hooks::redact::REDACTED);
-        }
-        text
     }
 
     /// A request about a workspace that exists.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::view::view;
 use super::{Error, Lifecycle, WorkspaceView};
-use crate::hooks::{Hook, Outcome, Subject};
+use crate::hooks::{Decision, Hook, Outcome, Subject};
 use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, State, WorkspaceId};
 
@@ -192,13 +192,15 @@ impl Lifecycle {
             }
             Err(error) => return Err(error),
         };
+        // The record has no secret values; what is carried out may need what stands there.
+        let [Decision { outcome, .. }] = &decisions;
+        let outcome = outcome.clone();
         if let Err(error) = self.record_without(&mut decisions, &self.secret_values(container)) {
             // What is not recorded is not carried out; but on a full disk, too, a workspace can be stopped.
             tracing::warn!("stopping {id} without its policies' actions: {error}");
             return Ok(());
         }
-        let [decision] = decisions;
-        let Outcome::Actions { actions, delay_ms } = decision.outcome else { return Ok(()) };
+        let Outcome::Actions { actions, delay_ms } = outcome else { return Ok(()) };
         if actions.is_empty() && delay_ms == 0 {
             return Ok(());
         }
@@ -206,6 +208,7 @@ impl Lifecycle {
             // It is about to end, and frozen it can do nothing.
             self.go_on(&container.id).await?;
         }
+        let known = workspace.notes.len();
         if matches!(container.state, State::Running | State::Paused) {
             let container = self.docker.inspect(&container.id).await?;
             for (policy, action) in actions {
@@ -219,7 +222,12 @@ impl Lifecycle {
                 () = self.interrupted() => {}
             }
         }
-        Ok(self.store.put_workspace(&workspace)?)
+        // Only what is new: somebody may have run a command in it meanwhile, and a sweep must see that.
+        let notes = workspace.notes.split_off(known);
+        if !notes.is_empty() {
+            self.store.update_workspace(id, |workspace| workspace.notes.extend(notes))?;
+        }
+        Ok(())
     }
 
     /// Removes container and networks from the engine. What is gone already is no error.

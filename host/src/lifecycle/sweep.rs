@@ -19,6 +19,9 @@ use crate::hooks::{CandidateKind, Facts, Hook, HookRequest, Outcome, Subject, Sw
 use crate::store::{LedgerEntry, LedgerState};
 use crate::workspace::{ContainerSpec, State, WorkspaceId};
 
+/// What the ledger says of a removal that is under way.
+const BEGUN: &str = "being removed";
+
 /// What a sweep did, or would do.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct SweepReport {
@@ -97,22 +100,20 @@ impl Lifecycle {
             Outcome::Sweep(verdicts) => verdicts.into_iter().map(|verdict| (verdict.id.clone(), verdict)).collect(),
             _ => BTreeMap::new(),
         };
+        if !dry_run {
+            self.end_begun(&found)?;
+        }
         let pending = self.store.ledger(Some(LedgerState::Pending), u32::MAX)?;
-        let protected: Vec<LedgerEntry> = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;
-        spare_sidecars(&found, &mut verdicts, &protected);
+        spare_sidecars(&found, &mut verdicts, &self.store.ledger(Some(LedgerState::Undone), u32::MAX)?);
         let mut lines = Vec::new();
         for found in &found {
             self.check_interrupt()?;
-            let same = |entry: &&LedgerEntry| {
-                entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
-            };
-            let planned = pending.iter().find(same);
+            let planned = pending.iter().find(|entry| removes(entry, found));
             let mut line = line(found, verdicts.remove(&found.candidate.id), failed.as_deref());
             line.entry = planned.map(|entry| entry.id);
             line.due = planned.map(|entry| entry.due);
-            if protected.iter().any(|entry| same(&entry)) && line.choice == SweepChoice::Remove {
-                line.outcome = Some("protected".into());
-                line.due = None;
+            if line.choice != SweepChoice::Keep && self.is_protected(found)? {
+                protect(&mut line);
             } else if !dry_run {
                 line.outcome = Some(Cow::Borrowed(match self.carry_out(found, &mut line, planned, grace).await {
                     Ok(outcome) => outcome,
@@ -130,7 +131,8 @@ impl Lifecycle {
                 found.iter().any(|found| entry.object == found.candidate.id && entry.identity == found.identity)
             };
             for entry in pending.iter().filter(|entry| !there(entry)) {
-                self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("it was gone before"))?;
+                let cancelled = (LedgerState::Pending, LedgerState::Cancelled);
+                self.store.ledger_turn(entry.id, cancelled, Some("it was gone before"))?;
             }
             self.store.ledger_forget()?;
         }
@@ -148,9 +150,10 @@ impl Lifecycle {
         planned: Option<&LedgerEntry>,
         grace: Duration,
     ) -> Result<&'static str, Error> {
+        let cancelled = (LedgerState::Pending, LedgerState::Cancelled);
         let cancel = |why: &str| match planned {
-            Some(entry) => self.store.ledger_end(entry.id, LedgerState::Cancelled, Some(why)),
-            None => Ok(()),
+            Some(entry) => self.store.ledger_turn(entry.id, cancelled, Some(why)),
+            None => Ok(false),
         };
         match line.choice {
             SweepChoice::Keep => {
@@ -163,8 +166,7 @@ impl Lifecycle {
                 if !found.candidate.used {
                     return Ok("kept");
                 }
-                let stopped = self.sweep_stop(id, found, line).await?;
-                Ok(if stopped { "stopped" } else { "kept" })
+                self.sweep_stop(id, found, line).await
             }
             SweepChoice::Remove => {
                 if found.candidate.used {
@@ -174,8 +176,9 @@ impl Lifecycle {
                         line.choice = SweepChoice::Keep;
                         return Ok("kept");
                     };
-                    if !self.sweep_stop(id, found, line).await? {
-                        return Ok("kept");
+                    match self.sweep_stop(id, found, line).await? {
+                        "stopped" => {}
+                        other => return Ok(other),
                     }
                 }
                 let now = Timestamp::now();
@@ -191,21 +194,59 @@ impl Lifecycle {
                 if due > now && !grace.is_zero() {
                     return Ok("planned");
                 }
-                if !self.sweep_remove(found).await? {
-                    self.store.ledger_end(entry, LedgerState::Cancelled, Some("it was used meanwhile"))?;
-                    return Ok("kept");
+                // From here on it cannot be taken back; until here somebody may have done so.
+                let (pending, done) = (LedgerState::Pending, LedgerState::Done);
+                if !self.store.ledger_turn(entry, (pending, done), Some(BEGUN))? {
+                    protect(line);
+                    return Ok("protected");
                 }
-                self.store.ledger_end(entry, LedgerState::Done, Some("removed"))?;
-                Ok("removed")
+                match self.sweep_remove(found).await {
+                    Ok(true) => {
+                        self.store.ledger_turn(entry, (done, done), Some("removed"))?;
+                        Ok("removed")
+                    }
+                    Ok(false) => {
+                        let cancelled = (done, LedgerState::Cancelled);
+                        self.store.ledger_turn(entry, cancelled, Some("it was used meanwhile"))?;
+                        Ok("kept")
+                    }
+                    Err(error) => {
+                        self.store.ledger_turn(entry, (done, pending), None)?;
+                        Err(error)
+                    }
+                }
             }
         }
     }
 
-    /// Stops a workspace unless it was used since the policies were asked. Says whether it was stopped.
-    async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<bool, Error> {
+    /// Writes down what became of a removal that a process began and did not live to end.
+    fn end_begun(&self, found: &[Found]) -> Result<(), Error> {
+        let done = self.store.ledger(Some(LedgerState::Done), u32::MAX)?;
+        for entry in done.iter().filter(|entry| entry.outcome.as_deref() == Some(BEGUN)) {
+            let (to, outcome) = match found.iter().any(|found| removes(entry, found)) {
+                true => (LedgerState::Cancelled, "it was interrupted"),
+                false => (LedgerState::Done, "removed"),
+            };
+            self.store.ledger_turn(entry.id, (LedgerState::Done, to), Some(outcome))?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has taken the removal of an object back.
+    fn is_protected(&self, found: &Found) -> Result<bool, Error> {
+        Ok(self.store.ledger(Some(LedgerState::Undone), u32::MAX)?.iter().any(|entry| removes(entry, found)))
+    }
+
+    /// Stops a workspace unless it was used, or the sweep's plan taken back, since the policies were asked. Says what became
+    /// of it.
+    async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<&'static str, Error> {
         let _lock = self.lock(id).await?;
+        if self.is_protected(found)? {
+            protect(line);
+            return Ok("protected");
+        }
         if !self.is_as_before(id, found).await? {
-            return Ok(false);
+            return Ok("kept");
         }
         self.stop_with_sidecars(id, "stop", None).await?;
         let by = line.policy.as_deref().unwrap_or_default();
@@ -216,7 +257,7 @@ impl Lifecycle {
         (entry.state, entry.ended) = (LedgerState::Done, Some(now));
         entry.outcome = Some("stopped".into());
         line.entry = Some(self.store.ledger_add(&entry)?);
-        Ok(true)
+        Ok("stopped")
     }
 
     /// Whether a workspace is the one that the policies were asked about, and nobody has used it since.
@@ -233,6 +274,11 @@ impl Lifecycle {
         match &found.object {
             Object::Workspace(id) => {
                 let _lock = self.lock(id).await?;
+                if found.part_of.is_some() && self.container(id).await?.is_none() && self.store.workspace(id)?.is_none()
+                {
+                    // It went with its workspace.
+                    return Ok(true);
+                }
                 if !self.is_as_before(id, found).await? || self.container(id).await?.is_some_and(|c| lives(&c)) {
                     return Ok(false);
                 }
@@ -263,23 +309,35 @@ impl Lifecycle {
     }
 }
 
+/// Whether an entry is about the removal of this very object.
+fn removes(entry: &LedgerEntry, found: &Found) -> bool {
+    entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
+}
+
+fn protect(line: &mut SweepLine) {
+    line.outcome = Some("protected".into());
+    line.due = None;
+}
+
 /// A workspace goes with its sidecars, so it gets the mildest verdict among theirs and its own: what somebody wants kept,
 /// or has taken back, is not lost with it.
 fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>, protected: &[LedgerEntry]) {
     for part in found {
         let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
-        let taken_back = protected
-            .iter()
-            .any(|entry| entry.object == candidate.id && entry.identity == part.identity && entry.action == "remove");
-        let (most, reason, by) = match verdicts.get(&candidate.id) {
-            Some(verdict) if verdict.choice != SweepChoice::Remove => (verdict.choice, &*verdict.reason, &verdict.by),
-            Some(verdict) if taken_back => (SweepChoice::Stop, "its removal was taken back", &verdict.by),
-            _ => continue,
+        let own = verdicts.get(&candidate.id);
+        let (most, reason) = match own {
+            _ if protected.iter().any(|entry| removes(entry, part)) => {
+                (SweepChoice::Keep, "its removal was taken back")
+            }
+            Some(verdict) if verdict.choice == SweepChoice::Remove => continue,
+            Some(verdict) => (verdict.choice, &*verdict.reason),
+            None => (SweepChoice::Keep, "no policy names it"),
         };
         let spared = format!("its sidecar {} stays: {reason}", candidate.name);
-        let by = by.clone();
+        let by = own.map(|verdict| verdict.by.clone());
         if let Some(verdict) = verdicts.get_mut(parent.as_str()).filter(|verdict| verdict.choice > most) {
-            (verdict.choice, verdict.reason, verdict.by) = (most, spared, by);
+            (verdict.choice, verdict.reason) = (most, spared);
+            verdict.by = by.unwrap_or_else(|| std::mem::take(&mut verdict.by));
         }
     }
 }

@@ -28,11 +28,19 @@ impl Lifecycle {
             entry.state == LedgerState::Pending || (entry.state == LedgerState::Done && entry.action == "stop")
         };
         one_object(all.iter().filter(undoable), which)?;
-        let Some(mut entry) = all.iter().find(|entry| is_meant(entry, which)).cloned() else {
+        // What a sweep is yet to do comes before what it has done.
+        let meant = || all.iter().filter(|entry| is_meant(entry, which));
+        let planned = meant().find(|entry| entry.state == LedgerState::Pending);
+        let numbered = meant().find(|entry| entry.id.to_string() == which);
+        // A plan that was given up hides no stop before it.
+        let other = || meant().find(|entry| entry.state != LedgerState::Cancelled).or_else(|| meant().next());
+        let Some(mut entry) = numbered.or(planned).or_else(other).cloned() else {
             return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
         };
         match (entry.state, entry.action.as_str()) {
             (LedgerState::Pending, _) => {
+                // Now, so that no sweep does it meanwhile.
+                self.take_back(&entry)?;
                 let stop = |stop: &&LedgerEntry| {
                     stop.object == entry.object && stop.identity == entry.identity && stop.action == "stop"
                 };
@@ -43,6 +51,7 @@ impl Lifecycle {
             (LedgerState::Done, "stop") => {
                 let id: WorkspaceId = entry.object.parse().map_err(Error::Internal)?;
                 self.start(&id).await?;
+                self.take_back(&entry)?;
             }
             (LedgerState::Done, _) => {
                 let when = entry.ended.map(|time| time.to_string()).unwrap_or_default();
@@ -54,9 +63,17 @@ impl Lifecycle {
                 return Err(Error::Request(text));
             }
         }
-        self.store.ledger_end(entry.id, LedgerState::Undone, Some("taken back"))?;
         entry.state = LedgerState::Undone;
         Ok(entry)
+    }
+
+    fn take_back(&self, entry: &LedgerEntry) -> Result<(), Error> {
+        if self.store.ledger_turn(entry.id, (entry.state, LedgerState::Undone), Some("taken back"))? {
+            return Ok(());
+        }
+        let text =
+            format!("a sweep has just come to {}; 'wharf cleanup ls --all' shows what became of it", entry.object);
+        Err(Error::Request(text))
     }
 
     /// Starts a workspace that a sweep has stopped, if it still stands as that has left it.
@@ -68,7 +85,7 @@ impl Lifecycle {
             return Ok(());
         }
         self.start(&id).await?;
-        Ok(self.store.ledger_end(stop.id, LedgerState::Undone, Some("taken back"))?)
+        self.take_back(stop)
     }
 
     /// Lets sweeps have an object again that somebody took back.
@@ -81,7 +98,8 @@ impl Lifecycle {
         one_object(protected.iter(), which)?;
         for mut entry in protected {
             if is_meant(&entry, which) {
-                self.store.ledger_end(entry.id, LedgerState::Cancelled, Some("left to sweeps again"))?;
+                let cancelled = (LedgerState::Undone, LedgerState::Cancelled);
+                self.store.ledger_turn(entry.id, cancelled, Some("left to sweeps again"))?;
                 entry.state = LedgerState::Cancelled;
                 allowed.get_or_insert(entry);
             }

@@ -53,10 +53,12 @@ impl Lifecycle {
             chain.decide_create(draft, &Arc::new(facts), true, now_ms())
         };
         let mut decision = self.decide(id.as_str(), decide).await?;
+        // The draft is stored without secret values under their names; where else they stand, only the container tells.
+        let values = self.secret_values(&self.docker.inspect(&container.id).await?);
         if let Some(refusal) = &mut decision.refusal {
-            self.secrets.redact_refusal(refusal, &decision.decisions, &[]);
+            self.secrets.redact_refusal(refusal, &decision.decisions, &values);
         }
-        self.record(&mut decision.decisions)?;
+        self.record_without(&mut decision.decisions, &values)?;
         self.secrets.redact_draft(&mut decision.draft);
         let decisions: Vec<_> = decision.decisions.iter().map(|decision| decision.id).collect();
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
@@ -84,7 +86,12 @@ impl Lifecycle {
             Ok(container) => {
                 stored.draft = decision.draft;
                 stored.decisions.extend(decisions);
-                let kept = self.store.put_workspace(&stored).and_then(|()| self.store.done(entry, "done"));
+                // Only that: somebody may have run a command in it meanwhile.
+                let kept = self.store.update_workspace(id, |now| {
+                    now.draft.clone_from(&stored.draft);
+                    now.decisions.clone_from(&stored.decisions);
+                });
+                let kept = kept.and_then(|_| self.store.done(entry, "done"));
                 kept.map(|()| container).map_err(Error::from)
             }
             Err(error) => Err(error),

@@ -4,7 +4,7 @@
 //! May touch: the folder of the script.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rhai::module_resolvers::ModuleResolver;
@@ -30,6 +30,19 @@ impl Imports {
     /// An import that leads out of the folder, is computed, does not exist, goes in a circle, or is too large; with file
     /// and line.
     pub fn read(name: &str, source: &str, folder: &Path) -> Result<Self, PolicyError> {
+        Self::read_telling(name, source, folder, &mut Vec::new())
+    }
+
+    /// The same, and tells the files that were looked for, also where that fails.
+    ///
+    /// # Errors
+    /// As [`Imports::read`].
+    pub fn read_telling(
+        name: &str,
+        source: &str,
+        folder: &Path,
+        looked: &mut Vec<PathBuf>,
+    ) -> Result<Self, PolicyError> {
         // Most scripts import nothing, and need not be parsed for it.
         // What is too large to be loaded is not parsed either.
         if !source.contains("import") || source.len() > super::SOURCE {
@@ -55,6 +68,7 @@ impl Imports {
                 if found.len() == MOST {
                     return Err(refuse(format!("a policy imports at most {MOST} scripts")));
                 }
+                looked.push(file(folder, &path));
                 let imported = open(folder, &path).map_err(|why| refuse(format!("import \"{path}\": {why}")))?;
                 found.insert(path.clone(), imported.clone());
                 queue.push((path, imported));
@@ -122,6 +136,10 @@ fn statements(name: &str, source: &str) -> Result<Vec<(Option<String>, Position)
     Ok(found)
 }
 
+fn file(folder: &Path, path: &str) -> PathBuf {
+    folder.join(path).with_extension("rhai")
+}
+
 /// Reads an imported script.
 fn open(folder: &Path, path: &str) -> Result<String, String> {
     let inner = Path::new(path);
@@ -129,7 +147,7 @@ fn open(folder: &Path, path: &str) -> Result<String, String> {
     if !plain || path.is_empty() {
         return Err(format!("only scripts in {} can be imported, by a path without '..'", folder.display()));
     }
-    let file = folder.join(inner).with_extension("rhai");
+    let file = file(folder, path);
     let real = |path: &Path| path.canonicalize().map_err(|error| format!("{} cannot be read: {error}", path.display()));
     let (real_folder, file) = (real(folder)?, real(&file)?);
     if !file.starts_with(&real_folder) {

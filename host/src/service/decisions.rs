@@ -15,7 +15,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
             let shared = shared.clone();
             // Hashing many records takes its time; other loops must not wait for it.
             move || {
-                let keep = &shared.config.decisions;
+                // As it is now: what a reload wants kept must not be gone.
+                let loaded = shared.lifecycle.loaded();
+                let keep = &loaded.config.decisions;
                 let before = Timestamp::now().checked_sub(keep.age.0).unwrap_or(Timestamp::MIN);
                 shared.lifecycle.store().prune_decisions(before, keep.keep)
             }

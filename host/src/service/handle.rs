@@ -1,14 +1,17 @@
 //! What a running service offers to what is attached to it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Metrics, PolicyView};
 use crate::app::App;
 use crate::config::Loaded;
 use crate::hooks::redact::SecretNames;
-use crate::lifecycle::{Collector, Error, Lifecycle, Readings, Replayed, StatsView, find_record, replay_decisions};
+use crate::lifecycle::{
+    Collector, Error, Lifecycle, Readings, Replayed, ShadowSummary, StatsView, find_record, replay_decisions,
+};
 use crate::store::{self, ChainStatus, DecisionQuery, Store};
 
 /// Who waits for a reload: told how the chain is then, or why it was refused.
@@ -24,6 +27,8 @@ struct Inner {
     app: App,
     store: Store,
     lifecycle: OnceLock<Arc<Lifecycle>>,
+    /// Whether the engine was asked for once, however that went.
+    tried: watch::Sender<bool>,
     collector: Arc<Collector>,
     reloads: mpsc::Sender<Asker>,
     metrics: Arc<Metrics>,
@@ -35,7 +40,8 @@ impl Handle {
         let (reloads, asked) = mpsc::channel(WAITING);
         let (app, store) = (app.clone(), app.store()?);
         let (lifecycle, collector) = (OnceLock::new(), Arc::default());
-        Ok((Self(Arc::new(Inner { app, store, lifecycle, collector, reloads, metrics })), asked))
+        let tried = watch::Sender::new(false);
+        Ok((Self(Arc::new(Inner { app, store, lifecycle, tried, collector, reloads, metrics })), asked))
     }
 
     /// Has configuration and policies reloaded, and waits for what comes of it: the chain that decides then.
@@ -52,6 +58,17 @@ impl Handle {
     pub(super) fn set_lifecycle(&self, lifecycle: Arc<Lifecycle>) {
         // It is set once, when the engine is there for the first time.
         let _ = self.0.lifecycle.set(lifecycle);
+        self.set_tried();
+    }
+
+    pub(super) fn set_tried(&self) {
+        self.0.tried.send_replace(true);
+    }
+
+    /// Ends when the service has asked for the engine once: only then it is known whether it is there.
+    pub async fn tried(&self) {
+        // The sender is kept here.
+        let _ = self.0.tried.subscribe().wait_for(|tried| *tried).await;
     }
 
     pub(super) fn collector(&self) -> Arc<Collector> {
@@ -91,6 +108,19 @@ impl Handle {
         // The pool of plugins is for those who decide.
         let app = App { long_lived: false, ..self.0.app.reloaded()? };
         Ok(app.policies().map_err(Error::from)?)
+    }
+
+    /// What shadows would have changed since a time: one of them, or all. It blocks.
+    ///
+    /// # Errors
+    /// When there is no such policy, or when the store cannot be read.
+    pub fn shadows(
+        &self,
+        policy: Option<&str>,
+        since: jiff::Timestamp,
+    ) -> Result<BTreeMap<String, ShadowSummary>, Error> {
+        let app = App { loaded: Loaded::clone(&self.loaded()), ..self.0.app.clone() };
+        app.shadows(&self.0.store, policy, since)
     }
 
     /// The configuration as it is now.

@@ -49,6 +49,24 @@ impl Seen {
         };
         Self(app.files().into_iter().map(|path| (path.clone(), of(&path))).collect())
     }
+
+    /// With the files of another chain, which was tried and refused: correcting one of them is a reason to try again.
+    fn and(mut self, other: Self) -> Self {
+        for (path, seen) in other.0 {
+            self.0.entry(path).or_insert(seen);
+        }
+        self
+    }
+
+    /// With what was seen of the same files before: what has changed since then is still to be taken up.
+    pub(super) fn but(mut self, before: &Self) -> Self {
+        for (path, seen) in &mut self.0 {
+            if let Some(before) = before.0.get(path) {
+                *seen = *before;
+            }
+        }
+        self
+    }
 }
 
 /// Policy -> its version.
@@ -65,13 +83,17 @@ pub(super) async fn run(
     mut stop: Stop,
 ) {
     let mut last = seen.clone();
+    let mut refused: Option<App> = None;
     loop {
         let (asked, asker) = tokio::select! {
             on = slept(EVERY, &mut stop) => if on { (false, None) } else { return },
             Some(()) = hangups.recv() => (true, None),
             Some(asker) = asked_by.recv() => (true, Some(asker)),
         };
-        let now = Seen::now(&app);
+        let mut now = Seen::now(&app);
+        if let Some(refused) = &refused {
+            now = now.and(Seen::now(refused));
+        }
         let still = now == last;
         last = now.clone();
         if !(asked || (still && now != seen)) {
@@ -84,11 +106,13 @@ pub(super) async fn run(
         // Either way: what was there goes on.
         shared.notify.tell("READY=1");
         match reloaded {
-            Ok(next) => {
+            Ok((next, files)) => {
                 let changed = needs_restart(&app.loaded.config, &next.loaded.config);
                 app = next;
-                // The new configuration may name other files.
-                seen = Seen::now(&app);
+                refused = None;
+                // The new configuration may name other files. What was written while it was being loaded and tried is not
+                // in it yet.
+                seen = files.but(&seen);
                 last = seen.clone();
                 let rest = match changed.is_empty() {
                     true => String::new(),
@@ -97,7 +121,13 @@ pub(super) async fn run(
                 shared.board.say(&Said::Done(format!("policies and configuration were reloaded{rest}")));
                 tell(asker, Ok(shared.board.chain()));
             }
-            Err(why) => {
+            Err((next, why)) => {
+                if let Some((next, files)) = next.map(|next| *next) {
+                    let files = files.but(&seen);
+                    seen = seen.and(files);
+                    last = seen.clone();
+                    refused = Some(next);
+                }
                 shared.board.chain_refused(&why);
                 shared.board.say(&Said::Done(format!("the reload was refused, what was there goes on: {why}")));
                 tell(asker, Err(why));
@@ -113,23 +143,37 @@ fn tell(asker: Option<Asker>, result: Result<ChainStatus, String>) {
     }
 }
 
-/// Loads what the files say now, and puts it in place.
-async fn reload(shared: &Arc<Shared>, app: &App) -> Result<App, String> {
+/// What a reload was about, with its files as they were before they were read.
+type Tried = (App, Seen);
+
+/// Loads what the files say now, and puts it in place. Fails with why, and with what was tried if it came to that.
+async fn reload(shared: &Arc<Shared>, app: &App) -> Result<Tried, (Option<Box<Tried>>, String)> {
     let (shared, app) = (shared.clone(), app.clone());
-    let load = move || -> Result<App, String> {
-        let next = app.reloaded().map_err(|error| error.to_string())?;
-        let store = shared.lifecycle.store();
-        let running = store.service().map_err(|error| error.to_string())?.map(|status| status.chain.policies);
-        let running = running.unwrap_or_default();
-        let chain = next.checked_chain(&running).map_err(|error| error.to_string())?;
-        self_test(&chain, &running, store)?;
-        golden_cases(&chain, &next)?;
-        let versions = versions(&chain);
-        shared.lifecycle.replace_chain(next.loaded.clone(), chain);
-        shared.board.chain_loaded(versions, true);
-        Ok(next)
+    let load = move || {
+        let next = app.reloaded().map_err(|error| (None, error.to_string()))?;
+        let files = Seen::now(&next);
+        match take(&shared, &next, &files) {
+            Ok(files) => Ok((next, files)),
+            Err(why) => Err((Some(Box::new((next, files))), why)),
+        }
     };
-    tokio::task::spawn_blocking(load).await.map_err(|error| error.to_string())?
+    tokio::task::spawn_blocking(load).await.map_err(|error| (None, error.to_string()))?
+}
+
+/// Gives the files of the chain with what its policies import.
+fn take(shared: &Shared, next: &App, files: &Seen) -> Result<Seen, String> {
+    let store = shared.lifecycle.store();
+    let running = store.service().map_err(|error| error.to_string())?.map(|status| status.chain.policies);
+    let running = running.unwrap_or_default();
+    let chain = next.checked_chain(&running).map_err(|error| error.to_string())?;
+    // What the policies import is known from then on.
+    let files = Seen::now(next).but(files);
+    self_test(&chain, &running, store)?;
+    golden_cases(&chain, next)?;
+    let versions = versions(&chain);
+    shared.lifecycle.replace_chain(next.loaded.clone(), chain);
+    shared.board.chain_loaded(versions, true);
+    Ok(files)
 }
 
 /// Tries each policy that is new or changed with what was asked last: one that fails where it did not fail before would
@@ -143,7 +187,7 @@ fn self_test(chain: &Chain, running: &BTreeMap<String, String>, store: &Store) -
         for hook in &entry.hooks {
             for decision in store.decisions_at(*hook, TRIED).map_err(|error| error.to_string())? {
                 let step = decision.steps.iter().find(|step| step.policy == name && step.mode != StepMode::Shadow);
-                if step.is_some_and(|step| step.error.is_some()) || !entry.scope.holds(&decision.input.facts) {
+                if step.is_some_and(|step| step.error.is_some()) || !entry.concerns(*hook, &decision.input.facts) {
                     continue;
                 }
                 if let Err(error) = entry.policy.evaluate(&decision.input) {

@@ -25,6 +25,7 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
     let (lifecycle, id) = (&shared.lifecycle, &told.event.workspace);
     let mut tries = 0;
     loop {
+        let mut waited = false;
         let since = Timestamp::now().checked_sub(config.budget.within).unwrap_or(Timestamp::MIN);
         let attempt = async {
             // The history counts, so the budget outlives this process.
@@ -37,6 +38,7 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
             if !slept(config.backoff.after(used.max(tries)), &mut stop).await {
                 return Ok(None);
             }
+            waited = true;
             let which = format!("restart {} of {}", used + 1, config.budget);
             let recovered = lifecycle.recover(&told.event, trouble, &which).await?;
             Ok::<_, Error>(recovered.then(|| format!("{id} restarted: {trouble} ({which})")))
@@ -46,6 +48,10 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
             // It is not in trouble any more, or the service ends.
             Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => return,
             Err(error) => shared.board.error("reactions", &format!("{id} cannot be restarted: {error}")),
+        }
+        // What fails at once must not be tried again at once.
+        if !waited && !slept(config.backoff.after(tries), &mut stop).await {
+            return;
         }
         tries += 1;
     }

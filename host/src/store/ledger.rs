@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Store, statement};
@@ -122,18 +122,26 @@ impl Store {
         Ok(connection.last_insert_rowid())
     }
 
-    /// Ends an entry, or says where it stands now.
+    /// Says where an entry stands now, if it still stood where the caller thinks: a person and a sweep may have to do with
+    /// it at one time. Says whether it did.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn ledger_end(&self, id: i64, state: LedgerState, outcome: Option<&str>) -> Result<(), Error> {
-        self.connection()
+    pub fn ledger_turn(
+        &self,
+        id: i64,
+        (from, to): (LedgerState, LedgerState),
+        outcome: Option<&str>,
+    ) -> Result<bool, Error> {
+        let ended = (to != LedgerState::Pending).then(|| Timestamp::now().to_string());
+        let turned = self
+            .connection()
             .execute(
-                "update ledger set state = ?2, ended = ?3, outcome = ?4 where id = ?1",
-                params![id, state.as_str(), Timestamp::now().to_string(), outcome],
+                "update ledger set state = ?3, ended = ?4, outcome = ?5 where id = ?1 and state = ?2",
+                params![id, from.as_str(), to.as_str(), ended, outcome],
             )
             .map_err(statement("write the ledger"))?;
-        Ok(())
+        Ok(turned > 0)
     }
 
     /// Entries, newest first: all of them, or those in a state.
@@ -243,7 +251,9 @@ impl Store {
     ) -> Result<BTreeMap<String, Timestamp>, Error> {
         let what = "note what is used";
         let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(statement(what))?;
+        // One that begins with reading would not wait for another writer.
+        let behavior = if write { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };
+        let transaction = connection.transaction_with_behavior(behavior).map_err(statement(what))?;
         let now = Timestamp::now();
         let mut known: BTreeMap<String, Timestamp> = {
             let mut query = transaction.prepare("select object, time from last_used").map_err(statement(what))?;

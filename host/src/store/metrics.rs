@@ -3,7 +3,7 @@
 //! Three resolutions: every reading for an hour, means over a minute for a day, means over ten minutes for as long as
 //! is configured. Values that add up since a container's start (network, disks) keep the last reading of their time.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{Error, Store, statement};
 use crate::workspace::WorkspaceId;
@@ -50,7 +50,9 @@ impl Store {
     pub fn add_metrics(&self, rows: &[MetricRow]) -> Result<(), Error> {
         let what = "keep statistics";
         let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(statement(what))?;
+        // One that begins with reading would not wait for another writer.
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
         for row in rows {
             let series = series(&transaction, row).map_err(statement(what))?;
             transaction
@@ -86,7 +88,8 @@ impl Store {
     pub fn thin_metrics(&self, now_ms: i64, retention_ms: i64, after: i64) -> Result<Option<i64>, Error> {
         let what = "thin out statistics";
         let mut connection = self.connection();
-        let transaction = connection.transaction().map_err(statement(what))?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
         let step = || -> rusqlite::Result<Option<i64>> {
             let all: Vec<i64> = transaction
                 .prepare_cached("select id from metric_series where id > ?1 order by id limit ?2")?
@@ -176,9 +179,10 @@ fn series(transaction: &Transaction<'_>, row: &MetricRow) -> rusqlite::Result<i6
 
 /// Makes means of whole times that have passed, behind those that are there.
 fn means(transaction: &Transaction<'_>, series: i64, from: i64, to: i64, now_ms: i64) -> rusqlite::Result<()> {
+    // Not those from a time when the clock was ahead.
     let last: Option<i64> = transaction
-        .prepare_cached("select max(time) from metrics where series = ?1 and resolution = ?2")?
-        .query_row(params![series, to], |row| row.get(0))?;
+        .prepare_cached("select max(time) from metrics where series = ?1 and resolution = ?2 and time <= ?3")?
+        .query_row(params![series, to, now_ms], |row| row.get(0))?;
     let begin = last.map_or(0, |last| last + to);
     // The other columns are those of the row with the latest time (SQLite, "Bare columns in an aggregate query").
     transaction

@@ -168,6 +168,7 @@ impl WasmEngine {
             logs: Vec::new(),
             memory_limit: limits.memory,
             memory: 0,
+            elements: 0,
             host_limit: limits.host_bytes,
             host_bytes: 0,
             hit: None,

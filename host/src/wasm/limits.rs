@@ -15,6 +15,8 @@ pub(super) struct State {
     pub(super) memory_limit: usize,
     /// Bytes of all memories of the component.
     pub(super) memory: usize,
+    /// Elements of all its tables.
+    pub(super) elements: usize,
     /// Bytes that it may hand to the host's functions, all calls together, and that it has.
     pub(super) host_limit: usize,
     pub(super) host_bytes: usize,
@@ -42,11 +44,13 @@ impl ResourceLimiter for State {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > TABLE_ELEMENTS {
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.elements.saturating_add(desired.saturating_sub(current));
+        if total > TABLE_ELEMENTS {
             self.hit = Some("table");
             return Ok(false);
         }
+        self.elements = total;
         Ok(true)
     }
 

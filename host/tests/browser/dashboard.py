@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -493,4 +494,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # Whoever ends this at its time limit wants its service and workspaces gone, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -105,6 +105,8 @@ fn a_stream_ends_when_its_token_is_revoked() {
         rest.extend_from_slice(&part[..count]);
         rest.ends_with(b"0\r\n\r\n")
     });
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("event: problem") && rest.contains("bad-token"), "{rest}");
     serving.end();
 }
 

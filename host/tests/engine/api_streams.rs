@@ -169,7 +169,7 @@ fn events_come_as_they_happen_and_go_on_without_a_gap_where_they_broke_off() {
     let page = get(&sandbox, "/v1/events?workspace=project&since=1h");
     let last = page.header("last-event-id").unwrap().to_owned();
     let page = page.ok();
-    assert_eq!(page.as_array().unwrap().len(), 4);
+    assert_eq!(page.as_array().unwrap().len(), 4, "{page}");
     assert_eq!(page[0], created.data);
     let first = get(&sandbox, "/v1/events?limit=3");
     let next = first.header("link").unwrap()[1..].split_once('>').unwrap().0.to_owned();

@@ -57,7 +57,7 @@ fn a_path_that_is_no_usable_folder_is_no_project() {
     let words = ["cannot be used"];
     sandbox.refused(&["up", missing.to_str().unwrap()], 5, "project-unusable", &["No such file", "no-such-folder"]);
     sandbox.refused(&["up", file.to_str().unwrap()], 5, "project-unusable", &["Not a directory", "file.txt"]);
-    for system in ["/", "/etc", "/usr", "/proc/self"] {
+    for system in ["/", "/etc", "/usr", "/proc/self", "/bin", "/usr/bin", "/lib"] {
         sandbox.refused(&["up", system], 5, "project-unusable", &words);
     }
     let home = sandbox.path("home");

@@ -118,3 +118,28 @@ fn what_policies_want_done_before_a_stop_is_done_in_a_paused_workspace_too() {
     let flushed = std::fs::read_to_string(sandbox.path("project/flushed")).unwrap();
     assert_eq!(flushed, "stop\nkill\nremove\n");
 }
+
+#[test]
+fn a_reader_that_goes_away_keeps_no_workspace_from_its_turn() {
+    let all: Vec<String> = (0..9).map(|number| format!("w{number}")).collect();
+    let sandbox = several(&all.iter().map(|name| (name.as_str(), "a")).collect::<Vec<_>>());
+    let mut stop = sandbox.spawn(&["stop", "--all", "-t", "0s"]);
+    drop(stop.child().stdout.take());
+    assert_eq!(stop.finish().code, 0);
+    assert_eq!(names(&sandbox.json(&["ls"]), "exited").len(), 9);
+}
+
+#[test]
+fn who_reads_no_progress_gets_the_workspace_all_the_same() {
+    let sandbox = Sandbox::new();
+    for args in [&["up"][..], &["up", "--recreate"]] {
+        let mut up = sandbox.spawn(args);
+        drop(up.child().stderr.take());
+        assert_eq!(up.finish().code, 0);
+    }
+    sandbox.script("no.rhai", "fn pre_create(ctx) { ctx.deny(\"no\", \"never\"); }");
+    let mut denied = sandbox.spawn(&["up", "--recreate"]);
+    drop(denied.child().stderr.take());
+    assert_eq!(denied.finish().code, 4);
+    assert_eq!(sandbox.json(&["inspect"])["state"], "running");
+}

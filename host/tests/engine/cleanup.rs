@@ -195,6 +195,13 @@ fn an_image_that_was_there_before_or_was_replaced_by_others_is_not_ours() {
     let report = sandbox.json(&["cleanup", "--no-grace"]);
     assert!(!report.to_string().contains(&image), "{report}");
     assert!(has_image(&registry.reference));
+    // Nor does it become ours when a pull brings nothing new.
+    engine::post(&format!("/images/{pulled}/tag?repo={repository}&tag={tag}"), &Value::Null).ok();
+    let store = sandbox.store();
+    store.put_pulled_image(&registry.reference, "sha256:what-we-fetched-once").unwrap();
+    sandbox.run(&["image", "pull", &registry.reference]).ok();
+    assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
+    assert!(has_image(&registry.reference));
     engine::delete(&format!("/images/{}", registry.reference)).ok();
     engine::delete(&format!("/images/{pulled}?force=true"));
 }

@@ -1,12 +1,13 @@
 //! Files in and out.
 
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use super::engine_api::BASE;
-use super::sandbox::Sandbox;
+use super::process::Running;
+use super::sandbox::{Sandbox, until};
 use super::server::both_ways;
 
 #[test]
@@ -325,4 +326,46 @@ fn a_link_that_is_copied_in_stays_a_link_unless_a_slash_is_behind_it() {
         }
         assert_eq!(sandbox.sh("cat /tmp/one/file /tmp/two/file /workspace/aside/file"), "xxx");
     });
+}
+
+#[test]
+fn a_folder_that_its_owner_may_not_write_comes_out_with_all_that_is_in_it() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    sandbox.sh("mkdir -p /src/mod/deep && echo 1 > /src/mod/deep/file && chmod 0555 /src/mod/deep /src/mod");
+    let mode = |path: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(sandbox.path(path)).unwrap().permissions().mode() & 0o777
+    };
+    let out = sandbox.folder("out");
+    sandbox.run_in(&out, &["cp", "project:/src/mod", "named"]).ok();
+    sandbox.run_in(&out, &["cp", "project:/src/mod/.", "nameless"]).ok();
+    for copy in ["out/named", "out/nameless"] {
+        assert_eq!((mode(copy), mode(&format!("{copy}/deep"))), (0o555, 0o555), "{copy}");
+        assert_eq!(std::fs::read_to_string(sandbox.path(&format!("{copy}/deep/file"))).unwrap(), "1\n");
+    }
+    // Over one that is there: it keeps its own rights, and what is new in it has those of the archive.
+    sandbox.folder("there/mod");
+    let before = mode("there/mod");
+    sandbox.run_in(&sandbox.path("there"), &["cp", "project:/src/mod", "."]).ok();
+    assert_eq!((mode("there/mod"), mode("there/mod/deep")), (before, 0o555));
+}
+
+#[test]
+fn a_copy_that_is_interrupted_leaves_nothing_and_says_so() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    // More than goes through while somebody interrupts it, and nothing on the disk.
+    sandbox.sh("truncate -s 20G /huge");
+    let out = sandbox.folder("out");
+    for signal in ["INT", "TERM"] {
+        let mut command = sandbox.command_in(&out, &["cp", "project:/huge", "."]);
+        let mut run = Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        until("it has begun", || std::fs::read_dir(&out).unwrap().count() > 0);
+        run.signal(signal);
+        let end = run.finish();
+        assert_eq!(end.code, 130, "{}", end.stderr);
+        assert!(end.stderr.contains("nothing was copied"), "{}", end.stderr);
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    }
 }

@@ -246,3 +246,34 @@ fn a_command_that_takes_too_long_is_killed_with_its_children() {
     assert_eq!(sandbox.run(&["exec", "--timeout", "20s", "--", "sh", "-c", "exit 3"]).code, 3);
     assert_eq!(sandbox.run(&["exec", "--timeout", "soon", "--", "true"]).code, 2);
 }
+
+#[test]
+fn a_limit_says_so_where_the_engines_processes_are_not_seen() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let wharf = sandbox.command(&["exec", "--timeout", "1s", "--", "sleep", "20"]);
+    // As in a container that has the engine's socket.
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(wharf.get_program()).args(wharf.get_args());
+    for (name, value) in wharf.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = super::process::Output::of(command.current_dir(sandbox.project()).output().unwrap());
+    assert_eq!(output.code, 125, "{}", output.stderr);
+    assert!(output.stderr.contains("not seen from here, so the command runs on"), "{}", output.stderr);
+    assert!(sandbox.sh("ps").contains("sleep 20"));
+}
+
+#[test]
+fn a_variable_without_a_value_has_the_one_of_who_calls() {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("FROM_HERE", "it is from here");
+    sandbox.up();
+    let line = ["--", "sh", "-c", "echo $FROM_HERE"];
+    assert_eq!(sandbox.run(&[&["exec", "-e", "FROM_HERE"], &line[..]].concat()).ok().text(), "it is from here\n");
+    let missing = sandbox.run(&[&["--json", "exec", "-e", "NOT_HERE"], &line[..]].concat());
+    assert_eq!((missing.code, missing.error()["code"].as_str()), (125, Some("bad-request")), "{}", missing.stderr);
+}

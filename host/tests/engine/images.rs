@@ -154,6 +154,7 @@ fn the_name_and_the_images_of_others_are_left_alone() {
     let sandbox = &built.0;
     let taken = sandbox.run(&["--json", "image", "build", "--tag", BASE]);
     assert_eq!((taken.code, &taken.error()["code"]), (1, &json!("not-ours")), "{}", taken.stderr);
+    sandbox.refused(&["image", "build", "--tag", "Bad:Tag:x"], 2, "bad-request", &["the tag 'Bad:Tag:x'"]);
     let refused = sandbox.run(&["--json", "image", "rm", BASE]);
     assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("not-ours")), "{}", refused.stderr);
     assert_eq!(sandbox.run(&["image", "rm", "no-such-image"]).code, 1);
@@ -286,4 +287,15 @@ fn a_build_sees_what_a_workspace_may_mount_and_waits_for_no_pipe() {
     std::fs::remove_file(&pipe).unwrap();
     std::os::unix::fs::symlink(sandbox.write("elsewhere/ignore", "x"), &pipe).unwrap();
     sandbox.refused(&["image", "build", "."], 2, "bad-request", &[".dockerignore", "leads out of the context"]);
+}
+
+#[test]
+fn an_image_that_another_installation_built_of_the_same_project_stays_its_own() {
+    let (built, other) = (Built::new(), Sandbox::new());
+    let project = built.0.project();
+    let reference = built.0.run(&["image", "build"]).ok().text().trim().to_owned();
+    let refused = other.run_in(&project, &["--json", "image", "build"]);
+    assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("not-ours")), "{}", refused.stderr);
+    assert_eq!(other.run_in(&project, &["--json", "image", "prune"]).ok().json(), json!([]));
+    assert_eq!(built.0.json(&["image", "ls"])[0]["reference"], reference.as_str());
 }

@@ -121,3 +121,24 @@ fn logs_of_a_stopped_workspace_can_still_be_read_and_a_restart_adds_to_them() {
     sandbox.json(&["start"]);
     super::sandbox::until("the second line", || sandbox.run(&["logs"]).ok().text() == "started\nstarted\n");
 }
+
+#[test]
+fn a_log_file_that_is_damaged_is_read_on_from_the_engine_without_loss_or_duplicate() {
+    use std::io::Write;
+    let sandbox = wrote("seq 3000; echo last >&2");
+    let path = engine::inspect(&format!("wharf-{}", sandbox.id()))["LogPath"].as_str().unwrap().to_owned();
+    if std::fs::File::open(&path).is_err() {
+        // Then all is read from the engine anyway.
+        return;
+    }
+    let before = sandbox.run(&["logs"]).ok();
+    // As a full disk or a loss of power leaves it.
+    let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+    file.write_all(b"{\"log\":\"ha\0\0\0\n").unwrap();
+    let here = sandbox.run(&["logs"]);
+    assert_eq!((here.text(), here.stderr.lines().next()), (before.text(), Some("last")));
+    assert!(!here.stderr.contains("rotated"), "{}", here.stderr);
+    sandbox.append_config("[engine]\nlocal_files = false");
+    let there = sandbox.run(&["logs"]);
+    assert_eq!((here.text(), here.code), (there.text(), there.code));
+}

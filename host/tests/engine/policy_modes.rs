@@ -46,6 +46,8 @@ fn a_shadow_changes_nothing_and_wharf_policy_diff_sums_up_what_it_would_change()
     );
     let text = sandbox.run(&["policy", "diff", "next.rhai"]).ok().text();
     assert!(text.contains("env.NEXT") && text.contains("denied: no by next.rhai"), "{text}");
+    let none = sandbox.run(&["--json", "policy", "diff", "no-such"]);
+    assert_eq!((none.code, &none.error()["code"]), (5, &json!("policy-not-found")));
     assert!(sandbox.run(&["policy", "diff", "--since", "2099-01-01T00:00:00Z"]).ok().text().contains("no shadow"));
     assert!(
         sandbox.store().verify(None).unwrap().whole().is_ok(),

@@ -71,6 +71,44 @@ fn an_edit_is_taken_up_by_itself_and_a_bad_one_leaves_the_version_before_it() {
 }
 
 #[test]
+fn an_edit_of_what_a_script_imports_is_taken_up_too() {
+    let sandbox = Sandbox::new();
+    let lib = |text: &str| format!("fn text() {{ \"{text}\" }}");
+    sandbox.write("config/policies/lib/words.rhai", lib("first"));
+    sandbox.script(
+        "notes.rhai",
+        "import \"lib/words\" as words;\nfn event(ctx) { if ctx.event.kind == \"started\" { ctx.note(words::text()); } }",
+    );
+    sandbox.up();
+    let serving = Serving::start(&sandbox, &[]);
+    notes_after_restart(&sandbox, "first");
+    sandbox.write("config/policies/lib/words.rhai", lib("second"));
+    until("it was reloaded", || chain(&sandbox).attempts >= 1);
+    assert_eq!(chain(&sandbox).refused, None);
+    notes_after_restart(&sandbox, "second");
+    assert_eq!(chain(&sandbox).attempts, 1, "nothing else has changed");
+    serving.terminate();
+}
+
+#[test]
+fn a_new_policy_that_was_refused_is_tried_again_when_its_file_is_corrected() {
+    let sandbox = Sandbox::new();
+    sandbox.script("notes.rhai", &note("first"));
+    sandbox.up();
+    let serving = Serving::start(&sandbox, &[]);
+    let before = sandbox.config_text();
+    sandbox.script("new.rhai", "fn pre_exec(ctx) { let x = ; }");
+    assert_ne!(sandbox.config_text(), before);
+    until("it was refused", || chain(&sandbox).refused.is_some_and(|why| why.contains("new.rhai")));
+    let tried = chain(&sandbox).attempts;
+    sandbox.write("config/policies/new.rhai", "fn pre_exec(ctx) { }");
+    until("it was tried again", || chain(&sandbox).attempts > tried);
+    until("it was taken", || chain(&sandbox).refused.is_none());
+    assert!(chain(&sandbox).policies.contains_key("new.rhai"));
+    serving.terminate();
+}
+
+#[test]
 fn wharf_policy_reload_and_a_hangup_reload_at_once_and_say_how_it_went() {
     let sandbox = Sandbox::new();
     sandbox.refused(&["policy", "reload"], 5, "no-service", &["no wharf serve runs"]);

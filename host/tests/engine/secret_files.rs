@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::engine_api as engine;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, until};
 use super::server::both_ways;
 
 const SECRET: &str = "correct-horse-battery";
@@ -154,4 +154,25 @@ fn a_secret_that_a_projects_command_writes_is_in_no_record() {
     for text in [output.text(), output.stderr, degraded] {
         assert!(!text.contains(SECRET), "{text}");
     }
+}
+
+#[test]
+fn a_workspace_that_still_runs_after_a_replacement_that_died_sees_its_secrets() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("secret", SECRET);
+    sandbox.script(
+        "rule.rhai",
+        "fn pre_stop(ctx) { ctx.run([\"sh\", \"-c\", \"touch /workspace/stopping; sleep 60\"]); }",
+    );
+    let secret = format!("DB={}", file.display());
+    sandbox.run(&["up", "--secret", &secret]).ok();
+    let mut run = sandbox.spawn(&["up", "--secret", &secret, "-l", "new=1", "--recreate"]);
+    until("it is about to be stopped", || sandbox.path("project/stopping").exists());
+    run.child().kill().unwrap();
+    run.finish();
+    // This puts right what was left half done.
+    sandbox.json(&["inspect"]);
+    assert_eq!(sandbox.sh("cat /run/secrets/DB"), SECRET);
+    sandbox.feed(&["secret", "set", "DB"], b"rotated".to_vec()).ok();
+    assert_eq!(sandbox.sh("cat /run/secrets/DB"), "rotated");
 }

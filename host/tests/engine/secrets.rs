@@ -202,3 +202,54 @@ fn a_secret_of_a_project_file_or_of_the_workspace_stands_in_no_record() {
         assert_eq!(at, None, "{part} stands in a record");
     }
 }
+
+#[test]
+fn what_policies_want_done_is_done_with_the_words_that_they_said() {
+    let sandbox = Sandbox::new();
+    sandbox.script(
+        "rule.rhai",
+        r#"
+        fn post_start(ctx) {
+            ctx.run(["sh", "-c", "echo workspace > /workspace/started"]);
+            ctx.note("it is a workspace");
+        }
+        fn pre_stop(ctx) { ctx.run(["sh", "-c", "echo workspace > /workspace/stopping"]); }
+        "#,
+    );
+    // A weak secret, which stands in the words of the commands.
+    sandbox.run(&["up", "-e", "DB_PASSWORD=workspace"]).ok();
+    sandbox.json(&["stop", "-t", "0s"]);
+    for file in ["started", "stopping"] {
+        let text = std::fs::read_to_string(sandbox.path(&format!("project/{file}"))).unwrap();
+        assert_eq!(text, "workspace\n", "{file}");
+    }
+    let notes = sandbox.json(&["inspect"])["notes"].to_string();
+    assert!(notes.contains("it is a ***"), "{notes}");
+}
+
+#[test]
+fn a_secret_is_in_no_record_of_a_shadow_an_event_or_an_update_either() {
+    let sandbox = Sandbox::new();
+    sandbox.script("shadow.rhai", "fn pre_exec(ctx) { } fn pre_create(ctx) { } fn event(ctx) { }");
+    sandbox
+        .config(&sandbox.config_text().replace("name = \"shadow.rhai\"", "name = \"shadow.rhai\"\nmode = \"shadow\""));
+    sandbox.script("rule.rhai", "fn pre_create(ctx) { } fn event(ctx) { }");
+    let (token, url) = (format!("API_TOKEN={SECRET}"), format!("URL=https://{SECRET}@host"));
+    sandbox.run(&["up", "-e", &token, "-e", &url]).ok();
+    let own = format!("OWN_TOKEN=own-{SECRET}");
+    sandbox.run(&["exec", "-e", &own, "--", "echo", &format!("bearer own-{SECRET}")]).ok();
+    sandbox.run(&["update", "--memory", "256MiB"]).ok();
+    let serving = super::serve::Serving::start(&sandbox, &[]);
+    sandbox.json(&["restart", "-t", "0s"]);
+    let records = || {
+        let all = sandbox.run(&["--json", "audit", "-n", "0"]).ok().text();
+        let audit: Vec<String> = all.lines().map(str::to_owned).collect();
+        audit
+    };
+    super::sandbox::until("the event was decided", || records().iter().any(|line| line.contains("\"hook\":\"event\"")));
+    serving.terminate();
+    let all = records();
+    assert!(all.iter().any(|line| line.contains("shadow_of")));
+    let told = all.iter().find(|line| line.contains(SECRET));
+    assert_eq!(told, None);
+}

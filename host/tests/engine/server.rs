@@ -208,6 +208,8 @@ fn what_a_workspace_writes_comes_through_a_service_as_it_was_written() {
         &["logs", "--grep", "("],
     ] {
         let (here, there) = (both.sandbox.run(args), both.there(args));
+        assert_eq!(here.stderr.contains("\n    ^"), args.contains(&"("), "{}", here.stderr);
+        assert_eq!(here.stderr.lines().count(), there.stderr.lines().count(), "{args:?}: {}", there.stderr);
         assert_eq!(here.code, there.code, "{args:?}: {}\n{}", here.stderr, there.stderr);
         assert_eq!(String::from_utf8_lossy(&here.stdout), String::from_utf8_lossy(&there.stdout), "{args:?}");
         assert!(here.stdout == there.stdout, "{args:?}: the bytes are the same");

@@ -30,7 +30,10 @@ fn a_workspace_is_made_by_a_service_with_all_that_the_flags_say_and_read_here() 
     let mut both = Both::new();
     both.sandbox.env("FROM_HERE", "it is from here");
     both.sandbox.write("project/token.txt", "s3cr3t\n");
-    both.sandbox.folder("project/data");
+    // Not in the project: there it could be swapped for a link, and this one is restarted by the engine.
+    let data = both.sandbox.folder("data");
+    both.sandbox.append_config(&format!("[allow]\nbind_roots = [\"{}\"]", data.display()));
+    both.sandbox.run(&["policy", "reload"]).ok();
     let args = [
         "--json",
         "up",
@@ -54,7 +57,7 @@ fn a_workspace_is_made_by_a_service_with_all_that_the_flags_say_and_read_here() 
         "--ulimit",
         "nofile=512",
         "--mount",
-        "./data:/data:ro",
+        "../data:/data:ro",
         "--secret",
         "token=token.txt",
         "--restart",
@@ -267,4 +270,13 @@ fn over_the_network_a_workspace_is_made_of_a_folder_there_with_what_is_read_here
     assert!(!replay.stderr.contains(&token));
     far(&["rm", "--force", "project"]).ok();
     serving.end();
+}
+
+#[test]
+fn a_folder_is_mounted_through_the_service_as_it_is_without_one() {
+    let both = Both::new();
+    both.sandbox.folder("project/sub");
+    both.there(&["up", "--mount", "./sub/../sub:/x"]).ok();
+    // It is the same workspace.
+    both.sandbox.run(&["up", "--mount", "./sub:/x"]).ok();
 }

@@ -200,3 +200,19 @@ fn a_sweep_that_removes_the_image_of_a_snapshot_forgets_the_snapshot() {
     let copy = first["volumes"].as_object().unwrap().values().next().unwrap().as_str().unwrap();
     sandbox.run(&["volume", "rm", copy]).ok();
 }
+
+#[test]
+fn the_image_of_a_snapshot_goes_with_the_snapshot_and_not_before() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let kept = Kept(sandbox);
+    let sandbox = &kept.0;
+    let snapshot = sandbox.json(&["snapshot", "create", "--name", "s1"]);
+    let (name, image) = (snapshot["name"].as_str().unwrap(), snapshot["image"].as_str().unwrap());
+    assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
+    sandbox.refused(&["image", "rm", image], 1, "conflict", &[name]);
+    sandbox.run(&["snapshot", "restore", name, "--as", "again"]).ok();
+    sandbox.json(&["down", "again"]);
+    sandbox.run(&["snapshot", "rm", name]).ok();
+    assert_eq!(images_of(&sandbox.host()), Vec::<String>::new());
+}

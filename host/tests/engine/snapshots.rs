@@ -115,6 +115,8 @@ fn values_of_secrets_are_no_part_of_a_snapshot() {
         BASE,
         "-e",
         "API_TOKEN=battery-staple",
+        "-l",
+        "ci_token=clip-staple",
         "--secret",
         &format!("S={}", file.display()),
     ]);
@@ -122,7 +124,7 @@ fn values_of_secrets_are_no_part_of_a_snapshot() {
     let sandbox = &kept.0;
     let snapshot = sandbox.json(&["snapshot", "create", "--name", "s"]);
     let image = engine::get(&format!("/images/{}/json", snapshot["image"].as_str().unwrap())).to_string();
-    for secret in ["battery-staple", "correct-horse"] {
+    for secret in ["battery-staple", "correct-horse", "clip-staple"] {
         assert!(!image.contains(secret) && !snapshot.to_string().contains(secret), "{secret}");
     }
     // Nor does a container that somebody else makes from it look like ours.
@@ -143,6 +145,16 @@ fn values_of_secrets_are_no_part_of_a_snapshot() {
         ])
         .ok();
     assert_eq!(read.text(), "new\n0\n");
+}
+
+#[test]
+fn a_label_that_is_a_secret_is_no_part_of_a_snapshot_either() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&["up", "--image", BASE, "-l", "ci_token=clip-staple", "--", "sleep", "600"]);
+    let kept = Kept(sandbox);
+    let snapshot = kept.0.json(&["snapshot", "create", "--name", "s"]);
+    let image = engine::get(&format!("/images/{}/json", snapshot["image"].as_str().unwrap())).to_string();
+    assert!(!image.contains("clip-staple"), "{image}");
 }
 
 #[test]

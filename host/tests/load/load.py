@@ -317,4 +317,6 @@ async def main():
 
 
 if __name__ == "__main__":
+    # Whoever ends this at its time limit wants its service and workspaces gone, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(asyncio.run(main()))

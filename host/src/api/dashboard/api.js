@@ -33,13 +33,14 @@ export const get = async (path) => (await call('GET', path)).body;
 export const post = async (path, body = {}) => (await call('POST', path, body))?.body;
 export const remove = async (path) => (await call('DELETE', path))?.body;
 
-/** All pages of a list, up to `most` entries. */
-export async function pages(path, most = 5000) {
-  const all = [];
+/** All pages of a list, up to `most` entries; of more, those at the end where `newest` says so. */
+export async function pages(path, most = 5000, newest = false) {
+  let all = [];
   let next = path;
-  while (next && all.length < most) {
+  while (next && (newest || all.length < most)) {
     const { body, link } = await call('GET', next);
     all.push(...body);
+    if (newest) all = all.slice(-most);
     next = /<([^>]+)>;\s*rel="next"/.exec(link ?? '')?.[1];
   }
   return all;

@@ -22,6 +22,19 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** The same for a table that is drawn anew: who was on something in a row stays on it. Rows are known by their first link. */
+export function refill(element, ...children) {
+  const inside = 'a, button, input, select';
+  const row = element.contains(document.activeElement) ? document.activeElement.closest('tr') : null;
+  const key = row?.querySelector('a')?.getAttribute('href');
+  const index = row ? [...row.querySelectorAll(inside)].indexOf(document.activeElement) : -1;
+  fill(element, ...children);
+  if (!key || index < 0) return element;
+  const again = [...element.querySelectorAll('tr')].find((other) => other.querySelector('a')?.getAttribute('href') === key);
+  again?.querySelectorAll(inside)[index]?.focus({ preventScroll: true });
+  return element;
+}
+
 /** A table with a caption; `columns`: [name, class]; `rows`: arrays of cells. On a phone rows become cards. */
 export function table(caption, columns, rows, empty) {
   const label = (column) => (Array.isArray(column) ? column[0] : column);

@@ -63,9 +63,11 @@ async function show() {
     if (link.getAttribute('href') === view.nav) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  const place = fill(main, h('p', { class: 'empty', role: 'status' }, 'Loading…'));
+  // A place of its own: what comes late for a view that was left draws into what nobody sees any more.
+  const place = h('div', {}, h('p', { class: 'empty', role: 'status' }, 'Loading…'));
+  fill(main, place);
   // Who came by a link is told where they are; the first page is read from its top.
-  if (shown && shown !== location.hash) place.focus({ preventScroll: true });
+  if (shown && shown !== location.hash) main.focus({ preventScroll: true });
   shown = location.hash || '#/';
   try {
     const ended = await view.show(place, rest, page);

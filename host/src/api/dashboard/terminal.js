@@ -57,13 +57,24 @@ export class Screen {
     let text = this.pending + this.decoder.decode(bytes, { stream: true });
     this.pending = '';
     let at = 0;
+    if (this.skipping) {
+      const end = /\x07|\x1b\\/.exec(text);
+      if (!end) {
+        // The escape of its end may be the last that has come.
+        this.pending = text.endsWith('\x1b') ? '\x1b' : '';
+        return;
+      }
+      this.skipping = false;
+      at = end.index + end[0].length;
+    }
     while (at < text.length) {
       const code = text.charCodeAt(at);
       if (code === 0x1b) {
         const used = this.escape(text, at);
         if (used === 0) {
-          // The rest has not come yet; one that never ends is dropped.
+          // The rest has not come yet; one that is too long is left out to its end.
           if (text.length - at < 4096) this.pending = text.slice(at);
+          else this.skipping = ']P_^X'.includes(text[at + 1]);
           return;
         }
         at += used;
@@ -309,6 +320,8 @@ export function typed(event, application = false) {
     if (event.key === ' ') return '\0';
     return null;
   }
+  // Some keyboards need it for what is on the key itself, such as @ and |.
+  if (event.getModifierState?.('AltGraph') || (event.altKey && /^Mac/.test(navigator.platform))) return null;
   if (event.altKey && event.key.length === 1) return `\x1b${event.key}`;
   return null;
 }

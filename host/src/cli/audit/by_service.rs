@@ -124,15 +124,6 @@ fn words(args: &ListArgs) -> Words {
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-/// Whether the service may be there again in a moment.
-fn away(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Problem(problem) => problem.status == 503,
-        _ => false,
-    }
-}
-
 /// A stream of records, which goes on behind the last one that was seen.
 struct Following<'a> {
     client: &'a Client,
@@ -201,7 +192,7 @@ impl<'a> Following<'a> {
                 context.out.notice("connected to the service again; it goes on behind what was seen");
                 Ok(())
             }
-            Err(error) if away(&error) => {
+            Err(error) if error.is_away() => {
                 self.wait = Some((self.wait.unwrap_or(AGAIN.0) * 2).min(AGAIN.1));
                 Ok(())
             }

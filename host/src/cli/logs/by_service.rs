@@ -7,7 +7,7 @@ use super::{Args, Look, until};
 use crate::cli::logs::printer::Printer;
 use crate::cli::{Context, Failure, backend};
 use crate::client::{Client, Error, Events};
-use crate::lifecycle::{Line, LineView, LogContainer, WorkspaceView};
+use crate::lifecycle::{Grep, Line, LineView, LogContainer, WorkspaceView};
 
 /// Waits before a stream that broke is followed again: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -26,6 +26,8 @@ struct Following {
     client: Client,
     query: Vec<(&'static str, String)>,
     follow: bool,
+    /// When it was first asked for.
+    opened: Option<jiff::Timestamp>,
     events: Option<Events>,
     /// The last cursor of each container.
     cursors: BTreeMap<String, String>,
@@ -36,6 +38,16 @@ struct Following {
 
 impl Following {
     async fn open(&mut self) -> Result<(), Error> {
+        match &self.opened {
+            None => self.opened = Some(jiff::Timestamp::now()),
+            // Of containers that had said nothing yet, all that they have said since then is new.
+            Some(opened) if self.query.iter().any(|(name, _)| *name == "tail") => {
+                let since = opened.to_string();
+                self.query.retain(|(name, _)| !matches!(*name, "tail" | "since"));
+                self.query.push(("since", since));
+            }
+            Some(_) => {}
+        }
         let query: Vec<(&str, &str)> = self.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let last = self.cursors.values().map(String::as_str).collect::<Vec<_>>().join(",");
         let last = Some(last.as_str()).filter(|last| !last.is_empty());
@@ -57,7 +69,7 @@ impl Following {
                         return Some(Ok(Piece::Resumed(self.client.server(), false)));
                     }
                     Ok(()) => {}
-                    Err(Error::Unreachable { .. }) if self.wait.is_some() => {
+                    Err(error) if self.wait.is_some() && error.is_away() => {
                         self.wait = self.wait.map(|wait| (wait * 2).min(AGAIN.1));
                         continue;
                     }
@@ -67,9 +79,10 @@ impl Following {
             let Some(events) = &mut self.events else { continue };
             let event = match events.next().await {
                 Ok(Some(event)) => event,
+                // Lines that just break off would look like all of them.
                 Ok(None) if !self.follow => {
-                    self.ended = true;
-                    return None;
+                    let cause = "it ended the stream before the log was read to its end".to_owned();
+                    return self.failed(Error::Answer { server: self.client.server(), cause });
                 }
                 // A service that ends ends its streams.
                 Ok(None) => return Some(Ok(self.lost("the service ended the stream".to_owned()))),
@@ -130,6 +143,8 @@ impl Following {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, client: &Client, args: &Args) -> Result<u8, Failure> {
+    // Here the place of an error can be marked under the pattern.
+    args.grep.as_deref().map(|pattern| Grep::new(pattern, args.ignore_case)).transpose()?;
     let all = backend::list(client).await?;
     let wanted = wanted(context, client, args, &all).await?;
     // Sidecars come with theirs.
@@ -149,6 +164,7 @@ pub(super) async fn run(context: &Context, client: &Client, args: &Args) -> Resu
         client: client.clone(),
         query,
         follow: args.follow,
+        opened: None,
         events: None,
         cursors: BTreeMap::new(),
         wait: None,

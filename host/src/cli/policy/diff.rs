@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::instant::instant;
 use super::super::plan::short;
 use super::super::{Context, Failure};
-use crate::lifecycle::{ShadowDifference, ShadowSummary, shadow_report};
+use crate::lifecycle::{ShadowDifference, ShadowSummary};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             query.extend(args.policy.as_deref().map(|policy| ("policy", policy)));
             client.get("/v1/policies/shadows", &query).await?
         }
-        None => shadow_report(&context.app.store()?, args.policy.as_deref(), args.since)?,
+        None => context.app.shadows(&context.app.store()?, args.policy.as_deref(), args.since)?,
     };
     if context.out.json {
         context.out.value(&all)?;

@@ -100,7 +100,9 @@ fn many(body: &mut Map<String, Value>, name: &str, values: &[String]) {
 fn mount(client: &Client, text: &str) -> Result<String, Failure> {
     match text.split_once(':') {
         Some((source, rest)) if source.starts_with('.') => {
-            let source = folder_there(client, "the mount's source", source.as_ref())?;
+            // As the command by itself would name it.
+            let real = std::fs::canonicalize(source).ok().filter(|_| client.is_local());
+            let source = folder_there(client, "the mount's source", real.as_deref().unwrap_or(source.as_ref()))?;
             Ok(format!("{source}:{rest}"))
         }
         _ => Ok(text.to_owned()),

@@ -1,46 +1,83 @@
 //! Ending a command: the engine has no call for that, so its process group is signalled.
 //!
 //! Where the engine is local, its processes are seen in /proc. With the right to, they are signalled from here; otherwise
-//! from inside the container, with its shell.
+//! from inside the container, with its shell. An engine on a local socket may still have its processes elsewhere: behind a
+//! forwarded socket, in a virtual machine, or outside the container that this process runs in.
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
 
-use super::{ExecControl, ExecRequest};
+use super::{ExecControl, ExecRequest, Look};
+use crate::docker::containers;
 use crate::docker::error::{Error, Result};
+use crate::docker::http::Call;
 
 const OPERATION: &str = "end the command";
+
+/// What is asked of a container: the number of its first process.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    state: InspectedState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedState {
+    #[serde(default)]
+    pid: i64,
+}
+
+/// Whether a process of this machine is in a container's control group.
+fn is_of(pid: i64, container: &str) -> bool {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    !container.is_empty() && groups.contains(container)
+}
+
+fn unsupported(cause: &str) -> Error {
+    Error::Unsupported { operation: OPERATION, cause: cause.to_owned() }
+}
 
 impl ExecControl {
     /// Kills the command with everything in its process group, and says whether there was something to kill: not where it
     /// has ended, nor where the engine is only about to start it. What has left its group (`setsid`) lives on.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with an engine on another machine, or in a container without a shell where only root may
-    /// signal from outside; the command then runs on.
+    /// [`Error::Unsupported`] where the engine's processes are not seen from here, as on another machine, or in a container
+    /// without a shell where only root may signal from outside; the command then runs on.
     pub async fn kill(&self) -> Result<bool> {
         let look = self.look().await?;
         if !look.running || look.pid <= 0 {
             return Ok(false);
         }
-        let unsupported = |cause: &str| Error::Unsupported { operation: OPERATION, cause: cause.to_owned() };
         if !self.docker.is_local() {
             return Err(unsupported("the engine is on another machine, so the command runs on"));
         }
-        // The number may mean another process by now: only one in this container's control group is meant.
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", look.pid));
-        let Ok(groups) = read("cgroup") else { return Ok(false) };
-        let v2_namespace = groups.lines().all(|line| line.starts_with("0::"));
-        if !groups.contains(&look.container_id) && !v2_namespace {
+        // The number may mean another process by now, or always have meant one.
+        if is_of(look.pid, &look.container_id) {
+            return self.signal(&look).await;
+        }
+        // It has ended, which the engine may say late, or is about to begin; unless nothing of the container is seen here.
+        let call = Call::get(OPERATION, format!("{}/json", containers::path(&look.container_id)?));
+        let first: Inspected = match self.docker.http().json(&call.about("container", &look.container_id)).await {
+            // With its container it has ended.
+            Err(Error::NotFound { .. }) => return Ok(false),
+            first => first?,
+        };
+        if first.state.pid <= 0 || is_of(first.state.pid, &look.container_id) {
             return Ok(false);
         }
+        Err(unsupported("the engine's processes are not seen from here, so the command runs on"))
+    }
+
+    async fn signal(&self, look: &Look) -> Result<bool> {
         if let Some(pid) = i32::try_from(look.pid).ok().and_then(Pid::from_raw)
-            && groups.contains(&look.container_id)
             && kill_process_group(pid, Signal::KILL).is_ok()
         {
             return Ok(true);
         }
         // Its number in the container's own namespace is the last one.
-        let status = read("status").unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", look.pid)).unwrap_or_default();
         let inner =
             status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse::<u32>().ok());
         let Some(inner) = inner else { return Ok(false) };

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::standing::Snapshot;
-use super::{Chain, Entry};
+use super::{Chain, Entry, Scope};
 use crate::hooks::record::StepMode;
-use crate::hooks::{Decision, Facts, Hook};
+use crate::hooks::{Candidate, Decision, Facts, Hook};
 use crate::workspace::sha256_hex;
 
 /// How a policy takes part in the chain.
@@ -41,16 +41,17 @@ pub fn in_share(policy: &str, id: &str, percent: u8) -> bool {
 }
 
 /// Of a sweep, which is about many: the candidates that a policy decides about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Share {
-    policy: String,
-    percent: u8,
-    inside: bool,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Range {
+    scope: Scope,
+    /// The name and the percentage of a canary.
+    share: Option<(String, u8)>,
 }
 
-impl Share {
-    pub(super) fn holds(&self, id: &str) -> bool {
-        in_share(&self.policy, id, self.percent) == self.inside
+impl Range {
+    fn holds(&self, candidate: &Candidate) -> bool {
+        let in_share = self.share.as_ref().is_none_or(|(policy, percent)| in_share(policy, &candidate.id, *percent));
+        in_share && self.scope.holds_candidate(candidate)
     }
 }
 
@@ -60,8 +61,24 @@ pub(super) struct Part {
     /// Its place in the chain.
     pub(super) index: usize,
     pub(super) mode: StepMode,
-    /// Only for sweeps.
-    pub(super) share: Option<Share>,
+    /// For sweeps: what it decides about.
+    within: Range,
+    /// For sweeps: what the policy that takes its place decides about.
+    without: Option<Range>,
+}
+
+impl Part {
+    /// Whether its verdict about a candidate counts.
+    pub(super) fn decides(&self, candidate: &Candidate) -> bool {
+        self.within.holds(candidate) && !self.without.as_ref().is_some_and(|without| without.holds(candidate))
+    }
+}
+
+impl Entry {
+    /// Whether it is asked about a workspace. A sweep is about all of them: there its verdicts are chosen from.
+    pub fn concerns(&self, hook: Hook, facts: &Facts) -> bool {
+        hook == Hook::Cleanup || self.scope.holds(facts)
+    }
 }
 
 /// Which side a canary is on when a decision is taken again, and which policies were not asked as their breaker was open.
@@ -91,20 +108,21 @@ impl Chain {
     pub(super) fn parts(&self, hook: Hook, facts: &Facts, snapshot: &Snapshot) -> Vec<Part> {
         let mut parts = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
-            if !entry.hooks.contains(&hook) || !entry.scope.holds(facts) {
+            let asked = |entry: &Entry| entry.hooks.contains(&hook) && entry.concerns(hook, facts);
+            if !asked(entry) {
                 continue;
             }
-            let (mode, mut share) = self.side(entry, hook, facts, snapshot);
-            let successor = self.successor(entry).filter(|successor| successor.scope.holds(facts));
-            if let Some(successor) = successor {
+            let (mode, within) = self.side(entry, hook, facts, snapshot);
+            let mut without = None;
+            // What its successor does not decide about stays with this one.
+            if let Some(successor) = self.successor(entry).filter(|successor| asked(successor)) {
                 match self.side(successor, hook, facts, snapshot) {
                     (StepMode::Shadow, _) => {}
-                    (_, None) => continue,
-                    // What the canary does not decide about stays with the one that it replaces.
-                    (_, Some(of)) => share = Some(Share { inside: !of.inside, ..of }),
+                    (_, range) if range == Range::default() => continue,
+                    (_, range) => without = Some(range),
                 }
             }
-            parts.push(Part { index, mode, share });
+            parts.push(Part { index, mode, within, without });
         }
         parts
     }
@@ -114,23 +132,26 @@ impl Chain {
         self.entries.iter().find(|other| other.replaces.as_deref() == Some(entry.policy.name()))
     }
 
-    fn side(&self, entry: &Entry, hook: Hook, facts: &Facts, snapshot: &Snapshot) -> (StepMode, Option<Share>) {
+    fn side(&self, entry: &Entry, hook: Hook, facts: &Facts, snapshot: &Snapshot) -> (StepMode, Range) {
         let name = entry.policy.name();
+        let sweeps = hook == Hook::Cleanup;
+        let scope = if sweeps { entry.scope.clone() } else { Scope::default() };
+        let mut range = Range { scope, share: None };
         match entry.mode {
-            Mode::Enforce => (StepMode::Enforce, None),
-            Mode::Shadow => (StepMode::Shadow, None),
+            Mode::Enforce => (StepMode::Enforce, range),
+            Mode::Shadow => (StepMode::Shadow, range),
             Mode::Canary(percent) => {
                 let in_it = match &self.pins {
                     Some(pins) => pins.canaries.contains(name),
                     None if snapshot.of(entry).is_some_and(|standing| standing.rolled_back.is_some()) => false,
-                    None if hook == Hook::Cleanup => percent > 0,
+                    None if sweeps => percent > 0,
                     None => in_share(name, &facts.workspace.id, percent),
                 };
-                let share = Share { policy: name.to_owned(), percent, inside: true };
-                match in_it {
-                    true => (StepMode::Canary, (hook == Hook::Cleanup).then_some(share)),
-                    false => (StepMode::Shadow, None),
+                if !in_it {
+                    return (StepMode::Shadow, range);
                 }
+                range.share = sweeps.then(|| (name.to_owned(), percent));
+                (StepMode::Canary, range)
             }
         }
     }

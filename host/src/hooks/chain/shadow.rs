@@ -279,7 +279,7 @@ impl World<'_> {
     fn sweep(mut self, said: &[(String, Vec<SweepVerdict>)]) -> Option<Decision> {
         let Subject::Sweep(facts) = &self.decision.input.subject else { return None };
         let kinds: BTreeMap<_, _> = facts.candidates.iter().map(|one| (one.id.clone(), one.kind)).collect();
-        let known: BTreeSet<String> = kinds.keys().cloned().collect();
+        let known: BTreeMap<_, _> = facts.candidates.iter().map(|one| (one.id.clone(), one.clone())).collect();
         let mut merged = BTreeMap::new();
         for part in self.parts() {
             match self.ask(&part) {

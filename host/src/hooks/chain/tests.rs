@@ -2,6 +2,7 @@
 
 mod modes;
 mod property;
+mod ranges;
 
 use super::*;
 use crate::hooks::{Adjustment, Candidate, Denial, ExecSpec, PolicyError, PolicyKind, Reply, SweepFacts, Verdict};

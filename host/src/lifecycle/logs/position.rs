@@ -121,6 +121,10 @@ impl Skip {
         while let Some(mut line) = lines.next() {
             let Some(end) = line.position else {
                 self.hold(line);
+                if self.size > Self::MOST {
+                    self.held.extend(lines);
+                    return self.give_up();
+                }
                 continue;
             };
             if end.time == self.to.time && end.stream == self.to.stream && end.bytes >= self.to.bytes {

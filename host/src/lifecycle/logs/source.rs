@@ -109,6 +109,8 @@ impl Source {
         if let Some(position) = self.position {
             let skip = Skip::new(position);
             (options.since, options.tail) = (Some(skip.since()), None);
+            // Without its time a line has no place.
+            options.timestamps = true;
             // The place may be behind a message of the other stream, and is only found if that is read too.
             match position.stream {
                 StdStream::Stdout => options.stdout = true,

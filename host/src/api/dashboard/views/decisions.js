@@ -1,5 +1,5 @@
 // What was decided: the feed as it grows, one record, and what shadows would have changed.
-import { badge, clock, fill, h, table, value, when } from '../dom.js';
+import { badge, clock, fill, h, refill, table, value, when } from '../dom.js';
 import { get } from '../api.js';
 import { link } from './workspaces.js';
 
@@ -30,13 +30,14 @@ export async function decisions(place, rest, page) {
   fill(place, h('h1', {}, 'Decisions'), h('div', { class: 'bar' }, what, about), body, shadows);
   let records = [];
   let end = () => {};
+  let turn = 0;
   const query = () => {
     const pairs = [];
     if (what.selectedIndex > 0) pairs.push(`outcome=${what.value}`);
     if (about.value.trim()) pairs.push(`workspace=${encodeURIComponent(about.value.trim())}`);
     return pairs;
   };
-  const draw = (fresh) => fill(body, table('Decisions, newest first', ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Why'], records.map((record) => {
+  const draw = (fresh) => refill(body, table('Decisions, newest first', ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Why'], records.map((record) => {
     const row = h('tr', { class: record.number === fresh ? 'fresh' : undefined },
       [h('a', { href: `#/decisions/${record.number}` }, `#${record.number}`), [clock(record.time), ' ', h('span', { class: 'soft small' }, when(record.time))],
         record.hook, record.workspace ? h('a', { href: link(record.workspace) }, record.workspace) : '', result(record), reason(record)]
@@ -44,8 +45,12 @@ export async function decisions(place, rest, page) {
     return row;
   }), 'Nothing was decided yet.'));
   async function load() {
+    const mine = (turn += 1);
     end();
-    records = await get(`/v1/decisions?${[`limit=${SHOWN}`, ...query()].join('&')}`);
+    const found = await get(`/v1/decisions?${[`limit=${SHOWN}`, ...query()].join('&')}`);
+    // Another filter was chosen meanwhile, or the view was left.
+    if (mine !== turn) return;
+    records = found;
     draw();
     end = page.follow(`/v1/decisions/stream${query().length ? `?${query().join('&')}` : ''}`, {
       message: (record) => {
@@ -60,7 +65,7 @@ export async function decisions(place, rest, page) {
   await load();
   get('/v1/policies/shadows').then((found) => fill(shadows, h('h2', {}, 'What shadows would have changed'), shadowTable(found)),
     (error) => { if (error.status !== 403) fill(shadows, h('p', { class: 'soft' }, error.message)); });
-  return () => end();
+  return () => { turn += 1; end(); };
 }
 
 /** What `wharf policy diff` sums up. */

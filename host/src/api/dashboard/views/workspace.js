@@ -8,6 +8,8 @@ import { link, state, verbs } from './workspaces.js';
 const TABS = [['', 'Overview'], ['logs', 'Logs'], ['terminal', 'Terminal'], ['events', 'Events'], ['why', 'Why']];
 /** Lines that the log keeps on the page. */
 const LINES = 5000;
+/** Longest line, in characters; of one that never ends the rest is another one. */
+const LONGEST = 65_536;
 
 export async function one(place, [id, tab = ''], page) {
   let view = await get(workspace(id));
@@ -40,11 +42,16 @@ async function overview(place, current, page) {
   const charts = h('div', { class: 'cards', 'aria-label': 'Use over time' });
   let range = RANGES[0];
   let history = [];
+  let loaded = 0;
   const fresh = [];
   const pick = h('select', { 'aria-label': 'Time shown', onchange: async () => { range = RANGES[pick.selectedIndex]; await load(); } },
     RANGES.map(([, label]) => h('option', {}, label)));
   const load = async () => {
-    history = await get(`${workspace(view.id, 'metrics')}?since=${range[0]}`);
+    const wanted = range;
+    loaded = Date.now();
+    const found = await get(`${workspace(view.id, 'metrics')}?since=${wanted[0]}`);
+    if (wanted !== range) return;
+    history = found;
     draw();
   };
   const draw = () => {
@@ -81,6 +88,8 @@ async function overview(place, current, page) {
       for (const reading of [readings].flat().filter((reading) => reading.id === view.id && reading.read_at)) fresh.push([Date.parse(reading.read_at), reading]);
       fresh.splice(0, Math.max(0, fresh.length - 4000));
       draw();
+      // What is only in the history, such as rates, would leave the picture. One that fails is asked for again.
+      if (Date.now() - loaded > 60_000) load().catch(() => {});
     },
   });
 }
@@ -109,7 +118,11 @@ async function logs(place, current, page) {
     for (const line of some) {
       if (line.mark) { open = undefined; box.append(h('div', { class: 'mark' }, line.mark)); continue; }
       const key = `${line.container_id}/${line.stream}`;
-      if (open?.key === key) { open.element.lastChild.textContent += line.message; open.element.dataset.text += line.message; } else {
+      if (open?.key === key && open.element.dataset.text.length < LONGEST) {
+        open.element.lastChild.textContent += plain(line.message);
+        open.element.dataset.text += line.message;
+        open.element.hidden = !matches(open.element.dataset.text);
+      } else {
         const element = h('div', { class: line.stream === 'stderr' ? 'stderr' : undefined, 'data-text': line.message },
           h('span', { class: 'time', hidden: !times.checked }, line.time ? `${new Date(line.time).toISOString()} ` : ''), h('span', {}, plain(line.message)));
         element.hidden = !matches(line.message);
@@ -173,12 +186,13 @@ async function terminal(place, current) {
       screen.input.focus();
     };
     mine.onmessage = ({ data }) => {
+      if (socket !== mine) return;
       if (data instanceof ArrayBuffer) { screen.write(new Uint8Array(data, 1)); return; }
       const what = JSON.parse(data);
       if ('exit_code' in what) say.textContent = `ended with ${what.exit_code}`;
       else if (what.detail) { say.textContent = ''; box.before(problem({ message: what.detail, remedy: what.remedy })); }
     };
-    mine.onclose = () => { if (say.textContent === 'open' || say.textContent === 'opening…') say.textContent = 'closed'; };
+    mine.onclose = () => { if (socket === mine && (say.textContent === 'open' || say.textContent === 'opening…')) say.textContent = 'closed'; };
   }
   if (view.state !== 'running') fill(box, `${view.id} is ${view.state}`);
   return close;
@@ -187,10 +201,10 @@ async function terminal(place, current) {
 async function events(place, current, page) {
   const view = current();
   const of = `/v1/events?workspace=${encodeURIComponent(view.id)}`;
-  let all = await pages(`${of}&since=30d&limit=1000`);
+  let all = await pages(`${of}&since=30d&limit=1000`, 5000, true);
   const draw = () => fill(place, eventTable(all.slice(-500).reverse(), false));
   draw();
-  return page.follow(of, { message: (event) => { all.push(event); draw(); } });
+  return page.follow(of, { message: (event) => { all.push(event); all = all.slice(-5000); draw(); } });
 }
 
 /** Events, newest first. */

@@ -1,5 +1,5 @@
 // All workspaces, live: state, CPU, memory, and what can be done.
-import { action, badge, bytes, fill, h, percent, table, when } from '../dom.js';
+import { action, badge, bytes, fill, h, percent, refill, table, when } from '../dom.js';
 import { get, pages, post, workspace } from '../api.js';
 import { spark } from '../chart.js';
 
@@ -60,7 +60,7 @@ export async function all(place, rest, page) {
       ];
     });
     // Focus stays where it was when the table is drawn anew.
-    fill(body, table('All workspaces', ['Workspace', 'State', 'Image', 'CPU', 'Memory', 'Ports', 'Created', 'Do'], rows,
+    refill(body, table('All workspaces', ['Workspace', 'State', 'Image', 'CPU', 'Memory', 'Ports', 'Created', 'Do'], rows,
       list.length === 0 ? 'There are no workspaces. ‘wharf up’ in a project makes one.' : 'No workspace matches.'));
   }
 

@@ -8,7 +8,7 @@ use super::Run;
 use crate::hooks::floor::Floor;
 use crate::hooks::record::{Draft, Owner, Refusal, Waiver};
 use crate::hooks::{
-    Action, Adjustment, Denial, ExecSpec, Hook, PolicyKind, Reply, Step, SweepVerdict, Verdict, record,
+    Action, Adjustment, Candidate, Denial, ExecSpec, Hook, PolicyKind, Reply, Step, SweepVerdict, Verdict, record,
 };
 use crate::workspace::ContainerSpec;
 
@@ -172,7 +172,7 @@ impl Run {
         part: &Part,
         reply: Reply,
         mut step: Step,
-        known: &BTreeSet<String>,
+        known: &BTreeMap<String, Candidate>,
     ) -> Option<Vec<SweepVerdict>> {
         match reply.verdict {
             Verdict::Pass => {
@@ -180,11 +180,11 @@ impl Run {
                 Some(Vec::new())
             }
             Verdict::Sweep(mut verdicts) => {
-                if let Some(stranger) = verdicts.iter().find(|verdict| !known.contains(&verdict.id)) {
+                if let Some(stranger) = verdicts.iter().find(|verdict| !known.contains_key(&verdict.id)) {
                     self.reject(step, format!("named '{}', which is no candidate", stranger.id));
                     return None;
                 }
-                verdicts.retain(|verdict| part.share.as_ref().is_none_or(|share| share.holds(&verdict.id)));
+                verdicts.retain(|verdict| known.get(&verdict.id).is_some_and(|candidate| part.decides(candidate)));
                 step.sweep.clone_from(&verdicts);
                 verdicts.iter_mut().for_each(|verdict| verdict.by.clone_from(&step.policy));
                 self.steps.push(step);

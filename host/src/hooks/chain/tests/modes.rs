@@ -25,7 +25,7 @@ fn shadow(entry: Entry) -> Entry {
     Entry { mode: Mode::Shadow, ..entry }
 }
 
-fn replacing(entry: Entry, replaced: &str) -> Entry {
+pub(super) fn replacing(entry: Entry, replaced: &str) -> Entry {
     Entry { replaces: Some(replaced.into()), ..entry }
 }
 
@@ -33,7 +33,7 @@ fn memory(name: &'static str, mib: u64) -> Entry {
     entry(name, Hook::PreCreate, move |_| Verdict::Adjust(vec![Adjustment::Memory(mib << 20)]))
 }
 
-fn about(workspace: &str) -> Arc<Facts> {
+pub(super) fn about(workspace: &str) -> Arc<Facts> {
     let mut facts = Facts::default();
     facts.workspace.id = workspace.into();
     Arc::new(facts)
