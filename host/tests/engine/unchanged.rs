@@ -79,10 +79,10 @@ impl Sandbox {
     }
 
     /// Runs something that must fail, as text and as JSON: with this exit code and error code, one line that says
-    /// `words`, a remedy, and everything as it was: no container, no network, no workspace.
+    /// `words`, a remedy, and everything as it was: no other container, network or workspace than before.
     #[track_caller]
     pub fn refused(&self, args: &[&str], exit: i32, code: &str, words: &[&str]) -> Output {
-        let before = self.snapshot();
+        let (before, workspaces) = (self.snapshot(), self.store().workspaces().unwrap());
         let text = self.run(args);
         assert_eq!(text.code, exit, "{args:?}: {}{}", text.text(), text.stderr);
         let line = text.stderr.lines().find(|line| line.starts_with("wharf: "));
@@ -107,7 +107,7 @@ impl Sandbox {
         assert!(!message.contains('\n') && words.iter().all(|word| message.contains(word)), "{error}");
 
         self.assert_unchanged(&before, &args.join(" "));
-        assert_eq!(self.store().workspaces().unwrap(), [], "{args:?} left a workspace in the store");
+        assert_eq!(self.store().workspaces().unwrap(), workspaces, "{args:?} changed a workspace in the store");
         assert_eq!(self.store().open_entries().unwrap(), [], "{args:?} left an open entry in the journal");
         text
     }
