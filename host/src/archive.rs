@@ -6,6 +6,7 @@
 //! May touch: the files and folders that a person named.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -133,6 +134,27 @@ pub struct Unpacked {
     pub narrow: Vec<(PathBuf, u32)>,
 }
 
+/// Sets the permission bits of a folder within another one. Links are not followed on the way, wherever they come from; says
+/// whether there was a folder.
+///
+/// # Errors
+/// Those of the file system.
+pub fn set_mode(within: &Path, folder: &Path, mode: u32) -> io::Result<bool> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    // One that may not be read can be named all the same.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = openat(CWD, within, flags, Mode::empty())?;
+    for name in folder.components() {
+        at = match openat(&at, name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(next) => next,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+    }
+    std::fs::set_permissions(format!("/proc/self/fd/{}", at.as_raw_fd()), PermissionsExt::from_mode(mode))?;
+    Ok(true)
+}
+
 /// Unpacks an archive into a folder.
 ///
 /// # Errors
@@ -160,10 +182,7 @@ pub fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
                 let normal =
                     |part: Component<'_>| matches!(part, Component::Normal(_)).then(|| part.as_os_str().to_owned());
                 let path: PathBuf = entry.path()?.components().filter_map(normal).collect();
-                let made = folder.join(&path);
-                // A link is not followed, wherever it comes from.
-                if made.symlink_metadata().is_ok_and(|meta| meta.is_dir()) && made != folder {
-                    std::fs::set_permissions(&made, PermissionsExt::from_mode(mode | OWNER))?;
+                if !path.as_os_str().is_empty() && set_mode(folder, &path, mode | OWNER)? {
                     done.narrow.push((path, mode));
                 }
             }

@@ -266,7 +266,7 @@ impl Client {
         if !kind.starts_with("text/event-stream") {
             return Err(self.misunderstood(format!("events were asked for, and '{kind}' came")));
         }
-        Ok(Events::new(self.server(), response.into_body()))
+        Ok(Events::new(self.server(), response))
     }
 
     async fn value<T: DeserializeOwned>(&self, response: Response<hyper::body::Incoming>) -> Result<T, Error> {

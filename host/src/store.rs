@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::workspace::WorkspaceId;
 
@@ -46,7 +46,7 @@ pub use tokens::{Role, Token, secret_text};
 pub use workspaces::KnownWorkspace;
 
 /// How long a writer waits for another process.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(30);
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -244,10 +244,15 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 fn host_id(connection: &Connection) -> Result<String, Error> {
     let fresh = uuid::Uuid::now_v7().simple().to_string();
     let what = "read the host id";
+    let read = || connection.query_row("select value from meta where key = 'host'", [], |row| row.get(0));
+    // Who only reads waits for nobody.
+    if let Some(known) = read().optional().map_err(statement(what))? {
+        return Ok(known);
+    }
     connection
         .execute("insert or ignore into meta (key, value) values ('host', ?1)", [&fresh])
         .map_err(statement(what))?;
-    connection.query_row("select value from meta where key = 'host'", [], |row| row.get(0)).map_err(statement(what))
+    read().map_err(statement(what))
 }
 
 fn to_json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String, Error> {

@@ -24,7 +24,7 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::args::{Args, Named, read};
 use super::error::Problem;
-use super::run::{ExecBody, Running};
+use super::run::{ExecBody, Running, too_late};
 use super::stream::Seat;
 use crate::docker::{ExecControl, ExecEnd, ExecOutput, ExecStdin, StdStream};
 use crate::lifecycle::Error;
@@ -175,10 +175,17 @@ async fn run(
             None => std::future::pending().await,
         }
     };
-    let ended = tokio::select! {
-        ended = write(&mut output, to, &control) => ended,
-        ended = listen(from, &mut stdin, &control, peer) => ended,
-        () = late => Ok(End::Problem(Problem::took_longer(limit.unwrap_or_default()))),
+    let ended = {
+        let writing = write(&mut output, to, &control);
+        tokio::pin!(writing);
+        tokio::select! {
+            ended = &mut writing => ended,
+            ended = listen(from, &mut stdin, &control, peer) => ended,
+            () = late => match too_late(&control, limit.unwrap_or_default()).await {
+                Some(problem) => Ok(End::Problem(problem)),
+                None => writing.await,
+            },
+        }
     };
     if matches!(ended, Ok(End::Exited { .. } | End::Left)) {
         running.ended();

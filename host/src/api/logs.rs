@@ -126,7 +126,7 @@ async fn open(api: &Api, names: &[Named], wants: Wants, mut args: Args, ids: boo
         let all: Result<Vec<Cursor>, Problem> = last.split(',').map(cursor).collect();
         let all = all?;
         // One that has said nothing since then is still where it was to begin.
-        query.after.retain(|after| all.iter().all(|last| last.container_id != after.container_id));
+        query.after.retain(|after| known(after) && all.iter().all(|last| last.container_id != after.container_id));
         query.after.extend(all.into_iter().filter(known));
     }
     cursors.extend(query.after.iter().map(|cursor| (cursor.container_id.clone(), cursor.to_string())));

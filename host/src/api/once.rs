@@ -43,7 +43,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Keyed<T> {
         let once = key.map(|key| {
             // The same key for another path, or of somebody else, is another request. None of them has a line break.
             let key = format!("{path}\n{}\n{key}", caller.name());
-            let mut all = format!("{}\n{key}\n{query}\n", api.handle.store().host_id()).into_bytes();
+            let query = if query.is_empty() { query } else { query + "\n" };
+            let mut all = format!("{}\n{key}\n{query}", api.handle.store().host_id()).into_bytes();
             all.extend_from_slice(&bytes);
             Once { key, digest: sha256_hex(&all) }
         });

@@ -120,6 +120,21 @@ impl Drop for Running {
     }
 }
 
+/// Ends a command whose time is over, and says what to answer then: that it was killed, or why it runs on. None where it has
+/// ended by itself meanwhile.
+pub(super) async fn too_late(control: &ExecControl, limit: Duration) -> Option<Problem> {
+    for _ in 0..KILLS {
+        match control.kill().await {
+            Ok(true) => return Some(Problem::took_longer(limit)),
+            // It has ended, or the engine is only about to start it.
+            Ok(false) if tokio::time::timeout(DYING, control.exit()).await.is_ok() => return None,
+            Ok(false) => {}
+            Err(error) => return Some(Error::from(error).into()),
+        }
+    }
+    Some(Problem::internal("the command took longer than its timeout and cannot be ended; it runs on"))
+}
+
 /// What a command did.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
@@ -230,11 +245,17 @@ pub(super) async fn run(
     };
     let limit = body.timeout.map_or(USUAL_LIMIT, |span| span.0);
     let mut stop = api.stop.clone();
-    let (exit_code, [stdout, stderr], truncated) = tokio::select! {
-        gathered = gather => gathered?,
-        () = feed => return Err(Problem::internal("the input of a command ended twice")),
-        () = tokio::time::sleep(limit) => return Err(Problem::took_longer(limit)),
-        () = stopped(&mut stop) => return Err(Problem::stopping()),
+    let (exit_code, [stdout, stderr], truncated) = {
+        tokio::pin!(gather);
+        tokio::select! {
+            gathered = &mut gather => gathered?,
+            () = feed => return Err(Problem::internal("the input of a command ended twice")),
+            () = tokio::time::sleep(limit) => match too_late(&control, limit).await {
+                Some(problem) => return Err(problem),
+                None => gather.await?,
+            },
+            () = stopped(&mut stop) => return Err(Problem::stopping()),
+        }
     };
     running.ended();
     let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {

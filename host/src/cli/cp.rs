@@ -80,10 +80,11 @@ async fn unless<T>(
     left: &str,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    // First of all, as work that always has something more would never let it be seen.
     tokio::select! {
         biased;
+        Ok(_) = stop.wait_for(|stop| *stop) => Err(Error::LeftOff(left.to_owned()).into()),
         done = work => done,
-        _ = stop.wait_for(|stop| *stop) => Err(Error::LeftOff(left.to_owned()).into()),
     }
 }
 
@@ -224,7 +225,7 @@ async fn take_out(
         _ => PathBuf::from("."),
     };
     let merges = is_folder(&target);
-    let beside = if merges { target.clone() } else { parent };
+    let beside = if merges { target.clone() } else { parent.clone() };
     let staging = Staging::new(&beside).map_err(|error| local(&beside, &error))?;
     // With a folder of its own it is told from what has a name.
     let inside = if name.is_some() { staging.0.clone() } else { staging.0.join("all") };
@@ -242,19 +243,27 @@ async fn take_out(
         let at = moved.iter().find_map(|(from, to)| Some(to.join(folder.strip_prefix(from).ok()?)));
         // One that was there before keeps its own.
         if let Some(at) = at {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(*mode);
-            std::fs::set_permissions(&at, mode).map_err(|error| local(&at, &error))?;
+            set_mode(&parent, &at, *mode)?;
         }
     }
     if let (None, false, Some(mode)) = (name, merges, done.mode) {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(&target, mode).map_err(|error| local(&target, &error))?;
+        set_mode(&parent, &target, mode)?;
     }
     if !context.out.json {
         let target = if name.is_some() { &target } else { to };
         context.out.line(format!("{} ({} entries)", shown(target), done.entries))?;
     }
     Ok(())
+}
+
+/// Sets the permission bits of a folder that is in this one, which the user named.
+fn set_mode(within: &Path, folder: &Path, mode: u32) -> Result<(), Failure> {
+    let (base, rest) = match folder.strip_prefix(within) {
+        Ok(rest) => (within, rest),
+        // `.` stands for no name.
+        Err(_) => (Path::new("."), folder),
+    };
+    archive::set_mode(base, rest, mode).map_err(|error| local(folder, &error)).map(drop)
 }
 
 /// The one that an unpacked copy has on top.
@@ -284,8 +293,10 @@ async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: Path
         };
         let bytes = bytes.map_err(|failure| std::io::Error::other(failure.message));
         // The unpacker that has gone says itself why.
-        if to.send(bytes).await.is_err() {
-            break None;
+        match unless(&mut stop, NOTHING, async { Ok(to.send(bytes).await) }).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => break None,
+            Err(stopped) => break Some(stopped),
         }
     };
     drop(to);

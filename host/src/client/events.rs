@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::{Response, header};
 use serde::de::DeserializeOwned;
 
 use super::Error;
@@ -37,11 +38,19 @@ pub struct Events {
     server: String,
     body: Incoming,
     parser: Parser,
+    date: Option<jiff::Timestamp>,
 }
 
 impl Events {
-    pub(super) fn new(server: String, body: Incoming) -> Self {
-        Self { server, body, parser: Parser::default() }
+    pub(super) fn new(server: String, response: Response<Incoming>) -> Self {
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+        Self { server, body: response.into_body(), parser: Parser::default(), date }
+    }
+
+    /// When the service began to answer, in whole seconds of its own clock.
+    pub fn date(&self) -> Option<jiff::Timestamp> {
+        self.date
     }
 
     /// The id behind which to go on.

@@ -13,6 +13,8 @@ use crate::workspace::{LABEL_HOST, LABEL_MANAGED};
 /// How long another creator of the same network is waited for.
 const OTHERS: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long the engine may still count the endpoint of a container that it no longer lists.
+const LATE: Duration = Duration::from_secs(2);
 
 /// A network of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,15 @@ pub struct NetworkId {
     pub id: String,
     /// Whether this call made it.
     pub created: bool,
+}
+
+/// What became of the removal of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    Done,
+    /// Somebody else has removed it.
+    Gone,
+    InUse,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -137,11 +148,19 @@ impl Docker {
         // A stopped container is not an endpoint of the network, but could not start without it.
         let users = filters("network", &[found.id.clone(), found.name.clone()]);
         let call = Call::get("list the containers of the network", format!("/containers/json?all=true&{users}"));
-        let containers: Vec<serde_json::Value> = self.http().json(&call).await?;
-        if !containers.is_empty() {
-            return Ok(false);
+        let begin = Instant::now();
+        loop {
+            let containers: Vec<serde_json::Value> = self.http().json(&call).await?;
+            if !containers.is_empty() {
+                return Ok(false);
+            }
+            match self.remove_network(&found.id, &found.name).await? {
+                Removal::Done => return Ok(true),
+                Removal::Gone => return Ok(false),
+                Removal::InUse if begin.elapsed() > LATE => return Ok(false),
+                Removal::InUse => tokio::time::sleep(PAUSE).await,
+            }
         }
-        self.remove_network(&found.id, &found.name).await
     }
 
     /// The oldest network of exactly this name, if it is ours.
@@ -171,14 +190,14 @@ impl Docker {
     }
 
     /// Removes a network by id; one that is used stays.
-    async fn remove_network(&self, id: &str, name: &str) -> Result<bool> {
+    async fn remove_network(&self, id: &str, name: &str) -> Result<Removal> {
         let call = Call::delete("remove the network", format!("/networks/{}", encode(id))).about("network", name);
         let reply = self.http().send(&call.within(SLOW)).await?;
         match reply.status {
-            404 => Ok(false),
-            // "has active endpoints": a container was connected in between.
-            403 | 409 => Ok(false),
-            status if reply.is_success() || status == 304 => Ok(true),
+            404 => Ok(Removal::Gone),
+            // "has active endpoints": a container was connected in between, or one that has gone is still counted.
+            403 | 409 => Ok(Removal::InUse),
+            status if reply.is_success() || status == 304 => Ok(Removal::Done),
             status => Err(super::error::status_error("remove the network", "network", name, status, &reply.message())),
         }
     }

@@ -134,7 +134,9 @@ fn from_helper(answer: &[u8], registry: &str) -> Option<Value> {
 
 fn from_config(config: &Value, registry: &str) -> Option<Value> {
     let auths = config.get("auths")?.as_object()?;
-    let entry = auths.get(registry).or_else(|| auths.get(&format!("https://{registry}")))?;
+    // Docker Hub's is under its address; other tools write its name.
+    let other = if registry == DOCKER_HUB { "docker.io".to_owned() } else { format!("https://{registry}") };
+    let entry = auths.get(registry).or_else(|| auths.get(&other))?;
     let text = |key: &str| entry.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
     if let Some(token) = text("identitytoken") {
         return Some(json!({ "serveraddress": registry, "identitytoken": token }));

@@ -170,7 +170,7 @@ impl SecretNames {
 
 /// Where a record has names, by which it is found and run again, and words of its own. They are no secrets, though a weak
 /// one may stand in them: `postgres` in a workspace's id. `*` is any key; lists do not count.
-const NAMES: [&[&str]; 31] = [
+const NAMES: [&[&str]; 44] = [
     &["id"],
     &["time"],
     &["workspace"],
@@ -182,9 +182,22 @@ const NAMES: [&[&str]; 31] = [
     &["input", "facts", "workspace", "id"],
     &["input", "facts", "workspace", "name"],
     &["input", "facts", "workspace", "project"],
+    &["input", "facts", "local_images", "references"],
     &["input", "spec", "image", "reference"],
+    &["input", "spec", "hostname"],
+    &["input", "spec", "mounts", "*", "source"],
+    &["input", "spec", "env", "WORKSPACE_ID"],
+    &["input", "spec", "env", "WORKSPACE_NAME"],
     &["began", "image", "reference"],
+    &["began", "hostname"],
+    &["began", "mounts", "*", "source"],
+    &["began", "env", "WORKSPACE_ID"],
+    &["began", "env", "WORKSPACE_NAME"],
     &["outcome", "allowed", "image", "reference"],
+    &["outcome", "allowed", "hostname"],
+    &["outcome", "allowed", "mounts", "*", "source"],
+    &["outcome", "allowed", "env", "WORKSPACE_ID"],
+    &["outcome", "allowed", "env", "WORKSPACE_NAME"],
     &["outcome", "denied", "policy"],
     &["outcome", "denied", "at"],
     // A policy and its action.
@@ -354,6 +367,8 @@ mod tests {
         spec.env.insert("APP_PASSWORD".into(), "missing".into());
         spec.env.insert("KEY_PASSWORD".into(), "two\nlines \"quoted\"".into());
         spec.command = vec!["psql".into(), "-U".into(), "postgres".into()];
+        spec.hostname = "postgres-1a2b3c".into();
+        spec.env.insert("WORKSPACE_ID".into(), "postgres-1a2b3c".into());
         let mut facts = crate::hooks::Facts::default();
         facts.workspace.id = "postgres-1a2b3c".into();
         let input = HookRequest {
@@ -385,6 +400,9 @@ mod tests {
         secrets.redact(&mut decision, &[]);
         assert_eq!((decision.workspace.as_str(), decision.steps[0].policy.as_str()), ("postgres-1a2b3c", "postgres"));
         assert_eq!(decision.input.facts.workspace.id, "postgres-1a2b3c");
+        // In a replay it is compared with the id.
+        assert_eq!(decision.input.spec.hostname, "postgres-1a2b3c");
+        assert_eq!(decision.input.spec.env["WORKSPACE_ID"], "postgres-1a2b3c");
         assert_eq!(decision.input.spec.command, ["psql", "-U", "***"]);
         assert!(!decision.conflicts[0].contains("lines"), "{}", decision.conflicts[0]);
     }

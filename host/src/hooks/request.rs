@@ -201,6 +201,9 @@ pub struct Candidate {
     /// A workspace's id, or `image:`, `volume:` or `network:` with its name behind it.
     pub id: String,
     pub name: String,
+    /// Of a sidecar: the id of its workspace, whose labels it has, too.
+    #[serde(default)]
+    pub part_of: Option<String>,
     pub project: String,
     pub labels: BTreeMap<String, String>,
     /// None for what is no workspace.

@@ -139,7 +139,7 @@ impl Invariants {
         }
         said.extend(self.mount_violations(spec, workspace, project, paths));
         if spec.restart != Restart::No {
-            said.extend(swappable(spec, paths));
+            said.extend(swappable(spec, project, paths));
         }
         said
     }
@@ -153,10 +153,11 @@ impl Invariants {
         project: &Path,
         paths: &mut HostPaths,
     ) -> Vec<String> {
-        let own_secrets = self.secrets.as_ref().map(|secrets| secrets.join(workspace));
+        // By what they lead to: the folder of the state may have several names.
+        let own_secrets = self.secrets.as_ref().and_then(|secrets| paths.real(&secrets.join(workspace)).ok());
         let mut said = Vec::new();
         for (target, mount) in binds(spec) {
-            if mount.read_only && own_secrets.as_deref() == Some(Path::new(&mount.source)) {
+            if mount.read_only && own_secrets.is_some() && own_secrets == paths.real(Path::new(&mount.source)).ok() {
                 continue;
             }
             if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project, paths) {
@@ -204,15 +205,12 @@ fn binds(spec: &ContainerSpec) -> impl Iterator<Item = (&String, &Mount)> {
     spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind)
 }
 
-/// Mounts that the workspace itself can put a link in the place of. The engine follows it when it starts the container, and
-/// one that it starts by itself nobody can look at before.
-fn swappable(spec: &ContainerSpec, paths: &mut HostPaths) -> Vec<String> {
+/// Mounts that a workspace can put a link in the place of: this one, or another part of it, which has the project. The engine
+/// follows it when it starts the container, and one that it starts by itself nobody can look at before.
+fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec<String> {
     let all: Vec<(&String, &Mount)> = binds(spec).collect();
-    let writable: Vec<PathBuf> = all
-        .iter()
-        .filter(|(_, mount)| !mount.read_only)
-        .filter_map(|(_, mount)| paths.real(Path::new(&mount.source)).ok())
-        .collect();
+    let own = all.iter().filter(|(_, mount)| !mount.read_only).map(|(_, mount)| Path::new(&mount.source));
+    let writable: Vec<PathBuf> = own.chain([project]).filter_map(|path| paths.real(path).ok()).collect();
     let mut said = Vec::new();
     for (target, mount) in all {
         let Ok(inner) = paths.real(Path::new(&mount.source)) else { continue };
@@ -223,7 +221,7 @@ fn swappable(spec: &ContainerSpec, paths: &mut HostPaths) -> Vec<String> {
         let inside = writable.iter().any(|outer| inner != *outer && inner.starts_with(outer));
         if inside || by_link {
             said.push(format!(
-                "mounts.{target}: {} lies in a folder that the workspace can write, where a link could take its place; the engine would \
+                "mounts.{target}: {} lies in a folder that a workspace can write, where a link could take its place; the engine would \
                  follow it when it starts the container by itself, so restart must be 'no' (the service restarts with [restart])",
                 mount.source
             ));

@@ -11,7 +11,8 @@ use crate::store;
 use crate::workspace::{ContainerSpec, MountKind, WorkspaceId};
 
 impl Lifecycle {
-    /// Refuses a start that would mount what may not be mounted. Nothing of the workspace may run meanwhile.
+    /// Refuses a start that would mount what may not be mounted. Other parts of the workspace that run meanwhile could still
+    /// put a link there between this look and the engine's own.
     ///
     /// # Errors
     /// [`Error::Denied`].

@@ -99,26 +99,32 @@ impl Lifecycle {
             if restart && super::stop::lives(&container) && container.started_at.is_none_or(|time| time < entry.begun) {
                 continue;
             }
-            match self.start_again(id, &container).await {
-                Err(Error::Docker(error)) if !matches!(error, docker::Error::Unreachable { .. }) => {
-                    tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
-                }
-                other => other?,
-            }
+            self.start_again(id, &container).await?;
         }
         Ok(())
     }
 
     /// Starts a container for a process that died, and marks the workspace: its policies are asked by the next start that
-    /// somebody waits for.
+    /// somebody waits for. One that does not start is told of, and not started late, when what stands against it is gone.
     pub(super) async fn start_again(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
-        match container.state {
-            State::Running => {}
-            State::Paused => self.go_on(&container.id).await?,
-            _ => {
-                self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
-                self.docker.start(&container.id).await?;
+        let start = async {
+            match container.state {
+                State::Running => Ok(()),
+                State::Paused => self.go_on(&container.id).await,
+                _ => {
+                    self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
+                    self.docker.start(&container.id).await.map(drop).map_err(Error::from)
+                }
             }
+        };
+        match start.await {
+            Ok(()) => {}
+            Err(error @ Error::Docker(docker::Error::Unreachable { .. })) => return Err(error),
+            Err(error @ (Error::Docker(_) | Error::Denied { .. })) => {
+                tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
         self.mark_unfinished(id)?;
         tracing::warn!("finished the start of {id} that a dead process had begun");

@@ -241,6 +241,10 @@ impl Lifecycle {
                 Err(E::Conflict { .. }) if begin.elapsed() < STRAGGLERS => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+                // "device or resource busy": the kernel is still about to let go of its file system.
+                Err(E::Engine { message, .. }) if message.contains("busy") && begin.elapsed() < STRAGGLERS => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

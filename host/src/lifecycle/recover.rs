@@ -38,6 +38,8 @@ impl Lifecycle {
         let Some(container) = self.in_trouble(event, trouble).await? else { return Ok(false) };
         // First of all, so that an attempt that fails, or ends this process, counts.
         self.tell(event, Happening::Recovered, &format!("{trouble}; {which}"))?;
+        // Before anything is stopped that could not be started again.
+        self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
         if trouble == Trouble::Unhealthy {
             self.before_stop(id, &container, "restart").await?;
         }

@@ -180,6 +180,11 @@ impl Lifecycle {
                         "stopped" => {}
                         other => return Ok(other),
                     }
+                    // A stop may take long; whoever has taken the plan back meanwhile has it started again.
+                    if self.is_protected(found)? {
+                        protect(line);
+                        return Ok("protected");
+                    }
                 }
                 let now = Timestamp::now();
                 let (entry, due) = match planned {
@@ -245,6 +250,9 @@ impl Lifecycle {
             protect(line);
             return Ok("protected");
         }
+        if self.went_with_its_workspace(id, found).await? {
+            return Ok("stopped");
+        }
         if !self.is_as_before(id, found).await? {
             return Ok("kept");
         }
@@ -269,14 +277,17 @@ impl Lifecycle {
             && activity == found.candidate.last_activity_ms)
     }
 
+    /// Whether it is a sidecar that the same sweep, or somebody, removed with its workspace.
+    async fn went_with_its_workspace(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
+        Ok(found.part_of.is_some() && self.container(id).await?.is_none() && self.store.workspace(id)?.is_none())
+    }
+
     /// Removes an object if it still is what the policies were asked about. Says whether it did.
     async fn sweep_remove(&self, found: &Found) -> Result<bool, Error> {
         match &found.object {
             Object::Workspace(id) => {
                 let _lock = self.lock(id).await?;
-                if found.part_of.is_some() && self.container(id).await?.is_none() && self.store.workspace(id)?.is_none()
-                {
-                    // It went with its workspace.
+                if self.went_with_its_workspace(id, found).await? {
                     return Ok(true);
                 }
                 if !self.is_as_before(id, found).await? || self.container(id).await?.is_some_and(|c| lives(&c)) {
@@ -320,7 +331,8 @@ fn protect(line: &mut SweepLine) {
 }
 
 /// A workspace goes with its sidecars, so it gets the mildest verdict among theirs and its own: what somebody wants kept,
-/// or has taken back, is not lost with it.
+/// or has taken back, is not lost with it. One that no policy names keeps it from being removed, not from being stopped, and
+/// one that has no container any more has nothing to lose.
 fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>, protected: &[LedgerEntry]) {
     for part in found {
         let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
@@ -331,7 +343,11 @@ fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>
             }
             Some(verdict) if verdict.choice == SweepChoice::Remove => continue,
             Some(verdict) => (verdict.choice, &*verdict.reason),
-            None => (SweepChoice::Keep, "no policy names it"),
+            None if part.identity.is_empty() => continue,
+            None => match verdicts.get(parent.as_str()) {
+                Some(verdict) if verdict.choice == SweepChoice::Remove => (SweepChoice::Keep, "no policy names it"),
+                _ => continue,
+            },
         };
         let spared = format!("its sidecar {} stays: {reason}", candidate.name);
         let by = own.map(|verdict| verdict.by.clone());

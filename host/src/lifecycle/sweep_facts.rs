@@ -114,7 +114,13 @@ impl Lifecycle {
             }
         });
         let all: Vec<_> = futures_util::stream::iter(inspected).buffered(AT_ONCE).try_collect().await?;
+        let labels: BTreeMap<WorkspaceId, BTreeMap<String, String>> =
+            all.iter().map(|(view, _)| (view.id.clone(), view.labels.clone())).collect();
         let found = all.into_iter().map(|(view, container)| {
+            // What a policy is to concern by a label, it concerns as a whole.
+            let mut all = view.part_of.as_ref().and_then(|whole| labels.get(whole)).cloned().unwrap_or_default();
+            all.extend(view.labels);
+            let labels = all;
             let state = container.as_ref().map_or(State::Missing, |container| container.state);
             let time =
                 |pick: fn(&crate::workspace::Container) -> Option<Timestamp>| ms(container.as_ref().and_then(pick));
@@ -124,8 +130,9 @@ impl Lifecycle {
                     kind: CandidateKind::Workspace,
                     id: view.id.to_string(),
                     name: view.name,
+                    part_of: view.part_of.as_ref().map(ToString::to_string),
                     project: view.project,
-                    labels: view.labels,
+                    labels,
                     state: Some(state),
                     used: matches!(state, State::Running | State::Paused | State::Restarting),
                     exit_code: container.as_ref().and_then(|container| container.exit_code),
@@ -208,6 +215,7 @@ fn object(kind: CandidateKind, word: &str, name: &str) -> Candidate {
         kind,
         id: format!("{word}:{name}"),
         name: name.to_owned(),
+        part_of: None,
         project: String::new(),
         labels: BTreeMap::new(),
         state: None,

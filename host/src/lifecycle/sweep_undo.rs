@@ -41,6 +41,11 @@ impl Lifecycle {
             (LedgerState::Pending, _) => {
                 // Now, so that no sweep does it meanwhile.
                 self.take_back(&entry)?;
+                if entry.kind == "workspace" {
+                    // A sweep that is stopping it does so to the end, and writes it down.
+                    drop(self.lock(&entry.object.parse().map_err(Error::Internal)?).await?);
+                }
+                let all = self.store.ledger(None, u32::MAX)?;
                 let stop = |stop: &&LedgerEntry| {
                     stop.object == entry.object && stop.identity == entry.identity && stop.action == "stop"
                 };

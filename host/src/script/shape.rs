@@ -135,6 +135,7 @@ fn sample(hook: Hook) -> Value {
                 kind: Default::default(),
                 id: text(),
                 name: text(),
+                part_of: Some(text()),
                 project: text(),
                 labels: one(),
                 state: Some(State::Exited),

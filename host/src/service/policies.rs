@@ -124,7 +124,8 @@ pub(super) async fn run(
             Err((next, why)) => {
                 if let Some((next, files)) = next.map(|next| *next) {
                     let files = files.but(&seen);
-                    seen = seen.and(files);
+                    // Of exactly these two, as the next look is.
+                    seen = Seen::now(&app).but(&seen).and(files);
                     last = seen.clone();
                     refused = Some(next);
                 }
@@ -154,7 +155,11 @@ async fn reload(shared: &Arc<Shared>, app: &App) -> Result<Tried, (Option<Box<Tr
         let files = Seen::now(&next);
         match take(&shared, &next, &files) {
             Ok(files) => Ok((next, files)),
-            Err(why) => Err((Some(Box::new((next, files))), why)),
+            Err(why) => {
+                // What its policies import may only be known now.
+                let files = Seen::now(&next).but(&files);
+                Err((Some(Box::new((next, files))), why))
+            }
         }
     };
     tokio::task::spawn_blocking(load).await.map_err(|error| (None, error.to_string()))?

@@ -52,8 +52,6 @@ pub enum Happening {
     Signalled,
     /// A stop through the engine is complete.
     Stopped,
-    /// A restart through the engine is complete.
-    Restarted,
     Renamed,
     /// Its limits were changed.
     Updated,
@@ -74,7 +72,7 @@ impl Happening {
     /// What Wharf does itself; the engine does not tell it.
     pub const OWN: [Self; 5] = [Self::Recovered, Self::GivenUp, Self::Idle, Self::Expired, Self::Threshold];
 
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 18] = [
         Self::Created,
         Self::Started,
         Self::Exited,
@@ -85,7 +83,6 @@ impl Happening {
         Self::Unpaused,
         Self::Signalled,
         Self::Stopped,
-        Self::Restarted,
         Self::Renamed,
         Self::Updated,
         Self::Removed,
@@ -109,7 +106,6 @@ impl Happening {
             Self::Unpaused => "unpaused",
             Self::Signalled => "signalled",
             Self::Stopped => "stopped",
-            Self::Restarted => "restarted",
             Self::Renamed => "renamed",
             Self::Updated => "updated",
             Self::Removed => "removed",

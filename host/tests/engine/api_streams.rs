@@ -169,7 +169,10 @@ fn events_come_as_they_happen_and_go_on_without_a_gap_where_they_broke_off() {
     let page = get(&sandbox, "/v1/events?workspace=project&since=1h");
     let last = page.header("last-event-id").unwrap().to_owned();
     let page = page.ok();
-    assert_eq!(page.as_array().unwrap().len(), 4, "{page}");
+    // An engine that hears of it late from containerd tells a pause and its end once more.
+    let repeated = |event: &serde_json::Value| ["paused", "unpaused"].iter().any(|what| event["what"] == **what);
+    let all = page.as_array().unwrap();
+    assert!(all.len() >= 4 && all[4..].iter().all(repeated), "{page}");
     assert_eq!(page[0], created.data);
     let first = get(&sandbox, "/v1/events?limit=3");
     let next = first.header("link").unwrap()[1..].split_once('>').unwrap().0.to_owned();
@@ -178,7 +181,7 @@ fn events_come_as_they_happen_and_go_on_without_a_gap_where_they_broke_off() {
     let behind = Events::follow(&sandbox, "/v1/events?workspace=project", Some(&last));
     sandbox.run_in(&sandbox.folder("other"), &["up"]).ok();
     post(&sandbox, "/v1/workspaces/project/kill", "").ok();
-    assert_eq!(behind.until(|event| event.data["what"] != "signalled").data["exit_code"], 137);
+    assert_eq!(behind.until(|event| event.data["what"] == "exited").data["exit_code"], 137);
     serving.terminate();
     // They end with the service, in order.
     behind.rest();

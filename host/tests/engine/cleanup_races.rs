@@ -80,6 +80,53 @@ fn the_plan_is_taken_back_though_a_later_sweep_has_stopped_it_once_more() {
 }
 
 #[test]
+fn a_workspace_that_is_taken_back_while_a_sweep_stops_it_is_started_again() {
+    let sandbox = sandbox(ALL);
+    sandbox.json(&["up", "--image", BASE]);
+    assert_eq!(line(&sandbox.json(&["cleanup"]), &sandbox.id())["outcome"], "planned");
+    std::fs::remove_file(sandbox.path("project/stopping")).unwrap();
+    sandbox.json(&["start"]);
+    let sweep = sandbox.spawn(&["--json", "cleanup"]);
+    until("it is being stopped", || sandbox.path("project/stopping").exists());
+    sandbox.run(&["cleanup", "undo", "project"]).ok();
+    let report = sweep.finish().ok().json();
+    assert_eq!(line(&report, &sandbox.id())["outcome"], "protected", "{report}");
+    assert_eq!(sandbox.json(&["inspect"])["state"], "running");
+    assert_eq!(sandbox.json(&["cleanup", "ls"]), json!([]));
+}
+
+#[test]
+fn a_sidecar_that_no_policy_names_keeps_its_workspace_from_being_removed_and_not_from_being_stopped() {
+    let sandbox = sandbox(
+        "fn cleanup(ctx) { for c in ctx.candidates { if c.part_of == () { if c.used { ctx.stop(c.id, \"idle\"); } else { ctx.remove(c.id, \"out\"); } } } }",
+    );
+    sandbox.json(&["up", "--image", BASE, "--network", "own"]);
+    sandbox.json(&["sidecar", "add", "db", "--image", BASE, "--", "sleep", "1000"]);
+    let stopped = line(&sandbox.json(&["cleanup"]), &sandbox.id()).clone();
+    assert_eq!((&stopped["choice"], &stopped["outcome"]), (&json!("stop"), &json!("stopped")), "{stopped}");
+    assert_eq!(line(&sandbox.json(&["cleanup", "--no-grace"]), &sandbox.id())["outcome"], "kept");
+    // One that somebody else has removed has nothing that would be lost.
+    for container in sandbox.own_containers().iter().filter(|c| c["Names"][0].as_str().unwrap().ends_with("-db")) {
+        engine::delete(&format!("/containers/{}?force=true", container["Id"].as_str().unwrap()));
+    }
+    assert_eq!(line(&sandbox.json(&["cleanup", "--no-grace"]), &sandbox.id())["outcome"], "removed");
+}
+
+#[test]
+fn a_policy_for_a_label_concerns_a_workspace_with_its_sidecars() {
+    let sandbox = Sandbox::new();
+    sandbox.script("pay.rhai", "fn cleanup(ctx) { for c in ctx.candidates { ctx.remove(c.id, \"out\"); } }");
+    sandbox.append_config("scope = { labels = { team = \"pay*\" } }");
+    sandbox.json(&["up", "--image", BASE, "--network", "own", "--label", "team=pay"]);
+    sandbox.json(&["sidecar", "add", "db", "--image", BASE, "--", "sleep", "1000"]);
+    let report = sandbox.json(&["cleanup", "--no-grace"]);
+    for id in [sandbox.id(), format!("{}-db", sandbox.id())] {
+        assert_eq!(line(&report, &id)["outcome"], "removed", "{report}");
+    }
+    assert_eq!(sandbox.json(&["cleanup", "ls"]), json!([]));
+}
+
+#[test]
 fn a_workspace_whose_sidecar_no_policy_names_is_spared_with_it() {
     let sandbox = sandbox(
         "fn cleanup(ctx) { for c in ctx.candidates { if !c.id.ends_with(\"-db\") { ctx.remove(c.id, \"out\"); } } }",

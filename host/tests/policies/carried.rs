@@ -80,6 +80,7 @@ fn cleanup_keeps_what_runs_in_working_hours_and_what_has_just_ended() {
     let policy = script("policies/cleanup.rhai", json!({}));
     let hour = 3_600_000;
     let candidate = |id: &str, state, finished_ms| Candidate {
+        part_of: None,
         kind: Default::default(),
         id: id.into(),
         name: id.into(),

@@ -16,6 +16,7 @@ const DIGEST: &str = "d15606112b69635afcfc9ca4e8dc3ddbaa9e9d48954bcff0665f18911f
 
 fn candidate(id: &str, used: bool) -> Candidate {
     Candidate {
+        part_of: None,
         kind: Default::default(),
         id: id.into(),
         name: id.into(),

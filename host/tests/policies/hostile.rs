@@ -89,6 +89,7 @@ fn nonsense_adjustments_are_refused_whole_and_name_the_field() {
 #[test]
 fn each_misbehaviour_on_cleanup_keeps_everything() {
     let candidate = Candidate {
+        part_of: None,
         kind: Default::default(),
         id: "w".into(),
         name: "w".into(),

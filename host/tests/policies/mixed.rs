@@ -101,6 +101,7 @@ fn both_kinds_note_the_first_start_only() {
 #[test]
 fn both_kinds_sweep_the_same_candidates() {
     let candidate = |id: &str, state, labels: &[(&str, &str)]| Candidate {
+        part_of: None,
         kind: Default::default(),
         id: id.into(),
         name: id.into(),

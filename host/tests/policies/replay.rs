@@ -96,6 +96,7 @@ fn candidates(dice: &mut Dice) -> Vec<Candidate> {
     let states = [State::Running, State::Exited, State::Paused, State::Dead];
     (0..dice.below(6))
         .map(|number| Candidate {
+            part_of: None,
             kind: [CandidateKind::Workspace, CandidateKind::Image, CandidateKind::Volume]
                 [usize::try_from(dice.below(3)).unwrap()],
             id: format!("c{number}"),

@@ -28,19 +28,22 @@ let shown = '';
 /** What is followed, and how that goes. */
 const streams = new Map();
 
-/** What views have of the page: following something, which shows whether the page is live. */
-const page = {
-  follow: (path, handlers) => {
-    const mine = Symbol(path);
-    const end = follow(path, handlers, (state, problem) => {
-      if (state === 'refused') notice(`${problem.message}${problem.remedy ? ` – ${problem.remedy}` : ''}`, true);
-      streams.set(mine, state);
-      say();
-    });
-    return () => { streams.delete(mine); end(); };
-  },
-  title: (text) => { document.title = `${text} · Wharf`; },
-};
+/** What a view has of the page while it is the one that is shown: following something, which shows whether the page is live. */
+function pageOf(mine) {
+  return {
+    follow: (path, handlers) => {
+      const stream = Symbol(path);
+      const end = follow(path, handlers, (state, problem) => {
+        if (mine !== turn) return;
+        if (state === 'refused') notice(`${problem.message}${problem.remedy ? ` – ${problem.remedy}` : ''}`, true);
+        streams.set(stream, state);
+        say();
+      });
+      return () => { streams.delete(stream); end(); };
+    },
+    title: (text) => { if (mine === turn) document.title = `${text} · Wharf`; },
+  };
+}
 
 /** The worst of the streams that are followed. */
 function say() {
@@ -70,7 +73,7 @@ async function show() {
   if (shown && shown !== location.hash) main.focus({ preventScroll: true });
   shown = location.hash || '#/';
   try {
-    const ended = await view.show(place, rest, page);
+    const ended = await view.show(place, rest, pageOf(mine));
     if (mine === turn) end = ended ?? end;
     else ended?.();
   } catch (error) {

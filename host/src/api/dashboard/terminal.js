@@ -74,7 +74,10 @@ export class Screen {
         if (used === 0) {
           // The rest has not come yet; one that is too long is left out to its end.
           if (text.length - at < 4096) this.pending = text.slice(at);
-          else this.skipping = ']P_^X'.includes(text[at + 1]);
+          else if (']P_^X'.includes(text[at + 1])) {
+            this.skipping = true;
+            this.pending = text.endsWith('\x1b') ? '\x1b' : '';
+          }
           return;
         }
         at += used;

@@ -12,6 +12,9 @@ use crate::lifecycle::{Grep, Line, LineView, LogContainer, WorkspaceView};
 /// Waits before a stream that broke is followed again: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// Two clocks that differ by more are not the same: a date has whole seconds, and an answer takes its time.
+const SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
+
 /// What comes.
 enum Piece {
     Line(Box<LineView>),
@@ -26,7 +29,7 @@ struct Following {
     client: Client,
     query: Vec<(&'static str, String)>,
     follow: bool,
-    /// When it was first asked for.
+    /// When it was first asked for, by the service's clock.
     opened: Option<jiff::Timestamp>,
     events: Option<Events>,
     /// The last cursor of each container.
@@ -38,8 +41,9 @@ struct Following {
 
 impl Following {
     async fn open(&mut self) -> Result<(), Error> {
+        let now = jiff::Timestamp::now();
         match &self.opened {
-            None => self.opened = Some(jiff::Timestamp::now()),
+            None => {}
             // Of containers that had said nothing yet, all that they have said since then is new.
             Some(opened) if self.query.iter().any(|(name, _)| *name == "tail") => {
                 let since = opened.to_string();
@@ -51,7 +55,11 @@ impl Following {
         let query: Vec<(&str, &str)> = self.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let last = self.cursors.values().map(String::as_str).collect::<Vec<_>>().join(",");
         let last = Some(last.as_str()).filter(|last| !last.is_empty());
-        self.events = Some(self.client.events("/v1/logs", &query, last).await?);
+        let events = self.client.events("/v1/logs", &query, last).await?;
+        // By the service's clock where that is another one; it tells whole seconds only.
+        let told = events.date().filter(|date| date.duration_since(now).abs() > SKEW);
+        self.opened.get_or_insert(told.unwrap_or(now));
+        self.events = Some(events);
         Ok(())
     }
 

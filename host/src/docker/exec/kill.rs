@@ -4,6 +4,9 @@
 //! from inside the container, with its shell. An engine on a local socket may still have its processes elsewhere: behind a
 //! forwarded socket, in a virtual machine, or outside the container that this process runs in.
 
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
@@ -28,10 +31,27 @@ struct InspectedState {
     pid: i64,
 }
 
+/// How long after one look the next one is worth it: a process that is just ending is in no group.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Whether a process of this machine is in a container's control group.
 fn is_of(pid: i64, container: &str) -> bool {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     !container.is_empty() && groups.contains(container)
+}
+
+/// Whether a process is of the container with this first process, where control groups have no names of containers (an
+/// engine without root that may not make any): in the same space of processes, which is not ours, and which the other began.
+fn is_beside(pid: i64, first: i64) -> bool {
+    let space = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|meta| (meta.dev(), meta.ino()));
+    let theirs = space(&first.to_string());
+    theirs.is_some() && theirs == space(&pid.to_string()) && theirs != space("self") && inner(first) == Some(1)
+}
+
+/// The number of a process in its own space: the last one.
+fn inner(pid: i64) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok())
 }
 
 fn unsupported(cause: &str) -> Error {
@@ -46,28 +66,40 @@ impl ExecControl {
     /// [`Error::Unsupported`] where the engine's processes are not seen from here, as on another machine, or in a container
     /// without a shell where only root may signal from outside; the command then runs on.
     pub async fn kill(&self) -> Result<bool> {
+        for wait in [Duration::ZERO, AGAIN] {
+            tokio::time::sleep(wait).await;
+            if let Some(killed) = self.kill_seen().await? {
+                return Ok(killed);
+            }
+        }
+        Err(unsupported("the engine's processes are not seen from here, so the command runs on"))
+    }
+
+    /// The same; none where neither the command nor its container is seen.
+    async fn kill_seen(&self) -> Result<Option<bool>> {
         let look = self.look().await?;
         if !look.running || look.pid <= 0 {
-            return Ok(false);
+            return Ok(Some(false));
         }
         if !self.docker.is_local() {
             return Err(unsupported("the engine is on another machine, so the command runs on"));
         }
         // The number may mean another process by now, or always have meant one.
         if is_of(look.pid, &look.container_id) {
-            return self.signal(&look).await;
+            return self.signal(&look).await.map(Some);
         }
         // It has ended, which the engine may say late, or is about to begin; unless nothing of the container is seen here.
         let call = Call::get(OPERATION, format!("{}/json", containers::path(&look.container_id)?));
         let first: Inspected = match self.docker.http().json(&call.about("container", &look.container_id)).await {
             // With its container it has ended.
-            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(Error::NotFound { .. }) => return Ok(Some(false)),
             first => first?,
         };
-        if first.state.pid <= 0 || is_of(first.state.pid, &look.container_id) {
-            return Ok(false);
+        if is_beside(look.pid, first.state.pid) {
+            return self.signal(&look).await.map(Some);
         }
-        Err(unsupported("the engine's processes are not seen from here, so the command runs on"))
+        let seen = first.state.pid <= 0 || is_of(first.state.pid, &look.container_id);
+        Ok(seen.then_some(false))
     }
 
     async fn signal(&self, look: &Look) -> Result<bool> {
@@ -76,11 +108,7 @@ impl ExecControl {
         {
             return Ok(true);
         }
-        // Its number in the container's own namespace is the last one.
-        let status = std::fs::read_to_string(format!("/proc/{}/status", look.pid)).unwrap_or_default();
-        let inner =
-            status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse::<u32>().ok());
-        let Some(inner) = inner else { return Ok(false) };
+        let Some(inner) = inner(look.pid) else { return Ok(false) };
         let command = ["sh".to_owned(), "-c".to_owned(), format!("kill -KILL -{inner} || kill -KILL {inner}")].into();
         let request = ExecRequest { command, ..ExecRequest::default() };
         match self.docker.exec_collect(&look.container_id, &request, 1 << 10).await {

@@ -50,7 +50,9 @@ pub(super) struct Range {
 
 impl Range {
     fn holds(&self, candidate: &Candidate) -> bool {
-        let in_share = self.share.as_ref().is_none_or(|(policy, percent)| in_share(policy, &candidate.id, *percent));
+        // A workspace and its sidecars go together.
+        let whole = candidate.part_of.as_ref().unwrap_or(&candidate.id);
+        let in_share = self.share.as_ref().is_none_or(|(policy, percent)| in_share(policy, whole, *percent));
         in_share && self.scope.holds_candidate(candidate)
     }
 }

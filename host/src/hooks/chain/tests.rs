@@ -234,6 +234,7 @@ fn candidate() -> Candidate {
         kind: Default::default(),
         id: "w".into(),
         name: "w".into(),
+        part_of: None,
         project: "/w".into(),
         labels: BTreeMap::new(),
         state: Some(State::Exited),
