@@ -63,6 +63,7 @@ mod stats;
 mod stop;
 mod sweep;
 mod sweep_facts;
+mod sweep_sidecars;
 mod sweep_undo;
 mod update;
 mod view;

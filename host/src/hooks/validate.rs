@@ -153,11 +153,15 @@ impl Invariants {
         project: &Path,
         paths: &mut HostPaths,
     ) -> Vec<String> {
-        // By what they lead to: the folder of the state may have several names.
-        let own_secrets = self.secrets.as_ref().and_then(|secrets| paths.real(&secrets.join(workspace)).ok());
+        let own_secrets = self.secrets.as_ref().map(|secrets| secrets.join(workspace));
         let mut said = Vec::new();
         for (target, mount) in binds(spec) {
-            if mount.read_only && own_secrets.is_some() && own_secrets == paths.real(Path::new(&mount.source)).ok() {
+            let source = Path::new(&mount.source);
+            // The folder of the state may have several names; this one in it is only made with the container.
+            let mut leads_there = |own: &Path| {
+                own == source || paths.real(own).is_ok_and(|own| paths.real(source).is_ok_and(|source| own == source))
+            };
+            if mount.read_only && own_secrets.as_deref().is_some_and(&mut leads_there) {
                 continue;
             }
             if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project, paths) {
@@ -311,23 +315,26 @@ mod tests {
             let source = source.display().to_string();
             Mount { kind: MountKind::Bind, source, read_only }
         };
-        let said = |restart, project_read_only| {
-            said(|spec| {
-                spec.restart = restart;
-                spec.mounts.insert("/workspace".into(), bind(&dir, project_read_only));
-                spec.mounts.insert("/cache".into(), bind(&dir.join("cache"), false));
-            })
+        let said = |restart, project_too| {
+            let mut spec = spec();
+            spec.restart = restart;
+            spec.mounts.insert("/cache".into(), bind(&dir.join("cache"), false));
+            if project_too {
+                spec.mounts.insert("/workspace".into(), bind(&dir, false));
+            }
+            invariants().violations(&spec, "shop-1a2b3c", &dir, &mut HostPaths::of_host())
         };
-        let always = said(Restart::Always, false);
+        let always = said(Restart::Always, true);
         assert!(
             always.len() == 1 && always[0].starts_with("mounts./cache:") && always[0].contains("restart"),
             "{always:?}"
         );
-        assert_eq!((said(Restart::No, false), said(Restart::Always, true)), (vec![], vec![]));
+        assert_eq!(said(Restart::No, true), Vec::<String>::new());
+        assert_eq!(said(Restart::Always, false), always, "another part of the workspace has the project");
         // Nor a link in it that leads elsewhere.
         std::fs::remove_dir(dir.join("cache")).unwrap();
         std::os::unix::fs::symlink(std::env::temp_dir(), dir.join("cache")).unwrap();
-        assert!(said(Restart::Always, false).iter().any(|line| line.contains("restart must be")));
+        assert!(said(Restart::Always, true).iter().any(|line| line.contains("restart must be")));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stop::{Alive, lives};
 use super::sweep_facts::{Found, Object};
+use super::sweep_sidecars::spare_sidecars;
 use super::{Error, Lifecycle, now_ms};
 use crate::hooks::{CandidateKind, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
 use crate::store::{LedgerEntry, LedgerState};
@@ -321,41 +322,13 @@ impl Lifecycle {
 }
 
 /// Whether an entry is about the removal of this very object.
-fn removes(entry: &LedgerEntry, found: &Found) -> bool {
+pub(super) fn removes(entry: &LedgerEntry, found: &Found) -> bool {
     entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
 }
 
 fn protect(line: &mut SweepLine) {
     line.outcome = Some("protected".into());
     line.due = None;
-}
-
-/// A workspace goes with its sidecars, so it gets the mildest verdict among theirs and its own: what somebody wants kept,
-/// or has taken back, is not lost with it. One that no policy names keeps it from being removed, not from being stopped, and
-/// one that has no container any more has nothing to lose.
-fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>, protected: &[LedgerEntry]) {
-    for part in found {
-        let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
-        let own = verdicts.get(&candidate.id);
-        let (most, reason) = match own {
-            _ if protected.iter().any(|entry| removes(entry, part)) => {
-                (SweepChoice::Keep, "its removal was taken back")
-            }
-            Some(verdict) if verdict.choice == SweepChoice::Remove => continue,
-            Some(verdict) => (verdict.choice, &*verdict.reason),
-            None if part.identity.is_empty() => continue,
-            None => match verdicts.get(parent.as_str()) {
-                Some(verdict) if verdict.choice == SweepChoice::Remove => (SweepChoice::Keep, "no policy names it"),
-                _ => continue,
-            },
-        };
-        let spared = format!("its sidecar {} stays: {reason}", candidate.name);
-        let by = own.map(|verdict| verdict.by.clone());
-        if let Some(verdict) = verdicts.get_mut(parent.as_str()).filter(|verdict| verdict.choice > most) {
-            (verdict.choice, verdict.reason) = (most, spared);
-            verdict.by = by.unwrap_or_else(|| std::mem::take(&mut verdict.by));
-        }
-    }
 }
 
 fn line(found: &Found, verdict: Option<SweepVerdict>, failed: Option<&str>) -> SweepLine {
