@@ -1,5 +1,6 @@
 //! `exec` never lies: codes, bytes and streams are the command's.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -251,20 +252,37 @@ fn a_command_that_takes_too_long_is_killed_with_its_children() {
 fn a_limit_says_so_where_the_engines_processes_are_not_seen() {
     let sandbox = Sandbox::new();
     sandbox.up();
-    let wharf = sandbox.command(&["exec", "--timeout", "1s", "--", "sleep", "20"]);
     // As in a container that has the engine's socket.
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(wharf.get_program()).args(wharf.get_args());
-    for (name, value) in wharf.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let output = super::process::Output::of(command.current_dir(sandbox.project()).output().unwrap());
-    assert_eq!(output.code, 125, "{}", output.stderr);
-    assert!(output.stderr.contains("not seen from here, so the command runs on"), "{}", output.stderr);
+    let apart = |args: &[&str]| {
+        let wharf = sandbox.command(args);
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+            .arg(wharf.get_program())
+            .args(wharf.get_args());
+        for (name, value) in wharf.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(sandbox.project()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        super::process::Running::new(command.spawn().unwrap())
+    };
+    let late = |output: super::process::Output| {
+        assert_eq!(output.code, 125, "{}", output.stderr);
+        assert!(output.stderr.contains("not seen from here, so the command runs on"), "{}", output.stderr);
+    };
+    late(apart(&["exec", "--timeout", "1s", "--", "sleep", "20"]).finish());
     assert!(sandbox.sh("ps").contains("sleep 20"));
+    // So may a service be.
+    let service = apart(&["serve"]);
+    let socket = sandbox.path("state/wharf.sock");
+    super::sandbox::until("the service answers", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    let server = ["--server", socket.to_str().unwrap()];
+    late(sandbox.run(&[&server[..], &["exec", "--timeout", "1s", "--", "sleep", "21"]].concat()));
+    assert!(sandbox.run(&[&server[..], &["exec", "--", "ps"]].concat()).ok().text().contains("sleep 21"));
+    drop(service);
 }
 
 #[test]
