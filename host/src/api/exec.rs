@@ -24,7 +24,7 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::args::{Args, Named, read};
 use super::error::Problem;
-use super::run::{ExecBody, Running, too_late};
+use super::run::{ExecBody, REST, Running, too_late};
 use super::stream::Seat;
 use crate::docker::{ExecControl, ExecEnd, ExecOutput, ExecStdin, StdStream};
 use crate::lifecycle::Error;
@@ -183,7 +183,10 @@ async fn run(
             ended = listen(from, &mut stdin, &control, peer) => ended,
             () = late => match too_late(&control, limit.unwrap_or_default()).await {
                 Some(problem) => Ok(End::Problem(problem)),
-                None => writing.await,
+                None => match tokio::time::timeout(REST, writing).await {
+                    Ok(ended) => ended,
+                    Err(_) => Ok(End::Problem(Problem::took_longer(limit.unwrap_or_default()))),
+                },
             },
         }
     };

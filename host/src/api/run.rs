@@ -29,6 +29,8 @@ const USUAL_LIMIT: Duration = Duration::from_secs(60);
 /// How often a command is killed that nobody waits for any more, and how long it may take each time.
 const KILLS: usize = 10;
 const DYING: Duration = Duration::from_millis(500);
+/// How long the rest of the output of a command may take that ended just when its time was over.
+pub(super) const REST: Duration = Duration::from_secs(2);
 /// Bytes of each stream that are collected.
 const COLLECTED: usize = 1 << 20;
 
@@ -252,7 +254,11 @@ pub(super) async fn run(
             () = feed => return Err(Problem::internal("the input of a command ended twice")),
             () = tokio::time::sleep(limit) => match too_late(&control, limit).await {
                 Some(problem) => return Err(problem),
-                None => gather.await?,
+                // Something that it left behind may write for ever.
+                None => match tokio::time::timeout(REST, gather).await {
+                    Ok(gathered) => gathered?,
+                    Err(_) => return Err(Problem::took_longer(limit)),
+                },
             },
             () = stopped(&mut stop) => return Err(Problem::stopping()),
         }

@@ -119,9 +119,13 @@ impl Lifecycle {
         };
         match start.await {
             Ok(()) => {}
-            Err(error @ Error::Docker(docker::Error::Unreachable { .. })) => return Err(error),
+            Err(error @ Error::Docker(docker::Error::Unreachable { .. } | docker::Error::Timeout { .. })) => {
+                return Err(error);
+            }
             Err(error @ (Error::Docker(_) | Error::Denied { .. })) => {
                 tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
+                let reason = format!("it was being started by a process that died, and does not start: {error}");
+                self.store.update_workspace(id, |workspace| workspace.degraded = Some(reason))?;
                 return Ok(());
             }
             Err(error) => return Err(error),

@@ -176,13 +176,15 @@ impl Lifecycle {
             }
         }
         let merged = containers.len() > 1;
+        // What is over is only read.
+        let follow = query.follow && query.until.is_none_or(|until| until > Timestamp::now());
         let options = LogOptions {
-            follow: query.follow,
+            follow,
             since: query.since,
             until: query.until,
             tail: query.tail,
             // Without times there is no order and no place to go on.
-            timestamps: query.times || query.follow || merged || !query.after.is_empty(),
+            timestamps: query.times || follow || merged || !query.after.is_empty(),
             stdout: query.only != Some(StdStream::Stderr),
             stderr: query.only != Some(StdStream::Stdout),
         };
@@ -195,7 +197,7 @@ impl Lifecycle {
         let mut sources = futures_util::future::try_join_all(opened).await?;
         let feed = match (sources.len(), sources.pop()) {
             (1, Some(source)) => Feed::One(Box::new(source)),
-            (_, last) => Feed::Many(merge::Merge::new(sources.into_iter().chain(last).collect(), query.follow)),
+            (_, last) => Feed::Many(merge::Merge::new(sources.into_iter().chain(last).collect(), follow)),
         };
         Ok(Logs { containers, feed })
     }

@@ -179,6 +179,13 @@ impl Lifecycle {
                     };
                     match self.sweep_stop(id, found, line).await? {
                         "stopped" => {}
+                        "removed" => {
+                            if let Some(entry) = planned {
+                                let done = (LedgerState::Pending, LedgerState::Done);
+                                self.store.ledger_turn(entry.id, done, Some("removed"))?;
+                            }
+                            return Ok("removed");
+                        }
                         other => return Ok(other),
                     }
                     // A stop may take long; whoever has taken the plan back meanwhile has it started again.
@@ -252,7 +259,7 @@ impl Lifecycle {
             return Ok("protected");
         }
         if self.went_with_its_workspace(id, found).await? {
-            return Ok("stopped");
+            return Ok("removed");
         }
         if !self.is_as_before(id, found).await? {
             return Ok("kept");

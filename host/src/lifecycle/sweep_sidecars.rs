@@ -1,6 +1,6 @@
 //! What sweeps do with workspaces that have sidecars.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::sweep::removes;
 use super::sweep_facts::Found;
@@ -15,6 +15,8 @@ pub(super) fn spare_sidecars(
     verdicts: &mut BTreeMap<String, SweepVerdict>,
     protected: &[LedgerEntry],
 ) {
+    let remove = |(id, verdict): (&String, &SweepVerdict)| (verdict.choice == SweepChoice::Remove).then(|| id.clone());
+    let removed: BTreeSet<String> = verdicts.iter().filter_map(remove).collect();
     for part in found {
         let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
         let own = verdicts.get(&candidate.id);
@@ -25,10 +27,8 @@ pub(super) fn spare_sidecars(
             Some(verdict) if verdict.choice == SweepChoice::Remove => continue,
             Some(verdict) => (verdict.choice, &*verdict.reason),
             None if part.identity.is_empty() => continue,
-            None => match verdicts.get(parent.as_str()) {
-                Some(verdict) if verdict.choice == SweepChoice::Remove => (SweepChoice::Keep, "no policy names it"),
-                _ => continue,
-            },
+            None if !removed.contains(parent.as_str()) => continue,
+            None => (SweepChoice::Keep, "no policy names it"),
         };
         let spared = format!("its sidecar {} stays: {reason}", candidate.name);
         let by = own.map(|verdict| verdict.by.clone());

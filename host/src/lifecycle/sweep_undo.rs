@@ -41,11 +41,22 @@ impl Lifecycle {
             (LedgerState::Pending, _) => {
                 // Now, so that no sweep does it meanwhile.
                 self.take_back(&entry)?;
-                if entry.kind == "workspace" {
+                let mut all = all;
+                if entry.kind == "workspace" && self.store.try_lock_sweeps()?.is_none() {
                     // A sweep that is stopping it does so to the end, and writes it down.
-                    drop(self.lock(&entry.object.parse().map_err(Error::Internal)?).await?);
+                    match self.lock(&entry.object.parse().map_err(Error::Internal)?).await {
+                        Ok(lock) => drop(lock),
+                        Err(error) => {
+                            tracing::warn!(
+                                "{} is taken back, but may be stopped by then ({error}); 'wharf start' starts it",
+                                entry.object
+                            );
+                            entry.state = LedgerState::Undone;
+                            return Ok(entry);
+                        }
+                    }
+                    all = self.store.ledger(None, u32::MAX)?;
                 }
-                let all = self.store.ledger(None, u32::MAX)?;
                 let stop = |stop: &&LedgerEntry| {
                     stop.object == entry.object && stop.identity == entry.identity && stop.action == "stop"
                 };

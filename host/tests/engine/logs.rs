@@ -44,6 +44,18 @@ fn json_has_time_stream_message_and_container_of_each_line() {
 }
 
 #[test]
+fn following_a_silent_container_ends_when_its_time_is_over() {
+    let sandbox = Sandbox::new();
+    sandbox.json(&["up", "--", "sh", "-c", "echo first; sleep 600"]);
+    super::sandbox::until("it has written", || sandbox.run(&["logs"]).ok().text() == "first\n");
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    assert_eq!(sandbox.run(&["logs", "-f", "--until", &soon.to_string()]).ok().text(), "first\n");
+    // What is over is only read.
+    assert_eq!(sandbox.run(&["logs", "-f", "--until", "1h"]).ok().text(), "");
+    assert_eq!(sandbox.run(&["logs", "-f", "--until", "0s"]).ok().text(), "first\n");
+}
+
+#[test]
 fn tail_since_until_and_timestamps_choose_and_mark_lines() {
     let sandbox = wrote("for i in 1 2 3 4; do echo line $i; sleep 0.05; done");
     assert_eq!(sandbox.run(&["logs", "--tail", "2"]).ok().text(), "line 3\nline 4\n");

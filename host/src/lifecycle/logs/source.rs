@@ -4,6 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio::time::Instant;
+
 use super::lines::Lines;
 use super::position::{Cursor, Position, Search, Skip, Tally};
 use super::{Line, LogEvent};
@@ -15,12 +18,17 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// A follower that waits for its place this long, without anything coming, will not find it.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// How long after its time a line may come.
+const LATE: Duration = Duration::from_secs(2);
+
 /// A container's log, from where it should begin.
 pub(super) struct Source {
     docker: Docker,
     container: usize,
     id: String,
     options: LogOptions,
+    /// When following ends: a container that is silent would never tell that a time is over.
+    ends: Option<Instant>,
     stream: Option<LogStream>,
     /// False once the engine's file turned out to be unusual.
     local: bool,
@@ -44,7 +52,10 @@ impl Source {
         after: Option<&Cursor>,
         lines: Lines,
     ) -> Result<Self, Error> {
+        let left = options.until.filter(|_| options.follow).map(|until| until.duration_since(Timestamp::now()));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
         let mut this = Self {
+            ends: left.and_then(|left| Instant::now().checked_add(left + LATE)),
             docker: docker.clone(),
             container,
             id: id.to_owned(),
@@ -88,6 +99,14 @@ impl Source {
                         continue;
                     }
                 }
+            } else if let Some(ends) = self.ends.filter(|_| self.options.follow) {
+                match tokio::time::timeout_at(ends, stream.next()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        self.end_following();
+                        continue;
+                    }
+                }
             } else {
                 stream.next().await
             };
@@ -102,6 +121,16 @@ impl Source {
                 None => self.at_end().await,
             }
         }
+    }
+
+    /// The time is over: what there may still be up to it is read from the place where this is.
+    fn end_following(&mut self) {
+        self.options.follow = false;
+        if self.position.is_none() && self.options.tail.is_some() {
+            // Nothing has come since the end from which it began.
+            self.finish();
+        }
+        self.stream = None;
     }
 
     async fn connect(&mut self, facts: &LogSource) -> Result<(), docker::Error> {

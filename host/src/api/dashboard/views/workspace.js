@@ -16,7 +16,9 @@ export async function one(place, [id, tab = ''], page) {
   page.title(view.name);
   const head = h('div');
   const body = h('div');
-  const refresh = async () => { view = await get(workspace(id)); draw(); };
+  /** What a tab draws anew when the workspace has changed. */
+  let changed = () => {};
+  const refresh = async () => { view = await get(workspace(id)); draw(); changed(); };
   const draw = () => fill(head,
     h('h1', {}, view.name, ' ', h('span', { class: 'small' }, state(view))),
     h('div', { class: 'bar' }, h('span', { class: 'soft mono' }, view.id), h('span', { class: 'space' }), verbs(view, refresh),
@@ -28,7 +30,7 @@ export async function one(place, [id, tab = ''], page) {
   draw();
   fill(place, head, body);
   const shows = { '': overview, logs, terminal, events, why };
-  const end = await (shows[tab] ?? overview)(body, () => view, page);
+  const end = await (shows[tab] ?? overview)(body, () => view, page, (what) => { changed = what; });
   let timer;
   const soon = () => { clearTimeout(timer); timer = setTimeout(() => refresh().catch((error) => { if (error.status === 404) fill(body, problem(error)); }), 250); };
   const events_end = page.follow(`/v1/events?workspace=${encodeURIComponent(view.id)}`, { message: soon, gap: soon });
@@ -37,7 +39,7 @@ export async function one(place, [id, tab = ''], page) {
 
 const RANGES = [['10m', 'Ten minutes', 600], ['1h', 'Hour', 3600], ['24h', 'Day', 86400], ['7d', 'Week', 7 * 86400], ['30d', 'Month', 30 * 86400]];
 
-async function overview(place, current, page) {
+async function overview(place, current, page, whenChanged) {
   const view = current();
   const charts = h('div', { class: 'cards', 'aria-label': 'Use over time' });
   let range = RANGES[0];
@@ -69,19 +71,25 @@ async function overview(place, current, page) {
       chart('Network received', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }),
       chart('Disk written', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }));
   };
-  const ports = (view.ports ?? []).map((port) => h('div', { class: 'mono' }, `${port.address}:${port.port} → ${port.container_port}/${port.protocol}`));
-  const labels = Object.entries(view.labels ?? {}).map(([name, text]) => h('div', { class: 'mono' }, `${name}=${text}`));
-  fill(place,
-    h('div', { class: 'bar' }, h('label', {}, 'Time ', pick)), charts,
-    h('section', { class: 'card' }, h('h2', {}, 'What it is'), facts([
-      ['Project', h('code', {}, view.project)], ['Image', h('code', {}, view.image)],
-      ['Image digest', view.image_digest && h('code', {}, view.image_digest)],
-      ['Container', view.container_id && h('code', {}, view.container_id.slice(0, 12))], ['Created', when(view.created_at)], ['Started', view.started_at && when(view.started_at)],
-      ['Ended', view.state !== 'running' && view.finished_at && when(view.finished_at)], ['Ports', ports.length ? ports : null], ['Labels', labels.length ? labels : null],
-      ['Disk', view.disk && `${view.disk.used ?? '–'} of ${bytes(view.disk.limit)} (${view.disk.mode})`], ['Degraded', view.degraded],
-      ['Notes', view.notes?.length ? view.notes.map((note) => h('div', {}, note)) : null],
-    ])),
-    trail(view.trail));
+  const is = h('section', { class: 'card' });
+  const asked = h('div');
+  const tell = () => {
+    const now = current();
+    const ports = (now.ports ?? []).map((port) => h('div', { class: 'mono' }, `${port.address}:${port.port} → ${port.container_port}/${port.protocol}`));
+    const labels = Object.entries(now.labels ?? {}).map(([name, text]) => h('div', { class: 'mono' }, `${name}=${text}`));
+    fill(is, h('h2', {}, 'What it is'), facts([
+      ['Project', h('code', {}, now.project)], ['Image', h('code', {}, now.image)],
+      ['Image digest', now.image_digest && h('code', {}, now.image_digest)],
+      ['Container', now.container_id && h('code', {}, now.container_id.slice(0, 12))], ['Created', when(now.created_at)], ['Started', now.started_at && when(now.started_at)],
+      ['Ended', now.state !== 'running' && now.finished_at && when(now.finished_at)], ['Ports', ports.length ? ports : null], ['Labels', labels.length ? labels : null],
+      ['Disk', now.disk && `${now.disk.used ?? '–'} of ${bytes(now.disk.limit)} (${now.disk.mode})`], ['Degraded', now.degraded],
+      ['Notes', now.notes?.length ? now.notes.map((note) => h('div', {}, note)) : null],
+    ]));
+    fill(asked, trail(now.trail));
+  };
+  tell();
+  whenChanged(tell);
+  fill(place, h('div', { class: 'bar' }, h('label', {}, 'Time ', pick)), charts, is, asked);
   await load();
   return page.follow(workspace(view.id, 'stats'), {
     message: (readings) => {
