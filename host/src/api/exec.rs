@@ -24,9 +24,9 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::args::{Args, Named, read};
 use super::error::Problem;
-use super::run::{ExecBody, REST, Running, too_late};
+use super::run::{ExecBody, REST, Running, exit_code, too_late};
 use super::stream::Seat;
-use crate::docker::{ExecControl, ExecEnd, ExecOutput, ExecStdin, StdStream};
+use crate::docker::{ExecControl, ExecOutput, ExecStdin, StdStream};
 use crate::lifecycle::Error;
 use crate::service::stopped;
 use crate::workspace::WorkspaceId;
@@ -185,7 +185,8 @@ async fn run(
                 Some(problem) => Ok(End::Problem(problem)),
                 None => match tokio::time::timeout(REST, writing).await {
                     Ok(ended) => ended,
-                    Err(_) => Ok(End::Problem(Problem::took_longer(limit.unwrap_or_default()))),
+                    // It was in time; what it left behind may write for ever.
+                    Err(_) => exit_code(&control).await.map(|code| End::Exited { code, cut: true }),
                 },
             },
         }
@@ -247,17 +248,11 @@ async fn write(output: &mut ExecOutput, to: &mut Outgoing, control: &ExecControl
         }
     }
     // It can go on for long after it has closed its output.
-    let exit = control.exit();
+    let exit = exit_code(control);
     tokio::pin!(exit);
     loop {
         tokio::select! {
-            end = &mut exit => {
-                let code = match end.map_err(Error::from)? {
-                    ExecEnd::Exited(code) => code,
-                    ExecEnd::Detached => 0,
-                };
-                return Ok(End::Exited { code, cut: output.cut() });
-            }
+            code = &mut exit => return Ok(End::Exited { code: code?, cut: output.cut() }),
             _ = pings.tick() => {
                 if to.send(Message::Ping(Bytes::new())).await.is_err() {
                     return Ok(End::Gone);

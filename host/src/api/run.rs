@@ -137,6 +137,14 @@ pub(super) async fn too_late(control: &ExecControl, limit: Duration) -> Option<P
     Some(Problem::internal("the command took longer than its timeout and cannot be ended; it runs on"))
 }
 
+/// The code of a command when it has ended; 0 of one that was left.
+pub(super) async fn exit_code(control: &ExecControl) -> Result<i64, Problem> {
+    match control.exit().await.map_err(Error::from)? {
+        ExecEnd::Exited(code) => Ok(code),
+        ExecEnd::Detached => Ok(0),
+    }
+}
+
 /// What a command did.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
@@ -229,8 +237,8 @@ pub(super) async fn run(
         }
         std::future::pending::<()>().await
     };
+    let (mut all, mut truncated) = ([Vec::new(), Vec::new()], false);
     let gather = async {
-        let (mut all, mut truncated) = ([Vec::new(), Vec::new()], false);
         while let Some(item) = output.next().await {
             let (stream, bytes) = item.map_err(Error::from)?;
             let [stdout, stderr] = &mut all;
@@ -239,25 +247,21 @@ pub(super) async fn run(
             truncated |= bytes.len() > room;
             into.extend(bytes.iter().take(room));
         }
-        let code = match control.exit().await.map_err(Error::from)? {
-            ExecEnd::Exited(code) => code,
-            ExecEnd::Detached => 0,
-        };
-        Ok::<_, Problem>((code, all, truncated))
+        exit_code(&control).await
     };
     let limit = body.timeout.map_or(USUAL_LIMIT, |span| span.0);
     let mut stop = api.stop.clone();
-    let (exit_code, [stdout, stderr], truncated) = {
+    let (exit_code, endless) = {
         tokio::pin!(gather);
         tokio::select! {
-            gathered = &mut gather => gathered?,
+            code = &mut gather => (code?, false),
             () = feed => return Err(Problem::internal("the input of a command ended twice")),
             () = tokio::time::sleep(limit) => match too_late(&control, limit).await {
                 Some(problem) => return Err(problem),
-                // Something that it left behind may write for ever.
+                // It was in time. Something that it left behind may write for ever.
                 None => match tokio::time::timeout(REST, gather).await {
-                    Ok(gathered) => gathered?,
-                    Err(_) => return Err(Problem::took_longer(limit)),
+                    Ok(code) => (code?, false),
+                    Err(_) => (exit_code(&control).await?, true),
                 },
             },
             () = stopped(&mut stop) => return Err(Problem::stopping()),
@@ -268,8 +272,9 @@ pub(super) async fn run(
         Ok(text) => (text, None),
         Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(base64(error.as_bytes()))),
     };
+    let [stdout, stderr] = all;
     let ((stdout, stdout_base64), (stderr, stderr_base64)) = (text(stdout), text(stderr));
-    let cut = output.cut();
+    let cut = endless || output.cut();
     let ended = ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated, cut };
     answer(&ExecAnswer::Ended(ended))
 }

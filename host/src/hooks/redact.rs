@@ -170,7 +170,7 @@ impl SecretNames {
 
 /// Where a record has names, by which it is found and run again, and words of its own. They are no secrets, though a weak
 /// one may stand in them: `postgres` in a workspace's id. `*` is any key; lists do not count.
-const NAMES: [&[&str]; 44] = [
+const NAMES: [&[&str]; 29] = [
     &["id"],
     &["time"],
     &["workspace"],
@@ -183,21 +183,6 @@ const NAMES: [&[&str]; 44] = [
     &["input", "facts", "workspace", "name"],
     &["input", "facts", "workspace", "project"],
     &["input", "facts", "local_images", "references"],
-    &["input", "spec", "image", "reference"],
-    &["input", "spec", "hostname"],
-    &["input", "spec", "mounts", "*", "source"],
-    &["input", "spec", "env", "WORKSPACE_ID"],
-    &["input", "spec", "env", "WORKSPACE_NAME"],
-    &["began", "image", "reference"],
-    &["began", "hostname"],
-    &["began", "mounts", "*", "source"],
-    &["began", "env", "WORKSPACE_ID"],
-    &["began", "env", "WORKSPACE_NAME"],
-    &["outcome", "allowed", "image", "reference"],
-    &["outcome", "allowed", "hostname"],
-    &["outcome", "allowed", "mounts", "*", "source"],
-    &["outcome", "allowed", "env", "WORKSPACE_ID"],
-    &["outcome", "allowed", "env", "WORKSPACE_NAME"],
     &["outcome", "denied", "policy"],
     &["outcome", "denied", "at"],
     // A policy and its action.
@@ -217,6 +202,27 @@ const NAMES: [&[&str]; 44] = [
     &["differences", "policy"],
     &["differences", "field"],
 ];
+
+/// The same of a container's settings, wherever [`SPECS`] says that a record has them.
+const SPEC_NAMES: [&[&str]; 5] = [
+    &["image", "reference"],
+    &["hostname"],
+    &["mounts", "*", "source"],
+    &["env", "WORKSPACE_ID"],
+    &["env", "WORKSPACE_NAME"],
+];
+const SPECS: [&[&str]; 3] = [&["input", "spec"], &["began"], &["outcome", "allowed"]];
+
+/// Whether a text at this place of a record is a name.
+fn is_name(path: &[&str]) -> bool {
+    let among = |names: &[&[&str]], path: &[&str]| {
+        let is = |name: &&[&str]| {
+            name.len() == path.len() && name.iter().zip(path).all(|(name, key)| *name == "*" || name == key)
+        };
+        names.iter().any(is)
+    };
+    among(&NAMES, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(|rest| among(&SPEC_NAMES, rest))
+}
 
 /// A text as it stands between the quotes of JSON.
 fn quoted(text: &str) -> Option<String> {
@@ -253,10 +259,8 @@ impl Values {
     fn take_out_but(&self, json: &mut Value, path: &mut Vec<String>) -> bool {
         match json {
             Value::String(_) => {
-                let is = |name: &&[&str]| {
-                    name.len() == path.len() && name.iter().zip(&*path).all(|(name, key)| *name == "*" || name == key)
-                };
-                !NAMES.iter().any(is) && self.take_out(json)
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                !is_name(&path) && self.take_out(json)
             }
             Value::Array(list) => {
                 list.iter_mut().filter_map(|one| self.take_out_but(one, path).then_some(())).count() > 0
@@ -403,6 +407,8 @@ mod tests {
         // In a replay it is compared with the id.
         assert_eq!(decision.input.spec.hostname, "postgres-1a2b3c");
         assert_eq!(decision.input.spec.env["WORKSPACE_ID"], "postgres-1a2b3c");
+        let Outcome::Allowed(allowed) = &decision.outcome else { panic!("{:?}", decision.outcome) };
+        assert_eq!((allowed.hostname.as_str(), allowed.command.last().unwrap().as_str()), ("postgres-1a2b3c", "***"));
         assert_eq!(decision.input.spec.command, ["psql", "-U", "***"]);
         assert!(!decision.conflicts[0].contains("lines"), "{}", decision.conflicts[0]);
     }
