@@ -207,9 +207,7 @@ impl App {
                 }
             }
         }
-        let mut invariants = self.loaded.config.invariants();
-        invariants.secrets = Some(lifecycle::secrets_dir(&self.state_dir));
-        Ok(Chain::new(entries, invariants))
+        Ok(Chain::new(entries, lifecycle::invariants(&self.loaded, &self.state_dir)))
     }
 
     /// The chain of a process that ends with its verb: it is never given back, which would take 3 ms.

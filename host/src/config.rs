@@ -247,6 +247,7 @@ impl Config {
             pids: self.limits.pids,
             bind_roots: self.allow.bind_roots.clone(),
             secrets: None,
+            guarded: Vec::new(),
             docker_socket: self.allow.docker_socket,
             host_network: self.allow.host_network,
             public_ports: self.allow.public_ports,

@@ -15,6 +15,7 @@ pub mod adjust;
 pub mod case;
 pub mod chain;
 mod floor;
+mod host_paths;
 pub mod record;
 pub mod redact;
 pub mod replay;

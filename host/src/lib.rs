@@ -4,7 +4,7 @@
 //! WebAssembly components (plugins) and Rhai scripts. The program `wharf` is a thin shell around this library.
 //!
 //! # Reading order
-//! 1. [`workspace`]: what a workspace and its container are.
+//! 1. [`workspace`]: what a workspace and its container are. [`paths`]: where a path of the host leads.
 //! 2. [`hooks`]: what policies are asked and may answer; `hooks::chain` runs them.
 //! 3. [`wasm`] and [`script`]: the two kinds of policies.
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
@@ -29,6 +29,7 @@ pub mod devcontainer;
 pub mod docker;
 pub mod hooks;
 pub mod lifecycle;
+pub mod paths;
 pub mod script;
 pub mod service;
 pub mod spans;

@@ -74,6 +74,7 @@ mod withheld;
 mod words;
 
 pub use audit::{OutcomeKind, RecordFilter, RecordPage, RecordView, find_record, newest_records, recorded_workspace};
+pub use binds::invariants;
 pub use collect::{Collector, Readings};
 pub use copy::{CopyIn, CopyOut, PathView};
 pub use create::{Progress, Recreate};

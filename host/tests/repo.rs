@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("workspace", &[]),
+    ("paths", &[]),
     ("spans", &[]),
     ("archive", &[]),
-    ("hooks", &["spans", "workspace"]),
+    ("hooks", &["paths", "spans", "workspace"]),
     ("wasm", &["hooks", "workspace"]),
     ("script", &["hooks", "workspace"]),
-    ("docker", &["spans", "workspace"]),
+    ("docker", &["paths", "spans", "workspace"]),
     ("devcontainer", &["hooks", "workspace"]),
-    ("store", &["devcontainer", "hooks", "workspace"]),
+    ("store", &["devcontainer", "hooks", "paths", "workspace"]),
     ("config", &["hooks", "script", "workspace"]),
     ("carried", &["config"]),
-    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "store", "workspace"]),
+    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "paths", "store", "workspace"]),
     ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
     ("service", &["app", "config", "docker", "hooks", "lifecycle", "spans", "store", "workspace"]),
     ("api", &["config", "docker", "hooks", "lifecycle", "service", "spans", "store", "telemetry", "workspace"]),

@@ -16,6 +16,14 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
+/// The socket of the engine that the configuration, the environment or a Docker context names; none of one on the network.
+pub fn socket(argument: Option<&str>) -> Option<PathBuf> {
+    match Endpoint::find(argument) {
+        Ok(Endpoint::Unix(path)) => Some(path),
+        Ok(Endpoint::Tcp(_)) | Err(_) => None,
+    }
+}
+
 /// Where an engine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Endpoint {

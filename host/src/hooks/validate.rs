@@ -1,55 +1,10 @@
 //! Host invariants: checked on the merged spec after every policy; no policy can change them. The configuration is
 //! their only source.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+pub use super::host_paths::{Guarded, HostPaths};
 use crate::workspace::{ContainerSpec, Mount, MountKind, Network, Restart};
-
-/// What the host's paths lead to, links followed. It is a fact like any other: looked up while a decision is taken and
-/// kept in its record, so that a replay needs no host.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HostPaths {
-    /// Path -> what it leads to, or why it cannot be read.
-    known: BTreeMap<String, Result<String, String>>,
-    /// Whether paths that are not known are looked up; else they are taken as they stand.
-    #[serde(skip)]
-    live: bool,
-}
-
-impl HostPaths {
-    /// Looks paths up as they are asked for, and remembers them.
-    pub fn of_host() -> Self {
-        Self { live: true, ..Self::default() }
-    }
-
-    /// Whether none was asked for.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
-    /// What was found, and nothing more from now on.
-    pub fn found(self) -> Self {
-        Self { live: false, ..self }
-    }
-
-    fn real(&mut self, path: &Path) -> Result<PathBuf, String> {
-        let key = path.display().to_string();
-        if let Some(known) = self.known.get(&key) {
-            return known.clone().map(PathBuf::from);
-        }
-        if !self.live {
-            return Ok(path.to_path_buf());
-        }
-        let found = path.canonicalize().map_err(|error| error.to_string());
-        let shown = found.as_ref().map(|real| real.display().to_string()).map_err(Clone::clone);
-        self.known.insert(key, shown);
-        found
-    }
-}
 
 /// The invariants, as the configuration sets them.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +19,8 @@ pub struct Invariants {
     pub bind_roots: Vec<PathBuf>,
     /// Where the secret files of workspaces are: each may mount its own, read-only, and no other.
     pub secrets: Option<PathBuf>,
+    /// Files that no workspace may see: Wharf's own, and the engine's socket.
+    pub guarded: Vec<Guarded>,
     /// Whether the engine's socket may be mounted (that is root on the host).
     pub docker_socket: bool,
     /// Whether the host's network may be used.
@@ -153,15 +110,9 @@ impl Invariants {
         project: &Path,
         paths: &mut HostPaths,
     ) -> Vec<String> {
-        let own_secrets = self.secrets.as_ref().map(|secrets| secrets.join(workspace));
         let mut said = Vec::new();
         for (target, mount) in binds(spec) {
-            let source = Path::new(&mount.source);
-            // The folder of the state may have several names; this one in it is only made with the container.
-            let mut leads_there = |own: &Path| {
-                own == source || paths.real(own).is_ok_and(|own| paths.real(source).is_ok_and(|source| own == source))
-            };
-            if mount.read_only && own_secrets.as_deref().is_some_and(&mut leads_there) {
+            if self.own_secrets(mount, workspace, paths) {
                 continue;
             }
             if let Err(reason) = self.bind_allowed(Path::new(&mount.source), project, paths) {
@@ -171,38 +122,64 @@ impl Invariants {
         said
     }
 
-    /// Whether what is in a folder of the host may come into a workspace: one of the project, or of `allow.bind_roots`, that
-    /// gives neither the engine's socket nor Wharf's own state away.
+    /// Puts the resolved path in the place of each source that was written, so that nothing resolves it again. Call it on a spec
+    /// without violations.
+    pub fn resolve_sources(&self, spec: &mut ContainerSpec, workspace: &str, paths: &mut HostPaths) {
+        for mount in spec.mounts.values_mut().filter(|mount| mount.kind == MountKind::Bind) {
+            if self.own_secrets(mount, workspace, paths) {
+                continue;
+            }
+            if let Ok(source) = paths.source(Path::new(&mount.source), &self.guarded) {
+                mount.source = source.path.display().to_string();
+            }
+        }
+    }
+
+    /// Whether a mount is the folder of this workspace's secrets, read-only. It is only made with the container.
+    fn own_secrets(&self, mount: &Mount, workspace: &str, paths: &mut HostPaths) -> bool {
+        let Some(own) = self.secrets.as_ref().map(|secrets| secrets.join(workspace)) else { return false };
+        let source = Path::new(&mount.source);
+        // The folder of the state may have several names.
+        let mut same = || paths.real(&own).is_ok_and(|own| paths.real(source).is_ok_and(|source| own == source));
+        mount.read_only && (own == source || same())
+    }
+
+    /// Whether something of the host may come into a workspace: a file or folder of the project, or of `allow.bind_roots`, that
+    /// gives neither the engine's socket nor Wharf's own files away.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The reason why it may not.
     pub fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
-        // Symlinks are followed first, so that a link inside the project cannot lead out of it.
-        let real = paths
-            .real(source)
-            .map_err(|error| format!("the host path {} cannot be read: {error}", source.display()))?;
-        let holds_socket = SOCKETS
-            .iter()
-            .filter_map(|path| paths.real(Path::new(path)).ok())
-            .any(|socket| real == socket || (socket.starts_with(&real) && real != Path::new("/")));
-        if holds_socket || real == Path::new("/") {
-            return if self.docker_socket && real != Path::new("/") {
-                Ok(())
-            } else {
-                Err(format!("{} gives root on the host; it needs allow.docker_socket = true", source.display()))
-            };
+        let shown = source.display();
+        if source == Path::new("/") {
+            return Err(format!("{shown} is the whole host, and no setting allows it"));
         }
-        let state = self.secrets.as_deref().and_then(Path::parent).and_then(|state| paths.real(state).ok());
-        if state.is_some_and(|state| real.starts_with(&state) || state.starts_with(&real)) {
-            return Err(format!("{} holds the state of Wharf, with its keys and secrets", source.display()));
+        // Resolved first, so that a link inside the project cannot lead out of it.
+        let found = paths.source(source, &self.guarded).map_err(|reason| format!("the host path {shown} {reason}"))?;
+        let real = found.path;
+        if real == Path::new("/") {
+            return Err(format!("{shown} is the whole host, and no setting allows it"));
+        }
+        if found.engine {
+            return match self.docker_socket {
+                true => Ok(()),
+                false => Err(format!("{shown} gives root on the host; it needs allow.docker_socket = true")),
+            };
         }
         let roots: Vec<&Path> = self.bind_roots.iter().map(PathBuf::as_path).chain([project]).collect();
         if roots.into_iter().filter_map(|root| paths.real(root).ok()).any(|root| real.starts_with(root)) {
             Ok(())
         } else {
-            Err(format!("{} is outside the project and outside allow.bind_roots", source.display()))
+            Err(format!("{shown} is outside the project and outside allow.bind_roots"))
         }
     }
+}
+
+/// The sockets of the engines of this machine: wherever this one is, and where engines usually put theirs.
+pub fn engine_sockets(endpoint: Option<PathBuf>) -> impl Iterator<Item = Guarded> {
+    let because = || "holds the engine's socket, which gives root on the host".to_owned();
+    let guarded = move |path: PathBuf| Guarded { path, because: because(), engine: true };
+    endpoint.into_iter().chain(SOCKETS.iter().map(PathBuf::from)).map(guarded)
 }
 
 fn binds(spec: &ContainerSpec) -> impl Iterator<Item = (&String, &Mount)> {
@@ -243,8 +220,13 @@ fn is_anothers_name(hostname: &str) -> bool {
 }
 
 /// Where engines put their sockets.
-const SOCKETS: [&str; 4] =
-    ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"];
+const SOCKETS: [&str; 5] = [
+    "/var/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/containerd/containerd.sock",
+    "/run/docker/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+];
 
 #[cfg(test)]
 mod tests {
@@ -279,7 +261,7 @@ mod tests {
                 "allow.public_ports",
             ),
             (said(|s| drop(s.mounts.insert("/x".into(), bind("/etc")))), "allow.bind_roots"),
-            (said(|s| drop(s.mounts.insert("/x".into(), bind("/")))), "allow.docker_socket"),
+            (said(|s| drop(s.mounts.insert("/x".into(), bind("/")))), "whole host"),
             (said(|s| drop(s.mounts.insert("/x".into(), bind("/no/such/path")))), "cannot be read"),
         ];
         for (said, part) in cases {

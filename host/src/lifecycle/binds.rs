@@ -1,38 +1,215 @@
-//! What a workspace mounts of the host, looked at before each start: the engine follows links then, and who can write in a
-//! project can put one in the place of a folder that was checked when the workspace was made.
+//! Files and folders of the host that a workspace mounts: looked at before each start, and compared with what is mounted after
+//! it.
+//!
+//! The engine resolves a path by itself when it starts a container, after Wharf has looked at it. So a start is checked twice.
+//! Before it, each path must still lead to itself and to the same file as when the workspace was made, and the configuration
+//! must still allow it. After it, the container's own mount table must show those files. A link that took the place of a folder
+//! between both is found then, and the container is killed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::secret_files::secrets_dir;
-use super::{Error, Lifecycle};
+use super::{Error, Lifecycle, Project};
+use crate::config::Loaded;
+use crate::docker::{self, Mounted};
 use crate::hooks::record::Refusal;
-use crate::hooks::validate::HostPaths;
+use crate::hooks::validate::{Guarded, HostPaths, Invariants, engine_sockets};
+use crate::paths::{self, Identity};
 use crate::store;
-use crate::workspace::{ContainerSpec, MountKind, WorkspaceId};
+use crate::workspace::{Container, ContainerSpec, LABEL_PROJECT, LABEL_WORKSPACE, MountKind, WorkspaceId};
+
+/// Path on the host -> the file or folder that it was when the workspace was made.
+pub(super) type Places = BTreeMap<String, Identity>;
+
+/// The code of a refusal because of what is mounted.
+const CODE: &str = "mount-changed";
+
+/// The invariants of a configuration, with the files of Wharf and of the engine that no workspace may mount.
+pub fn invariants(loaded: &Loaded, state_dir: &Path) -> Invariants {
+    let mut invariants = loaded.config.invariants();
+    let secrets = secrets_dir(state_dir);
+    if let Some(state) = secrets.parent() {
+        let because = "holds the state of Wharf, with its keys and secrets".to_owned();
+        invariants.guarded.push(Guarded { path: state.to_path_buf(), because, engine: false });
+    }
+    invariants.secrets = Some(secrets);
+    for (path, role) in loaded.own_files() {
+        invariants.guarded.push(Guarded { path, because: format!("holds {role}"), engine: false });
+    }
+    invariants.guarded.extend(engine_sockets(docker::socket(loaded.config.engine.endpoint.as_deref())));
+    invariants
+}
 
 impl Lifecycle {
-    /// Refuses a start that would mount what may not be mounted. Other parts of the workspace that run meanwhile could still
-    /// put a link there between this look and the engine's own.
-    ///
-    /// # Errors
-    /// [`Error::Denied`].
-    pub(super) fn check_binds(&self, id: &WorkspaceId, spec: &ContainerSpec, project: &Path) -> Result<(), Error> {
-        let mut spec = spec.clone();
-        // What is not there at all, the engine says itself.
-        spec.mounts
-            .retain(|_, mount| mount.kind == MountKind::Bind && Path::new(&mount.source).symlink_metadata().is_ok());
-        let mut invariants = self.loaded().config.invariants();
-        invariants.secrets = Some(secrets_dir(self.store.dir()));
-        let said = invariants.mount_violations(&spec, id.as_str(), project, &mut HostPaths::of_host());
-        if said.is_empty() {
-            return Ok(());
-        }
-        let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason: said.join("; ") };
-        Err(Error::Denied { refusal, trail: Vec::new() })
+    pub(super) fn invariants(&self) -> Invariants {
+        invariants(&self.loaded(), self.store.dir())
     }
 
-    /// The same for a workspace as it is stored.
-    pub(super) fn check_stored_binds(&self, stored: Option<&store::Workspace>) -> Result<(), Error> {
-        stored.map_or(Ok(()), |stored| self.check_binds(&stored.id, &stored.draft.spec, Path::new(&stored.project)))
+    /// Looks at everything that a container would mount of the host, and at the project. `known` has the files that its
+    /// workspace was made with; a container of an earlier Wharf has none. Gives the files that are there now.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] and [`Error::Project`].
+    pub(super) fn check_mounts(
+        &self,
+        id: &WorkspaceId,
+        spec: &ContainerSpec,
+        project: &Path,
+        known: Option<&Places>,
+    ) -> Result<Places, Error> {
+        let loaded = self.loaded();
+        let is = Project::check(project, &loaded)?;
+        if is != project {
+            let text = format!("the project {} leads to {} now", project.display(), is.display());
+            return Err(changed(&text));
+        }
+        let said = self.invariants().mount_violations(spec, id.as_str(), project, &mut HostPaths::of_host());
+        if !said.is_empty() {
+            let refusal =
+                Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason: said.join("; ") };
+            return Err(Error::Denied { refusal, trail: Vec::new() });
+        }
+        let secrets = secrets_dir(self.store.dir()).join(id.as_str());
+        let mut places = Places::new();
+        let binds = spec.mounts.values().filter(|mount| mount.kind == MountKind::Bind);
+        for source in binds.map(|mount| Path::new(&mount.source)).chain([project]) {
+            // Made with each new set of secrets, in a folder that only Wharf writes.
+            let is_secrets = || paths::resolve(source).ok().zip(paths::resolve(&secrets).ok());
+            if source == secrets || is_secrets().is_some_and(|(is, own)| is.path == own.path) {
+                continue;
+            }
+            let found = paths::resolve(source)
+                .map_err(|error| changed(&format!("the host path {} cannot be read: {error}", source.display())))?;
+            if found.path != source {
+                let text = format!("the host path {} leads to {} now", source.display(), found.path.display());
+                return Err(changed(&text));
+            }
+            let source = source.display().to_string();
+            if known.and_then(|known| known.get(&source)).is_some_and(|known| !known.is(&found.identity)) {
+                let text = format!("the host path {source} is another file or folder than the workspace was made with");
+                return Err(changed(&text));
+            }
+            places.insert(source, found.identity);
+        }
+        Ok(places)
     }
+
+    /// The same for a workspace as it is stored, or for a container that the store does not know.
+    pub(super) async fn check_stored_mounts(
+        &self,
+        stored: Option<&store::Workspace>,
+        container: &Container,
+    ) -> Result<Places, Error> {
+        let Some(stored) = stored else {
+            let unknown = || Error::NotFound(format!("for the container {} in the store", container.name));
+            let container = self.docker.inspect(&container.id).await?;
+            let label = |key: &str| container.labels.get(key).cloned().ok_or_else(unknown);
+            let id = label(LABEL_WORKSPACE)?.parse().map_err(|_| unknown())?;
+            let project = label(LABEL_PROJECT)?;
+            let spec = container.actual.as_ref().ok_or_else(unknown)?;
+            return self.check_mounts(&id, spec, Path::new(&project), None);
+        };
+        let known = Some(&stored.places).filter(|known| !known.is_empty());
+        self.check_mounts(&stored.id, &stored.draft.spec, Path::new(&stored.project), known)
+    }
+
+    /// The same for a workspace and its sidecars: a restart that would fail stops nothing.
+    pub(super) async fn check_all_mounts(&self, id: &WorkspaceId) -> Result<(), Error> {
+        for id in std::iter::once(id.clone()).chain(self.sidecars(id).await?) {
+            if let Some(container) = self.container(&id).await? {
+                self.check_stored_mounts(self.store.workspace(&id)?.as_ref(), &container).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what a container that exists mounts, starts it, and compares. It is killed when both differ.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Project`], or the engine's.
+    pub(super) async fn start_container(
+        &self,
+        stored: Option<&store::Workspace>,
+        container: &Container,
+    ) -> Result<(), Error> {
+        let places = self.check_stored_mounts(stored, container).await?;
+        self.docker.start(&container.id).await?;
+        let spec = match stored {
+            Some(stored) => &stored.draft.spec,
+            None => return Ok(()),
+        };
+        if let Err(error) = self.compare_mounts(&container.id, spec, &places).await {
+            if let Some(stored) = stored {
+                let reason = error.to_string();
+                self.store.update_workspace(&stored.id, |workspace| workspace.degraded = Some(reason))?;
+            }
+            return Err(error);
+        }
+        if let Some(stored) = stored.filter(|stored| stored.places.is_empty()) {
+            // Made by an earlier Wharf: from now on it is held to these.
+            self.store.update_workspace(&stored.id, |workspace| workspace.places = places)?;
+        }
+        Ok(())
+    }
+
+    /// Holds the mount table of a container that was just started against the files that were looked at. A difference kills
+    /// it. Where the kernel does not show the table (an engine on another machine, a user who may not look), nothing is
+    /// compared.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] with the mount that differs.
+    pub(super) async fn compare_mounts(&self, id: &str, spec: &ContainerSpec, places: &Places) -> Result<(), Error> {
+        let secrets = secrets_dir(self.store.dir());
+        let binds = || spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind);
+        let compared = binds().filter(|(_, mount)| !Path::new(&mount.source).starts_with(&secrets));
+        let wanted: Vec<_> = compared.map(|(target, mount)| (target, &mount.source)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mounted = match self.docker.mounted(id).await? {
+            Mounted::Seen(mounted) => mounted,
+            Mounted::Hidden => return Ok(()),
+            Mounted::Ended => {
+                // It left no table. A link that is still there tells all the same.
+                for (_, source) in &wanted {
+                    let same = paths::resolve(Path::new(source)).ok().zip(places.get(*source));
+                    if !same.is_some_and(|(is, was)| is.path == Path::new(source) && is.identity.is(was)) {
+                        let text = format!("the host path {source} changed while the container was started");
+                        return Err(changed(&text));
+                    }
+                }
+                return Ok(());
+            }
+        };
+        let mut left = mounted;
+        for (target, source) in wanted {
+            let Some(place) = places.get(source) else { continue };
+            match left.iter().position(|mounted| mounted.is(place)) {
+                Some(at) => drop(left.swap_remove(at)),
+                None => {
+                    let text = format!(
+                        "mounts.{target}: the engine mounted something else than {source}, which was put in its place meanwhile; the \
+                         container was killed"
+                    );
+                    tracing::error!("{text}");
+                    self.docker.kill(id, "KILL").await.or_else(ended)?;
+                    return Err(changed(&text));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ended(error: docker::Error) -> Result<(), docker::Error> {
+    match error {
+        docker::Error::NotRunning { .. } | docker::Error::NotFound { .. } | docker::Error::Conflict { .. } => Ok(()),
+        other => Err(other),
+    }
+}
+
+fn changed(reason: &str) -> Error {
+    let refusal = Refusal { policy: "host".into(), at: None, code: CODE.into(), reason: reason.to_owned() };
+    Error::Denied { refusal, trail: Vec::new() }
 }

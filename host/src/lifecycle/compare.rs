@@ -3,6 +3,7 @@
 use super::create::Decided;
 use super::{Difference, Error, Lifecycle};
 use crate::hooks::adjust::diff;
+use crate::store;
 use crate::workspace::{Container, ContainerSpec, PullPolicy};
 
 impl Lifecycle {
@@ -41,6 +42,7 @@ impl Lifecycle {
                 Difference { field, is: was, decided: edit.value(), by }
             })
             .collect();
+        all.extend(moved(&stored, decided));
         all.extend(super::devcontainer::differences(&stored, decided.project.devcontainer.as_deref()));
         let of = |map: &std::collections::BTreeMap<String, String>, group: &'static str| -> Vec<_> {
             let secret = map.iter().filter(|(name, _)| self.secrets.contains(name));
@@ -62,4 +64,21 @@ impl Lifecycle {
         }
         Ok(all)
     }
+}
+
+/// Sources of mounts, and the project, that are other files or folders than those that the workspace was made with.
+fn moved(stored: &store::Workspace, decided: &Decided) -> Vec<Difference> {
+    let mut all = Vec::new();
+    for (path, is) in &decided.places {
+        if stored.places.get(path).is_none_or(|was| was.is(is)) {
+            continue;
+        }
+        let mut mounts = decided.draft.spec.mounts.iter();
+        let target = mounts.find(|(_, mount)| mount.source == *path).map(|(target, _)| target.as_str());
+        let field = target.map_or_else(|| "project".to_owned(), |target| format!("mounts.{target}"));
+        let said = |text: &str| serde_json::Value::String(format!("{path}, {text}"));
+        let (is, decided) = (said("as it was"), said("which is another file or folder now"));
+        all.push(Difference { field, is, decided, by: "host".into() });
+    }
+    all
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::binds::Places;
 use super::devcontainer::ask;
 use super::facts::{engine_facts, image_facts};
 use super::images::ImageBuild;
@@ -59,6 +60,8 @@ pub(super) struct Decided {
     trail: Vec<Step>,
     /// Ids of the records of what was decided.
     decisions: Vec<uuid::Uuid>,
+    /// The files of the host that it mounts, and its project.
+    pub(super) places: Places,
     /// Images that the engine had before.
     pub(super) local: Vec<docker::LocalImage>,
 }
@@ -141,12 +144,14 @@ impl Lifecycle {
             build: None,
             trail,
             decisions,
+            places: Places::new(),
             local,
         };
         // Policies may have chosen another image; then nothing is built.
         let wanted = decided.draft.spec.image.as_ref().map(|image| &image.reference);
         let build = build.filter(|_| built.as_ref() == wanted);
-        let decided = Decided { build, ..decided };
+        let places = self.check_mounts(&id, &decided.draft.spec, &decided.project.path, None)?;
+        let decided = Decided { build, places, ..decided };
         info.check("create the container", &decided.draft.spec)?;
         if decided.project.secrets.is_some() && !self.docker.is_local() {
             return Err(Error::Request(secret_files::REMOTE.into()));
@@ -201,6 +206,7 @@ impl Lifecycle {
                     notes: Vec::new(),
                     degraded: None,
                     devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
+                    places: decided.places,
                     last_activity: Some(jiff::Timestamp::now()),
                     stopped: None,
                     start_unfinished: true,
@@ -296,8 +302,9 @@ impl Lifecycle {
             tracing::warn!("the engine warns: {warning}");
         }
         self.check_interrupt()?;
-        self.check_binds(id, spec, &decided.project.path)?;
+        let places = self.check_mounts(id, spec, &decided.project.path, Some(&decided.places))?;
         self.docker.start(&created.id).await?;
+        self.compare_mounts(&created.id, spec, &places).await?;
         self.check_interrupt()?;
 
         // With an init process the engine starts a command that does not exist without complaint.

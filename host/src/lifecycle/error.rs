@@ -202,6 +202,9 @@ impl Error {
                 "policy-failed" => {
                     "correct that policy or take it out of the chain; 'wharf policy check' shows it".into()
                 }
+                "mount-changed" => {
+                    "see that the change is meant; then 'wharf up --recreate' makes the workspace with what is there now".into()
+                }
                 "conflict" => "change the chain; 'wharf policy ls' lists it".into(),
                 "invariant" => {
                     "ask for less, or let an admin change the configuration; 'wharf config show' lists it".into()

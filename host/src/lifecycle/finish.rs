@@ -111,10 +111,7 @@ impl Lifecycle {
             match container.state {
                 State::Running => Ok(()),
                 State::Paused => self.go_on(&container.id).await,
-                _ => {
-                    self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
-                    self.docker.start(&container.id).await.map(drop).map_err(Error::from)
-                }
+                _ => self.start_container(self.store.workspace(id)?.as_ref(), container).await,
             }
         };
         match start.await {
@@ -122,7 +119,7 @@ impl Lifecycle {
             Err(error @ Error::Docker(docker::Error::Unreachable { .. } | docker::Error::Timeout { .. })) => {
                 return Err(error);
             }
-            Err(error @ (Error::Docker(_) | Error::Denied { .. })) => {
+            Err(error @ (Error::Docker(_) | Error::Denied { .. } | Error::Project { .. })) => {
                 tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
                 let reason = format!("it was being started by a process that died, and does not start: {error}");
                 self.store.update_workspace(id, |workspace| workspace.degraded = Some(reason))?;

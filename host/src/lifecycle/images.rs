@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::binds::invariants;
 use super::create::{Decided, Progress};
 use super::request::Project;
-use super::secret_files::secrets_dir;
 use super::{Error, Lifecycle};
 use crate::archive::{self, Context};
 use crate::config::Loaded;
@@ -101,9 +101,7 @@ pub(super) fn check_context(
     let context = &build.context;
     std::fs::canonicalize(context)
         .map_err(|error| Error::Request(format!("the build's context {}: {error}", context.display())))?;
-    let mut invariants = loaded.config.invariants();
-    invariants.secrets = Some(secrets_dir(state_dir));
-    invariants.bind_allowed(context, project, &mut HostPaths::of_host()).map_err(|reason| {
+    invariants(loaded, state_dir).bind_allowed(context, project, &mut HostPaths::of_host()).map_err(|reason| {
         let reason = format!("build.context: {reason}");
         let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
         Error::Denied { refusal, trail: Vec::new() }

@@ -39,7 +39,7 @@ impl Lifecycle {
         // First of all, so that an attempt that fails, or ends this process, counts.
         self.tell(event, Happening::Recovered, &format!("{trouble}; {which}"))?;
         // Before anything is stopped that could not be started again.
-        self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
+        self.check_stored_mounts(self.store.workspace(id)?.as_ref(), &container).await?;
         if trouble == Trouble::Unhealthy {
             self.before_stop(id, &container, "restart").await?;
         }
@@ -47,8 +47,7 @@ impl Lifecycle {
         let restart = async {
             // When this process ends meanwhile, the next one starts it again.
             self.docker.stop(&container.id, timeout).await?;
-            self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
-            self.docker.start(&container.id).await?;
+            self.start_container(self.store.workspace(id)?.as_ref(), &container).await?;
             let container = self.docker.inspect(&container.id).await?;
             if let Some(mut workspace) = self.store.workspace(id)? {
                 workspace.last_activity = Some(Timestamp::now());

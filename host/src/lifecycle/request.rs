@@ -120,15 +120,39 @@ impl Project {
     /// # Errors
     /// [`Error::Project`] when it is missing, no folder, unreadable, a system folder or outside `allow.projects`.
     pub fn resolve(path: &Path, name: Option<&str>, loaded: &Loaded) -> Result<Self, Error> {
+        let real = Self::check(path, loaded)?;
+        let text = real.to_string_lossy();
+        let folder = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
+        let name = name.unwrap_or(&folder).to_owned();
+        if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
+            return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
+        }
+        if name.contains('/') {
+            let text = format!(
+                "'{name}' is no workspace's name: the names with a '/' are those of sidecars; --name takes one line without it"
+            );
+            return Err(Error::Request(text));
+        }
+        let id = WorkspaceId::derive(&name, &text);
+        Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
+    }
+
+    /// Checks a project folder, and gives its path without links.
+    ///
+    /// # Errors
+    /// [`Error::Project`], see [`Project::resolve`].
+    pub(super) fn check(path: &Path, loaded: &Loaded) -> Result<PathBuf, Error> {
         let fail = |cause: String, remedy| Error::Project { path: path.to_path_buf(), cause, remedy };
-        let real = path
-            .canonicalize()
+        let absolute = std::path::absolute(path)
             .map_err(|error| fail(error.to_string(), "name an existing folder that you can read"))?;
+        let real = crate::paths::resolve(&absolute)
+            .map_err(|error| fail(error.to_string(), "name an existing folder that you can read"))?
+            .path;
         std::fs::read_dir(&real)
             .map_err(|error| fail(error.to_string(), "name a folder (not a file) that you can read"))?;
-        let Some(text) = real.to_str().filter(|text| !text.contains(['\n', '\0'])) else {
+        if real.to_str().is_none_or(|text| text.contains(['\n', '\0'])) {
             return Err(fail("its path is not plain UTF-8 text".into(), "rename the folder"));
-        };
+        }
         let roots = &loaded.config.allow.projects;
         if roots.is_empty() {
             let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
@@ -152,19 +176,7 @@ impl Project {
                 "move the project there, or let an admin add its folder to allow.projects",
             ));
         }
-        let folder = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
-        let name = name.unwrap_or(&folder).to_owned();
-        if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
-            return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
-        }
-        if name.contains('/') {
-            let text = format!(
-                "'{name}' is no workspace's name: the names with a '/' are those of sidecars; --name takes one line without it"
-            );
-            return Err(Error::Request(text));
-        }
-        let id = WorkspaceId::derive(&name, text);
-        Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
+        Ok(real)
     }
 
     /// The workspace as policies see it.

@@ -34,9 +34,10 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
-/// Where the secret files of all workspaces are.
+/// Where the secret files of all workspaces are, without links: it is handed to the engine.
 pub fn secrets_dir(state_dir: &Path) -> PathBuf {
-    std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_path_buf()).join("secrets")
+    let state = state_dir.canonicalize().or_else(|_| std::path::absolute(state_dir));
+    state.unwrap_or_else(|_| state_dir.to_path_buf()).join("secrets")
 }
 
 /// The folder of a workspace's secrets, if it has any or the request brings some.

@@ -55,11 +55,15 @@ impl Lifecycle {
         let _lock = self.lock(id).await?;
         for sidecar in self.sidecars(id).await? {
             if let Some(container) = self.container(&sidecar).await?.filter(|c| c.state == State::Paused) {
+                self.check_stored_mounts(self.store.workspace(&sidecar)?.as_ref(), &container).await?;
                 self.go_on(&container.id).await?;
             }
         }
         match self.container(id).await? {
-            Some(container) if container.state == State::Paused => self.go_on(&container.id).await?,
+            Some(container) if container.state == State::Paused => {
+                self.check_stored_mounts(self.store.workspace(id)?.as_ref(), &container).await?;
+                self.go_on(&container.id).await?;
+            }
             found => drop(must_run(id, found)?),
         }
         self.inspect(id).await

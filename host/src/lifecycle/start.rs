@@ -58,11 +58,11 @@ impl Lifecycle {
         self.chain().await?;
         match listed.state {
             State::Running => {}
-            State::Paused => self.go_on(&listed.id).await?,
-            _ => {
-                self.check_stored_binds(stored.as_ref())?;
-                self.docker.start(&listed.id).await?;
+            State::Paused => {
+                self.check_stored_mounts(stored.as_ref(), listed).await?;
+                self.go_on(&listed.id).await?;
             }
+            _ => self.start_container(stored.as_ref(), listed).await?,
         }
         let container = self.docker.inspect(&listed.id).await?;
         let Some(mut workspace) = stored else {

@@ -41,7 +41,7 @@ impl Lifecycle {
         let _lock = self.lock(id).await?;
         // One that cannot be started again is not stopped.
         self.chain().await?;
-        self.check_stored_binds(self.store.workspace(id)?.as_ref())?;
+        self.check_all_mounts(id).await?;
         let both = async {
             let sidecars = self.stop_with_sidecars(id, "restart", timeout).await?;
             self.start_sidecars(&sidecars).await?;

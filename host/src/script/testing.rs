@@ -176,6 +176,7 @@ fn no_invariants(case: &Case) -> Invariants {
         pids: u32::MAX,
         bind_roots: vec!["/".into()],
         secrets: None,
+        guarded: Vec::new(),
         docker_socket: true,
         host_network: true,
         public_ports: true,

@@ -42,6 +42,10 @@ pub struct Workspace {
     /// The `devcontainer.json` that it was made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devcontainer: Option<crate::devcontainer::Record>,
+    /// Path on the host -> the file or folder that was there when the workspace was made: the project and each source of a
+    /// mount. Workspaces of earlier versions have none until their next start.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub places: std::collections::BTreeMap<String, crate::paths::Identity>,
     /// Last exec, shell or start.
     pub last_activity: Option<Timestamp>,
     /// `idle` or `expired` since the service has stopped it, until its next start.

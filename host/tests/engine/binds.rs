@@ -5,6 +5,11 @@ use std::os::unix::fs::symlink;
 use super::engine_api::BASE;
 use super::sandbox::Sandbox;
 
+fn refused_as(sandbox: &Sandbox, args: &[&str], code: &str) {
+    let refused = sandbox.run(&[&["--json"], args].concat());
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (4, Some(code)), "{args:?}: {}", refused.stderr);
+}
+
 #[test]
 fn a_link_that_took_the_place_of_a_mounted_folder_is_not_followed_at_the_next_start() {
     let sandbox = Sandbox::new();
@@ -30,7 +35,8 @@ fn a_link_that_took_the_place_of_a_mounted_folder_is_not_followed_at_the_next_st
     std::fs::remove_file(&cache).unwrap();
     sandbox.folder("project/elsewhere");
     symlink("elsewhere", &cache).unwrap();
-    sandbox.json(&["start"]);
+    refused_as(&sandbox, &["start"], "mount-changed");
+    sandbox.json(&["up", "--image", BASE, "--mount", "./cache:/cache", "--recreate"]);
     sandbox.sh("echo x > /cache/file");
     assert!(sandbox.path("project/elsewhere/file").exists());
 }

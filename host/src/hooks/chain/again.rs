@@ -22,6 +22,9 @@ impl Chain {
             let workspace = run.facts().workspace.clone();
             let project = Path::new(&workspace.project);
             run.violations = self.invariants.violations(&draft.spec, &workspace.id, project, &mut paths);
+            if run.violations.is_empty() {
+                self.invariants.resolve_sources(&mut draft.spec, &workspace.id, &mut paths);
+            }
             run.paths = paths.found();
             if let Some(first) = run.violations.first() {
                 let field = first.split(':').next().unwrap_or_default();

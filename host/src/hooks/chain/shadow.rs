@@ -187,12 +187,12 @@ impl World<'_> {
         }
         if self.run.hook() == Hook::PreCreate && self.first.is_none() {
             let workspace = &self.decision.input.facts.workspace;
-            let found = self.run.invariants().violations(
-                &draft.spec,
-                &workspace.id,
-                Path::new(&workspace.project),
-                &mut HostPaths::of_host(),
-            );
+            let (invariants, mut paths) = (self.run.invariants(), HostPaths::of_host());
+            let project = Path::new(&workspace.project);
+            let found = invariants.violations(&draft.spec, &workspace.id, project, &mut paths);
+            if found.is_empty() {
+                invariants.resolve_sources(&mut draft.spec, &workspace.id, &mut paths);
+            }
             if let Some(first) = found.first() {
                 self.first =
                     Some(Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason: first.clone() });

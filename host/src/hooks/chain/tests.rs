@@ -51,6 +51,7 @@ pub(crate) fn invariants() -> Invariants {
         pids: 1024,
         bind_roots: vec![],
         secrets: None,
+        guarded: crate::hooks::validate::engine_sockets(None).collect(),
         docker_socket: false,
         host_network: false,
         public_ports: false,

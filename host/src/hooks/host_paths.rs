@@ -1,0 +1,175 @@
+//! Where the host's paths lead, as a fact of a decision: looked up while it is taken and kept in its record, so that a replay
+//! needs no host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::paths::{self, Resolved};
+
+/// Something that no workspace may see, neither by itself nor inside a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guarded {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The reason, as the end of a sentence that begins with a path: `holds the state of Wharf`.
+    pub because: String,
+    /// Whether it is the engine's socket, which `allow.docker_socket` may give.
+    pub engine: bool,
+}
+
+/// Where a source of a mount leads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Found {
+    /// The path without links, of a file or folder like any other.
+    Ok(String),
+    /// Why it cannot be mounted, whatever the configuration allows.
+    Err(String),
+    /// The path without links, of the engine's socket or a folder with it.
+    Engine(String),
+}
+
+/// A source of a mount, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The path without links.
+    pub(super) path: PathBuf,
+    /// Whether it is the engine's socket, or holds it.
+    pub(super) engine: bool,
+}
+
+/// Where the host's paths lead.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostPaths {
+    known: BTreeMap<String, Found>,
+    /// Whether paths that are not known are looked up; else they are taken as they stand.
+    #[serde(skip)]
+    live: bool,
+}
+
+impl HostPaths {
+    /// Looks paths up as they are asked for, and remembers them.
+    pub fn of_host() -> Self {
+        Self { live: true, ..Self::default() }
+    }
+
+    /// Whether none was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Only what was found; from now on nothing is looked up.
+    pub fn found(self) -> Self {
+        Self { live: false, ..self }
+    }
+
+    /// Where a folder leads that sources are compared with.
+    pub(super) fn real(&mut self, path: &Path) -> Result<PathBuf, String> {
+        let key = path.display().to_string();
+        match self.known.get(&key) {
+            Some(Found::Ok(real) | Found::Engine(real)) => return Ok(real.into()),
+            Some(Found::Err(reason)) => return Err(reason.clone()),
+            None if !self.live => return Ok(path.to_path_buf()),
+            None => {}
+        }
+        let real = paths::resolve(path).map(|found| found.path).map_err(|error| error.to_string());
+        let found = match &real {
+            Ok(real) => Found::Ok(real.display().to_string()),
+            Err(reason) => Found::Err(reason.clone()),
+        };
+        self.known.insert(key, found);
+        real
+    }
+
+    /// Where a source of a mount leads, unless it is something that is never mounted.
+    pub(super) fn source(&mut self, path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
+        let key = path.display().to_string();
+        if !self.live {
+            return match self.known.get(&key) {
+                Some(Found::Ok(real)) => Ok(Source { path: real.into(), engine: false }),
+                Some(Found::Engine(real)) => Ok(Source { path: real.into(), engine: true }),
+                Some(Found::Err(reason)) => Err(reason.clone()),
+                None => Ok(Source { path: path.to_path_buf(), engine: false }),
+            };
+        }
+        let found = look(path, guarded);
+        let kept = match &found {
+            Ok(source) if source.engine => Found::Engine(source.path.display().to_string()),
+            Ok(source) => Found::Ok(source.path.display().to_string()),
+            Err(reason) => Found::Err(reason.clone()),
+        };
+        self.known.insert(key, kept);
+        found
+    }
+}
+
+fn look(path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
+    let found = paths::resolve(path).map_err(|error| match error {
+        paths::Error::Io(error) => format!("cannot be read: {error}"),
+        other => format!("cannot be mounted: {other}"),
+    })?;
+    let mut engine = false;
+    for one in guarded.iter().filter(|one| touches(&found, &one.path)) {
+        if !one.engine {
+            return Err(one.because.clone());
+        }
+        engine = true;
+    }
+    if !found.is_plain && !engine {
+        let kind = if found.is_socket { "a socket" } else { "a pipe or a device" };
+        return Err(format!("is {kind}; a workspace mounts files and folders only"));
+    }
+    Ok(Source { path: found.path, engine })
+}
+
+/// Whether a source is something guarded, lies in it or holds it, under whatever name: a folder that is mounted in a second
+/// place is the same one.
+fn touches(source: &Resolved, guarded: &Path) -> bool {
+    let is = |path: &Path, other: &Resolved| paths::identity(path).is_ok_and(|identity| identity.is(&other.identity));
+    let guarded = match paths::resolve(guarded) {
+        Ok(guarded) => guarded,
+        // A socket that is not made yet stands in a folder that is there.
+        Err(_) => {
+            let (Some(folder), Some(name)) = (guarded.parent(), guarded.file_name()) else { return false };
+            return paths::resolve(folder).is_ok_and(|folder| {
+                source.path == folder.path.join(name) || folder.path.ancestors().any(|above| is(above, source))
+            });
+        }
+    };
+    guarded.path.ancestors().any(|above| is(above, source)) || source.path.ancestors().any(|above| is(above, &guarded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_an_earlier_version_are_read_and_what_is_not_known_stands_as_it_is() {
+        let old: HostPaths = serde_json::from_str(r#"{"/a":{"Ok":"/b"},"/c":{"Err":"No such file"}}"#).unwrap();
+        let mut old = old.found();
+        assert_eq!(old.real(Path::new("/a")), Ok("/b".into()));
+        assert_eq!(old.source(Path::new("/a"), &[]), Ok(Source { path: "/b".into(), engine: false }));
+        assert_eq!(old.source(Path::new("/c"), &[]), Err("No such file".into()));
+        assert_eq!(old.real(Path::new("/x")), Ok("/x".into()));
+    }
+
+    #[test]
+    fn what_is_guarded_is_found_above_and_below_a_source_and_before_it_is_there() {
+        let dir = std::env::temp_dir().canonicalize().unwrap().join(format!("wharf-guarded-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("project/state/secrets")).unwrap();
+        std::os::unix::fs::symlink(dir.join("project/state"), dir.join("linked")).unwrap();
+        std::fs::write(dir.join("file"), "x").unwrap();
+        std::fs::hard_link(dir.join("file"), dir.join("project/again")).unwrap();
+        let guarded = |path: &str| [Guarded { path: dir.join(path), because: "holds it".into(), engine: false }];
+        let looked = |source: &str, at: &str| look(&dir.join(source), &guarded(at));
+        for source in ["project", "project/state", "project/state/secrets", ""] {
+            assert_eq!(looked(source, "linked"), Err("holds it".into()), "{source}");
+        }
+        assert_eq!(looked("project/again", "file"), Err("holds it".into()));
+        assert_eq!(looked("project", "project/run.sock"), Err("holds it".into()));
+        assert!(looked("project/again", "linked").is_ok() && looked("project/state", "project/run.sock").is_ok());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,285 @@
+//! Where a path of the host leads, and which file that is.
+//!
+//! A path is text until a process resolves it, and two processes may resolve the same text differently: `/proc/self/cwd` is
+//! another folder for Wharf than for the engine. So a path that is handed to the engine is resolved here, once, and only the
+//! resolved form is handed on. What the path led to is remembered by device and inode, so that another folder in the same place
+//! is noticed.
+//!
+//! May touch: files of the host, to look at them. Nothing is read or written.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// Most links that are followed, as the kernel's own limit.
+const LINKS: u32 = 40;
+
+/// Folders whose files are made by the kernel or stand for devices; nothing below them is a source of a mount.
+const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Which file a path led to.
+///
+/// The number of a device may be another one after the machine was started again, and inodes stay; so the boot is kept with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Number of the device, as `stat` gives it.
+    pub device: u64,
+    /// Number of the inode on that device.
+    pub inode: u64,
+    /// The kernel's id of the boot in which both were read.
+    #[serde(default)]
+    pub boot: String,
+}
+
+impl Identity {
+    /// Whether both are the same file. Devices are compared only within one boot.
+    pub fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode && (self.device == other.device || self.boot != other.boot)
+    }
+
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino, boot: boot() }
+    }
+}
+
+fn boot() -> String {
+    static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    BOOT.get_or_init(read).clone()
+}
+
+/// What a path led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The absolute path without links and dots.
+    pub path: PathBuf,
+    /// Which file it is.
+    pub identity: Identity,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// Whether it is a socket.
+    pub is_socket: bool,
+    /// Whether it is a file or a folder, so neither socket, pipe nor device.
+    pub is_plain: bool,
+}
+
+/// Why a path cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text does not begin at the root, so that its meaning depends on the process.
+    #[error("the path is not absolute")]
+    NotAbsolute,
+    /// It leads through files that the kernel makes, which mean something else in another process.
+    #[error("it leads through {0}, which is another place in another process")]
+    Kernel(PathBuf),
+    /// More links than the kernel follows.
+    #[error("it has too many links")]
+    Links,
+    /// It cannot be looked at.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Error {
+    /// Whether nothing is there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+/// Resolves a path part by part, on open descriptors, so that links that are swapped meanwhile lead nowhere else. Links that
+/// stand in `/proc`, `/sys` or `/dev` are not followed, and nothing in these folders is resolved.
+///
+/// # Errors
+/// See [`Error`].
+pub fn resolve(path: &Path) -> Result<Resolved, Error> {
+    if !path.is_absolute() {
+        return Err(Error::NotAbsolute);
+    }
+    let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open_root = || rustix::fs::open("/", look | OFlags::DIRECTORY, Mode::empty()).map_err(io);
+    // The folders from the root to where the walk is, the last one open.
+    let mut walked: Vec<(OsString, OwnedFd)> = Vec::new();
+    let root = open_root()?;
+    let mut ahead: Vec<OsString> = parts(path);
+    ahead.reverse();
+    let mut links = 0;
+    while let Some(part) = ahead.pop() {
+        if part == ".." {
+            walked.pop();
+            continue;
+        }
+        let folder = walked.last().map_or(root.as_fd(), |(_, folder)| folder.as_fd());
+        let found = rustix::fs::openat(folder, &part, look, Mode::empty()).map_err(io)?;
+        let here = || joined(walked.iter().map(|(name, _)| name), Some(&part));
+        if is_kernels(&here()) || is_proc(&found)? {
+            return Err(Error::Kernel(here()));
+        }
+        let stat = rustix::fs::fstat(&found).map_err(io)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            walked.push((part, found));
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(Error::Links);
+        }
+        let target = rustix::fs::readlinkat(&found, "", Vec::new()).map_err(io)?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            walked.clear();
+        }
+        ahead.extend(parts(&target).into_iter().rev());
+    }
+    let end = walked.last().map_or(root.as_fd(), |(_, end)| end.as_fd());
+    let stat = rustix::fs::fstat(end).map_err(io)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let path = joined(walked.iter().map(|(name, _)| name), None);
+    Ok(Resolved {
+        path,
+        identity: Identity::of(&stat),
+        is_folder: kind == FileType::Directory,
+        is_socket: kind == FileType::Socket,
+        is_plain: matches!(kind, FileType::Directory | FileType::RegularFile),
+    })
+}
+
+/// Which file a path is, its last part not followed.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn identity(path: &Path) -> std::io::Result<Identity> {
+    let stat = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(Identity::of(&stat))
+}
+
+/// Whether a path is in one of the folders that the kernel makes.
+pub fn is_kernels(path: &Path) -> bool {
+    KERNEL.iter().any(|folder| path.starts_with(folder))
+}
+
+fn parts(path: &Path) -> Vec<OsString> {
+    let part = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().filter_map(part).collect()
+}
+
+fn joined<'a>(walked: impl Iterator<Item = &'a OsString>, last: Option<&OsString>) -> PathBuf {
+    let mut path = PathBuf::from("/");
+    path.extend(walked);
+    path.extend(last);
+    path
+}
+
+fn is_proc(file: &OwnedFd) -> Result<bool, Error> {
+    const MAGIC: [i64; 4] = [
+        0x9fa0,      // proc
+        0x6265_6572, // sysfs
+        0x6367_7270, // cgroup2
+        0x27_e0eb,   // cgroup
+    ];
+    let system = rustix::fs::fstatfs(file).map_err(io)?;
+    #[allow(clippy::unnecessary_cast)] // Its width is not the same on every machine.
+    Ok(MAGIC.contains(&(system.f_type as i64)))
+}
+
+fn io(error: Errno) -> Error {
+    Error::Io(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().canonicalize().unwrap().join(format!("wharf-paths-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(path.join("a/b")).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn links_and_dots_are_gone_from_a_resolved_path() {
+        let folder = Folder::new("links");
+        let at = |path: &str| folder.0.join(path);
+        symlink("a/b", at("relative")).unwrap();
+        symlink(at("a"), at("absolute")).unwrap();
+        symlink("../a/../relative", at("a/twice")).unwrap();
+        for path in ["relative", "absolute/b", "a/twice", "a/./b/../../a/b/", "absolute/twice"] {
+            let found = resolve(&at(path)).unwrap();
+            assert_eq!(found.path, at("a/b"), "{path}");
+            assert!(found.identity.is(&identity(&at("a/b")).unwrap()) && found.is_folder && found.is_plain, "{path}");
+        }
+        assert_eq!(resolve(Path::new("/..//.")).unwrap().path, Path::new("/"));
+    }
+
+    #[test]
+    fn what_the_kernel_makes_is_no_place_however_it_is_reached() {
+        let folder = Folder::new("kernel");
+        let at = |path: &str| folder.0.join(path);
+        symlink("/proc/self/cwd", at("link")).unwrap();
+        symlink("link", at("again")).unwrap();
+        let written = [
+            "/proc/self/cwd/srv",
+            "/proc/self/root/etc",
+            "/proc/1/cwd",
+            "/proc",
+            "/sys",
+            "/dev/null",
+            "/dev/shm",
+            "/dev/fd/0",
+        ];
+        let linked = [at("link"), at("again"), at("link/x"), at("a/../again")];
+        for path in written.iter().map(PathBuf::from).chain(linked) {
+            assert!(matches!(resolve(&path), Err(Error::Kernel(_))), "{}: {:?}", path.display(), resolve(&path));
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_says_why() {
+        let folder = Folder::new("nowhere");
+        let at = |path: &str| folder.0.join(path);
+        symlink("loop", at("loop")).unwrap();
+        std::fs::write(at("file"), "x").unwrap();
+        assert!(matches!(resolve(&at("loop")), Err(Error::Links)));
+        assert!(resolve(&at("no")).unwrap_err().is_missing());
+        assert!(!resolve(&at("file/x")).unwrap_err().is_missing());
+        assert!(matches!(resolve(Path::new("a")), Err(Error::NotAbsolute)));
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let socket = resolve(&at("socket")).unwrap();
+        assert!(socket.is_socket && !socket.is_plain && !resolve(&at("file")).unwrap().is_socket);
+    }
+
+    #[test]
+    fn another_folder_in_the_same_place_is_another_one_and_a_boot_may_renumber_devices() {
+        let folder = Folder::new("identity");
+        let at = |path: &str| folder.0.join(path);
+        let before = identity(&at("a")).unwrap();
+        std::fs::rename(at("a"), at("old")).unwrap();
+        std::fs::create_dir(at("a")).unwrap();
+        assert!(!before.is(&identity(&at("a")).unwrap()) && before.is(&identity(&at("old")).unwrap()));
+        let renumbered = Identity { device: before.device + 1, ..before.clone() };
+        assert!(!before.is(&renumbered));
+        assert!(before.is(&Identity { boot: "another".into(), ..renumbered }));
+    }
+}
