@@ -19,6 +19,7 @@ use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
 mod audit;
+mod belongings;
 mod binds;
 mod collect;
 mod compare;

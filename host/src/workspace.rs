@@ -40,10 +40,16 @@ pub const LABEL_IMAGE: &str = "wharf.image";
 pub const LABEL_IMAGE_NAME: &str = "wharf.image.name";
 /// Label of a volume that is part of a snapshot, and of a snapshot's image, with the snapshot's name.
 pub const LABEL_SNAPSHOT: &str = "wharf.image.snapshot";
+/// Label with the number of the journal entry under which something was made: how what a process that died has left is found.
+pub const LABEL_ATTEMPT: &str = "wharf.attempt";
+/// Label of a volume that a file of a project named: `project`. Its contents are that project's, whoever mounts it.
+pub const LABEL_VOLUME_BY: &str = "wharf.volume.by";
 /// Label with the digest of the decided spec, see [`ContainerSpec::digest`].
 pub const LABEL_SPEC: &str = "wharf.spec";
 
-/// Stable, readable identity of a workspace on one host: `<name>-<6 hex digits>`, e.g. `shop-3f9a1c`.
+/// Stable, readable identity of a workspace on one host: `<name>-<16 hex digits>`, e.g. `shop-3f9a1c20b7d4e586`; those of
+/// workspaces of earlier versions have 6. The digits are those of a hash of name and project, and only find a workspace: the
+/// store tells whose an id is.
 ///
 /// It is safe as a container name, hostname, label value and file name: 1 to 63 characters of `[a-z0-9-]`, beginning
 /// and ending with a letter or digit.
@@ -62,13 +68,13 @@ impl WorkspaceId {
             } else if !slug.ends_with('-') && !slug.is_empty() {
                 slug.push('-');
             }
-            if slug.len() >= 40 {
+            if slug.len() >= 30 {
                 break;
             }
         }
         let slug = slug.trim_matches('-');
         let digest = crate::workspace::sha256_hex(format!("{name}\0{project}").as_bytes());
-        let tail = digest.get(..6).unwrap_or("000000");
+        let tail = digest.get(..16).unwrap_or_default();
         if slug.is_empty() { Self(format!("ws-{tail}")) } else { Self(format!("{slug}-{tail}")) }
     }
 

@@ -13,7 +13,7 @@ use super::progress::{self, ProgressEvent};
 use super::request::{BuildBody, absolute};
 use super::stream::Wants;
 use super::verbs::{Nothing, carry_out};
-use crate::lifecycle::{ImageView, Project};
+use crate::lifecycle::ImageView;
 
 /// The images, sorted by name (`wharf image ls`)
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, description = "The images", body = Vec<ImageView>)))]
@@ -81,8 +81,8 @@ pub(super) async fn build(
         Some(project) => absolute("project", project)?,
         None => build.context.clone(),
     };
-    let project = Project::resolve(&folder, None, &api.handle.loaded())?;
     let lifecycle = api.lifecycle()?;
+    let project = lifecycle.project(&folder, None)?;
     let building = async move |mut report: progress::Report| {
         lifecycle.build_image(&build, &project, body.tag.as_deref(), &mut report).await
     };

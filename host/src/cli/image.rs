@@ -146,8 +146,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                 pull: args.pull,
             };
             let mut bars = Bars::new(context.out.json);
-            let (loaded, tag) = (&context.app.loaded, args.tag.as_deref());
-            let built = backend.build_image(loaded, &build, tag, &mut |step| bars.show(step)).await;
+            let tag = args.tag.as_deref();
+            let built = backend.build_image(&build, tag, &mut |step| bars.show(step)).await;
             bars.clear();
             let image = built?;
             if context.out.json {

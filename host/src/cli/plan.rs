@@ -41,13 +41,16 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     }
     let mut chain = context.app.prepared_chain(&Hook::CREATE)?;
     // A plan makes no state, and what it asks says nothing about how policies are doing.
+    let mut known = Vec::new();
     if context.app.state_dir.join("wharf.db").exists() {
-        chain = chain.with_standings(Arc::new(LookedAt(Arc::new(context.app.store()?))));
+        let store = context.app.store()?;
+        known = store.known_workspaces()?;
+        chain = chain.with_standings(Arc::new(LookedAt(Arc::new(store))));
     }
     let docker = if args.offline { None } else { context.app.docker("").await.ok() };
     let plan = {
         let app = &context.app;
-        lifecycle::plan(&app.loaded, &chain, docker.as_ref(), &app.state_dir, &request).await?
+        lifecycle::plan(&app.loaded, &chain, docker.as_ref(), &app.state_dir, &known, &request).await?
     };
     match &stored {
         Some(stored) => diff(context, &PlanDiff::of(stored, &plan), &plan.project, plan.detail.clone()),
@@ -89,7 +92,8 @@ fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result
     let stored = if !name.is_empty() {
         lifecycle::find_stored(&store, &context.target(Some(name))?)?
     } else {
-        let project = Project::resolve(&request.project, request.name.as_deref(), &context.app.loaded)?;
+        let known = store.known_workspaces()?;
+        let project = Project::resolve(&request.project, request.name.as_deref(), &context.app.loaded, &known)?;
         let missing = || lifecycle::Error::NotFound(project.id.to_string());
         store.workspace(&project.id)?.ok_or_else(missing)?
     };

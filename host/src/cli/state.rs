@@ -8,7 +8,7 @@ use super::{Context, Failure};
 use crate::config::{Size, Span};
 pub(crate) use crate::lifecycle::parse_restart as restart_policy;
 use crate::lifecycle::{Lifecycle, Target, WorkspaceView};
-use crate::workspace::{Container, LABEL_PART_OF, State, WorkspaceId};
+use crate::workspace::{Container, State, WorkspaceId};
 
 /// This many workspaces are worked on at once: measured, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
@@ -60,8 +60,9 @@ impl Targets {
         lifecycle: &Lifecycle,
     ) -> Result<Vec<(WorkspaceId, Container)>, Failure> {
         let mut wanted = Vec::new();
+        let all = lifecycle.list().await?;
         if self.all || !self.label.is_empty() {
-            wanted = select(&lifecycle.list().await?, &self.label);
+            wanted = select(&all, &self.label);
         } else if self.workspaces.is_empty() {
             wanted.push(context.find(lifecycle, None).await?);
         } else {
@@ -72,9 +73,9 @@ impl Targets {
         if let [id] = wanted.as_slice() {
             return Ok(lifecycle.containers_of(Some(id)).await?);
         }
-        let meant = |(id, container): &(WorkspaceId, Container)| {
-            let parent = container.labels.get(LABEL_PART_OF);
-            wanted.iter().any(|wanted| wanted == id || parent.is_some_and(|parent| parent == wanted.as_str()))
+        let meant = |(id, _): &(WorkspaceId, Container)| {
+            let parent = all.iter().find(|view| view.id == *id).and_then(|view| view.part_of.as_ref());
+            wanted.iter().any(|wanted| wanted == id || parent == Some(wanted))
         };
         Ok(lifecycle.containers_of(None).await?.into_iter().filter(meant).collect())
     }

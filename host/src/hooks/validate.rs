@@ -211,11 +211,11 @@ fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec
     said
 }
 
-/// Whether a host name may be how another workspace is reached: by its container's name, or by its id, which is a name and six
-/// hex digits, with the name of a sidecar behind it.
+/// Whether a host name may be how another workspace is reached: by its container's name, or by its id, which is a name and 16
+/// hex digits (6 in earlier versions), with the name of a sidecar behind it.
 fn is_anothers_name(hostname: &str) -> bool {
     let hostname = hostname.to_ascii_lowercase();
-    let id = |part: &str| part.len() == 6 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = |part: &str| [6, 16].contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     hostname.starts_with("wharf-") || hostname.split('-').skip(1).any(id)
 }
 

@@ -15,19 +15,14 @@ use super::secret_files::{self, SecretBytes};
 use super::view::view;
 use super::withheld::Withheld;
 use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
-use crate::devcontainer::OWNER;
 use crate::docker::{self, CreateRequest, PullProgress};
 use crate::hooks::record::Draft;
 use crate::hooks::{Facts, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
-    Container, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SPEC, LABEL_WORKSPACE,
-    MountKind, Network, State, WorkspaceId,
+    Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
+    LABEL_SPEC, LABEL_WORKSPACE, Network, State, WorkspaceId,
 };
-
-/// Label with the number of the journal entry under which a container was made: how reconciling finds what a process
-/// that died has left.
-pub(super) const LABEL_ATTEMPT: &str = "wharf.attempt";
 
 /// Whether `up` may replace what exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +62,14 @@ pub(super) struct Decided {
 }
 
 impl Lifecycle {
+    /// A project folder, checked, and the workspace that it has or gets.
+    ///
+    /// # Errors
+    /// See [`Project::resolve`].
+    pub fn project(&self, path: &Path, name: Option<&str>) -> Result<Project, Error> {
+        Project::resolve(path, name, &self.loaded(), &self.store.known_workspaces()?)
+    }
+
     /// Makes the workspace of a project, or starts the one that exists.
     ///
     /// # Errors
@@ -78,7 +81,7 @@ impl Lifecycle {
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
-        let project = Project::resolve(&request.project, request.name.as_deref(), &self.loaded())?;
+        let project = self.project(&request.project, request.name.as_deref())?;
         let _lock = self.lock(&project.id).await?;
         // With its lock held it gets no others meanwhile.
         let id = project.id.clone();
@@ -113,6 +116,7 @@ impl Lifecycle {
 
         project.devcontainer = ask(&project, request, &self.loaded(), &facts.engine).await?.map(Arc::new);
         let asked = project.devcontainer.clone();
+        let named = request.image.clone();
         let given = request.secrets.clone();
         let request = request.clone().with_build(&project, &self.loaded(), self.store.dir()).await?;
         let build = request.build.clone().or_else(|| asked.as_ref()?.build.clone());
@@ -150,6 +154,7 @@ impl Lifecycle {
         // Policies may have chosen another image; then nothing is built.
         let wanted = decided.draft.spec.image.as_ref().map(|image| &image.reference);
         let build = build.filter(|_| built.as_ref() == wanted);
+        self.check_image(&decided.project, &decided.draft, named.as_deref()).await?;
         let places = self.check_mounts(&id, &decided.draft.spec, &decided.project.path, None)?;
         let decided = Decided { build, places, ..decided };
         info.check("create the container", &decided.draft.spec)?;
@@ -243,7 +248,7 @@ impl Lifecycle {
         self.fetch_image(decided, progress).await?;
         self.check_interrupt()?;
 
-        self.check_volumes(&decided.project.id, &decided.draft).await?;
+        self.check_volumes(&decided.project, &decided.draft).await?;
         self.write_secrets(id, &decided.secret_files)?;
         let parent = decided.project.part_of.as_ref().map(|parent| &parent.id);
         let network_owner = parent.unwrap_or(id);
@@ -270,9 +275,16 @@ impl Lifecycle {
             (LABEL_ATTEMPT.to_owned(), entry.to_string()),
         ]);
         labels.extend(parent.map(|parent| (LABEL_PART_OF.to_owned(), parent.to_string())));
+        // A container inherits its image's labels, and an image says nothing about whose a container is.
+        let reference = spec.image.as_ref().map(|image| image.reference.as_str()).unwrap_or_default();
+        let inherited = self.docker.image(reference).await?.map(|image| image.labels).unwrap_or_default();
+        for name in inherited.into_keys().filter(|name| name.starts_with(LABEL_PREFIX)) {
+            labels.entry(name).or_default();
+        }
         // Short names only where nobody else is: on the shared network two workspaces may each have a `db`.
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
         let aliases: Vec<String> = alias.into_iter().filter(|_| spec.network == Network::Own).collect();
+        self.make_volumes(decided, &labels).await?;
         let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
         let mut request = CreateRequest {
             name: &id.container_name(),
@@ -335,28 +347,6 @@ impl Lifecycle {
             tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
         }
         Ok(container)
-    }
-
-    /// A volume that somebody else made is somebody else's data.
-    async fn check_volumes(&self, id: &WorkspaceId, draft: &Draft) -> Result<(), Error> {
-        for (target, mount) in draft.spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Volume) {
-            let name = &mount.source;
-            if self.loaded().config.allow.volumes.contains(name) {
-                continue;
-            }
-            let Some(volume) = self.docker.volume(name).await? else { continue };
-            if !volume.ours {
-                return Err(docker::Error::NotOurs { what: "volume", name: name.clone() }.into());
-            }
-            // What a project brings along must not read what another one wrote.
-            let by = draft.owners.get(&format!("mounts.{target}")).filter(|owner| owner.policy == OWNER);
-            if let (Some(by), false) = (by, volume.labels.get(LABEL_WORKSPACE).is_some_and(|of| of == id.as_str())) {
-                let at = by.at.as_deref().unwrap_or_default();
-                let text = format!("{at}: the volume {name} is another workspace's; allow.volumes can allow it");
-                return Err(Error::ProjectFile(text));
-            }
-        }
-        Ok(())
     }
 
     /// The name of the network that a workspace is on, if it is on one of ours.

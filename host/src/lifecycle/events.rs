@@ -62,6 +62,7 @@ impl WorkspaceEvents {
                     if event.attributes.get(LABEL_HOST).is_some_and(|host| host == self.store.host_id())
                         && !self.is_anothers(&event)
                         && let Some(event) = translate(event)
+                        && let Some(event) = self.related(event)
                     {
                         return Some(Notice::Event(event));
                     }
@@ -83,6 +84,17 @@ impl WorkspaceEvents {
         let name = event.attributes.get("name").is_some_and(|name| *name == id.container_name());
         // A store that cannot be read is told of by whoever needs it.
         !name && self.store.container_id(&id).ok().flatten().is_some_and(|known| known != event.actor)
+    }
+}
+
+impl WorkspaceEvents {
+    /// The event with the workspace that its own one is a sidecar of, as the store knows it.
+    fn related(&self, mut event: Event) -> Option<Event> {
+        // A store that cannot be read is told of by whoever needs it.
+        if let Ok(Some(part_of)) = self.store.part_of(&event.workspace) {
+            event.part_of = part_of;
+        }
+        Some(event)
     }
 }
 
@@ -146,7 +158,11 @@ impl Lifecycle {
             }
             // The list has no times; one that looks the same may have been restarted meanwhile.
             match self.docker.inspect(&container.id).await {
-                Ok(container) => states.push(state_of(&container, workspace)),
+                Ok(container) => {
+                    let mut state = state_of(&container, workspace);
+                    state.part_of = self.parent_of(&container)?;
+                    states.push(state);
+                }
                 Err(docker::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -33,7 +33,7 @@ impl Lifecycle {
         let label = |container: &Container, key: &str| container.labels.get(key).cloned().unwrap_or_default();
         let labelled = self.containers().await?.into_iter().filter_map(|(id, container)| {
             let (name, project) = (label(&container, LABEL_NAME), label(&container, LABEL_PROJECT));
-            let part_of = container.labels.get(LABEL_PART_OF).map(|id| id.parse()).transpose().ok()?;
+            let part_of = container.labels.get(LABEL_PART_OF).and_then(|id| id.parse().ok());
             Some(KnownWorkspace { id: id.parse().ok()?, name, project, part_of })
         });
         one(pick(&labelled.collect::<Vec<_>>(), target), target)
@@ -113,7 +113,13 @@ impl Lifecycle {
         let Some(id) = id else { return Ok(by_id(self.containers().await?.into_values())) };
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_PART_OF, id.as_str())];
         let (own, parts) = tokio::join!(self.container(id), self.docker.list(&labels, true));
-        let found = by_id(own?.into_iter().chain(self.current(parts?)?));
+        let mut found: Vec<Container> = own?.into_iter().collect();
+        for part in self.current(parts?)? {
+            if self.parent_of(&part)?.as_ref() == Some(id) {
+                found.push(part);
+            }
+        }
+        let found = by_id(found.into_iter());
         match found.is_empty() {
             true => Err(Error::NotRunning { id: id.to_string(), state: "missing".into() }),
             false => Ok(found),

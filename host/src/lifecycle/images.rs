@@ -18,7 +18,9 @@ use crate::docker::{self, BuildRequest, LocalImage};
 use crate::hooks::record::Refusal;
 use crate::hooks::validate::HostPaths;
 use crate::workspace::{
-    Container, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, PullPolicy, WorkspaceId,
+    Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE,
+    LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SNAPSHOT, LABEL_SPEC, LABEL_WORKSPACE, PullPolicy,
+    WorkspaceId,
 };
 
 /// An image to build.
@@ -108,6 +110,22 @@ pub(super) fn check_context(
     })
 }
 
+/// Labels that a Dockerfile cannot give its image: those of containers, and of what else Wharf makes of images.
+fn not_inherited() -> BTreeMap<String, String> {
+    let labels = [
+        LABEL_ATTEMPT,
+        LABEL_HOST,
+        LABEL_MANAGED,
+        LABEL_NAME,
+        LABEL_PART_OF,
+        LABEL_PROJECT,
+        LABEL_SNAPSHOT,
+        LABEL_SPEC,
+        LABEL_WORKSPACE,
+    ];
+    labels.map(|name| (name.to_owned(), String::new())).into()
+}
+
 impl Lifecycle {
     /// Builds an image for a project, under a name that tells what it was built from, or under the one given.
     ///
@@ -186,12 +204,14 @@ impl Lifecycle {
             (LABEL_IMAGE_WORKSPACE, project.id.as_str()),
             (LABEL_IMAGE, "build"),
         ];
+        let mut all_labels = not_inherited();
+        all_labels.extend(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let request = BuildRequest {
             reference: reference.to_owned(),
             dockerfile: context.dockerfile(),
             args: build.args.clone(),
             target: build.target.clone(),
-            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            labels: all_labels,
             no_cache: build.no_cache,
             pull: build.pull,
             memory: Some(self.loaded().config.workspace.memory.0.min(self.loaded().config.limits.memory.0)),

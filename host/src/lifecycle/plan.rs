@@ -21,6 +21,7 @@ use crate::hooks::chain::{CreateDecision, LookedAt};
 use crate::hooks::record::{Change, Refusal};
 use crate::hooks::redact::SecretNames;
 use crate::hooks::{Chain, Facts, Step};
+use crate::store::KnownWorkspace;
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
@@ -64,9 +65,10 @@ pub async fn plan(
     chain: &Chain,
     docker: Option<&Docker>,
     state_dir: &Path,
+    known: &[KnownWorkspace],
     request: &WorkspaceRequest,
 ) -> Result<Plan, Error> {
-    let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded)?;
+    let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded, known)?;
     project.secrets = secret_files::folder(state_dir, &project.id, request);
     let mut facts = Facts { workspace: project.facts(request, loaded), ..Facts::default() };
     if let Some(docker) = docker {
@@ -137,7 +139,8 @@ impl Lifecycle {
     pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
         // What is asked for a plan says nothing about how policies are doing.
         let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone())));
-        plan(&self.loaded(), &chain, Some(&self.docker), self.store.dir(), request).await
+        let known = self.store.known_workspaces()?;
+        plan(&self.loaded(), &chain, Some(&self.docker), self.store.dir(), &known, request).await
     }
 }
 

@@ -9,11 +9,10 @@
 
 use std::time::Duration;
 
-use super::create::LABEL_ATTEMPT;
 use super::{Error, Lifecycle};
 use crate::docker;
 use crate::store::{JournalEntry, Verb};
-use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
+use crate::workspace::{Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// How long the engine may take to carry out what a dead process asked it for.
 pub(super) const STRAGGLERS: Duration = Duration::from_secs(10);
@@ -152,7 +151,7 @@ impl Lifecycle {
                 let owners = entry.detail.iter().flat_map(|detail| detail.split(' ').map(str::parse));
                 let owners: Vec<WorkspaceId> = owners.collect::<Result<_, _>>().map_err(Error::Internal)?;
                 // Told and not tried again: by then there may be a new workspace of the same id.
-                if let Err(error) = self.remove_volumes(&owners, Some(entry.id)).await {
+                if let Err(error) = self.remove_volumes(&owners, None, Some(entry.id)).await {
                     tracing::warn!("volumes of {id} stay: {error}");
                 }
                 tracing::warn!("finished the removal of {id} that a dead process had begun");

@@ -12,6 +12,7 @@ use crate::config::Loaded;
 use crate::hooks::record::{Draft, Owner};
 use crate::hooks::redact::{REDACTED, SecretNames};
 use crate::hooks::{Adjustment, WorkspaceFacts};
+use crate::store::KnownWorkspace;
 use crate::workspace::{
     ContainerSpec, ImageChoice, Mount, MountKind, Network, PullPolicy, Resources, Restart, Security, WorkspaceId,
 };
@@ -115,11 +116,12 @@ const SYSTEM: [(&str, bool); 21] = [
 ];
 
 impl Project {
-    /// Checks a project folder and derives the workspace's id.
+    /// Checks a project folder, and finds the workspace's id: that of the known workspace of this project and name, or else a
+    /// new one.
     ///
     /// # Errors
-    /// [`Error::Project`] when it is missing, no folder, unreadable, a system folder or outside `allow.projects`.
-    pub fn resolve(path: &Path, name: Option<&str>, loaded: &Loaded) -> Result<Self, Error> {
+    /// [`Error::InUse`] when the new id is another workspace's; [`Error::Project`] when it is missing, no folder, unreadable, a system folder or outside `allow.projects`.
+    pub fn resolve(path: &Path, name: Option<&str>, loaded: &Loaded, known: &[KnownWorkspace]) -> Result<Self, Error> {
         let real = Self::check(path, loaded)?;
         let text = real.to_string_lossy();
         let folder = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
@@ -133,7 +135,7 @@ impl Project {
             );
             return Err(Error::Request(text));
         }
-        let id = WorkspaceId::derive(&name, &text);
+        let id = id_of(&name, &text, known)?;
         Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
     }
 
@@ -190,6 +192,22 @@ impl Project {
             project: self.path.display().to_string(),
             labels,
         }
+    }
+}
+
+/// The id of a project's workspace. Ids are short hashes, so one that is known counts only for its own project and name.
+fn id_of(name: &str, project: &str, known: &[KnownWorkspace]) -> Result<WorkspaceId, Error> {
+    let is = |known: &&KnownWorkspace| known.part_of.is_none() && known.name == name && known.project == project;
+    if let Some(found) = known.iter().find(is) {
+        return Ok(found.id.clone());
+    }
+    let id = WorkspaceId::derive(name, project);
+    match known.iter().find(|known| known.id == id) {
+        None => Ok(id),
+        Some(other) => Err(Error::InUse {
+            text: format!("the id {id} is that of the workspace '{}' of {}", other.name, other.project),
+            remedy: "give this one another name with --name".into(),
+        }),
     }
 }
 
@@ -371,17 +389,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_is_that_of_its_own_project_and_name_and_of_no_other() {
+        let known = |id: &str, name: &str, project: &str| KnownWorkspace {
+            id: id.parse().unwrap(),
+            name: name.into(),
+            project: project.into(),
+            part_of: None,
+        };
+        let fresh = id_of("shop", "/srv/shop", &[]).unwrap();
+        assert!(fresh.as_str().starts_with("shop-") && fresh.as_str().len() == 21, "{fresh}");
+        // Made by an earlier version.
+        let old = [known("shop-2eb26c", "shop", "/srv/shop")];
+        assert_eq!(id_of("shop", "/srv/shop", &old).unwrap().as_str(), "shop-2eb26c");
+        for (name, project) in [("shop_", "/srv/shop"), ("shop", "/srv/shop_")] {
+            assert_ne!(id_of(name, project, &old).unwrap().as_str(), "shop-2eb26c");
+        }
+        let taken = [known(fresh.as_str(), "shop", "/srv/other")];
+        let error = id_of("shop", "/srv/shop", &taken).unwrap_err();
+        assert!(error.to_string().contains("/srv/other") && error.remedy().contains("--name"), "{error}");
+    }
+
+    #[test]
     fn a_system_folder_a_file_and_a_path_outside_the_roots_are_no_projects() {
         let mut loaded = crate::config::load(&Default::default()).unwrap();
         for bad in ["/", "/etc", "/etc/ssl", "/proc/self", "/no/such/folder", "/etc/passwd"] {
-            let error = Project::resolve(Path::new(bad), None, &loaded).unwrap_err();
+            let error = Project::resolve(Path::new(bad), None, &loaded, &[]).unwrap_err();
             assert_eq!(error.code(), "project-unusable", "{bad}");
         }
         let dir = std::env::temp_dir();
         loaded.config.allow.projects = vec![PathBuf::from("/srv")];
-        let error = Project::resolve(&dir, None, &loaded).unwrap_err();
+        let error = Project::resolve(&dir, None, &loaded, &[]).unwrap_err();
         assert!(error.to_string().contains("outside the allowed roots"), "{error}");
         loaded.config.allow.projects = vec![dir.clone()];
-        assert!(Project::resolve(&dir, None, &loaded).is_ok());
+        assert!(Project::resolve(&dir, None, &loaded, &[]).is_ok());
     }
 }

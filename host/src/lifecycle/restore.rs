@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::create::{Progress, Recreate};
 use super::secret_files::SECRETS_TARGET;
 use super::sidecar::sidecar_kept;
-use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
+use super::{Error, Lifecycle, WorkspaceRequest, WorkspaceView};
 use crate::hooks::Adjustment;
 use crate::hooks::adjust::diff;
 use crate::hooks::redact::REDACTED;
@@ -50,7 +50,7 @@ impl Lifecycle {
             }
             None => {
                 let name = restore.name.as_deref().unwrap_or(&snapshot.workspace_name);
-                Project::resolve(snapshot.project.as_ref(), Some(name), &self.loaded())?.id
+                self.project(snapshot.project.as_ref(), Some(name))?.id
             }
         };
         let entry = self.store.begin(&target, Verb::Snapshot)?;

@@ -9,7 +9,7 @@ use super::create::{Decided, Progress, Recreate};
 use super::reconcile::attempt_of;
 use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
 use crate::store::Snapshot;
-use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, Network, WorkspaceId};
+use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
 const SIDECAR: &str = "sidecar";
@@ -22,12 +22,23 @@ pub(super) fn sidecar_kept(snapshot: &Snapshot) -> Option<(WorkspaceId, &str)> {
     Some((parent, name))
 }
 
-/// Whose own network a container is on: its workspace's, or for a sidecar that of the workspace that it belongs to.
-pub(super) fn network_owner(id: &WorkspaceId, container: &Container) -> WorkspaceId {
-    container.labels.get(LABEL_PART_OF).and_then(|parent| parent.parse().ok()).unwrap_or_else(|| id.clone())
-}
-
 impl Lifecycle {
+    /// The workspace that a container is a sidecar of. The store tells; the container's label counts only where the store does
+    /// not know it, since an image may have brought the label of a container that an earlier Wharf made.
+    pub(super) fn parent_of(&self, container: &Container) -> Result<Option<WorkspaceId>, Error> {
+        let label = |key: &str| container.labels.get(key).and_then(|id| id.parse::<WorkspaceId>().ok());
+        let Some(id) = label(LABEL_WORKSPACE) else { return Ok(None) };
+        match self.store.part_of(&id)? {
+            Some(known) => Ok(known),
+            None => Ok(label(LABEL_PART_OF)),
+        }
+    }
+
+    /// The workspace whose own network a container is on: its own, or for a sidecar the one that it belongs to.
+    pub(super) fn network_owner(&self, id: &WorkspaceId, container: &Container) -> Result<WorkspaceId, Error> {
+        Ok(self.parent_of(container)?.unwrap_or_else(|| id.clone()))
+    }
+
     /// Makes a sidecar of a workspace, or starts the one that exists. The request must name an image; its project and
     /// name are those of the workspace.
     ///
@@ -72,7 +83,7 @@ impl Lifecycle {
         let mut all: Vec<WorkspaceId> = self.store.sidecars(id)?.into_iter().map(|known| known.id).collect();
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_PART_OF, id.as_str())];
         for container in self.docker.list(&labels, true).await? {
-            if !self.is_ours(&container)? {
+            if !self.is_ours(&container)? || self.parent_of(&container)?.as_ref() != Some(id) {
                 continue;
             }
             all.extend(container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()));
@@ -141,9 +152,19 @@ impl Lifecycle {
 
     /// Removes the named volumes that were made for these workspaces or sidecars. One that somebody else uses stays, and
     /// is told about. With `before`, those stay that a later creation made.
-    pub(super) async fn remove_volumes(&self, owners: &[WorkspaceId], before: Option<i64>) -> Result<(), Error> {
+    pub(super) async fn remove_volumes(
+        &self,
+        owners: &[WorkspaceId],
+        project: Option<&str>,
+        before: Option<i64>,
+    ) -> Result<(), Error> {
         for id in owners {
             for volume in self.docker.our_volumes(&[(LABEL_WORKSPACE, id.as_str())]).await? {
+                let of = volume.labels.get(LABEL_PROJECT).map(String::as_str);
+                // An id of an earlier version was short enough for two projects to share it.
+                if project.is_some() && of.is_some() && of != project {
+                    continue;
+                }
                 if before.is_some_and(|before| attempt_of(&volume.labels) > before) {
                     continue;
                 }

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::create::{LABEL_ATTEMPT, Progress};
+use super::create::Progress;
 use super::error::Missing;
 use super::{Error, Lifecycle};
 use crate::docker::{self, CommitRequest};
 use crate::store::{JournalEntry, Snapshot, Verb};
 use crate::workspace::{
-    Container, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, LABEL_MANAGED,
-    LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind, State, WorkspaceId,
+    Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE,
+    LABEL_MANAGED, LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind, State, WorkspaceId,
 };
 
 /// Pieces of a volume's archive that wait in memory.

@@ -131,7 +131,7 @@ impl Lifecycle {
             self.store.done(entry, "failed")?;
             return Err(error);
         }
-        let removed = self.remove_volumes(&owners, None).await;
+        let removed = self.remove_volumes(&owners, Some(&last.project), None).await;
         self.store.done(entry, "done")?;
         removed.map(|()| last)
     }
@@ -234,7 +234,7 @@ impl Lifecycle {
     /// Removes container and networks from the engine. What is gone already is no error.
     pub(super) async fn remove_from_engine(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
         self.remove_container(&container.id).await?;
-        self.drop_networks(&super::sidecar::network_owner(id, container)).await
+        self.drop_networks(&self.network_owner(id, container)?).await
     }
 }
 

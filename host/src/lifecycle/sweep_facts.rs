@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Error, Lifecycle};
 use crate::docker::DiskUsage;
 use crate::hooks::{Candidate, CandidateKind, SweepFacts};
-use crate::workspace::{LABEL_PREFIX, LABEL_SNAPSHOT, State, WorkspaceId};
+use crate::workspace::{LABEL_IMAGE_WORKSPACE, LABEL_PREFIX, LABEL_SNAPSHOT, State, WorkspaceId};
 
 /// This many containers are inspected at once.
 const AT_ONCE: usize = 8;
@@ -153,11 +153,23 @@ impl Lifecycle {
     /// Images under the names that we gave them, and those that we pulled and that still are what we pulled.
     fn images_found(&self, usage: &DiskUsage, note: bool) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
+        let workspaces = self.store.workspaces()?;
+        let snapshots = self.store.snapshots(None)?;
+        // What a Dockerfile or a registry says of an image decides nothing: an image has the labels of the workspace that it was
+        // made for, and the name of its snapshot.
+        let labels = |name: &str, image: &crate::docker::ImageUsage| {
+            let of = image.labels.get(LABEL_IMAGE_WORKSPACE).filter(|_| image.given.iter().any(|given| given == name));
+            let of = of.and_then(|of| workspaces.iter().find(|workspace| workspace.id.as_str() == of));
+            let mut labels = of.map(|workspace| workspace.draft.spec.labels.clone()).unwrap_or_default();
+            let kept = snapshots.iter().find(|kept| kept.image_id == image.id && kept.image == name);
+            labels.extend(kept.map(|kept| ("snapshot".to_owned(), kept.name.clone())));
+            labels
+        };
         let mut add = |name: &str, image: &crate::docker::ImageUsage| {
             let used = usage.containers.iter().any(|container| container.image_id == image.id);
             found.push(Found {
                 candidate: Candidate {
-                    labels: shown(&image.labels),
+                    labels: labels(name, image),
                     used,
                     created_ms: ms(image.created_at).unwrap_or_default(),
                     size: image.size,

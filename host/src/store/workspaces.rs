@@ -55,6 +55,19 @@ impl Store {
             .map_err(statement("find a container"))
     }
 
+    /// The workspace that one is a sidecar of, if it is one; none when it is not known at all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn part_of(&self, id: &WorkspaceId) -> Result<Option<Option<WorkspaceId>>, Error> {
+        let found: Option<Option<String>> = self
+            .connection()
+            .prepare_cached("select part_of from workspaces where id = ?1")
+            .and_then(|mut query| query.query_row([id.as_str()], |row| row.get(0)).optional())
+            .map_err(statement("find a workspace"))?;
+        Ok(found.map(|part_of| part_of.and_then(|id| id.parse().ok())))
+    }
+
     /// Changes a workspace at once, so that nothing that another process writes meanwhile is lost. Says whether it is
     /// known.
     ///

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Backend, made, meant, path};
 use crate::cli::Failure;
-use crate::config::Loaded;
-use crate::lifecycle::{ImageBuild, ImageView, Progress, Project, RestoreRequest, Target, WorkspaceView};
+use crate::lifecycle::{ImageBuild, ImageView, Progress, RestoreRequest, Target, WorkspaceView};
 use crate::store::Snapshot;
 use crate::workspace::url_encoded;
 
@@ -54,14 +53,13 @@ impl Backend {
     /// Builds one for the project of its folder.
     pub(crate) async fn build_image(
         &self,
-        loaded: &Loaded,
         build: &ImageBuild,
         tag: Option<&str>,
         progress: Report<'_>,
     ) -> Result<ImageView, Failure> {
         match self {
             Self::Here(lifecycle) => {
-                let project = Project::resolve(&build.context, None, loaded)?;
+                let project = lifecycle.project(&build.context, None)?;
                 Ok(lifecycle.build_image(build, &project, tag, progress).await?)
             }
             Self::Service(client) => {

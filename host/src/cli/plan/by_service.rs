@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, client: &Client, args: Args) -> Resul
         false => (args.request.body_of(client, "/".to_owned())?, name, true),
         true => {
             let body = args.request.body(context, client)?;
-            let id = of_request(client, &body)?;
+            let id = of_request(client, &body).await?;
             (body, id, false)
         }
     };
@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, client: &Client, args: Args) -> Resul
 }
 
 /// The workspace that a request would make, as its folder tells on this machine.
-fn of_request(client: &Client, body: &Value) -> Result<String, Failure> {
+async fn of_request(client: &Client, body: &Value) -> Result<String, Failure> {
     if !client.is_local() {
         return Err(elsewhere(client, "a folder"));
     }
@@ -51,5 +51,8 @@ fn of_request(client: &Client, body: &Value) -> Result<String, Failure> {
     let real = std::path::Path::new(folder).canonicalize().map_err(unusable)?;
     let last = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
     let name = body["name"].as_str().unwrap_or(&last);
-    Ok(WorkspaceId::derive(name, &real.to_string_lossy()).to_string())
+    let real = real.to_string_lossy();
+    let all: Vec<WorkspaceView> = client.pages("/v1/workspaces", &[]).await?;
+    let is = |view: &&WorkspaceView| view.part_of.is_none() && view.name == name && view.project == real;
+    Ok(all.iter().find(is).map_or_else(|| WorkspaceId::derive(name, &real), |view| view.id.clone()).to_string())
 }
