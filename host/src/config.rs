@@ -97,6 +97,9 @@ pub struct EngineConfig {
     /// Name of the shared network; none means `wharf-` and a part of this installation's id, so that two installations
     /// on one engine do not meet.
     pub network: Option<String>,
+    /// A label whose value joins workspaces: those with the same one are on a network of their own, where they reach each
+    /// other. None joins no workspaces.
+    pub join: Option<String>,
     /// How long a workspace may take to end before it is killed.
     pub stop_timeout: Span,
     /// Whether logs and statistics are read from the files of an engine on this machine, where they can be.
@@ -105,7 +108,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { endpoint: None, network: None, stop_timeout: Span::seconds(10), local_files: true }
+        Self { endpoint: None, network: None, join: None, stop_timeout: Span::seconds(10), local_files: true }
     }
 }
 
@@ -188,6 +191,14 @@ pub struct Allow {
     pub bind_roots: Vec<PathBuf>,
     /// Named volumes of others that may be mounted; volumes of this installation always may.
     pub volumes: BTreeSet<String>,
+    /// Host names that a workspace on the shared network may have besides its id: the engine answers for them there.
+    pub hostnames: BTreeSet<String>,
+    /// AppArmor profiles that a workspace may run under instead of the engine's own.
+    pub apparmor: BTreeSet<String>,
+    /// SELinux types that a workspace may run under instead of the engine's own.
+    pub selinux: BTreeSet<String>,
+    /// Users that a caller of the API may run commands as besides the one that was decided: names, `uid:gid`, or `*`.
+    pub exec_users: BTreeSet<String>,
     /// The engine's socket. It gives root on the host.
     pub docker_socket: bool,
     /// The host's network.
@@ -206,6 +217,10 @@ impl Default for Allow {
             projects: vec![],
             bind_roots: vec![],
             volumes: BTreeSet::new(),
+            hostnames: BTreeSet::new(),
+            apparmor: BTreeSet::new(),
+            selinux: BTreeSet::new(),
+            exec_users: BTreeSet::new(),
             docker_socket: false,
             host_network: false,
             public_ports: false,
@@ -248,6 +263,9 @@ impl Config {
             bind_roots: self.allow.bind_roots.clone(),
             secrets: None,
             guarded: Vec::new(),
+            hostnames: self.allow.hostnames.clone(),
+            apparmor: self.allow.apparmor.clone(),
+            selinux: self.allow.selinux.clone(),
             docker_socket: self.allow.docker_socket,
             host_network: self.allow.host_network,
             public_ports: self.allow.public_ports,

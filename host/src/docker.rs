@@ -54,7 +54,7 @@ pub use images::{ImageInfo, LocalImage, PullProgress, given_names};
 pub use info::EngineInfo;
 pub use logs::{LogLine, LogOptions, LogSource, LogStream};
 pub use mounted::Mounted;
-pub use network::NetworkId;
+pub use network::{NetworkId, Reach};
 pub use reference::is_image_name;
 pub use spec_map::{Difference, LABEL_NETWORK, LABEL_SECCOMP, differences};
 pub use stats::{LocalReading, LocalStats, Stats, StatsStream};

@@ -41,6 +41,7 @@ mod history;
 mod idle;
 mod images;
 mod logs;
+mod networks;
 mod plan;
 mod plan_diff;
 mod react;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Docker;
 use super::error::{Error, Result};
-use super::http::{Call, SLOW, encode, filters};
+use super::http::{Call, SLOW, encode, filters, parse};
 use crate::workspace::{LABEL_HOST, LABEL_MANAGED};
 
 /// How long another creator of the same network is waited for.
@@ -43,6 +43,27 @@ struct Raw {
     created: String,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+}
+
+impl Raw {
+    /// Whether containers on it reach each other.
+    fn joins(&self) -> bool {
+        self.options.as_ref().and_then(|options| options.get(JOINS)).is_none_or(|joins| joins != "false")
+    }
+}
+
+/// Option of a bridge that decides whether the containers on it reach each other.
+const JOINS: &str = "com.docker.network.bridge.enable_icc";
+
+/// Whether the containers on a network reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// They do.
+    Joined,
+    /// They reach the world, and none of each other.
+    Apart,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +78,69 @@ fn bridge_name(network: &str) -> String {
     format!("wh-{}", digest.get(..12).unwrap_or_default())
 }
 
+/// "could not find an available, non-overlapping IPv4 address pool among the defaults", "all predefined address pools have been
+/// fully subnetted", and for a subnet that was named, "Pool overlaps with other one on this address space".
+fn is_out_of_addresses(said: &str) -> bool {
+    ["address pool", "Pool overlaps"].iter().any(|words| said.contains(words))
+}
+
+/// Subnets of 62 addresses for a network, in an order of its own, for when an engine has none left. Those that this machine has a
+/// route to are left out: the engine looks only at its own networks.
+struct Subnets {
+    routes: Vec<(u32, u32)>,
+    seed: u32,
+    tried: u32,
+}
+
+impl Subnets {
+    /// The private range whose upper half engines and machines use least (RFC 1918).
+    const BASE: u32 = 0x0a80_0000;
+    /// This many are tried.
+    const MOST: u32 = 64;
+
+    fn of(name: &str) -> Self {
+        let digest = crate::workspace::sha256_hex(name.as_bytes());
+        let seed = digest.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        Self { routes: Self::routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()), seed, tried: 0 }
+    }
+
+    /// Destination and mask of each route but the default ones, from the kernel's table (`proc(5)`), whose numbers are in the
+    /// order of the network.
+    fn routes(table: &str) -> Vec<(u32, u32)> {
+        let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::from_be);
+        let route = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (destination, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
+            (mask != 0).then_some((destination, mask))
+        };
+        table.lines().skip(1).filter_map(route).collect()
+    }
+
+    fn is_free(&self, subnet: u32) -> bool {
+        !self
+            .routes
+            .iter()
+            .any(|(destination, mask)| subnet & mask == *destination || destination & 0xffff_ffc0 == subnet)
+    }
+}
+
+impl Iterator for Subnets {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        while self.tried < Self::MOST {
+            self.tried += 1;
+            // An odd step visits every subnet of the half.
+            let index = self.seed.wrapping_add(self.tried.wrapping_mul(40_503)) & 0x1_ffff;
+            let subnet = Self::BASE | index << 6;
+            if self.is_free(subnet) {
+                return Some(format!("{}/26", std::net::Ipv4Addr::from(subnet)));
+            }
+        }
+        None
+    }
+}
+
 impl Docker {
     /// Finds the bridge network with this exact name that this installation made, or makes it.
     ///
@@ -67,33 +151,63 @@ impl Docker {
     ///
     /// # Errors
     /// [`Error::NotOurs`] when a network of that name exists that this installation did not make.
-    pub async fn ensure_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<NetworkId> {
-        let mut call = None;
-        let started = Instant::now();
+    pub async fn ensure_network(
+        &self,
+        name: &str,
+        reach: Reach,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<NetworkId> {
+        let mut call = self.create_network(name, reach, labels, None)?;
+        let (mut subnets, started) = (Subnets::of(name), Instant::now());
         loop {
             if let Some(found) = self.our_network(name).await? {
+                if reach == Reach::Apart && found.joins() {
+                    // It goes with the last container on it, and is made apart then.
+                    tracing::warn!(
+                        "the network {name} was made by an earlier Wharf, and workspaces on it reach each other; remove all of them \
+                         with 'wharf down' and make them again, or name another one in engine.network"
+                    );
+                }
                 return Ok(NetworkId { id: found.id, created: false });
             }
-            let call = match &call {
-                Some(call) => call,
-                None => call.insert(self.create_network(name, labels)?),
-            };
-            match self.http().json::<Answer>(call).await {
-                Ok(answer) => return Ok(NetworkId { id: answer.id, created: true }),
+            let reply = self.http().send(&call).await?;
+            if reply.is_success() {
+                let answer: Answer = parse(call.operation, &reply.body)?;
+                return Ok(NetworkId { id: answer.id, created: true });
+            }
+            // An engine has about 30 address pools of its own; its answer is 404 then.
+            if is_out_of_addresses(&reply.message())
+                && let Some(subnet) = subnets.next()
+            {
+                call = self.create_network(name, reach, labels, Some(subnet))?;
+                continue;
+            }
+            match call.error(&reply) {
                 // Somebody else is faster; lists show the network once it is complete.
-                Err(Error::Conflict { .. }) if started.elapsed() < OTHERS => {}
-                Err(Error::Engine { message, .. })
-                    if message.contains("same bridge name") && started.elapsed() < OTHERS => {}
-                Err(error) => return Err(error),
+                Error::Conflict { .. } if started.elapsed() < OTHERS => {}
+                Error::Engine { message, .. } if message.contains("same bridge name") && started.elapsed() < OTHERS => {
+                }
+                error => return Err(error),
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<Call> {
+    fn create_network(
+        &self,
+        name: &str,
+        reach: Reach,
+        labels: &BTreeMap<String, String>,
+        subnet: Option<String>,
+    ) -> Result<Call> {
         let mut labels = labels.clone();
         labels.insert(LABEL_MANAGED.to_owned(), "true".to_owned());
         labels.insert(LABEL_HOST.to_owned(), self.inner.host_id.clone());
+        let mut options = BTreeMap::from([("com.docker.network.bridge.name".to_owned(), bridge_name(name))]);
+        if reach == Reach::Apart {
+            options.insert(JOINS.to_owned(), "false".to_owned());
+        }
+        let pools: Vec<_> = subnet.map(|subnet| serde_json::json!({ "Subnet": subnet })).into_iter().collect();
         // Written by hand: bollard's type has no CheckDuplicate, which engines before 25 heed.
         let body = serde_json::json!({
             "Name": name,
@@ -101,9 +215,45 @@ impl Docker {
             "Attachable": true,
             "CheckDuplicate": true,
             "Labels": labels,
-            "Options": { "com.docker.network.bridge.name": bridge_name(name) },
+            "Options": options,
+            "IPAM": { "Driver": "default", "Config": pools },
         });
         Call::post("create the network", "/networks/create").about("network", name).within(SLOW).json(&body)
+    }
+
+    /// Puts a container on one more network of ours. One that is on it already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; the ones of a failing engine or a broken connection.
+    pub async fn connect_to_network(&self, network: &str, container: &str) -> Result<()> {
+        let call = self.membership(network, container, "connect")?;
+        let reply = self.http().send(&call).await?;
+        // "already exists in network"; which status it has depends on the engine.
+        if reply.is_success() || reply.message().contains("already exists in network") {
+            return Ok(());
+        }
+        Err(call.error(&reply))
+    }
+
+    /// Takes a container off a network of ours. One that is not on it stays as it is.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn disconnect_from_network(&self, network: &str, container: &str) -> Result<()> {
+        let call = self.membership(network, container, "disconnect")?;
+        let reply = self.http().send(&call).await?;
+        if reply.is_success() || reply.status == 404 || reply.message().contains("is not connected to") {
+            return Ok(());
+        }
+        Err(call.error(&reply))
+    }
+
+    fn membership(&self, network: &str, container: &str, verb: &str) -> Result<Call> {
+        let body = serde_json::json!({ "Container": container });
+        Call::post("put the container on the network", format!("/networks/{}/{verb}", encode(network)))
+            .about("network", network)
+            .within(SLOW)
+            .json(&body)
     }
 
     /// The names of the networks that this installation made, with the time of their creation, sorted.
@@ -130,18 +280,44 @@ impl Docker {
         }
     }
 
-    /// The same for several, passing over those that are not ours.
+    /// The same for several, and for all whose names begin so, passing over those that are not ours.
     ///
     /// # Errors
     /// The ones of a failing engine or a broken connection.
-    pub async fn remove_unused_networks(&self, names: &[String]) -> Result<()> {
-        let list = self.networks_like(names).await?;
-        for name in names {
+    pub async fn remove_unused_networks(&self, names: &[String], prefix: &str) -> Result<()> {
+        let mut parts = names.to_vec();
+        parts.push(prefix.to_owned());
+        let list = self.networks_like(&parts).await?;
+        let mut wanted: Vec<&str> = list.iter().map(|network| network.name.as_str()).collect();
+        wanted.retain(|name| names.iter().any(|named| named == name) || name.starts_with(prefix));
+        wanted.sort_unstable();
+        wanted.dedup();
+        for name in wanted {
             if let Ok(Some(found)) = self.oldest_of_ours(&list, name) {
                 self.remove_if_unused(found).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes a container off a network of ours that no other container is on.
+    ///
+    /// # Errors
+    /// The ones of a failing engine or a broken connection.
+    pub async fn leave_network(&self, name: &str, container: &str) -> Result<()> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct User {
+            id: String,
+        }
+        let Ok(Some(found)) = self.our_network(name).await else { return Ok(()) };
+        let users = filters("network", &[found.id.clone(), found.name.clone()]);
+        let call = Call::get("list the containers of the network", format!("/containers/json?all=true&{users}"));
+        let users: Vec<User> = self.http().json(&call).await?;
+        match users.as_slice() {
+            [only] if only.id == container => self.disconnect_from_network(name, container).await,
+            _ => Ok(()),
+        }
     }
 
     async fn remove_if_unused(&self, found: &Raw) -> Result<bool> {
@@ -200,5 +376,27 @@ impl Docker {
             status if reply.is_success() || status == 304 => Ok(Removal::Done),
             status => Err(super::error::status_error("remove the network", "network", name, status, &reply.message())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_lie_in_the_upper_half_of_ten_and_cross_no_route_of_this_machine() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+                     eth0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                     tun0\t0000800A\t00000000\t0001\t0\t0\t0\t0000C0FF\t0\t0\t0\n";
+        let routes = Subnets::routes(table);
+        assert_eq!(routes, [(0x0a80_0000, 0xffc0_0000)]);
+        let all: Vec<String> = Subnets { routes, seed: 7, tried: 0 }.collect();
+        assert!(all.len() > 10, "{all:?}");
+        for subnet in &all {
+            let address: std::net::Ipv4Addr = subnet.strip_suffix("/26").unwrap().parse().unwrap();
+            assert!(u32::from(address) >= 0x0ac0_0000 && u32::from(address) < 0x0b00_0000, "{subnet}");
+        }
+        let unbounded: std::collections::BTreeSet<String> = Subnets { routes: vec![], seed: 1, tried: 0 }.collect();
+        assert_eq!(unbounded.len(), 64);
     }
 }

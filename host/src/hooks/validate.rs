@@ -1,6 +1,7 @@
 //! Host invariants: checked on the merged spec after every policy; no policy can change them. The configuration is
 //! their only source.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use super::host_paths::{Guarded, HostPaths};
@@ -21,6 +22,12 @@ pub struct Invariants {
     pub secrets: Option<PathBuf>,
     /// Files that no workspace may see: Wharf's own, and the engine's socket.
     pub guarded: Vec<Guarded>,
+    /// Host names besides a workspace's own that it may have on the shared network.
+    pub hostnames: BTreeSet<String>,
+    /// AppArmor profiles that may be named.
+    pub apparmor: BTreeSet<String>,
+    /// SELinux types that may be named.
+    pub selinux: BTreeSet<String>,
     /// Whether the engine's socket may be mounted (that is root on the host).
     pub docker_socket: bool,
     /// Whether the host's network may be used.
@@ -30,7 +37,7 @@ pub struct Invariants {
     /// Whether `security.seccomp = "unconfined"` and the like may stand.
     pub unconfined: bool,
     /// The loosest list of capabilities.
-    pub capabilities: std::collections::BTreeSet<String>,
+    pub capabilities: BTreeSet<String>,
 }
 
 impl Invariants {
@@ -65,12 +72,10 @@ impl Invariants {
         for name in spec.security.capabilities.difference(&self.capabilities) {
             said.push(format!("security.capabilities: {name} is not in allow.capabilities"));
         }
+        said.extend(self.profile_violations(spec));
         if !self.unconfined {
-            let mut selinux = spec.security.selinux.iter().flat_map(|label| label.split_whitespace());
             let loose = [
                 ("seccomp", spec.security.seccomp == "unconfined"),
-                ("apparmor", spec.security.apparmor.as_deref() == Some("unconfined")),
-                ("selinux", selinux.any(|word| word == "disable")),
                 ("user_namespace", spec.security.user_namespace.as_deref() == Some("host")),
             ];
             for (field, _) in loose.into_iter().filter(|(_, loose)| *loose) {
@@ -80,11 +85,13 @@ impl Invariants {
         if spec.network == Network::Host && !self.host_network {
             said.push("network: the host's network needs allow.host_network = true".into());
         }
-        // The engine answers for it on the network as for a name.
-        let mine = [workspace.to_owned(), format!("wharf-{workspace}")].contains(&spec.hostname);
-        if spec.network == Network::Shared && !mine && is_anothers_name(&spec.hostname) {
+        // The engine answers for it on the network as for a name, before it asks the world.
+        let own = [workspace.to_owned(), format!("wharf-{workspace}")];
+        let mine = own.contains(&spec.hostname) || self.hostnames.contains(&spec.hostname);
+        if spec.network == Network::Shared && !mine {
             said.push(format!(
-                "hostname: on the shared network '{}' would answer in the place of another workspace; use the network 'own'",
+                "hostname: on the shared network the engine would answer for '{}' to all workspaces; use the network 'own', or \
+                 add it to allow.hostnames",
                 spec.hostname
             ));
         }
@@ -97,6 +104,38 @@ impl Invariants {
         said.extend(self.mount_violations(spec, workspace, project, paths));
         if spec.restart != Restart::No {
             said.extend(swappable(spec, project, paths));
+        }
+        said
+    }
+
+    /// Profiles of the kernel's security modules. A name tells nothing about how tight a profile is, so it has to be listed.
+    fn profile_violations(&self, spec: &ContainerSpec) -> Vec<String> {
+        let mut said = Vec::new();
+        match spec.security.apparmor.as_deref() {
+            None => {}
+            Some("unconfined") if self.unconfined => {}
+            Some("unconfined") => {
+                said.push("security.apparmor: turning it off needs allow.unconfined = true".to_owned());
+            }
+            Some(profile) if self.apparmor.contains(profile) => {}
+            Some(profile) => said.push(format!("security.apparmor: the profile '{profile}' is not in allow.apparmor")),
+        }
+        for word in spec.security.selinux.iter().flat_map(|label| label.split_whitespace()) {
+            match word.split_once(':') {
+                None if word == "disable" && self.unconfined => {}
+                None if word == "disable" => {
+                    said.push("security.selinux: turning it off needs allow.unconfined = true".to_owned());
+                }
+                Some(("type", name)) if self.selinux.contains(name) => {}
+                Some(("type", name)) => {
+                    said.push(format!("security.selinux: the type '{name}' is not in allow.selinux"))
+                }
+                // A level keeps containers of one type apart, and loosens no type.
+                Some(("level", _)) => {}
+                _ => said.push(format!(
+                    "security.selinux: '{word}' is no 'type:NAME' or 'level:LEVEL', and nothing else may be set"
+                )),
+            }
         }
         said
     }
@@ -211,14 +250,6 @@ fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec
     said
 }
 
-/// Whether a host name may be how another workspace is reached: by its container's name, or by its id, which is a name and 16
-/// hex digits (6 in earlier versions), with the name of a sidecar behind it.
-fn is_anothers_name(hostname: &str) -> bool {
-    let hostname = hostname.to_ascii_lowercase();
-    let id = |part: &str| [6, 16].contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hostname.starts_with("wharf-") || hostname.split('-').skip(1).any(id)
-}
-
 /// Where engines put their sockets.
 const SOCKETS: [&str; 5] = [
     "/var/run/docker.sock",
@@ -321,14 +352,51 @@ mod tests {
     }
 
     #[test]
-    fn selinux_is_off_wherever_the_word_stands_and_a_sidecar_has_a_name_that_is_not_anothers() {
-        for label in ["disable", "disable level:s0", " disable"] {
+    fn a_profile_that_is_not_listed_is_refused_whatever_it_means() {
+        let labels = [
+            "disable",
+            "disable level:s0",
+            " disable",
+            "type:spc_t",
+            "level:s0 type:spc_t",
+            "user:x",
+            "role:r",
+            "spc_t",
+        ];
+        for label in labels {
             let said = said(|spec| spec.security.selinux = Some(label.into()));
             assert!(said.iter().any(|line| line.contains("security.selinux")), "{label}: {said:?}");
         }
-        for name in ["shop-1a2b3c", "shop-1a2b3c-db", "wharf-x", "a-b-ABCDEF"] {
-            assert!(is_anothers_name(name), "{name}");
+        for profile in ["unconfined", "unconfined ", ":root://unconfined", "Unconfined", "mine", ""] {
+            let said = said(|spec| spec.security.apparmor = Some(profile.into()));
+            assert!(said.iter().any(|line| line.contains("security.apparmor")), "{profile:?}: {said:?}");
         }
-        assert!(!is_anothers_name("shop-db") && !is_anothers_name("abcdef-db"));
+        let listed = Invariants {
+            apparmor: ["mine".to_owned()].into(),
+            selinux: ["container_t".to_owned()].into(),
+            unconfined: true,
+            ..invariants()
+        };
+        let said = |apparmor: &str, selinux: &str| {
+            let mut spec = spec();
+            (spec.security.apparmor, spec.security.selinux) = (Some(apparmor.into()), Some(selinux.into()));
+            listed.violations(&spec, "shop-1a2b3c", &std::env::temp_dir(), &mut HostPaths::of_host())
+        };
+        assert!(said("mine", "type:container_t level:s0:c1,c2").is_empty());
+        assert!(said("unconfined", "disable").is_empty(), "the configuration turns them off");
+        assert_eq!(said("unconfined ", "type:spc_t").len(), 2, "and no more than that");
+    }
+
+    #[test]
+    fn on_the_shared_network_a_host_name_is_the_workspaces_own_or_a_listed_one() {
+        for name in ["registry.example.org", "db", "shop-1a2b3d", "wharf-x", "localhost", "SHOP-1A2B3C"] {
+            let shared = said(|spec| spec.hostname = name.into());
+            assert!(shared.iter().any(|line| line.starts_with("hostname:")), "{name}: {shared:?}");
+            let own = said(|spec| (spec.hostname, spec.network) = (name.into(), Network::Own));
+            assert_eq!(own, Vec::<String>::new(), "{name}");
+        }
+        for name in ["shop-1a2b3c", "wharf-shop-1a2b3c", "w"] {
+            assert_eq!(said(|spec| spec.hostname = name.into()), Vec::<String>::new(), "{name}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::hooks::{Facts, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
-    LABEL_SPEC, LABEL_WORKSPACE, Network, State, WorkspaceId,
+    LABEL_SPEC, LABEL_WORKSPACE, State,
 };
 
 /// Whether `up` may replace what exists.
@@ -251,16 +251,11 @@ impl Lifecycle {
         self.check_volumes(&decided.project, &decided.draft).await?;
         self.write_secrets(id, &decided.secret_files)?;
         let parent = decided.project.part_of.as_ref().map(|parent| &parent.id);
-        let network_owner = parent.unwrap_or(id);
-        let network = self.network_name(network_owner, spec.network);
-        // Until the container is on it, nobody may find the network unused.
+        let network = self.placement(&decided.project, spec);
+        // Until the container is on it, it must not be taken for unused.
         let _networks = self.lock_networks(false).await?;
         if let Some(network) = &network {
-            let labels = match spec.network {
-                Network::Own => BTreeMap::from([(LABEL_WORKSPACE.to_owned(), network_owner.to_string())]),
-                _ => BTreeMap::new(),
-            };
-            self.docker.ensure_network(network, &labels).await?;
+            self.make_network(network).await?;
         }
 
         let mut actual_spec = spec.clone();
@@ -281,16 +276,16 @@ impl Lifecycle {
         for name in inherited.into_keys().filter(|name| name.starts_with(LABEL_PREFIX)) {
             labels.entry(name).or_default();
         }
-        // Short names only where nobody else is: on the shared network two workspaces may each have a `db`.
+        // A sidecar is only with its own workspace, which knows it by its short name.
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
-        let aliases: Vec<String> = alias.into_iter().filter(|_| spec.network == Network::Own).collect();
+        let aliases: Vec<String> = alias.into_iter().collect();
         self.make_volumes(decided, &labels).await?;
         let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
         let mut request = CreateRequest {
             name: &id.container_name(),
             spec: &actual_spec,
             labels: &labels,
-            network_name: network.as_deref(),
+            network_name: network.as_ref().map(|network| network.name.as_str()),
             aliases: &aliases,
             init,
             seccomp_profile: seccomp.as_deref(),
@@ -313,6 +308,7 @@ impl Lifecycle {
         for warning in &created.warnings {
             tracing::warn!("the engine warns: {warning}");
         }
+        self.join_sidecars(&decided.project, spec, &created.id).await?;
         self.check_interrupt()?;
         let places = self.check_mounts(id, spec, &decided.project.path, Some(&decided.places))?;
         self.docker.start(&created.id).await?;
@@ -347,19 +343,6 @@ impl Lifecycle {
             tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
         }
         Ok(container)
-    }
-
-    /// The name of the network that a workspace is on, if it is on one of ours.
-    pub(super) fn network_name(&self, id: &WorkspaceId, network: Network) -> Option<String> {
-        match network {
-            Network::Shared => Some(self.loaded().config.engine.network.clone().unwrap_or_else(|| {
-                // The end of the host id is random; its beginning is a time.
-                let host = self.store.host_id();
-                format!("wharf-{}", host.get(host.len().saturating_sub(8)..).unwrap_or(host))
-            })),
-            Network::Own => Some(format!("wharf-{id}")),
-            Network::None | Network::Host => None,
-        }
     }
 
     fn seccomp_profile(&self, name: &str) -> Result<Option<String>, Error> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{Error, Lifecycle};
 use crate::docker;
 use crate::store::{JournalEntry, Verb};
-use crate::workspace::{Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_WORKSPACE, Network, WorkspaceId};
+use crate::workspace::{Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
 /// How long the engine may take to carry out what a dead process asked it for.
 pub(super) const STRAGGLERS: Duration = Duration::from_secs(10);
@@ -247,13 +247,5 @@ impl Lifecycle {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// Removes the networks that a workspace was on when nothing uses them. One of the same name that is not ours is left
-    /// alone.
-    pub(super) async fn drop_networks(&self, id: &WorkspaceId) -> Result<(), Error> {
-        let _networks = self.lock_networks(true).await?;
-        let names = [Network::Own, Network::Shared].into_iter().filter_map(|network| self.network_name(id, network));
-        Ok(self.docker.remove_unused_networks(&names.collect::<Vec<_>>()).await?)
     }
 }

@@ -14,7 +14,7 @@ use super::registry::Registry;
 async fn every_field_of_a_spec_is_what_the_engine_reports() {
     let lab = Lab::new().await;
     let network = lab.name("net");
-    lab.docker.ensure_network(&network, &BTreeMap::new()).await.unwrap();
+    lab.docker.ensure_network(&network, wharf::docker::Reach::Joined, &BTreeMap::new()).await.unwrap();
     let mut spec = spec(&["sleep", "1000"]);
     let bind = Mount { kind: MountKind::Bind, source: lab.sandbox.project().display().to_string(), read_only: true };
     let volume = Mount { kind: MountKind::Volume, source: lab.name("volume"), read_only: false };
@@ -148,7 +148,10 @@ async fn each_kind_of_failure_is_told_apart() {
         }
     }
     assert_eq!(lab.docker.inspect("wharf-test-nobody").await.unwrap_err().code(), "not-found");
-    assert_eq!(lab.docker.ensure_network("bridge", &BTreeMap::new()).await.unwrap_err().code(), "not-ours");
+    assert_eq!(
+        lab.docker.ensure_network("bridge", wharf::docker::Reach::Joined, &BTreeMap::new()).await.unwrap_err().code(),
+        "not-ours"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +197,7 @@ async fn creators_of_one_network_that_race_end_with_one() {
                 let (name, host) = (name.clone(), lab.host.clone());
                 tokio::spawn(async move {
                     let docker = Docker::connect(None, &host).await.unwrap();
-                    docker.ensure_network(&name, &BTreeMap::new()).await.unwrap().id
+                    docker.ensure_network(&name, wharf::docker::Reach::Apart, &BTreeMap::new()).await.unwrap().id
                 })
             })
             .collect();
