@@ -15,8 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 
 mod context;
 mod plain;
+mod small;
 pub use context::{Context, Ignore};
 pub use plain::{open_plain, read_plain};
+pub use small::{Entry, first_file, small};
 
 /// Size of the pieces that are handed over.
 const PIECE: usize = 64 << 10;

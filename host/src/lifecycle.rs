@@ -42,6 +42,7 @@ mod idle;
 mod images;
 mod logs;
 mod networks;
+mod owner;
 mod plan;
 mod plan_diff;
 mod react;

@@ -155,6 +155,7 @@ async fn run(
         return Err(Problem::request("'detach' and 'input' are for POST, not for a WebSocket"));
     }
     let lifecycle = api.lifecycle()?;
+    lifecycle.check_exec_user(id, body.user()).await?;
     // By itself: when this is left meanwhile, as a service that stops does, the command must not be left with nobody.
     let begun = {
         let (api, id, seat) = (api.clone(), id.clone(), seat.clone());

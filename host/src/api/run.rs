@@ -75,6 +75,11 @@ impl ExecBody {
         Ok(())
     }
 
+    /// The user that is asked for.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     pub(super) fn spec(&self) -> ExecSpec {
         let Self { command, env, user, workdir, tty, .. } = self;
         let (command, env, user, working_dir) = (command.clone(), env.clone(), user.clone(), workdir.clone());
@@ -209,6 +214,7 @@ pub(super) async fn run(
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
+    lifecycle.check_exec_user(&id, body.user()).await?;
     if body.detach {
         let begin = lifecycle.exec_detached(&id, body.spec());
         let exec_id = api.handle.metrics().verb("exec", begin).await?;

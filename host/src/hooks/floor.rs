@@ -99,7 +99,8 @@ impl Order {
                 };
                 matches!((rank(now), rank(next)), (Some(now), Some(next)) if next >= now)
             }
-            Self::User => is_root(now.as_str()) && !is_root(next.as_str()),
+            // No user but root is looser than another.
+            Self::User => !is_root(next.as_str()),
             Self::Tmpfs => {
                 let size = |value: &Value| value.get("size").and_then(Value::as_u64);
                 match (now.is_null(), next.is_null()) {

@@ -30,8 +30,13 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Makes the named volumes that are missing, with the labels of their workspace.
-    pub(super) async fn make_volumes(&self, decided: &Decided, labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    /// Makes the named volumes that are missing, with the labels of their workspace, and gives their names.
+    pub(super) async fn make_volumes(
+        &self,
+        decided: &Decided,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>, Error> {
+        let mut new = Vec::new();
         let draft = &decided.draft;
         for (target, mount) in draft.spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Volume) {
             if self.docker.volume(&mount.source).await?.is_some() {
@@ -46,9 +51,11 @@ impl Lifecycle {
             // Another command may have made it a moment ago; the engine then gives that one.
             if made.labels.get(LABEL_ATTEMPT) != ours.get(LABEL_ATTEMPT) {
                 check_volume(&decided.project, draft, target, &made)?;
+            } else {
+                new.push(made.name);
             }
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Refuses an image that Wharf made for another workspace, unless the request or the configuration names it: a file of the

@@ -156,7 +156,8 @@ impl Lifecycle {
         let build = build.filter(|_| built.as_ref() == wanted);
         self.check_image(&decided.project, &decided.draft, named.as_deref()).await?;
         let places = self.check_mounts(&id, &decided.draft.spec, &decided.project.path, None)?;
-        let decided = Decided { build, places, ..decided };
+        let mut decided = Decided { build, places, ..decided };
+        self.settle_user(&mut decided.draft).await?;
         info.check("create the container", &decided.draft.spec)?;
         if decided.project.secrets.is_some() && !self.docker.is_local() {
             return Err(Error::Request(secret_files::REMOTE.into()));
@@ -189,13 +190,13 @@ impl Lifecycle {
 
     pub(super) async fn create(
         &self,
-        decided: Decided,
+        mut decided: Decided,
         init: bool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         let id = decided.project.id.clone();
         let entry = self.store.begin(&id, Verb::Create)?;
-        match self.make(entry, &decided, init, progress).await {
+        match self.make(entry, &mut decided, init, progress).await {
             Ok(container) => {
                 let workspace = store::Workspace {
                     id: id.clone(),
@@ -240,13 +241,16 @@ impl Lifecycle {
     async fn make(
         &self,
         entry: i64,
-        decided: &Decided,
+        decided: &mut Decided,
         init: bool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Container, Error> {
-        let (id, spec) = (&decided.project.id, &decided.draft.spec);
         self.fetch_image(decided, progress).await?;
         self.check_interrupt()?;
+        // An image that was fetched or built just now says more than the one of before.
+        self.settle_user(&mut decided.draft).await?;
+        let decided = &*decided;
+        let (id, spec) = (&decided.project.id, &decided.draft.spec);
 
         self.check_volumes(&decided.project, &decided.draft).await?;
         self.write_secrets(id, &decided.secret_files)?;
@@ -279,7 +283,7 @@ impl Lifecycle {
         // A sidecar is only with its own workspace, which knows it by its short name.
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
         let aliases: Vec<String> = alias.into_iter().collect();
-        self.make_volumes(decided, &labels).await?;
+        let new_volumes = self.make_volumes(decided, &labels).await?;
         let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
         let mut request = CreateRequest {
             name: &id.container_name(),
@@ -308,6 +312,7 @@ impl Lifecycle {
         for warning in &created.warnings {
             tracing::warn!("the engine warns: {warning}");
         }
+        self.prepare_home(decided, &created.id, &new_volumes).await?;
         self.join_sidecars(&decided.project, spec, &created.id).await?;
         self.check_interrupt()?;
         let places = self.check_mounts(id, spec, &decided.project.path, Some(&decided.places))?;

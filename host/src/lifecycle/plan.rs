@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::devcontainer::{ask, hide};
 use super::explain::{Explained, explain};
 use super::facts::{engine_facts, image_facts, project_facts};
+use super::owner;
 use super::request::draft;
 use super::secret_files;
 use super::view::trail;
@@ -79,10 +80,17 @@ pub async fn plan(
     project.devcontainer = ask(&project, request, loaded, &facts.engine).await?.map(Arc::new);
     let request = request.clone().with_build(&project, loaded, state_dir).await?;
     let (chain, loaded) = (chain.clone(), loaded.clone());
-    let engine = docker.is_some();
+    let (engine, docker, here) = (docker.is_some(), docker.cloned(), tokio::runtime::Handle::current());
     let decide = move || -> Result<Plan, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (mut decision, withheld) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
+        if let Some(docker) = &docker
+            && owner::is_default(&decision.draft)
+            && let Some(image) = &decision.draft.spec.image
+            && let Some(image) = here.block_on(docker.image(&image.reference))?
+        {
+            owner::settle(&mut decision.draft, &image.user);
+        }
         let values = withheld.values();
         if let Some(refusal) = &mut decision.refusal {
             secrets.redact_refusal(refusal, &decision.decisions, &values);

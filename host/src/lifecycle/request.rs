@@ -248,8 +248,12 @@ pub(super) fn draft(
         Adjustment::Label(name.clone(), Some(shown))
     };
 
-    if let Some(asked) = &project.devcontainer {
-        asked.apply(&mut draft, &mut env);
+    match &project.devcontainer {
+        // The file means the image's user where it names none, as the reference tool does.
+        Some(asked) => asked.apply(&mut draft, &mut env),
+        // A sidecar runs its image as it is.
+        None if project.part_of.is_none() => super::owner::propose(&mut draft, &project.path),
+        None => {}
     }
 
     // What the configuration says, where it says more than the default.

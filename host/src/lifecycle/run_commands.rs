@@ -2,6 +2,7 @@
 //! each at `pre-exec`. The first that fails ends them and marks the workspace degraded; it keeps running.
 
 use super::create::Progress;
+use super::owner::hint;
 use super::{Error, Lifecycle, view::view};
 use crate::devcontainer::{Command, OWNER, Record};
 use crate::docker::{ExecControl, ExecEnd, ExecRequest};
@@ -165,7 +166,8 @@ impl Lifecycle {
             Ok(Ok(ExecEnd::Exited(0) | ExecEnd::Detached)) => Ok(()),
             Ok(Ok(ExecEnd::Exited(code))) => {
                 let last = scrub.text(&said.last);
-                Err(format!("it ended with code {code}{}{last}", if last.is_empty() { "" } else { ": " }))
+                let hint = hint(draft, &last);
+                Err(format!("it ended with code {code}{}{last}{hint}", if last.is_empty() { "" } else { ": " }))
             }
         }
     }

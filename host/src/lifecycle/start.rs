@@ -186,7 +186,8 @@ impl Lifecycle {
                         let said = String::from_utf8_lossy(said);
                         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
                         let last = self.scrub(container, last);
-                        Err(failed(format!("it ended with code {}: {last}", output.code)))
+                        let hint = super::owner::hint(&workspace.draft, &last);
+                        Err(failed(format!("it ended with code {}: {last}{hint}", output.code)))
                     }
                 }
             }

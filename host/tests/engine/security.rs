@@ -3,3 +3,4 @@
 mod identity;
 mod networks;
 mod paths;
+mod users;

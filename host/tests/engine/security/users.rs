@@ -1,0 +1,172 @@
+//! Users: a workspace is its project's owner unless something else was decided, and a caller of the API stays the decided user.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::api;
+use crate::engine_api::{self as engine, BASE};
+use crate::sandbox::Sandbox;
+use crate::serve::Serving;
+
+/// A sandbox whose project belongs to an ordinary user of the host.
+fn owned(owner: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("project/file", "mine\n");
+    chown(&sandbox, owner);
+    sandbox
+}
+
+fn chown(sandbox: &Sandbox, owner: &str) {
+    assert!(Command::new("chown").args(["-R", owner]).arg(sandbox.project()).status().unwrap().success());
+}
+
+#[test]
+fn a_workspace_is_the_owner_of_its_project_with_a_name_and_a_home() {
+    let sandbox = owned("1577:1600");
+    sandbox.json(&["up", "--mount", "data:/data", "--tmpfs", "/scratch:16MiB"]);
+    assert_eq!(sandbox.sh("id -u; id -g").split_whitespace().collect::<Vec<_>>(), ["1577", "1600"]);
+    assert_eq!(sandbox.sh("cd; pwd; whoami").split_whitespace().collect::<Vec<_>>(), ["/home/workspace", "workspace"]);
+    // Everything that a developer writes to is the user's.
+    sandbox.sh("touch ~/x /workspace/made /data/x /scratch/x /tmp/x; cat /workspace/file");
+    let made = std::fs::metadata(sandbox.path("project/made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (1577, 1600));
+    // The first process is the same user, and the engine gives a shell no other.
+    assert_eq!(sandbox.sh("stat -c %u /proc/1").trim(), "1577");
+    sandbox.write("copied", "in\n");
+    sandbox.run(&["cp", sandbox.path("copied").to_str().unwrap(), "project:/workspace/copied"]).ok();
+    assert_eq!(sandbox.sh("cat copied; rm copied").trim(), "in");
+    let why = sandbox.run(&["why", "user"]).ok().text();
+    assert!(why.contains("1577:1600") && why.contains("owner of the project"), "{why}");
+    // It stays so, and the same request means the same workspace.
+    sandbox.json(&["restart", "-t", "0s"]);
+    assert_eq!(sandbox.json(&["up", "--mount", "data:/data", "--tmpfs", "/scratch:16MiB"])["state"], "running");
+    assert_eq!(sandbox.sh("whoami").trim(), "workspace");
+    // Who has the engine's socket is root of it anyway.
+    assert_eq!(sandbox.run(&["exec", "-u", "root", "--", "id", "-u"]).ok().text().trim(), "0");
+    sandbox.json(&["down", "--volumes"]);
+}
+
+#[test]
+fn request_configuration_policy_and_image_decide_the_user_before_the_project_does() {
+    let mut sandbox = owned("1577:1600");
+    let user = |sandbox: &Sandbox| sandbox.sh("id -u").trim().to_owned();
+    for (args, is) in [(&["--user", "root"][..], "0"), (&["--user", "1234:5"], "1234")] {
+        sandbox.json(&[&["up", "--recreate"], args].concat());
+        assert_eq!(user(&sandbox), is, "{args:?}");
+    }
+    sandbox.append_config("[workspace]\nuser = \"root\"\n");
+    sandbox.json(&["up", "--recreate"]);
+    assert_eq!(user(&sandbox), "0");
+    sandbox.config("[[policy]]\nname = \"u\"\nscript = \"policies/u.rhai\"\n");
+    sandbox.write("config/policies/u.rhai", "fn security_profile(ctx) { ctx.spec.user = \"4000:4000\"; }");
+    sandbox.json(&["up", "--recreate"]);
+    assert_eq!(user(&sandbox), "4000");
+    sandbox.config("");
+    // An image that names a user decides; one that names root does not.
+    for (line, is) in [("USER 2222:2222", "2222"), ("USER root", "1577"), ("USER 0:0", "1577")] {
+        sandbox.write("image/Dockerfile", "");
+        let context = sandbox.folder("image");
+        sandbox.write("image/Dockerfile", format!("FROM {BASE}\n{line}\n"));
+        let built =
+            sandbox.json(&["image", "build", context.to_str().unwrap()])["reference"].as_str().unwrap().to_owned();
+        sandbox.env("WHARF_WORKSPACE_IMAGE", &built);
+        let plan = sandbox.json(&["plan"]);
+        sandbox.json(&["up", "--recreate"]);
+        assert_eq!(user(&sandbox), is, "{line}");
+        assert_eq!(plan["spec"]["user"], if is == "2222" { json!(null) } else { json!("1577:1600") }, "{line}");
+        // It is the same workspace the next time.
+        assert_eq!(sandbox.json(&["up"])["state"], "running", "{line}");
+        sandbox.json(&["plan", "--diff"]);
+    }
+    // A project of root's is root's, as ever.
+    sandbox.env("WHARF_WORKSPACE_IMAGE", BASE);
+    sandbox.json(&["down"]);
+    chown(&sandbox, "0:0");
+    sandbox.json(&["up"]);
+    assert_eq!(user(&sandbox), "0");
+}
+
+#[test]
+fn a_devcontainer_file_without_a_user_means_the_images_and_one_with_a_user_that_user() {
+    let sandbox = owned("1000:1000");
+    let file = |user: &str| format!(r#"{{"image":"{BASE}"{user},"postCreateCommand":"id -u > /tmp/ran"}}"#);
+    for (user, is) in [("", "0"), (r#","remoteUser":"1000""#, "1000")] {
+        sandbox.write("project/.devcontainer.json", file(user));
+        let made = sandbox.json(&["up", "--recreate"]);
+        assert_eq!(made["degraded"], json!(null), "{made}");
+        assert_eq!(sandbox.sh("cat /tmp/ran").trim(), is, "{user}");
+    }
+}
+
+#[test]
+fn a_strict_profile_leaves_the_owner_a_home_and_an_image_without_users_gets_one() {
+    let sandbox = owned("1577:1600");
+    sandbox.json(&["up", "--label", "security=strict"]);
+    assert_eq!(sandbox.sh("id -u").trim(), "1577");
+    sandbox.sh("touch ~/x");
+    // From nothing but a shell.
+    let sandbox = owned("1577:1600");
+    let name = format!("{}-bare", sandbox.name());
+    let body = json!({ "Image": BASE, "Cmd": ["sh", "-c", "rm -rf /etc/passwd /etc/group"], "Labels": { crate::sandbox::LABEL_SANDBOX: sandbox.name() } });
+    let id = engine::post("/containers/create", &body).ok().json()["Id"].as_str().unwrap().to_owned();
+    engine::post(&format!("/containers/{id}/start"), &json!({})).ok();
+    engine::call("POST", &format!("/containers/{id}/wait"), b"");
+    engine::post(&format!("/commit?container={id}&repo={name}&tag=latest"), &json!({})).ok();
+    engine::delete(&format!("/containers/{id}?force=true"));
+    let made = sandbox.run(&["--json", "up", "--image", &name, "--", "sh"]);
+    let gone = sandbox.run(&["exec", "--", "sh", "-c", "cd && pwd && touch x && id -un"]);
+    sandbox.run(&["down"]);
+    engine::delete(&format!("/images/{name}?force=true"));
+    made.ok();
+    assert_eq!(gone.ok().text().split_whitespace().collect::<Vec<_>>(), ["/home/workspace", "workspace"]);
+}
+
+#[test]
+fn a_command_that_fails_for_want_of_root_names_the_way_back() {
+    let sandbox = owned("1577:1600");
+    let script = r#"fn post_start(ctx) { ctx.run(["sh", "-c", "mkdir /etc/tool"]); }"#;
+    sandbox.config("[[policy]]\nname = \"p\"\nscript = \"policies/p.rhai\"\n");
+    sandbox.write("config/policies/p.rhai", script);
+    let made = sandbox.json(&["up"]);
+    let degraded = made["degraded"].as_str().unwrap();
+    assert!(degraded.contains("--user root") && degraded.contains("workspace.user"), "{degraded}");
+    let made = sandbox.json(&["up", "--recreate", "--user", "root"]);
+    assert_eq!(made["degraded"], json!(null), "{made}");
+}
+
+#[test]
+fn a_caller_of_the_api_stays_the_decided_user() {
+    let sandbox = owned("1577:1600");
+    sandbox.up();
+    let id = sandbox.id();
+    let serving = Serving::start(&sandbox, &[]);
+    let run = |user: &str| {
+        let body = json!({ "command": ["id", "-u"], "user": user }).to_string();
+        api::post(&sandbox, &format!("/v1/workspaces/{id}/exec"), &body)
+    };
+    for user in ["root", "0", "00", "0:0", "1577:0", "1578", "nobody"] {
+        assert_eq!(run(user).problem(403), "exec-user", "{user}");
+        let there = sandbox.run(&[
+            "--server",
+            &format!("unix://{}", api::socket(&sandbox).display()),
+            "exec",
+            "-u",
+            user,
+            "--",
+            "id",
+        ]);
+        assert_ne!(there.code, 0, "{user}");
+        assert!(there.stderr.contains("allow.exec_users"), "{}", there.stderr);
+    }
+    for user in ["1577", "1577:1600"] {
+        assert_eq!(run(user).ok()["stdout"], "1577\n", "{user}");
+    }
+    serving.end();
+    sandbox.append_config("[allow]\nexec_users = [\"root\"]\n");
+    let serving = Serving::start(&sandbox, &[]);
+    assert_eq!(run("root").ok()["stdout"], "0\n");
+    assert_eq!(run("1578").problem(403), "exec-user");
+    serving.end();
+}
