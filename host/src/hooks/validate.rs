@@ -191,13 +191,13 @@ impl Invariants {
     pub fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
         let shown = source.display();
         if source == Path::new("/") {
-            return Err(format!("{shown} is the whole host, and no setting allows it"));
+            return Err(format!("{shown} is the whole host and gives root on the host; no setting allows it"));
         }
         // Resolved first, so that a link inside the project cannot lead out of it.
         let found = paths.source(source, &self.guarded).map_err(|reason| format!("the host path {shown} {reason}"))?;
         let real = found.path;
         if real == Path::new("/") {
-            return Err(format!("{shown} is the whole host, and no setting allows it"));
+            return Err(format!("{shown} is the whole host and gives root on the host; no setting allows it"));
         }
         if found.engine {
             return match self.docker_socket {

@@ -10,13 +10,13 @@ use std::path::{Component, Path, PathBuf};
 use super::facts::{MOST_BYTES, O_NONBLOCK};
 use super::images::ImageBuild;
 use super::{Difference, Error, Project, WorkspaceRequest};
-use crate::config::{Loaded, Origin};
+use crate::config::{Config, Loaded, Origin};
 use crate::devcontainer::{self, Build, Command, Devcontainer, NotHonoured, OWNER, Record, Surroundings};
 use crate::hooks::record::{Draft, Owner};
 use crate::hooks::redact::SecretNames;
 use crate::hooks::{Adjustment, EngineFacts, ProjectFacts};
 use crate::store;
-use crate::workspace::{ImageChoice, PullPolicy};
+use crate::workspace::{ImageChoice, Network, PullPolicy};
 
 /// Where the file is when none is named, in order.
 const USUAL: [&str; 2] = [".devcontainer/devcontainer.json", ".devcontainer.json"];
@@ -117,12 +117,37 @@ fn ask_blocking(
         memory: engine.memory,
     };
     let says = devcontainer::read(&text, &around).map_err(|error| Error::ProjectFile(error.to_string()))?;
+    let says = without_host_name(says, request, config);
     let mut asked = Asked { file: file.to_owned(), says, build: None, image: None, named: named.is_some() };
     // An image that the request names or builds makes the project's needless.
     if request.image.is_none() && request.build.is_none() {
         asked.image(project, loaded)?;
     }
     Ok(Some(asked))
+}
+
+/// Leaves a host name out that the engine would answer for to every workspace on the shared network.
+fn without_host_name(mut says: Devcontainer, request: &WorkspaceRequest, config: &Config) -> Devcontainer {
+    let network = |edit: &Adjustment| match edit {
+        Adjustment::Network(network) => Some(*network),
+        _ => None,
+    };
+    let own = says.fields.iter().rev().find_map(|(edit, _)| network(edit));
+    let network = request.fields.iter().rev().find_map(|(edit, _)| network(edit)).or(own).unwrap_or(Network::Shared);
+    if network != Network::Shared {
+        return says;
+    }
+    let (left_out, kept): (Vec<_>, Vec<_>) = says.fields.into_iter().partition(|(edit, _)| match edit {
+        Adjustment::Hostname(name) => !config.allow.hostnames.contains(name),
+        _ => false,
+    });
+    says.fields = kept;
+    for (_, line) in left_out {
+        let why = "on the shared network a workspace has its own name; use the network 'own', or let an admin add it to allow.hostnames";
+        says.not_honoured.push(NotHonoured { property: "runArgs --hostname".into(), line, why: why.into() });
+    }
+    says.not_honoured.sort_by_key(|not| not.line);
+    says
 }
 
 fn named_file(name: &str) -> Result<String, Error> {

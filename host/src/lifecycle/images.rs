@@ -18,9 +18,8 @@ use crate::docker::{self, BuildRequest, LocalImage};
 use crate::hooks::record::Refusal;
 use crate::hooks::validate::HostPaths;
 use crate::workspace::{
-    Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE,
-    LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_SNAPSHOT, LABEL_SPEC, LABEL_WORKSPACE, PullPolicy,
-    WorkspaceId,
+    Container, LABEL_ATTEMPT, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, LABEL_SNAPSHOT,
+    PullPolicy, WorkspaceId,
 };
 
 /// An image to build.
@@ -100,9 +99,10 @@ pub(super) fn check_context(
     loaded: &Loaded,
     state_dir: &Path,
 ) -> Result<(), Error> {
-    let context = &build.context;
-    std::fs::canonicalize(context)
-        .map_err(|error| Error::Request(format!("the build's context {}: {error}", context.display())))?;
+    let unusable =
+        |error: std::io::Error| Error::Request(format!("the build's context {}: {error}", build.context.display()));
+    let context = &std::path::absolute(&build.context).map_err(unusable)?;
+    std::fs::canonicalize(context).map_err(unusable)?;
     invariants(loaded, state_dir).bind_allowed(context, project, &mut HostPaths::of_host()).map_err(|reason| {
         let reason = format!("build.context: {reason}");
         let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
@@ -110,20 +110,9 @@ pub(super) fn check_context(
     })
 }
 
-/// Labels that a Dockerfile cannot give its image: those of containers, and of what else Wharf makes of images.
+/// Labels that a Dockerfile cannot give its image: those by which Wharf knows parts of a snapshot.
 fn not_inherited() -> BTreeMap<String, String> {
-    let labels = [
-        LABEL_ATTEMPT,
-        LABEL_HOST,
-        LABEL_MANAGED,
-        LABEL_NAME,
-        LABEL_PART_OF,
-        LABEL_PROJECT,
-        LABEL_SNAPSHOT,
-        LABEL_SPEC,
-        LABEL_WORKSPACE,
-    ];
-    labels.map(|name| (name.to_owned(), String::new())).into()
+    [LABEL_ATTEMPT, LABEL_SNAPSHOT].map(|name| (name.to_owned(), String::new())).into()
 }
 
 impl Lifecycle {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Error, Lifecycle, Project};
 use crate::docker::Reach;
+use crate::store::KnownWorkspace;
 use crate::workspace::{ContainerSpec, LABEL_WORKSPACE, Network, WorkspaceId, sha256_hex};
 
 /// The network that a container is made on.
@@ -106,14 +107,21 @@ impl Lifecycle {
     /// alone.
     pub(super) async fn drop_networks(&self, id: &WorkspaceId) -> Result<(), Error> {
         let _networks = self.lock_networks(true).await?;
-        let own = Placement::own(id).name;
-        // A workspace whose last sidecar went is alone on it.
-        if let Some(container) = self.store.container_id(id)?
-            && self.store.workspace(id)?.is_some_and(|stored| stored.draft.spec.network == Network::Shared)
-        {
-            self.docker.leave_network(&own, &container).await?;
+        // A sidecar that was never made is known only by its id, which begins with that of its workspace.
+        let is_part = |known: &KnownWorkspace| id.as_str().starts_with(&format!("{}-", known.id));
+        let known =
+            self.store.known_workspaces()?.into_iter().filter(|known| known.part_of.is_none() && is_part(known));
+        let mut names = vec![self.shared_network()];
+        for id in known.map(|known| known.id).chain([id.clone()]) {
+            let own = Placement::own(&id).name;
+            // A workspace whose last sidecar went is alone on it.
+            if let Some(container) = self.store.container_id(&id)?
+                && self.store.workspace(&id)?.is_some_and(|stored| stored.draft.spec.network == Network::Shared)
+            {
+                self.docker.leave_network(&own, &container).await?;
+            }
+            names.push(own);
         }
-        let names = [own, self.shared_network()];
         Ok(self.docker.remove_unused_networks(&names, &self.network_prefix()).await?)
     }
 }

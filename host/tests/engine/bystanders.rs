@@ -103,7 +103,7 @@ fn a_container_with_our_workspace_label_but_of_another_host_is_left_alone() {
 fn a_network_that_has_our_name_but_not_our_label_is_never_used_or_removed() {
     let sandbox = Sandbox::new();
     let host = sandbox.host();
-    let name = format!("wharf-{}", &host[host.len() - 8..]);
+    let name = format!("wharf-{}-apart", &host[host.len() - 8..]);
     let network = sandbox.bystander_network(&name, &[]);
     let bystander = sandbox.bystander(&format!("{name}-user"), &[], true);
     let body = json!({ "Container": bystander });

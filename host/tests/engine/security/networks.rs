@@ -130,20 +130,28 @@ fn a_workspace_reaches_its_sidecars_and_no_other_workspaces_do() {
 
 #[test]
 fn no_project_answers_for_a_name_on_the_shared_network() {
-    let mut sandbox = Sandbox::new();
+    let sandbox = Sandbox::new();
     let host_name = |name: &str| format!(r#"{{"image":"{BASE}","runArgs":["-h","{name}"]}}"#);
     for name in ["registry.example.org", "db", "localhost"] {
         sandbox.write("project/.devcontainer.json", host_name(name));
-        sandbox.refused(&["up"], 4, "invariant", &["hostname", "allow.hostnames"]);
+        let plan = sandbox.json(&["plan"]);
+        assert_eq!(plan["spec"]["hostname"], Value::from(sandbox.id()), "{name}");
+        assert!(plan["devcontainer"]["not_honoured"].to_string().contains("allow.hostnames"), "{plan}");
+        sandbox.json(&["up", "--recreate"]);
+        assert_eq!(sandbox.sh("hostname").trim(), sandbox.id());
     }
+    // A policy that gives it one is refused.
+    sandbox.config("[[policy]]\nname = \"name\"\nscript = \"policies/name.rhai\"\n");
+    sandbox.write("config/policies/name.rhai", "fn pre_create(ctx) { ctx.spec.hostname = \"registry.example.org\"; }");
+    sandbox.refused(&["up", "--recreate"], 4, "invariant", &["hostname", "allow.hostnames"]);
+    sandbox.config("");
     // Where none shares the network the name is the project's own matter, and an admin may list one.
     sandbox.write("project/.devcontainer.json", host_name("db"));
-    sandbox.json(&["up", "--network", "own"]);
-    sandbox.json(&["down"]);
-    sandbox.append_config("[allow]\nhostnames = [\"db\"]\n");
-    sandbox.up();
+    sandbox.json(&["up", "--recreate", "--network", "own"]);
     assert_eq!(sandbox.sh("hostname").trim(), "db");
-    sandbox.unset("WHARF_WORKSPACE_IMAGE");
+    sandbox.append_config("[allow]\nhostnames = [\"db\"]\n");
+    sandbox.json(&["up", "--recreate"]);
+    assert_eq!(sandbox.sh("hostname").trim(), "db");
 }
 
 #[test]
