@@ -1,0 +1,3 @@
+//! The attacks on Wharf that were carried out once, each with its kind: a file per topic.
+
+mod text;
