@@ -11,6 +11,7 @@ use super::{Context, Failure, terminal};
 use crate::archive::{self, Owner, Unpacked};
 use crate::docker::PathKind;
 use crate::lifecycle::{Error, Target};
+use crate::printable::Printable;
 use crate::store::Owner as Process;
 
 /// Arguments.
@@ -98,12 +99,13 @@ fn local(path: &Path, error: &std::io::Error) -> Failure {
 
 /// A path whose names a workspace may have chosen.
 fn shown(path: &Path) -> String {
-    path.display().to_string()
+    Printable::from(path.display().to_string()).to_string()
 }
 
 /// Says what was not copied, and is not made on the other side.
 fn tell_left_out(context: &Context, names: &[String]) {
     if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(|name| Printable::from(name).to_string()).collect();
         context.out.notice(&format!("left out, neither file, folder nor link: {}", names.join(", ")));
     }
 }
@@ -304,7 +306,9 @@ async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: Path
     if let Some(stopped) = stopped {
         return Err(stopped);
     }
-    unpacked.map_err(|error| Failure::new("copy-broken", error.to_string(), "see that the disk is not full", 1))
+    unpacked.map_err(|error| {
+        Failure::new("copy-broken", Printable::from(error.to_string()).to_string(), "see that the disk is not full", 1)
+    })
 }
 
 /// Whether it is a folder itself; a link to one is none.

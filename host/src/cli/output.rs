@@ -32,9 +32,9 @@ impl Output {
         terminal::print_all(Printable::lines(text))
     }
 
-    /// Prints lines of a source or a backtrace, set in: none of them can pass as a line of Wharf's own.
-    pub(crate) fn detail(&self, text: &str) -> std::io::Result<()> {
-        terminal::print_all(set_in(text))
+    /// Prints the detail of an error.
+    pub(crate) fn detail(&self, text: &str, marked: bool) -> std::io::Result<()> {
+        terminal::print_all(detail_lines(text, marked))
     }
 
     /// Clears the terminal, to draw on it from the top.
@@ -137,7 +137,7 @@ impl Output {
         if failure.message.is_empty() {
             return;
         }
-        let detail = failure.detail.as_ref().filter(|(_, shown)| *shown || self.backtrace).map(|(text, _)| text);
+        let detail = failure.detail.as_ref().filter(|(_, shown)| *shown || self.backtrace);
         if self.json {
             #[derive(Serialize)]
             struct Body<'a> {
@@ -153,7 +153,7 @@ impl Output {
                 code: &failure.code,
                 message: &failure.message,
                 remedy: &failure.remedy,
-                detail,
+                detail: detail.map(|(text, _)| text),
                 trail: &failure.trail,
             };
             say_json(&serde_json::json!({ "error": body }));
@@ -163,7 +163,7 @@ impl Output {
             say(Printable::from("  ") + line);
         }
         say(format_args!("wharf: {}", failure.message));
-        for line in detail.into_iter().flat_map(|detail| set_in(detail)) {
+        for line in detail.into_iter().flat_map(|(text, marked)| detail_lines(text, *marked)) {
             say(line);
         }
         if !failure.remedy.is_empty() {
@@ -183,9 +183,10 @@ fn say_json(value: &serde_json::Value) {
     terminal::say_json(&json(value).unwrap_or_default());
 }
 
-/// The lines of a text, set in.
-fn set_in(text: &str) -> impl Iterator<Item = Printable> {
-    Printable::lines(text).map(|line| Printable::from("  ") + line)
+/// The lines of a detail. A marked line of a source is laid out so that none of its lines is another's; a backtrace has names
+/// that a plugin chose, and is set in, so that none of its lines can pass as one of Wharf.
+fn detail_lines(text: &str, marked: bool) -> impl Iterator<Item = Printable> {
+    Printable::lines(text).map(move |line| if marked { line } else { Printable::from("  ") + line })
 }
 
 /// What is said of several things, one after the other. One that fails is reported and does not keep the others from
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn a_line_of_a_backtrace_cannot_pass_as_one_of_wharf() {
         let lines: Vec<_> =
-            set_in("1 | x\n  | ^\rwharf: ok\nwharf: done\x1b[1A").map(|line| line.to_string()).collect();
+            detail_lines("1 | x\n  | ^\rwharf: ok\nwharf: done\x1b[1A", false).map(|line| line.to_string()).collect();
         assert_eq!(lines, ["  1 | x", "    | ^wharf: ok", "  wharf: done[1A"]);
     }
 

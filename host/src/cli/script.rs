@@ -131,7 +131,7 @@ fn say(context: &Context, findings: &[Finding]) -> Result<(), Failure> {
             Some(message) => context.out.line(format!("failed  {}{test}: {message}", finding.file))?,
         }
         if let Some(detail) = &finding.detail {
-            context.out.detail(detail)?;
+            context.out.detail(detail, true)?;
         }
     }
     Ok(())

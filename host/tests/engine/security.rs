@@ -1,3 +1,4 @@
 //! The attacks on Wharf that were carried out once, each with its kind: a file per topic.
 
+mod secrets;
 mod text;
