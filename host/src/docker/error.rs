@@ -5,6 +5,8 @@ use std::time::Duration;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
+mod words;
+
 /// Result of everything in this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -190,24 +192,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The engine's words in it, which repeat those of a request.
-    pub fn engine_words(&mut self) -> Option<&mut String> {
-        match self {
-            Self::PullFailed { cause, .. }
-            | Self::BuildFailed { cause, .. }
-            | Self::CommandNotFound { cause }
-            | Self::CommandNotExecutable { cause }
-            | Self::PortInUse { cause }
-            | Self::StartFailed { cause }
-            | Self::Unsupported { cause, .. }
-            | Self::Conflict { cause, .. }
-            | Self::BadRequest { cause, .. }
-            | Self::Engine { message: cause, .. }
-            | Self::Protocol { cause, .. } => Some(cause),
-            _ => None,
-        }
-    }
-
     /// A stable word for programs, e.g. `engine-unreachable`.
     pub fn code(&self) -> &'static str {
         match self {
