@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-type Source = Box<dyn std::error::Error + Send + Sync>;
-
 mod words;
+type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Result of everything in this module.
 pub type Result<T> = std::result::Result<T, Error>;
