@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::App;
 use crate::config;
+use crate::printable::Printable;
 use crate::telemetry::{Lines, Telemetry};
 
 mod audit;
@@ -43,6 +44,7 @@ mod sidecar;
 mod snapshot;
 mod state;
 mod stats;
+mod terminal;
 mod token;
 mod top;
 mod up;
@@ -251,6 +253,9 @@ impl Cli {
                 said
             };
             Output::new(true, false).failure(&Failure::new("usage", said, "see --help of the command", code));
+        } else if error.use_stderr() && !error.render().to_string().lines().all(Printable::is) {
+            // It repeats words of the command line, and those may come from elsewhere.
+            Printable::lines(&error.render().to_string()).for_each(output::say);
         } else if let Err(error) = error.print() {
             output::say(format_args!("wharf: cannot write: {error}"));
         }
@@ -294,7 +299,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         let mut command = <Cli as clap::CommandFactory>::command();
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "wharf", &mut script);
-        out.bytes(&script)?;
+        std::io::Write::write_all(&mut terminal::raw_out(), &script)?;
         return Ok(0);
     }
     let mut set = cli.set;

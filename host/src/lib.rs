@@ -12,7 +12,7 @@
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
 //!    between them. [`api`]: how programs call it; [`client`]: the same from the other side.
-//! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it.
+//! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it. [`printable`]: text that may reach a terminal.
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
@@ -30,6 +30,7 @@ pub mod docker;
 pub mod hooks;
 pub mod lifecycle;
 pub mod paths;
+pub mod printable;
 pub mod script;
 pub mod service;
 pub mod spans;

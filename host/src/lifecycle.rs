@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::config::Loaded;
 use crate::docker::{self, Docker, EngineInfo};
-use crate::hooks::redact::SecretNames;
-use crate::hooks::{Chain, Decision};
+use crate::hooks::redact::{SecretNames, Values};
+use crate::hooks::{Chain, Decision, HookRequest};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
@@ -169,6 +169,8 @@ impl Lifecycle {
             stop,
             stopper,
         };
+        let all = secrets_dir(this.store.dir());
+        secret_files::close(&all).map_err(|error| secret_files::unusable(&all, &error))?;
         for failure in this.reconcile().await? {
             tracing::warn!("{failure}");
         }
@@ -215,6 +217,20 @@ impl Lifecycle {
     ) -> Result<T, Error> {
         let chain = self.chain().await?;
         self.gate.run(about, move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    /// The same with a request about a workspace, from which these values are taken out first: no policy sees them, and neither
+    /// its log lines nor what is remembered of it have them.
+    async fn decide_without<T: Send + 'static>(
+        &self,
+        mut request: HookRequest,
+        values: &[String],
+        run: impl FnOnce(&Chain, HookRequest) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        Values::of(values).take_out_of_request(&mut request);
+        let (secrets, values) = (self.secrets.clone(), values.to_vec());
+        let about = request.facts.workspace.id.clone();
+        self.decide(&about, move |chain| run(&chain.clone().knowing(&secrets, &values), request)).await
     }
 
     /// The chain, loaded at the first call.

@@ -21,10 +21,14 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::printable::{self, Printable};
 use crate::spans;
 
 mod export;
@@ -96,12 +100,65 @@ fn log(lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
         _ => "wharf=debug",
     };
     let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     if lines.json {
-        layer.json().with_filter(filter).boxed()
+        layer.json().map_event_format(|format| Clean { format, json: true, colour: false }).with_filter(filter).boxed()
     } else {
-        layer.without_time().with_target(false).with_filter(filter).boxed()
+        let format = Format::default().without_time().with_target(false);
+        layer
+            .fmt_fields(DefaultFields::new())
+            .event_format(Clean { format, json: false, colour })
+            .with_filter(filter)
+            .boxed()
+    }
+}
+
+/// A log line as its format has it, on one line and fit for a terminal: messages and fields repeat words of engines, projects
+/// and policies.
+struct Clean<F> {
+    format: F,
+    json: bool,
+    colour: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Clean<F>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let mut text = String::new();
+        self.format.format_event(context, Writer::new(&mut text), event)?;
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        if self.json {
+            return writeln!(writer, "{}", printable::escaped(text));
+        }
+        // The level comes first.
+        let (level, rest) = text.split_at_checked(LEVEL).unwrap_or(("", text));
+        let level = Printable::from(level);
+        let level = if self.colour { level.styled(colour(*event.metadata().level())) } else { level };
+        writeln!(writer, "{}", level + rest)
+    }
+}
+
+/// How wide a level is.
+const LEVEL: usize = 5;
+
+/// The colour of a level.
+fn colour(level: tracing::Level) -> u8 {
+    match level {
+        tracing::Level::ERROR => 31,
+        tracing::Level::WARN => 33,
+        tracing::Level::INFO => 32,
+        tracing::Level::DEBUG => 34,
+        tracing::Level::TRACE => 35,
     }
 }
 
@@ -130,4 +187,59 @@ pub fn join(span: &tracing::Span, headers: &HeaderMap) {
     }
     // It fails where nobody makes spans of it, and then there is nothing to join.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(json: bool, colour: bool) -> String {
+        const BAD: &str = "a\x1b]0;t\x07b\nwharf: c\u{202e}d\u{9b}1m";
+        let kept = Kept::default();
+        let to = kept.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || to.clone()).with_ansi(false);
+        let layer: Box<dyn Layer<Registry> + Send + Sync> = if json {
+            layer.json().map_event_format(|format| Clean { format, json, colour }).boxed()
+        } else {
+            let format = Format::default().without_time().with_target(false);
+            layer.fmt_fields(DefaultFields::new()).event_format(Clean { format, json, colour }).boxed()
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let span = tracing::info_span!("hook", name = BAD);
+            let _in = span.enter();
+            tracing::warn!(detail = BAD, "the engine says {BAD}");
+        });
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_log_line_is_one_line_without_harmful_characters_whatever_its_fields_say() {
+        for (json, colour) in [(false, false), (false, true), (true, false)] {
+            let text = logged(json, colour);
+            let line = text.strip_suffix('\n').unwrap();
+            let line = line.strip_prefix("\x1b[33m WARN\x1b[0m").unwrap_or(line);
+            assert!(line.contains("the engine says a") && line.contains("hook"), "{line:?}");
+            assert!(Printable::is(line), "{line:?}");
+            assert_eq!(text.contains("\x1b[33m"), colour, "{text:?}");
+        }
+        let value: serde_json::Value = serde_json::from_str(&logged(true, false)).unwrap();
+        assert_eq!(value["fields"]["detail"], "a\x1b]0;t\x07b\nwharf: c\u{202e}d\u{9b}1m");
+    }
 }

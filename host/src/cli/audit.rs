@@ -8,6 +8,7 @@ use super::instant::instant;
 use super::{Context, Failure};
 use crate::hooks::{Decision, Hook, Outcome};
 use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView, find_record, newest_records, recorded_workspace, trail};
+use crate::printable::Printable;
 use crate::store::{DecisionQuery, Store, StoredDecision};
 use crate::workspace::WorkspaceId;
 
@@ -210,8 +211,7 @@ fn print_if(context: &Context, stored: &StoredDecision, wanted: &dyn Fn(&Decisio
 }
 
 fn json_line(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
-    let text = serde_json::to_string(&RecordView::of(stored)?).map_err(std::io::Error::other)?;
-    Ok(context.out.line(text)?)
+    Ok(context.out.json_line(&RecordView::of(stored)?)?)
 }
 
 /// What came out, on one line.
@@ -256,8 +256,7 @@ fn show(context: &Context, stored: &StoredDecision, args: &ShowArgs) -> Result<u
     let decision = stored.decision()?;
     if args.as_case {
         let case = crate::hooks::case::Case::of(&decision);
-        let text = serde_json::to_string_pretty(&case).map_err(std::io::Error::other)?;
-        context.out.line(text)?;
+        context.out.indented(&case)?;
         return Ok(0);
     }
     if context.out.json {
@@ -265,14 +264,14 @@ fn show(context: &Context, stored: &StoredDecision, args: &ShowArgs) -> Result<u
         return Ok(0);
     }
     let out = &context.out;
-    out.line(out.bold(&format!("record {} ({})", stored.number, decision.id)))?;
+    out.line(out.bold(format!("record {} ({})", stored.number, decision.id)))?;
     out.line(format!("  {} at {}, version {}", decision.hook, decision.time, decision.version))?;
     if !decision.workspace.is_empty() {
         let facts = &decision.input.facts.workspace;
         out.line(format!("  {} ({})", decision.workspace, facts.project))?;
     }
     for line in out.trail(&trail(&decision.steps)) {
-        out.line(format!("  {line}"))?;
+        out.line(Printable::from("  ") + line)?;
     }
     for conflict in &decision.conflicts {
         out.line(format!("  conflict: {conflict}"))?;
@@ -290,11 +289,9 @@ fn show(context: &Context, stored: &StoredDecision, args: &ShowArgs) -> Result<u
             step.policy, step.operations
         ))?;
     }
-    let input = serde_json::to_string_pretty(&decision.input).map_err(std::io::Error::other)?;
     out.line(out.bold("input"))?;
-    out.line(input)?;
-    let outcome = serde_json::to_string_pretty(&decision.outcome).map_err(std::io::Error::other)?;
+    out.indented(&decision.input)?;
     out.line(out.bold("outcome"))?;
-    out.line(outcome)?;
+    out.indented(&decision.outcome)?;
     Ok(0)
 }

@@ -1,12 +1,12 @@
 //! Progress of verbs that make something: bars on a terminal, lines elsewhere.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output::say;
 use crate::lifecycle::Progress;
+use crate::printable::Printable;
 
 /// Progress on stderr: bars on a terminal, plain lines elsewhere.
 pub(crate) struct Bars {
@@ -18,7 +18,7 @@ pub(crate) struct Bars {
 
 impl Bars {
     pub(crate) fn new(silent: bool) -> Self {
-        let multi = (!silent && std::io::stderr().is_terminal()).then(MultiProgress::new);
+        let multi = (!silent && super::terminal::is_err()).then(MultiProgress::new);
         Self { silent, multi, step: None, layers: HashMap::new() }
     }
 
@@ -28,7 +28,8 @@ impl Bars {
         }
         let Some(multi) = &self.multi else {
             match progress {
-                Progress::Step(text) | Progress::Build(text) => say(text),
+                Progress::Step(text) => say(text),
+                Progress::Build(text) => Printable::lines(&text).for_each(say),
                 Progress::Pull(_) => {}
             }
             return;
@@ -36,7 +37,9 @@ impl Bars {
         match progress {
             Progress::Build(text) => {
                 // Above the bars, if there are any.
-                let _ = multi.println(text);
+                for line in Printable::lines(&text) {
+                    let _ = multi.println(line.as_str());
+                }
             }
             Progress::Step(text) => {
                 let step = self.step.get_or_insert_with(|| {
@@ -44,7 +47,7 @@ impl Bars {
                     bar.enable_steady_tick(std::time::Duration::from_millis(100));
                     bar
                 });
-                step.set_message(text);
+                step.set_message(Printable::from(text).to_string());
             }
             Progress::Pull(pull) => {
                 let Some(layer) = pull.layer else { return };
@@ -52,7 +55,7 @@ impl Bars {
                     let bar = multi.add(ProgressBar::new(0));
                     let style = ProgressStyle::with_template("  {prefix:12} {msg:18} {bar:30} {bytes}/{total_bytes}");
                     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-                    bar.set_prefix(layer);
+                    bar.set_prefix(Printable::from(layer).to_string());
                     bar
                 });
                 if let Some(total) = pull.total {
@@ -61,7 +64,7 @@ impl Bars {
                 if let Some(current) = pull.current {
                     bar.set_position(current);
                 }
-                bar.set_message(pull.status);
+                bar.set_message(Printable::from(pull.status).to_string());
             }
         }
     }

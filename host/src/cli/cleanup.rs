@@ -1,6 +1,6 @@
 //! `wharf cleanup`: one sweep, the ledger, and taking back.
 
-use super::output::{Several, ago, bytes, tame};
+use super::output::{Several, ago, bytes};
 use super::{Context, Failure};
 use crate::hooks::SweepChoice;
 use crate::lifecycle::SweepLine;
@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                     context.out.table(&["WHAT", "SIZE", "VERDICT", "WHEN", "BY", "WHY"], rows)?;
                 }
                 if let Some(failed) = &report.failed {
-                    context.out.line(format!("everything is kept: {}", tame(failed)))?;
+                    context.out.line(format!("everything is kept: {}", failed))?;
                 }
             }
             Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))

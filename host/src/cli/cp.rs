@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::backend::{Backend, Out};
-use super::output::{printable, say};
-use super::{Context, Failure};
+use super::output::say;
+use super::{Context, Failure, terminal};
 use crate::archive::{self, Owner, Unpacked};
 use crate::docker::PathKind;
 use crate::lifecycle::{Error, Target};
+use crate::printable::Printable;
 use crate::store::Owner as Process;
 
 /// Arguments.
@@ -98,13 +99,13 @@ fn local(path: &Path, error: &std::io::Error) -> Failure {
 
 /// A path whose names a workspace may have chosen.
 fn shown(path: &Path) -> String {
-    printable(&path.display().to_string())
+    Printable::from(path.display().to_string()).to_string()
 }
 
 /// Says what was not copied, and is not made on the other side.
 fn tell_left_out(context: &Context, names: &[String]) {
     if !names.is_empty() {
-        let names: Vec<String> = names.iter().map(|name| printable(name)).collect();
+        let names: Vec<String> = names.iter().map(|name| Printable::from(name).to_string()).collect();
         context.out.notice(&format!("left out, neither file, folder nor link: {}", names.join(", ")));
     }
 }
@@ -189,7 +190,7 @@ async fn pour_out(mut out: Out) -> Result<(), Failure> {
         let bytes = bytes?;
         // A reader that does not read must not keep Ctrl-C from being heard.
         let write = move || {
-            let mut stdout = std::io::stdout().lock();
+            let mut stdout = terminal::raw_out().lock();
             stdout.write_all(&bytes).and_then(|()| stdout.flush())
         };
         tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)??;
@@ -305,8 +306,9 @@ async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: Path
     if let Some(stopped) = stopped {
         return Err(stopped);
     }
-    unpacked
-        .map_err(|error| Failure::new("copy-broken", printable(&error.to_string()), "see that the disk is not full", 1))
+    unpacked.map_err(|error| {
+        Failure::new("copy-broken", Printable::from(error.to_string()).to_string(), "see that the disk is not full", 1)
+    })
 }
 
 /// Whether it is a folder itself; a link to one is none.

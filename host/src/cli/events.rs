@@ -153,8 +153,7 @@ async fn by_service(context: &Context, client: &Client, args: &Args) -> Result<u
 
 fn print(context: &Context, event: &Event) -> Result<(), Failure> {
     if context.out.json {
-        let text = serde_json::to_string(event).map_err(std::io::Error::other)?;
-        return Ok(context.out.line(text)?);
+        return Ok(context.out.json_line(event)?);
     }
     let mut what = event.what.to_string();
     if let Some(code) = event.exit_code {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::say;
-use super::{Context, Failure};
+use super::{Context, Failure, terminal};
 
 use crate::config::Span;
 use crate::docker::{ExecControl, ExecEnd, ExecStdin};
@@ -150,7 +150,7 @@ async fn session(
     // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
     let lifecycle = context.app.deciding(&[Hook::PreExec]).await?;
     let id = context.find(&lifecycle, name).await?;
-    let size = (tty && std::io::stdout().is_terminal()).then(crossterm::terminal::size);
+    let size = (tty && terminal::is_out()).then(crossterm::terminal::size);
     let size = size.and_then(Result::ok).map(|(columns, rows)| (rows, columns));
     let session = lifecycle.exec(&id, spec, interactive, size).await?;
     let (mut output, stdin, control) = session.into_parts();
@@ -263,7 +263,7 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 }
 
 fn detached() -> u8 {
-    say("\r\ndetached; the command runs on");
+    terminal::say_raw("\r\ndetached; the command runs on\r\n");
     0
 }
 

@@ -1,11 +1,10 @@
 //! `wharf logs`
 
-use std::io::IsTerminal;
-
 use super::instant::instant;
-use super::{Context, Failure};
+use super::{Context, Failure, terminal};
 use crate::docker::StdStream;
 use crate::lifecycle::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
+use crate::printable::{push_line, write_json};
 
 mod by_service;
 mod printer;
@@ -148,8 +147,7 @@ impl Look {
     fn new(context: &Context, args: &Args, containers: &[LogContainer]) -> Self {
         let names: Vec<String> = containers.iter().map(|container| container.id.to_string()).collect();
         let width = names.iter().map(String::len).max().unwrap_or(0);
-        let color =
-            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let color = terminal::is_out() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let prefix = |(name, code): (&String, &u8)| match color {
             true => format!("\x1b[{code}m{name:<width$} |\x1b[0m "),
             false => format!("{name:<width$} | "),
@@ -178,7 +176,7 @@ impl Look {
         if self.json {
             let out = printer.to(StdStream::Stdout).await?;
             if let Some(view) = view {
-                serde_json::to_writer(&mut *out, view).map_err(std::io::Error::other)?;
+                write_json(out, view).map_err(std::io::Error::other)?;
                 out.push(b'\n');
             }
             return Ok(());
@@ -190,7 +188,15 @@ impl Look {
         if let (true, Some(time)) = (self.timestamps && self.open != Some(line.stream), line.time) {
             out.extend_from_slice(format!("{time:.9} ").as_bytes());
         }
-        out.extend_from_slice(&line.message);
+        match (self.prefixes.is_empty(), line.message.strip_suffix(b"\n")) {
+            // One workspace alone: its own stream, byte for byte.
+            (true, _) => out.extend_from_slice(&line.message),
+            (false, None) => push_line(out, &line.message),
+            (false, Some(text)) => {
+                push_line(out, text);
+                out.push(b'\n');
+            }
+        }
         match (line.is_partial(), self.prefixes.is_empty()) {
             (true, false) => out.push(b'\n'),
             (partial, _) => self.open = partial.then_some(line.stream),

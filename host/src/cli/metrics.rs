@@ -1,9 +1,7 @@
 //! `wharf metrics`
 
-use std::io::IsTerminal;
-
 use super::output::{bytes, spark};
-use super::{Context, Failure, backend};
+use super::{Context, Failure, backend, terminal};
 use crate::client::Client;
 use crate::config::Span;
 use crate::lifecycle::{self, History, HistoryPoint, HistoryRow, Target};
@@ -55,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         ));
         return Ok(0);
     }
-    if std::io::stdout().is_terminal() {
+    if terminal::is_out() {
         for line in sparks(&history) {
             context.out.line(line)?;
         }

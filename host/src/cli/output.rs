@@ -1,13 +1,12 @@
 //! How results are printed: text for people, JSON for programs, and errors in both.
 
-use std::io::{IsTerminal, Write};
-
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, terminal};
 pub(crate) use crate::config::ago;
 use crate::hooks::record::{StepMode, Waiver};
 use crate::lifecycle::TrailStep;
+use crate::printable::{Printable, json, pretty_json};
 
 /// Where and how to print.
 #[derive(Debug, Clone)]
@@ -19,54 +18,68 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(json: bool, backtrace: bool) -> Self {
-        let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let color = terminal::is_out() && std::env::var_os("NO_COLOR").is_none();
         Self { json, backtrace, color }
     }
 
-    /// Prints text with a line end.
-    pub(crate) fn line(&self, text: impl AsRef<str>) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", text.as_ref())
+    /// Prints one line.
+    pub(crate) fn line(&self, text: impl Into<Printable>) -> std::io::Result<()> {
+        terminal::print(&text.into())
     }
 
-    /// Prints bytes as they are.
-    pub(crate) fn bytes(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()
+    /// Prints a text that Wharf laid out in lines.
+    pub(crate) fn lines(&self, text: &str) -> std::io::Result<()> {
+        terminal::print_all(Printable::lines(text))
+    }
+
+    /// Prints the detail of an error.
+    pub(crate) fn detail(&self, text: &str, marked: bool) -> std::io::Result<()> {
+        terminal::print_all(detail_lines(text, marked))
+    }
+
+    /// Clears the terminal, to draw on it from the top.
+    pub(crate) fn clear(&self) -> std::io::Result<()> {
+        terminal::control("\x1b[H\x1b[2J")
     }
 
     /// Prints a value as JSON on one line, or indented when a person looks.
     pub(crate) fn value<T: Serialize>(&self, value: &T) -> std::io::Result<()> {
-        let text = if std::io::stdout().is_terminal() {
-            serde_json::to_string_pretty(value)
-        } else {
-            serde_json::to_string(value)
-        };
-        self.line(text.map_err(std::io::Error::other)?)
+        if terminal::is_out() {
+            return self.indented(value);
+        }
+        self.json_line(value)
     }
 
-    /// Prints a table with a head and no frame; the cells have no control characters.
+    /// Prints a value as JSON on one line, whatever reads it.
+    pub(crate) fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> std::io::Result<()> {
+        terminal::print_json(&json(value).map_err(std::io::Error::other)?)
+    }
+
+    /// Prints a value as indented JSON.
+    pub(crate) fn indented<T: Serialize>(&self, value: &T) -> std::io::Result<()> {
+        terminal::print_json(&pretty_json(value).map_err(std::io::Error::other)?)
+    }
+
+    /// Prints a table with a head and no frame; a cell is one line.
     pub(crate) fn table(&self, head: &[&str], rows: Vec<Vec<String>>) -> std::io::Result<()> {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_header(head);
-        table.add_rows(rows.iter().map(|row| row.iter().map(|cell| tame(cell))));
+        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| Printable::from(cell).to_string())));
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        // Standard output is written line by line otherwise.
-        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-        self.line(lines.join("\n"))
+        terminal::print_all(table.lines().map(|line| Printable::from(line.trim_end())))
     }
 
     /// Emphasises a text on a terminal.
-    pub(crate) fn bold(&self, text: &str) -> String {
-        if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    pub(crate) fn bold(&self, text: impl Into<Printable>) -> Printable {
+        let text = text.into();
+        if self.color { text.styled(1) } else { text }
     }
 
     /// Marks a verdict with a colour on a terminal.
-    fn verdict(&self, word: &str) -> String {
-        let padded = format!("{word:<7}");
+    fn verdict(&self, word: &str) -> Printable {
+        let padded = Printable::from(format!("{word:<7}"));
         if !self.color {
             return padded;
         }
@@ -75,11 +88,11 @@ impl Output {
             "adjust" | "act" => 32,
             _ => 90,
         };
-        format!("\x1b[{color}m{padded}\x1b[0m")
+        padded.styled(color)
     }
 
     /// The lines of a trail: one per policy, and what it logged.
-    pub(crate) fn trail(&self, steps: &[TrailStep]) -> Vec<String> {
+    pub(crate) fn trail(&self, steps: &[TrailStep]) -> Vec<Printable> {
         let mut lines = Vec::new();
         let width = |of: fn(&TrailStep) -> usize| steps.iter().map(of).max().unwrap_or(0);
         let (hook, name) = (width(|step| step.hook.as_str().len()), width(|step| step.policy.len()));
@@ -93,24 +106,19 @@ impl Output {
             if let Some(detail) = &step.detail {
                 what = if what.is_empty() { detail.clone() } else { format!("{what}: {detail}") };
             }
-            what = tame(&what);
             if step.mode != StepMode::Enforce {
                 what = format!("({}) {what}", step.mode.as_str());
             }
-            let line = format!(
-                "{:<hook$}  {:<name$}  {:<6}  {} {:>8}  {what}",
-                step.hook.as_str(),
-                step.policy,
-                step.kind.as_str(),
-                self.verdict(&step.verdict),
-                time,
-            );
-            lines.push(line.trim_end().to_owned());
+            let asked = format!("{:<hook$}  {:<name$}  {:<6}  ", step.hook.as_str(), step.policy, step.kind.as_str());
+            let line = Printable::from(asked) + self.verdict(&step.verdict) + format!(" {time:>8}  {what}");
+            lines.push(line.trimmed());
             lines.extend(step.waivers.iter().map(|waiver| {
                 let Waiver { field, value, until, reason } = waiver;
-                format!("{:hook$}  waiver of {}: {field} = {value} until {until} ({reason})", "", step.policy)
+                let text =
+                    format!("{:hook$}  waiver of {}: {field} = {value} until {until} ({reason})", "", step.policy);
+                Printable::from(text)
             }));
-            lines.extend(step.logs.iter().map(|log| format!("{:hook$}  {}", "", tame(log))));
+            lines.extend(step.logs.iter().map(|log| Printable::from(format!("{:hook$}  {log}", ""))));
         }
         lines
     }
@@ -118,9 +126,9 @@ impl Output {
     /// Says something beside the result, on stderr; to programs as an object.
     pub(crate) fn notice(&self, text: &str) {
         if self.json {
-            say(serde_json::json!({ "notice": text }));
+            say_json(&serde_json::json!({ "notice": text }));
         } else {
-            say(format_args!("wharf: {}", tame(text)));
+            say(format_args!("wharf: {text}"));
         }
     }
 
@@ -129,7 +137,7 @@ impl Output {
         if failure.message.is_empty() {
             return;
         }
-        let detail = failure.detail.as_ref().filter(|(_, shown)| *shown || self.backtrace).map(|(text, _)| text);
+        let detail = failure.detail.as_ref().filter(|(_, shown)| *shown || self.backtrace);
         if self.json {
             #[derive(Serialize)]
             struct Body<'a> {
@@ -145,28 +153,40 @@ impl Output {
                 code: &failure.code,
                 message: &failure.message,
                 remedy: &failure.remedy,
-                detail,
+                detail: detail.map(|(text, _)| text),
                 trail: &failure.trail,
             };
-            say(serde_json::json!({ "error": body }));
+            say_json(&serde_json::json!({ "error": body }));
             return;
         }
         for line in self.trail(&failure.trail) {
-            say(format_args!("  {line}"));
+            say(Printable::from("  ") + line);
         }
-        say(format_args!("wharf: {}", tame(&failure.message)));
-        if let Some(detail) = detail {
-            say(tame(detail));
+        say(format_args!("wharf: {}", failure.message));
+        for line in detail.into_iter().flat_map(|(text, marked)| detail_lines(text, *marked)) {
+            say(line);
         }
         if !failure.remedy.is_empty() {
-            say(format_args!("  what to do: {}", tame(&failure.remedy)));
+            say(format_args!("  what to do: {}", failure.remedy));
         }
     }
 }
 
-/// Writes a line to stderr. That nobody reads it is no reason to fail, and even less to leave work half done.
-pub(crate) fn say(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+/// Writes a line to standard error.
+pub(crate) fn say(text: impl Into<Printable>) {
+    terminal::say(&text.into());
+}
+
+/// Writes an object to standard error.
+fn say_json(value: &serde_json::Value) {
+    // A value is always JSON.
+    terminal::say_json(&json(value).unwrap_or_default());
+}
+
+/// The lines of a detail. A marked line of a source is laid out so that none of its lines is another's; a backtrace has names
+/// that a plugin chose, and is set in, so that none of its lines can pass as one of Wharf.
+fn detail_lines(text: &str, marked: bool) -> impl Iterator<Item = Printable> {
+    Printable::lines(text).map(move |line| if marked { line } else { Printable::from("  ") + line })
 }
 
 /// What is said of several things, one after the other. One that fails is reported and does not keep the others from
@@ -190,7 +210,7 @@ impl<'a> Several<'a> {
     }
 
     /// Prints a line for people; programs get none.
-    pub(crate) fn line(&mut self, text: impl AsRef<str>) {
+    pub(crate) fn line(&mut self, text: impl Into<Printable>) {
         if !self.out.json {
             self.print(|out| out.line(text));
         }
@@ -209,16 +229,6 @@ impl<'a> Several<'a> {
         }
         Ok(self.exit)
     }
-}
-
-/// A text that others chose, without control characters: those of a workspace must not reach the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
-/// The same of a text that may have several lines.
-pub(crate) fn tame(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// Bytes as people read them.
@@ -263,9 +273,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_reaches_the_terminal_without_control_characters() {
-        let bad = "a\x1b[2Jb\u{9b}1m\r\n\tc\u{7f}";
-        assert_eq!((tame(bad).as_str(), printable(bad).as_str()), ("a[2Jb1m\n\tc", "a[2Jb1mc"));
+    fn a_line_of_a_backtrace_cannot_pass_as_one_of_wharf() {
+        let lines: Vec<_> =
+            detail_lines("1 | x\n  | ^\rwharf: ok\nwharf: done\x1b[1A", false).map(|line| line.to_string()).collect();
+        assert_eq!(lines, ["  1 | x", "    | ^wharf: ok", "  wharf: done[1A"]);
+    }
+
+    #[test]
+    fn a_trail_has_no_line_of_a_policy() {
+        let step: TrailStep = serde_json::from_value(serde_json::json!({
+            "hook": "pre-create", "policy": "p\nq", "kind": "script", "verdict": "deny", "fields": [], "microseconds": 1,
+            "detail": "a\u{202e}b\x1b[2J\nwharf: all is well", "logs": ["l\u{9b}\n"], "mode": "enforce", "waivers": [],
+        }))
+        .unwrap();
+        let out = Output { json: false, backtrace: false, color: true };
+        let text = out.trail(&[step]).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(text.len(), 2, "{text:?}");
+        assert!(
+            text[0].contains("\x1b[31mdeny   \x1b[0m") && text[0].ends_with("ab[2J wharf: all is well"),
+            "{text:?}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::hooks::Hook;
 use crate::hooks::chain::LookedAt;
 use crate::hooks::record::Refusal;
 use crate::lifecycle::{self, Explained, FieldChange, Plan, PlanDiff, Project, WorkspaceRequest};
+use crate::printable::Printable;
 use crate::store::Workspace;
 
 mod by_service;
@@ -110,7 +111,7 @@ fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), 
         return Ok(out.value(shown)?);
     }
     let changes = &shown.changes;
-    out.line(format!("{} ({project})", out.bold(&shown.id)))?;
+    out.line(out.bold(&shown.id) + format!(" ({project})"))?;
     if changes.is_empty() {
         out.line("nothing would change")?;
     } else {
@@ -129,9 +130,9 @@ fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), 
 
 fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     let out = &context.out;
-    out.line(format!("{} ({})", out.bold(plan.id.as_str()), plan.project))?;
+    out.line(out.bold(plan.id.as_str()) + format!(" ({})", plan.project))?;
     for line in out.trail(&plan.trail) {
-        out.line(format!("  {line}"))?;
+        out.line(Printable::from("  ") + line)?;
     }
     for one in &plan.shadows {
         let (from, to) = (short(&one.from), short(&one.to));
@@ -198,8 +199,8 @@ pub(super) fn bound(field: &Explained) -> Option<String> {
 
 /// A value on one line, cut where it would fill the screen.
 pub(crate) fn short(value: &serde_json::Value) -> String {
-    // Control characters of a project must not reach the terminal.
-    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    // Line ends are no words: what is cut is the text as it is printed.
+    let plain = |text: &str| Printable::from(text).to_string();
     let text = match value {
         serde_json::Value::String(text) => plain(text),
         serde_json::Value::Object(map) if map.contains_key("reference") => {

@@ -139,7 +139,7 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
                 Err(error) => {
                     context.out.line(format!("failed  {} ({}): {error}", row.name, row.source))?;
                     if let Some(detail) = error.detail.as_ref().filter(|_| error.marked) {
-                        context.out.line(detail)?;
+                        context.out.detail(detail, error.marked)?;
                     }
                 }
             }

@@ -131,7 +131,7 @@ fn say(context: &Context, findings: &[Finding]) -> Result<(), Failure> {
             Some(message) => context.out.line(format!("failed  {}{test}: {message}", finding.file))?,
         }
         if let Some(detail) = &finding.detail {
-            context.out.line(detail)?;
+            context.out.detail(detail, true)?;
         }
     }
     Ok(())
@@ -199,7 +199,7 @@ fn docs(context: &Context, hook: Option<Hook>) -> Result<u8, Failure> {
         return Ok(0);
     }
     match hook {
-        None => out.bytes(reference.markdown().as_bytes())?,
+        None => out.lines(&reference.markdown())?,
         Some(hook) => {
             let fields = reference.fields.get(hook.function()).into_iter().flatten();
             let rows = fields.map(|(field, kind)| vec![format!("ctx.{field}"), (*kind).to_owned()]).collect();

@@ -1,13 +1,13 @@
 //! `wharf ls` and `wharf inspect`
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::backend::Backend;
 use super::output::ago;
-use super::{Context, Failure};
+use super::{Context, Failure, terminal};
 use crate::client::{Client, Events};
 use crate::lifecycle::{WorkspaceEvents, WorkspaceView};
+use crate::printable::Printable;
 
 /// How often a watched list on a terminal is drawn anew when nothing changes.
 const AGES: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> 
 /// service that goes away is waited for, once the list has been seen.
 async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
     let mut stop = backend.stopper();
-    let mut watch = Watch { terminal: !context.out.json && std::io::stdout().is_terminal(), shown: None, away: false };
+    let mut watch = Watch { terminal: !context.out.json && terminal::is_out(), shown: None, away: false };
     loop {
         let failed = tokio::select! {
             failed = watch.follow(context, backend) => failed,
@@ -88,7 +88,7 @@ impl Watch {
             if self.terminal || self.shown.as_ref() != Some(&now) {
                 if self.terminal {
                     // To the corner, the list, and whatever was below it away.
-                    context.out.bytes(b"\x1b[H\x1b[2J")?;
+                    context.out.clear()?;
                 }
                 list(context, &all, false)?;
                 self.shown = Some(now);
@@ -215,7 +215,7 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
         let failures =
             if check.failures == 0 { String::new() } else { format!(", {} failures in a row", check.failures) };
         rows.push(("check", format!("code {}, {}{failures}", check.exit_code, ago(check.at))));
-        rows.extend(check.output.lines().map(|line| ("", super::output::printable(line))));
+        rows.extend(check.output.lines().map(|line| ("", line.to_owned())));
     }
     if let Some(disk) = &workspace.disk {
         let used = disk.used.as_deref().unwrap_or("-");
@@ -232,7 +232,7 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
     }
     context.out.line("policies")?;
     for line in context.out.trail(&workspace.trail) {
-        context.out.line(format!("  {line}"))?;
+        context.out.line(Printable::from("  ") + line)?;
     }
     Ok(0)
 }

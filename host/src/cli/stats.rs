@@ -1,12 +1,11 @@
 //! `wharf stats`
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::backend::Backend;
 use super::output::bytes;
 use super::readings::Readings;
-use super::{Context, Failure};
+use super::{Context, Failure, terminal};
 use crate::lifecycle::StatsView;
 use crate::workspace::State;
 
@@ -29,7 +28,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let backend = context.backend(&[]).await?;
     let mut stop = backend.stopper();
-    let live = !args.no_stream && !context.out.json && std::io::stdout().is_terminal();
+    let live = !args.no_stream && !context.out.json && terminal::is_out();
     if !live {
         let once = async {
             match &backend {
@@ -67,7 +66,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let room = crossterm::terminal::size().map_or(24, |(_, rows)| usize::from(rows)).saturating_sub(2).max(1);
         let shown = running.get(..room.min(running.len())).unwrap_or_default();
         // To the corner, the table, and whatever was below it away.
-        context.out.bytes(b"\x1b[H\x1b[2J")?;
+        context.out.clear()?;
         table(context, shown)?;
         if shown.len() < running.len() {
             context.out.line(format!("and {} more; 'wharf top' scrolls", running.len() - shown.len()))?;

@@ -4,11 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use crossterm::{cursor, terminal};
+use crossterm::{cursor, terminal as screen_mode};
 use tokio::sync::{mpsc, watch};
 
 use super::readings::Readings;
-use super::{Context, Failure};
+use super::{Context, Failure, terminal};
 
 mod screen;
 use screen::{Column, Screen};
@@ -30,10 +30,10 @@ struct FullScreen;
 
 impl FullScreen {
     fn enter() -> std::io::Result<Self> {
-        terminal::enable_raw_mode()?;
+        screen_mode::enable_raw_mode()?;
         // From here on dropping it brings the terminal back.
         let this = Self;
-        crossterm::execute!(std::io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
+        crossterm::execute!(terminal::raw_out(), screen_mode::EnterAlternateScreen, cursor::Hide)?;
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();
@@ -45,8 +45,8 @@ impl FullScreen {
 
 /// Nothing more can be done where this fails: the terminal is gone.
 fn restore() {
-    let _ = crossterm::execute!(std::io::stdout(), terminal::LeaveAlternateScreen, cursor::Show);
-    let _ = terminal::disable_raw_mode();
+    let _ = crossterm::execute!(terminal::raw_out(), screen_mode::LeaveAlternateScreen, cursor::Show);
+    let _ = screen_mode::disable_raw_mode();
 }
 
 impl Drop for FullScreen {
@@ -76,7 +76,7 @@ fn events() -> mpsc::Receiver<std::io::Result<Event>> {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    if context.out.json || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+    if context.out.json || !terminal::is_out() || !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             "no-terminal",
             "'top' needs a terminal for its input and output",
@@ -160,17 +160,18 @@ fn act(screen: &mut Screen, event: &Event) -> Option<u8> {
 }
 
 fn draw(screen: &Screen) -> std::io::Result<()> {
-    let (width, height) = terminal::size()?;
+    let (width, height) = screen_mode::size()?;
     let mut bytes = b"\x1b[H".to_vec();
     for (index, line) in screen.lines(usize::from(width), usize::from(height)).iter().enumerate() {
         if index > 0 {
             bytes.extend_from_slice(b"\r\n");
         }
-        bytes.extend_from_slice(line.as_bytes());
+        bytes.extend_from_slice(line.look.as_bytes());
+        bytes.extend_from_slice(line.text.as_str().as_bytes());
         bytes.extend_from_slice(b"\x1b[0m\x1b[K");
     }
     bytes.extend_from_slice(b"\x1b[J");
-    let mut out = std::io::stdout().lock();
+    let mut out = terminal::raw_out().lock();
     out.write_all(&bytes)?;
     out.flush()
 }

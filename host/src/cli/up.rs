@@ -12,6 +12,7 @@ use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::{
     Awaited, Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port, parse_tmpfs, parse_ulimit,
 };
+use crate::printable::Printable;
 use crate::workspace::{Network, PullPolicy, Restart};
 
 mod by_service;
@@ -298,7 +299,7 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
         context.out.line(workspace.id.as_str())?;
     } else {
         for line in context.out.trail(&workspace.trail) {
-            context.out.line(format!("  {line}"))?;
+            context.out.line(Printable::from("  ") + line)?;
         }
         context.out.line(summary(context, workspace))?;
         if let Some(line) = workspace.devcontainer.as_ref().and_then(not_honoured) {
@@ -314,7 +315,7 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
     Ok(0)
 }
 
-fn summary(context: &Context, workspace: &WorkspaceView) -> String {
+fn summary(context: &Context, workspace: &WorkspaceView) -> Printable {
     let container: String = workspace.container_id.as_deref().unwrap_or("-").chars().take(12).collect();
     let ports: Vec<_> = workspace
         .ports
@@ -322,10 +323,6 @@ fn summary(context: &Context, workspace: &WorkspaceView) -> String {
         .map(|port| format!("{} -> {}/{}", port.host(), port.container_port, port.protocol))
         .collect();
     let ports = if ports.is_empty() { String::new() } else { format!(", {}", ports.join(", ")) };
-    format!(
-        "{} is {} ({}, container {container}{ports})",
-        context.out.bold(workspace.id.as_str()),
-        workspace.state,
-        workspace.image
-    )
+    let is = format!(" is {} ({}, container {container}{ports})", workspace.state, workspace.image);
+    context.out.bold(workspace.id.as_str()) + is
 }

@@ -4,6 +4,7 @@ use super::plan::{bound, short};
 use super::{Context, Failure, backend};
 use crate::client::Client;
 use crate::lifecycle::{Explained, Target, Why, find_stored, place, why};
+use crate::printable::Printable;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -73,19 +74,20 @@ fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
     out.line(out.bold(&why.id))?;
     if all {
         for line in out.trail(&why.trail) {
-            out.line(format!("  {line}"))?;
+            out.line(Printable::from("  ") + line)?;
         }
     }
     for (name, field) in &why.fields {
         if field.history.is_empty() {
             // Whole lists of defaults would hide what somebody decided.
             if !all {
-                out.line(format!("{name} = {}\n    default", short(&field.value)))?;
+                out.line(format!("{name} = {}", short(&field.value)))?;
+                out.line("    default")?;
                 details(context, field)?;
             }
             continue;
         }
-        out.line(format!("{} = {}", out.bold(name), short(&field.value)))?;
+        out.line(out.bold(name) + format!(" = {}", short(&field.value)))?;
         for link in &field.history {
             let hook = link.hook.map_or(String::new(), |hook| format!(" at {hook}"));
             let fate = link.overruled_by.as_ref().map_or(String::new(), |by| format!("  (overruled by {by})"));

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Draft, Refusal, Waiver, glob};
+use super::redact::SecretNames;
 use super::validate::{HostPaths, Invariants};
 use super::{
     Action, Candidate, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice,
@@ -118,6 +119,14 @@ pub struct Chain {
     invariants: Arc<Invariants>,
     standings: Option<Arc<dyn Standings>>,
     pins: Option<Arc<Pins>>,
+    secrets: Arc<Known>,
+}
+
+/// Secrets that policies do not see, but may say all the same.
+#[derive(Default)]
+struct Known {
+    names: SecretNames,
+    values: BTreeSet<String>,
 }
 
 /// What the three create hooks decided.
@@ -133,7 +142,20 @@ pub struct CreateDecision {
 impl Chain {
     /// Puts policies and invariants together.
     pub fn new(entries: Vec<Entry>, invariants: Invariants) -> Self {
-        Self { entries: Arc::new(entries), invariants: Arc::new(invariants), standings: None, pins: None }
+        Self {
+            entries: Arc::new(entries),
+            invariants: Arc::new(invariants),
+            standings: None,
+            pins: None,
+            secrets: Arc::default(),
+        }
+    }
+
+    /// The same chain, whose log lines, failures and standings have none of these values, and none that a policy sets under such
+    /// a name.
+    pub fn knowing(self, names: &SecretNames, values: &[String]) -> Self {
+        let known = Known { names: names.clone(), values: values.iter().cloned().collect() };
+        Self { secrets: Arc::new(known), ..self }
     }
 
     /// The same chain, which knows how its policies have been doing, and remembers it.

@@ -1,21 +1,24 @@
 //! Taking secrets out of what is recorded and shown.
 //!
-//! Variables and labels whose names say so are secrets, those in the files of a project too. Policies see `***` in their
-//! place, so a record loses nothing that a replay needs. What remains is what policies set and say themselves, and secret values that stand in other
-//! places (a command's words, a log line): these are found by value.
+//! Variables and labels whose names say so are secrets, those in the files of a project too, and so are secret files. Policies
+//! see `***` in their place, so a record loses nothing that a replay needs. What remains is what policies set and say
+//! themselves, and secret values that stand in other places (a command's words, a URL, a log line): these are found by value, in
+//! the forms that [`forms`] knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
-use super::record::{Draft, Refusal, glob};
+use super::record::{Draft, Refusal, Step, glob};
 use super::{Adjustment, Decision, Outcome, Subject};
+use crate::workspace::ContainerSpec;
+
+mod forms;
+mod values;
+
+use forms::quoted;
+pub use values::Values;
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "***";
-
-/// Shorter values are taken out by name only: as a part of another text they would be found everywhere.
-const LEAST_BYTES: usize = 6;
 
 /// Names of environment variables and labels whose values are secrets: globs with `*`, compared without case.
 #[derive(Debug, Clone, Default)]
@@ -41,8 +44,14 @@ impl SecretNames {
         }
     }
 
-    /// Takes secrets out of a draft: its spec and the history of its fields.
-    pub fn redact_draft(&self, draft: &mut Draft) {
+    /// Takes secrets out of a draft, its spec and the history of its fields: by name, and the values in `known` and those of
+    /// its own secret variables and labels wherever they stand.
+    pub fn redact_draft(&self, draft: &mut Draft, known: &[String]) {
+        let mut values: BTreeSet<String> = known.iter().cloned().collect();
+        values.extend(self.values_in(&draft.spec, &[]));
+        let values = Values::new(values);
+        values.take_out_of_spec(&mut draft.spec);
+        draft.history.iter_mut().for_each(|change| values.take_out_of_change(change));
         self.redact_env(&mut draft.spec.env);
         self.redact_env(&mut draft.spec.labels);
         for change in &mut draft.history {
@@ -71,7 +80,7 @@ impl SecretNames {
                 continue;
             }
             let (one, mut clean) = (Values(vec![value]), json.clone());
-            if one.take_out_but(&mut clean, &mut Vec::new())
+            if one.take_out_of_record(&mut clean)
                 // One that is a word of the record itself, such as `missing`, stays where it is one.
                 && let Ok(rebuilt) = serde_json::from_value(clean.clone())
             {
@@ -134,6 +143,20 @@ impl SecretNames {
             Outcome::AllowedExec(exec) => self.redact_env(&mut exec.env),
             _ => {}
         }
+    }
+
+    /// The secret values that policies gave to variables and labels of a spec, or wanted to.
+    pub fn values_in(&self, spec: &ContainerSpec, steps: &[Step]) -> BTreeSet<String> {
+        let maps = spec.env.iter().chain(&spec.labels);
+        let set =
+            maps.filter(|(name, value)| self.contains(name) && *value != REDACTED).map(|(_, value)| value.clone());
+        let adjusted = steps.iter().flat_map(|step| &step.adjustments).filter_map(|adjustment| match adjustment {
+            Adjustment::Env(name, Some(value)) | Adjustment::Label(name, Some(value)) if self.contains(name) => {
+                Some(value.clone())
+            }
+            _ => None,
+        });
+        set.chain(adjusted).collect()
     }
 
     /// The secret values that stand in a decision under their names.
@@ -215,89 +238,37 @@ const SPECS: [&[&str]; 3] = [&["input", "spec"], &["began"], &["outcome", "allow
 
 /// Whether a text at this place of a record is a name.
 fn is_name(path: &[&str]) -> bool {
-    let among = |names: &[&[&str]], path: &[&str]| {
-        let is = |name: &&[&str]| {
-            name.len() == path.len() && name.iter().zip(path).all(|(name, key)| *name == "*" || name == key)
-        };
-        names.iter().any(is)
+    among(&NAMES, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(is_spec_name)
+}
+
+/// The same of a container's settings by themselves.
+fn is_spec_name(path: &[&str]) -> bool {
+    among(&SPEC_NAMES, path)
+}
+
+/// Whether a text of a container's settings is free: no policy and no check reads more from it than its words.
+fn is_free(path: &[&str]) -> bool {
+    let group = path.first().copied().unwrap_or_default();
+    (["env", "labels", "command", "health_check"].contains(&group) || path == ["image", "reason"])
+        && !is_spec_name(path)
+}
+
+/// The same where only a value that no word could be is taken out.
+fn is_word(path: &[&str]) -> bool {
+    [["user"], ["working_dir"], ["hostname"]].iter().any(|word| path == word)
+}
+
+fn among(names: &[&[&str]], path: &[&str]) -> bool {
+    let is = |name: &&[&str]| {
+        name.len() == path.len() && name.iter().zip(path).all(|(name, key)| *name == "*" || name == key)
     };
-    among(&NAMES, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(|rest| among(&SPEC_NAMES, rest))
-}
-
-/// A text as it stands between the quotes of JSON.
-fn quoted(text: &str) -> Option<String> {
-    let text = serde_json::to_string(text).ok()?;
-    Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned())
-}
-
-/// Secret values, the longest first: one may be a part of another.
-pub struct Values(Vec<String>);
-
-impl Values {
-    /// Those that are long enough to be told from other text, also as they stand quoted in a message.
-    pub fn new(values: BTreeSet<String>) -> Self {
-        let quoted: BTreeSet<String> = values.iter().filter_map(|value| quoted(value)).collect();
-        let all = values.union(&quoted).cloned();
-        let mut values: Vec<_> = all.filter(|value| value.len() >= LEAST_BYTES).collect();
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        Self(values)
-    }
-
-    /// The text without them; none when it has none.
-    pub fn text(&self, text: &str) -> Option<String> {
-        let mut clean: Option<String> = None;
-        for value in &self.0 {
-            let now = clean.as_deref().unwrap_or(text);
-            if now.contains(value.as_str()) {
-                clean = Some(now.replace(value.as_str(), REDACTED));
-            }
-        }
-        clean
-    }
-
-    /// Takes them out of a record, but not out of its [`NAMES`].
-    fn take_out_but(&self, json: &mut Value, path: &mut Vec<String>) -> bool {
-        match json {
-            Value::String(_) => {
-                let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                !is_name(&path) && self.take_out(json)
-            }
-            Value::Array(list) => {
-                list.iter_mut().filter_map(|one| self.take_out_but(one, path).then_some(())).count() > 0
-            }
-            Value::Object(map) => {
-                let mut found = false;
-                for (key, value) in map {
-                    path.push(key.clone());
-                    found |= self.take_out_but(value, path);
-                    path.pop();
-                }
-                found
-            }
-            _ => false,
-        }
-    }
-
-    /// Takes them out of every text of a value. Says whether there was one. Names of fields stay as they are.
-    pub fn take_out(&self, json: &mut Value) -> bool {
-        match json {
-            Value::String(text) => match self.text(text) {
-                Some(clean) => {
-                    *text = clean;
-                    true
-                }
-                None => false,
-            },
-            Value::Array(list) => list.iter_mut().filter_map(|one| self.take_out(one).then_some(())).count() > 0,
-            Value::Object(map) => map.values_mut().filter_map(|one| self.take_out(one).then_some(())).count() > 0,
-            _ => false,
-        }
-    }
+    names.iter().any(is)
 }
 
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use serde_json::Value;
     use uuid::Uuid;
 
     use super::*;

@@ -4,6 +4,8 @@ use super::create::Decided;
 use super::{Difference, Error, Lifecycle};
 use crate::hooks::adjust::diff;
 use crate::store;
+use crate::hooks::record::Draft;
+use crate::hooks::redact::Values;
 use crate::workspace::{Container, ContainerSpec, PullPolicy};
 
 impl Lifecycle {
@@ -27,9 +29,11 @@ impl Lifecycle {
         // The record holds no secrets, so their values are compared with the engine's.
         let mut real = decided.draft.spec.clone();
         decided.withheld.fill_in(&mut real);
-        let mut shown = decided.draft.spec.clone();
-        self.secrets.redact_env(&mut shown.env);
-        self.secrets.redact_env(&mut shown.labels);
+        let shown = decided.draft.spec.clone();
+        let values = decided.withheld.values();
+        let mut hidden = Draft::new(shown);
+        self.secrets.redact_draft(&mut hidden, &values);
+        let shown = hidden.spec;
         let (is, wanted) = (plain(&stored.draft.spec), plain(&shown));
         let before = diff(&wanted, &is);
         let owners = decided.draft.owner_names();
@@ -45,7 +49,8 @@ impl Lifecycle {
         all.extend(moved(&stored, decided));
         all.extend(super::devcontainer::differences(&stored, decided.project.devcontainer.as_deref()));
         let of = |map: &std::collections::BTreeMap<String, String>, group: &'static str| -> Vec<_> {
-            let secret = map.iter().filter(|(name, _)| self.secrets.contains(name));
+            let secret =
+                map.iter().filter(|(name, _)| self.secrets.contains(name) || decided.withheld.hides(group, name));
             secret.map(|(name, value)| (group, name.clone(), value.clone())).collect()
         };
         let mut secret = of(&real.env, "env");
@@ -61,6 +66,14 @@ impl Lifecycle {
                     all.push(Difference { field, is: json("***"), decided: json("another secret"), by });
                 }
             }
+        }
+        // A record of an earlier version may have values in it, and those of what exists may stand in other fields now.
+        let mut values = values;
+        values.extend(self.secret_values(container));
+        let values = Values::of(&values);
+        for difference in &mut all {
+            values.take_out(&mut difference.is);
+            values.take_out(&mut difference.decided);
         }
         Ok(all)
     }

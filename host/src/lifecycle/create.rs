@@ -17,6 +17,7 @@ use super::withheld::Withheld;
 use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
 use crate::docker::{self, CreateRequest, PullProgress};
 use crate::hooks::record::Draft;
+use crate::hooks::redact::Values;
 use crate::hooks::{Facts, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
@@ -206,7 +207,7 @@ impl Lifecycle {
                     created_at: container.created_at.unwrap_or_else(jiff::Timestamp::now),
                     container_id: container.id.clone(),
                     image_digest: self.image_digest(&container, &decided.local).await,
-                    draft: self.redacted(decided.draft),
+                    draft: self.redacted(decided.draft, &decided.withheld),
                     trail: decided.trail,
                     decisions: decided.decisions,
                     notes: Vec::new(),
@@ -233,7 +234,8 @@ impl Lifecycle {
                 let (workspace, container) = begun?;
                 view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
             }
-            Err(error) => Err(self.undo(entry, &id, error).await),
+            // What the engine says of a command repeats its words.
+            Err(error) => Err(self.undo(entry, &id, error.without(&Values::of(&decided.withheld.values()))).await),
         }
     }
 
@@ -366,8 +368,8 @@ impl Lifecycle {
         Ok(Some(text))
     }
 
-    fn redacted(&self, mut draft: Draft) -> Draft {
-        self.secrets.redact_draft(&mut draft);
+    fn redacted(&self, mut draft: Draft, withheld: &Withheld) -> Draft {
+        self.secrets.redact_draft(&mut draft, &withheld.values());
         draft
     }
 }

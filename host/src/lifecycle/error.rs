@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::hooks::record::Refusal;
+use crate::hooks::redact::Values;
 use crate::hooks::{PolicyError, Step};
 use crate::workspace::State;
 use crate::{docker, store};
@@ -161,6 +162,17 @@ fn list(differences: &[Difference]) -> String {
 }
 
 impl Error {
+    /// The same without these values, which the engine's words and what it made may have in them.
+    pub(super) fn without(mut self, values: &Values) -> Self {
+        match &mut self {
+            Self::Docker(error) => error.engine_words().into_iter().for_each(|words| values.clean(words)),
+            Self::NotAsDecided(differences) => differences.iter_mut().for_each(|words| values.clean(words)),
+            Self::LeftOff(text) | Self::Request(text) | Self::ProjectFile(text) => values.clean(text),
+            _ => {}
+        }
+        self
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &str {
         match self {

@@ -1,5 +1,6 @@
 //! Running commands: `pre-exec` decides, the engine runs, the exit code is the command's.
 
+use super::withheld::WithheldExec;
 use super::{Error, Lifecycle};
 use crate::docker::{self, ExecRequest, ExecSession};
 use crate::hooks::{Adjustment, ExecSpec, Hook, Outcome, Subject};
@@ -71,20 +72,19 @@ impl Lifecycle {
         spec: ExecSpec,
     ) -> Result<ExecSpec, Error> {
         check(&spec)?;
-        // Secrets are shown to policies as `***` and put back afterwards.
-        let real = spec.env.clone();
-        let mut shown = spec;
-        self.secrets.redact_env(&mut shown.env);
-        let mut exec = shown.clone();
+        // Secrets are shown to policies as `***` and put back afterwards: values of secret variables, the workspace's or this
+        // command's, and where they stand in the words of the command as well.
+        let secret = spec.env.iter().filter(|(name, _)| self.secrets.contains(name));
+        let own = secret.map(|(_, value)| value.clone());
+        let values: Vec<String> = own.chain(self.secret_values(container)).collect();
+        let withheld = WithheldExec::hide(spec, &self.secrets, &values);
+        let mut exec = withheld.shown.clone();
         if let Some(workspace) = self.store.workspace(id)? {
-            let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(shown));
-            let mut decisions = [self.decide(id.as_str(), move |chain| chain.decide_exec(request)).await?];
+            let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(exec.clone()));
+            let mut decisions =
+                [self.decide_without(request, &values, |chain, request| chain.decide_exec(request)).await?];
             // Redaction blanks what a policy set, too; what runs needs the real values.
             let mut outcome = decisions.first().map(|decision| decision.outcome.clone());
-            // A secret variable's value, the workspace's or this command's, may stand in the words of the command as well.
-            let secret = real.iter().filter(|(name, _)| self.secrets.contains(name));
-            let own = secret.map(|(_, value)| value.clone());
-            let values: Vec<String> = own.chain(self.secret_values(container)).collect();
             if let Some(Outcome::Denied(refusal)) = &mut outcome {
                 self.secrets.redact_refusal(refusal, &decisions, &values);
             }
@@ -99,13 +99,7 @@ impl Lifecycle {
             }
             self.store.update_workspace(id, |workspace| workspace.last_activity = Some(jiff::Timestamp::now()))?;
         }
-        for (name, value) in &mut exec.env {
-            if value == crate::hooks::redact::REDACTED
-                && let Some(real) = real.get(name)
-            {
-                value.clone_from(real);
-            }
-        }
+        withheld.fill_in(&mut exec);
         Ok(exec)
     }
 }

@@ -20,7 +20,7 @@ use crate::devcontainer::Record;
 use crate::docker::Docker;
 use crate::hooks::chain::{CreateDecision, LookedAt};
 use crate::hooks::record::{Change, Refusal};
-use crate::hooks::redact::SecretNames;
+use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::{Chain, Facts, Step};
 use crate::store::KnownWorkspace;
 use crate::workspace::{ContainerSpec, WorkspaceId};
@@ -98,7 +98,7 @@ pub async fn plan(
         for decision in &mut decision.decisions {
             secrets.redact(decision, &values);
         }
-        secrets.redact_draft(&mut decision.draft);
+        secrets.redact_draft(&mut decision.draft, &values);
         let violations: Vec<String> =
             decision.decisions.iter().flat_map(|decision| decision.violations.clone()).collect();
         let pending = decision.decisions.last_mut().and_then(|last| last.shadows.take());
@@ -124,7 +124,11 @@ pub async fn plan(
             fields,
             trail: trail(&steps),
             shadows: differences,
-            devcontainer: project.devcontainer.map(|asked| asked.record()),
+            devcontainer: project.devcontainer.map(|asked| {
+                let mut record = asked.record();
+                Values::of(&values).take_out_of(&mut record);
+                record
+            }),
             detail: steps.iter().rev().find_map(|step| {
                 let error = step.error.as_ref()?;
                 Some((error.detail.clone()?, error.marked))
@@ -169,7 +173,12 @@ pub(super) fn decide_create(
     })?;
     let asked = project.devcontainer.as_deref();
     hide(asked, &mut facts.project);
+    let values = withheld.values();
+    let known = Values::of(&values);
+    facts.project.contents.values_mut().for_each(|file| known.clean(&mut file.text));
+    facts.workspace.labels.values_mut().for_each(|text| known.clean(text));
     let named = asked.is_some_and(|asked| asked.propose_image(&mut draft));
     let requested = request.image.is_some() || named;
+    let chain = chain.clone().knowing(secrets, &values);
     Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), withheld))
 }

@@ -65,10 +65,11 @@ impl Lifecycle {
             Err(docker::Error::NotFound { .. }) => return Ok(Reaction::default()),
             Err(error) => return Err(error.into()),
         };
-        let mut decisions = [self.decide(id.as_str(), move |chain| chain.collect(request)).await?];
+        let values = self.secret_values(&container);
+        let mut decisions = [self.decide_without(request, &values, |chain, request| chain.collect(request)).await?];
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
-        self.record_without(&mut decisions, &self.secret_values(&container))?;
+        self.record_without(&mut decisions, &values)?;
         let [decision] = decisions;
         let mut reaction = Reaction { asked: decision.steps.len(), ..Reaction::default() };
         let mut degraded = None;
@@ -92,7 +93,7 @@ impl Lifecycle {
                 match self.act(&mut workspace, &container, &policy, action).await {
                     Ok(_) if stops => reaction.stopped_by = Some(policy),
                     Ok(_) => {}
-                    Err(reason) => reaction.failures.push(reason),
+                    Err(reason) => reaction.failures.push(self.without_secrets(&container, reason)),
                 }
             }
         }

@@ -313,7 +313,8 @@ pub(super) fn draft(
         adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
         draft.set(&adjustment, Owner::host("request", Some(words)), None);
     }
-    withheld.hide_command(&mut draft);
+    withheld.files = super::secret_files::texts(request.secrets.values(), project.secrets.as_deref());
+    withheld.hide(&mut draft, secrets);
     Ok((draft, withheld))
 }
 

@@ -121,7 +121,7 @@ fn request(
     // Its secret files are this workspace's own, if it has any; its project is mounted as ever.
     spec.mounts.remove(SECRETS_TARGET);
     spec.mounts.retain(|_, mount| mount.kind == MountKind::Volume || mount.source != snapshot.project);
-    let secret = |(name, value): (&String, &String)| value == REDACTED || name.starts_with("WORKSPACE_");
+    let secret = |(name, value): (&String, &String)| value.contains(REDACTED) || name.starts_with("WORKSPACE_");
     let env = spec.env.iter().filter(|pair| !secret(*pair) && pair.0 != "WHARF_MANAGED");
     let mut env: BTreeMap<String, String> = env.map(|(name, value)| (name.clone(), value.clone())).collect();
     env.extend(restore.env.clone());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::secret_files::{secrets_dir, unusable};
+use super::secret_files::{make_secrets_dir, secrets_dir, unusable};
 use super::{Error, Lifecycle};
 use crate::workspace::WorkspaceId;
 
@@ -24,8 +24,7 @@ impl Lifecycle {
             if folder.is_dir() {
                 copy(&folder, &half)?;
             } else {
-                let parent = folder.parent().unwrap_or(&folder);
-                std::fs::create_dir_all(parent)?;
+                make_secrets_dir(self.store.dir())?;
                 std::fs::write(&half, "")?;
             }
             std::fs::rename(&half, &aside)

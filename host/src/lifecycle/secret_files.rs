@@ -59,6 +59,51 @@ pub(super) fn check(name: &str, value: &SecretBytes) -> Result<(), Error> {
     Ok(())
 }
 
+/// What of secrets could be seen in a text, those given and those in a folder: each as a whole, and its longer lines.
+pub(super) fn texts<'a>(given: impl IntoIterator<Item = &'a SecretBytes>, folder: Option<&Path>) -> Vec<String> {
+    let mut all: Vec<Vec<u8>> = given.into_iter().map(|secret| secret.0.clone()).collect();
+    // One that is being written, whose name begins with a dot, is a secret, too.
+    let kept = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    all.extend(kept.filter_map(|entry| std::fs::read(entry.path()).ok()));
+    let mut texts = Vec::new();
+    for bytes in all {
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().map(str::trim).filter(|line| line.len() >= TELLING);
+        texts.extend([text.trim()].into_iter().chain(lines).filter(|text| !text.is_empty()).map(str::to_owned));
+    }
+    // A whole one before its lines, or they could not be found in it any more; each once.
+    texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    texts.dedup();
+    texts
+}
+
+/// Makes the folder of all secrets, and closes one that others may enter.
+///
+/// # Errors
+/// When it can be neither made nor closed.
+pub(super) fn make_secrets_dir(state_dir: &Path) -> std::io::Result<PathBuf> {
+    let all = secrets_dir(state_dir);
+    DirBuilder::new().recursive(true).mode(0o700).create(&all)?;
+    close(&all)?;
+    Ok(all)
+}
+
+/// Takes away that others may enter the folder of all secrets, as an earlier version left it.
+///
+/// # Errors
+/// When it cannot be closed.
+pub(super) fn close(all: &Path) -> std::io::Result<()> {
+    let found = match all.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if found.permissions().mode() & 0o077 != 0 && found.is_dir() {
+        tracing::warn!("others could enter {}; its mode is 0700 now", all.display());
+        std::fs::set_permissions(all, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 impl Lifecycle {
     /// The names of a workspace's secrets, sorted.
     ///
@@ -107,18 +152,7 @@ impl Lifecycle {
         let Some(id) = container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse::<WorkspaceId>().ok()) else {
             return Vec::new();
         };
-        let folder = secrets_dir(self.store.dir()).join(id.as_str());
-        let read = |name: &String| std::fs::read(folder.join(name)).ok();
-        let mut texts = Vec::new();
-        for bytes in self.secret_names(&id).unwrap_or_default().iter().filter_map(read) {
-            let text = String::from_utf8_lossy(&bytes);
-            let lines = text.lines().map(str::trim).filter(|line| line.len() >= TELLING);
-            texts.extend([text.trim()].into_iter().chain(lines).filter(|text| !text.is_empty()).map(str::to_owned));
-        }
-        // A whole one before its lines, or they could not be found in it any more; each once.
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        texts.dedup();
-        texts
+        texts([], Some(&secrets_dir(self.store.dir()).join(id.as_str())))
     }
 
     fn has_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
@@ -136,7 +170,7 @@ impl Lifecycle {
         }
         let all = secrets_dir(self.store.dir());
         let folder = all.join(id.as_str());
-        DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(|error| unusable(&all, &error))?;
+        make_secrets_dir(self.store.dir()).map_err(|error| unusable(&all, &error))?;
         DirBuilder::new().recursive(true).create(&folder).map_err(|error| unusable(&folder, &error))?;
         // Whatever the umask: users inside the container must get in, and only the folder above keeps others out.
         let open = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode));

@@ -9,6 +9,7 @@ use super::create::Progress;
 use super::error::Missing;
 use super::{Error, Lifecycle};
 use crate::docker::{self, CommitRequest};
+use crate::hooks::redact::REDACTED;
 use crate::store::{JournalEntry, Snapshot, Verb};
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE,
@@ -107,7 +108,10 @@ impl Lifecycle {
             blank_labels: container.labels.keys().cloned().collect(),
         };
         // The engine would keep their values beside the image; then only the files are taken.
-        let secrets = spec.env.keys().chain(spec.labels.keys()).any(|name| self.secrets.contains(name));
+        let hidden = |(name, value): (&String, &String)| self.secrets.contains(name) || value.contains(REDACTED);
+        let words = spec.command.iter().chain(spec.health_check.iter().flat_map(|check| &check.command));
+        let secrets =
+            spec.env.iter().chain(&spec.labels).any(hidden) || words.into_iter().any(|word| word.contains(REDACTED));
         let from = if secrets { self.docker.image(&container.image_id).await? } else { None };
         let image_id = match from {
             Some(from) => self.docker.flatten(&container.id, &from, &request).await?,

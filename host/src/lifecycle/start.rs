@@ -105,11 +105,12 @@ impl Lifecycle {
         workspace.start_unfinished = false;
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
-        let mut decisions = [self.decide(workspace.id.as_str(), move |chain| chain.collect(request)).await?];
+        let values = self.secret_values(&container);
+        let mut decisions = [self.decide_without(request, &values, |chain, request| chain.collect(request)).await?];
         // The record has no secret values; what is carried out may need what stands there.
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
-        self.record_without(&mut decisions, &self.secret_values(&container))?;
+        self.record_without(&mut decisions, &values)?;
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {
             step.error
@@ -127,6 +128,7 @@ impl Lifecycle {
                     Ok(true) => container = self.docker.inspect(&container.id).await?,
                     Ok(false) => {}
                     Err(reason) => {
+                        let reason = self.without_secrets(&container, reason);
                         tracing::warn!("{reason}");
                         workspace.degraded.get_or_insert(reason);
                     }

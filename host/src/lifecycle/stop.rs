@@ -184,7 +184,8 @@ impl Lifecycle {
     pub(super) async fn before_stop(&self, id: &WorkspaceId, container: &Container, verb: &str) -> Result<(), Error> {
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(()) };
         let request = self.request_about(&workspace, Hook::PreStop, Subject::Stop { verb: verb.to_owned() });
-        let mut decisions = match self.decide(id.as_str(), move |chain| chain.collect(request)).await {
+        let values = self.secret_values(container);
+        let mut decisions = match self.decide_without(request, &values, |chain, request| chain.collect(request)).await {
             Ok(decision) => [decision],
             Err(error @ Error::PolicyNotLoaded { .. }) => {
                 // A policy that fails here never prevents the stop; one that cannot even be loaded does not either.
@@ -196,7 +197,7 @@ impl Lifecycle {
         // The record has no secret values; what is carried out may need what stands there.
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
-        if let Err(error) = self.record_without(&mut decisions, &self.secret_values(container)) {
+        if let Err(error) = self.record_without(&mut decisions, &values) {
             // What is not recorded is not carried out; but on a full disk, too, a workspace can be stopped.
             tracing::warn!("stopping {id} without its policies' actions: {error}");
             return Ok(());

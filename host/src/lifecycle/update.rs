@@ -8,6 +8,7 @@ use super::{Difference, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::docker;
 use crate::hooks::adjust::diff;
 use crate::hooks::record::Owner;
+use crate::hooks::redact::Values;
 use crate::hooks::{Adjustment, Facts, Hook, Step, Subject};
 use crate::store::Verb;
 use crate::workspace::{Container, ContainerSpec, State, WorkspaceId};
@@ -43,23 +44,29 @@ impl Lifecycle {
         }
         let project = std::path::PathBuf::from(&stored.project);
         let secrets = self.secrets.clone();
+        // The draft is stored without secret values; only the container tells them.
+        let values = self.secret_values(&self.docker.inspect(&container.id).await?);
+        secrets.redact_draft(&mut draft, &values);
+        let known = values.clone();
         let decide = move |chain: &crate::hooks::Chain| {
             // The folder may be gone while its workspace lives; policies then see no files.
             match project_facts(&project, &chain.wanted_files(), &secrets) {
-                Ok(project) => facts.project = project,
+                Ok(mut project) => {
+                    let known = Values::of(&known);
+                    project.contents.values_mut().for_each(|file| known.clean(&mut file.text));
+                    facts.project = project;
+                }
                 Err(error) => tracing::warn!("the project {} cannot be read: {error}", project.display()),
             }
             // Its image is what it runs, and no policy can choose another one for it now.
-            chain.decide_create(draft, &Arc::new(facts), true, now_ms())
+            chain.clone().knowing(&secrets, &known).decide_create(draft, &Arc::new(facts), true, now_ms())
         };
         let mut decision = self.decide(id.as_str(), decide).await?;
-        // The draft is stored without secret values under their names; where else they stand, only the container tells.
-        let values = self.secret_values(&self.docker.inspect(&container.id).await?);
         if let Some(refusal) = &mut decision.refusal {
             self.secrets.redact_refusal(refusal, &decision.decisions, &values);
         }
         self.record_without(&mut decision.decisions, &values)?;
-        self.secrets.redact_draft(&mut decision.draft);
+        self.secrets.redact_draft(&mut decision.draft, &values);
         let decisions: Vec<_> = decision.decisions.iter().map(|decision| decision.id).collect();
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
         if let Some(refusal) = decision.refusal {

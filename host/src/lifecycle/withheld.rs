@@ -3,44 +3,52 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
+use crate::hooks::ExecSpec;
 use crate::hooks::record::Draft;
-use crate::hooks::redact::{REDACTED, Values};
+use crate::hooks::redact::{REDACTED, SecretNames, Values};
 use crate::workspace::ContainerSpec;
 
-/// Real values of secret variables and labels; a draft, and with it every policy and record, holds `***`.
+/// Real values of secrets; a draft, and with it every policy and record, holds `***`.
 #[derive(Default)]
 pub(super) struct Withheld {
     pub(super) env: BTreeMap<String, String>,
     pub(super) labels: BTreeMap<String, String>,
-    /// The command as it is shown and as it is, where a secret value stands in its words.
-    pub(super) command: Option<(Vec<String>, Vec<String>)>,
+    /// What secret files have in them.
+    pub(super) files: Vec<String>,
+    /// The settings as they are shown and as they are, where a secret value stands in some of their texts.
+    texts: Option<Box<(ContainerSpec, ContainerSpec)>>,
 }
 
 impl Withheld {
-    /// Takes secret values out of the words of a draft's command, where policies, records and people would see them.
-    pub(super) fn hide_command(&mut self, draft: &mut Draft) {
-        let values = Values::new(self.values().into_iter().collect());
-        let real = draft.spec.command.clone();
-        for word in &mut draft.spec.command {
-            *word = values.text(word).unwrap_or_else(|| std::mem::take(word));
-        }
-        if draft.spec.command != real {
-            self.command = Some((draft.spec.command.clone(), real));
-            for change in draft.history.iter_mut().filter(|change| change.field == "command") {
-                values.take_out(&mut change.value);
-            }
+    /// Takes secret values out of the texts of a draft, where policies, records and people would see them.
+    pub(super) fn hide(&mut self, draft: &mut Draft, secrets: &SecretNames) {
+        let real = draft.spec.clone();
+        secrets.redact_draft(draft, &self.values());
+        if draft.spec != real {
+            self.texts = Some(Box::new((draft.spec.clone(), real)));
         }
     }
 
     /// All of them, for what else they must not stand in.
     pub(super) fn values(&self) -> Vec<String> {
-        self.env.values().chain(self.labels.values()).cloned().collect()
+        self.env.values().chain(self.labels.values()).chain(&self.files).cloned().collect()
+    }
+
+    /// The variables and labels of a spec whose values are not shown as they are, by group and name.
+    pub(super) fn hides(&self, group: &str, name: &str) -> bool {
+        let Some((shown, real)) = self.texts.as_deref() else { return false };
+        match group {
+            "env" => shown.env.get(name) != real.env.get(name),
+            _ => shown.labels.get(name) != real.labels.get(name),
+        }
     }
 
     /// Puts them into a spec. A policy may have replaced or removed one; only what still stands for it is filled in.
     pub(super) fn fill_in(&self, spec: &mut ContainerSpec) {
-        if let Some((_, real)) = self.command.as_ref().filter(|(shown, _)| *shown == spec.command) {
-            spec.command.clone_from(real);
+        if let Some((shown, real)) = self.texts.as_deref() {
+            fill_in(spec, shown, real);
         }
         for (shown, real) in [(&mut spec.env, &self.env), (&mut spec.labels, &self.labels)] {
             for (name, value) in shown.iter_mut().filter(|(_, value)| *value == REDACTED) {
@@ -49,5 +57,109 @@ impl Withheld {
                 }
             }
         }
+    }
+}
+
+/// A command as policies may see it, and as it is.
+pub(super) struct WithheldExec {
+    pub(super) shown: ExecSpec,
+    real: ExecSpec,
+}
+
+impl WithheldExec {
+    /// Hides the values of secret variables, and `values` in the other texts.
+    pub(super) fn hide(exec: ExecSpec, secrets: &SecretNames, values: &[String]) -> Self {
+        let (mut shown, values) = (exec.clone(), Values::of(values));
+        secrets.redact_env(&mut shown.env);
+        for text in shown.env.values_mut().chain(&mut shown.command).chain(&mut shown.working_dir) {
+            values.clean(text);
+        }
+        Self { shown, real: exec }
+    }
+
+    /// Puts the real texts where policies left what they were shown.
+    pub(super) fn fill_in(&self, exec: &mut ExecSpec) {
+        fill_in(exec, &self.shown, &self.real);
+    }
+}
+
+/// Replaces the texts of a value that are still what was shown by what they are.
+fn fill_in<T: serde::Serialize + serde::de::DeserializeOwned>(value: &mut T, shown: &T, real: &T) {
+    let json = |value: &T| serde_json::to_value(value);
+    if let (Ok(mut filled), Ok(shown), Ok(real)) = (json(value), json(shown), json(real)) {
+        fill(&mut filled, &shown, &real);
+        if let Ok(filled) = serde_json::from_value(filled) {
+            *value = filled;
+        }
+    }
+}
+
+fn fill(value: &mut Value, shown: &Value, real: &Value) {
+    if value == shown {
+        return value.clone_from(real);
+    }
+    match (value, shown, real) {
+        (Value::Object(value), Value::Object(shown), Value::Object(real)) => {
+            for (name, value) in value {
+                if let (Some(shown), Some(real)) = (shown.get(name), real.get(name)) {
+                    fill(value, shown, real);
+                }
+            }
+        }
+        // Words that a policy put before or between them moved the others.
+        (Value::Array(value), Value::Array(shown), Value::Array(real)) => {
+            for word in value {
+                let mut places = shown.iter().zip(real).filter(|(shown, real)| *shown == word && shown != real);
+                // Where two look alike, it cannot be told which is meant.
+                if let Some((_, first)) = places.next()
+                    && places.all(|(_, other)| other == first)
+                {
+                    word.clone_from(first);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec(words: &[&str]) -> ExecSpec {
+        ExecSpec { command: words.iter().map(|word| (*word).to_owned()).collect(), ..ExecSpec::default() }
+    }
+
+    #[test]
+    fn policies_see_no_value_and_what_they_leave_is_filled_in_again() {
+        let secrets = SecretNames(vec!["*token*".into()]);
+        let mut asked = exec(&["curl", "-H", "Bearer hunter2-long", "aHVudGVyMi1sb25n"]);
+        asked.env = [("A_TOKEN", "hunter2-long"), ("URL", "http://u:hunter2-long@h")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let withheld = WithheldExec::hide(asked.clone(), &secrets, &["hunter2-long".to_owned()]);
+        assert_eq!(withheld.shown.command, ["curl", "-H", "Bearer ***", "***"]);
+        assert_eq!(withheld.shown.env["URL"], "http://u:***@h");
+        let mut same = withheld.shown.clone();
+        withheld.fill_in(&mut same);
+        assert_eq!(same, asked);
+        let mut more = withheld.shown.clone();
+        more.command.insert(0, "nice".into());
+        more.env.insert("URL".into(), "http://other".into());
+        withheld.fill_in(&mut more);
+        assert_eq!(more.command, ["nice", "curl", "-H", "Bearer hunter2-long", "aHVudGVyMi1sb25n"]);
+        assert_eq!((more.env["URL"].as_str(), more.env["A_TOKEN"].as_str()), ("http://other", "hunter2-long"));
+    }
+
+    #[test]
+    fn words_that_look_alike_are_not_exchanged() {
+        let withheld = WithheldExec::hide(
+            exec(&["a", "first-secret", "other-secret"]),
+            &SecretNames::default(),
+            &["first-secret".to_owned(), "other-secret".to_owned()],
+        );
+        let mut moved = exec(&["x", "a", "***", "***"]);
+        withheld.fill_in(&mut moved);
+        assert_eq!(moved.command, ["x", "a", "***", "***"]);
     }
 }

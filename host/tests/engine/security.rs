@@ -3,4 +3,6 @@
 mod identity;
 mod networks;
 mod paths;
+mod secrets;
+mod text;
 mod users;

@@ -1,6 +1,5 @@
 //! `wharf exec` through a service: the same bytes over a WebSocket.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::printer::Printer;
 use super::{CUT, LAST_WORDS, RawMode, TIMED_OUT, say_late, typed, until, wharf_failed};
-use crate::cli::{Context, Failure, backend};
+use crate::cli::{Context, Failure, backend, terminal};
 use crate::client::{Client, Listen, Problem, Said};
 use crate::docker::StdStream;
 use crate::hooks::ExecSpec;
@@ -78,7 +77,7 @@ pub(super) async fn session(
     first["tty"] = json!(spec.tty);
     first["stdin"] = json!(interactive);
     if spec.tty
-        && std::io::stdout().is_terminal()
+        && terminal::is_out()
         && let Ok((columns, rows)) = crossterm::terminal::size()
     {
         first["rows"] = json!(rows);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::cli::terminal::{raw_err, raw_out};
 use crate::docker::StdStream;
 
 /// Pieces that wait for the reader, of 64 KiB at most each.
@@ -25,8 +26,8 @@ pub(super) struct Printer {
 impl Printer {
     pub(super) fn start() -> io::Result<Self> {
         // Without the buffers and locks of the usual ones, which a write that blocks would hold.
-        let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let mut err = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let mut out = File::from(raw_out().as_fd().try_clone_to_owned()?);
+        let mut err = File::from(raw_err().as_fd().try_clone_to_owned()?);
         let (to, mut from) = mpsc::channel::<(StdStream, Bytes)>(WAITING);
         // The program does not wait for it in the end.
         let writing = tokio::task::spawn_blocking(move || {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::cli::terminal::{raw_err, raw_out};
 use crate::docker::StdStream;
 
 /// Bytes that are collected before they are written.
@@ -33,8 +34,8 @@ impl Printer {
         std::thread::spawn(move || {
             while let Some((stream, bytes)) = from.blocking_recv() {
                 let written = match stream {
-                    StdStream::Stdout => write(&mut io::stdout().lock(), &bytes),
-                    StdStream::Stderr => write(&mut io::stderr().lock(), &bytes),
+                    StdStream::Stdout => write(&mut raw_out().lock(), &bytes),
+                    StdStream::Stderr => write(&mut raw_err().lock(), &bytes),
                 };
                 if let Err(error) = written {
                     let _ = fail.try_send(error);

@@ -45,7 +45,7 @@ fn print(context: &Context, all: &BTreeMap<String, ShadowSummary>) -> Result<(),
     }
     for (policy, summary) in all {
         let ShadowSummary { asked, failed, changed, .. } = summary;
-        out.line(format!("{}: asked {asked} times, would have changed {changed}, failed {failed}", out.bold(policy)))?;
+        out.line(out.bold(policy) + format!(": asked {asked} times, would have changed {changed}, failed {failed}"))?;
         if let Some(last) = &summary.last_failure {
             out.line(format!("  last failure: {last}"))?;
         }

@@ -15,6 +15,7 @@ use crate::hooks::redact::SecretNames;
 use crate::hooks::replay::{Comparison, compare, replay, unplayable};
 use crate::hooks::{Chain, Hook};
 use crate::lifecycle::{FlipGroup, Replayed, find_record, replay_decisions};
+use crate::printable::Printable;
 use crate::store::DecisionQuery;
 
 /// Most decisions that a service runs again for one request.
@@ -161,7 +162,7 @@ fn explain(
     for (what, decision) in [("recorded", record), ("replayed", &again)] {
         context.out.line(context.out.bold(what))?;
         for line in context.out.trail(&crate::lifecycle::trail(&decision.steps)) {
-            context.out.line(format!("  {line}"))?;
+            context.out.line(Printable::from("  ") + line)?;
         }
     }
     let said = match compare(record, &again) {
@@ -180,8 +181,8 @@ fn print(context: &Context, replayed: &Replayed, place: Option<&str>) -> Result<
     }
     for group in &replayed.flips {
         let FlipGroup { kind, hook, policy, reason, detail, count, examples } = group;
-        out.line(format!("{}  {count} x {hook}, by {policy}: {reason}", out.bold(kind.words())))?;
-        let plain: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+        out.line(out.bold(kind.words()) + format!("  {count} x {hook}, by {policy}: {reason}"))?;
+        let plain: String = detail.chars().take(300).collect();
         let numbers: Vec<_> = examples.iter().map(|example| format!("#{}", example.number)).collect();
         out.line(format!("    e.g. {}: {plain}", numbers.join(" ")))?;
     }

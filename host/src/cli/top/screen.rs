@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::cli::output::{bytes, chart};
 use crate::lifecycle::StatsView;
+use crate::printable::Printable;
 use crate::workspace::State;
 
 /// Readings that charts go back to.
@@ -13,6 +14,25 @@ const HISTORY: usize = 600;
 const CHART: usize = 7;
 /// Below this height of the terminal there are no charts.
 const ROOM_FOR_CHARTS: usize = 18;
+
+/// Looks of lines, as SGR sequences.
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const REVERSED: &str = "\x1b[7m";
+
+/// A line of the screen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line {
+    /// Its look, until its end.
+    pub(super) look: &'static str,
+    pub(super) text: Printable,
+}
+
+impl Line {
+    fn new(look: &'static str, text: String) -> Self {
+        Self { look, text: text.into() }
+    }
+}
 
 /// A column to sort by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -165,16 +185,16 @@ impl Screen {
     }
 
     /// All lines, as many and as wide as fit.
-    pub(super) fn lines(&self, width: usize, height: usize) -> Vec<String> {
-        let mut lines = vec![format!("\x1b[1m{}", fit(&self.title(), width))];
+    pub(super) fn lines(&self, width: usize, height: usize) -> Vec<Line> {
+        let mut lines = vec![Line::new(BOLD, fit(&self.title(), width))];
         let charts = if height >= ROOM_FOR_CHARTS && !self.rows.is_empty() { CHART + 1 } else { 0 };
         let head: String =
             Column::ALL.iter().map(|(column, title, wide, _)| self.cell(*column, title, *wide)).collect();
-        lines.push(format!("\x1b[7m{:<width$}", fit(&head, width)));
+        lines.push(Line::new(REVERSED, format!("{:<width$}", fit(&head, width))));
         let room = height.saturating_sub(lines.len() + charts + 1).max(1);
         if self.rows.is_empty() {
             let text = if self.read { "no workspace has a container; 'wharf up' makes one" } else { "reading ..." };
-            lines.push(fit(text, width));
+            lines.push(Line::new("", fit(text, width)));
         }
         let selected = self.place();
         let first = (selected + 1).saturating_sub(room);
@@ -182,20 +202,20 @@ impl Screen {
             let text: String =
                 Column::ALL.iter().map(|(column, _, wide, _)| self.cell(*column, &column.show(row), *wide)).collect();
             let look = match (index == selected, row.state == State::Running) {
-                (true, _) => "\x1b[7m",
+                (true, _) => REVERSED,
                 (false, true) => "",
-                (false, false) => "\x1b[2m",
+                (false, false) => DIM,
             };
-            lines.push(format!("{look}{:<width$}", fit(&text, width)));
+            lines.push(Line::new(look, format!("{:<width$}", fit(&text, width))));
         }
         if charts > 0 {
-            lines.resize(height.saturating_sub(CHART + 1), String::new());
+            lines.resize(height.saturating_sub(CHART + 1), Line::default());
             lines.extend(self.charts(width));
         }
         let keys: String =
             Column::ALL.iter().map(|(_, title, _, key)| format!("{key} {}  ", title.to_lowercase())).collect();
         lines.truncate(height.saturating_sub(1));
-        lines.push(format!("\x1b[2m{}", fit(&format!("q quits   sort: {keys}"), width)));
+        lines.push(Line::new(DIM, fit(&format!("q quits   sort: {keys}"), width)));
         lines.truncate(height.max(1));
         lines
     }
@@ -220,7 +240,7 @@ impl Screen {
     }
 
     /// CPU at the left, memory at the right.
-    fn charts(&self, width: usize) -> Vec<String> {
+    fn charts(&self, width: usize) -> Vec<Line> {
         let Some(row) = self.rows.get(self.place()) else { return Vec::new() };
         let points = self.history.get(&row.container_id);
         let values =
@@ -234,20 +254,21 @@ impl Screen {
         let title = |text: String| pad(&fit(&text, wide), wide);
         let name = &row.id;
         let up_to = bytes(Some(bound.round() as u64));
-        let mut lines = vec![format!(
-            "\x1b[1m{}   {}",
+        let titles = format!(
+            "{}   {}",
             title(format!("CPU of {name}, up to {cores:.0} %")),
             title(format!("memory of {name}, up to {up_to}"))
-        )];
+        );
+        let mut lines = vec![Line::new(BOLD, titles)];
         let both = chart(&cpu, wide, CHART - 1, cores).into_iter().zip(chart(&memory, wide, CHART - 1, bound));
-        lines.extend(both.map(|(left, right)| format!("{left}   {right}")));
+        lines.extend(both.map(|(left, right)| Line::new("", format!("{left}   {right}"))));
         lines
     }
 }
 
-/// Cuts a text to a width.
+/// Cuts a text to a width, as it will be printed.
 fn fit(text: &str, width: usize) -> String {
-    text.chars().take(width).collect()
+    Printable::from(text).as_str().chars().take(width).collect()
 }
 
 /// Makes a text exactly so wide; what is cut off shows as dots.
@@ -284,10 +305,7 @@ mod tests {
 
     /// The lines without what only a terminal sees.
     fn plain(screen: &Screen, width: usize, height: usize) -> Vec<String> {
-        let lines = screen.lines(width, height);
-        let clean =
-            |line: String| ["\x1b[1m", "\x1b[7m", "\x1b[2m"].iter().fold(line, |line, code| line.replace(code, ""));
-        lines.into_iter().map(clean).collect()
+        screen.lines(width, height).into_iter().map(|line| line.text.to_string()).collect()
     }
 
     fn order(screen: &Screen) -> Vec<&str> {

@@ -11,6 +11,7 @@ use super::mode::Part;
 use super::standing::{self, Snapshot};
 use super::{Chain, Entry};
 use crate::hooks::record::{Draft, Owner, Refusal, StepError, StepMode, VERSION};
+use crate::hooks::redact::Values;
 use crate::hooks::validate::{HostPaths, Invariants};
 use crate::hooks::{
     Decision, ExecSpec, Facts, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject,
@@ -164,7 +165,11 @@ impl Run {
     }
 
     fn fail(&mut self, mut step: Step, error: PolicyError) {
-        let PolicyError { code, message, detail, marked, logs } = error;
+        let PolicyError { code, mut message, mut detail, marked, mut logs } = error;
+        // Before anything is made of them: a refusal, a log line, what is remembered of the policy.
+        let values = self.secret_values(&step);
+        logs.iter_mut().chain(&mut step.logs).chain(&mut detail).for_each(|text| values.clean(text));
+        values.clean(&mut message);
         "error".clone_into(&mut step.verdict);
         step.fields.clear();
         step.adjustments.clear();
@@ -187,6 +192,17 @@ impl Run {
         let means = entry.and_then(|entry| entry.on_error.get(&step.hook).copied());
         step.error = Some(StepError { code: code.to_owned(), message, detail, marked, means });
         self.steps.push(step);
+    }
+
+    /// The secret values that this run may come across.
+    fn secret_values(&self, step: &Step) -> Values {
+        let known = &self.chain.secrets;
+        let mut values = known.values.clone();
+        for spec in [&self.request.spec, &self.input.spec] {
+            values.extend(known.names.values_in(spec, &self.steps));
+        }
+        values.extend(known.names.values_in(&self.request.spec, std::slice::from_ref(step)));
+        Values::new(values)
     }
 
     /// A verdict that makes no sense here counts as a failure.

@@ -1,0 +1,23 @@
+//! The words of the engine within an error.
+
+use super::Error;
+
+impl Error {
+    /// The engine's words in it, which repeat those of a request.
+    pub fn engine_words(&mut self) -> Option<&mut String> {
+        match self {
+            Self::PullFailed { cause, .. }
+            | Self::BuildFailed { cause, .. }
+            | Self::CommandNotFound { cause }
+            | Self::CommandNotExecutable { cause }
+            | Self::PortInUse { cause }
+            | Self::StartFailed { cause }
+            | Self::Unsupported { cause, .. }
+            | Self::Conflict { cause, .. }
+            | Self::BadRequest { cause, .. }
+            | Self::Engine { message: cause, .. }
+            | Self::Protocol { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+}

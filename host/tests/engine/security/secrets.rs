@@ -1,0 +1,217 @@
+//! Values of secrets stand nowhere but in the container (numbers 18, 19 and 24).
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::engine_api as engine;
+use crate::sandbox::{Output, Sandbox};
+
+const SECRET: &str = "Super?secret>value'12";
+/// The same in base64, alone and behind a user's name, in a URL, and in JSON of a program that escapes what is no letter.
+const BASE64: &str = "U3VwZXI/c2VjcmV0PnZhbHVlJzEy";
+const BASIC: &str = "dTpTdXBlcj9zZWNyZXQ+dmFsdWUnMTI=";
+const URL: &str = "Super%3Fsecret%3Evalue%2712";
+const FILE: &str = "file-secret-of-the-workspace";
+
+/// Pieces that every form of the values has, or the form itself.
+const TELLING: [&str; 6] =
+    ["secret>value", "secret%3E", "c2VjcmV0PnZhbHVlJz", "NyZXQ+dmFsdWUnM", FILE, "ZmlsZS1zZWNyZXQtb2Yt"];
+
+#[track_caller]
+fn silent(what: &str, text: &str) {
+    for piece in TELLING {
+        assert!(!text.contains(piece), "{what} has {piece}: {text}");
+    }
+}
+
+#[track_caller]
+fn quiet(what: &str, output: &Output) {
+    silent(&format!("stdout of {what}"), &output.text());
+    silent(&format!("stderr of {what}"), &output.stderr);
+}
+
+/// Every byte of the state but the secret files themselves.
+#[track_caller]
+fn silent_state(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if !path.ends_with("secrets") && !path.ends_with("compiled") {
+                silent_state(&path);
+            }
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for piece in TELLING {
+            assert!(
+                !bytes.windows(piece.len()).any(|window| window == piece.as_bytes()),
+                "{} has {piece}",
+                path.display()
+            );
+        }
+    }
+}
+
+/// A policy that says everything that it sees, at each hook, and fails where it is told to.
+const GOSSIP: &str = r#"
+fn pre_create(ctx) { ctx.log(`${ctx.spec} ${ctx.project.contents}`); }
+fn post_start(ctx) { ctx.note(`${ctx.spec} ${ctx.workspace.labels}`); }
+fn pre_exec(ctx) {
+    ctx.log(`${ctx.spec}`);
+    if ctx.exec.command[0] == "fail" { throw `bad command ${ctx.exec.command} ${ctx.exec.env}`; }
+}
+"#;
+
+fn asked() -> Vec<String> {
+    let mut words: Vec<String> = ["--image", engine::BASE].map(str::to_owned).into();
+    for env in [
+        format!("API_TOKEN={SECRET}"),
+        format!("DB_URL=postgres://u:{SECRET}@db"),
+        format!("BASIC={BASIC}"),
+        format!("ALONE={BASE64}"),
+        format!("CALLBACK=https://h/?t={URL}"),
+        format!("OF_FILE=x{FILE}y"),
+        "PLAIN=shown".to_owned(),
+    ] {
+        words.extend(["-e".to_owned(), env]);
+    }
+    words.extend([
+        "--label".to_owned(),
+        format!("note=pw-{SECRET}"),
+        "--health-cmd".to_owned(),
+        format!("test x{SECRET}"),
+    ]);
+    words.extend(["--secret".to_owned(), "K=../secret.txt".to_owned()]);
+    words
+}
+
+fn with<'a>(first: &[&'a str], words: &'a [String], last: &[&'a str]) -> Vec<&'a str> {
+    first.iter().copied().chain(words.iter().map(String::as_str)).chain(last.iter().copied()).collect()
+}
+
+#[test]
+fn a_value_reaches_the_container_whole_and_nothing_else_in_any_form() {
+    let sandbox = Sandbox::new();
+    sandbox.script("gossip.rhai", GOSSIP);
+    sandbox.write("secret.txt", FILE);
+    sandbox.write("project/go.mod", format!("// {SECRET} {BASE64}\n"));
+    let line = format!("echo \"{SECRET}\" >/dev/null; sleep 600");
+    let (asked, command) = (asked(), ["--", "sh", "-c", line.as_str()]);
+    quiet("plan", &sandbox.run(&with(&["plan"], &asked, &command)).ok());
+    quiet("plan --json", &sandbox.run(&with(&["--json", "plan"], &asked, &command)).ok());
+    quiet("up", &sandbox.run(&with(&["-vv", "up"], &asked, &command)).ok());
+    // The container has all of it as it was asked for.
+    let env = sandbox.sh("env");
+    for wanted in [
+        format!("API_TOKEN={SECRET}"),
+        format!("DB_URL=postgres://u:{SECRET}@db"),
+        format!("BASIC={BASIC}"),
+        format!("ALONE={BASE64}"),
+        format!("CALLBACK=https://h/?t={URL}"),
+        format!("OF_FILE=x{FILE}y"),
+        "PLAIN=shown".to_owned(),
+    ] {
+        assert!(env.lines().any(|line| line == wanted), "{wanted}: {env}");
+    }
+    let container = engine::get(&format!("/containers/wharf-{}/json", sandbox.id()));
+    assert_eq!(container["Config"]["Labels"]["note"], format!("pw-{SECRET}"));
+    assert!(container["Config"]["Healthcheck"].to_string().contains("x"), "{container}");
+    assert!(container["Config"]["Cmd"].to_string().contains("secret>value"), "{}", container["Config"]["Cmd"]);
+    // The same request again changes nothing, and another value is told without either of them.
+    quiet("up again", &sandbox.run(&with(&["up"], &asked, &command)).ok());
+    let other: Vec<String> = asked.iter().map(|word| word.replace("postgres://", "mysql://")).collect();
+    let differs = sandbox.run(&with(&["up"], &other, &command));
+    assert_eq!(differs.code, 7, "{}", differs.stderr);
+    assert!(differs.stderr.contains("env.DB_URL"), "{}", differs.stderr);
+    quiet("up that differs", &differs);
+    let other = |word: &String| {
+        let forms = [SECRET, BASE64, BASIC, URL];
+        forms.iter().fold(word.clone(), |word, form| word.replace(form, "another>value>of it"))
+    };
+    let other: Vec<String> = asked.iter().map(other).collect();
+    let differs = sandbox.run(&with(&["--json", "up"], &other, &["--", "sleep", "600"]));
+    assert_eq!(differs.code, 7, "{}", differs.stderr);
+    assert!(!differs.stderr.contains("another>value"), "{}", differs.stderr);
+    quiet("up with another value", &differs);
+    sandbox.json(&["snapshot", "create", "--name", "kept"]);
+    for args in [
+        vec!["why"],
+        vec!["why", "env.DB_URL"],
+        vec!["why", "health_check"],
+        vec!["inspect"],
+        vec!["ls"],
+        vec!["plan", "--diff"],
+        vec!["audit", "show", "1"],
+        vec!["snapshot", "ls"],
+        vec!["events", "--since", "10m", "--until", "0s"],
+        vec!["doctor"],
+    ] {
+        quiet(&args.join(" "), &sandbox.run(&args));
+        let mut json = vec!["--json"];
+        json.extend(&args);
+        quiet(&json.join(" "), &sandbox.run(&json));
+    }
+    quiet("audit", &sandbox.run(&["--json", "audit"]).ok());
+    silent_state(&sandbox.path("state"));
+    let image = engine::get(&format!("/images/wharf/{}:snapshot-kept/json", sandbox.id()));
+    silent("the snapshot's image", &image.to_string());
+}
+
+#[test]
+fn a_policy_that_fails_with_the_words_of_a_command_keeps_no_value_in_its_standing() {
+    let sandbox = Sandbox::new();
+    sandbox.script("gossip.rhai", GOSSIP);
+    sandbox.run(&["up", "--image", engine::BASE, "-e", &format!("API_TOKEN={SECRET}")]).ok();
+    for _ in 0..6 {
+        let failed =
+            sandbox.run(&["-vv", "exec", "-e", &format!("U=u:{SECRET}@h"), "--", "fail", "-H", SECRET, BASIC, URL]);
+        assert_eq!(failed.code, 125, "{}", failed.stderr);
+        quiet("exec", &failed);
+    }
+    let standing: Value = sandbox.json(&["policy", "ls"]);
+    assert!(standing.to_string().contains("bad command"), "the breaker's last failure is told: {standing}");
+    silent("policy ls --json", &standing.to_string());
+    quiet("policy ls", &sandbox.run(&["policy", "ls"]).ok());
+    quiet("doctor", &sandbox.run(&["doctor"]));
+    silent_state(&sandbox.path("state"));
+    // A command that the policy lets pass has its words whole.
+    sandbox.run(&["policy", "reset", "gossip.rhai"]).ok();
+    let line = format!("test \"$1\" = \"{SECRET}\" && echo same");
+    let run = sandbox.run(&["exec", "-e", &format!("U=u:{SECRET}@h"), "--", "sh", "-c", &line, "sh", SECRET]).ok();
+    assert_eq!(run.text().trim(), "same");
+    assert_eq!(
+        sandbox.run(&["exec", "-e", &format!("U=u:{SECRET}@h"), "--", "sh", "-c", "echo $U"]).ok().text().trim(),
+        format!("u:{SECRET}@h")
+    );
+}
+
+#[test]
+fn what_the_engine_says_of_a_command_has_no_value() {
+    let sandbox = Sandbox::new();
+    let env = format!("API_TOKEN={SECRET}");
+    let failed = sandbox.run(&["-vv", "up", "--image", engine::BASE, "-e", &env, "--", &format!("/none/{SECRET}")]);
+    assert_ne!(failed.code, 0);
+    assert!(failed.stderr.contains("/none/***"), "{}", failed.stderr);
+    quiet("up", &failed);
+    silent_state(&sandbox.path("state"));
+}
+
+#[test]
+fn the_folder_of_secrets_is_closed_from_its_first_moment_and_one_that_is_open_is_closed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("secret.txt", FILE);
+    let mode = || sandbox.path("state/secrets").metadata().map(|found| found.permissions().mode() & 0o777).ok();
+    sandbox.run(&["up", "--image", engine::BASE]).ok();
+    sandbox.run(&["up", "--image", engine::BASE, "--label", "x=1", "--recreate"]).ok();
+    assert!(mode().is_none_or(|mode| mode == 0o700), "{:o}", mode().unwrap_or_default());
+    sandbox.run(&["up", "--image", engine::BASE, "--secret", "K=../secret.txt", "--recreate"]).ok();
+    assert_eq!(mode(), Some(0o700));
+    // As an earlier version left it.
+    std::fs::set_permissions(sandbox.path("state/secrets"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ls = sandbox.run(&["ls"]).ok();
+    assert_eq!(mode(), Some(0o700));
+    assert!(ls.stderr.contains("0700"), "{}", ls.stderr);
+    assert_eq!(sandbox.run(&["ls"]).ok().stderr, "");
+}
