@@ -124,7 +124,8 @@ impl App {
                 Bytes::Plugin(_, digest) => (PolicyKind::Plugin, digest.clone()),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
-            let pool = self.long_lived.then(|| self.most_memory());
+            // Whoever asks whether it loads is told what a service would find.
+            let pool = (self.long_lived || now).then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let known = digest.clone();
             let load = move |wanted: Option<&[String]>| -> Result<Arc<dyn Policy>, PolicyError> {

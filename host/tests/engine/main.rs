@@ -66,6 +66,7 @@ mod replay;
 mod script_tools;
 mod secret_files;
 mod secrets;
+mod security;
 mod serve;
 mod server;
 mod server_kept;

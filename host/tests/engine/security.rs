@@ -1,0 +1,3 @@
+//! Attacks: an untrusted project, plugin, script, image or token tries to get further than its owner decided.
+
+mod policies;
