@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::carried::{self, Carried};
+use crate::carried;
 use crate::config::{self, Loaded, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
 use crate::hooks::{Chain, Hook, Limits, Policy, PolicyError, PolicyKind};
 use crate::lifecycle::Lifecycle;
-use crate::script::{Imports, RhaiPolicy};
+use crate::script::RhaiPolicy;
 use crate::store::Store;
 use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
@@ -20,10 +20,12 @@ use crate::{lifecycle, store};
 pub mod cases;
 mod lazy;
 mod policies;
+mod read;
 mod replays;
 pub mod scripts;
 
 pub use policies::PolicyView;
+use read::Bytes;
 
 /// One engine for all plugins, made when the first of them is loaded.
 type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;
@@ -122,13 +124,16 @@ impl App {
                 Bytes::Plugin(_, digest) => (PolicyKind::Plugin, digest.clone()),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
-            let pool = self.long_lived.then(|| self.most_memory());
+            // Whoever asks whether it loads is told what a service would find.
+            let pool = (self.long_lived || now).then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let known = digest.clone();
             let load = move |wanted: Option<&[String]>| -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
                     Bytes::Script(text, imports) => {
-                        Arc::new(RhaiPolicy::load_with(&name, text, imports, given.clone(), limits)?)
+                        // One that was loaded before was looked through then.
+                        let load = if wanted.is_none() { RhaiPolicy::load_checked } else { RhaiPolicy::load_with };
+                        Arc::new(load(&name, text, imports, given.clone(), limits)?)
                     }
                     Bytes::Plugin(bytes, _) => {
                         // Made at the first plugin only: who asks scripts should not pay for it.
@@ -294,69 +299,6 @@ impl App {
         let docker = self.docker(store.host_id()).await?;
         Lifecycle::new(self.loaded.clone(), load_chain, store, docker).await
     }
-
-    fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {
-        let missing = |text: String| PolicyError::new("missing", format!("{}: {text}", config.name));
-        if let Some(name) = &config.builtin {
-            let carried = carried::find(name);
-            let digest = || match carried {
-                Some(Carried::Plugin(_, digest)) => digest.to_owned(),
-                Some(Carried::Script(text)) => sha256_hex(text.as_bytes()),
-                None => String::new(),
-            };
-            let bytes = match carried {
-                Some(_) if config.digest.as_ref().is_some_and(|pinned| *pinned != format!("sha256:{}", digest())) => {
-                    let text = format!("{}: has the digest sha256:{}, pinned is another", config.name, digest());
-                    Err(PolicyError::new("digest", text))
-                }
-                Some(Carried::Plugin(bytes, digest)) => Ok(Bytes::Plugin(bytes.into(), digest.to_owned())),
-                Some(Carried::Script(text)) => Ok(Bytes::Script(text.into(), Imports::default())),
-                None => {
-                    let all: Vec<_> = carried::ALL.iter().map(|(name, _)| *name).collect();
-                    Err(missing(format!("'{name}' is not carried by this program; there are {}", all.join(", "))))
-                }
-            };
-            return ("builtin".into(), bytes);
-        }
-        let Some(path) = config.wasm.as_ref().or(config.script.as_ref()) else {
-            return (String::new(), Err(missing("names neither builtin, wasm nor script".into())));
-        };
-        let path = self.loaded.base().join(path);
-        let bytes =
-            std::fs::read(&path).map_err(|error| missing(format!("{} cannot be read: {error}", path.display())));
-        let bytes = bytes.and_then(|bytes| {
-            let bytes = if config.wasm.is_some() {
-                let digest = sha256_hex(&bytes);
-                Bytes::Plugin(bytes.into(), digest)
-            } else {
-                let text =
-                    String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8 text", path.display())))?;
-                let (folder, mut looked) = (path.parent().unwrap_or(Path::new(".")), Vec::new());
-                let imports = Imports::read_telling(&config.name, &text, folder, &mut looked);
-                self.imported.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), looked);
-                let imports = imports?;
-                Bytes::Script(text.into(), imports)
-            };
-            let Some(pinned) = &config.digest else { return Ok(bytes) };
-            let digest = match &bytes {
-                Bytes::Plugin(_, digest) => digest.clone(),
-                Bytes::Script(text, imports) => imports.digest(text),
-            };
-            let digest = format!("sha256:{digest}");
-            if *pinned == digest {
-                return Ok(bytes);
-            }
-            let text = format!("{}: {} has the digest {digest}, pinned is {pinned}", config.name, path.display());
-            Err(PolicyError::new("digest", text))
-        });
-        (path.display().to_string(), bytes)
-    }
-}
-
-enum Bytes {
-    /// With their digest (SHA-256, hex).
-    Plugin(std::borrow::Cow<'static, [u8]>, String),
-    Script(std::borrow::Cow<'static, str>, Imports),
 }
 
 /// Puts a loaded policy in its place: which of its hooks are used.

@@ -369,6 +369,9 @@ impl Default for Limits {
     }
 }
 
+/// Most bytes of a plugin's file, unless its entry says otherwise: compiling one takes up to a hundred times as much memory.
+pub const PLUGIN_SIZE: u64 = 8 << 20;
+
 /// Most log lines of one call that are kept, and most bytes of one line.
 pub const LOG_LINES: usize = 64;
 /// See [`LOG_LINES`].

@@ -10,29 +10,35 @@
 //! May touch: nothing but the script's text, and the folder that it imports others from. No Rhai type leaves this module.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rhai::{AST, CallFnOptions, Engine, EvalAltResult, Scope};
 use serde_json::{Value, json};
 
-use crate::hooks::adjust::{diff, diff_exec};
 use crate::hooks::{Denial, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply, Subject, Verdict};
 pub use document::Edit;
 use document::{Document, Open};
 use library::{Context, Denied};
 
 mod check;
+mod configuration;
 mod diagnostic;
 mod document;
 mod engine;
+mod files;
 mod imports;
 mod library;
+mod missing;
 mod reference;
+mod settings;
 mod shape;
+mod strict;
 mod testing;
 mod trace;
+mod verdict;
 mod weight;
 
+pub use configuration::edit_config;
+pub use files::read_bounded;
 pub use imports::Imports;
 pub use reference::{Reference, reference};
 pub use testing::{TestRun, Tested, run_tests};
@@ -44,7 +50,7 @@ const OPEN_MAPS: &[&str] = &["env", "labels", "mounts", "tmpfs", "ports", "ulimi
 const OPEN: Open = Open::Named(OPEN_MAPS);
 
 /// Most bytes of a script: compiling it has no deadline.
-const SOURCE: usize = 1 << 20;
+pub const SOURCE: usize = 1 << 20;
 
 /// A compiled script with its limits and settings.
 pub struct RhaiPolicy {
@@ -60,13 +66,23 @@ pub struct RhaiPolicy {
     imports: Imports,
 }
 
-/// Says what is wrong with a script without running it, beyond what keeps it from loading; see `check`. Empty means that
+/// Says what is wrong with a script and what it imports without running it, beyond what keeps it from loading; see `check`. Empty means that
 /// nothing was found.
 ///
 /// # Errors
 /// A syntax error.
-pub fn check(name: &str, source: &str, limits: &Limits) -> Result<Vec<PolicyError>, PolicyError> {
-    check::check(name, source, limits)
+pub fn check(
+    name: &str,
+    source: &str,
+    imports: &Imports,
+    settings: Option<&Value>,
+    limits: &Limits,
+) -> Result<Vec<PolicyError>, PolicyError> {
+    let mut found = check::check(name, source, imports, settings, limits)?;
+    for name in imports.names() {
+        found.extend(check::check(name, imports.source(name).unwrap_or_default(), imports, None, limits)?);
+    }
+    Ok(found)
 }
 
 /// The hook whose function has this name.
@@ -156,6 +172,15 @@ impl RhaiPolicy {
                 ),
             ));
         }
+        let (constants, _, _) = engine::bounded(&limits, || settings::constants(&engine, &ast));
+        let constants = constants.map_err(|error| diagnostic::run(name, source, &error, imports))?;
+        let refused = |text: String| PolicyError::new("settings", format!("{name}: its settings are refused: {text}"));
+        let settings = match settings::declared(&constants)
+            .map_err(|text| PolicyError::new("script", format!("{name}: {text}")))?
+        {
+            Some(declared) => settings::complete(&declared, &settings).map_err(refused)?,
+            None => settings,
+        };
         let mut policy = Self {
             name: name.to_owned(),
             source: source.to_owned(),
@@ -168,7 +193,12 @@ impl RhaiPolicy {
             limits,
             imports: imports.clone(),
         };
-        policy.call_optional("check")?;
+        if policy.call_optional("check")?.is_some_and(|answer| !answer.is_null()) {
+            let text = format!(
+                "{name}: fn check returns a value; it refuses settings with throw \"why\", and returns nothing"
+            );
+            return Err(PolicyError::new("script", text));
+        }
         if let Some(files) = policy.call_optional("wanted_files")? {
             let wrong = || PolicyError::new("script", format!("{name}: fn wanted_files must return a list of texts"));
             policy.wanted_files = serde_json::from_value(files).map_err(|_| wrong())?;
@@ -176,101 +206,63 @@ impl RhaiPolicy {
         Ok(policy)
     }
 
+    /// The same for a script that nothing is wrong with, as far as it can be told: what `check` finds refuses it.
+    ///
+    /// # Errors
+    /// As [`RhaiPolicy::load`], and the first of what [`check`] finds.
+    pub fn load_checked(
+        name: &str,
+        source: &str,
+        imports: &Imports,
+        settings: Value,
+        limits: Limits,
+    ) -> Result<Self, PolicyError> {
+        if source.len() <= SOURCE {
+            let mut found = check(name, source, imports, Some(&settings), &limits)?.into_iter();
+            if let Some(first) = found.next() {
+                let more = match found.count() {
+                    0 => String::new(),
+                    count => format!(" (and {count} more: 'wharf script check' shows all)"),
+                };
+                return Err(PolicyError { message: format!("{}{more}", first.message), ..first });
+            }
+        }
+        Self::load_with(name, source, imports, settings, limits)
+    }
+
     /// Calls `name(settings)` if the script defines it.
     fn call_optional(&self, name: &str) -> Result<Option<Value>, PolicyError> {
         if !self.ast.iter_functions().any(|function| function.name == name && function.params.len() == 1) {
             return Ok(None);
         }
-        let settings = document::to_dynamic(&self.settings);
-        let (result, _, _) = engine::bounded(&self.limits, || self.call(name, settings));
-        let value = result.map_err(|error| diagnostic::run(&self.name, &self.source, &error, &self.imports))?;
+        let settings = || document::to_dynamic(&self.settings);
+        let (result, _, _) = engine::bounded(&self.limits, || self.call(&self.engine, name, settings()));
+        let value = result.map_err(|error| self.explained(&error, &|engine| self.call(engine, name, settings())))?;
         document::from_dynamic(&value, &mut 0).map(Some).map_err(|text| PolicyError::new("script", text))
     }
 
-    fn call(&self, function: &str, argument: rhai::Dynamic) -> Result<rhai::Dynamic, Box<EvalAltResult>> {
+    fn call(
+        &self,
+        engine: &Engine,
+        function: &str,
+        argument: rhai::Dynamic,
+    ) -> Result<rhai::Dynamic, Box<EvalAltResult>> {
         // The statements at the top of a script are its constants (`const CEILING = gib(2);`, read as
         // `global::CEILING`), so they run before each call; the scope is fresh each time.
         let options = CallFnOptions::new().eval_ast(true).rewind_scope(true);
-        self.engine.call_fn_with_options(options, &mut Scope::new(), &self.ast, function, (argument,))
+        engine.call_fn_with_options(options, &mut Scope::new(), &self.ast, function, (argument,))
+    }
+
+    /// An error as people want it. Rhai does not tell which keys the map of a missing key has: the call is made again for it.
+    fn explained(&self, error: &EvalAltResult, again: &missing::Again) -> PolicyError {
+        let keys = missing::keys(error, &self.limits, &self.imports, again);
+        diagnostic::run_with_keys(&self.name, &self.source, error, &self.imports, keys)
     }
 
     /// The engine, for who watches it.
     fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
     }
-
-    fn verdict(&self, request: &HookRequest, ctx: &Context) -> Result<(Verdict, BTreeMap<String, usize>), PolicyError> {
-        let (mut root, edits) = ctx.document.finish();
-        let asked = std::mem::take(&mut *ctx.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let (hook, name) = (request.hook, &self.name);
-        let misplaced = |what: &str| PolicyError::new("bad-answer", format!("{name}: {what} means nothing at {hook}"));
-        if !asked.verdicts.is_empty() && hook != Hook::Cleanup {
-            return Err(misplaced("ctx.keep, ctx.stop(id, reason) or ctx.remove"));
-        }
-        if !asked.actions.is_empty() && !matches!(hook, Hook::PostStart | Hook::PreStop | Hook::Event) {
-            return Err(misplaced("ctx.run, ctx.note or ctx.stop"));
-        }
-        // Reading a whole spec back costs more than all that a script does.
-        let mut edited = |key: &str| root.get_mut(key).map(Value::take).unwrap_or_default();
-        let adjustments = match (hook, &request.subject) {
-            (Hook::PostStart | Hook::PreStop | Hook::Event, _) => {
-                let verdict = match asked.actions.is_empty() && asked.delay_ms.is_none() {
-                    true => Verdict::Pass,
-                    false => Verdict::Act { actions: asked.actions, delay_ms: asked.delay_ms },
-                };
-                return Ok((verdict, BTreeMap::new()));
-            }
-            (Hook::Cleanup, _) => {
-                let verdict = match asked.verdicts.is_empty() {
-                    true => Verdict::Pass,
-                    false => Verdict::Sweep(asked.verdicts),
-                };
-                return Ok((verdict, BTreeMap::new()));
-            }
-            _ if edits.is_empty() => Vec::new(),
-            (Hook::PreExec, Subject::Exec(before)) => {
-                diff_exec(before, &self.read_back(edited("exec"), "exec", &edits)?)
-            }
-            _ => diff(&request.spec, &self.read_back(edited("spec"), "spec", &edits)?),
-        };
-        if adjustments.is_empty() {
-            return Ok((Verdict::Pass, BTreeMap::new()));
-        }
-        let lines = adjustments.iter().filter_map(|adjustment| {
-            let field = adjustment.field();
-            line_of(&edits, &field).map(|line| (field, line))
-        });
-        let lines = lines.collect();
-        Ok((Verdict::Adjust(adjustments), lines))
-    }
-
-    /// Reads an edited value back into its type; an error names the field and the line that set it.
-    fn read_back<T: serde::de::DeserializeOwned>(
-        &self,
-        value: Value,
-        root: &str,
-        edits: &[Edit],
-    ) -> Result<T, PolicyError> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let field = error.path().to_string();
-            let at = match line_of(edits, &field) {
-                Some(line) => format!("{}:{line}", self.name),
-                None => self.name.clone(),
-            };
-            PolicyError::new("bad-answer", format!("{at}: {root}.{field}: {}", error.inner()))
-        })
-    }
-}
-
-/// The line of the last edit at, above or below a field. The first key of an edit's path (`spec`) is not in the field.
-fn line_of(edits: &[Edit], field: &str) -> Option<usize> {
-    edits.iter().rev().filter(|edit| edit.line > 0).find_map(|edit| {
-        let path = edit.path.get(1..)?.join(".");
-        let related = path == field
-            || field.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'))
-            || path.strip_prefix(field).is_some_and(|rest| rest.starts_with('.'));
-        related.then_some(edit.line)
-    })
 }
 
 impl Policy for RhaiPolicy {
@@ -300,9 +292,11 @@ impl Policy for RhaiPolicy {
             Hook::PreExec => vec![vec!["exec".to_owned()]],
             _ => vec![],
         };
-        let ctx = Context::new(Document::new(input(request, &self.settings), writable, OPEN));
+        let fresh = || Context::new(Document::new(input(request, &self.settings), writable.clone(), OPEN));
+        let ctx = fresh();
+        let function = request.hook.function();
         let argument = rhai::Dynamic::from(ctx.clone());
-        let (result, operations, logs) = engine::bounded(&self.limits, || self.call(request.hook.function(), argument));
+        let (result, operations, logs) = engine::bounded(&self.limits, || self.call(&self.engine, function, argument));
         let reply = |verdict, lines, deny_line| Reply {
             verdict,
             lines,
@@ -312,6 +306,15 @@ impl Policy for RhaiPolicy {
             granted: None,
         };
         match result {
+            Ok(value) if !value.is_unit() => {
+                let (kind, answers) = (strict::kind(&value), verdict::answers(request.hook));
+                let text = format!(
+                    "{}: fn {function} returns {kind}, which says nothing to the host; a hook {answers}, and returns \
+                     (): end it with 'return;'",
+                    self.name
+                );
+                Err(PolicyError { logs, ..PolicyError::new("bad-answer", text) })
+            }
             Ok(_) => {
                 let (verdict, lines) =
                     self.verdict(request, &ctx).map_err(|error| PolicyError { logs: logs.clone(), ..error })?;
@@ -328,7 +331,8 @@ impl Policy for RhaiPolicy {
                         Ok(reply(Verdict::Deny(Denial { reason, code }), BTreeMap::new(), Some(line)))
                     }
                     None => {
-                        Err(PolicyError { logs, ..diagnostic::run(&self.name, &self.source, &error, &self.imports) })
+                        let again = |engine: &Engine| self.call(engine, function, rhai::Dynamic::from(fresh()));
+                        Err(PolicyError { logs, ..self.explained(&error, &again) })
                     }
                 }
             }
@@ -343,42 +347,6 @@ fn is_denial(error: &EvalAltResult) -> bool {
         EvalAltResult::ErrorTerminated(token, _) => token.is::<Denied>(),
         _ => false,
     }
-}
-
-/// Runs `config(c)` of a configuration script over the loaded configuration. `c.host` and `c.vars` can only be read.
-///
-/// # Errors
-/// As for policies; a script without `fn config(c)` is refused.
-pub fn edit_config(path: &Path, source: &str, config: Value, given: Value) -> Result<(Value, Vec<Edit>), PolicyError> {
-    let name = path.display().to_string();
-    let limits = Limits::default();
-    let engine = engine::engine(&limits);
-    let ast = engine.compile(source).map_err(|error| diagnostic::parse(&name, source, &error))?;
-    if !ast.iter_functions().any(|function| function.name == "config" && function.params.len() == 1) {
-        return Err(PolicyError::new(
-            "script",
-            format!("{name}: defines no fn config(c); write one or take the file away"),
-        ));
-    }
-    let mut root = config;
-    let mut writable = Vec::new();
-    if let (Value::Object(root), Value::Object(given)) = (&mut root, given) {
-        writable.extend(root.keys().map(|key| vec![key.clone()]));
-        root.extend(given);
-    }
-    let document = Document::new(root, writable, Open::All);
-    let argument = rhai::Dynamic::from(document.clone());
-    let options = CallFnOptions::new().eval_ast(true);
-    let (result, _, _) = engine::bounded(&limits, || {
-        engine.call_fn_with_options::<rhai::Dynamic>(options, &mut Scope::new(), &ast, "config", (argument,))
-    });
-    let _ = result.map_err(|error| diagnostic::run(&name, source, &error, &Imports::default()))?;
-    let (mut root, edits) = document.finish();
-    if let Value::Object(root) = &mut root {
-        root.remove("host");
-        root.remove("vars");
-    }
-    Ok((root, edits))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use wasmtime::Store;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, Instance, InstancePre};
 
 use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
 use crate::workspace::sha256_hex;
@@ -20,8 +20,11 @@ pub use engine::WasmEngine;
 pub use grants::Grants;
 use limits::State;
 
+mod bounds;
 mod cache;
+mod compile;
 mod engine;
+mod fit;
 mod grants;
 mod limits;
 mod v0_1;
@@ -58,7 +61,10 @@ impl WasmPolicy {
         limits: Limits,
     ) -> Result<Self, PolicyError> {
         let mut policy = Self::read(engine, name, (bytes, sha256_hex(bytes)), settings, limits)?;
+        // All that it exports is looked at now, and not when a hook first asks for it.
+        policy.fits(v0_1::Exports::fit_settings)?;
         policy.call(0, &[], |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
+        policy.fits(v0_1::Exports::fit_hooks)?;
         policy.wanted_files = policy
             .call(0, &[], |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?
             .2;
@@ -108,6 +114,18 @@ impl WasmPolicy {
         })
     }
 
+    /// Whether a part of what it exports has the types of the contract.
+    fn fits(
+        &self,
+        part: impl FnOnce(&v0_1::Exports, &mut Store<State>, &Instance) -> Result<(), (String, wasmtime::Error)>,
+    ) -> Result<(), PolicyError> {
+        let (_, _, fits) = self.call(0, &[], |exports, store, instance, _| Ok(part(exports, store, instance)))?;
+        fits.map_err(|(interface, why)| {
+            let text = fit::explain(self.engine.raw(), self.instance.component(), &interface, &why);
+            PolicyError::new("plugin", format!("{}: {text}", self.name)).detail(format!("{why:?}"))
+        })
+    }
+
     /// The same with capabilities. They are there when it is asked, and not yet when it checks its settings.
     pub fn with_grants(self, grants: Grants) -> Self {
         Self { grants, ..self }
@@ -118,7 +136,7 @@ impl WasmPolicy {
         &self,
         now_ms: u64,
         seed: &[u8],
-        run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &wasmtime::component::Instance, &String) -> wasmtime::Result<T>,
+        run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &Instance, &String) -> wasmtime::Result<T>,
     ) -> Result<(Vec<String>, u64, T), PolicyError> {
         let mut store = self.engine.store(&self.limits, &self.grants, now_ms, seed)?;
         let _ticking = self.engine.tick();

@@ -18,6 +18,9 @@ use crate::workspace::sha256_hex;
 /// it wanted to see.
 pub(super) type Load = dyn Fn(Option<&[String]>) -> Result<Arc<dyn Policy>, PolicyError> + Send + Sync;
 
+/// Of loading: a policy that was loaded by other rules is loaded again.
+const RULES: u32 = 2;
+
 /// What is known of a policy that was loaded before.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +55,7 @@ impl Identity<'_> {
     fn card(&self, folder: &Path) -> PathBuf {
         // With other limits it might not have loaded.
         let all = format!(
-            "{} {WIT_VERSION} {:?} {} {} {:?}",
+            "{RULES} {} {WIT_VERSION} {:?} {} {} {:?}",
             env!("CARGO_PKG_VERSION"),
             self.kind,
             self.digest,

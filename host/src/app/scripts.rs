@@ -32,17 +32,16 @@ impl App {
     /// When it cannot be read or loaded.
     pub fn check_script(&self, path: &Path) -> Result<Vec<PolicyError>, PolicyError> {
         let file = self.script(path)?;
-        let mut found = script::check(&file.name, &file.source, &file.limits)?;
-        let names: Vec<&str> = file.imports.names().collect();
-        for name in names {
-            let source = file.imports.source(name).unwrap_or_default();
-            found.extend(script::check(name, source, &file.limits)?);
-        }
+        let found = script::check(&file.name, &file.source, &file.imports, file.settings.as_ref(), &file.limits)?;
         // A test and a library have no hooks, and a script that checks its settings refuses to have none.
         let test = path.to_string_lossy().ends_with(TEST);
         if found.is_empty() && !test && (file.settings.is_some() || !file.source.contains("fn check(")) {
+            let given = file.settings.is_some();
             let settings = file.settings.unwrap_or_else(|| serde_json::json!({}));
-            RhaiPolicy::load_with(&file.name, &file.source, &file.imports, settings, file.limits)?;
+            match RhaiPolicy::load_with(&file.name, &file.source, &file.imports, settings, file.limits) {
+                Err(error) if given || error.code != "settings" => return Err(error),
+                _ => {}
+            }
         }
         Ok(found)
     }
@@ -75,7 +74,7 @@ impl App {
     fn script(&self, path: &Path) -> Result<File, PolicyError> {
         let failed = |text: String| PolicyError::new("missing", format!("{} {text}", path.display()));
         let real = path.canonicalize().map_err(|error| failed(format!("cannot be read: {error}")))?;
-        let bytes = std::fs::read(&real).map_err(|error| failed(format!("cannot be read: {error}")))?;
+        let bytes = script::read_bounded(&real, script::SOURCE as u64).map_err(failed)?;
         let source = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into()))?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let imports = Imports::read(&name, &source, real.parent().unwrap_or(Path::new(".")))?;

@@ -43,6 +43,9 @@ pub struct PolicyConfig {
     /// Linear memory of a plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
+    /// Largest file of a plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
     /// Largest answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Size>,
@@ -99,6 +102,7 @@ impl PolicyConfig {
             may_override: vec![],
             timeout: None,
             memory: None,
+            size: None,
             output: None,
             host_bytes: None,
             operations: None,
@@ -112,6 +116,11 @@ impl PolicyConfig {
             capabilities: Capabilities::default(),
             settings: serde_json::Map::new(),
         }
+    }
+
+    /// Most bytes of its file, if it is a plugin.
+    pub fn plugin_size(&self) -> u64 {
+        self.size.map_or(crate::hooks::PLUGIN_SIZE, |size| size.0)
     }
 
     /// Its limits: the defaults, and what the entry says.

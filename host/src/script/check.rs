@@ -1,16 +1,22 @@
 //! What can be told of a script without running it: functions that do not exist, calls with the wrong number of
-//! arguments, fields that `ctx` does not have. Loading it (`RhaiPolicy::load`) has told the rest.
+//! arguments, fields that `ctx` does not have, keys that no constant and no setting has. Loading it (`RhaiPolicy::load`) has told the rest.
 //!
 //! Nothing is said of what cannot be told: a field of a value that some function gave, a method of an unknown value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use rhai::{AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
+
+use serde_json::Value;
+
+use known::{Known, near};
 
 use super::diagnostic::located;
 use super::shape::Shape;
-use super::{engine, hook_of};
+use super::{Imports, engine, hook_of, imports, settings};
 use crate::hooks::{Limits, PolicyError};
+
+mod known;
 
 /// Functions that Rhai itself has, with any number of arguments.
 const KEYWORDS: [&str; 14] = [
@@ -30,12 +36,35 @@ const KEYWORDS: [&str; 14] = [
     "+",
 ];
 
-/// Looks through a script that compiles. Returns what is wrong, in the order of lines, each with the marked line.
+/// Methods of a plain map that leave it as it is.
+const READERS: [&str; 12] = [
+    "keys",
+    "values",
+    "len",
+    "is_empty",
+    "contains",
+    "get",
+    "to_json",
+    "to_string",
+    "to_debug",
+    "map",
+    "filter",
+    "index_of",
+];
+
+/// Looks through a script that compiles, with the settings of its entry if it has one. Returns what is wrong, in the order of lines, each with the marked line.
 ///
 /// # Errors
 /// A syntax error.
-pub(super) fn check(name: &str, source: &str, limits: &Limits) -> Result<Vec<PolicyError>, PolicyError> {
+pub(super) fn check(
+    name: &str,
+    source: &str,
+    imported: &Imports,
+    given: Option<&Value>,
+    limits: &Limits,
+) -> Result<Vec<PolicyError>, PolicyError> {
     let mut engine = engine::engine(limits);
+    engine.set_module_resolver(imports::Resolver::new(imported));
     if name.ends_with(".test.rhai") {
         super::testing::register(&mut engine, super::Tested::default());
     }
@@ -54,7 +83,7 @@ pub(super) fn check(name: &str, source: &str, limits: &Limits) -> Result<Vec<Pol
             }
         }
     }
-    let known = Known::new(&engine, &ast);
+    let known = Known::new(&engine, &ast, given, limits);
     // What a function is given is known from its calls, which are known from what their callers are given.
     let mut given = Given::new();
     for _ in 0..4 {
@@ -96,46 +125,12 @@ fn order(at: Position) -> (usize, usize) {
     (at.line().unwrap_or(0), at.position().unwrap_or(0))
 }
 
-/// Functions that can be called: name -> numbers of arguments.
-struct Known {
-    functions: BTreeMap<String, BTreeSet<usize>>,
-    own: BTreeMap<String, BTreeSet<usize>>,
-}
-
-impl Known {
-    fn new(engine: &Engine, ast: &AST) -> Self {
-        let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-        let registered = engine.collect_fn_metadata(
-            None,
-            |info| Some((info.metadata.name.to_string(), info.metadata.num_params)),
-            true,
-        );
-        for (name, count) in registered {
-            functions.entry(name).or_default().insert(count);
-        }
-        let mut own: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-        for function in ast.iter_functions() {
-            own.entry(function.name.to_owned()).or_default().insert(function.params.len());
-        }
-        Self { functions, own }
-    }
-
-    /// Says what is wrong with a call.
-    fn wrong(&self, name: &str, arguments: usize, method: bool) -> Option<String> {
-        let shown = if method { arguments.saturating_sub(1) } else { arguments };
-        let mut counts: BTreeSet<usize> = self.functions.get(name).cloned().unwrap_or_default();
-        counts.extend(self.own.get(name).into_iter().flatten().map(|count| if method { count + 1 } else { *count }));
-        if counts.is_empty() {
-            let near = self.functions.keys().chain(self.own.keys()).find(|known| near(known, name));
-            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-            return Some(format!("there is no function {name}{hint}"));
-        }
-        if counts.contains(&arguments) {
-            return None;
-        }
-        let takes: Vec<_> =
-            counts.iter().map(|count| if method { count.saturating_sub(1) } else { *count }.to_string()).collect();
-        Some(format!("{name} is called with {shown} arguments; it takes {}", takes.join(" or ")))
+/// The variable that a chain such as `a.b[c]` begins with.
+fn root(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Dot(chain, _, _) | Expr::Index(chain, _, _) => root(&chain.lhs),
+        Expr::Variable(variable, _, _) if variable.2.is_empty() => Some(&variable.1),
+        _ => None,
     }
 }
 
@@ -176,6 +171,7 @@ impl Walker<'_> {
                 if let Expr::Variable(variable, _, _) = &assignment.1.lhs {
                     self.variables.insert(variable.1.to_string(), None);
                 }
+                self.is_changed(&assignment.1.lhs);
             }
             Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => self.call(call, *at),
             Some(ASTNode::Expr(Expr::FnCall(call, at))) => self.call(call, *at),
@@ -194,6 +190,16 @@ impl Walker<'_> {
             _ => {}
         }
         true
+    }
+
+    /// A copy of a constant that is changed has other keys than the constant.
+    fn is_changed(&mut self, expression: &Expr) {
+        let Some(name) = root(expression) else { return };
+        if let Some(shape) =
+            self.variables.get_mut(name).filter(|shape| shape.as_ref().is_some_and(|shape| shape.plain))
+        {
+            *shape = None;
+        }
     }
 
     /// A variable of two meanings is not told.
@@ -222,7 +228,12 @@ impl Walker<'_> {
     /// What an expression is, if it can be told.
     fn shape(&mut self, expression: &Expr) -> Option<Shape> {
         match expression {
-            Expr::Variable(variable, _, _) => self.variables.get(variable.1.as_str()).cloned().flatten(),
+            Expr::Variable(variable, _, _) if variable.2.is_empty() => {
+                self.variables.get(variable.1.as_str()).cloned().flatten()
+            }
+            Expr::Variable(variable, _, _) if variable.2.to_string() == "global" => {
+                self.known.constants.get(variable.1.as_str()).cloned()
+            }
             Expr::Dot(..) | Expr::Index(..) => self.chain_of(expression, false),
             _ => None,
         }
@@ -231,6 +242,11 @@ impl Walker<'_> {
     fn chain_of(&mut self, expression: &Expr, tell: bool) -> Option<Shape> {
         match expression {
             Expr::Dot(chain, flags, _) => {
+                if let Expr::MethodCall(call, _) = &chain.rhs
+                    && !READERS.contains(&call.name.as_str())
+                {
+                    self.is_changed(expression);
+                }
                 let base = self.shape(&chain.lhs);
                 self.chain(base, true, &chain.rhs, flags.intersects(ASTFlags::BREAK), tell)
             }
@@ -269,8 +285,13 @@ impl Walker<'_> {
     }
 
     fn member(&mut self, base: &Shape, name: &str, at: Position, tell: bool) -> Option<Shape> {
+        if base.name.is_empty() && name == settings::NAME.to_lowercase() {
+            return self.known.settings.clone();
+        }
         match base.member(name) {
             Ok(shape) => shape,
+            // What is asked for elsewhere may be missing.
+            Err(_) if base.plain && self.known.texts.contains(name) => None,
             Err(known) => {
                 if tell {
                     let whole = if base.name.is_empty() { name.to_owned() } else { format!("{}.{name}", base.name) };
@@ -280,11 +301,6 @@ impl Walker<'_> {
             }
         }
     }
-}
-
-/// Whether two names differ by a slip of the pen: one letter more, less or other, or two changed places.
-fn near(known: &str, name: &str) -> bool {
-    known.chars().count() >= 4 && strsim::damerau_levenshtein(known, name) <= 1
 }
 
 fn close_to_a_hook(name: &str) -> Option<&'static str> {

@@ -12,6 +12,17 @@ pub(super) fn parse(name: &str, source: &str, error: &ParseError) -> PolicyError
 
 /// An error while a script ran: the innermost position, and the chain of function calls that led there.
 pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imports) -> PolicyError {
+    run_with_keys(name, source, error, imports, None)
+}
+
+/// The same with the keys that the map has in which one was missing.
+pub(super) fn run_with_keys(
+    name: &str,
+    source: &str,
+    error: &EvalAltResult,
+    imports: &Imports,
+    keys: Option<Vec<String>>,
+) -> PolicyError {
     let mut calls = Vec::new();
     let mut at = error;
     // The file that the innermost function stands in.
@@ -34,11 +45,13 @@ pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imp
             _ => break,
         }
     }
+    let too_many = || {
+        let text = "ran more operations than allowed; raise 'operations' or look for an endless loop";
+        ("operations-limit", text.to_owned())
+    };
     let (code, text) = match at {
-        EvalAltResult::ErrorTooManyOperations(_) => (
-            "operations-limit",
-            "ran more operations than allowed; raise 'operations' or look for an endless loop".into(),
-        ),
+        EvalAltResult::ErrorTooManyOperations(_) => too_many(),
+        EvalAltResult::ErrorTerminated(token, _) if token.is::<super::engine::TooMany>() => too_many(),
         EvalAltResult::ErrorTerminated(_, _) => {
             ("timeout", "ran longer than allowed; raise 'timeout' or look for an endless loop".into())
         }
@@ -51,6 +64,7 @@ pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imp
         EvalAltResult::ErrorModuleNotFound(path, _) => {
             ("script", format!("import \"{path}\": this script has no folder that it could import from"))
         }
+        EvalAltResult::ErrorPropertyNotFound(key, _) => ("script", no_key(key, keys.as_deref())),
         EvalAltResult::ErrorFunctionNotFound(signature, _) => ("script", format!("there is no function {signature}")),
         other => {
             let mut plain = other.to_string();
@@ -64,6 +78,48 @@ pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imp
     located(code, name, source, at.position(), &text, &calls)
 }
 
+/// Most keys of a map that a message names.
+const KEYS: usize = 20;
+
+fn no_key(key: &str, keys: Option<&[String]>) -> String {
+    let there_are = match keys {
+        None => String::new(),
+        Some([]) => ", which is empty".to_owned(),
+        Some(keys) => {
+            let more = if keys.len() > KEYS { ", ..." } else { "" };
+            format!(", which has {}{more}", keys.iter().take(KEYS).map(String::as_str).collect::<Vec<_>>().join(", "))
+        }
+    };
+    format!(
+        "there is no '{key}' in this map{there_are}; for a key that may be missing ask '\"{key}\" in map', or use map.get(\"{key}\")"
+    )
+}
+
+/// Longest part of a source line that is shown, in characters, and how much of it stands before the caret.
+const WIDTH: usize = 100;
+/// See [`WIDTH`].
+const BEFORE: usize = 60;
+/// Longest message, in bytes: what a script throws may be as long as its longest text.
+const MESSAGE: usize = 2_000;
+
+/// The part of a line around a column (from 1), and what stands before the column.
+fn around(line: &str, column: usize) -> (String, String) {
+    let length = line.chars().count();
+    let first = if length <= WIDTH { 0 } else { column.saturating_sub(BEFORE).min(length - WIDTH) };
+    let (lead, tail) = (if first > 0 { "..." } else { "" }, if first + WIDTH < length { "..." } else { "" });
+    let part: String = line.chars().skip(first).take(WIDTH).collect();
+    let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
+    let before = lead.chars().chain(part.chars().take(column.saturating_sub(1 + first))).map(blank).collect();
+    (format!("{lead}{part}{tail}"), before)
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().find(|(at, _)| *at >= MESSAGE) {
+        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// Puts name, line and text together, with the marked source line as detail.
 pub(super) fn located(
     code: &'static str,
@@ -73,15 +129,13 @@ pub(super) fn located(
     text: &str,
     calls: &[(String, Position)],
 ) -> PolicyError {
-    let one_line = text.replace('\n', " ");
+    let one_line = cut(&text.replace('\n', " "));
     let Some(line) = at.line() else { return PolicyError::new(code, format!("{name}: {one_line}")) };
     let column = at.position().unwrap_or(1);
     let mut picture = format!("{name}:{line}:{column}: {one_line}\n");
-    let shown = source.lines().nth(line - 1).unwrap_or_default();
+    let (shown, lead) = around(source.lines().nth(line - 1).unwrap_or_default(), column);
     let number = line.to_string();
     let gap = " ".repeat(number.len());
-    let lead: String =
-        shown.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
     picture.push_str(&format!("{gap} |\n{number} | {shown}\n{gap} | {lead}^"));
     // The outermost call is the hook itself, called by the host.
     for (function, position) in calls.iter().rev() {

@@ -1,8 +1,8 @@
 //! `Document`: a JSON value as scripts see it, which remembers the line of every edit.
 //!
 //! A script that writes `ctx.spec.env.TEAM = "a"` goes through nested handles on one shared value. Each handle is a
-//! path into it. Reading a name that cannot exist is an error (a typo must not read as "not set"); reading a key of an
-//! open map (`env`, `labels`, settings, ...) that is not there gives `()`.
+//! path into it. Reading a name that cannot exist is an error (a typo must not read as "not set"), and so is a setting that
+//! is not given; reading a key of an open map (`env`, `labels`, ...) that is not there gives `()`.
 
 use std::sync::{Arc, RwLock};
 
@@ -94,7 +94,11 @@ impl Document {
         let found = match here {
             Value::Object(map) => match map.get(key) {
                 Some(value) => value,
-                None if self.is_open(&shared.open) => return Ok(Dynamic::UNIT),
+                None if self.is_open(&shared.open) && !self.in_settings(&shared.open) => return Ok(Dynamic::UNIT),
+                None if map.is_empty() => {
+                    let text = format!("there is no '{}'; {} is empty", self.name(key), self.path.join("."));
+                    return error(text, at);
+                }
                 None => {
                     let known: Vec<_> = map.keys().map(String::as_str).collect();
                     return error(format!("there is no '{}'; there are {}", self.name(key), known.join(", ")), at);
@@ -113,6 +117,15 @@ impl Document {
             }
             scalar => Ok(to_dynamic(scalar)),
         }
+    }
+
+    /// Reads a key that may be missing: `()` then, whatever map it is.
+    pub(super) fn find(&self, key: &str, at: Position) -> Fallible<Dynamic> {
+        let there = {
+            let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            matches!(walk(&shared.root, &self.path), Some(Value::Object(map)) if !map.contains_key(key))
+        };
+        if there { Ok(Dynamic::UNIT) } else { self.get(key, at) }
     }
 
     /// Writes a key or index; `()` takes a key of an open map away, and empties any other.
@@ -206,10 +219,14 @@ impl Document {
             Open::All => true,
             Open::Named(names) => {
                 // Everything below `settings` is free; the other open maps hold typed records or scalars.
-                self.path.last().is_some_and(|last| names.contains(&last.as_str()))
-                    || self.path.iter().any(|part| part == "settings")
+                self.path.last().is_some_and(|last| names.contains(&last.as_str())) || self.in_settings(open)
             }
         }
+    }
+
+    /// Whether it is about a policy's settings: their names are the policy's own, and reading one that is not there is an error.
+    fn in_settings(&self, open: &Open) -> bool {
+        matches!(open, Open::Named(_)) && self.path.first().is_some_and(|part| part == "settings")
     }
 }
 

@@ -153,16 +153,8 @@ fn open(folder: &Path, path: &str) -> Result<String, String> {
     if !file.starts_with(&real_folder) {
         return Err(format!("it leads to {}, outside {}", file.display(), folder.display()));
     }
-    let about = std::fs::metadata(&file).map_err(|error| error.to_string())?;
-    if !about.is_file() {
-        return Err("it is no ordinary file".into());
-    }
-    if about.len() > MOST_BYTES {
-        return Err(format!("it has more than {} KiB", MOST_BYTES >> 10));
-    }
-    std::fs::read(&file)
-        .map_err(|error| error.to_string())
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into()))
+    let bytes = super::files::read_bounded(&file, MOST_BYTES).map_err(|why| format!("{} {why}", file.display()))?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into())
 }
 
 /// Gives imported scripts to Rhai: compiled once, and only those that were read.

@@ -133,6 +133,10 @@ fn register_document(engine: &mut Engine) {
         });
     documented("contains", &["part: part", "wanted: text"], "whether a map has this key, or a list this text")
         .register_into_engine(engine, |document: &mut Document, wanted: &str| document.contains(wanted));
+    documented("get", &["part: part", "key: text"], "the value of a key that may be missing: `()` then")
+        .register_into_engine(engine, |context: NativeCallContext, document: &mut Document, key: &str| {
+            document.find(key, context.call_position())
+        });
     documented("push", &["part: part", "value: any"], "appends to a list").register_into_engine(
         engine,
         |context: NativeCallContext, document: &mut Document, value: Dynamic| {

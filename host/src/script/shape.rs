@@ -17,37 +17,62 @@ use crate::workspace::{ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount,
 pub(super) struct Shape {
     pub(super) value: Value,
     pub(super) name: String,
+    /// Whether it is a value of the script's own, of which everything is known: a constant, or its settings.
+    pub(super) plain: bool,
 }
 
 impl Shape {
     /// `ctx` of a hook.
     pub(super) fn of(hook: Hook) -> Self {
-        Self { value: sample(hook), name: String::new() }
+        Self { value: sample(hook), name: String::new(), plain: false }
     }
 
     /// A field. None: it cannot be told what it is. An error: there is no such field, and which there are.
     pub(super) fn member(&self, name: &str) -> Result<Option<Self>, Vec<String>> {
         let shown = if self.name.is_empty() { name.to_owned() } else { format!("{}.{name}", self.name) };
+        let Value::Object(map) = &self.value else { return Ok(None) };
+        if self.plain {
+            // An empty one stands for any keys.
+            let part = |value: &Value| Self { value: value.clone(), name: shown, plain: true };
+            return match map.get(name) {
+                Some(Value::Null) => Ok(None),
+                Some(value) => Ok(Some(part(value))),
+                None if map.is_empty() => Ok(None),
+                None => Err(map.keys().cloned().collect()),
+            };
+        }
         // What settings are is the script's own affair.
         if shown == "settings" {
             return Ok(None);
         }
-        let Value::Object(map) = &self.value else { return Ok(None) };
         let last = self.name.rsplit('.').next().unwrap_or_default();
         if OPEN_MAPS.contains(&last) {
-            return Ok(map.values().next().map(|value| Self { value: value.clone(), name: shown }));
+            return Ok(map.values().next().map(|value| Self { value: value.clone(), name: shown, plain: false }));
         }
         match map.get(name) {
             Some(Value::Null) => Ok(None),
-            Some(value) => Ok(Some(Self { value: value.clone(), name: shown })),
+            Some(value) => Ok(Some(Self { value: value.clone(), name: shown, plain: false })),
             None => Err(map.keys().cloned().collect()),
         }
     }
 
-    /// An element of a list.
+    /// An element of a list, or of a plain map: with all the keys that any of them has.
     pub(super) fn element(&self) -> Option<Self> {
-        let first = self.value.as_array()?.first()?;
-        Some(Self { value: first.clone(), name: format!("{}[]", self.name) })
+        let name = format!("{}[]", self.name);
+        if !self.plain {
+            let first = self.value.as_array()?.first()?;
+            return Some(Self { value: first.clone(), name, plain: false });
+        }
+        let all: Vec<&Value> = match &self.value {
+            Value::Array(list) => list.iter().collect(),
+            Value::Object(map) => map.values().collect(),
+            _ => return None,
+        };
+        let mut keys = serde_json::Map::new();
+        for value in all {
+            keys.extend(value.as_object()?.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        Some(Self { value: Value::Object(keys), name, plain: true })
     }
 }
 
@@ -74,7 +99,7 @@ fn collect(shape: &Shape, found: &mut BTreeMap<String, &'static str>) {
             Value::Object(_) => "map",
         };
         found.insert(name.clone(), kind);
-        let below = Shape { value: value.clone(), name };
+        let below = Shape { value: value.clone(), name, plain: false };
         match below.element() {
             Some(element) => collect(&element, found),
             None => collect(&below, found),

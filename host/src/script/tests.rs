@@ -1,5 +1,8 @@
 //! Scripts as an admin writes them, good and bad.
 
+mod strict;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 

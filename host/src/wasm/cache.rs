@@ -25,7 +25,7 @@ const MOST_FILES: usize = 512;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Of the files; another one is another name, so that what an older Wharf has left counts as absent and not as damaged.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Bytes of the seal, behind the code.
 const SEAL: u64 = 32;
 

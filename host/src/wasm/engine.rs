@@ -13,6 +13,7 @@ use super::cache::Cache;
 use super::grants::Grants;
 use super::limits::State;
 use super::v0_1;
+use super::{bounds, compile};
 use crate::hooks::{Limits, PolicyError, push_log};
 
 /// Length of an epoch: how exact deadlines are.
@@ -73,6 +74,8 @@ impl WasmEngine {
             .total_memories(POOL * 2)
             .total_tables(POOL * 4)
             .max_memory_size(memory)
+            .max_memories_per_module(bounds::MEMORIES)
+            .max_tables_per_module(bounds::TABLES)
             .linear_memory_keep_resident(KEPT)
             .table_keep_resident(KEPT)
             .pagemap_scan(Enabled::Auto);
@@ -123,9 +126,8 @@ impl WasmEngine {
                         ('cargo xtask plugins' shows how)"
                 .to_owned());
         }
-        let component = compile_apart(&self.engine, bytes).map_err(|error| {
-            format!("is not a valid component: {}", error.root_cause().to_string().replace('\n', " "))
-        })?;
+        bounds::check(bytes)?;
+        let component = compile::apart(&self.engine, bytes)?;
         if let Some(cache) = &self.cache {
             cache.put(&component, digest);
         }
@@ -230,21 +232,6 @@ fn lacking(why: &str) -> Option<String> {
         }
         _ => format!("needs {name}, which no Wharf has: a plugin may import wharf:policy/host and WASI 0.2"),
     })
-}
-
-/// Compiles in threads of its own, and gives the memory back that this took (tens of MiB): threads that stay, and an
-/// allocator that nobody asks, would keep it for as long as a service lives.
-fn compile_apart(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-    let pool = rayon::ThreadPoolBuilder::new().thread_name(|_| "wharf-compile".to_owned());
-    let compiled = pool.build_scoped(rayon::ThreadBuilder::run, |pool| pool.install(|| Component::new(engine, bytes)));
-    // Where no thread can be had, it takes longer.
-    let component = compiled.unwrap_or_else(|_| Component::new(engine, bytes));
-    #[allow(unsafe_code)]
-    // SAFETY: it takes free memory only, from any thread and at any time.
-    unsafe {
-        libmimalloc_sys::mi_collect(true);
-    }
-    component
 }
 
 fn spawn_ticker(engine: &Engine, ticker: &Arc<Ticker>) -> std::io::Result<()> {

@@ -95,6 +95,33 @@ impl Exports {
         })
     }
 
+    /// Whether `settings` has the types of the contract: the interface that has not, and why.
+    pub(super) fn fit_settings(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Result<(), (String, wasmtime::Error)> {
+        self.settings.load(store, instance).map(drop).map_err(|why| ("settings".into(), why))
+    }
+
+    /// The same for the interfaces of its hooks.
+    pub(super) fn fit_hooks(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Result<(), (String, wasmtime::Error)> {
+        macro_rules! fit {
+            ($($indices:ident: $interface:literal),*) => {$(
+                if let Some(indices) = &self.$indices {
+                    indices.load(&mut *store, instance).map_err(|why| ($interface.to_owned(), why))?;
+                }
+            )*};
+        }
+        fit!(image: "image-selection", security: "security-profile", pre_create: "pre-create", post_start: "post-start",
+             pre_exec: "pre-exec", pre_stop: "pre-stop", event: "event", cleanup: "cleanup");
+        Ok(())
+    }
+
     /// Lets the plugin check its settings.
     pub(super) fn check(
         &self,

@@ -38,9 +38,10 @@ fn a_denial_names_file_line_and_reason() {
 fn an_error_while_a_script_runs_denies_with_its_line() {
     for (body, words) in [
         ("    throw \"boom\";", "boom"),
-        ("    ctx.spec.colour = 1;", "colour"),
+        ("    let field = \"colour\"; ctx.spec[field] = 1;", "colour"),
         ("    let x = 1 / 0;", "zero"),
-        ("    no_such_function();", "no_such_function"),
+        ("    [2, 1].sort(|a, b| { throw \"boom\" });", "boom"),
+        ("    if ctx.spec.resources.memory > ctx.workspace.labels.none { return; }", "compares with ()"),
         ("    ctx.spec.resources.memory = \"much\";", "resources.memory"),
     ] {
         let sandbox = script(&format!("fn pre_create(ctx) {{\n{body}\n}}\n"));
@@ -51,6 +52,25 @@ fn an_error_while_a_script_runs_denies_with_its_line() {
     let sandbox = script("fn pre_create(ctx) {\n    throw \"boom\";\n}\n");
     let shown = sandbox.run(&["up"]).stderr;
     assert!(shown.contains("2 |     throw \"boom\";") && shown.contains('^'), "{shown}");
+}
+
+#[test]
+fn a_script_with_a_mistake_that_can_be_told_is_not_loaded() {
+    for (body, words) in [
+        ("    ctx.spec.colour = 1;", "colour"),
+        ("    no_such_function();", "no_such_function"),
+        ("    sleep(3600);", "no function sleep"),
+        (
+            "    if ctx.spec.resources.memory > global::RULES.memroy { return; }",
+            "there is no 'RULES.memroy'; there are memory",
+        ),
+    ] {
+        let sandbox = script(&format!("fn pre_create(ctx) {{\n{body}\n}}\nconst RULES = #{{ memory: 1 }};\n"));
+        sandbox.refused(&["up"], 3, "policy-not-loaded", &["rule.rhai:2", words]);
+        let checked = sandbox.run(&["policy", "check"]);
+        assert!(checked.code == 3 && checked.text().contains(words), "{}", checked.text());
+        assert_eq!(sandbox.run(&["serve", "--check"]).code, 3);
+    }
 }
 
 #[test]

@@ -42,6 +42,27 @@ fn check_finds_what_would_go_wrong_only_when_the_script_runs() {
         ("fn pre_create(ctx) {\n    let a = gib(1, 2);\n}", "2:", "gib is called with 2 arguments; it takes 1"),
         ("fn pre_create(ctx) {\n    own(1);\n}\nfn own(a, b) { }", "2:", "own is called with 1 arguments; it takes 2"),
         ("fn pre_create(ctx) {\n    let a = nothing;\n}", "2:", "nothing"),
+        (
+            "const R = #{ memory: 1 };\nfn pre_create(ctx) {\n    if 5 > global::R.memoy { }\n}",
+            "3:",
+            "'R.memoy'; there are memory",
+        ),
+        ("const R = #{ memory: 1 };\nfn pre_create(ctx) {\n    if 5 > global::R[\"memoy\"] { }\n}", "3:", "'R.memoy'"),
+        (
+            "const T = #{ web: #{ memory: gib(1) }, pay: #{ env: #{ A: \"1\" } } };\nfn pre_create(ctx) {\n    let rules = global::T[ctx.workspace.name];\n    if 5 > rules.memoy { }\n}",
+            "4:",
+            "there is no 'T[].memoy'; there are env, memory",
+        ),
+        (
+            "const L = [#{ a: 1 }, #{ b: 2 }];\nfn pre_create(ctx) {\n    for one in global::L {\n        if one.c == 1 { }\n    }\n}",
+            "4:",
+            "there is no 'L[].c'; there are a, b",
+        ),
+        (
+            "const SETTINGS = #{ max_memory: gib(1) };\nfn pre_create(ctx) {\n    if 5 > ctx.settings.max_memroy { }\n}",
+            "3:",
+            "there is no 'settings.max_memroy'; there are max_memory",
+        ),
     ] {
         let all = said(&sandbox, source);
         assert!(
@@ -55,6 +76,9 @@ fn check_finds_what_would_go_wrong_only_when_the_script_runs() {
         "fn pre_create(ctx) {\n    let plain = ctx.spec.copy();\n    plain.anything = 1;\n    let f = |x| x + 1;\n    f.call(2);\n}",
         "fn cleanup(ctx) {\n    let kept = ctx.candidates.copy().filter(|one| one.used);\n    for one in kept { one.foo = 1; }\n}",
         "const A = #{ b: 1 };\nfn pre_create(ctx) {\n    let a = global::A.b;\n    print(`${a}`);\n    if ctx.workspace.labels.team == () { return; }\n    a = ctx.spec;\n}",
+        "const R = #{ a: 1 };\nfn pre_create(ctx) {\n    let own = global::R;\n    own.b = 1;\n    if own.b == 1 && \"c\" in global::R && global::R.c == 1 { }\n    let other = global::R;\n    other.set(\"d\", 1);\n    if other.d == 1 { }\n}",
+        "const SETTINGS = #{ teams: #{}, any: #{} };\nfn pre_create(ctx) {\n    if \"a\" in ctx.settings.teams { print(ctx.settings.teams.a.b.c); }\n    print(ctx.settings.any.thing);\n}",
+        "const R = #{};\nfn pre_create(ctx) {\n    if 5 == global::R.x { }\n}",
         "fn post_start(ctx) {\n    if ctx.spec.restart.on_failure > 1 { ctx.run([\"a\"], minutes(1)); }\n    ctx.stop(\"x\");\n}",
     ] {
         assert_eq!(said(&sandbox, source), Vec::<String>::new(), "{source}");
@@ -96,7 +120,7 @@ fn tests_are_written_in_rhai_and_say_what_was_expected() {
         let text = sandbox.run(&["script", "test", &file]).ok().text();
         assert!(text.contains(" 0 do not") && text.contains("test_"), "{text}");
     }
-    sandbox.write("p/rule.rhai", "fn check(settings) { if settings.team == () { throw \"team is missing\"; } }\nfn pre_create(ctx) {\n    ctx.log(\"hello\");\n    ctx.spec.env.TEAM = ctx.settings.team;\n}\n");
+    sandbox.write("p/rule.rhai", "fn check(settings) { if settings.get(\"team\") == () { throw \"team is missing\"; } }\nfn pre_create(ctx) {\n    ctx.log(\"hello\");\n    ctx.spec.env.TEAM = ctx.settings.team;\n}\n");
     let tests = sandbox.write(
         "p/rule.test.rhai",
         "fn decided(team) {\n    let ctx = fixture(\"pre_create\");\n    ctx.settings = #{ team: team };\n    decide(\"pre_create\", ctx)\n}\n\
@@ -238,7 +262,7 @@ fn import_works_inside_the_folder_of_the_policies_and_nowhere_else() {
         ("\"nothing\"", "cannot be read"),
         ("\"round\"", "goes in a circle"),
         ("\"broken\"", "broken:1:"),
-        ("\"big\"", "more than 256 KiB"),
+        ("\"big\"", "256 KiB at most"),
         ("gib(1).to_string()", "a plain text"),
     ] {
         sandbox.write("config/policies/main.rhai", format!("import {import} as lib;\nfn pre_create(ctx) {{ }}\n"));

@@ -3,6 +3,7 @@
 mod identity;
 mod networks;
 mod paths;
+mod policies;
 mod secrets;
 mod text;
 mod users;

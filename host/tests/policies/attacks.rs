@@ -59,6 +59,8 @@ fn limits() -> Limits {
 fn load(bytes: &[u8]) -> Result<(), String> {
     match WasmPolicy::load(&ENGINE, "p", bytes, &json!({}), limits()) {
         Ok(_) => Ok(()),
+        // Its settings were checked; its hook, which is none, is looked at after that.
+        Err(error) if error.message.contains("wharf:policy/pre-stop") => Ok(()),
         Err(error) => {
             assert!(!error.message.contains('\n'), "{error}");
             Err(error.message)

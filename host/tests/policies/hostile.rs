@@ -10,7 +10,7 @@ use wharf::hooks::{
     Candidate, Chain, Hook, HookRequest, LOG_LINES, Limits, Outcome, Policy, Subject, SweepFacts, Verdict,
 };
 use wharf::script::RhaiPolicy;
-use wharf::wasm::WasmPolicy;
+use wharf::wasm::{WasmEngine, WasmPolicy};
 use wharf::workspace::State;
 
 use super::{ENGINE, component, entry, invariants, plugin, spec};
@@ -276,8 +276,63 @@ const SLEEPER: &str = r#"
 
 #[test]
 fn a_plugin_cannot_sleep_in_the_host() {
-    // It sleeps for a day before it accepts its settings: no time passes inside a decision, so it accepts them at once.
-    let bytes = wat::parse_str(SLEEPER).unwrap();
-    let sleeper = WasmPolicy::load(&ENGINE, "sleeper", &bytes, &json!({}), Limits::default()).unwrap();
-    assert_eq!(sleeper.hooks(), [Hook::PreStop]);
+    // It sleeps for a day before it accepts its settings: no time passes inside a decision, so it accepts them at once, and
+    // what is wrong with it is its hook.
+    let began = std::time::Instant::now();
+    let said = refused(SLEEPER);
+    assert!(said.contains("wharf:policy/pre-stop@0.1.0 has another type"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_export_with_another_type_is_told_when_the_plugin_is_loaded() {
+    let plugin = |check: &str, hook: &str| {
+        format!(
+            "(component
+               (core module $m (memory (export \"memory\") 1) (func (export \"realloc\") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+                 (func (export \"nop\")) (func (export \"check\") (param i32 i32) (result i32) (i32.const 0)))
+               (core instance $i (instantiate $m))
+               {check}
+               (instance $settings (export \"check\" (func $check)))
+               (export \"wharf:policy/settings@0.1.0\" (instance $settings))
+               (func $hook (canon lift (core func $i \"nop\")))
+               (instance $hook (export \"{hook}\" (func $hook)))
+               (export \"wharf:policy/pre-stop@0.1.0\" (instance $hook)))"
+        )
+    };
+    let right = "(func $check (param \"settings\" string) (result (result (error string)))
+        (canon lift (core func $i \"check\") (memory $i \"memory\") (realloc (func $i \"realloc\"))))";
+    let wrong = "(func $check (canon lift (core func $i \"nop\")))";
+    for (wat, words) in [
+        (
+            plugin(wrong, "pre-stop"),
+            "wharf:policy/settings@0.1.0 has another type than wit/v0.1 (expected 1-tuple, found 0-tuple); check: expected \
+             func(settings: json) -> result<_, string>, found func()",
+        ),
+        (
+            plugin(right, "pre-stop"),
+            "wharf:policy/pre-stop@0.1.0 has another type than wit/v0.1 (expected 2-tuple, found 0-tuple); pre-stop: expected \
+             func(input: input, settings: json) -> result<reply, string>, found func()",
+        ),
+        (plugin(right, "pre-stopp"), "pre-stop"),
+    ] {
+        let said = refused(&wat);
+        assert!(said.contains(words) && !said.contains('\n'), "{said}");
+    }
+}
+
+#[test]
+fn what_a_service_would_refuse_is_refused_by_every_engine_in_the_same_words() {
+    let memories = "(component (core module (memory 1) (memory 1) (memory 1) (memory 1)))";
+    let bytes = wat::parse_str(memories).unwrap();
+    let said = |engine: &std::sync::Arc<WasmEngine>| {
+        WasmPolicy::load(engine, "p", &bytes, &json!({}), Limits::default()).err().unwrap().message
+    };
+    let pooled = std::sync::Arc::new(WasmEngine::pooled(None, 64 << 20).unwrap());
+    assert_eq!(said(&ENGINE), said(&pooled));
+    assert!(
+        said(&ENGINE).contains("has a module with 4 memories, and a plugin may have 1 in each"),
+        "{}",
+        said(&ENGINE)
+    );
 }

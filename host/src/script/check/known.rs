@@ -1,0 +1,94 @@
+//! What a script can name: functions, its constants, its settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{AST, ASTNode, Engine, Expr, Stmt};
+use serde_json::Value;
+
+use super::super::shape::Shape;
+use super::super::{document, engine, settings};
+use crate::hooks::Limits;
+
+/// Functions that can be called: name -> numbers of arguments.
+pub(super) struct Known {
+    functions: BTreeMap<String, BTreeSet<usize>>,
+    own: BTreeMap<String, BTreeSet<usize>>,
+    /// Constants at the top, and the settings, as far as they are known.
+    pub(super) constants: BTreeMap<String, Shape>,
+    pub(super) settings: Option<Shape>,
+    /// Texts that are handed to functions: what is asked for with `"key" in map` may be missing.
+    pub(super) texts: BTreeSet<String>,
+}
+
+impl Known {
+    pub(super) fn new(engine: &Engine, ast: &AST, given: Option<&Value>, limits: &Limits) -> Self {
+        let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        let registered = engine.collect_fn_metadata(
+            None,
+            |info| Some((info.metadata.name.to_string(), info.metadata.num_params)),
+            true,
+        );
+        for (name, count) in registered {
+            functions.entry(name).or_default().insert(count);
+        }
+        let mut own: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for function in ast.iter_functions() {
+            own.entry(function.name.to_owned()).or_default().insert(function.params.len());
+        }
+        // What fails here is told when it is loaded.
+        let (scope, _, _) = engine::bounded(limits, || settings::constants(engine, ast));
+        let scope = scope.unwrap_or_default();
+        let declared = settings::declared(&scope).ok().flatten();
+        let plain = |name: String, value: Value| Shape { value, name, plain: true };
+        let constants = scope.iter().filter_map(|(name, _, value)| {
+            let value = document::from_dynamic(&value, &mut 0).ok()?;
+            Some((name.to_owned(), plain(name.to_owned(), value)))
+        });
+        let constants = constants.collect();
+        let settings = declared.or_else(|| given.cloned()).map(|value| plain("settings".into(), value));
+        Self { functions, own, constants, settings, texts: texts(ast) }
+    }
+
+    /// Says what is wrong with a call.
+    pub(super) fn wrong(&self, name: &str, arguments: usize, method: bool) -> Option<String> {
+        let shown = if method { arguments.saturating_sub(1) } else { arguments };
+        let mut counts: BTreeSet<usize> = self.functions.get(name).cloned().unwrap_or_default();
+        counts.extend(self.own.get(name).into_iter().flatten().map(|count| if method { count + 1 } else { *count }));
+        if counts.is_empty() {
+            let near = self.functions.keys().chain(self.own.keys()).find(|known| near(known, name));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+            return Some(format!("there is no function {name}{hint}"));
+        }
+        if counts.contains(&arguments) {
+            return None;
+        }
+        let takes: Vec<_> =
+            counts.iter().map(|count| if method { count.saturating_sub(1) } else { *count }.to_string()).collect();
+        Some(format!("{name} is called with {shown} arguments; it takes {}", takes.join(" or ")))
+    }
+}
+
+/// See [`Known::texts`].
+fn texts(ast: &AST) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        let call = match path.last() {
+            Some(
+                ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)),
+            ) => call,
+            _ => return true,
+        };
+        for argument in &call.args {
+            if let Expr::StringConstant(text, _) = argument {
+                found.insert(text.to_string());
+            }
+        }
+        true
+    });
+    found
+}
+
+/// Whether two names differ by a slip of the pen: one letter more, less or other, or two changed places.
+pub(super) fn near(known: &str, name: &str) -> bool {
+    known.chars().count() >= 4 && strsim::damerau_levenshtein(known, name) <= 1
+}

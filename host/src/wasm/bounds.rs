@@ -1,0 +1,81 @@
+//! What a component is made of, looked at before it is compiled: compiling costs far more than reading, and how much depends
+//! on who wrote it. What the pool of a service would refuse is refused here too, so that every command says the same.
+
+use wasmparser::{Parser, Payload};
+
+/// Most core modules of a component.
+const MODULES: usize = 64;
+/// Most functions of all its modules. An interpreter such as Python's has some 20,000.
+const FUNCTIONS: usize = 100_000;
+/// Most bytes of one function. The compiler's time grows faster than a function does.
+const FUNCTION: usize = 512 << 10;
+/// Most memories of a module: what the pool has a place for.
+pub(super) const MEMORIES: u32 = 1;
+/// Most tables of a module.
+pub(super) const TABLES: u32 = 4;
+
+/// Looks at a component.
+///
+/// # Errors
+/// The part of which there is too much. What is no component is left to the compiler to say.
+pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
+    let (mut modules, mut functions) = (0_usize, 0_usize);
+    for payload in Parser::new(0).parse_all(bytes) {
+        let Ok(payload) = payload else { return Ok(()) };
+        match payload {
+            Payload::ModuleSection { .. } => {
+                modules += 1;
+                if modules > MODULES {
+                    return Err(format!("has more than the {MODULES} core modules that a plugin may have"));
+                }
+            }
+            Payload::MemorySection(section) if section.count() > MEMORIES => {
+                let count = section.count();
+                return Err(format!("has a module with {count} memories, and a plugin may have {MEMORIES} in each"));
+            }
+            Payload::TableSection(section) if section.count() > TABLES => {
+                let count = section.count();
+                return Err(format!("has a module with {count} tables, and a plugin may have {TABLES} in each"));
+            }
+            Payload::CodeSectionStart { count, .. } => {
+                functions = functions.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+                if functions > FUNCTIONS {
+                    return Err(format!("has {functions} functions, and a plugin may have {FUNCTIONS}"));
+                }
+            }
+            Payload::CodeSectionEntry(body) if body.range().len() > FUNCTION => {
+                let (length, most) = (body.range().len() >> 10, FUNCTION >> 10);
+                return Err(format!("has a function of {length} KiB, and one may have {most} KiB"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(wat: &str) -> Result<(), String> {
+        check(&wat::parse_str(wat).unwrap())
+    }
+
+    #[test]
+    fn what_there_is_too_much_of_is_told_before_anything_is_compiled() {
+        let memories = said("(component (core module (memory 1) (memory 1) (memory 1) (memory 1)))").unwrap_err();
+        assert_eq!(memories, "has a module with 4 memories, and a plugin may have 1 in each");
+        let tables = format!("(component (core module {}))", "(table 1 funcref)".repeat(5));
+        assert!(said(&tables).unwrap_err().contains("5 tables"));
+        let modules = format!("(component {})", "(core module)".repeat(65));
+        assert!(said(&modules).unwrap_err().contains("64 core modules"));
+        let large = format!("(component (core module (func {})))", "nop ".repeat(600 << 10));
+        assert_eq!(said(&large).unwrap_err(), "has a function of 600 KiB, and one may have 512 KiB");
+        let many = format!("(component (core module {}))", "(func)".repeat(100_001));
+        assert!(said(&many).unwrap_err().contains("100001 functions"));
+        // Modules and components inside of components, too.
+        assert!(said("(component (component (core module (memory 1) (memory 1))))").is_err());
+        assert_eq!(said("(component (core module (memory 1) (table 1 funcref) (func)))"), Ok(()));
+        assert_eq!(check(b"no component"), Ok(()));
+    }
+}
