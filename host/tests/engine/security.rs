@@ -1,3 +1,4 @@
 //! Attacks: an untrusted project, plugin, script, image or token tries to get further than its owner decided.
 
 mod policies;
+mod records;
