@@ -33,7 +33,7 @@ mod tokens;
 mod workspaces;
 
 pub use backup::Backup;
-pub use decisions::{Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
+pub use decisions::{Acknowledged, Anchor, Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
@@ -79,6 +79,14 @@ pub enum Error {
     #[error("the decision records are damaged: {what}")]
     #[allow(missing_docs)]
     Damaged { what: String },
+    /// Nothing is there to acknowledge.
+    #[error("no decision record is lost{}", edited.as_ref().map_or(String::new(), |what| format!(", but {what}")))]
+    #[allow(missing_docs)]
+    NothingLost { edited: Option<String> },
+    /// A file of anchors makes no sense.
+    #[error("the anchor {} cannot be used: {cause}", path.display())]
+    #[allow(missing_docs)]
+    BadAnchor { path: PathBuf, cause: String },
     /// A copy cannot be written.
     #[error("the copy {path} cannot be made: {cause}")]
     #[allow(missing_docs)]
@@ -98,6 +106,11 @@ impl Error {
             }
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
             Self::Damaged { .. } => "see 'wharf audit verify', and keep a copy of the state folder as evidence".into(),
+            Self::NothingLost { edited: None } => "there is nothing to acknowledge".into(),
+            Self::NothingLost { .. } => {
+                "what was edited stays reported: keep a copy of the state folder as evidence, and find out who can write to it".into()
+            }
+            Self::BadAnchor { .. } => "name a file that 'wharf audit anchor' has written".into(),
             Self::NoBackup { .. } => "name a file that does not exist, in a folder that you can write in".into(),
             Self::Locked(_) => "wait until it is done, then try again".into(),
         }

@@ -19,6 +19,8 @@ struct File {
     limits: Limits,
 }
 
+pub use crate::script::read_bounded;
+
 /// What scripts have.
 pub fn reference() -> Reference {
     script::reference()

@@ -1,5 +1,6 @@
 //! `wharf audit`: the decision records. It reads the store only, so it needs no engine.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,6 +38,21 @@ enum Command {
         /// The public key (hex) that has to have signed them [default: this installation's]
         #[arg(long, value_name = "HEX")]
         public_key: Option<String>,
+        /// Holds the records against what 'wharf audit anchor' wrote into this file
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
+    },
+    /// Prints the end of the records, signed, for a witness elsewhere
+    Anchor {
+        /// Appends it to this file instead
+        #[arg(long, value_name = "FILE")]
+        append: Option<PathBuf>,
+    },
+    /// Notes in the records that a loss of records is known; it is reported no more
+    Acknowledge {
+        /// Why it is no cause for alarm, or what was done about it
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
     },
     /// Forgets old records as [decisions] says, and signs where the chain goes on
     Prune {
@@ -131,7 +147,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             show(context, &by_service::record(&client, &args.record).await?, args)
         }
         (Some(Command::Show(args)), None) => show(context, &find_record(&store()?, &args.record)?, args),
-        (Some(Command::Verify { public_key }), _) => chain::verify(context, &store()?, public_key.as_deref()),
+        (Some(Command::Verify { public_key, anchor }), _) => {
+            chain::verify(context, &store()?, public_key.as_deref(), anchor.as_deref())
+        }
+        (Some(Command::Anchor { append }), _) => chain::anchor(context, &store()?, append.as_deref()),
+        (Some(Command::Acknowledge { reason }), _) => chain::acknowledge(context, &store()?, reason),
         (Some(Command::Prune { keep, before }), _) => chain::prune(context, &store()?, *keep, *before),
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                     Some(damage) => Check::fail(
                         "state",
                         format!("the decision records are damaged: {damage}"),
-                        "somebody edited the records; keep a copy and find out who; 'wharf audit verify' lists all",
+                        "keep a copy and find out who can write to it; 'wharf audit verify' lists all, and what is lost for a known reason is acknowledged with 'wharf audit acknowledge'",
                     ),
                 },
             });

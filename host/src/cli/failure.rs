@@ -108,7 +108,10 @@ impl From<lifecycle::Error> for Failure {
             | E::NoField { .. }
             | E::Project { .. }
             | E::Ambiguous { .. } => 5,
-            E::Request(_) | E::ProjectFile(_) | E::Docker(docker::Error::BadRequest { .. }) => 2,
+            E::Request(_)
+            | E::ProjectFile(_)
+            | E::Store(store::Error::BadAnchor { .. })
+            | E::Docker(docker::Error::BadRequest { .. }) => 2,
             E::Differs { .. } => 7,
             E::Interrupted | E::LeftOff(_) => 130,
             E::Docker(

@@ -198,6 +198,8 @@ impl Error {
             Self::Docker(error) => error.code(),
             Self::Store(store::Error::Locked(_)) => "locked",
             Self::Store(store::Error::Damaged { .. }) => "records-damaged",
+            Self::Store(store::Error::NothingLost { .. }) => "nothing-lost",
+            Self::Store(store::Error::BadAnchor { .. }) => "bad-anchor",
             Self::Store(_) => "store",
             Self::NotUndone { first, .. } => first.code(),
             Self::Internal(_) => "internal",

@@ -15,9 +15,9 @@ use crate::workspace::{Container, MountKind, WorkspaceId};
 
 /// The place that stands beside `default` where the user of a workspace is its project's owner.
 const PLACE: &str = "the owner of the project";
-/// The name and the home of a user that the image does not know.
+/// The name of a user that the image does not know, and of its home in [`HOMES`].
 const NAME: &str = "workspace";
-const HOME: &str = "/home/workspace";
+const HOMES: &str = "/home";
 
 /// The owner of a project as the engine takes a user, unless that is root.
 pub(super) fn project_owner(project: &Path) -> Option<String> {
@@ -81,9 +81,10 @@ impl Lifecycle {
                 text.lines().any(|line| line.split(':').nth(2).is_some_and(|field| field.parse() == Ok(number)))
             };
             if !has(&passwd, owner.uid) {
-                let line = format!("{NAME}:x:{}:{}::{HOME}:/bin/sh\n", owner.uid, owner.gid);
+                let home = format!("{HOMES}/{NAME}");
+                let line = format!("{NAME}:x:{}:{}::{home}:/bin/sh\n", owner.uid, owner.gid);
                 files.push(archive::Entry::file("etc/passwd", appended(&passwd, &line)));
-                files.push(archive::Entry::folder(&HOME[1..], owner));
+                files.push(archive::Entry::folder(home.trim_start_matches('/'), owner));
             }
             if !has(&group, owner.gid) {
                 files.push(archive::Entry::file("etc/group", appended(&group, &format!("{NAME}:x:{}:\n", owner.gid))));

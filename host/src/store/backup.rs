@@ -83,7 +83,7 @@ impl Store {
         let (dir, host_id) = (self.dir.clone(), self.host_id.clone());
         let copy =
             Self { dir, host_id, connection: Mutex::new(connection), read: Mutex::default(), key: OnceLock::new() };
-        copy.verify(None)?.whole()
+        copy.verify_against(None, &[], false)?.whole()
     }
 }
 

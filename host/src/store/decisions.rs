@@ -1,8 +1,10 @@
 //! The decision records: an append-only chain. Each record holds the hash of the one before it; where the chain ends
-//! (`head`), and where it begins once old records were pruned (`checkpoint`), is signed with the installation's key.
+//! (`head`), and where it begins once old records were pruned (`checkpoint`), is signed with the installation's key; the end
+//! also outside the database (`outside`).
 //!
-//! What that shows: an edited record, a removed one in the middle, a removed end, a forged beginning. What it cannot
-//! show: that the whole state folder, key included, was put back to an earlier day.
+//! What that shows: an edited record, a removed one in the middle, a removed end, a forged beginning, and all of them for as
+//! long as nobody has acknowledged it (`acknowledge`). What it cannot show: that the whole state folder was put back to an
+//! earlier day. An `anchor` kept elsewhere shows that.
 
 use jiff::Timestamp;
 use rusqlite::types::Value as Sql;
@@ -15,9 +17,16 @@ use crate::hooks::record::canonical;
 use crate::hooks::{Decision, Hook};
 use crate::workspace::{WorkspaceId, sha256_hex};
 
+mod acknowledge;
+mod anchor;
+mod outside;
 mod pages;
 mod prune;
+mod tip;
 mod verify;
+
+pub use acknowledge::Acknowledged;
+pub use anchor::Anchor;
 
 pub use pages::DecisionPages;
 pub use verify::{Damage, Verified};
@@ -67,6 +76,9 @@ struct Head {
     host: String,
     number: i64,
     hash: String,
+    /// Whether it is kept outside the database, too: always, but by an older Wharf.
+    #[serde(default)]
+    outside: bool,
 }
 
 /// Where the chain begins after old records were pruned.
@@ -91,30 +103,27 @@ impl Store {
     /// When the store cannot be written.
     pub fn append(&self, decisions: &[Decision]) -> Result<(), Error> {
         let what = "record a decision";
-        let Some(last) = decisions.len().checked_sub(1) else { return Ok(()) };
+        if decisions.is_empty() {
+            return Ok(());
+        }
         let key = self.key()?;
         let mut connection = self.connection();
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
-        // The signed end is what is chained on: should records have been removed behind it, the gap stays to be seen.
-        let mut previous = match signed(&transaction, HEAD)? {
-            Some(head) => from_json::<Head>(&head.body, what)?.hash,
-            None => transaction
-                .query_row("select hash from decisions order by number desc limit 1", [], |row| row.get(0))
-                .optional()
-                .map_err(statement(what))?
-                .unwrap_or_default(),
-        };
-        for (index, decision) in decisions.iter().enumerate() {
+        let tip = self.tip(&transaction, key)?;
+        let (mut number, mut previous) = (tip.number, tip.hash);
+        for decision in decisions {
             let body = canonical(decision).map_err(|error| Error::Statement { what, cause: error.to_string() })?;
             let hash = hash(&previous, &body);
+            number += 1;
             transaction
                 .prepare_cached(
-                    "insert into decisions (id, time, hook, workspace, body, previous, hash, shadow_of)
-                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    "insert into decisions (number, id, time, hook, workspace, body, previous, hash, shadow_of)
+                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 )
                 .and_then(|mut insert| {
                     insert.execute(params![
+                        number,
                         decision.id.to_string(),
                         decision.time.to_string(),
                         decision.hook.as_str(),
@@ -126,14 +135,9 @@ impl Store {
                     ])
                 })
                 .map_err(statement(what))?;
-            if index == last {
-                let number = transaction.last_insert_rowid();
-                let head = Head { host: self.host_id().to_owned(), number, hash: hash.clone() };
-                put_signed(&transaction, HEAD, key, &head)?;
-            }
             previous = hash;
         }
-        transaction.commit().map_err(statement(what))
+        self.end_with(transaction, key, HEAD, number, previous)
     }
 
     /// The newest decisions about a workspace, newest first; records of shadows, which decided nothing, are not among them.
@@ -175,8 +179,10 @@ impl Store {
         most: u32,
     ) -> Result<Vec<StoredDecision>, Error> {
         let what = "read decisions";
-        let (mut sql, mut values) =
-            (format!("select number, body, hash from decisions where {bound}"), vec![Sql::Integer(number)]);
+        let (mut sql, mut values) = (
+            format!("select number, body, hash from decisions where hook <> '{}' and {bound}", acknowledge::WORD),
+            vec![Sql::Integer(number)],
+        );
         let mut add = |part: &str, value: String| {
             sql.push_str(part);
             values.push(Sql::Text(value));
@@ -226,8 +232,8 @@ impl Store {
         let number = number_or_id.trim_start_matches('#').parse::<i64>().unwrap_or(-1);
         self.connection()
             .query_row(
-                "select number, body, hash from decisions where number = ?1 or id = ?2",
-                params![number, number_or_id],
+                "select number, body, hash from decisions where (number = ?1 or id = ?2) and hook <> ?3",
+                params![number, number_or_id, acknowledge::WORD],
                 |row| Ok(StoredDecision { number: row.get(0)?, body: row.get(1)?, hash: row.get(2)? }),
             )
             .optional()

@@ -40,6 +40,7 @@ fn what_a_project_asks_for_is_made_and_why_names_the_line() {
 }"#,
     );
     sandbox.write("project/data/x", "from the project");
+    sandbox.append_config("[allow]\nhostnames = [\"dev\"]\n");
     let plan = sandbox.json(&["plan", "--offline"]);
     assert_eq!((&plan["owners"]["env.MODE"], &plan["spec"]["env"]["MODE"]), (&json!("project"), &json!("dev")));
     assert_eq!(listed(&plan), ["runArgs --gpus", "features"]);

@@ -7,3 +7,4 @@ mod policies;
 mod secrets;
 mod text;
 mod users;
+mod records;

@@ -1,24 +1,94 @@
-//! `wharf audit verify` and `wharf audit prune`
+//! The chain of records as a whole: `wharf audit verify`, `anchor`, `acknowledge` and `prune`.
+
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::app::scripts::read_bounded;
 use crate::cli::{Context, Failure};
-use crate::store::{Checkpoint, Store};
+use crate::store::{Anchor, Checkpoint, Error, Store};
 
-pub(super) fn verify(context: &Context, store: &Store, public_key: Option<&str>) -> Result<u8, Failure> {
+/// Most bytes of a file of anchors: one a minute for some months.
+const ANCHORS: u64 = 64 << 20;
+
+fn anchors(path: &Path) -> Result<Vec<Anchor>, Failure> {
+    let bad = |cause: String| Error::BadAnchor { path: path.to_path_buf(), cause };
+    let bytes = read_bounded(path, ANCHORS).map_err(bad)?;
+    let text = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
+    Ok(Anchor::read_all(path, &text)?)
+}
+
+pub(super) fn anchor(context: &Context, store: &Store, append: Option<&Path>) -> Result<u8, Failure> {
+    let anchor = store.anchor()?;
+    let Some(path) = append else {
+        context.out.bytes(format!("{anchor}\n").as_bytes())?;
+        return Ok(0);
+    };
+    let failed = |error: std::io::Error| {
+        let text = format!("the anchor cannot be appended to {}: {error}", path.display());
+        Failure::new("anchor", text, "name a file that you can write", 1)
+    };
+    // In one piece, so that two that append at once do not mix.
+    let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    file.and_then(|mut file| {
+        file.write_all(format!("{anchor}\n").as_bytes())?;
+        file.sync_all()
+    })
+    .map_err(failed)?;
+    Ok(0)
+}
+
+pub(super) fn acknowledge(context: &Context, store: &Store, reason: &str) -> Result<u8, Failure> {
+    if reason.trim().is_empty() || reason.len() > 1_000 || reason.chars().any(char::is_control) {
+        let text = "--reason takes one line of at most 1000 characters";
+        return Err(Failure::new(
+            "usage",
+            text,
+            "say why the loss is no cause for alarm, or what was done about it",
+            2,
+        ));
+    }
+    let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid());
+    let said = store.acknowledge(reason, &format!("uid {uid}"))?;
+    if context.out.json {
+        context.out.value(&said)?;
+    } else {
+        for damage in &said.damages {
+            context.out.line(format!("acknowledged: {damage}"))?;
+        }
+        context.out.line(format!("record {} says so", said.number))?;
+    }
+    Ok(0)
+}
+
+pub(super) fn verify(
+    context: &Context,
+    store: &Store,
+    public_key: Option<&str>,
+    anchor: Option<&Path>,
+) -> Result<u8, Failure> {
     if let Some(key) = public_key
         && (key.len() != 64 || !key.chars().all(|c| c.is_ascii_hexdigit()))
     {
         let text = "--public-key takes 64 hexadecimal digits";
         return Err(Failure::new("usage", text, "'wharf audit verify' prints the installation's own", 2));
     }
-    let verified = store.verify(public_key)?;
+    let anchors = anchor.map(anchors).transpose()?.unwrap_or_default();
+    let verified = store.verify_against(public_key, &anchors, true)?;
     if context.out.json {
         context.out.value(&verified)?;
     } else {
         for damage in &verified.damages {
             context.out.line(format!("damaged: {damage}"))?;
+        }
+        for said in &verified.acknowledged {
+            let (number, time, what) = (said.number, said.time, said.damages.join(", "));
+            context
+                .out
+                .line(format!("acknowledged in record {number} ({time:.0}, {}): {what}: {}", said.by, said.reason))?;
         }
         let whole = if verified.damages.is_empty() { "unbroken" } else { "read" };
         context.out.line(format!("{} records {whole}", verified.records))?;
@@ -26,13 +96,17 @@ pub(super) fn verify(context: &Context, store: &Store, public_key: Option<&str>)
             let Checkpoint { number, count, time, .. } = checkpoint;
             context.out.line(format!("{count} were pruned before, up to record {number} (last on {time:.0})"))?;
         }
+        if !anchors.is_empty() && verified.damages.is_empty() {
+            context.out.line(format!("they hold against {} anchors", anchors.len()))?;
+        }
         context.out.line(format!("public key {}", verified.public_key))?;
     }
     if verified.damages.is_empty() {
         return Ok(0);
     }
     let text = format!("the decision records are damaged in {} places", verified.damages.len());
-    let remedy = "keep a copy of the state folder as evidence, and find out who can write to it";
+    let remedy = "keep a copy of the state folder as evidence, and find out who can write to it; what is lost for a known reason is \
+                  acknowledged with 'wharf audit acknowledge'";
     Err(Failure::new("records-damaged", text, remedy, 1))
 }
 

@@ -5,7 +5,7 @@ use rusqlite::TransactionBehavior;
 use rusqlite::types::Value as Sql;
 
 use super::verify::Walk;
-use super::{CHECKPOINT, Checkpoint, id_at, put_signed};
+use super::{CHECKPOINT, Checkpoint, acknowledge, id_at, put_signed};
 use crate::store::{Error, Store, statement};
 
 /// Records that are pruned in one transaction: others wait for it.
@@ -47,7 +47,9 @@ impl Store {
         if cut < first {
             return Ok(0);
         }
-        let mut walk = Walk { damages: Vec::new(), host: self.host_id(), public_key: &key.public() };
+        let public_key = key.public();
+        let acknowledged = acknowledge::all(&transaction, &public_key, self.host_id())?;
+        let mut walk = Walk::new(self.host_id(), &public_key, acknowledged);
         let checkpoint: Option<Checkpoint> = walk.signed(&transaction, CHECKPOINT, "the checkpoint where it begins")?;
         let (mut last, mut count) = checkpoint.as_ref().map_or((0, 0), |old| (old.number, old.count));
         let mut expected = checkpoint.map_or(String::new(), |old| old.hash);

@@ -1,5 +1,7 @@
 //! The chain of records, on a real file that is tampered with in every way.
 
+mod loss;
+
 use super::*;
 use crate::hooks::chain::tests::spec;
 use crate::hooks::record::VERSION;
@@ -50,8 +52,9 @@ fn damaged(store: &Store, name: &str, sql: &str) -> (Dir, Store) {
     let copy = Dir::new(name);
     std::fs::create_dir_all(&copy.0).unwrap();
     store.connection().execute(&format!("vacuum into '{}'", copy.0.join("wharf.db").display()), []).unwrap();
-    let key = "installation.key";
-    std::fs::copy(store.dir().join(key), copy.0.join(key)).unwrap();
+    for file in ["installation.key", outside::FILE] {
+        std::fs::copy(store.dir().join(file), copy.0.join(file)).unwrap();
+    }
     let copied = Store::open(&copy.0).unwrap();
     assert_eq!(copied.verify(None).unwrap().damages, []);
     copied.connection().execute_batch(sql).unwrap();
@@ -100,7 +103,7 @@ fn a_removed_end_stays_to_be_seen_when_the_chain_goes_on() {
     let sql = "delete from decisions where number > 3; update sqlite_sequence set seq = 3 where name = 'decisions'";
     let (_copy, copied) = damaged(&store, "tail-copy", sql);
     copied.append(&[decision("w", 0), decision("w", 0), decision("w", 0)]).unwrap();
-    assert!(said(&copied).contains("record 4 does not follow the one before it"), "{}", said(&copied));
+    assert!(said(&copied).contains("record 4 and all up to 5 are gone"), "{}", said(&copied));
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
+use super::acknowledge::{self, Acknowledged, Loss};
+use super::anchor::Anchor;
+use super::outside::{self, Outside};
 use super::{CHECKPOINT, Checkpoint, HEAD, Head, hash, signed};
 use crate::store::{Error, Store, statement};
 
@@ -18,8 +21,10 @@ pub struct Verified {
     pub checkpoint: Option<Checkpoint>,
     /// The key that beginning and end are signed with, in hex.
     pub public_key: String,
-    /// What is wrong, in the order of the chain; empty means the chain is whole.
+    /// What is wrong, in the order of the chain; empty means the chain is whole, but for what was acknowledged.
     pub damages: Vec<Damage>,
+    /// Losses that were acknowledged.
+    pub acknowledged: Vec<Acknowledged>,
 }
 
 /// Something wrong with the chain.
@@ -29,6 +34,16 @@ pub struct Damage {
     pub number: Option<i64>,
     /// What is wrong.
     pub what: String,
+    /// Whether something is gone, which can be acknowledged; what was edited cannot.
+    #[serde(skip)]
+    pub(super) lost: bool,
+}
+
+/// What a walk along the chain found, with the places where records are missing, and the last record (number and hash).
+pub(super) struct Outcome {
+    pub(super) verified: Verified,
+    pub(super) losses: Vec<Loss>,
+    pub(super) last: (i64, String),
 }
 
 impl Store {
@@ -38,6 +53,15 @@ impl Store {
     /// # Errors
     /// When the store or the key cannot be read; what is wrong with the chain is in the result.
     pub fn verify(&self, expected: Option<&str>) -> Result<Verified, Error> {
+        self.verify_against(expected, &[], true)
+    }
+
+    /// The same, held against anchors that were kept elsewhere. A copy of the store is not held against the end that is
+    /// kept `outside` the database.
+    ///
+    /// # Errors
+    /// As [`Store::verify`].
+    pub fn verify_against(&self, expected: Option<&str>, anchors: &[Anchor], outside: bool) -> Result<Verified, Error> {
         let what = "verify the decision records";
         let public_key = match expected {
             Some(key) => key.to_ascii_lowercase(),
@@ -46,12 +70,32 @@ impl Store {
         let mut connection = self.connection();
         // One transaction sees one state, whatever is written meanwhile.
         let transaction = connection.transaction().map_err(statement(what))?;
-        let mut walk = Walk { damages: Vec::new(), host: self.host_id(), public_key: &public_key };
-        let checkpoint: Option<Checkpoint> = walk.signed(&transaction, CHECKPOINT, "the checkpoint where it begins")?;
-        let head: Option<Head> = walk.signed(&transaction, HEAD, "its signed end")?;
-        for host in checkpoint.iter().map(|c| &c.host).chain(head.iter().map(|h| &h.host)).filter(|h| *h != walk.host) {
-            walk.damages.push(Damage { number: None, what: format!("it was signed for the installation {host}") });
+        let Outcome { mut verified, .. } = self.walk(&transaction, &public_key, outside)?;
+        for anchor in anchors {
+            verified.damages.extend(anchor.against(&transaction, &verified, self.host_id())?);
         }
+        Ok(verified)
+    }
+
+    /// Goes over all of it in a transaction.
+    pub(super) fn walk(
+        &self,
+        transaction: &Transaction<'_>,
+        public_key: &str,
+        outside: bool,
+    ) -> Result<Outcome, Error> {
+        let what = "verify the decision records";
+        // Before the first look at the database: it is written after it.
+        let outside = outside.then(|| Outside::read(&self.dir));
+        let acknowledged = acknowledge::all(transaction, public_key, self.host_id())?;
+        let mut walk = Walk::new(self.host_id(), public_key, acknowledged);
+        let checkpoint: Option<Checkpoint> = walk.signed(transaction, CHECKPOINT, "the checkpoint where it begins")?;
+        let head: Option<Head> = walk.signed(transaction, HEAD, "its signed end")?;
+        for host in checkpoint.iter().map(|c| &c.host).chain(head.iter().map(|h| &h.host)).filter(|h| *h != walk.host) {
+            let what = format!("it was signed for the installation {host}");
+            walk.damages.push(Damage { number: None, what, lost: false });
+        }
+        let outside = walk.outside(outside, head.as_ref());
 
         let mut last = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.number);
         let mut expected = checkpoint.as_ref().map_or(String::new(), |checkpoint| checkpoint.hash.clone());
@@ -76,6 +120,10 @@ impl Store {
                     ("decision", get(8)?),
                 ];
                 walk.gap(last, number, &previous, &expected);
+                if outside.as_ref().is_some_and(|outside| outside.number == number && outside.hash != hash) {
+                    let what = format!("is not the one that {} names", outside::FILE);
+                    walk.damages.push(Damage { number: Some(number), what, lost: true });
+                }
                 walk.record(number, &body, &previous, &hash, &columns);
                 (last, expected) = (number, hash);
                 records += 1;
@@ -85,10 +133,12 @@ impl Store {
             }
         }
         if walk.damages.len() < MOST_DAMAGES {
-            walk.end(&transaction, head.as_ref(), last, &expected)?;
+            let decided = last == 0 && self.has_decided(transaction)?;
+            walk.end(transaction, (head.as_ref(), outside.as_ref()), (last, &expected), decided)?;
         }
-        let damages = walk.damages;
-        Ok(Verified { records, checkpoint, public_key, damages })
+        let Walk { damages, losses, acknowledged, .. } = walk;
+        let verified = Verified { records, checkpoint, public_key: public_key.to_owned(), damages, acknowledged };
+        Ok(Outcome { verified, losses, last: (last, expected) })
     }
 }
 
@@ -117,13 +167,50 @@ impl std::fmt::Display for Damage {
 /// A walk along the chain, and what it found wrong.
 pub(super) struct Walk<'a> {
     pub(super) damages: Vec<Damage>,
-    pub(super) host: &'a str,
-    pub(super) public_key: &'a str,
+    host: &'a str,
+    public_key: &'a str,
+    acknowledged: Vec<Acknowledged>,
+    losses: Vec<Loss>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub(super) fn new(host: &'a str, public_key: &'a str, acknowledged: Vec<Acknowledged>) -> Self {
+        Self { damages: Vec::new(), host, public_key, acknowledged, losses: Vec::new() }
+    }
+
     fn damage(&mut self, number: i64, what: String) {
-        self.damages.push(Damage { number: Some(number), what });
+        self.damages.push(Damage { number: Some(number), what, lost: false });
+    }
+
+    fn lost(&mut self, number: Option<i64>, what: String) {
+        self.damages.push(Damage { number, what, lost: true });
+    }
+
+    /// The end that is kept outside the database.
+    fn outside(&mut self, outside: Option<Outside>, head: Option<&Head>) -> Option<Head> {
+        let file = outside::FILE;
+        match outside? {
+            Outside::Missing => {
+                if head.is_some_and(|head| head.outside) {
+                    self.lost(None, format!("its end outside the database, {file}, is gone"));
+                }
+                None
+            }
+            Outside::Unusable(why) => {
+                self.lost(None, format!("its end outside the database, {file}, {why}"));
+                None
+            }
+            Outside::Signed(signed, outside) => {
+                if signed.public_key != self.public_key || outside.host != self.host {
+                    self.lost(
+                        None,
+                        format!("its end outside the database, {file}, was signed by another installation"),
+                    );
+                    return None;
+                }
+                Some(outside)
+            }
+        }
     }
 
     /// Reads something signed, and checks who signed it.
@@ -135,23 +222,29 @@ impl Walk<'_> {
     ) -> Result<Option<T>, Error> {
         let Some(signed) = signed(connection, name)? else { return Ok(None) };
         if !signed.genuine() {
-            self.damages
-                .push(Damage { number: None, what: format!("{shown} was changed: its signature does not fit") });
+            let what = format!("{shown} was changed: its signature does not fit");
+            self.damages.push(Damage { number: None, what, lost: name == HEAD });
         } else if signed.public_key != self.public_key {
             let what =
                 format!("{shown} was signed with another key ({}...)", signed.public_key.get(..16).unwrap_or_default());
-            self.damages.push(Damage { number: None, what });
+            self.damages.push(Damage { number: None, what, lost: name == HEAD });
         }
         Ok(serde_json::from_str(&signed.body).ok())
     }
 
     /// The step from one record to the next.
     pub(super) fn gap(&mut self, last: i64, number: i64, previous: &str, expected: &str) {
+        if number == last + 1 && previous == expected {
+            return;
+        }
+        if self.acknowledged.iter().any(|said| said.covers(last, expected, number)) {
+            return;
+        }
+        self.losses.push(Loss { after: last, hash: expected.to_owned(), next: Some(number) });
         match number - last {
-            1 if previous == expected => {}
-            1 => self.damage(number, "does not follow the one before it".into()),
-            2 => self.damage(last + 1, "is gone".into()),
-            _ => self.damage(last + 1, format!("and all up to {} are gone", number - 1)),
+            1 => self.lost(Some(number), "does not follow the one before it".into()),
+            2 => self.lost(Some(last + 1), "is gone".into()),
+            _ => self.lost(Some(last + 1), format!("and all up to {} are gone", number - 1)),
         }
     }
 
@@ -184,30 +277,38 @@ impl Walk<'_> {
         }
     }
 
-    /// The end of the chain.
-    fn end(&mut self, transaction: &Transaction<'_>, head: Option<&Head>, last: i64, hash: &str) -> Result<(), Error> {
+    /// The end of the chain. `decided` says that there are no records, and workspaces that name some.
+    fn end(
+        &mut self,
+        transaction: &Transaction<'_>,
+        (head, outside): (Option<&Head>, Option<&Head>),
+        (last, hash): (i64, &str),
+        decided: bool,
+    ) -> Result<(), Error> {
         let what = "verify the decision records";
         let given: i64 = transaction
             .query_row("select seq from sqlite_sequence where name = 'decisions'", [], |row| row.get(0))
             .optional()
             .map_err(statement(what))?
             .unwrap_or(0);
-        let known = head.map_or(0, |head| head.number);
+        let known = head.into_iter().chain(outside).map(|head| head.number).max().unwrap_or(0);
         let newest = known.max(given);
         if newest > last {
             let what =
                 if newest == last + 1 { "is gone".to_owned() } else { format!("and all up to {newest} are gone") };
-            self.damage(last + 1, what);
-        } else if let Some(head) = head {
-            if head.number < last {
+            self.lost(Some(last + 1), what);
+            return Ok(());
+        }
+        match head {
+            Some(head) if head.number < last => {
                 self.damage(head.number + 1, "was not written by Wharf: it is behind the signed end".into());
-            } else if head.hash != hash {
-                self.damage(last, "is not the one that the signed end names".into());
             }
-        } else if last > 0 {
-            let what =
-                "its signed end is gone, or an older Wharf wrote it; the next decision signs it again".to_owned();
-            self.damages.push(Damage { number: None, what });
+            Some(head) if head.hash != hash => {
+                self.lost(Some(last), "is not the one that the signed end names".into());
+            }
+            None if last > 0 => self.lost(None, "its signed end is gone".into()),
+            None if decided => self.lost(None, "all of it is gone: there are workspaces that name records".into()),
+            _ => {}
         }
         Ok(())
     }

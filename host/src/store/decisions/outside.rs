@@ -1,0 +1,103 @@
+//! The end of the chain once more, outside the database: the file `decisions.head` in the state folder, signed like the one in
+//! it. An end that is cut off in the database, head and all, is still named here.
+//!
+//! The order: a record and the head in the database are written in one transaction, and this file after it. So a process
+//! that dies between the two leaves the file behind the database, which means nothing: the record that it names is in the
+//! chain. A file ahead of the database means that records are gone. Nothing but a cut can do that, or a machine that lost
+//! its power before the database's last pages reached the disk, or an older copy of the database put in its place; an
+//! admin who knows which it was says so (`acknowledge`).
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{Head, Signed};
+use crate::store::Error;
+use crate::store::key::Key;
+
+/// Its name in the state folder.
+pub(super) const FILE: &str = "decisions.head";
+/// More than it ever has.
+const MOST: u64 = 64 << 10;
+
+/// What the file holds.
+pub(super) enum Outside {
+    Missing,
+    /// It is there and says nothing that this program has signed.
+    Unusable(String),
+    Signed(Signed, Head),
+}
+
+impl Outside {
+    /// Reads it. Whose signature it has is left to be asked.
+    pub(super) fn read(dir: &Path) -> Self {
+        let path = dir.join(FILE);
+        if let Err(error) = std::fs::symlink_metadata(&path)
+            && error.kind() == ErrorKind::NotFound
+        {
+            return Self::Missing;
+        }
+        let bytes = match read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Self::Unusable(format!("cannot be read: {error}")),
+        };
+        let Ok(signed) = serde_json::from_slice::<Signed>(&bytes) else { return Self::Unusable("was changed".into()) };
+        match serde_json::from_str(&signed.body) {
+            Ok(head) if signed.genuine() => Self::Signed(signed, head),
+            _ => Self::Unusable("was changed: its signature does not fit".into()),
+        }
+    }
+
+    /// The end that it names, if this key has signed it for this installation.
+    pub(super) fn head(self, key: &Key, host: &str) -> Option<Head> {
+        match self {
+            Self::Signed(signed, head) if signed.public_key == key.public() && head.host == host => Some(head),
+            _ => None,
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no ordinary file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes it, unless it names a later end already: of two processes the later one's stays. The first one ever is on the disk
+/// before this returns.
+///
+/// # Errors
+/// When the state folder cannot be written.
+pub(super) fn write(dir: &Path, key: &Key, host: &str, signed: &Signed, head: &Head) -> Result<(), Error> {
+    let path = dir.join(FILE);
+    let unusable = |error: std::io::Error| Error::Unusable { path: path.clone(), cause: error.to_string() };
+    let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(dir.join("locks/_head.lock"));
+    let lock = lock.map_err(unusable)?;
+    lock.lock().map_err(unusable)?;
+    let before = Outside::read(dir);
+    let first = matches!(before, Outside::Missing);
+    if before.head(key, host).is_some_and(|before| before.number > head.number) {
+        return Ok(());
+    }
+    let put = || -> std::io::Result<()> {
+        // Under the lock there is one writer, so the name is its own; one that died has left a part of it at most.
+        let aside = dir.join(format!(".{FILE}.new"));
+        let _ = std::fs::remove_file(&aside);
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&aside)?;
+        file.write_all(&serde_json::to_vec(signed)?)?;
+        if first {
+            file.sync_all()?;
+        }
+        std::fs::rename(&aside, &path)?;
+        if first { File::open(dir)?.sync_all() } else { Ok(()) }
+    };
+    put().map_err(unusable)
+}
