@@ -83,6 +83,9 @@ pub enum Error {
     #[error("the copy {path} cannot be made: {cause}")]
     #[allow(missing_docs)]
     NoBackup { path: PathBuf, cause: String },
+    /// Others can change what decides.
+    #[error("{0}")]
+    Untrusted(#[from] crate::trust::Untrusted),
     /// Another process works on the workspace.
     #[error("another wharf process is working on {0}")]
     Locked(String),
@@ -99,9 +102,29 @@ impl Error {
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
             Self::Damaged { .. } => "see 'wharf audit verify', and keep a copy of the state folder as evidence".into(),
             Self::NoBackup { .. } => "name a file that does not exist, in a folder that you can write in".into(),
+            Self::Untrusted(untrusted) => untrusted.remedy.clone(),
             Self::Locked(_) => "wait until it is done, then try again".into(),
         }
     }
+}
+
+/// What stands in a state folder and decides: the records and tokens, the key, secrets, and compiled code.
+const DECIDING: [&str; 9] =
+    ["", "wharf.db", "wharf.db-wal", "wharf.db-shm", "installation.key", "engine.json", "locks", "secrets", "compiled"];
+
+/// Whether nobody else can change a state folder or what decides in it.
+///
+/// # Errors
+/// The first file that others can change, with what to do.
+pub fn check(dir: &Path) -> Result<(), Error> {
+    for name in DECIDING {
+        let path = if name.is_empty() { dir.to_path_buf() } else { dir.join(name) };
+        // What cannot be used says so when it is.
+        if let Err(crate::trust::Error::Untrusted(untrusted)) = crate::trust::check(&path) {
+            return Err(untrusted.into());
+        }
+    }
+    Ok(())
 }
 
 fn statement(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
@@ -135,6 +158,7 @@ impl Store {
             .mode(0o700)
             .create(dir.join("locks"))
             .map_err(|error| unusable(dir, error.to_string()))?;
+        check(dir)?;
         let file = dir.join("wharf.db");
         // Made before SQLite opens it, so that neither it nor the files beside it are ever open to others. One that is there
         // is not opened: closing it would take the locks away that this process has on it (POSIX), and with them SQLite's

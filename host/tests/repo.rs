@@ -7,24 +7,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
     ("workspace", &[]),
+    ("trust", &[]),
     ("spans", &[]),
     ("archive", &[]),
     ("hooks", &["spans", "workspace"]),
     ("wasm", &["hooks", "workspace"]),
-    ("script", &["hooks", "workspace"]),
+    ("script", &["hooks", "trust", "workspace"]),
     ("docker", &["spans", "workspace"]),
     ("devcontainer", &["hooks", "workspace"]),
-    ("store", &["devcontainer", "hooks", "workspace"]),
-    ("config", &["hooks", "script", "workspace"]),
+    ("store", &["devcontainer", "hooks", "trust", "workspace"]),
+    ("config", &["hooks", "script", "trust", "workspace"]),
     ("carried", &["config"]),
     ("printable", &[]),
-    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "store", "workspace"]),
-    ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
+    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "store", "trust", "workspace"]),
+    ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "trust", "wasm", "workspace"]),
     ("service", &["app", "config", "docker", "hooks", "lifecycle", "spans", "store", "workspace"]),
-    ("api", &["config", "docker", "hooks", "lifecycle", "service", "spans", "store", "telemetry", "workspace"]),
-    ("client", &["lifecycle", "workspace"]),
+    (
+        "api",
+        &["config", "docker", "hooks", "lifecycle", "service", "spans", "store", "telemetry", "trust", "workspace"],
+    ),
+    ("client", &["lifecycle", "trust", "workspace"]),
     ("telemetry", &["client", "printable", "spans"]),
     (
         "cli",

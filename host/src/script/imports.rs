@@ -160,8 +160,11 @@ fn open(folder: &Path, path: &str) -> Result<String, String> {
     if about.len() > MOST_BYTES {
         return Err(format!("it has more than {} KiB", MOST_BYTES >> 10));
     }
-    std::fs::read(&file)
-        .map_err(|error| error.to_string())
+    crate::trust::read(&file, MOST_BYTES)
+        .map_err(|error| match error.remedy() {
+            Some(remedy) => format!("{error}: {remedy}"),
+            None => error.to_string(),
+        })
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into()))
 }
 

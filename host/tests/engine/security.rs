@@ -1,4 +1,5 @@
 //! The attacks on Wharf that were carried out once, each with its kind: a file per topic.
 
+mod files;
 mod secrets;
 mod text;
