@@ -213,11 +213,12 @@ impl App {
         Ok(chain)
     }
 
-    /// Opens the store.
+    /// Opens the store, unless others can change it.
     ///
     /// # Errors
-    /// See [`Store::open`].
+    /// See [`store::check`] and [`Store::open`].
     pub fn store(&self) -> Result<Store, store::Error> {
+        store::check(&self.state_dir)?;
         Store::open(&self.state_dir)
     }
 

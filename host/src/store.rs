@@ -158,7 +158,6 @@ impl Store {
             .mode(0o700)
             .create(dir.join("locks"))
             .map_err(|error| unusable(dir, error.to_string()))?;
-        check(dir)?;
         let file = dir.join("wharf.db");
         // Made before SQLite opens it, so that neither it nor the files beside it are ever open to others. One that is there
         // is not opened: closing it would take the locks away that this process has on it (POSIX), and with them SQLite's

@@ -73,7 +73,10 @@ impl From<rustix::io::Errno> for Error {
 /// When there is none, it is no ordinary file, or others can change it.
 pub fn open(path: &Path) -> Result<File, Error> {
     let found = walk(path)?;
-    if FileType::from_raw_mode(found.stat.st_mode) != FileType::RegularFile {
+    let is_null = FileType::from_raw_mode(found.stat.st_mode) == FileType::CharacterDevice
+        && found.stat.st_rdev == rustix::fs::makedev(1, 3);
+    // Nothing, as `--config /dev/null` asks for.
+    if !is_null && FileType::from_raw_mode(found.stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is no ordinary file").into());
     }
     Ok(File::from(found.open(OFlags::RDONLY)?))
@@ -283,11 +286,12 @@ impl Rules {
         if stat.st_uid != 0 && stat.st_uid != self.user {
             let (of, us) = (user_name(stat.st_uid), user_name(self.user));
             let flag = if kind == FileType::Symlink { "-h " } else { "" };
-            let why = format!("{shown} belongs to {of}, and must belong to {us} or root");
+            let or_root = if self.user == 0 { "" } else { " or root" };
+            let why = format!("{shown} belongs to {of}, and must belong to {us}{or_root}");
             return refuse(why, format!("chown {flag}{us} {}, or use another place", quoted(place)));
         }
-        // The mode of a link says nothing.
-        if kind == FileType::Symlink {
+        // The mode of a link says nothing, and that of a device not who decides what is read from it.
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) {
             return Ok(());
         }
         let sticky = kind == FileType::Directory && stat.st_mode & 0o1000 != 0;
@@ -505,6 +509,7 @@ mod tests {
         }
         assert!(matches!(read(&folder.at("a/b/file"), 3), Err(Error::Io(_))));
         assert!(check(&folder.at("none/at/all")).is_ok());
+        assert_eq!(read(Path::new("/dev/null"), 100).unwrap(), b"");
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl ImageBuild {
     }
 }
 
-/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount.
+/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount. Gives the build
+/// with the path of its context that was checked, without links: from here on none is followed on the way to it.
 ///
 /// # Errors
 /// [`Error::Denied`], and [`Error::Request`] for one that is not there.
@@ -97,17 +98,17 @@ pub(super) fn check_context(
     project: &Path,
     loaded: &Loaded,
     state_dir: &Path,
-) -> Result<(), Error> {
-    let context = &build.context;
-    std::fs::canonicalize(context)
-        .map_err(|error| Error::Request(format!("the build's context {}: {error}", context.display())))?;
+) -> Result<ImageBuild, Error> {
+    let context = &std::fs::canonicalize(&build.context)
+        .map_err(|error| Error::Request(format!("the build's context {}: {error}", build.context.display())))?;
     let mut invariants = loaded.config.invariants();
     invariants.secrets = Some(secrets_dir(state_dir));
     invariants.bind_allowed(context, project, &mut HostPaths::of_host()).map_err(|reason| {
         let reason = format!("build.context: {reason}");
         let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
         Error::Denied { refusal, trail: Vec::new() }
-    })
+    })?;
+    Ok(ImageBuild { context: context.clone(), ..build.clone() })
 }
 
 impl Lifecycle {
@@ -124,7 +125,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<ImageView, Error> {
         let id = &project.id;
-        check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let reference = match reference {
             Some(reference) => {
                 if !docker::is_image_name(reference) {
@@ -160,7 +161,7 @@ impl Lifecycle {
         reference: &str,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), Error> {
-        check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let opening = build.clone();
         let open = move || {
             let context = opening.open()?;
