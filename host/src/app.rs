@@ -17,9 +17,15 @@ use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
+/// Largest file of a policy.
+const MOST_BYTES: u64 = 256 << 20;
+/// Code of a policy whose file others can change.
+const UNTRUSTED: &str = "untrusted";
+
 pub mod cases;
 mod lazy;
 mod policies;
+mod protected;
 mod read;
 mod replays;
 pub mod scripts;
@@ -66,25 +72,9 @@ impl App {
     /// # Errors
     /// See [`config::load`].
     pub fn reloaded(&self) -> Result<Self, config::Error> {
-        Ok(Self { loaded: config::load(&self.sources)?, ..self.clone() })
-    }
-
-    /// The files that the chain is made from, whether they exist or not: the configuration, the script beside it, and
-    /// those of the policies, with what these import as far as they have been read.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = match &self.sources.file {
-            Some(file) => vec![file.clone()],
-            None => self.sources.search.clone(),
-        };
-        files.extend(files.clone().iter().map(|file| file.with_file_name("wharf.rhai")));
-        let paths =
-            self.loaded.config.policy.iter().filter_map(|policy| policy.wasm.as_ref().or(policy.script.as_ref()));
-        let imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in paths.map(|path| self.loaded.base().join(path)) {
-            files.extend(imported.get(&path).into_iter().flatten().cloned());
-            files.push(path);
-        }
-        files
+        let app = Self { loaded: config::load(&self.sources)?, ..self.clone() };
+        app.check_trust()?;
+        Ok(app)
     }
 
     /// The usual state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, or `wharf` in `$XDG_STATE_HOME`.
@@ -200,7 +190,8 @@ impl App {
         for policy in policies {
             match policy.result {
                 Ok(entry) => entries.push(entry),
-                Err(error) if policy.config.optional => {
+                // A file that others can write is no absence.
+                Err(error) if policy.config.optional && error.code != UNTRUSTED => {
                     tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
                 }
                 Err(error) => {
@@ -225,11 +216,12 @@ impl App {
         Ok(chain)
     }
 
-    /// Opens the store.
+    /// Opens the store, unless others can change it.
     ///
     /// # Errors
-    /// See [`Store::open`].
+    /// See [`store::check`] and [`Store::open`].
     pub fn store(&self) -> Result<Store, store::Error> {
+        store::check(&self.state_dir)?;
         Store::open(&self.state_dir)
     }
 

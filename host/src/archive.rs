@@ -5,6 +5,7 @@
 //!
 //! May touch: the files and folders that a person named.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -13,11 +14,13 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+mod beneath;
 mod context;
-mod plain;
 mod small;
+#[cfg(test)]
+pub(crate) use beneath::tests as beneath_tests;
+pub use beneath::{Folder, Found};
 pub use context::{Context, Ignore};
-pub use plain::{open_plain, read_plain};
 pub use small::{Entry, first_file, small};
 
 /// Size of the pieces that are handed over.
@@ -55,13 +58,28 @@ pub fn pack(source: PathBuf, name: PathBuf, owner: Option<Owner>) -> (Pieces, on
         let mut builder = tar::Builder::new(to);
         builder.follow_symlinks(false);
         let mut packer = Packer { builder, owner, left_out: LeftOut::new() };
-        packer.add(&source, &name)?;
+        // Of a link that the user names only the folder above it is looked up: it is packed as a link.
+        let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", source.display()));
+        let last = source.components().next_back();
+        match (last, source.parent()) {
+            (Some(Component::Normal(entry)), Some(parent)) if !ends_with_a_dot(&source) => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                packer.add(&Folder::resolve(parent).map_err(at)?, entry, &name)?;
+            }
+            _ => packer.add(&Folder::resolve(&source).map_err(at)?, OsStr::new("."), &name)?,
+        }
         packer.builder.into_inner()?.flush()?;
         // Who does not ask need not know.
         let _ = tell.send(packer.left_out);
         Ok(())
     });
     (pieces, left_out)
+}
+
+/// Whether a path ends with `/` or `/.`: then what a link leads to is meant.
+fn ends_with_a_dot(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.ends_with(b"/") || bytes.ends_with(b"/.")
 }
 
 /// Runs what writes an archive on a thread of its own.
@@ -85,9 +103,12 @@ struct Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
-    fn add(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+    /// Adds a file, or a folder with what is in it. Each folder is held while what is in it is read, so that no link that
+    /// takes a folder's place is followed.
+    fn add(&mut self, folder: &Folder, entry: &OsStr, name: &Path) -> io::Result<()> {
+        let path = folder.path().join(entry);
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let meta = path.symlink_metadata().map_err(at)?;
+        let meta = folder.about(entry).map_err(at)?;
         let kind = meta.file_type();
         let mut header = tar::Header::new_gnu();
         header.set_metadata_in_mode(&meta, tar::HeaderMode::Complete);
@@ -97,10 +118,10 @@ impl<W: Write> Packer<W> {
         }
         if kind.is_symlink() {
             header.set_size(0);
-            return self.builder.append_link(&mut header, name, path.read_link().map_err(at)?).map_err(at);
+            return self.builder.append_link(&mut header, name, folder.link(entry).map_err(at)?).map_err(at);
         }
         if kind.is_file() {
-            let file = std::fs::File::open(path).map_err(at)?;
+            let (file, meta) = folder.file(entry).map_err(at)?;
             // A file that grows or shrinks meanwhile must not break the archive: the header's size is what is sent.
             let size = meta.len();
             header.set_size(size);
@@ -110,10 +131,9 @@ impl<W: Write> Packer<W> {
         if kind.is_dir() {
             header.set_size(0);
             self.builder.append_data(&mut header, name, io::empty()).map_err(at)?;
-            let mut entries = std::fs::read_dir(path).map_err(at)?.collect::<io::Result<Vec<_>>>().map_err(at)?;
-            entries.sort_by_key(std::fs::DirEntry::file_name);
-            for entry in entries {
-                self.add(&entry.path(), &name.join(entry.file_name()))?;
+            let inner = folder.child(entry).map_err(at)?;
+            for entry in inner.names(usize::MAX).map_err(at)? {
+                self.add(&inner, &entry, &name.join(&entry))?;
             }
         } else if self.left_out.len() < NAMED {
             self.left_out.push(path.display().to_string());

@@ -324,6 +324,10 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         tracing::warn!("{ignored}");
     }
     let context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
+    // The doctor names every file that others can change.
+    if !matches!(cli.command, Command::Doctor) {
+        context.app.check_trust()?;
+    }
     if let Some(client) = context.client()?
         && !cli.command.goes_to_a_service()
     {

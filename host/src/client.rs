@@ -70,8 +70,11 @@ impl Token {
     /// # Errors
     /// When the file cannot be read, or holds no token.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let failed = |error| Error::setting(format!("{} cannot be read: {error}", path.display()), TOKEN_REMEDY);
-        Self::new(&std::fs::read_to_string(path).map_err(failed)?)
+        let read = crate::trust::read_to_string(path, 64 << 10).map_err(|error| match error {
+            crate::trust::Error::Untrusted(untrusted) => Error::setting(untrusted.to_string(), untrusted.remedy),
+            error => Error::setting(format!("{} cannot be read: {error}", path.display()), TOKEN_REMEDY),
+        });
+        Self::new(&read?)
     }
 }
 

@@ -43,6 +43,14 @@ pub struct Error {
     pub remedy: String,
     /// The marked line of a script error.
     pub detail: Option<String>,
+    /// Whether it is about a file that others can change.
+    pub untrusted: bool,
+}
+
+impl From<crate::trust::Untrusted> for Error {
+    fn from(untrusted: crate::trust::Untrusted) -> Self {
+        Self { message: untrusted.to_string(), remedy: untrusted.remedy, detail: None, untrusted: true }
+    }
 }
 
 /// Everything that can be configured. `wharf config init` writes a commented file; `wharf config show` prints all.

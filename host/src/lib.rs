@@ -10,7 +10,7 @@
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
 //!    [`devcontainer`]: what a project says about its own workspace.
 //! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
-//! 6. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
+//! 6. [`trust`]: which files may decide. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
 //!    between them. [`api`]: how programs call it; [`client`]: the same from the other side.
 //! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it. [`printable`]: text that may reach a terminal.
 //!
@@ -36,5 +36,6 @@ pub mod service;
 pub mod spans;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod wasm;
 pub mod workspace;

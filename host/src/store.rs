@@ -91,6 +91,9 @@ pub enum Error {
     #[error("the copy {path} cannot be made: {cause}")]
     #[allow(missing_docs)]
     NoBackup { path: PathBuf, cause: String },
+    /// Others can change what decides.
+    #[error("{0}")]
+    Untrusted(#[from] crate::trust::Untrusted),
     /// Another process works on the workspace.
     #[error("another wharf process is working on {0}")]
     Locked(String),
@@ -112,9 +115,29 @@ impl Error {
             }
             Self::BadAnchor { .. } => "name a file that 'wharf audit anchor' has written".into(),
             Self::NoBackup { .. } => "name a file that does not exist, in a folder that you can write in".into(),
+            Self::Untrusted(untrusted) => untrusted.remedy.clone(),
             Self::Locked(_) => "wait until it is done, then try again".into(),
         }
     }
+}
+
+/// What stands in a state folder and decides: the records and tokens, the key, secrets, and compiled code.
+const DECIDING: [&str; 9] =
+    ["", "wharf.db", "wharf.db-wal", "wharf.db-shm", "installation.key", "engine.json", "locks", "secrets", "compiled"];
+
+/// Whether nobody else can change a state folder or what decides in it.
+///
+/// # Errors
+/// The first file that others can change, with what to do.
+pub fn check(dir: &Path) -> Result<(), Error> {
+    for name in DECIDING {
+        let path = if name.is_empty() { dir.to_path_buf() } else { dir.join(name) };
+        // What cannot be used says so when it is.
+        if let Err(crate::trust::Error::Untrusted(untrusted)) = crate::trust::check(&path) {
+            return Err(untrusted.into());
+        }
+    }
+    Ok(())
 }
 
 fn statement(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {

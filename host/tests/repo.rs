@@ -7,25 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 20] = [
+const IMPORTS: [(&str, &[&str]); 21] = [
     ("workspace", &[]),
     ("paths", &[]),
+    ("trust", &[]),
     ("spans", &[]),
     ("archive", &[]),
     ("hooks", &["paths", "spans", "workspace"]),
     ("wasm", &["hooks", "workspace"]),
-    ("script", &["hooks", "workspace"]),
+    ("script", &["hooks", "trust", "workspace"]),
     ("docker", &["paths", "spans", "workspace"]),
     ("devcontainer", &["hooks", "workspace"]),
-    ("store", &["devcontainer", "hooks", "paths", "workspace"]),
-    ("config", &["hooks", "script", "workspace"]),
+    ("store", &["devcontainer", "hooks", "paths", "trust", "workspace"]),
+    ("config", &["hooks", "script", "trust", "workspace"]),
     ("carried", &["config"]),
-    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "paths", "store", "workspace"]),
+    ("lifecycle", &["archive", "config", "devcontainer", "docker", "hooks", "paths", "store", "trust", "workspace"]),
     ("printable", &[]),
-    ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "wasm", "workspace"]),
+    ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "trust", "wasm", "workspace"]),
     ("service", &["app", "config", "docker", "hooks", "lifecycle", "spans", "store", "workspace"]),
-    ("api", &["config", "docker", "hooks", "lifecycle", "service", "spans", "store", "telemetry", "workspace"]),
-    ("client", &["lifecycle", "workspace"]),
+    (
+        "api",
+        &["config", "docker", "hooks", "lifecycle", "service", "spans", "store", "telemetry", "trust", "workspace"],
+    ),
+    ("client", &["lifecycle", "trust", "workspace"]),
     ("telemetry", &["client", "printable", "spans"]),
     (
         "cli",

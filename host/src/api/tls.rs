@@ -1,7 +1,6 @@
 //! TLS for the listener on the network. Certificate, key and the clients' authority are files; they are read again when one
 //! of them changes, and at SIGHUP. What is wrong then leaves in place what is there.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -155,11 +154,13 @@ impl Files {
 
 /// The bytes of a file, and its mode.
 fn read(path: &Path) -> std::io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
+    let file = crate::trust::open(path).map_err(|error| match error {
+        crate::trust::Error::Untrusted(untrusted) => {
+            std::io::Error::other(format!("{}; {}", untrusted.why, untrusted.remedy))
+        }
+        crate::trust::Error::Io(error) => error,
+    })?;
     let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(std::io::Error::other("it is no file"));
-    }
     let mut bytes = Vec::new();
     file.take(BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > BYTES {

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::config::read_toml;
 use crate::hooks::Chain;
 use crate::hooks::case::{Case, Mismatch};
+use crate::trust;
+
+/// Largest case.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// A case that was run.
 pub struct RanCase {
@@ -65,7 +69,10 @@ pub fn read_case(file: &Path, text: &str) -> Result<Case, String> {
 /// Runs a case with a chain.
 pub fn run_case(chain: &Chain, file: &Path) -> RanCase {
     let read = || -> Result<Case, String> {
-        let text = std::fs::read_to_string(file).map_err(|error| format!("it cannot be read: {error}"))?;
+        let text = trust::read_to_string(file, MOST_BYTES).map_err(|error| match error.remedy() {
+            Some(remedy) => format!("{error}: {remedy}"),
+            None => format!("it cannot be read: {error}"),
+        })?;
         read_case(file, &text)
     };
     let (about, result) = match read() {

@@ -8,6 +8,7 @@ use crate::carried::{self, Carried};
 use crate::config::PolicyConfig;
 use crate::hooks::PolicyError;
 use crate::script::{Imports, SOURCE, read_bounded};
+use crate::trust;
 use crate::workspace::sha256_hex;
 
 /// What was read.
@@ -47,6 +48,10 @@ impl App {
         };
         let path = self.loaded.base().join(path);
         let most = if config.wasm.is_some() { config.plugin_size() } else { SOURCE as u64 };
+        if let Err(trust::Error::Untrusted(untrusted)) = trust::check(&path) {
+            let text = format!("{}: {untrusted}: {}", config.name, untrusted.remedy);
+            return (path.display().to_string(), Err(PolicyError::new(super::UNTRUSTED, text)));
+        }
         let bytes = read_bounded(&path, most).map_err(|why| {
             let raise = if config.wasm.is_some() && why.starts_with("has ") {
                 "; raise 'size' in its entry if you trust it: compiling takes up to a hundred times its size in memory"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{open_plain, read_plain};
+use super::beneath::Folder;
 
 /// Most bytes of a Dockerfile, and of a `.dockerignore`.
 const MOST_BYTES: u64 = 1 << 20;
@@ -82,39 +82,42 @@ impl Ignore {
 /// A folder to build from.
 #[derive(Debug)]
 pub struct Context {
-    folder: PathBuf,
+    folder: Folder,
     ignore: Ignore,
     /// Sent whatever `.dockerignore` says: the builder needs it.
     dockerfile: PathBuf,
 }
 
 impl Context {
-    /// Opens a context. `dockerfile` is a path in the folder.
+    /// Opens a context, an absolute path without links: what is put in its place later is not read. `dockerfile` is a path in the
+    /// folder.
     ///
     /// # Errors
     /// When the folder or the Dockerfile cannot be read, or `.dockerignore` holds what is no pattern.
     pub fn open(folder: &Path, dockerfile: &str) -> Result<Self, String> {
         let file = folder.join(dockerfile);
         let cannot = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
-        let real = folder.canonicalize().map_err(|error| cannot(folder, error))?;
-        let inside = file.canonicalize().map_err(|error| cannot(&file, error))?;
-        let dockerfile =
-            inside.strip_prefix(&real).map_err(|_| format!("{} is outside the context", file.display()))?;
+        let held = Folder::open(folder).map_err(|error| cannot(folder, error))?;
+        let found = held.find(Path::new(dockerfile)).map_err(|error| match is_outside(&error) {
+            true => format!("{} is outside the context", file.display()),
+            false => cannot(&file, error),
+        })?;
         // `Dockerfile.dockerignore` beside a Dockerfile wins over the folder's own.
-        let own = PathBuf::from(format!("{}.dockerignore", inside.display()));
+        let own = PathBuf::from(format!("{}.dockerignore", found.within.display()));
         let mut ignore = Ignore::default();
-        for path in [own, real.join(".dockerignore")] {
-            let target = match path.canonicalize() {
-                Ok(target) if target.starts_with(&real) => target,
-                Ok(_) => return Err(format!("{} leads out of the context", path.display())),
+        for path in [own, PathBuf::from(".dockerignore")] {
+            let text = match held.read_text(&path, MOST_BYTES) {
+                Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(cannot(&path, error)),
+                Err(error) if is_outside(&error) => {
+                    return Err(format!("{} leads out of the context", folder.join(path).display()));
+                }
+                Err(error) => return Err(cannot(&folder.join(path), error)),
             };
-            let text = read_plain(&target, MOST_BYTES).map_err(|error| cannot(&path, error))?;
             ignore = Ignore::parse(&text)?;
             break;
         }
-        Ok(Self { dockerfile: dockerfile.to_path_buf(), folder: real, ignore })
+        Ok(Self { dockerfile: found.within, folder: held, ignore })
     }
 
     /// The repositories that the Dockerfile builds from, for their logins. Names that hold a variable are left out.
@@ -122,7 +125,7 @@ impl Context {
     /// # Errors
     /// When it cannot be read.
     pub fn bases(&self) -> io::Result<Vec<String>> {
-        let text = read_plain(&self.folder.join(&self.dockerfile), MOST_BYTES)?;
+        let text = self.folder.read_text(&self.dockerfile, MOST_BYTES)?;
         let from = text.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let first = words.next()?;
@@ -143,10 +146,10 @@ impl Context {
     /// When a file cannot be read.
     pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         let mut builder = tar::Builder::new(to);
-        self.add(&mut builder, Path::new(""))?;
+        self.add(&mut builder, &self.folder, Path::new(""))?;
         let list = Path::new(".dockerignore");
         if self.ignore.leaves_out(&self.dockerfile)
-            && (self.ignore.leaves_out(list) || !self.folder.join(list).is_file())
+            && (self.ignore.leaves_out(list) || !self.folder.about(list.as_os_str()).is_ok_and(|about| about.is_file()))
         {
             // Once it has read them, the engine takes both out of the context if this says so.
             let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
@@ -164,15 +167,11 @@ impl Context {
         builder.into_inner()?.flush()
     }
 
-    fn add(&self, builder: &mut tar::Builder<&mut dyn Write>, within: &Path) -> io::Result<()> {
-        let folder = self.folder.join(within);
+    fn add(&self, builder: &mut tar::Builder<&mut dyn Write>, folder: &Folder, within: &Path) -> io::Result<()> {
         let at = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let list = std::fs::read_dir(&folder).and_then(|list| list.collect::<io::Result<Vec<_>>>());
-        let mut entries = list.map_err(|error| at(&folder, error))?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        for entry in entries {
-            let (path, name) = (entry.path(), within.join(entry.file_name()));
-            let meta = path.symlink_metadata().map_err(|error| at(&path, error))?;
+        for entry in folder.names(usize::MAX).map_err(|error| at(folder.path(), error))? {
+            let (path, name) = (folder.path().join(&entry), within.join(&entry));
+            let meta = folder.about(&entry).map_err(|error| at(&path, error))?;
             let needed = name == self.dockerfile;
             let left_out = self.ignore.leaves_out(&name) && !needed;
             let mut header = tar::Header::new_gnu();
@@ -184,16 +183,17 @@ impl Context {
                 }
                 // Something below may be taken back, or be the Dockerfile.
                 if !left_out || self.ignore.takes_back() || self.dockerfile.starts_with(&name) {
-                    self.add(builder, &name)?;
+                    let inner = folder.child(&entry).map_err(|error| at(&path, error))?;
+                    self.add(builder, &inner, &name)?;
                 }
             } else if left_out {
                 continue;
             } else if meta.is_symlink() {
                 header.set_size(0);
-                let target = path.read_link().map_err(|error| at(&path, error))?;
+                let target = folder.link(&entry).map_err(|error| at(&path, error))?;
                 builder.append_link(&mut header, &name, target).map_err(|error| at(&path, error))?;
             } else if meta.is_file() {
-                let (file, meta) = open_plain(&path).map_err(|error| at(&path, error))?;
+                let (file, meta) = folder.file(&entry).map_err(|error| at(&path, error))?;
                 header.set_size(meta.len());
                 let padded = file.take(meta.len()).chain(io::repeat(0)).take(meta.len());
                 builder.append_data(&mut header, &name, padded).map_err(|error| at(&path, error))?;
@@ -203,8 +203,14 @@ impl Context {
     }
 }
 
+/// Whether a path leads out of its folder; the system has a number for what it does not permit.
+fn is_outside(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::beneath::tests::{Place, Swapper};
     use super::*;
 
     #[track_caller]
@@ -272,5 +278,33 @@ mod tests {
         assert!(Context::open(&dir, "../Dockerfile").is_err());
         assert!(Context::open(&dir, "none").unwrap_err().contains("none"));
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// What anything in a workspace can do while an image of its project is built (number 8).
+    #[test]
+    fn two_hundred_contexts_whose_folders_are_exchanged_have_nothing_from_outside() {
+        let place = Place::new("context");
+        let project = place.project();
+        std::fs::write(project.join("Dockerfile"), "FROM scratch\n").unwrap();
+        for number in 0..40 {
+            std::fs::write(project.join(format!("sub/{number}")), "inside").unwrap();
+            std::fs::write(place.0.join(format!("outside/{number}")), "OUTSIDE").unwrap();
+        }
+        std::fs::write(project.join("plain"), "inside").unwrap();
+        std::os::unix::fs::symlink("../outside/file", project.join("other")).unwrap();
+        std::os::unix::fs::symlink("../outside", project.join("way")).unwrap();
+        let swapper = Swapper::new(&project, &[("sub", "way"), ("plain", "other")]);
+        let mut whole = 0;
+        for _ in 0..2_000 {
+            let mut bytes = Vec::new();
+            let written = Context::open(&project, "Dockerfile").map(|context| context.write(&mut bytes));
+            whole += usize::from(matches!(written, Ok(Ok(()))));
+            assert!(!bytes.windows(7).any(|window| window == b"OUTSIDE"), "a context has what lies outside");
+            if whole == 200 {
+                break;
+            }
+        }
+        drop(swapper);
+        assert!(whole > 20, "{whole} contexts were written to their end");
     }
 }

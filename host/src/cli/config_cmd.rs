@@ -1,5 +1,8 @@
 //! `wharf config show` and `wharf config init`
 
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -85,8 +88,11 @@ pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u
     };
     for (path, text) in &files {
         let folder = path.parent().unwrap_or(dir);
-        std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-        std::fs::write(path, text).map_err(|error| failed(path, error))?;
+        // Whatever the umask: what others can write decides nothing.
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| failed(folder, error))?;
+        let file = File::options().write(true).create(true).truncate(true).mode(0o644).open(path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| failed(path, error))?;
     }
     let written: Vec<_> = files.iter().map(|(path, _)| path.display().to_string()).collect();
     if out.json {

@@ -45,6 +45,10 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         Some(file) => Check::ok("config", format!("{} is valid", file.display())),
         None => Check::ok("config", "no file: secure defaults ('wharf config init' writes one)"),
     });
+    let untrusted = app.untrusted();
+    for one in &untrusted {
+        checks.push(Check::fail("files", one.to_string(), one.remedy.clone()));
+    }
     for ignored in &app.loaded.ignored {
         checks.push(Check::warn("config", ignored, "correct or unset it"));
     }
@@ -61,6 +65,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             Err(error) => Check::fail("policy", format!("{name}: {error}"), "correct it; see 'wharf policy check'"),
         });
     }
+    // One that others can change is not opened.
     let host_id = match app.store() {
         Ok(store) => {
             checks.push(match store.verify(None) {
@@ -100,7 +105,9 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             }
         },
     }
-    report(&checks, &context.out)
+    let code = report(&checks, &context.out)?;
+    // As every other command ends with it.
+    Ok(if untrusted.is_empty() { code } else { 3 })
 }
 
 /// Policies that are not asked for a while, and canaries that were rolled back.
@@ -204,7 +211,8 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
 
 /// When the configuration itself is broken, that is the diagnosis.
 pub(crate) fn broken_config(error: &config::Error, out: &Output) -> Result<u8, Failure> {
-    report(&[Check::fail("config", error.message.clone(), error.remedy.clone())], out)
+    let code = report(&[Check::fail("config", error.message.clone(), error.remedy.clone())], out)?;
+    Ok(if error.untrusted { 3 } else { code })
 }
 
 fn report(checks: &[Check], out: &Output) -> Result<u8, Failure> {

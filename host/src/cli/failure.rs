@@ -101,7 +101,7 @@ impl From<lifecycle::Error> for Failure {
         use lifecycle::Error as E;
         let exit = match &error {
             E::Denied { .. } => 4,
-            E::PolicyNotLoaded { .. } => 3,
+            E::PolicyNotLoaded { .. } | E::Store(store::Error::Untrusted(_)) => 3,
             E::NotFound(_)
             | E::Missing { .. }
             | E::NoRecord { .. }

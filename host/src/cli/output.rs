@@ -162,7 +162,9 @@ impl Output {
         for line in self.trail(&failure.trail) {
             say(Printable::from("  ") + line);
         }
-        say(format_args!("wharf: {}", failure.message));
+        for line in message_lines(&failure.message) {
+            say(line);
+        }
         for line in detail.into_iter().flat_map(|(text, marked)| detail_lines(text, *marked)) {
             say(line);
         }
@@ -181,6 +183,19 @@ pub(crate) fn say(text: impl Into<Printable>) {
 fn say_json(value: &serde_json::Value) {
     // A value is always JSON.
     terminal::say_json(&json(value).unwrap_or_default());
+}
+
+/// A message is one line. Only where the caller's own pattern is wrong, a mark stands below it; those lines are set in.
+fn message_lines(message: &str) -> Vec<Printable> {
+    if !(message.starts_with("the pattern '") && message.contains("regex parse error:\n")) {
+        return vec![Printable::from("wharf: ") + message];
+    }
+    let set_in = |(at, line): (usize, Printable)| match (at, line.as_str().starts_with("    ")) {
+        (0, _) => Printable::from("wharf: ") + line,
+        (_, true) => line,
+        _ => Printable::from("    ") + line,
+    };
+    Printable::lines(message).enumerate().map(set_in).collect()
 }
 
 /// The lines of a detail. A marked line of a source is laid out so that none of its lines is another's; a backtrace has names

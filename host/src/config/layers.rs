@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 
 use super::environment::Environment;
 use super::{Config, Error};
-use crate::script;
+use crate::{script, trust};
+
+/// Largest configuration file.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -172,6 +175,22 @@ impl Loaded {
             let named = [&policy.wasm, &policy.script].into_iter().flatten();
             files.extend(named.map(|path| (base.join(path), format!("the policy '{}'", policy.name))));
         }
+        for policy in &self.config.policy {
+            let dirs = policy.capabilities.dirs.values();
+            files.extend(dirs.map(|dir| (base.join(dir), format!("a folder that the policy '{}' reads", policy.name))));
+        }
+        files.extend(self.config.reload.cases.iter().map(|path| (base.join(path), role("cases that decide a reload"))));
+        let (api, client) = (&self.config.api, &self.config.client);
+        let keys = [
+            &api.tls_cert,
+            &api.tls_key,
+            &api.client_ca,
+            &client.token_file,
+            &client.ca_file,
+            &client.cert_file,
+            &client.key_file,
+        ];
+        files.extend(keys.into_iter().flatten().map(|path| (base.join(path), role("a key, certificate or token of Wharf"))));
         files.extend(self.config.api.socket.iter().map(|path| (base.join(path), role("the socket of the service"))));
         files
     }
@@ -223,10 +242,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     let file = file.map(|path| std::path::absolute(&path).unwrap_or(path));
     let mut script_path = None;
     if let Some(path) = &file {
-        let text = std::fs::read_to_string(path).map_err(|error| Error {
-            message: format!("{}: the configuration cannot be read: {error}", path.display()),
-            remedy: "name an existing file with --config, or run 'wharf config init'".into(),
-            detail: None,
+        let text = trust::read_to_string(path, MOST_BYTES).map_err(|error| match error {
+            trust::Error::Untrusted(untrusted) => untrusted.into(),
+            error => Error {
+                message: format!("{}: the configuration cannot be read: {error}", path.display()),
+                remedy: "name an existing file with --config, or run 'wharf config init'".into(),
+                detail: None,
+                untrusted: false,
+            },
         })?;
         merge(&mut root, read_toml(path, &text, &mut origins)?);
         let beside = path.with_file_name("wharf.rhai");
@@ -267,6 +290,7 @@ fn refuse(origins: &Origins, key: &str, text: &str) -> Error {
                 .into(),
         },
         detail: None,
+        untrusted: false,
     }
 }
 
@@ -278,6 +302,7 @@ fn read_toml(path: &Path, text: &str, origins: &mut Origins) -> Result<Value, Er
             message: format!("{}:{line}: {}", path.display(), error.message().replace('\n', " ")),
             remedy: "correct the TOML syntax at that line".into(),
             detail: Some(error.to_string()),
+            untrusted: false,
         }
     };
     let spanned = toml::de::DeTable::parse(text).map_err(|error| broken(&error))?;
@@ -309,10 +334,16 @@ fn table_origins(path: &str, table: &toml::de::DeTable<'_>, say: &mut impl FnMut
 }
 
 fn run_script(path: &Path, root: Value, sources: &Sources, origins: &mut Origins) -> Result<Value, Error> {
-    let failed =
-        |message: String, detail| Error { message, remedy: "correct the script, or take it away".into(), detail };
-    let source = std::fs::read_to_string(path)
-        .map_err(|error| failed(format!("{}: cannot be read: {error}", path.display()), None))?;
+    let failed = |message: String, detail| Error {
+        message,
+        remedy: "correct the script, or take it away".into(),
+        detail,
+        untrusted: false,
+    };
+    let source = trust::read_to_string(path, MOST_BYTES).map_err(|error| match error {
+        trust::Error::Untrusted(untrusted) => untrusted.into(),
+        error => failed(format!("{}: cannot be read: {error}", path.display()), None),
+    })?;
     let names = root.pointer("/script/vars").and_then(Value::as_array).cloned().unwrap_or_default();
     let vars: Map<String, Value> = names
         .iter()
@@ -349,6 +380,7 @@ fn apply_set(root: &mut Value, text: &str, origins: &mut Origins) -> Result<(), 
             message: "a --set has no '='".into(),
             remedy: "write it as --set limits.memory=2GiB".into(),
             detail: None,
+            untrusted: false,
         });
     };
     // A list or table is written as in TOML; everything else needs no quotes.

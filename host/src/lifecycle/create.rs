@@ -361,7 +361,7 @@ impl Lifecycle {
             return Err(wrong("is no plain name".into()));
         }
         let path = self.loaded().base().join("seccomp").join(format!("{name}.json"));
-        let text = std::fs::read_to_string(Path::new(&path))
+        let text = crate::trust::read_to_string(&path, 1 << 20)
             .map_err(|error| wrong(format!("cannot be read from {}: {error}", path.display())))?;
         serde_json::from_str::<serde_json::Value>(&text)
             .map_err(|error| wrong(format!("is not JSON ({}): {error}", path.display())))?;

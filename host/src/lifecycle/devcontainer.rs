@@ -2,14 +2,13 @@
 //! it names must be inside the project, links included.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::facts::{MOST_BYTES, O_NONBLOCK};
+use super::facts::MOST_BYTES;
 use super::images::ImageBuild;
 use super::{Difference, Error, Project, WorkspaceRequest};
+use crate::archive::{Folder, Found};
 use crate::config::{Config, Loaded, Origin};
 use crate::devcontainer::{self, Build, Command, Devcontainer, NotHonoured, OWNER, Record, Surroundings};
 use crate::hooks::record::{Draft, Owner};
@@ -160,16 +159,18 @@ fn named_file(name: &str) -> Result<String, Error> {
     }
 }
 
-/// Follows links, and says where the path is if that is inside the project.
-fn inside(project: &Path, path: &Path, file: &str) -> Result<PathBuf, Error> {
-    let shown = path.strip_prefix(project).unwrap_or(path).display();
-    let real =
-        path.canonicalize().map_err(|error| Error::ProjectFile(format!("{file}: {shown} cannot be read: {error}")))?;
-    if real.starts_with(project) {
-        Ok(real)
-    } else {
-        Err(Error::ProjectFile(format!("{file}: {shown} is outside the project")))
-    }
+/// Follows links inside the project, and says what is there. The path may have `..`.
+fn inside(project: &Folder, path: &Path, file: &str) -> Result<Found, Error> {
+    let shown = path.display();
+    project.find(path).map_err(|error| {
+        Error::ProjectFile(match error.kind() {
+            // Whether there is anything is not told.
+            ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
+                format!("{file}: {shown} is outside the project and cannot be read")
+            }
+            _ => format!("{file}: {shown} cannot be read: {error}"),
+        })
+    })
 }
 
 /// Reads a file that may be absent.
@@ -180,13 +181,13 @@ fn read_file(project: &Path, file: &str) -> Result<Option<String>, Error> {
         _ => {}
     }
     let fail = |text: &str| Error::ProjectFile(format!("{file}: {text}"));
-    let real = inside(project, &path, file)?;
-    if !real.is_file() {
+    let cannot = |error: std::io::Error| fail(&format!("it cannot be read: {error}"));
+    let folder = Folder::open(project).map_err(cannot)?;
+    let found = inside(&folder, Path::new(file), file)?;
+    if !found.about.is_file() {
         return Err(fail("it is no ordinary file"));
     }
-    let cannot = |error: std::io::Error| fail(&format!("it cannot be read: {error}"));
-    // Non-blocking, so that a pipe that took the file's place cannot hold the host.
-    let open = File::options().read(true).custom_flags(O_NONBLOCK).open(real).map_err(cannot)?;
+    let (open, _) = found.open().map_err(cannot)?;
     let mut bytes = Vec::new();
     open.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() > MOST_BYTES {
@@ -276,9 +277,10 @@ pub(super) fn hide(asked: Option<&Asked>, facts: &mut ProjectFacts) {
 /// Turns paths of the file into those of a build.
 fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, Error> {
     let at = format!("{file}:{}", build.line);
-    let folder = project.join(file).parent().map_or_else(|| project.to_path_buf(), Path::to_path_buf);
-    let context = inside(project, &folder.join(&build.context), &at)?;
-    let dockerfile = inside(project, &folder.join(&build.dockerfile), &at)?;
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let held = Folder::open(project).map_err(|error| Error::ProjectFile(format!("{at}: {error}")))?;
+    let context = inside(&held, &folder.join(&build.context), &at)?.within;
+    let dockerfile = inside(&held, &folder.join(&build.dockerfile), &at)?.within;
     let fail = |text: String| Error::ProjectFile(format!("{at}: {text}"));
     let Ok(in_context) = dockerfile.strip_prefix(&context) else {
         return Err(fail(format!("the dockerfile '{}' is outside the context; widen 'context'", build.dockerfile)));
@@ -286,13 +288,13 @@ fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, 
     // These are read whole, so they must be files of the project, and no pipes.
     let own = PathBuf::from(format!("{}.dockerignore", dockerfile.display()));
     for path in [dockerfile.clone(), own, context.join(".dockerignore")] {
-        if path.symlink_metadata().is_ok() && !inside(project, &path, &at)?.is_file() {
-            return Err(fail(format!("{} is no ordinary file", path.strip_prefix(project).unwrap_or(&path).display())));
+        if project.join(&path).symlink_metadata().is_ok() && !inside(&held, &path, &at)?.about.is_file() {
+            return Err(fail(format!("{} is no ordinary file", path.display())));
         }
     }
     Ok(ImageBuild {
         dockerfile: Some(in_context.display().to_string()),
-        context,
+        context: project.join(context),
         args: build.args.clone(),
         target: build.target.clone(),
         ..ImageBuild::default()

@@ -1,12 +1,11 @@
 //! Gathering what policies may know, once per verb. Policies never ask the outside world.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
 
 use super::file_secrets::without_secrets;
+use crate::archive::Folder;
 use crate::docker::{EngineInfo, LocalImage};
 use crate::hooks::redact::SecretNames;
 use crate::hooks::{self, EngineFacts, FileContent, ProjectFacts};
@@ -54,18 +53,19 @@ pub(super) fn project_facts(
     wanted: &BTreeSet<String>,
     secrets: &SecretNames,
 ) -> std::io::Result<ProjectFacts> {
+    let folder = Folder::open(project)?;
     let mut files = Vec::new();
-    list(project, "", &mut files)?;
-    if project.join(".devcontainer").is_dir() {
+    list(&folder, "", &mut files)?;
+    if let Ok(inner) = folder.folder(Path::new(".devcontainer")) {
         // Not being able to list it is the same as it being empty: the folder is the project's business.
-        let _ = list(&project.join(".devcontainer"), ".devcontainer/", &mut files);
+        let _ = list(&inner, ".devcontainer/", &mut files);
     }
     let mut contents = BTreeMap::new();
     // Most projects have few of them: what the list does not begin with is not looked for.
     let first = |path: &str| path.split('/').next().map(str::to_owned).unwrap_or_default();
     let there: BTreeSet<String> = files.iter().map(|path| first(path)).collect();
     for path in wanted.iter().filter(|path| there.contains(&first(path))).take(MOST_WANTED) {
-        if let Some(mut content) = read(project, path) {
+        if let Some(mut content) = read(&folder, path) {
             content.text = without_secrets(&content.text, secrets);
             contents.insert(path.clone(), content);
         }
@@ -75,25 +75,20 @@ pub(super) fn project_facts(
     Ok(ProjectFacts { files, contents })
 }
 
-fn list(dir: &Path, prefix: &str, files: &mut Vec<String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(dir)?.take(MOST_FILES * 10) {
-        files.push(format!("{prefix}{}", entry?.file_name().to_string_lossy()));
+fn list(folder: &Folder, prefix: &str, files: &mut Vec<String>) -> std::io::Result<()> {
+    for name in folder.names(MOST_FILES * 10)? {
+        files.push(format!("{prefix}{}", name.to_string_lossy()));
     }
     Ok(())
 }
 
 /// Reads one wanted file: inside the project only, links included, ordinary files only, cut at [`MOST_BYTES`].
-fn read(project: &Path, wanted: &str) -> Option<FileContent> {
+fn read(project: &Folder, wanted: &str) -> Option<FileContent> {
     let relative = Path::new(wanted);
     if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
         return None;
     }
-    let real = project.join(relative).canonicalize().ok()?;
-    if !real.starts_with(project.canonicalize().ok()?) || !real.is_file() {
-        return None;
-    }
-    // Non-blocking, so that a pipe that took the file's place cannot hold the host.
-    let file = File::options().read(true).custom_flags(O_NONBLOCK).open(real).ok()?;
+    let (file, _) = project.open_below(relative).ok()?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
     let truncated = bytes.len() > MOST_BYTES;
@@ -101,12 +96,10 @@ fn read(project: &Path, wanted: &str) -> Option<FileContent> {
     Some(FileContent { text: String::from_utf8_lossy(&bytes).into_owned(), truncated })
 }
 
-/// From open(2) on Linux.
-pub(super) const O_NONBLOCK: i32 = 0o4000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::beneath_tests::{Place, Swapper};
 
     #[test]
     fn only_wanted_files_inside_the_project_are_read_and_large_ones_are_cut() {
@@ -127,5 +120,31 @@ mod tests {
         assert_eq!(read, [".devcontainer/devcontainer.json", "big", "go.mod"]);
         assert!(facts.contents["big"].truncated && facts.contents["big"].text.len() == MOST_BYTES);
         assert!(facts.contents[".devcontainer/devcontainer.json"].text.contains('\u{fffd}'));
+    }
+
+    /// What a workspace does that wants a policy to tell what lies outside of its project (number 9).
+    #[test]
+    fn two_thousand_readings_of_a_project_whose_files_are_exchanged_show_nothing_from_outside() {
+        let place = Place::new("facts");
+        let project = place.project();
+        std::fs::write(project.join("go.mod"), "inside").unwrap();
+        std::os::unix::fs::symlink("../outside/file", project.join("go.other")).unwrap();
+        std::fs::create_dir(project.join(".devcontainer")).unwrap();
+        std::fs::write(project.join(".devcontainer/file"), "inside").unwrap();
+        std::fs::create_dir(place.0.join("outside/names-outside")).unwrap();
+        std::os::unix::fs::symlink("../outside", project.join("way")).unwrap();
+        let swapper = Swapper::new(&project, &[("go.mod", "go.other"), (".devcontainer", "way"), ("sub", "way")]);
+        let wanted = ["go.mod", "sub/file", ".devcontainer/file"].map(str::to_owned).into();
+        let mut read = 0;
+        for _ in 0..2_000 {
+            let facts = project_facts(&project, &wanted, &SecretNames::default()).unwrap();
+            for (name, content) in &facts.contents {
+                assert!(!content.text.contains("OUTSIDE"), "{name} has what lies outside");
+                read += 1;
+            }
+            assert!(!facts.files.iter().any(|name| name.contains("names-outside")), "{:?}", facts.files);
+        }
+        drop(swapper);
+        assert!(read > 100, "{read}");
     }
 }

@@ -89,7 +89,8 @@ impl ImageBuild {
     }
 }
 
-/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount.
+/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount. Gives the build
+/// with the path of its context that was checked, without links: from here on none is followed on the way to it.
 ///
 /// # Errors
 /// [`Error::Denied`], and [`Error::Request`] for one that is not there.
@@ -98,16 +99,17 @@ pub(super) fn check_context(
     project: &Path,
     loaded: &Loaded,
     state_dir: &Path,
-) -> Result<(), Error> {
-    let unusable =
-        |error: std::io::Error| Error::Request(format!("the build's context {}: {error}", build.context.display()));
-    let context = &std::path::absolute(&build.context).map_err(unusable)?;
-    std::fs::canonicalize(context).map_err(unusable)?;
-    invariants(loaded, state_dir).bind_allowed(context, project, &mut HostPaths::of_host()).map_err(|reason| {
+) -> Result<ImageBuild, Error> {
+    let context = &std::fs::canonicalize(&build.context)
+        .map_err(|error| Error::Request(format!("the build's context {}: {error}", build.context.display())))?;
+    // A folder of the kernel's is one however it is written.
+    let written = std::path::absolute(&build.context).unwrap_or_else(|_| context.clone());
+    invariants(loaded, state_dir).bind_allowed(&written, project, &mut HostPaths::of_host()).map_err(|reason| {
         let reason = format!("build.context: {reason}");
         let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
         Error::Denied { refusal, trail: Vec::new() }
-    })
+    })?;
+    Ok(ImageBuild { context: context.clone(), ..build.clone() })
 }
 
 /// Labels that a Dockerfile cannot give its image: those by which Wharf knows parts of a snapshot.
@@ -129,7 +131,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<ImageView, Error> {
         let id = &project.id;
-        check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let reference = match reference {
             Some(reference) => {
                 if !docker::is_image_name(reference) {
@@ -165,7 +167,7 @@ impl Lifecycle {
         reference: &str,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), Error> {
-        check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let opening = build.clone();
         let open = move || {
             let context = opening.open()?;

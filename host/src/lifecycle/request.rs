@@ -53,7 +53,8 @@ impl WorkspaceRequest {
         state_dir: &Path,
     ) -> Result<Self, Error> {
         if let Some(build) = self.build.clone() {
-            check_context(&build, &project.path, loaded, state_dir)?;
+            let build = check_context(&build, &project.path, loaded, state_dir)?;
+            self.build = Some(build.clone());
             let id = project.id.clone();
             let named = tokio::task::spawn_blocking(move || build.reference(&id)).await;
             self.image = Some(named.map_err(|error| Error::Internal(error.to_string()))??);

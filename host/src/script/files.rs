@@ -1,7 +1,6 @@
 //! Reading a file that decides: an ordinary one, and no more of it than it may have.
 
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Reads an ordinary file of at most so many bytes. Its kind and size are known before anything of it is read, and opening it
@@ -10,11 +9,13 @@ use std::path::Path;
 /// # Errors
 /// Why it is not read, in words that follow its path: "cannot be read: ...", "is a folder, not a file".
 pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
     // A look by name first: opening some devices does something.
     is_file(&std::fs::metadata(path).map_err(failed)?)?;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
+    let file = crate::trust::open(path).map_err(|error| match error.remedy() {
+        Some(remedy) => format!("cannot be used: {error}: {remedy}"),
+        None => format!("cannot be read: {error}"),
+    })?;
     let about = file.metadata().map_err(failed)?;
     is_file(&about)?;
     let too_large = |length: u64| format!("has {}, and may have {} at most", shown(length), shown(most));

@@ -1,10 +1,12 @@
 //! Attacks: an untrusted project, plugin, script, image or token tries to get further than its owner decided.
 
+mod files;
 mod identity;
 mod networks;
 mod paths;
 mod policies;
+mod reads;
+mod records;
 mod secrets;
 mod text;
 mod users;
-mod records;

@@ -24,7 +24,7 @@ fn anchors(path: &Path) -> Result<Vec<Anchor>, Failure> {
 pub(super) fn anchor(context: &Context, store: &Store, append: Option<&Path>) -> Result<u8, Failure> {
     let anchor = store.anchor()?;
     let Some(path) = append else {
-        context.out.bytes(format!("{anchor}\n").as_bytes())?;
+        context.out.line(anchor.to_string())?;
         return Ok(0);
     };
     let failed = |error: std::io::Error| {

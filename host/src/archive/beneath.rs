@@ -1,0 +1,402 @@
+//! Reading below a folder whose files somebody else may change at any moment: a project's belong to what runs in its workspace,
+//! which can exchange a folder and a link a million times a second. So no path is looked at by one call and opened by the next:
+//! the way is walked from descriptor to descriptor, a link is read where it stands and walked as well, and no step leads above
+//! the folder.
+//!
+//! A link that stays inside is followed, wherever it stands; a relative one, and an absolute one that names the folder itself.
+//! One that leads outside is an error, and so is a pipe or a device, which is never opened.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Most links on the way to one file, as the kernel has it.
+const MOST_LINKS: usize = 40;
+/// How a folder or file is named without being opened.
+const NAMED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A folder that is held, wherever its path leads later.
+#[derive(Debug)]
+pub struct Folder {
+    held: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a path below a folder leads to.
+#[derive(Debug)]
+pub struct Found {
+    parent: OwnedFd,
+    name: OsString,
+    /// Where it is, below the folder and without links.
+    pub within: PathBuf,
+    /// What it is. It is no link.
+    pub about: Metadata,
+}
+
+impl Found {
+    /// Opens it, if it is an ordinary file.
+    ///
+    /// # Errors
+    /// When it is something else, also where it has become that meanwhile.
+    pub fn open(&self) -> io::Result<(File, Metadata)> {
+        open_file(&self.parent, &self.name)
+    }
+}
+
+impl Folder {
+    /// Holds a folder. Its path has links and is looked up once.
+    ///
+    /// # Errors
+    /// When there is none, or a link takes the place of a part of it meanwhile.
+    pub fn resolve(path: &Path) -> io::Result<Self> {
+        Self::open(&path.canonicalize()?)
+    }
+
+    /// Holds a folder whose path is absolute and has no links.
+    ///
+    /// # Errors
+    /// When there is none, or its path has a link.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = NAMED | OFlags::DIRECTORY;
+        let mut held = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => held = rustix::fs::openat(&held, name, flags, Mode::empty())?,
+                Component::ParentDir => return Err(ErrorKind::InvalidInput.into()),
+                _ => {}
+            }
+        }
+        Ok(Self { held, path: path.to_owned() })
+    }
+
+    /// Its path when it was opened, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder in this one. It is no link.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn child(&self, name: &OsStr) -> io::Result<Self> {
+        let held = rustix::fs::openat(&self.held, name, NAMED | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Self { held, path: self.path.join(name) })
+    }
+
+    /// A folder below this one; links inside are followed.
+    ///
+    /// # Errors
+    /// As [`Folder::find`], and when it is no folder.
+    pub fn folder(&self, path: &Path) -> io::Result<Self> {
+        let (mut above, _) = self.walk(path)?;
+        let (held, within) = above.pop().ok_or(Errno::NOENT)?;
+        Ok(Self { held, path: self.path.join(within) })
+    }
+
+    /// What something in this folder is, links not followed.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn about(&self, name: &OsStr) -> io::Result<Metadata> {
+        File::from(rustix::fs::openat(&self.held, name, NAMED, Mode::empty())?).metadata()
+    }
+
+    /// Where a link in this folder leads.
+    ///
+    /// # Errors
+    /// When it is none any more.
+    pub fn link(&self, name: &OsStr) -> io::Result<PathBuf> {
+        let target = rustix::fs::readlinkat(&self.held, name, Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// The names in this folder, at most so many of them, sorted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn names(&self, most: usize) -> io::Result<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.held, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(opened)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+            if names.len() == most {
+                break;
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Opens an ordinary file in this folder. It is no link, and nothing that is in its place is waited for.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is something else.
+    pub fn file(&self, name: &OsStr) -> io::Result<(File, Metadata)> {
+        open_file(&self.held, name)
+    }
+
+    /// What a path below this folder leads to; links inside are followed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is nothing, [`ErrorKind::PermissionDenied`] when it leads outside, and those of the
+    /// file system.
+    pub fn find(&self, path: &Path) -> io::Result<Found> {
+        let (mut above, last) = self.walk(path)?;
+        let (held, within) = above.pop().ok_or(Errno::NOENT)?;
+        match last {
+            Some((name, about)) => Ok(Found { within: within.join(&name), parent: held, name, about }),
+            None => {
+                let about = File::from(held.try_clone()?).metadata()?;
+                Ok(Found { parent: held, name: OsString::from("."), within, about })
+            }
+        }
+    }
+
+    /// Opens an ordinary file below this folder; links inside are followed.
+    ///
+    /// # Errors
+    /// As [`Folder::find`], and when it is no ordinary file.
+    pub fn open_below(&self, path: &Path) -> io::Result<(File, Metadata)> {
+        let found = self.find(path)?;
+        open_file(&found.parent, &found.name)
+    }
+
+    /// Reads a text file below this folder of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`Folder::open_below`]; when it has more bytes, or is no UTF-8.
+    pub fn read_text(&self, path: &Path, most: u64) -> io::Result<String> {
+        let mut text = String::new();
+        self.open_below(path)?.0.take(most + 1).read_to_string(&mut text)?;
+        match text.len() as u64 > most {
+            true => Err(io::Error::new(ErrorKind::InvalidData, format!("it has more than {} KiB", most >> 10))),
+            false => Ok(text),
+        }
+    }
+
+    /// Walks a path. Gives the folders from this one to the last, each with its place, and what is no folder at the end.
+    #[allow(clippy::type_complexity)]
+    fn walk(&self, path: &Path) -> io::Result<(Vec<(OwnedFd, PathBuf)>, Option<(OsString, Metadata)>)> {
+        let outside =
+            || io::Error::new(ErrorKind::PermissionDenied, format!("it leads out of {}", self.path.display()));
+        let mut above = vec![(self.held.try_clone()?, PathBuf::new())];
+        // What is still to be walked, the next one last.
+        let (mut ahead, mut links) = (parts(path).ok_or_else(outside)?, 0);
+        while let Some(name) = ahead.pop() {
+            if name == ".." {
+                above.pop();
+                if above.is_empty() {
+                    return Err(outside());
+                }
+                continue;
+            }
+            let Some((folder, within)) = above.last() else { return Err(outside()) };
+            let opened = rustix::fs::openat(folder, name.as_os_str(), NAMED, Mode::empty())?;
+            let opened = File::from(opened);
+            let about = opened.metadata()?;
+            if about.is_symlink() {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                if target.is_absolute() {
+                    let inner = target.strip_prefix(&self.path).map_err(|_| outside())?;
+                    above.truncate(1);
+                    ahead.extend(parts(inner).ok_or_else(outside)?);
+                } else {
+                    ahead.extend(parts(&target).ok_or_else(outside)?);
+                }
+            } else if about.is_dir() {
+                let within = within.join(&name);
+                above.push((opened.into(), within));
+            } else if ahead.is_empty() {
+                return Ok((above, Some((name, about))));
+            } else {
+                return Err(Errno::NOTDIR.into());
+            }
+        }
+        Ok((above, None))
+    }
+}
+
+/// Opens an ordinary file; anything else is looked at and not opened.
+fn open_file(folder: &OwnedFd, name: &OsStr) -> io::Result<(File, Metadata)> {
+    let ordinary = |file: &File| {
+        let about = file.metadata()?;
+        if about.is_symlink() {
+            return Err(Errno::LOOP.into());
+        }
+        if !about.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no ordinary file"));
+        }
+        Ok(about)
+    };
+    ordinary(&File::from(rustix::fs::openat(folder, name, NAMED, Mode::empty())?))?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let about = ordinary(&file)?;
+    Ok((file, about))
+}
+
+/// The names of a relative path, the first one last.
+fn parts(path: &Path) -> Option<Vec<OsString>> {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_owned()),
+            Component::ParentDir => parts.push(OsString::from("..")),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    parts.reverse();
+    Some(parts)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A folder with a project, and something outside of it.
+    pub(crate) struct Place(pub(crate) PathBuf);
+
+    impl Place {
+        pub(crate) fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("wharf-beneath-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir_all(dir.join("project/sub")).unwrap();
+            std::fs::create_dir_all(dir.join("outside")).unwrap();
+            std::fs::write(dir.join("outside/file"), "OUTSIDE").unwrap();
+            std::fs::write(dir.join("project/sub/file"), "inside").unwrap();
+            Self(dir.canonicalize().unwrap())
+        }
+
+        pub(crate) fn project(&self) -> PathBuf {
+            self.0.join("project")
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Exchanges pairs of names of a folder as fast as it can, until it is dropped.
+    pub(crate) struct Swapper(Arc<AtomicBool>, Option<std::thread::JoinHandle<u64>>);
+
+    impl Swapper {
+        pub(crate) fn new(folder: &Path, pairs: &[(&str, &str)]) -> Self {
+            let end = Arc::new(AtomicBool::new(false));
+            let pairs: Vec<_> = pairs.iter().map(|(a, b)| (folder.join(a), folder.join(b))).collect();
+            let ends = end.clone();
+            let swap = move || {
+                let mut count = 0;
+                while !ends.load(Ordering::Relaxed) {
+                    for (a, b) in &pairs {
+                        rustix::fs::renameat_with(CWD, a, CWD, b, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+                    }
+                    count += 1;
+                }
+                count
+            };
+            Self(end, Some(std::thread::spawn(swap)))
+        }
+    }
+
+    impl Drop for Swapper {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+            let count = self.1.take().map(|thread| thread.join().unwrap_or_default());
+            assert!(count.is_none_or(|count| count > 10), "nothing was exchanged");
+        }
+    }
+
+    #[test]
+    fn links_inside_are_followed_and_none_leads_outside() {
+        let place = Place::new("links");
+        let project = place.project();
+        let make = |target: &str, name: &str| symlink(target, project.join(name)).unwrap();
+        make("sub/file", "relative");
+        make(project.join("sub").to_str().unwrap(), "absolute");
+        make("../project/sub/file", "through");
+        make("../outside/file", "out");
+        make("/etc/passwd", "root");
+        make("../../outside/file", "sub/deep");
+        make("loop", "loop");
+        make("sub", "folder");
+        make("folder/../sub/file", "dots");
+        let folder = Folder::open(&project).unwrap();
+        let read = |path: &str| folder.read_text(Path::new(path), 100);
+        for path in ["sub/file", "relative", "absolute/file", "folder/file", "sub/../sub/file", "dots"] {
+            assert_eq!(read(path).unwrap(), "inside", "{path}");
+        }
+        for path in
+            ["out", "root", "sub/deep", "../outside/file", "folder/../../outside/file", "/etc/passwd", "through"]
+        {
+            let error = read(path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{path}: {error}");
+        }
+        assert!(read("loop").is_err() && read("sub").is_err() && read("sub/file/x").is_err());
+        assert_eq!(read("none").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(folder.find(Path::new("folder/file")).unwrap().within, Path::new("sub/file"));
+        assert!(Folder::open(&project.join("folder")).is_err() && Folder::resolve(&project.join("folder")).is_ok());
+    }
+
+    #[test]
+    fn neither_a_pipe_nor_a_device_is_waited_for() {
+        let place = Place::new("kinds");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(CWD, place.project().join("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let folder = Folder::open(&place.project()).unwrap();
+        assert!(folder.read_text(Path::new("pipe"), 9).unwrap_err().to_string().contains("no ordinary file"));
+        assert!(folder.file(OsStr::new("sub")).is_err());
+        assert!(folder.read_text(Path::new("sub/file"), 3).unwrap_err().to_string().contains("more than"));
+    }
+
+    #[test]
+    fn folders_and_links_that_are_exchanged_while_they_are_read_show_nothing_from_outside() {
+        let place = Place::new("race");
+        let project = place.project();
+        symlink("../outside", project.join("way")).unwrap();
+        std::fs::write(project.join("plain"), "inside").unwrap();
+        symlink("../outside/file", project.join("other")).unwrap();
+        let swapper = Swapper::new(&project, &[("sub", "way"), ("plain", "other")]);
+        let folder = Folder::open(&project).unwrap();
+        let (mut inside, mut refused, mut by_name) = (0, 0, 0);
+        for _ in 0..20_000 {
+            for path in ["sub/file", "plain"] {
+                // Looked at by one call and opened by the next, as it must not be done: it shows that this finds the fault.
+                let real = project.join(path).canonicalize().is_ok_and(|real| real.starts_with(&project));
+                by_name +=
+                    u32::from(real && std::fs::read_to_string(project.join(path)).is_ok_and(|text| text == "OUTSIDE"));
+                match folder.read_text(Path::new(path), 100) {
+                    Ok(text) => {
+                        assert_eq!(text, "inside");
+                        inside += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        drop(swapper);
+        assert!(inside > 100 && refused > 100 && by_name > 0, "all were seen: {inside} {refused} {by_name}");
+    }
+}
