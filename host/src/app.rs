@@ -18,7 +18,6 @@ use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
 /// Largest file of a policy.
-const MOST_BYTES: u64 = 256 << 20;
 /// Code of a policy whose file others can change.
 const UNTRUSTED: &str = "untrusted";
 

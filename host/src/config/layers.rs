@@ -190,7 +190,9 @@ impl Loaded {
             &client.cert_file,
             &client.key_file,
         ];
-        files.extend(keys.into_iter().flatten().map(|path| (base.join(path), role("a key, certificate or token of Wharf"))));
+        files.extend(
+            keys.into_iter().flatten().map(|path| (base.join(path), role("a key, certificate or token of Wharf"))),
+        );
         files.extend(self.config.api.socket.iter().map(|path| (base.join(path), role("the socket of the service"))));
         files
     }

@@ -3,9 +3,9 @@
 use super::create::Decided;
 use super::{Difference, Error, Lifecycle};
 use crate::hooks::adjust::diff;
-use crate::store;
 use crate::hooks::record::Draft;
 use crate::hooks::redact::Values;
+use crate::store;
 use crate::workspace::{Container, ContainerSpec, PullPolicy};
 
 impl Lifecycle {

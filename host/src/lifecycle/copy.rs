@@ -15,6 +15,8 @@ use crate::workspace::WorkspaceId;
 pub struct CopyIn<'a> {
     lifecycle: &'a Lifecycle,
     container: String,
+    /// The path that policies were asked about.
+    path: String,
     /// What the path is now.
     pub kind: PathKind,
     /// The user ids that the workspace runs as, if they are known.
@@ -47,10 +49,11 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's.
     pub async fn copy_in(&self, id: &WorkspaceId, path: &str) -> Result<CopyIn<'_>, Error> {
+        let path = &plain(path)?;
         let container = self.may_copy(id, "in", path).await?;
         let kind = self.docker.path_kind(&container, path).await?;
         let user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
-        Ok(CopyIn { lifecycle: self, container, kind, user })
+        Ok(CopyIn { lifecycle: self, container, path: path.clone(), kind, user })
     }
 
     /// Reads a path of a workspace, running or not.
@@ -58,15 +61,13 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's when there is no such path.
     pub async fn copy_out(&self, id: &WorkspaceId, path: &str) -> Result<CopyOut, Error> {
+        let path = &plain(path)?;
         let container = self.may_copy(id, "out", path).await?;
         let kind = self.docker.path_kind(&container, path).await?;
         Ok(CopyOut { archive: self.docker.read_archive(&container, path).await?, kind })
     }
 
     async fn may_copy(&self, id: &WorkspaceId, way: &str, path: &str) -> Result<String, Error> {
-        if !path.starts_with('/') || path.contains('\0') {
-            return Err(Error::Request(format!("'{path}' is not an absolute path in the workspace")));
-        }
         let container = self.container(id).await?.ok_or_else(|| Error::NotRunning {
             id: id.to_string(),
             state: "missing (make it again with 'wharf up')".into(),
@@ -77,12 +78,66 @@ impl Lifecycle {
     }
 }
 
+/// One spelling for a path in a workspace: policies are asked about the text that the engine is given. What `..` leads to is
+/// found in the text alone. A `/` or `/.` at the end stays, since it asks for a folder.
+///
+/// # Errors
+/// [`Error::Request`] for what is no absolute path.
+fn plain(path: &str) -> Result<String, Error> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(Error::Request(format!("'{path}' is not an absolute path in the workspace")));
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let plain = format!("/{}", parts.join("/"));
+    let folder = if plain == "/" { "" } else { "/" };
+    Ok(match path.rsplit('/').next() {
+        Some(".") => format!("{plain}{folder}."),
+        Some("") => format!("{plain}{folder}"),
+        _ => plain,
+    })
+}
+
 impl CopyIn<'_> {
     /// Unpacks an archive in a folder of the workspace.
     ///
     /// # Errors
     /// The engine's, e.g. `not-found` for a folder that is not there.
     pub async fn unpack(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
+        let folder = &plain(folder)?;
+        let bare = |path: &str| path.trim_end_matches('.').trim_end_matches('/').to_owned();
+        let above = bare(&self.path).rsplit_once('/').map(|(above, _)| above.to_owned());
+        if bare(folder) != bare(&self.path) && Some(bare(folder)) != above {
+            return Err(Error::Request(format!("'{folder}' is not the place that was asked for, {}", self.path)));
+        }
         Ok(self.lifecycle.docker.write_archive(&self.container, folder, pieces).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        let same =
+            ["/run/secrets/K", "//run/secrets/K", "/run/./secrets/K", "/run/../run/secrets/K", "/../run/secrets//K"];
+        for path in same {
+            assert_eq!(plain(path).unwrap(), "/run/secrets/K", "{path}");
+        }
+        for (path, wanted) in
+            [("/a/b/.", "/a/b/."), ("/a//b/", "/a/b/"), ("/", "/"), ("/.", "/."), ("/a/..", "/"), ("/a/b/../.", "/a/.")]
+        {
+            assert_eq!(plain(path).unwrap(), wanted, "{path}");
+        }
+        for wrong in ["", "a", "./a", "/a\0b"] {
+            assert!(plain(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

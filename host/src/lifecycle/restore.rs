@@ -1,7 +1,7 @@
 //! Restoring: a workspace made from a snapshot. It is a creation like any other: the policies decide about it, with the
 //! snapshot as its request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::create::{Progress, Recreate};
 use super::secret_files::SECRETS_TARGET;
@@ -67,11 +67,16 @@ impl Lifecycle {
                 volumes.insert(source.clone(), copy);
             }
             let mut request = request(&snapshot, &image, restore, &volumes);
+            let capabilities = self.loaded().config.workspace.capabilities.clone();
+            request.fields.retain_mut(|(edit, _)| tighten(edit, &capabilities));
             let recreate = if restore.recreate { Recreate::IfDifferent } else { Recreate::Never };
             match sidecar {
                 Some((parent, name)) => {
                     // It is where its workspace is now.
                     request.fields.retain(|(edit, _)| !matches!(edit, Adjustment::Network(_)));
+                    // Its workspace may have other labels now, and a sidecar has those.
+                    let now = self.store.workspace(&parent)?.map(|parent| parent.draft.spec.labels).unwrap_or_default();
+                    request.labels.retain(|label, value| now.get(label).is_none_or(|now| now == value));
                     self.add_sidecar(&parent, name, &request, recreate, progress).await
                 }
                 None => self.up(&request, recreate, progress).await,
@@ -95,6 +100,25 @@ impl Lifecycle {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a field of a snapshot is still asked for. What made that workspace looser than one is today is not: configuration,
+/// policies and waivers of then decide nothing any more. What made it tighter is.
+fn tighten(edit: &mut Adjustment, capabilities: &BTreeSet<String>) -> bool {
+    match edit {
+        Adjustment::Capabilities(wanted) => {
+            wanted.retain(|name| capabilities.contains(name));
+            wanted != capabilities
+        }
+        Adjustment::NoNewPrivileges(on) | Adjustment::ReadOnlyRoot(on) => *on,
+        Adjustment::Seccomp(profile) => !["default", "unconfined"].contains(&profile.as_str()),
+        Adjustment::Apparmor(profile) => profile.as_deref().is_some_and(|name| name != "unconfined"),
+        Adjustment::Selinux(label) => {
+            label.as_deref().is_some_and(|label| !label.split_whitespace().any(|word| word == "disable"))
+        }
+        Adjustment::UserNamespace(namespace) => namespace.as_deref() != Some("host"),
+        _ => true,
     }
 }
 
@@ -149,5 +173,45 @@ fn request(
         labels: spec.labels,
         fields,
         ..WorkspaceRequest::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_asks_for_what_is_tighter_than_today_and_for_nothing_looser() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let today = set(&["CHOWN", "KILL"]);
+        let asked = |edit: Adjustment| {
+            let mut edit = edit;
+            tighten(&mut edit, &today).then_some(edit)
+        };
+        let capabilities = |names: &[&str]| Adjustment::Capabilities(set(names));
+        assert_eq!(asked(capabilities(&["CHOWN", "SYS_ADMIN"])), Some(capabilities(&["CHOWN"])));
+        assert_eq!(asked(capabilities(&[])), Some(capabilities(&[])));
+        assert_eq!(asked(capabilities(&["CHOWN", "KILL", "SETUID"])), None);
+        for loose in [
+            Adjustment::NoNewPrivileges(false),
+            Adjustment::ReadOnlyRoot(false),
+            Adjustment::Seccomp("unconfined".into()),
+            Adjustment::Seccomp("default".into()),
+            Adjustment::Apparmor(Some("unconfined".into())),
+            Adjustment::Apparmor(None),
+            Adjustment::Selinux(Some("level:s0 disable".into())),
+            Adjustment::UserNamespace(Some("host".into())),
+        ] {
+            assert_eq!(asked(loose.clone()), None, "{loose:?}");
+        }
+        for kept in [
+            Adjustment::NoNewPrivileges(true),
+            Adjustment::ReadOnlyRoot(true),
+            Adjustment::Seccomp("mine".into()),
+            Adjustment::Apparmor(Some("mine".into())),
+            Adjustment::Memory(1 << 30),
+        ] {
+            assert_eq!(asked(kept.clone()), Some(kept));
+        }
     }
 }

@@ -3,16 +3,35 @@
 //! Each is decided, made, recorded and undone like a workspace, under an id of its own. It is on the network of the
 //! workspace that it belongs to, starts before it, stops after it, and goes with it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::create::{Decided, Progress, Recreate};
 use super::reconcile::attempt_of;
 use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
-use crate::store::Snapshot;
+use crate::hooks::redact::REDACTED;
+use crate::store::{self, Snapshot};
 use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
 const SIDECAR: &str = "sidecar";
+
+/// Gives a sidecar the labels of its workspace, so that policies of a label concern both. It cannot have others in their place.
+fn inherit(labels: &mut BTreeMap<String, String>, parent: &store::Workspace) -> Result<(), Error> {
+    for (label, value) in parent.draft.spec.labels.iter().filter(|(_, value)| *value != REDACTED) {
+        match labels.insert(label.clone(), value.clone()) {
+            Some(own) if own != *value => {
+                let text = format!(
+                    "the label {label}={own}: a sidecar has the labels of its workspace {}, which has {label}={value}",
+                    parent.id
+                );
+                return Err(Error::Request(text));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// The workspace and the name of the sidecar that a snapshot was made of; none when it was made of a workspace.
 pub(super) fn sidecar_kept(snapshot: &Snapshot) -> Option<(WorkspaceId, &str)> {
@@ -68,9 +87,16 @@ impl Lifecycle {
         let _lock = self.lock(&id).await?;
         let part_of = Some(Parent { id: parent.clone(), network: stored.draft.spec.network });
         let name_of = format!("{}/{name}", stored.name);
-        let project =
-            Project { path: stored.project.into(), id, name: name_of, part_of, secrets: None, devcontainer: None };
+        let project = Project {
+            path: stored.project.clone().into(),
+            id,
+            name: name_of,
+            part_of,
+            secrets: None,
+            devcontainer: None,
+        };
         let mut request = request.clone();
+        inherit(&mut request.labels, &stored)?;
         request.labels.insert(SIDECAR.to_owned(), name.to_owned());
         self.up_locked(project, &request, recreate, progress).await
     }

@@ -200,6 +200,9 @@ impl Lifecycle {
     pub(super) fn request_about(&self, workspace: &store::Workspace, hook: Hook, subject: Subject) -> HookRequest {
         let mut labels = self.loaded().config.workspace.labels.clone();
         labels.extend(workspace.draft.spec.labels.clone());
+        // A sidecar of an earlier version has not got those of its workspace.
+        let parent = workspace.part_of.as_ref().and_then(|parent| self.store.workspace(parent).ok().flatten());
+        labels.extend(parent.into_iter().flat_map(|parent| parent.draft.spec.labels));
         self.secrets.redact_env(&mut labels);
         let facts = Facts {
             workspace: WorkspaceFacts {

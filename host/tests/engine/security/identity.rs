@@ -184,3 +184,65 @@ fn a_project_reads_no_image_or_volume_of_another_and_takes_no_volumes_name() {
     sandbox.run_in(&project, &["down", "--volumes"]).ok();
     assert!(!engine::volumes().iter().any(|volume| volume["Name"] == json!(name)));
 }
+
+#[test]
+fn a_sidecar_has_the_labels_of_its_workspace_in_every_hook() {
+    let sandbox = Sandbox::new();
+    let policy =
+        "[[policy]]\nname = \"pay\"\nscript = \"policies/pay.rhai\"\nscope = { labels = { team = \"pay\" } }\n";
+    sandbox.config(policy);
+    let script = r#"
+fn security_profile(ctx) { ctx.spec.security.read_only_root = true; ctx.spec.security.capabilities = []; }
+fn pre_create(ctx) { ctx.spec.env.PAY = "1"; }
+fn pre_exec(ctx) { ctx.deny("no-commands", "no commands here"); }
+"#;
+    sandbox.write("config/policies/pay.rhai", script);
+    sandbox.json(&["up", "--label", "team=pay"]);
+    sandbox.json(&["sidecar", "add", "x", "--image", BASE, "--", "sh", "-c", "sleep 600"]);
+    for target in ["project", "project/x"] {
+        let refused = sandbox.run(&["--json", "exec", target, "--", "id"]);
+        assert!(refused.stderr.contains("no commands here"), "{target}: {}", refused.stderr);
+        let id = sandbox.json(&["inspect", target])["container_id"].as_str().unwrap().to_owned();
+        let container = engine::inspect(&id);
+        assert_eq!(container["HostConfig"]["ReadonlyRootfs"], true, "{target}");
+        assert!(container["Config"]["Env"].as_array().unwrap().contains(&json!("PAY=1")), "{target}");
+    }
+    // It cannot leave the scope by a label of its own.
+    let refused =
+        sandbox.run(&["--json", "sidecar", "add", "y", "--image", BASE, "--label", "team=ops", "--", "sleep", "9"]);
+    assert_eq!(refused.error()["code"], "bad-request", "{}", refused.stderr);
+}
+
+#[test]
+fn a_restored_workspace_is_no_looser_than_todays_configuration() {
+    let sandbox = Sandbox::new();
+    let waivers = r#"[[policy]]
+name = "loose"
+script = "policies/loose.rhai"
+waivers = [
+  { field = "security.seccomp", value = "unconfined", until = "2099-01-01", reason = "test" },
+  { field = "security.no_new_privileges", value = false, until = "2099-01-01", reason = "test" },
+]
+[allow]
+unconfined = true
+"#;
+    sandbox.config(waivers);
+    let script = r#"fn security_profile(ctx) { ctx.spec.security.seccomp = "unconfined"; ctx.spec.security.no_new_privileges = false; }"#;
+    sandbox.write("config/policies/loose.rhai", script);
+    sandbox.json(&["up"]);
+    let status = |sandbox: &Sandbox, target: &str| {
+        let text = sandbox
+            .run(&["exec", target, "--", "grep", "-E", "^(CapBnd|NoNewPrivs|Seccomp):", "/proc/1/status"])
+            .ok()
+            .text();
+        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert!(status(&sandbox, "project").contains("NoNewPrivs: 0 Seccomp: 0"));
+    sandbox.json(&["snapshot", "create", "--name", "then"]);
+    // Waivers, policy and capabilities end.
+    sandbox.config("[workspace]\ncapabilities = []\n[[policy]]\nname = \"image\"\nbuiltin = \"image-selector\"\n");
+    let snapshot = format!("{}/then", sandbox.id());
+    sandbox.json(&["snapshot", "restore", &snapshot, "--as", "old"]);
+    let now = status(&sandbox, "old");
+    assert_eq!(now, "CapBnd: 0000000000000000 NoNewPrivs: 1 Seccomp: 2", "{now}");
+}
