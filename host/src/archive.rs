@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 mod beneath;
 mod context;
+mod dockerfile;
 mod small;
 #[cfg(test)]
 pub(crate) use beneath::tests as beneath_tests;

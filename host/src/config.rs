@@ -199,6 +199,8 @@ pub struct Allow {
     pub bind_roots: Vec<PathBuf>,
     /// Named volumes of others that may be mounted; volumes of this installation always may.
     pub volumes: BTreeSet<String>,
+    /// Images that Wharf made for one workspace and that the projects of others may read, as they name them.
+    pub images: BTreeSet<String>,
     /// Host names that a workspace on the shared network may have besides its id: the engine answers for them there.
     pub hostnames: BTreeSet<String>,
     /// AppArmor profiles that a workspace may run under instead of the engine's own.
@@ -225,6 +227,7 @@ impl Default for Allow {
             projects: vec![],
             bind_roots: vec![],
             volumes: BTreeSet::new(),
+            images: BTreeSet::new(),
             hostnames: BTreeSet::new(),
             apparmor: BTreeSet::new(),
             selinux: BTreeSet::new(),

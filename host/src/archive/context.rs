@@ -1,8 +1,10 @@
 //! The context of an image build: a folder without what its `.dockerignore` leaves out, always the same bytes for the same
 //! files.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -86,6 +88,8 @@ pub struct Context {
     ignore: Ignore,
     /// Sent whatever `.dockerignore` says: the builder needs it.
     dockerfile: PathBuf,
+    /// The Dockerfile as it was first read: what was looked at is what is sent.
+    text: OnceLock<String>,
 }
 
 impl Context {
@@ -117,7 +121,7 @@ impl Context {
             ignore = Ignore::parse(&text)?;
             break;
         }
-        Ok(Self { dockerfile: found.within, folder: held, ignore })
+        Ok(Self { dockerfile: found.within, folder: held, ignore, text: OnceLock::new() })
     }
 
     /// The repositories that the Dockerfile builds from, for their logins. Names that hold a variable are left out.
@@ -125,7 +129,7 @@ impl Context {
     /// # Errors
     /// When it cannot be read.
     pub fn bases(&self) -> io::Result<Vec<String>> {
-        let text = self.folder.read_text(&self.dockerfile, MOST_BYTES)?;
+        let text = self.text()?;
         let from = text.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let first = words.next()?;
@@ -133,6 +137,23 @@ impl Context {
             (first.eq_ignore_ascii_case("from") && !image.contains('$')).then(|| image.to_owned())
         });
         Ok(from.collect())
+    }
+
+    fn text(&self) -> io::Result<&str> {
+        if self.text.get().is_none() {
+            let read = self.folder.read_text(&self.dockerfile, MOST_BYTES)?;
+            let _ = self.text.set(read);
+        }
+        Ok(self.text.get().map_or("", String::as_str))
+    }
+
+    /// The images that the Dockerfile reads from, with these arguments of the build.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a name in it cannot be told.
+    pub fn images(&self, args: &BTreeMap<String, String>) -> io::Result<Vec<String>> {
+        let text = self.text()?;
+        super::dockerfile::images(text, args).map_err(io::Error::other)
     }
 
     /// The name of the Dockerfile in the archive.
@@ -193,6 +214,11 @@ impl Context {
                 let target = folder.link(&entry).map_err(|error| at(&path, error))?;
                 builder.append_link(&mut header, &name, target).map_err(|error| at(&path, error))?;
             } else if meta.is_file() {
+                if let Some(text) = self.text.get().filter(|_| needed) {
+                    header.set_size(text.len() as u64);
+                    builder.append_data(&mut header, &name, text.as_bytes()).map_err(|error| at(&path, error))?;
+                    continue;
+                }
                 let (file, meta) = folder.file(&entry).map_err(|error| at(&path, error))?;
                 header.set_size(meta.len());
                 let padded = file.take(meta.len()).chain(io::repeat(0)).take(meta.len());

@@ -69,13 +69,15 @@ impl Lifecycle {
         let Some(image) = &draft.spec.image else { return Ok(()) };
         let reference = image.reference.as_str();
         let configured = self.loaded().config.workspace.image.clone();
-        if requested == Some(reference) || configured.as_deref() == Some(reference) {
+        let allowed = self.loaded().config.allow.images.contains(reference);
+        if allowed || requested == Some(reference) || configured.as_deref() == Some(reference) {
             return Ok(());
         }
         match self.image_of_another(project, reference).await? {
             None => Ok(()),
             Some(other) => Err(Error::ProjectFile(format!(
-                "the project asks for the image {reference}, which was made for the workspace {other}; name it with --image"
+                "the project asks for the image {reference}, which was made for the workspace {other}; name it with --image, \
+                 or let an admin add it to allow.images"
             ))),
         }
     }

@@ -169,14 +169,29 @@ impl Lifecycle {
     ) -> Result<(), Error> {
         let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
         let opening = build.clone();
+        let args = build.args.clone();
         let open = move || {
             let context = opening.open()?;
-            let bases = context.bases().map_err(|error| Error::Request(format!("the Dockerfile: {error}")))?;
-            Ok::<_, Error>((context, bases))
+            let wrong = |error: std::io::Error| Error::Request(format!("the Dockerfile: {error}"));
+            let bases = context.bases().map_err(wrong)?;
+            let images = context.images(&args).map_err(wrong)?;
+            Ok::<_, Error>((context, bases, images))
         };
         // Files of a network mount may take their time.
         let opened = tokio::task::spawn_blocking(open).await;
-        let (context, bases) = opened.map_err(|error| Error::Internal(error.to_string()))??;
+        let (context, bases, images) = opened.map_err(|error| Error::Internal(error.to_string()))??;
+        for image in images {
+            if self.loaded().config.allow.images.contains(&image) {
+                continue;
+            }
+            if let Some(other) = self.image_of_another(project, &image).await? {
+                let reason = format!(
+                    "the Dockerfile reads from the image {image}, which was made for the workspace {other}; allow.images can allow it"
+                );
+                let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
+                return Err(Error::Denied { refusal, trail: Vec::new() });
+            }
+        }
         if let Some(before) = self.docker.image(reference).await? {
             // A name that means somebody else's image must go on meaning it. Another installation on this engine may have
             // the same project.

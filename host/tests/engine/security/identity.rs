@@ -163,8 +163,28 @@ fn a_project_reads_no_image_or_volume_of_another_and_takes_no_volumes_name() {
                 || refused.stderr.contains("made for the workspace")
         );
     }
-    // Who asks on the command line may.
+    // Nor by what it builds, whichever instruction names it.
     std::fs::remove_file(sandbox.path("evil/.devcontainer.json")).unwrap();
+    let short = id.trim_start_matches("sha256:")[..12].to_owned();
+    for text in [
+        format!("FROM {image}"),
+        format!("FROM {short}"),
+        format!("ARG I={image}\nFROM $I"),
+        format!("FROM {BASE}\nCOPY --from={image} /kept /kept"),
+        format!("FROM {BASE}\nCOPY \\\n  --from={short} /kept /kept"),
+    ] {
+        sandbox.write("evil/Dockerfile", &text);
+        for args in [&["image", "build", "."][..], &["up", "--build", "."]] {
+            let refused = sandbox.run_in(&project, &[&["--json"], args].concat());
+            assert_eq!(refused.code, 4, "{text}: {args:?}: {}{}", refused.text(), refused.stderr);
+            assert!(refused.stderr.contains("allow.images"), "{text}: {}", refused.stderr);
+        }
+        sandbox.write("evil/.devcontainer.json", r#"{"build":{"dockerfile":"Dockerfile"}}"#);
+        let refused = sandbox.run_in(&project, &["--json", "up"]);
+        assert_eq!(refused.code, 4, "{text}: {}", refused.stderr);
+        std::fs::remove_file(sandbox.path("evil/.devcontainer.json")).unwrap();
+    }
+    // Who asks on the command line may.
     sandbox.run_in(&project, &["--json", "up", "--image", &image, "--pull", "never"]).ok();
     sandbox.run_in(&project, &["down"]).ok();
 
