@@ -17,6 +17,7 @@ mod devcontainer;
 mod edit;
 mod environment;
 mod layers;
+mod own_files;
 mod plain;
 mod policy;
 mod service;

@@ -160,43 +160,6 @@ impl Loaded {
         out
     }
 
-    /// Files and folders that decide, and the socket of the service, each with its role: no workspace may see them.
-    pub fn own_files(&self) -> Vec<(PathBuf, String)> {
-        let base = self.base();
-        let base = std::path::absolute(&base).unwrap_or(base);
-        let role = |role: &str| role.to_owned();
-        let mut files: Vec<(PathBuf, String)> = Vec::new();
-        let own = [&self.file, &self.script].into_iter().flatten();
-        files.extend(own.map(|path| (path.clone(), role("the configuration of Wharf"))));
-        if self.file.is_some() {
-            files.push((base.join("seccomp"), role("the seccomp profiles of Wharf")));
-        }
-        for policy in &self.config.policy {
-            let named = [&policy.wasm, &policy.script].into_iter().flatten();
-            files.extend(named.map(|path| (base.join(path), format!("the policy '{}'", policy.name))));
-        }
-        for policy in &self.config.policy {
-            let dirs = policy.capabilities.dirs.values();
-            files.extend(dirs.map(|dir| (base.join(dir), format!("a folder that the policy '{}' reads", policy.name))));
-        }
-        files.extend(self.config.reload.cases.iter().map(|path| (base.join(path), role("cases that decide a reload"))));
-        let (api, client) = (&self.config.api, &self.config.client);
-        let keys = [
-            &api.tls_cert,
-            &api.tls_key,
-            &api.client_ca,
-            &client.token_file,
-            &client.ca_file,
-            &client.cert_file,
-            &client.key_file,
-        ];
-        files.extend(
-            keys.into_iter().flatten().map(|path| (base.join(path), role("a key, certificate or token of Wharf"))),
-        );
-        files.extend(self.config.api.socket.iter().map(|path| (base.join(path), role("the socket of the service"))));
-        files
-    }
-
     /// The folder that relative paths of the file start from.
     pub fn base(&self) -> PathBuf {
         self.file.as_deref().and_then(Path::parent).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
