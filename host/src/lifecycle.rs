@@ -20,6 +20,7 @@ use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
 mod audit;
 mod binds;
+mod caller;
 mod collect;
 mod compare;
 mod copy;
@@ -74,6 +75,7 @@ mod withheld;
 mod words;
 
 pub use audit::{OutcomeKind, RecordFilter, RecordPage, RecordView, find_record, newest_records, recorded_workspace};
+pub use caller::{acting_for, for_this_caller};
 pub use collect::{Collector, Readings};
 pub use copy::{CopyIn, CopyOut, PathView};
 pub use create::{Progress, Recreate};
@@ -139,6 +141,8 @@ pub struct Lifecycle {
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
+    /// Whom it acts for where no door says another.
+    own_caller: crate::hooks::Caller,
     stop: watch::Receiver<bool>,
     stopper: watch::Sender<bool>,
 }
@@ -162,6 +166,7 @@ impl Lifecycle {
             store,
             docker,
             secrets,
+            own_caller: caller::of_this_process(),
             stop,
             stopper,
         };
