@@ -288,7 +288,8 @@ impl App {
     async fn lifecycle_with(&self, load_chain: Arc<lifecycle::LoadChain>) -> Result<Lifecycle, lifecycle::Error> {
         let store = self.store()?;
         let docker = self.docker(store.host_id()).await?;
-        Lifecycle::new(self.loaded.clone(), load_chain, store, docker).await
+        let lifecycle = Lifecycle::new(self.loaded.clone(), load_chain, store, docker).await?;
+        Ok(if self.long_lived { lifecycle.of_a_service() } else { lifecycle })
     }
 }
 

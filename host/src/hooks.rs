@@ -27,8 +27,8 @@ pub use chain::{Chain, Entry};
 pub use floor::is_under_floor;
 pub use record::{Decision, Outcome, Step};
 pub use request::{
-    Candidate, CandidateKind, EngineFacts, EventFacts, EventKind, ExecSpec, Facts, FileContent, HookRequest,
-    LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
+    Caller, CallerRole, Candidate, CandidateKind, Door, EngineFacts, EventFacts, EventKind, ExecSpec, Facts,
+    FileContent, HookRequest, LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
 };
 
 /// A point at which policies are asked.

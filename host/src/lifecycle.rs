@@ -21,6 +21,7 @@ use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 mod audit;
 mod belongings;
 mod binds;
+mod caller;
 mod collect;
 mod compare;
 mod copy;
@@ -78,6 +79,7 @@ mod words;
 
 pub use audit::{OutcomeKind, RecordFilter, RecordPage, RecordView, find_record, newest_records, recorded_workspace};
 pub use binds::invariants;
+pub use caller::{acting_for, for_this_caller};
 pub use collect::{Collector, Readings};
 pub use copy::{CopyIn, CopyOut, PathView};
 pub use create::{Progress, Recreate};
@@ -143,6 +145,8 @@ pub struct Lifecycle {
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
+    /// Whom it acts for where no door says another.
+    own_caller: crate::hooks::Caller,
     stop: watch::Receiver<bool>,
     stopper: watch::Sender<bool>,
 }
@@ -166,6 +170,7 @@ impl Lifecycle {
             store,
             docker,
             secrets,
+            own_caller: caller::of_this_process(),
             stop,
             stopper,
         };

@@ -97,6 +97,7 @@ fn input(request: &HookRequest, settings: &Value) -> Value {
         "workspace": facts.workspace,
         "project": facts.project,
         "engine": facts.engine,
+        "caller": facts.caller,
         "images": facts.local_images,
         "now_ms": request.now_ms,
         "settings": settings,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre};
 
-use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
+use crate::hooks::{Caller, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
 use crate::workspace::sha256_hex;
 pub use cache::private_folder;
 pub use engine::WasmEngine;
@@ -63,10 +63,10 @@ impl WasmPolicy {
         let mut policy = Self::read(engine, name, (bytes, sha256_hex(bytes)), settings, limits)?;
         // All that it exports is looked at now, and not when a hook first asks for it.
         policy.fits(v0_1::Exports::fit_settings)?;
-        policy.call(0, &[], |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
+        policy.call((0, &[], None), |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
         policy.fits(v0_1::Exports::fit_hooks)?;
         policy.wanted_files = policy
-            .call(0, &[], |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?
+            .call((0, &[], None), |exports, store, instance, settings| exports.wanted_files(store, instance, settings))?
             .2;
         policy.wanted_files.truncate(64);
         Ok(policy)
@@ -119,7 +119,8 @@ impl WasmPolicy {
         &self,
         part: impl FnOnce(&v0_1::Exports, &mut Store<State>, &Instance) -> Result<(), (String, wasmtime::Error)>,
     ) -> Result<(), PolicyError> {
-        let (_, _, fits) = self.call(0, &[], |exports, store, instance, _| Ok(part(exports, store, instance)))?;
+        let (_, _, fits) =
+            self.call((0, &[], None), |exports, store, instance, _| Ok(part(exports, store, instance)))?;
         fits.map_err(|(interface, why)| {
             let text = fit::explain(self.engine.raw(), self.instance.component(), &interface, &why);
             PolicyError::new("plugin", format!("{}: {text}", self.name)).detail(format!("{why:?}"))
@@ -134,11 +135,10 @@ impl WasmPolicy {
     /// Makes a fresh instance, runs something in it, and turns every way it can fail into one line.
     fn call<T>(
         &self,
-        now_ms: u64,
-        seed: &[u8],
+        (now_ms, seed, caller): (u64, &[u8], Option<&Caller>),
         run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &Instance, &String) -> wasmtime::Result<T>,
     ) -> Result<(Vec<String>, u64, T), PolicyError> {
-        let mut store = self.engine.store(&self.limits, &self.grants, now_ms, seed)?;
+        let mut store = self.engine.store(&self.limits, &self.grants, now_ms, seed, caller.cloned())?;
         let _ticking = self.engine.tick();
         let result = self
             .instance
@@ -212,10 +212,10 @@ impl Policy for WasmPolicy {
         let seed = crate::workspace::sha256_hex(
             format!("{}\n{}\n{}", request.hook, request.now_ms, request.facts.workspace.id).as_bytes(),
         );
-        let (logs, operations, answer) =
-            self.call(request.now_ms, seed.as_bytes(), |exports, store, instance, settings| {
-                exports.evaluate(store, instance, settings, request)
-            })?;
+        let (logs, operations, answer) = self.call(
+            (request.now_ms, seed.as_bytes(), request.facts.caller.as_ref()),
+            |exports, store, instance, settings| exports.evaluate(store, instance, settings, request),
+        )?;
         let failed = |text: String| {
             let mut error = PolicyError::new("failed", format!("it gave no verdict: {}", text.replace('\n', " ")));
             error.logs.clone_from(&logs);

@@ -42,6 +42,7 @@ mod allocator;
 pub mod cleanup;
 pub mod event;
 mod export;
+pub mod facts;
 pub mod log;
 mod plugin;
 pub mod post_start;

@@ -8,6 +8,7 @@
 //! assert_eq!(input.workspace.label("team"), Some("web"));
 //! ```
 
+use crate::facts::{CallerInfo, Door, Role};
 use crate::types::{
     ContainerSpec, Engine, FileContent, Network, Project, Resources, RestartPolicy, Security, Workspace,
 };
@@ -17,6 +18,19 @@ use crate::{
 
 /// The time of every test input: 2026-01-01 00:00 UTC, a Thursday.
 pub const NOW_MS: u64 = 1_767_225_600_000;
+
+thread_local! {
+    static CALLER: std::cell::RefCell<Option<CallerInfo>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Says who asks, for what `facts::caller` gives in this thread from now on.
+pub fn set_caller(name: &str, role: Role, door: Door) {
+    CALLER.with(|caller| *caller.borrow_mut() = Some(CallerInfo { name: name.to_owned(), role, door }));
+}
+
+pub(crate) fn caller() -> Option<CallerInfo> {
+    CALLER.with(|caller| caller.borrow().clone())
+}
 
 /// Reads and checks settings as the host lets a plugin do it when it is loaded.
 ///

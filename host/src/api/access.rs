@@ -20,6 +20,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::Api;
 use super::error::Problem;
+use crate::hooks::{CallerRole, Door};
 use crate::service::Handle;
 use crate::store::{self, Role, Store, Token};
 use crate::workspace::WorkspaceId;
@@ -69,6 +70,17 @@ impl Caller {
     pub(super) fn of_token(token: Token, session: bool) -> Self {
         let Token { name, role, labels, id, .. } = token;
         Self(Arc::new(Inner { name, role, labels, token: Some(id), session }))
+    }
+
+    /// As records and policies have it.
+    pub(super) fn of_decisions(&self) -> crate::hooks::Caller {
+        let role = match self.0.role {
+            Role::Viewer => CallerRole::Viewer,
+            Role::Operator => CallerRole::Operator,
+            Role::Admin => CallerRole::Admin,
+        };
+        let door = if self.0.token.is_some() { Door::Network } else { Door::Socket };
+        crate::hooks::Caller { name: self.0.name.clone(), role, door }
     }
 
     /// For logs.

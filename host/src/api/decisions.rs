@@ -48,7 +48,7 @@ struct DecisionRecord {
     hook: Hook,
     /// The id of the workspace; empty for a sweep.
     workspace: String,
-    /// Everything that the policies saw.
+    /// Everything that the policies saw; `facts.caller` is who asked (`name`, `role`, `door`).
     #[schema(value_type = Object)]
     input: serde_json::Value,
     /// Field -> who had set it before the first policy was asked.

@@ -27,7 +27,7 @@ use super::error::Problem;
 use super::run::{ExecBody, REST, Running, exit_code, too_late};
 use super::stream::Seat;
 use crate::docker::{ExecControl, ExecOutput, ExecStdin, StdStream};
-use crate::lifecycle::Error;
+use crate::lifecycle::{Error, acting_for, for_this_caller};
 use crate::service::stopped;
 use crate::workspace::WorkspaceId;
 
@@ -82,7 +82,10 @@ pub(super) async fn talk(
     let upgrade = upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE);
     // It goes on as a part of the request's trace.
     let span = tracing::Span::current();
-    let talk = move |socket| session(api, (caller, peer), id, socket, Arc::new(seat)).instrument(span);
+    // What is upgraded goes on in a task of its own.
+    let talk = move |socket| {
+        acting_for(caller.of_decisions(), session(api, (caller, peer), id, socket, Arc::new(seat))).instrument(span)
+    };
     Ok(upgrade.on_upgrade(talk).into_response())
 }
 
@@ -167,7 +170,7 @@ async fn run(
             Ok::<_, Problem>((output, stdin, control, running))
         }
     };
-    let begun = tokio::spawn(begun.in_current_span()).await.map_err(Problem::internal)?;
+    let begun = tokio::spawn(for_this_caller(begun).in_current_span()).await.map_err(Problem::internal)?;
     let (mut output, mut stdin, control, running) = begun?;
     let limit = body.timeout.map(|span| span.0);
     let late = async {

@@ -20,6 +20,7 @@ use super::error::Problem;
 use super::files;
 use super::remote::same_origin;
 use super::stream::{self, Last};
+use crate::lifecycle::acting_for;
 use crate::service::stopped;
 use crate::{spans, telemetry};
 
@@ -124,6 +125,7 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     };
     let turn = Turn(Arc::new(Mutex::new(turn)));
     let reading = reads(&parts.method);
+    let acts_for = caller.of_decisions();
     parts.extensions.insert(caller);
     // The route has it, too, until it has answered.
     parts.extensions.insert(turn.clone());
@@ -140,7 +142,7 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
             () = tokio::time::sleep(BEGINNING) => {}
         }
     }
-    let answer = next.run(Request::from_parts(parts, body));
+    let answer = acting_for(acts_for, next.run(Request::from_parts(parts, body)));
     if !reading {
         return Ok(answer.await);
     }

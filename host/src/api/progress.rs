@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::health::answer;
 use super::once::{Begun, Once};
 use super::stream::{self, Source, Wants};
-use crate::lifecycle::{Error, Progress};
+use crate::lifecycle::{Error, Progress, for_this_caller};
 
 /// Steps that wait for a client that reads slowly; what comes then is left out.
 const WAITING: usize = 256;
@@ -98,7 +98,7 @@ where
         drop(turn);
         result
     };
-    let task = tokio::spawn(task.in_current_span());
+    let task = tokio::spawn(for_this_caller(task).in_current_span());
     if wants.events {
         return Ok(stream::verb(Telling { steps, task: Some(task) }));
     }

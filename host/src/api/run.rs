@@ -20,7 +20,7 @@ use super::stream::Seat;
 use crate::config::Span;
 use crate::docker::{ExecControl, ExecEnd, StdStream};
 use crate::hooks::ExecSpec;
-use crate::lifecycle::Error;
+use crate::lifecycle::{Error, for_this_caller};
 use crate::service::stopped;
 use crate::workspace::{WorkspaceId, base64};
 
@@ -233,7 +233,7 @@ pub(super) async fn run(
         });
         drop(to.send(begun));
     };
-    tokio::spawn(begin.in_current_span());
+    tokio::spawn(for_this_caller(begin).in_current_span());
     let (mut output, stdin, control, running) = begun.await.map_err(Problem::internal)??;
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {

@@ -14,7 +14,7 @@ use super::error::Problem;
 use super::health::answer;
 use crate::config::{Size, Span};
 use crate::hooks::Adjustment;
-use crate::lifecycle::{Error, WorkspaceView, parse_restart};
+use crate::lifecycle::{Error, WorkspaceView, for_this_caller, parse_restart};
 
 /// The body of a verb that takes nothing.
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
@@ -78,7 +78,7 @@ pub(super) async fn carry_out<T: Serialize + Send + 'static>(
         drop(turn);
         result
     };
-    let task = tokio::spawn(task.in_current_span());
+    let task = tokio::spawn(for_this_caller(task).in_current_span());
     answer(&task.await.map_err(Problem::internal)??)
 }
 

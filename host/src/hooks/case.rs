@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::record::{Owner, VERSION};
 use super::validate::HostPaths;
-use super::{Action, Chain, Decision, ExecSpec, Facts, Hook, HookRequest, Outcome, Subject, adjust};
+use super::{
+    Action, Caller, CallerRole, Chain, Decision, Door, ExecSpec, Facts, Hook, HookRequest, Outcome, Subject, adjust,
+};
 use crate::workspace::{ContainerSpec, ImageChoice};
 
 /// The keys that `expect` may have.
@@ -253,6 +255,7 @@ fn usual_facts() -> Facts {
     facts.workspace.id = "case-000000".into();
     facts.workspace.name = "case".into();
     facts.workspace.project = "/case".into();
+    facts.caller = Some(Caller { name: "user 1000".into(), role: CallerRole::Admin, door: Door::CommandLine });
     facts
 }
 

@@ -49,6 +49,46 @@ pub struct Facts {
     pub engine: EngineFacts,
     /// Images that the engine has.
     pub local_images: Vec<LocalImage>,
+    /// Who asked; none in records of an older Wharf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
+}
+
+/// Who asked for what is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caller {
+    /// `user 1000` at the command line and over the socket, the token's name over the network, `wharf serve` for what the
+    /// service does by itself.
+    pub name: String,
+    /// What it may.
+    pub role: CallerRole,
+    /// The way in.
+    pub door: Door,
+}
+
+/// What a caller may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum CallerRole {
+    Viewer,
+    Operator,
+    Admin,
+}
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Door {
+    /// A command without a service: the user can write the state folder.
+    CommandLine,
+    /// The service's Unix socket: the user that the kernel names.
+    Socket,
+    /// The service's address in the network: a token.
+    Network,
+    /// None: the service does it by itself (sweeps, events, restarts, what is idle or over).
+    Service,
 }
 
 /// The workspace that a decision is about.

@@ -112,6 +112,7 @@ impl Lifecycle {
             workspace: project.facts(request, &self.loaded()),
             engine: engine_facts(&info),
             local_images: image_facts(local.clone()),
+            caller: Some(self.caller()),
             ..Facts::default()
         };
 

@@ -71,7 +71,8 @@ pub async fn plan(
 ) -> Result<Plan, Error> {
     let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded, known)?;
     project.secrets = secret_files::folder(state_dir, &project.id, request);
-    let mut facts = Facts { workspace: project.facts(request, loaded), ..Facts::default() };
+    let mut facts =
+        Facts { workspace: project.facts(request, loaded), caller: Some(super::caller::now()), ..Facts::default() };
     if let Some(docker) = docker {
         let (info, images) = tokio::join!(docker.info(), docker.local_images());
         facts.engine = engine_facts(&info?);

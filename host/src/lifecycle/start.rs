@@ -211,6 +211,7 @@ impl Lifecycle {
                 project: workspace.project.clone(),
                 labels,
             },
+            caller: Some(self.caller()),
             ..Facts::default()
         };
         HookRequest { hook, now_ms: now_ms(), facts: Arc::new(facts), spec: workspace.draft.spec.clone(), subject }

@@ -84,7 +84,7 @@ impl Lifecycle {
         let request = HookRequest {
             hook: Hook::Cleanup,
             now_ms: now_ms(),
-            facts: Arc::new(Facts::default()),
+            facts: Arc::new(Facts { caller: Some(self.caller()), ..Facts::default() }),
             spec: ContainerSpec::empty(),
             subject: Subject::Sweep(facts),
         };

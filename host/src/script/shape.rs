@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{OPEN_MAPS, input};
 use crate::hooks::{
-    Candidate, EventFacts, EventKind, ExecSpec, Facts, FileContent, Hook, HookRequest, LocalImage, Subject, SweepFacts,
+    Caller, CallerRole, Candidate, Door, EventFacts, EventKind, ExecSpec, Facts, FileContent, Hook, HookRequest,
+    LocalImage, Subject, SweepFacts,
 };
 use crate::workspace::{ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, State, Tmpfs, Ulimit};
 
@@ -115,6 +116,7 @@ fn sample(hook: Hook) -> Value {
     facts.project.files = vec![text()];
     facts.project.contents = [(text(), FileContent::default())].into();
     facts.engine.security = vec![text()];
+    facts.caller = Some(Caller { name: text(), role: CallerRole::Admin, door: Door::CommandLine });
     facts.local_images = vec![LocalImage { references: vec![text()], digests: vec![text()], size: 1 }];
     let mut spec = ContainerSpec {
         image: Some(ImageChoice { reference: text(), pull: Default::default(), reason: text() }),

@@ -14,7 +14,7 @@ use super::grants::Grants;
 use super::limits::State;
 use super::v0_1;
 use super::{bounds, compile};
-use crate::hooks::{Limits, PolicyError, push_log};
+use crate::hooks::{Caller, Limits, PolicyError, push_log};
 
 /// Length of an epoch: how exact deadlines are.
 const TICK: Duration = Duration::from_millis(5);
@@ -150,6 +150,7 @@ impl WasmEngine {
         grants: &Grants,
         now_ms: u64,
         seed: &[u8],
+        caller: Option<Caller>,
     ) -> Result<Store<State>, PolicyError> {
         let seed = if seed.is_empty() { &[4] } else { seed };
         let number = seed.iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
@@ -174,6 +175,7 @@ impl WasmEngine {
             host_limit: limits.host_bytes,
             host_bytes: 0,
             hit: None,
+            caller,
             wasi: wasi.build(),
             table,
         };
@@ -230,7 +232,9 @@ fn lacking(why: &str) -> Option<String> {
                 "needs {name}, which no Wharf has: a policy cannot ask the outside world, the host tells it the facts"
             )
         }
-        _ => format!("needs {name}, which no Wharf has: a plugin may import wharf:policy/host and WASI 0.2"),
+        _ => format!(
+            "needs {name}, which no Wharf has: a plugin may import wharf:policy/host, wharf:policy/facts and WASI 0.2"
+        ),
     })
 }
 
@@ -297,7 +301,14 @@ fn link_host(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     clock.func_wrap("subscribe-duration", over)?;
     clock.func_wrap("subscribe-instant", over)?;
     linker.allow_shadowing(false);
-    v0_1::host::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+    v0_1::host::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    v0_1::facts::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+}
+
+impl v0_1::facts::Host for State {
+    fn caller(&mut self) -> wasmtime::Result<Option<v0_1::facts::CallerInfo>> {
+        Ok(self.caller.as_ref().map(v0_1::caller))
+    }
 }
 
 impl v0_1::host::Host for State {

@@ -4,7 +4,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::hooks::{Limits, PolicyError};
+use crate::hooks::{Caller, Limits, PolicyError};
 
 /// Elements of all tables of a component.
 const TABLE_ELEMENTS: usize = 20_000;
@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) host_bytes: usize,
     /// Which limit was hit, if one was: `memory`, `table` or `host-calls`.
     pub(super) hit: Option<&'static str>,
+    /// Who asked, for the plugins that ask that.
+    pub(super) caller: Option<Caller>,
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
 }

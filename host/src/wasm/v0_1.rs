@@ -10,15 +10,15 @@ use self::bindings::exports::wharf::policy as exports;
 use self::bindings::wharf::policy::types as wit;
 use super::limits::State;
 use crate::hooks::{
-    Action, Adjustment, CandidateKind, Denial, EventKind, Facts, Hook, HookRequest, Subject, SweepChoice, SweepVerdict,
-    Verdict,
+    Action, Adjustment, Caller, CallerRole, CandidateKind, Denial, Door, EventKind, Facts, Hook, HookRequest, Subject,
+    SweepChoice, SweepVerdict, Verdict,
 };
 use crate::workspace::{
     ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Restart,
     State as WorkspaceState, Tmpfs, Ulimit,
 };
 
-pub(super) use bindings::wharf::policy::host;
+pub(super) use bindings::wharf::policy::{facts, host};
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod bindings {
@@ -30,6 +30,7 @@ mod bindings {
             package wharf:bindings;
             world every {
                 import wharf:policy/host@0.1.0;
+                import wharf:policy/facts@0.1.0;
                 export wharf:policy/settings@0.1.0;
                 export wharf:policy/image-selection@0.1.0;
                 export wharf:policy/security-profile@0.1.0;
@@ -325,6 +326,24 @@ impl Exports {
 
 fn pairs(map: &BTreeMap<String, String>) -> Vec<(String, String)> {
     map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Who asked, as the interface `facts` has it.
+pub(super) fn caller(caller: &Caller) -> facts::CallerInfo {
+    facts::CallerInfo {
+        name: caller.name.clone(),
+        role: match caller.role {
+            CallerRole::Viewer => facts::Role::Viewer,
+            CallerRole::Operator => facts::Role::Operator,
+            CallerRole::Admin => facts::Role::Admin,
+        },
+        door: match caller.door {
+            Door::CommandLine => facts::Door::CommandLine,
+            Door::Socket => facts::Door::Socket,
+            Door::Network => facts::Door::Network,
+            Door::Service => facts::Door::Service,
+        },
+    }
 }
 
 fn workspace(facts: &Facts) -> wit::Workspace {

@@ -5,6 +5,7 @@
 mod attacks;
 mod capabilities;
 mod carried;
+mod facts;
 mod frozen;
 mod hostile;
 mod mixed;
