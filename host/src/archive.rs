@@ -17,11 +17,13 @@ use tokio::sync::{mpsc, oneshot};
 mod beneath;
 mod context;
 mod dockerfile;
+mod restamp;
 mod small;
 #[cfg(test)]
 pub(crate) use beneath::tests as beneath_tests;
 pub use beneath::{Folder, Found};
 pub use context::{Context, Ignore};
+pub use restamp::restamp;
 pub use small::{Entry, first_file, small};
 
 /// Size of the pieces that are handed over.

@@ -103,7 +103,7 @@ pub(super) async fn write(
     let (to, pieces) = mpsc::channel(WAITING);
     let copy = async {
         let place = lifecycle.copy_in(&id, &path).await?;
-        place.unpack(&path, pieces).await
+        place.unpack_for_caller(&path, pieces).await
     };
     let copy = api.handle.metrics().verb("copy-in", copy);
     let mut stop = api.stop.clone();

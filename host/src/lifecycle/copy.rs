@@ -3,11 +3,13 @@
 //! Copying is something that is done in a workspace, so the policies of `pre-exec` are asked: they see the command
 //! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. What they adjust has no meaning here.
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle};
-use crate::archive::Pieces;
-use crate::docker::{Archive, PathKind};
+use crate::archive::{self, Pieces};
+use crate::docker::{self, Archive, PathKind};
 use crate::hooks::ExecSpec;
 use crate::workspace::WorkspaceId;
 
@@ -105,6 +107,30 @@ fn plain(path: &str) -> Result<String, Error> {
 }
 
 impl CopyIn<'_> {
+    /// The same for a caller of the API, who cannot write as another user than was decided: the files belong to the user of the
+    /// workspace, and none runs as its owner.
+    ///
+    /// # Errors
+    /// Those of [`CopyIn::unpack`], and that the archive is none.
+    pub async fn unpack_for_caller(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
+        let allowed = &self.lifecycle.loaded().config.allow.exec_users;
+        if ["*", "root", "0"].iter().any(|user| allowed.contains(*user)) {
+            return self.unpack(folder, pieces).await;
+        }
+        let owner = self.lifecycle.file_owner(&self.container).await?;
+        let wrong = Arc::new(OnceLock::new());
+        let done = self.unpack(folder, archive::restamp(pieces, owner, wrong.clone())).await;
+        match (done, wrong.get()) {
+            // To the engine it is only a request that broke off.
+            (Err(_), Some(cause)) => Err(docker::Error::BadRequest {
+                operation: "copy into the container",
+                cause: format!("what was sent is not a whole tar archive: {cause}"),
+            }
+            .into()),
+            (done, _) => done,
+        }
+    }
+
     /// Unpacks an archive in a folder of the workspace.
     ///
     /// # Errors

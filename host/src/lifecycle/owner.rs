@@ -111,7 +111,7 @@ impl Lifecycle {
     }
 
     /// A small text file of a container; empty where it has none.
-    async fn read_small(&self, id: &str, path: &str) -> Result<String, Error> {
+    pub(super) async fn read_small(&self, id: &str, path: &str) -> Result<String, Error> {
         let mut archive = match self.docker.read_archive(id, path).await {
             Ok(archive) => archive,
             Err(crate::docker::Error::NotFound { .. }) => return Ok(String::new()),
@@ -125,6 +125,22 @@ impl Lifecycle {
             }
         }
         Ok(archive::first_file(&bytes).unwrap_or_default())
+    }
+
+    /// The numbers of the user that a container runs as; none where the container does not tell.
+    pub(super) async fn file_owner(&self, id: &str) -> Result<Option<FileOwner>, Error> {
+        let user = runs_as(&self.docker.inspect(id).await?);
+        if let Some(owner) = numeric(&user) {
+            return Ok(Some(owner));
+        }
+        let name = user.split(':').next().unwrap_or_default();
+        if name.is_empty() || name == "root" {
+            return Ok(Some(FileOwner { uid: 0, gid: 0 }));
+        }
+        let passwd = self.read_small(id, "/etc/passwd").await?;
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name));
+        let number = |field: usize| line.and_then(|line| line.split(':').nth(field)?.parse().ok());
+        Ok(number(2).zip(number(3)).map(|(uid, gid)| FileOwner { uid, gid }))
     }
 
     /// Refuses a caller of the API another user than the one that was decided, unless `allow.exec_users` lists it.

@@ -174,3 +174,40 @@ fn a_caller_of_the_api_stays_the_decided_user() {
     assert_eq!(run("1578").problem(403), "exec-user");
     serving.end();
 }
+
+#[test]
+fn files_that_a_caller_of_the_api_sends_belong_to_the_decided_user_and_run_as_nobody_else() {
+    let sandbox = owned("1577:1600");
+    sandbox.up();
+    let id = sandbox.id();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o6755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(5);
+    builder.append_data(&mut header, "rootsh", &b"#!sh\n"[..]).unwrap();
+    let mut device = tar::Header::new_gnu();
+    device.set_entry_type(tar::EntryType::Block);
+    device.set_mode(0o666);
+    device.set_device_major(8).unwrap();
+    device.set_device_minor(0).unwrap();
+    device.set_size(0);
+    builder.append_data(&mut device, "disk", std::io::empty()).unwrap();
+    let archive = builder.into_inner().unwrap();
+    let put = |body: &[u8]| {
+        let head = format!(
+            "PUT /v1/workspaces/{id}/files?path=/workspace HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-tar\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        api::raw(&api::socket(&sandbox), &[head.as_bytes(), body].concat())
+    };
+    let serving = Serving::start(&sandbox, &[]);
+    put(&archive).ok();
+    let made = std::fs::metadata(sandbox.path("project/rootsh")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (1577, 1600, 0o755));
+    assert!(!sandbox.path("project/disk").exists());
+    assert_eq!(put(&[b'x'; 2048]).status, 400);
+    serving.end();
+}
