@@ -46,6 +46,8 @@ pub struct ImageInfo {
     pub command: Vec<String>,
     /// Its entry point, which gets the command as arguments.
     pub entrypoint: Vec<String>,
+    /// Folders that it wants to be volumes.
+    pub volumes: Vec<String>,
     /// Its environment, `KEY=value`.
     pub env: Vec<String>,
     /// Its labels.
@@ -95,6 +97,7 @@ struct RawConfig {
     user: String,
     cmd: Option<Vec<String>>,
     entrypoint: Option<Vec<String>>,
+    volumes: Option<std::collections::BTreeMap<String, serde_json::Value>>,
     env: Option<Vec<String>>,
     labels: Option<std::collections::BTreeMap<String, String>>,
 }
@@ -207,6 +210,7 @@ impl Docker {
             user: config.user,
             command: config.cmd.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
+            volumes: config.volumes.unwrap_or_default().into_keys().collect(),
             env: config.env.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
         }))

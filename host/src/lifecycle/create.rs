@@ -159,7 +159,7 @@ impl Lifecycle {
         self.check_image(&decided.project, &decided.draft, named.as_deref()).await?;
         let places = self.check_mounts(&id, &decided.draft.spec, &decided.project.path, None)?;
         let mut decided = Decided { build, places, ..decided };
-        self.settle_user(&mut decided.draft).await?;
+        self.settle_by_image(&mut decided.draft).await?;
         info.check("create the container", &decided.draft.spec)?;
         if decided.project.secrets.is_some() && !self.docker.is_local() {
             return Err(Error::Request(secret_files::REMOTE.into()));
@@ -251,7 +251,7 @@ impl Lifecycle {
         self.fetch_image(decided, progress).await?;
         self.check_interrupt()?;
         // An image that was fetched or built just now says more than the one of before.
-        self.settle_user(&mut decided.draft).await?;
+        self.settle_by_image(&mut decided.draft).await?;
         let decided = &*decided;
         let (id, spec) = (&decided.project.id, &decided.draft.spec);
 

@@ -86,11 +86,11 @@ pub async fn plan(
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (mut decision, withheld) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
         if let Some(docker) = &docker
-            && owner::is_default(&decision.draft)
+            && owner::may_settle(&decision.draft)
             && let Some(image) = &decision.draft.spec.image
             && let Some(image) = here.block_on(docker.image(&image.reference))?
         {
-            owner::settle(&mut decision.draft, &image.user);
+            owner::settle(&mut decision.draft, &image);
         }
         let values = withheld.values();
         if let Some(refusal) = &mut decision.refusal {

@@ -211,3 +211,23 @@ fn files_that_a_caller_of_the_api_sends_belong_to_the_decided_user_and_run_as_no
     assert_eq!(put(&[b'x'; 2048]).status, 400);
     serving.end();
 }
+
+#[test]
+fn a_volume_of_an_image_is_no_disk_beside_a_read_only_root() {
+    let mut sandbox = Sandbox::new();
+    let context = sandbox.folder("image");
+    sandbox.write("image/Dockerfile", format!("FROM {BASE}\nVOLUME [\"/opt2\", \"/srv/data/\"]\n"));
+    let built = sandbox.json(&["image", "build", context.to_str().unwrap()])["reference"].as_str().unwrap().to_owned();
+    sandbox.env("WHARF_WORKSPACE_IMAGE", &built);
+    let plan = sandbox.json(&["plan", "--label", "security=strict"]);
+    assert!(plan["spec"]["tmpfs"]["/opt2"].is_object() && plan["spec"]["tmpfs"]["/srv/data"].is_object(), "{plan}");
+    let made = sandbox.json(&["up", "--label", "security=strict"]);
+    let mounts = engine::inspect(made["container_id"].as_str().unwrap())["Mounts"].clone();
+    assert!(mounts.as_array().unwrap().iter().all(|mount| mount["Type"] != "volume"), "{mounts}");
+    assert_eq!(sandbox.sh("df /opt2 | tail -1 | cut -d' ' -f1").trim(), "tmpfs");
+    // It is the same workspace the next time, and a named volume stays one.
+    sandbox.json(&["up", "--label", "security=strict"]);
+    sandbox.json(&["up", "--label", "security=strict", "--recreate", "--mount", "kept:/opt2"]);
+    assert_ne!(sandbox.sh("df /opt2 | tail -1 | cut -d' ' -f1").trim(), "tmpfs");
+    sandbox.json(&["down", "--volumes"]);
+}
