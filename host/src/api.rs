@@ -66,11 +66,11 @@ use pulse::Pulse;
 use remote::Remote;
 use socket::{Refused, Socket};
 
-/// Requests that are answered at once.
+/// Requests that are answered at once, over the socket and over the network.
 const REQUESTS: usize = 64;
 /// Verbs under way at once, whether their clients still wait or not.
 const VERBS: usize = 16;
-/// Streams that are followed at once, and commands that are talked to.
+/// Streams that are followed at once, and commands that are talked to, over the socket and over the network.
 const STREAMS: usize = 128;
 
 /// What all routes have.
@@ -117,10 +117,10 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
     }
     let seats = |count| Arc::new(Semaphore::new(count));
     let (requests, verbs, streams, replays) = (seats(REQUESTS), seats(VERBS), seats(STREAMS), seats(1));
-    let (remote, pulse) = (Arc::new(Remote::new(config, REQUESTS)), Pulse::default());
+    let (remote, pulse) = (Arc::new(Remote::new(config, REQUESTS, STREAMS)), Pulse::default());
     let looking = pulse.clone().run(handle.clone(), stop.clone());
     let shared = Shared { verbs: verbs.clone(), handle: handle.clone(), stop: stop.clone() };
-    let followed = streams.clone();
+    let followed = [streams.clone(), remote.streams.clone()];
     let router = router(Api { handle, requests, verbs, remote, streams, replays, pulse, stop: stop.clone() });
     let run = async move {
         // It looks at the store for streams.
@@ -134,7 +134,12 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
             }
         }
         // Commands that somebody talks to are ended, and their clients told.
-        if tokio::time::timeout(FAREWELL, followed.acquire_many(STREAMS as u32)).await.is_err() {
+        let told = async {
+            for streams in &followed {
+                drop(streams.acquire_many(STREAMS as u32).await);
+            }
+        };
+        if tokio::time::timeout(FAREWELL, told).await.is_err() {
             tracing::info!("api: not all streams have ended");
         }
         if let Err(error) = looking.await {

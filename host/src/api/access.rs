@@ -54,7 +54,7 @@ struct Inner {
     /// A workspace must have all of them to be seen; none: everything is.
     labels: BTreeMap<String, String>,
     /// What tells its token apart, over the network.
-    token: Option<String>,
+    token: Option<Arc<str>>,
     /// Whether it is known by the session of the token only.
     session: bool,
 }
@@ -69,7 +69,7 @@ impl Caller {
     /// Who has a token, or a session of one.
     pub(super) fn of_token(token: Token, session: bool) -> Self {
         let Token { name, role, labels, id, .. } = token;
-        Self(Arc::new(Inner { name, role, labels, token: Some(id), session }))
+        Self(Arc::new(Inner { name, role, labels, token: Some(id.into()), session }))
     }
 
     /// As records and policies have it.
@@ -100,6 +100,11 @@ impl Caller {
     /// What tells the token apart that the request itself has; none over the Unix socket, and in a session.
     pub(super) fn token(&self) -> Option<&str> {
         self.0.token.as_deref().filter(|_| !self.0.session)
+    }
+
+    /// Whose share of the network's places it uses: its token's, also in a session. None over the Unix socket.
+    pub(super) fn holder(&self) -> Option<Arc<str>> {
+        self.0.token.clone()
     }
 
     /// Ends when the caller's token is revoked or its time is over, within some seconds; never for who has none. For what
@@ -133,16 +138,32 @@ impl Caller {
         if self.sees_all() {
             return Ok(None);
         }
-        let all = store.workspaces()?;
-        let has =
-            |labels: &BTreeMap<String, String>| self.0.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
-        let own: BTreeSet<_> = all
+        Ok(Some(self.those(store)?.iter().map(|this| this.id.clone()).collect()))
+    }
+
+    /// The same, each with the time since when what happened to it is seen: an id may be used again, and what happened to an
+    /// earlier workspace is not for those who see the present one.
+    pub(super) fn seen_since(&self, store: &Store) -> Result<Option<BTreeMap<WorkspaceId, Timestamp>>, store::Error> {
+        if self.sees_all() {
+            return Ok(None);
+        }
+        Ok(Some(self.those(store)?.iter().map(|this| (this.id.clone(), this.created_at)).collect()))
+    }
+
+    /// Whether a workspace with these labels is seen.
+    pub(super) fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    fn those(&self, store: &Store) -> Result<Vec<Arc<store::Workspace>>, store::Error> {
+        let mut all = store.workspaces()?;
+        let own: BTreeSet<WorkspaceId> = all
             .iter()
-            .filter(|this| this.part_of.is_none() && has(&this.draft.spec.labels))
-            .map(|this| &this.id)
+            .filter(|this| this.part_of.is_none() && self.covers(&this.draft.spec.labels))
+            .map(|this| this.id.clone())
             .collect();
-        let seen = |this: &&Arc<store::Workspace>| own.contains(this.part_of.as_ref().unwrap_or(&this.id));
-        Ok(Some(all.iter().filter(seen).map(|this| this.id.clone()).collect()))
+        all.retain(|this| own.contains(this.part_of.as_ref().unwrap_or(&this.id)));
+        Ok(all)
     }
 }
 

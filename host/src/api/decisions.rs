@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Api;
 use super::access::Caller;
@@ -20,7 +21,7 @@ use crate::lifecycle::{
     Error, OutcomeKind, RecordFilter, RecordView, Replayed, Target, Why, find_record, newest_records,
     recorded_workspace, why,
 };
-use crate::store::Store;
+use crate::store::{Store, StoredDecision};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// Records that are read at once.
@@ -73,6 +74,20 @@ struct DecisionRecord {
     shadow_of: Option<uuid::Uuid>,
     /// Of a record of shadows: what they would have changed.
     differences: Option<Vec<Difference>>,
+    /// For a token with labels: what of the record is about others, and is left out here.
+    left_out: Option<Vec<&'static str>>,
+}
+
+/// A record as its caller may see it: which images there are tells who sees a part about the others.
+fn shown(stored: &StoredDecision, caller: &Caller) -> Result<RecordView, Problem> {
+    let mut view = RecordView::of(stored)?;
+    if !caller.sees_all() {
+        if let Some(facts) = view.decision.pointer_mut("/input/facts").and_then(Value::as_object_mut) {
+            facts.remove("local_images");
+        }
+        view.decision["left_out"] = json!(["input.facts.local_images"]);
+    }
+    Ok(view)
 }
 
 /// The workspace that a filter names: one that the caller sees, or, for who sees all, an id whose records are left.
@@ -93,6 +108,7 @@ fn filter(store: &Store, caller: &Caller, args: &mut Args) -> Result<RecordFilte
         since: args.one("since", instant)?,
         until: args.one("until", instant)?,
         among: caller.seen(store)?,
+        labels: caller.labels().clone(),
     };
     let workspace = workspace.map(|name| about(store, caller, name)).transpose()?;
     Ok(RecordFilter { workspace, ..filter })
@@ -119,7 +135,7 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args)
         let filter = filter(store, &caller, &mut args)?;
         args.end()?;
         let page = newest_records(store, &filter, cursor, limit, LOOKED)?;
-        let records: Result<Vec<RecordView>, _> = page.records.iter().map(RecordView::of).collect();
+        let records: Result<Vec<RecordView>, _> = page.records.iter().map(|stored| shown(stored, &caller)).collect();
         let response = answer(&records?)?;
         Ok(match page.next {
             Some(next) => (args.next_page(&next.to_string()), response).into_response(),
@@ -142,11 +158,12 @@ pub(super) async fn show(
     args.end()?;
     let store = api.handle.store();
     let stored = find_record(store, &record)?;
-    let filter = RecordFilter { among: caller.seen(store)?, ..RecordFilter::default() };
+    let (among, labels) = (caller.seen(store)?, caller.labels().clone());
+    let filter = RecordFilter { among, labels, ..RecordFilter::default() };
     if !filter.holds(&stored.decision()?) {
         return Err(Error::NoRecord { wanted: record, pruned: false }.into());
     }
-    answer(&RecordView::of(&stored)?)
+    answer(&shown(&stored, &caller)?)
 }
 
 /// New decisions as they are taken (`wharf audit --follow`)
@@ -174,7 +191,7 @@ pub(super) async fn follow(
     if !wants.events {
         return Err(Problem::only_events());
     }
-    let seat = api.seat()?;
+    let seat = api.seat(&caller)?;
     let pulse = api.pulse.follow();
     let newest = store.newest_decision()?;
     let mut after = wants.number()?.unwrap_or(newest);
@@ -183,7 +200,7 @@ pub(super) async fn follow(
     let oldest = store.checkpoint()?.map_or(0, |checkpoint| checkpoint.number);
     if after < oldest || after > newest {
         let at = if after > newest { oldest } else { oldest.max(after) };
-        ready.push_back(stream::event(Some("gap"), Some(&at.to_string()), &serde_json::json!({ "after": after }))?);
+        ready.push_back(stream::event(Some("gap"), Some(&at.to_string()), &json!({ "after": after }))?);
         after = at;
     } else {
         ready.push_back(stream::place(&after.to_string()));
@@ -207,7 +224,7 @@ impl Growing for Records {
         for stored in some {
             if stored.decision().is_ok_and(|decision| self.filter.holds(&decision)) {
                 let id = stored.number.to_string();
-                ready.push_back(stream::event(None, Some(&id), &RecordView::of(&stored)?)?);
+                ready.push_back(stream::event(None, Some(&id), &shown(&stored, &self.caller)?)?);
             }
         }
         Ok(Some(last))

@@ -125,6 +125,17 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token that is bound to no labels")
     }
 
+    pub(super) fn host_paths() -> Self {
+        let detail = "the token sees only workspaces with certain labels, and asks about no mounts and no builds";
+        Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token that is bound to no labels")
+    }
+
+    pub(super) fn project_paths() -> Self {
+        let detail = "the project asks for something that is not allowed, or not there";
+        let remedy = "use a token that is bound to no labels to see which it is";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "project-paths", detail, remedy)
+    }
+
     pub(super) fn only_websocket() -> Self {
         let detail = "this path goes on as a WebSocket (version 13)";
         let remedy = "send 'connection: upgrade' and 'upgrade: websocket', or use POST to collect the output";
@@ -191,6 +202,12 @@ impl Problem {
     pub(super) fn busy(what: &str) -> Self {
         let detail = format!("too many {what} are under way");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "try again a little later").again()
+    }
+
+    pub(super) fn share(what: &str) -> Self {
+        let detail = format!("too many {what} of this token are under way");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "end some of them, or try again a little later")
+            .again()
     }
 
     pub(super) fn stopping() -> Self {

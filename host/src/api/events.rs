@@ -3,12 +3,13 @@
 //! The id of an event is its number there, so a stream that breaks off goes on without a gap: what the engine tells is in
 //! the history before anybody is told.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Api;
@@ -58,7 +59,7 @@ pub(super) async fn list(
         let more = page.len() > limit;
         page.truncate(limit);
         let last = page.last().map(|(number, _)| *number);
-        let seen = caller.seen(store)?;
+        let seen = caller.seen_since(store)?;
         let events = page.into_iter().map(|(_, event)| event).filter(|event| is_seen(seen.as_ref(), event));
         let events: Vec<Event> = events.collect();
         let mut response = answer(&events)?;
@@ -74,7 +75,7 @@ pub(super) async fn list(
     if until.is_some() || cursor.is_some() {
         return Err(Problem::request("'until' and 'cursor' are for pages, not for a stream"));
     }
-    let seat = api.seat()?;
+    let seat = api.seat(&caller)?;
     let pulse = api.pulse.follow();
     let range = store.event_range()?;
     let newest = range.map_or(0, |(_, newest)| newest);
@@ -119,8 +120,9 @@ fn known(store: &Store, caller: &Caller, name: String) -> Result<WorkspaceId, Pr
     Err(error)
 }
 
-fn is_seen(seen: Option<&BTreeSet<WorkspaceId>>, event: &Event) -> bool {
-    seen.is_none_or(|seen| seen.contains(&event.workspace))
+/// Whether an event is about the present workspace of its id, and not about one that had the id before.
+fn is_seen(seen: Option<&BTreeMap<WorkspaceId, Timestamp>>, event: &Event) -> bool {
+    seen.is_none_or(|seen| seen.get(&event.workspace).is_some_and(|since| event.time >= *since))
 }
 
 /// Events that a caller sees.
@@ -134,7 +136,7 @@ impl Growing for History {
         let some = store.events_after(&self.query, after, PAGE)?;
         let Some(last) = some.last().map(|(number, _)| *number) else { return Ok(None) };
         // Workspaces come and go.
-        let seen = self.caller.seen(store)?;
+        let seen = self.caller.seen_since(store)?;
         for (number, event) in some {
             if is_seen(seen.as_ref(), &event) {
                 ready.push_back(stream::event(None, Some(&number.to_string()), &event)?);

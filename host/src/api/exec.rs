@@ -78,7 +78,7 @@ pub(super) async fn talk(
     let upgrade = upgrade.map_err(|_| Problem::only_websocket())?;
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    let seat = api.seat()?;
+    let seat = api.seat(&caller)?;
     let upgrade = upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE);
     // It goes on as a part of the request's trace.
     let span = tracing::Span::current();

@@ -54,12 +54,18 @@ pub(super) async fn kind(State(api): State<Api>, name: Named, mut args: Args) ->
     ("path" = String, Query, description = "An absolute path in the workspace"),
 ), responses((status = 200, description = "The archive", body = String, content_type = "application/x-tar",
     headers(("wharf-path-kind" = String, description = "`folder` or `file`")))))]
-pub(super) async fn read(State(api): State<Api>, name: Named, turn: Turn, mut args: Args) -> Result<Response, Problem> {
+pub(super) async fn read(
+    State(api): State<Api>,
+    caller: Caller,
+    name: Named,
+    turn: Turn,
+    mut args: Args,
+) -> Result<Response, Problem> {
     let path = path_of(&mut args)?;
     args.end()?;
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    let seat = api.seat()?;
+    let seat = api.seat(&caller)?;
     turn.give_back();
     let out = api.handle.metrics().verb("copy-out", lifecycle.copy_out(&id, &path)).await?;
     let going = Some((out.archive, api.stop.clone(), seat));
@@ -98,7 +104,7 @@ pub(super) async fn write(
     args.end()?;
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    let _seat = api.seat()?;
+    let _seat = api.seat(&caller)?;
     turn.give_back();
     let (to, pieces) = mpsc::channel(WAITING);
     let copy = async {

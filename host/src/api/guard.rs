@@ -18,6 +18,7 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
 use super::files;
+use super::limits::Place;
 use super::remote::same_origin;
 use super::stream::{self, Last};
 use crate::lifecycle::acting_for;
@@ -121,12 +122,19 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     // A service that is busy lives.
     let turn = match parts.uri.path() {
         HEALTH => None,
-        _ => Some(places.clone().try_acquire_owned().map_err(|_| Problem::busy("requests"))?),
+        _ => {
+            let share = match caller.holder() {
+                None => None,
+                Some(token) => Some(api.remote.askers.enter(token).ok_or_else(|| Problem::share("requests"))?),
+            };
+            let permit = places.clone().try_acquire_owned().map_err(|_| Problem::busy("requests"))?;
+            Some((permit, share))
+        }
     };
     let turn = Turn(Arc::new(Mutex::new(turn)));
     let reading = reads(&parts.method);
     let acts_for = caller.of_decisions();
-    parts.extensions.insert(caller);
+    parts.extensions.insert(caller.clone());
     // The route has it, too, until it has answered.
     parts.extensions.insert(turn.clone());
     // An archive is read where it goes, as fast as it goes there.
@@ -143,15 +151,25 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
         }
     }
     let answer = acting_for(acts_for, next.run(Request::from_parts(parts, body)));
+    // What is begun with a token ends with it. A verb, which must not be left half done, goes on without a listener.
+    let answer = async {
+        tokio::select! {
+            answer = answer => Ok(answer),
+            () = caller.revoked(&api.handle) => Err(Problem::bad_token()),
+        }
+    };
     if !reading {
-        return Ok(answer.await);
+        return answer.await;
     }
-    tokio::time::timeout(READING, answer).await.map_err(|_| Problem::took_too_long(READING))
+    tokio::time::timeout(READING, answer).await.map_err(|_| Problem::took_too_long(READING))?
 }
 
 /// A request's turn: until it is answered, or until it is given back.
 #[derive(Clone)]
-pub(super) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(super) struct Turn(Arc<Mutex<Option<Held>>>);
+
+/// A place among all requests, and one in the share of a token.
+type Held = (OwnedSemaphorePermit, Option<Place<Arc<str>>>);
 
 impl Turn {
     /// Lets another request come: what follows takes long, and is bounded by something else.

@@ -61,12 +61,12 @@ pub(super) fn origin(address: IpAddr) -> IpAddr {
 
 /// How many are there of each.
 #[derive(Debug)]
-pub(super) struct Crowd<K: Hash + Eq + Copy> {
+pub(super) struct Crowd<K: Hash + Eq + Clone> {
     most: usize,
     all: Mutex<HashMap<K, usize>>,
 }
 
-impl<K: Hash + Eq + Copy> Crowd<K> {
+impl<K: Hash + Eq + Clone> Crowd<K> {
     pub(super) fn new(most: usize) -> Self {
         Self { most, all: Mutex::default() }
     }
@@ -74,7 +74,7 @@ impl<K: Hash + Eq + Copy> Crowd<K> {
     /// A place, as long as it is held; none when there are too many of that key.
     pub(super) fn enter(self: &std::sync::Arc<Self>, key: K) -> Option<Place<K>> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(key).or_default();
+        let count = all.entry(key.clone()).or_default();
         if *count >= self.most {
             return None;
         }
@@ -85,12 +85,12 @@ impl<K: Hash + Eq + Copy> Crowd<K> {
 
 /// One of a [`Crowd`].
 #[derive(Debug)]
-pub(super) struct Place<K: Hash + Eq + Copy> {
+pub(super) struct Place<K: Hash + Eq + Clone> {
     crowd: std::sync::Arc<Crowd<K>>,
     key: K,
 }
 
-impl<K: Hash + Eq + Copy> Drop for Place<K> {
+impl<K: Hash + Eq + Clone> Drop for Place<K> {
     fn drop(&mut self) {
         let mut all = self.crowd.all.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = all.get_mut(&self.key) {

@@ -40,8 +40,14 @@ use crate::workspace::{Container, WorkspaceId};
 ), responses((status = 200, description = "The lines", content(
     (LineView = "application/x-ndjson"), (String = "text/event-stream"),
 ))))]
-pub(super) async fn read(State(api): State<Api>, name: Named, wants: Wants, args: Args) -> Result<Response, Problem> {
-    open(&api, &[name], wants, args, true).await
+pub(super) async fn read(
+    State(api): State<Api>,
+    caller: Caller,
+    name: Named,
+    wants: Wants,
+    args: Args,
+) -> Result<Response, Problem> {
+    open((&api, &caller), &[name], wants, args, true).await
 }
 
 /// What several workspaces and their sidecars wrote, in the order of time (`wharf logs A B`)
@@ -73,11 +79,17 @@ pub(super) async fn read_several(
     if names.is_empty() {
         return Err(Problem::request("no 'workspace' is named"));
     }
-    open(&api, &names, wants, args, false).await
+    open((&api, &caller), &names, wants, args, false).await
 }
 
 /// Opens the logs of workspaces; `ids` says whether events get ids.
-async fn open(api: &Api, names: &[Named], wants: Wants, mut args: Args, ids: bool) -> Result<Response, Problem> {
+async fn open(
+    (api, caller): (&Api, &Caller),
+    names: &[Named],
+    wants: Wants,
+    mut args: Args,
+    ids: bool,
+) -> Result<Response, Problem> {
     let only = args.one("stream", |text| match text {
         "stdout" => Ok(StdStream::Stdout),
         "stderr" => Ok(StdStream::Stderr),
@@ -130,7 +142,7 @@ async fn open(api: &Api, names: &[Named], wants: Wants, mut args: Args, ids: boo
         query.after.extend(all.into_iter().filter(known));
     }
     cursors.extend(query.after.iter().map(|cursor| (cursor.container_id.clone(), cursor.to_string())));
-    let seat = api.seat()?;
+    let seat = api.seat(caller)?;
     let logs = lifecycle.logs(containers, &query).await?;
     let cursors = ids.then_some(cursors);
     let reading = Reading { logs, cursors, ready: VecDeque::new(), events: wants.events, ended: false };

@@ -1,10 +1,13 @@
 //! Making workspaces: from a project, and from a snapshot; and waiting for them.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Json, Named, Word};
 use super::error::Problem;
 use super::guard::Turn;
@@ -16,6 +19,9 @@ use super::stream::Wants;
 use crate::config::Span;
 use crate::lifecycle::{Awaited, Recreate, WaitView, WorkspaceView};
 use crate::service::stopped;
+
+/// How long is waited for a token that says no time.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Makes the workspace of a project, or starts it (`wharf up`)
 ///
@@ -89,7 +95,7 @@ pub(super) async fn add_sidecar(
 pub(super) struct WaitBody {
     /// What is waited for: `running`, `healthy`, `exited` or `removed`; `healthy`.
     r#for: Option<Awaited>,
-    /// Fails after this time, e.g. `60s`; without, it is waited for as long as it takes.
+    /// Fails after this time, e.g. `60s`; without, it is waited for as long as it takes, and with a token for an hour.
     #[schema(value_type = Option<String>)]
     timeout: Option<Span>,
 }
@@ -100,6 +106,7 @@ pub(super) struct WaitBody {
     responses((status = 200, description = "How it is", body = WaitView)))]
 pub(super) async fn wait(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     turn: Turn,
     args: Args,
@@ -109,12 +116,13 @@ pub(super) async fn wait(
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
     let awaited = body.r#for.unwrap_or(Awaited::Healthy);
-    // It may take for ever.
-    let _seat = api.seat()?;
+    // It may take for ever, but for who comes over the network.
+    let limit = body.timeout.map(|span| span.0).or_else(|| caller.holder().map(|_| LONGEST));
+    let _seat = api.seat(&caller)?;
     turn.give_back();
     let mut stop = api.stop.clone();
     let waited = tokio::select! {
-        waited = lifecycle.wait(&id, awaited, body.timeout.map(|span| span.0), false) => waited?,
+        waited = lifecycle.wait(&id, awaited, limit, false) => waited?,
         () = stopped(&mut stop) => return Err(Problem::stopping()),
     };
     answer(&waited.view(id, awaited))

@@ -14,7 +14,12 @@ const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Everything at once. It needs no engine.
 pub(super) async fn text(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
     args.end()?;
-    api.handle.metrics().streams(STREAMS.saturating_sub(api.streams.available_permits()));
+    api.handle.metrics().streams(
+        [&api.streams, &api.remote.streams]
+            .map(|places| STREAMS.saturating_sub(places.available_permits()))
+            .iter()
+            .sum(),
+    );
     let text = tokio::task::spawn_blocking(move || api.handle.metrics().text(api.handle.store()));
     let text = text.await.map_err(Problem::internal)??;
     Ok(([(header::CONTENT_TYPE, KIND)], text).into_response())

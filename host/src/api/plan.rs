@@ -5,11 +5,12 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Json, Named};
 use super::error::Problem;
 use super::health::answer;
 use super::request::WorkspaceBody;
-use crate::lifecycle::{Plan, PlanDiff, remembered};
+use crate::lifecycle::{Error, Plan, PlanDiff, remembered};
 
 /// What a request would make, and who decides it (`wharf plan`)
 ///
@@ -40,6 +41,7 @@ pub(super) struct DiffBody {
     responses((status = 200, description = "What would change", body = PlanDiff)))]
 pub(super) async fn diff(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     args: Args,
     Json(DiffBody { request }): Json<DiffBody>,
@@ -49,8 +51,27 @@ pub(super) async fn diff(
     if let Some(parent) = &stored.part_of {
         return Err(Problem::request(format!("{} is a sidecar of {parent}, and is planned with it", stored.id)));
     }
+    if !caller.sees_all() && request.as_ref().is_some_and(WorkspaceBody::names_paths) {
+        // Before anything is looked at: no answer tells whether a path is there.
+        return Err(Problem::host_paths());
+    }
     let request = request.map(|body| body.request(&api.handle.loaded())).transpose()?;
     let request = remembered(&stored, request.unwrap_or_default());
-    let plan = api.lifecycle()?.plan(&request).await?;
-    answer(&PlanDiff::of(&stored, &plan))
+    let plan = match api.lifecycle()?.plan(&request).await {
+        // The context of a build that its devcontainer.json names, which a workspace may write.
+        Err(Error::Request(_) | Error::Denied { .. } | Error::Project { .. } | Error::ProjectFile(_))
+            if !caller.sees_all() =>
+        {
+            return Err(Problem::project_paths());
+        }
+        plan => plan?,
+    };
+    let mut diff = PlanDiff::of(&stored, &plan);
+    // Of a link in the project, or of its devcontainer.json, which a workspace may write.
+    if let Some(denied) = diff.denied.as_mut().filter(|denied| denied.policy == "host" && !caller.sees_all())
+        && plan.spec.mounts.values().any(|mount| denied.reason.contains(&mount.source))
+    {
+        denied.reason = "a mount is not allowed, or not there".to_owned();
+    }
+    answer(&diff)
 }

@@ -171,6 +171,12 @@ pub(super) fn absolute(key: &str, path: &str) -> Result<PathBuf, Problem> {
 }
 
 impl WorkspaceBody {
+    /// Whether the answer could tell what is at a path of the host, or which volumes there are. The project of a workspace
+    /// that exists is its own.
+    pub(super) fn names_paths(&self) -> bool {
+        self.build.is_some() || !self.mounts.is_empty()
+    }
+
     pub(super) fn request(self, loaded: &Loaded) -> Result<WorkspaceRequest, Problem> {
         let project = absolute("project", &self.project)?;
         self.asks(project, loaded.config.workspace.health_check.as_ref())

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Json, Named};
 use super::error::Problem;
 use super::guard::Turn;
@@ -199,6 +200,7 @@ pub(super) struct ExecDetached {
     responses((status = 200, description = "How it ended", body = ExecAnswer)))]
 pub(super) async fn run(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     turn: Turn,
     args: Args,
@@ -220,7 +222,7 @@ pub(super) async fn run(
         let exec_id = api.handle.metrics().verb("exec", begin).await?;
         return answer(&ExecAnswer::Detached(ExecDetached { workspace: id, exec_id }));
     }
-    let seat = Arc::new(api.seat()?);
+    let seat = Arc::new(api.seat(&caller)?);
     turn.give_back();
     let (spec, fed) = (body.spec(), body.input.is_some());
     let (to, begun) = oneshot::channel();

@@ -32,7 +32,10 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args)
     let store = api.handle.store();
     let seen = caller.seen(store)?;
     let mut all = store.snapshots(id.as_ref())?;
-    all.retain(|kept| seen.as_ref().is_none_or(|seen| seen.contains(&kept.workspace)));
+    // An id may be used again: what was kept of an earlier workspace is for those who saw that one.
+    all.retain(|kept| {
+        seen.as_ref().is_none_or(|seen| seen.contains(&kept.workspace)) && caller.covers(&kept.spec.labels)
+    });
     answer(&all)
 }
 

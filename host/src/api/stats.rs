@@ -62,7 +62,7 @@ async fn recent(api: &Api) -> Arc<Vec<StatsView>> {
 }
 
 fn follow(api: &Api, caller: Caller, only: Option<WorkspaceId>) -> Result<Response, Problem> {
-    let seat = api.seat()?;
+    let seat = api.seat(&caller)?;
     Ok(stream::events(api, seat, Following { api: api.clone(), caller, only, readings: api.handle.readings() }))
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
@@ -19,8 +20,10 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
+use super::access::Caller;
 use super::error::Problem;
 use super::files;
+use super::limits::Place;
 use super::pulse::Follower;
 use crate::service::stopped;
 use crate::store::Store;
@@ -33,16 +36,27 @@ pub(super) const EVENTS: &str = "text/event-stream";
 /// What lines of JSON say they are.
 pub(super) const LINES: &str = "application/x-ndjson";
 
-/// A place among those who follow something.
-pub(super) type Seat = OwnedSemaphorePermit;
+/// A place among those who follow something, and in the share of a token.
+pub(super) struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _share: Option<Place<Arc<str>>>,
+}
 
 impl Api {
-    /// Takes a seat.
-    pub(super) fn seat(&self) -> Result<Seat, Problem> {
+    /// Takes a seat: those of the socket are kept for it, and of those of the network a token has its share.
+    pub(super) fn seat(&self, caller: &Caller) -> Result<Seat, Problem> {
         if self.stopping() {
             return Err(Problem::stopping());
         }
-        self.streams.clone().try_acquire_owned().map_err(|_| Problem::busy("streams"))
+        let (places, share) = match caller.holder() {
+            None => (&self.streams, None),
+            Some(token) => {
+                let share = self.remote.followers.enter(token).ok_or_else(|| Problem::share("streams"))?;
+                (&self.remote.streams, Some(share))
+            }
+        };
+        let permit = places.clone().try_acquire_owned().map_err(|_| Problem::busy("streams"))?;
+        Ok(Seat { _permit: permit, _share: share })
     }
 }
 

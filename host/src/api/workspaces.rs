@@ -55,7 +55,12 @@ pub(super) async fn inspect(State(api): State<Api>, name: Named, args: Args) -> 
     ("until" = Option<String>, Query, description = "A time, or how long ago"),
     ("step" = Option<String>, Query, description = "Length of a step, e.g. `5m`"),
 ), responses((status = 200, description = "Steps with readings", body = Vec<HistoryRow>)))]
-pub(super) async fn metrics(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
+pub(super) async fn metrics(
+    State(api): State<Api>,
+    caller: Caller,
+    name: Named,
+    mut args: Args,
+) -> Result<Response, Problem> {
     let since = args.one("since", instant)?;
     let until = args.one("until", instant)?.unwrap_or_else(jiff::Timestamp::now);
     let step = args.one("step", |text| text.parse::<Span>())?;
@@ -67,8 +72,11 @@ pub(super) async fn metrics(State(api): State<Api>, name: Named, mut args: Args)
     let step = step.map(|step| i64::try_from(step.0.as_millis()).unwrap_or(i64::MAX));
     let rows = tokio::task::spawn_blocking(move || {
         let store = api.handle.store();
-        let id = name.stored(store)?.id;
-        let history = history(store, &id, since, until, step)?;
+        let stored = name.stored(store)?;
+        // An id may be used again: what an earlier workspace used is not for those who see the present one.
+        let began = (!caller.sees_all()).then_some(stored.created_at);
+        let id = stored.id;
+        let history = history(store, &id, (since, until), step, began)?;
         Ok::<_, Problem>(HistoryRow::of(&id, history.points))
     });
     answer(&rows.await.map_err(Problem::internal)??)

@@ -166,6 +166,7 @@ async fn list(context: &Context, store: &Store, args: &ListArgs) -> Result<u8, F
         since: args.since,
         until: args.until,
         among: None,
+        labels: Default::default(),
     };
     let query = filter.query();
     let wanted = |decision: &Decision| filter.holds(decision);

@@ -31,7 +31,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         None => {
             let store = context.app.store()?;
             let id = lifecycle::find_stored(&store, &target)?.id;
-            let history = lifecycle::history(&store, &id, args.since, until, step)?;
+            let history = lifecycle::history(&store, &id, (args.since, until), step, None)?;
             (id.to_string(), history)
         }
         Some(client) => of_service(&client, &target, History::steps(args.since, until, step)?, until).await?,

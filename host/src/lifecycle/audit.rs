@@ -1,6 +1,6 @@
 //! The decision records as people and programs look them up: filtered, the newest first, and one by number or id.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -32,6 +32,8 @@ pub struct RecordFilter {
     pub until: Option<Timestamp>,
     /// About one of these only.
     pub among: Option<BTreeSet<WorkspaceId>>,
+    /// About a workspace that had all these labels then: an id may be used again.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Outcomes that can be asked for.
@@ -89,9 +91,17 @@ impl RecordFilter {
         let asked = |name: &String| decision.steps.iter().any(|step| step.policy == *name);
         let among = |ids: &BTreeSet<WorkspaceId>| ids.iter().any(|id| id.as_str() == decision.workspace);
         self.among.as_ref().is_none_or(among)
+            && had(decision, &self.labels)
             && self.policy.as_ref().is_none_or(asked)
             && self.outcome.is_none_or(|outcome| outcome.holds(decision))
     }
+}
+
+/// Whether the workspace of a decision had these labels then, or got them by it.
+fn had(decision: &Decision, labels: &BTreeMap<String, String>) -> bool {
+    let all = |of: &BTreeMap<String, String>| labels.iter().all(|(name, value)| of.get(name) == Some(value));
+    let made = |outcome: &Outcome| matches!(outcome, Outcome::Allowed(spec) if all(&spec.labels));
+    all(&decision.input.facts.workspace.labels) || made(&decision.outcome)
 }
 
 /// Some of the newest records.

@@ -103,12 +103,13 @@ impl History {
 pub fn history(
     store: &Store,
     id: &WorkspaceId,
-    since: Timestamp,
-    until: Timestamp,
+    (since, until): (Timestamp, Timestamp),
     step_ms: Option<i64>,
+    began: Option<Timestamp>,
 ) -> Result<History, Error> {
     let mut history = History::steps(since, until, step_ms)?;
-    let rows = store.metrics(id, history.since_ms, until.as_millisecond(), Timestamp::now().as_millisecond())?;
+    let first = began.map_or(history.since_ms, |began| history.since_ms.max(began.as_millisecond()));
+    let rows = store.metrics(id, first, until.as_millisecond(), Timestamp::now().as_millisecond())?;
     history.points = points(&rows, history.since_ms, history.step_ms);
     Ok(history)
 }

@@ -11,4 +11,5 @@ mod reads;
 mod records;
 mod secrets;
 mod text;
+mod tokens;
 mod users;

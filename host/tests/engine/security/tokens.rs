@@ -1,0 +1,233 @@
+//! Tokens: what one with labels learns of others, how many places one takes, and what goes on when it is revoked.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::api::{self, Answer};
+use crate::https::{Https, token};
+use crate::sandbox::{Sandbox, until};
+
+/// Denies a command with its words, or fails with them.
+const WORDS: &str =
+    "fn pre_exec(ctx) { if ctx.exec.command.contains(\"fail\") { throw `bad command ${ctx.exec.command}`; } }";
+
+#[track_caller]
+fn post(https: &Https, token: &str, path: &str, body: &Value) -> Answer {
+    let headers = format!("host: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+    https.send("POST", path, &headers, &body.to_string())
+}
+
+#[test]
+fn an_id_that_is_used_again_shows_its_next_owner_nothing_of_the_one_before() {
+    let sandbox = Sandbox::new();
+    sandbox.script("rule.rhai", WORDS);
+    let (https, serving) = Https::start(&sandbox, &format!("\n{}", sandbox.config_text()));
+    let first = token(&sandbox, &["first", "--role", "viewer", "--label", "team=a"]);
+    let next = token(&sandbox, &["next", "--role", "viewer", "--label", "team=b"]);
+    let before = sandbox.json(&["up", "--label", "team=a"]);
+    sandbox.sh("echo words-of-the-first");
+    sandbox.run(&["snapshot", "create", "project", "--name", "layoffs"]).ok();
+    let get = |token: &str, path: &str| https.by(token, "GET", path);
+    let old = get(&first, "/v1/decisions").ok();
+    assert!(old.to_string().contains("words-of-the-first"), "{old}");
+    assert_eq!(get(&first, "/v1/snapshots").ok().as_array().unwrap().len(), 1);
+    sandbox.run(&["down"]).ok();
+    let after = sandbox.json(&["up", "--label", "team=b"]);
+    assert_eq!(before["id"], after["id"]);
+    sandbox.sh("echo words-of-the-next");
+
+    for path in ["/v1/decisions", "/v1/decisions?workspace=project"] {
+        let records = get(&next, path).ok();
+        let said = records.to_string();
+        assert!(said.contains("words-of-the-next") && !said.contains("words-of-the-first"), "{said}");
+        for record in records.as_array().unwrap() {
+            assert!(old.as_array().unwrap().iter().all(|old| old["id"] != record["id"]), "{record}");
+        }
+    }
+    for record in old.as_array().unwrap() {
+        get(&next, &format!("/v1/decisions/{}", record["number"])).problem(404);
+    }
+    assert_eq!(get(&next, "/v1/snapshots").ok(), json!([]));
+    assert_eq!(get(&next, "/v1/snapshots?workspace=project").ok(), json!([]));
+    let events = get(&next, "/v1/events?workspace=project").ok();
+    let of = |id: &Value| events.as_array().unwrap().iter().filter(|event| event["container_id"] == *id).count();
+    assert!(of(&before["container_id"]) == 0 && of(&after["container_id"]) > 0, "{events}");
+    // The first one sees nothing more, and who sees all sees all.
+    assert_eq!(get(&first, "/v1/decisions").ok(), json!([]));
+    let all = api::get(&sandbox, "/v1/decisions").ok().to_string();
+    assert!(all.contains("words-of-the-first") && all.contains("words-of-the-next"), "{all}");
+    serving.end();
+}
+
+#[test]
+fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
+    let sandbox = Sandbox::new();
+    sandbox.script("rule.rhai", WORDS);
+    let (https, serving) = Https::start(&sandbox, &format!("\n{}", sandbox.config_text()));
+    sandbox.json(&["up", "--label", "team=a"]);
+    let folder = sandbox.folder("quarterly");
+    sandbox.run_in(&folder, &["up", "--label", "team=b"]).ok();
+    let other = sandbox.id_of("quarterly", &folder);
+    assert_ne!(sandbox.run_in(&folder, &["exec", "--", "fail", "prod-server-7"]).code, 0);
+    let text = token(&sandbox, &["a", "--role", "operator", "--label", "team=a"]);
+    let get = |path: &str| https.by(&text, "GET", path);
+
+    let whole = api::get(&sandbox, "/v1/policies").ok().to_string();
+    assert!(whole.contains("prod-server-7") && whole.contains(&other), "the example fails: {whole}");
+    let policies = get("/v1/policies").ok();
+    let said = policies.to_string();
+    assert!(!said.contains("prod-server-7") && !said.contains(&other) && said.contains("left out"), "{said}");
+
+    let whole = api::get(&sandbox, "/v1/decisions?workspace=project").ok();
+    let images = |records: &Value| {
+        let of = |record: &Value| record["input"]["facts"].get("local_images").is_some();
+        records.as_array().unwrap().iter().filter(|record| of(record)).count()
+    };
+    assert!(images(&whole) > 0, "{whole}");
+    let part = get("/v1/decisions?workspace=project").ok();
+    assert!(!part.as_array().unwrap().is_empty() && images(&part) == 0, "{part}");
+    let one = get(&format!("/v1/decisions/{}", part[0]["number"])).ok();
+    assert_eq!(one["left_out"], json!(["input.facts.local_images"]));
+
+    // Whether a path is there, and whether it may be had, is one answer.
+    let plan = |request: Value| {
+        let answer = post(&https, &text, "/v1/workspaces/project/plan", &json!({ "request": request }));
+        (answer.status, answer.json())
+    };
+    let missing = "/no/such/path";
+    for there in ["/etc/shadow", "/etc", "/root"] {
+        let mount = |path: &str| plan(json!({ "project": "/x", "mounts": [format!("{path}:/m")] }));
+        assert_eq!(mount(there), mount(missing), "{there}");
+        let build = |path: &str| plan(json!({ "project": "/x", "build": { "context": path } }));
+        assert_eq!(build(there), build(missing), "{there}");
+        let project = |path: &str| plan(json!({ "project": path }));
+        assert_eq!(project(there), project(missing), "{there}");
+    }
+    // Nor does a file of the project tell, which a workspace may write.
+    let devcontainer = |path: &str| {
+        let mounts = json!([format!("source={path},target=/m,type=bind")]);
+        sandbox.write("project/.devcontainer/devcontainer.json", json!({ "mounts": mounts }).to_string());
+        let (status, told) = plan(json!({ "project": "/x" }));
+        // It repeats the words of the file.
+        (status, told.to_string().replace(path, "PATH"))
+    };
+    let (status, told) = devcontainer(missing);
+    assert!(status == 200 && told.contains("\"code\":\"invariant\""), "{status} {told}");
+    assert_eq!(devcontainer("/etc/shadow"), (status, told));
+    let context = |path: &str| {
+        let build = json!({ "build": { "dockerfile": "Dockerfile", "context": path } });
+        sandbox.write("project/.devcontainer/devcontainer.json", build.to_string());
+        plan(json!({ "project": "/x" }))
+    };
+    assert_eq!(context("../../../../../../../../etc"), context("../../../../../../../../no/such"));
+    serving.end();
+}
+
+/// Follows events with a token: the connection, and what came of it.
+fn follow(https: &Https, token: &str) -> (impl Read + use<>, String) {
+    let mut stream = https.connect().unwrap();
+    let head = format!("authorization: Bearer {token}\r\naccept: text/event-stream\r\n");
+    write!(stream, "GET /v1/events HTTP/1.1\r\nhost: localhost\r\n{head}\r\n").unwrap();
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    while !all.windows(4).any(|four| four == b"\r\n\r\n") {
+        let count = stream.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&all));
+        all.extend_from_slice(&buffer[..count]);
+    }
+    (stream, String::from_utf8(all).unwrap().to_lowercase())
+}
+
+#[test]
+fn a_token_has_its_share_of_streams_and_others_and_the_socket_keep_theirs() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let (https, serving) = Https::start(&sandbox, "rate = 1000\n");
+    let [hog, other] = ["hog", "other"].map(|name| token(&sandbox, &[name, "--role", "operator"]));
+    let mut held = Vec::new();
+    let refused = loop {
+        let (stream, head) = follow(&https, &hog);
+        if !head.starts_with("http/1.1 200") {
+            break head;
+        }
+        held.push(stream);
+        assert!(held.len() < 60, "one token takes all that it wants");
+    };
+    assert_eq!(held.len(), 32);
+    assert!(refused.starts_with("http/1.1 503") && refused.contains("retry-after: "), "{refused}");
+    // The same places, by other doors.
+    let command = json!({ "command": ["true"] });
+    for answer in [
+        post(&https, &hog, "/v1/workspaces/project/exec", &command),
+        post(&https, &hog, "/v1/workspaces/project/wait", &json!({ "for": "exited" })),
+        https.by(&hog, "GET", "/v1/workspaces/project/logs"),
+        https.by(&hog, "GET", "/v1/workspaces/project/files?path=/etc/hostname"),
+    ] {
+        assert_eq!(answer.problem(503), "busy");
+    }
+    assert_eq!(post(&https, &other, "/v1/workspaces/project/exec", &command).ok()["exit_code"], 0);
+    assert_eq!(api::post(&sandbox, "/v1/workspaces/project/exec", &command.to_string()).ok()["exit_code"], 0);
+    held.pop();
+    let freed = Instant::now();
+    while post(&https, &hog, "/v1/workspaces/project/exec", &command).status != 200 {
+        assert!(freed.elapsed() < Duration::from_secs(20), "the place of a stream that has ended stays taken");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    drop(held);
+    serving.end();
+}
+
+#[test]
+fn a_token_has_its_share_of_requests() {
+    let sandbox = Sandbox::new();
+    let (https, serving) = Https::start(&sandbox, "rate = 1000\n");
+    let [hog, other] = ["hog", "other"].map(|name| token(&sandbox, &[name, "--role", "operator"]));
+    // Their bodies do not come.
+    let head = format!("host: localhost\r\nauthorization: Bearer {hog}\r\ncontent-length: 10\r\n\r\n");
+    let held: Vec<_> = (0..40)
+        .map(|_| {
+            let mut stream = https.connect().unwrap();
+            write!(stream, "POST /v1/workspaces/x/wait HTTP/1.1\r\n{head}").unwrap();
+            stream.flush().unwrap();
+            stream
+        })
+        .collect();
+    let mut refused = None;
+    until("the share is used", || {
+        refused = Some(https.by(&hog, "GET", "/v1/version")).filter(|answer| answer.status != 200);
+        refused.is_some()
+    });
+    let refused = refused.unwrap();
+    assert!(refused.problem(503) == "busy" && refused.header("retry-after").is_some(), "{}", refused.head);
+    https.by(&other, "GET", "/v1/version").ok();
+    drop(held);
+    serving.end();
+}
+
+#[test]
+fn what_a_token_began_ends_with_it() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    let (https, serving) = Https::start(&sandbox, "");
+    let gone = token(&sandbox, &["gone", "--role", "operator"]);
+    let runs = || sandbox.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").contains("sleep 41");
+    std::thread::scope(|scope| {
+        let exec = scope.spawn(|| {
+            let body = json!({ "command": ["sleep", "41"], "timeout": "10m" });
+            post(&https, &gone, "/v1/workspaces/project/exec", &body)
+        });
+        let wait = scope.spawn(|| {
+            let body = json!({ "for": "exited", "timeout": "45s" });
+            post(&https, &gone, "/v1/workspaces/project/wait", &body)
+        });
+        until("the command runs", runs);
+        let begun = Instant::now();
+        sandbox.run(&["token", "rm", "gone"]).ok();
+        assert_eq!(exec.join().unwrap().problem(401), "bad-token");
+        assert_eq!(wait.join().unwrap().problem(401), "bad-token");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    });
+    until("the command has ended", || !runs());
+    serving.end();
+}
