@@ -14,7 +14,7 @@ use super::error::{Body, Problem};
 /// Properties of answers that may be missing; all others are always there.
 const OPTIONAL: [(&str, &[&str]); 6] = [
     ("Problem", &["trail", "missing"]),
-    ("DecisionRecord", &["owners", "began", "paths", "shadow_of", "differences"]),
+    ("DecisionRecord", &["owners", "began", "paths", "shadow_of", "differences", "left_out"]),
     ("Difference", &["about"]),
     ("LogLine", &["base64", "partial"]),
     ("ExecResult", &["stdout_base64", "stderr_base64"]),
