@@ -316,19 +316,7 @@ impl Lifecycle {
         Ok(current)
     }
 
-    /// Whether a container with our labels is ours. Labels alone do not tell: an image that somebody committed from a workspace
-    /// hands them on to whatever is made from it. Ours has the name that Wharf gives, or is the one that the store knows.
-    fn is_ours(&self, container: &Container) -> Result<bool, Error> {
-        let Some(Ok(id)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
-            return Ok(false);
-        };
-        if container.name == id.container_name() || replace::is_aside(container) {
-            return Ok(true);
-        }
-        Ok(self.store.container_id(&id)?.is_some_and(|known| known == container.id))
-    }
-
-    /// The same with all that the engine tells about it.
+    /// The container of a workspace with all that the engine tells about it.
     async fn container_in_full(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         match self.container(id).await? {
             // From a list.

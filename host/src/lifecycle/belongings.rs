@@ -8,14 +8,26 @@ use crate::devcontainer::OWNER;
 use crate::docker::{self, Volume};
 use crate::hooks::record::Draft;
 use crate::workspace::{
-    LABEL_ATTEMPT, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, LABEL_PREFIX, LABEL_PROJECT, LABEL_VOLUME_BY,
-    LABEL_WORKSPACE, MountKind,
+    Container, LABEL_ATTEMPT, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, LABEL_PREFIX, LABEL_PROJECT, LABEL_VOLUME_BY,
+    LABEL_WORKSPACE, MountKind, WorkspaceId,
 };
 
 /// The value of [`LABEL_VOLUME_BY`] on a volume that a file of a project named.
 const BY_PROJECT: &str = "project";
 
 impl Lifecycle {
+    /// Whether a container with our labels is ours. Labels alone do not tell: an image that somebody committed from a workspace
+    /// hands them on to whatever is made from it. Ours has the name that Wharf gives, or is the one that the store knows.
+    pub(super) fn is_ours(&self, container: &Container) -> Result<bool, Error> {
+        let Some(Ok(id)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
+            return Ok(false);
+        };
+        if container.name == id.container_name() || super::replace::is_aside(container) {
+            return Ok(true);
+        }
+        Ok(self.store.container_id(&id)?.is_some_and(|known| known == container.id))
+    }
+
     /// Refuses volumes that the workspace may not have: those that Wharf did not make, those of other workspaces where a file
     /// of the project asks for them, and those that a file of another project named.
     pub(super) async fn check_volumes(&self, project: &Project, draft: &Draft) -> Result<(), Error> {
