@@ -9,6 +9,7 @@ use crate::carried;
 use crate::config::{self, Loaded, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
+use crate::hooks::validate::Guarded;
 use crate::hooks::{Chain, Hook, Limits, Policy, PolicyError, PolicyKind};
 use crate::lifecycle::Lifecycle;
 use crate::script::RhaiPolicy;
@@ -202,7 +203,12 @@ impl App {
                 }
             }
         }
-        Ok(Chain::new(entries, lifecycle::invariants(&self.loaded, &self.state_dir)))
+        let mut invariants = lifecycle::invariants(&self.loaded, &self.state_dir);
+        // They are known once the policies were read.
+        let guarded =
+            |path| Guarded { path, because: "holds a script that a policy imports".to_owned(), engine: false };
+        invariants.guarded.extend(self.imports().into_iter().map(guarded));
+        Ok(Chain::new(entries, invariants))
     }
 
     /// The chain of a process that ends with its verb: it is never given back, which would take 3 ms.

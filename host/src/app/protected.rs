@@ -34,26 +34,7 @@ impl App {
         files
     }
 
-    /// What must not be in reach of a workspace, with what is below: the configuration and its folder, policies and their folders,
-    /// from which they import, golden cases, seccomp profiles, keys, tokens, folders that plugins read, the state folder, and
-    /// the socket of the API. Paths are absolute, links in them are not followed, and not all of them exist.
-    pub fn protected_paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = self.deciding_files().into_iter().map(|(path, _)| path).collect();
-        let folders: Vec<PathBuf> =
-            self.policy_files().iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
-        paths.extend(folders);
-        if let Some(file) = &self.loaded.file {
-            paths.extend(file.parent().map(PathBuf::from));
-        }
-        let state = absolute(self.state_dir.clone());
-        paths.push(self.loaded.config.api.socket.clone().unwrap_or_else(|| state.join("wharf.sock")));
-        paths.push(state);
-        paths.sort();
-        paths.dedup();
-        paths
-    }
-
-    /// Whether nobody else can change what decides.
+    /// Checks that no other user can change the files that decide.
     ///
     /// # Errors
     /// The first file that others can change, with what to do.
@@ -86,43 +67,17 @@ impl App {
         found
     }
 
-    fn policy_files(&self) -> Vec<PathBuf> {
-        let base = self.loaded.base();
-        let policies = self.loaded.config.policy.iter();
-        policies
-            .filter_map(|policy| policy.wasm.as_ref().or(policy.script.as_ref()))
-            .map(|path| absolute(base.join(path)))
-            .collect()
+    fn deciding_files(&self) -> Vec<(PathBuf, Extent)> {
+        // Of a folder all below counts; of a file there is nothing below.
+        let mut files: Vec<(PathBuf, Extent)> = self.loaded.deciding_files().map(|path| (path, Extent::All)).collect();
+        files.extend(self.imports().into_iter().map(|path| (path, Extent::Itself)));
+        files
     }
 
-    fn deciding_files(&self) -> Vec<(PathBuf, Extent)> {
-        let (config, base) = (&self.loaded.config, self.loaded.base());
-        let mut files: Vec<(PathBuf, Extent)> = Vec::new();
-        if let Some(file) = &self.loaded.file {
-            files.push((file.clone(), Extent::Itself));
-            // Wharf reads it as soon as it is there.
-            files.push((file.with_file_name("wharf.rhai"), Extent::Itself));
-            files.push((absolute(base.join("seccomp")), Extent::All));
-        }
-        files.extend(self.policy_files().into_iter().map(|path| (path, Extent::Itself)));
+    /// The files that policies import, as far as they have been read.
+    pub(super) fn imports(&self) -> Vec<PathBuf> {
         let imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
-        files.extend(imported.values().flatten().map(|path| (absolute(path.clone()), Extent::Itself)));
-        for policy in &config.policy {
-            files.extend(policy.capabilities.dirs.values().map(|dir| (absolute(base.join(dir)), Extent::All)));
-        }
-        files.extend(config.reload.cases.iter().map(|path| (absolute(base.join(path)), Extent::All)));
-        let (api, client) = (&config.api, &config.client);
-        let keys = [
-            &api.tls_cert,
-            &api.tls_key,
-            &api.client_ca,
-            &client.token_file,
-            &client.ca_file,
-            &client.cert_file,
-            &client.key_file,
-        ];
-        files.extend(keys.into_iter().flatten().map(|path| (absolute(base.join(path)), Extent::Itself)));
-        files
+        imported.values().flatten().map(|path| absolute(path.clone())).collect()
     }
 }
 

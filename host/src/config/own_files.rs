@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use super::Loaded;
 
 impl Loaded {
-    /// Files and folders that decide, and the socket of the service, each with its role: no workspace may see them.
+    /// Files and folders that decide, and the socket of the service, each with its role: no workspace may see them. Paths are
+    /// absolute, links in them are not followed, and not all of them exist.
     pub fn own_files(&self) -> Vec<(PathBuf, String)> {
         let base = self.base();
         let base = std::path::absolute(&base).unwrap_or(base);
         let role = |role: &str| role.to_owned();
         let mut files: Vec<(PathBuf, String)> = Vec::new();
-        let own = [&self.file, &self.script].into_iter().flatten();
-        files.extend(own.map(|path| (path.clone(), role("the configuration of Wharf"))));
-        if self.file.is_some() {
+        if let Some(file) = &self.file {
+            files.push((file.clone(), role("the configuration of Wharf")));
+            // Wharf reads it as soon as it is there.
+            files.push((file.with_file_name("wharf.rhai"), role("the configuration of Wharf")));
             files.push((base.join("seccomp"), role("the seccomp profiles of Wharf")));
         }
         for policy in &self.config.policy {
@@ -38,7 +40,14 @@ impl Loaded {
         files.extend(
             keys.into_iter().flatten().map(|path| (base.join(path), role("a key, certificate or token of Wharf"))),
         );
-        files.extend(self.config.api.socket.iter().map(|path| (base.join(path), role("the socket of the service"))));
+        files.extend(self.config.api.socket.iter().map(|path| (base.join(path), role(SOCKET))));
         files
     }
+
+    /// The same without the socket, which is no file to be read.
+    pub fn deciding_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.own_files().into_iter().filter(|(_, role)| role != SOCKET).map(|(path, _)| path)
+    }
 }
+
+const SOCKET: &str = "the socket of the service";

@@ -301,6 +301,15 @@ fn the_engines_socket_and_wharfs_own_files_are_found_wherever_they_are() {
     sandbox.write("team/wharf.toml", "[[policy]]\nname = \"rule\"\nscript = \"../policies/rule.rhai\"\n");
     let refused = sandbox.run_in(&sandbox.path("policies"), &["--json", "up", "--image", BASE]);
     denied(&refused, "invariant", "policy 'rule'");
+    // What it imports lies in a folder below, which could be a project by itself.
+    let lib = sandbox.folder("policies/lib");
+    sandbox.write("policies/lib/names.rhai", "fn name() { \"x\" }");
+    sandbox.write(
+        "policies/rule.rhai",
+        "import \"lib/names\" as names;\nfn pre_create(ctx) { let name = names::name(); }",
+    );
+    let refused = sandbox.run_in(&lib, &["--json", "up", "--image", BASE]);
+    denied(&refused, "invariant", "policy imports");
 }
 
 fn sandbox_path(project: &Path, path: &str) -> String {
