@@ -28,7 +28,7 @@ pub use floor::is_under_floor;
 pub use record::{Decision, Outcome, Step};
 pub use request::{
     Caller, CallerRole, Candidate, CandidateKind, Door, EngineFacts, EventFacts, EventKind, ExecSpec, Facts,
-    FileContent, HookRequest, LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
+    FileContent, HookRequest, ImageConfig, LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
 };
 
 /// A point at which policies are asked.

@@ -18,6 +18,7 @@ use crate::hooks::{Chain, Decision, HookRequest};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
+mod ask;
 mod audit;
 mod belongings;
 mod binds;
@@ -40,6 +41,7 @@ mod finish;
 mod gate;
 mod history;
 mod idle;
+mod image_config;
 mod images;
 mod logs;
 mod networks;

@@ -98,6 +98,7 @@ fn input(request: &HookRequest, settings: &Value) -> Value {
         "project": facts.project,
         "engine": facts.engine,
         "caller": facts.caller,
+        "image_config": facts.image_config,
         "images": facts.local_images,
         "now_ms": request.now_ms,
         "settings": settings,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre};
 
-use crate::hooks::{Caller, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
+use crate::hooks::{Facts, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
 use crate::workspace::sha256_hex;
 pub use cache::private_folder;
 pub use engine::WasmEngine;
@@ -135,10 +135,10 @@ impl WasmPolicy {
     /// Makes a fresh instance, runs something in it, and turns every way it can fail into one line.
     fn call<T>(
         &self,
-        (now_ms, seed, caller): (u64, &[u8], Option<&Caller>),
+        (now_ms, seed, facts): (u64, &[u8], Option<&Arc<Facts>>),
         run: impl FnOnce(&v0_1::Exports, &mut Store<State>, &Instance, &String) -> wasmtime::Result<T>,
     ) -> Result<(Vec<String>, u64, T), PolicyError> {
-        let mut store = self.engine.store(&self.limits, &self.grants, now_ms, seed, caller.cloned())?;
+        let mut store = self.engine.store(&self.limits, &self.grants, now_ms, seed, facts.cloned())?;
         let _ticking = self.engine.tick();
         let result = self
             .instance
@@ -212,10 +212,10 @@ impl Policy for WasmPolicy {
         let seed = crate::workspace::sha256_hex(
             format!("{}\n{}\n{}", request.hook, request.now_ms, request.facts.workspace.id).as_bytes(),
         );
-        let (logs, operations, answer) = self.call(
-            (request.now_ms, seed.as_bytes(), request.facts.caller.as_ref()),
-            |exports, store, instance, settings| exports.evaluate(store, instance, settings, request),
-        )?;
+        let (logs, operations, answer) = self
+            .call((request.now_ms, seed.as_bytes(), Some(&request.facts)), |exports, store, instance, settings| {
+                exports.evaluate(store, instance, settings, request)
+            })?;
         let failed = |text: String| {
             let mut error = PolicyError::new("failed", format!("it gave no verdict: {}", text.replace('\n', " ")));
             error.logs.clone_from(&logs);

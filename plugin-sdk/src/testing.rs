@@ -8,7 +8,7 @@
 //! assert_eq!(input.workspace.label("team"), Some("web"));
 //! ```
 
-use crate::facts::{CallerInfo, Door, Role};
+use crate::facts::{CallerInfo, Door, ImageInfo, Role};
 use crate::types::{
     ContainerSpec, Engine, FileContent, Network, Project, Resources, RestartPolicy, Security, Workspace,
 };
@@ -21,6 +21,7 @@ pub const NOW_MS: u64 = 1_767_225_600_000;
 
 thread_local! {
     static CALLER: std::cell::RefCell<Option<CallerInfo>> = const { std::cell::RefCell::new(None) };
+    static IMAGE: std::cell::RefCell<Option<ImageInfo>> = const { std::cell::RefCell::new(None) };
 }
 
 /// Says who asks, for what `facts::caller` gives in this thread from now on.
@@ -30,6 +31,33 @@ pub fn set_caller(name: &str, role: Role, door: Door) {
 
 pub(crate) fn caller() -> Option<CallerInfo> {
     CALLER.with(|caller| caller.borrow().clone())
+}
+
+/// Says which image was chosen, for what `facts::image_config` gives in this thread from now on.
+pub fn set_image_config(image: ImageInfo) {
+    IMAGE.with(|chosen| *chosen.borrow_mut() = Some(image));
+}
+
+pub(crate) fn image_config() -> Option<ImageInfo> {
+    IMAGE.with(|chosen| chosen.borrow().clone())
+}
+
+impl ImageInfo {
+    /// An image for `linux/amd64` that says nothing else.
+    #[must_use]
+    pub fn for_test() -> Self {
+        Self {
+            id: format!("sha256:{}", "0".repeat(64)),
+            entrypoint: Vec::new(),
+            command: Vec::new(),
+            user: String::new(),
+            working_dir: String::new(),
+            volumes: Vec::new(),
+            health_check: None,
+            labels: Vec::new(),
+            platform: "linux/amd64".into(),
+        }
+    }
 }
 
 /// Reads and checks settings as the host lets a plugin do it when it is loaded.

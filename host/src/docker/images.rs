@@ -46,8 +46,12 @@ pub struct ImageInfo {
     pub command: Vec<String>,
     /// Its entry point, which gets the command as arguments.
     pub entrypoint: Vec<String>,
+    /// Its working directory; empty for the root.
+    pub working_dir: String,
     /// Folders that it wants to be volumes.
     pub volumes: Vec<String>,
+    /// Its health check, with the engine's defaults for what it leaves open.
+    pub health_check: Option<crate::workspace::HealthCheck>,
     /// Its environment, `KEY=value`.
     pub env: Vec<String>,
     /// Its labels.
@@ -97,9 +101,30 @@ struct RawConfig {
     user: String,
     cmd: Option<Vec<String>>,
     entrypoint: Option<Vec<String>>,
+    working_dir: Option<String>,
+    healthcheck: Option<bollard::models::HealthConfig>,
+    /// What runs the text of a health check; the engine's is `/bin/sh -c`.
+    shell: Option<Vec<String>>,
     volumes: Option<std::collections::BTreeMap<String, serde_json::Value>>,
     env: Option<Vec<String>>,
     labels: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// The health check of an image as a container has it: with the engine's defaults (moby, daemon/health.go) for what is left open.
+fn image_health(
+    mut raw: bollard::models::HealthConfig,
+    shell: Option<Vec<String>>,
+) -> Option<crate::workspace::HealthCheck> {
+    if let (Some(shell), Some(test)) = (shell.filter(|words| !words.is_empty()), &mut raw.test)
+        && test.first().is_some_and(|kind| kind == "CMD-SHELL")
+    {
+        test.splice(..1, ["CMD".to_owned()].into_iter().chain(shell));
+    }
+    let mut check = super::spec_map::actual_health(&raw)?;
+    let or = |value: u64| if value == 0 { 30_000 } else { value };
+    (check.interval_ms, check.timeout_ms) = (or(check.interval_ms), or(check.timeout_ms));
+    check.retries = if check.retries == 0 { 3 } else { check.retries };
+    Some(check)
 }
 
 /// Those of an image's names that the installation `host` gave it. Labels alone do not tell that an image is ours: what is
@@ -210,7 +235,9 @@ impl Docker {
             user: config.user,
             command: config.cmd.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
+            working_dir: config.working_dir.unwrap_or_default(),
             volumes: config.volumes.unwrap_or_default().into_keys().collect(),
+            health_check: config.healthcheck.and_then(|check| image_health(check, config.shell)),
             env: config.env.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
         }))

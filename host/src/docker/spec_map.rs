@@ -43,6 +43,8 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
     labels.extend(request.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
 
     body.image = Some(image.reference.clone());
+    // One empty word takes the image's away, as `docker run --entrypoint ""` does.
+    body.entrypoint = spec.entrypoint.clone().map(|words| if words.is_empty() { vec![String::new()] } else { words });
     body.cmd = (!spec.command.is_empty()).then(|| spec.command.clone());
     body.user = spec.user.clone();
     // Empty means the image's own.
@@ -52,7 +54,7 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
     // An open stdin lets a shell be the first process without a terminal.
     body.open_stdin = Some(true);
     body.tty = Some(false);
-    body.healthcheck = spec.health_check.as_ref().map(health);
+    body.healthcheck = Some(spec.health_check.as_ref().map_or_else(no_health, health));
     body.exposed_ports = (!spec.ports.is_empty()).then(|| spec.ports.keys().cloned().collect());
 
     let host = body.host_config.get_or_insert_default();
@@ -221,6 +223,11 @@ fn health(check: &HealthCheck) -> HealthConfig {
     }
 }
 
+/// The image's own health check would count without a word.
+fn no_health() -> HealthConfig {
+    HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }
+}
+
 /// Reads what the engine reports as a spec, to compare it with the decided one (see [`differences`]).
 ///
 /// Zero stands for "no limit". What the engine does not keep is left at its default: when and why the image was
@@ -240,6 +247,7 @@ pub(super) fn actual(config: &ContainerConfig, host: &HostConfig) -> ContainerSp
     });
     ContainerSpec {
         image: Some(ImageChoice { reference: text(&config.image), pull: PullPolicy::default(), reason: String::new() }),
+        entrypoint: Some(config.entrypoint.clone().filter(|words| *words != [""]).unwrap_or_default()),
         command: config.cmd.clone().unwrap_or_default(),
         user: config.user.clone().filter(|user| !user.is_empty()),
         working_dir: text(&config.working_dir),
@@ -432,7 +440,7 @@ fn actual_restart(policy: Option<&RestartPolicy>) -> Restart {
     }
 }
 
-fn actual_health(raw: &HealthConfig) -> Option<HealthCheck> {
+pub(super) fn actual_health(raw: &HealthConfig) -> Option<HealthCheck> {
     let (kind, rest) = raw.test.as_ref()?.split_first()?;
     let command = match kind.as_str() {
         "CMD" => rest.to_vec(),

@@ -19,6 +19,7 @@ mod from_field;
 #[allow(missing_docs)]
 pub enum Adjustment {
     Image(ImageChoice),
+    Entrypoint(Option<Vec<String>>),
     Command(Vec<String>),
     User(Option<String>),
     WorkingDir(String),
@@ -52,6 +53,7 @@ impl Adjustment {
     pub fn field(&self) -> String {
         match self {
             Self::Image(_) => "image".into(),
+            Self::Entrypoint(_) => "entrypoint".into(),
             Self::Command(_) => "command".into(),
             Self::User(_) => "user".into(),
             Self::WorkingDir(_) => "working_dir".into(),
@@ -85,6 +87,7 @@ impl Adjustment {
     pub fn value(&self) -> Value {
         match self {
             Self::Image(v) => json!(v.reference),
+            Self::Entrypoint(v) => json!(v),
             Self::Command(v) => json!(v),
             Self::WorkingDir(v) | Self::Hostname(v) | Self::Seccomp(v) => json!(v),
             Self::Env(_, v) | Self::Label(_, v) => json!(v),
@@ -243,8 +246,11 @@ impl Adjustment {
                 Ok(())
             }
             Self::Seccomp(name) => text("the profile's name", name, 128),
-            Self::Command(words) if words.iter().any(|word| word.contains('\0')) => {
-                Err("command: a word has a zero byte".to_owned())
+            Self::Entrypoint(Some(words)) if words.first().is_some_and(String::is_empty) => {
+                Err("entrypoint: its first word is empty; an empty list means none".to_owned())
+            }
+            Self::Command(words) | Self::Entrypoint(Some(words)) if words.iter().any(|word| word.contains('\0')) => {
+                Err(format!("{field}: a word has a zero byte"))
             }
             // What begins with a sign would be a number to the engine that looks like a name here.
             Self::User(Some(user)) if user.starts_with(['-', '+']) => {
@@ -284,6 +290,7 @@ impl Adjustment {
         }
         match self {
             Self::Image(v) => spec.image = Some(v.clone()),
+            Self::Entrypoint(v) => spec.entrypoint.clone_from(v),
             Self::Command(v) => spec.command.clone_from(v),
             Self::User(v) => spec.user.clone_from(v),
             Self::WorkingDir(v) => spec.working_dir.clone_from(v),
@@ -372,7 +379,7 @@ pub fn diff(before: &ContainerSpec, after: &ContainerSpec) -> Vec<Adjustment> {
         list.push(Adjustment::Image(image.clone()));
     }
     plain! {
-        Command: command; User: user; WorkingDir: working_dir; Hostname: hostname; Network: network;
+        Entrypoint: entrypoint; Command: command; User: user; WorkingDir: working_dir; Hostname: hostname; Network: network;
         Cpus: resources.cpus; Memory: resources.memory; Pids: resources.pids; ShmSize: resources.shm_size;
         Disk: resources.disk; Capabilities: security.capabilities;
         NoNewPrivileges: security.no_new_privileges; ReadOnlyRoot: security.read_only_root;
@@ -435,6 +442,7 @@ mod tests {
         let mount = Mount { kind: crate::workspace::MountKind::Volume, source: "data".into(), read_only: true };
         vec![
             Adjustment::Image(ImageChoice { reference: "a:1".into(), pull: Default::default(), reason: "r".into() }),
+            Adjustment::Entrypoint(Some(vec!["tini".into()])),
             Adjustment::Command(vec!["ls".into()]),
             Adjustment::User(Some("1000".into())),
             Adjustment::WorkingDir("/w".into()),

@@ -12,8 +12,8 @@ use super::record::{Draft, Refusal, Waiver, glob};
 use super::redact::SecretNames;
 use super::validate::{HostPaths, Invariants};
 use super::{
-    Action, Candidate, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Policy, Subject, SweepChoice,
-    SweepVerdict,
+    Action, Candidate, Decision, Facts, FailureMode, Hook, HookRequest, ImageConfig, Outcome, Policy, Subject,
+    SweepChoice, SweepVerdict,
 };
 
 /// Most adjustments or actions in one answer.
@@ -23,14 +23,16 @@ const MOST_DELAY_MS: u32 = 60_000;
 
 mod again;
 mod mode;
+mod pending;
 mod run;
 mod shadow;
 mod standing;
 
 use mode::Pins;
 pub use mode::{Mode, in_share};
+pub use pending::Pending;
 use run::Run;
-pub use shadow::{Pending, Shadows};
+pub use shadow::Shadows;
 use standing::Snapshot;
 pub use standing::{Breaker, BreakerLimits, LookedAt, RollbackLimits, RolledBack, Standing, Standings};
 
@@ -129,6 +131,9 @@ struct Known {
     values: BTreeSet<String>,
 }
 
+/// The host's say between the choice of an image and the hooks after it.
+pub type Chosen<'a> = dyn FnMut(&mut Draft) -> Result<Option<ImageConfig>, Refusal> + 'a;
+
 /// What the three create hooks decided.
 pub struct CreateDecision {
     /// The spec with its owners and history, as far as it came.
@@ -212,10 +217,22 @@ impl Chain {
 
     /// Runs `select-image`, `security-profile` and `pre-create` over a draft, then the invariants.
     pub fn decide_create(&self, draft: Draft, facts: &Arc<Facts>, requested: bool, now_ms: u64) -> CreateDecision {
+        self.decide_create_with(draft, facts, (requested, now_ms), &mut |_| Ok(None))
+    }
+
+    /// The same, with the host's say once the image is chosen: `chosen` fills in what the image decides, and gives what policies
+    /// are told of it. `asked` is whether the request names the image, and the time.
+    pub fn decide_create_with(
+        &self,
+        draft: Draft,
+        facts: &Arc<Facts>,
+        asked: (bool, u64),
+        chosen: &mut Chosen<'_>,
+    ) -> CreateDecision {
         let snapshot = self.snapshot();
-        // Without a shadow nobody needs it.
+        // Only a shadow needs it.
         let began = self.entries.iter().any(|entry| entry.mode != Mode::Enforce).then(|| draft.clone());
-        let (mut result, shadows) = self.create(draft, facts, requested, now_ms, &snapshot);
+        let (mut result, shadows) = self.create(draft, facts, asked, chosen, &snapshot);
         if let (true, Some((last, before))) = (shadows, result.decisions.split_last_mut()) {
             let all = before.iter().chain([&*last]).cloned().collect();
             last.shadows = Shadows::of(self, &snapshot, began, all, Vec::new());
@@ -228,12 +245,13 @@ impl Chain {
         &self,
         mut draft: Draft,
         facts: &Arc<Facts>,
-        requested: bool,
-        now_ms: u64,
+        (requested, now_ms): (bool, u64),
+        chosen: &mut Chosen<'_>,
         snapshot: &Snapshot,
     ) -> (CreateDecision, bool) {
         let mut decisions = Vec::with_capacity(3);
-        let began = draft.spec.clone();
+        let mut facts = facts.clone();
+        let mut began = draft.spec.clone();
         let mut shadows = false;
         for hook in Hook::CREATE {
             let subject = match hook {
@@ -247,6 +265,15 @@ impl Chain {
             decisions.push(decision);
             if refusal.is_some() {
                 return (CreateDecision { draft, decisions, refusal }, shadows);
+            }
+            if hook == Hook::SelectImage {
+                match chosen(&mut draft) {
+                    Ok(None) => {}
+                    Ok(config) => facts = Arc::new(Facts { image_config: config, ..facts.as_ref().clone() }),
+                    Err(refusal) => return (CreateDecision { draft, decisions, refusal: Some(refusal) }, shadows),
+                }
+                // What the image decides is where the floor begins.
+                began.clone_from(&draft.spec);
             }
         }
         (CreateDecision { draft, decisions, refusal: None }, shadows)

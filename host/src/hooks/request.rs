@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Hook;
-use crate::workspace::{ContainerSpec, State};
+use crate::workspace::{ContainerSpec, HealthCheck, State};
 
 /// Everything a policy may know about one decision. It is also what is recorded, so that the decision can be replayed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,34 @@ pub struct Facts {
     /// Who asked; none in records of an older Wharf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,
+    /// The image that was chosen. None at `select-image`, for an image that the engine has not got yet, and in records of an
+    /// older Wharf. Before a workspace is made from an image that was fetched the policies are asked again, with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_config: Option<ImageConfig>,
+}
+
+/// What an image says about the containers that are made from it. A text of more than 4 KiB is cut.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageConfig {
+    /// The engine's content id, `sha256:...`.
+    pub id: String,
+    /// Its entry point, which gets the command as arguments.
+    pub entrypoint: Vec<String>,
+    /// Its own command.
+    pub command: Vec<String>,
+    /// The user that it runs as; empty for root.
+    pub user: String,
+    /// Its working directory; empty for the root.
+    pub working_dir: String,
+    /// Absolute paths that it wants to be volumes, sorted.
+    pub volumes: Vec<String>,
+    /// Its health check.
+    pub health_check: Option<HealthCheck>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// E.g. `linux/amd64`.
+    pub platform: String,
 }
 
 /// Who asked for what is decided.

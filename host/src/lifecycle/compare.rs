@@ -1,6 +1,7 @@
 //! What exists against what is decided now.
 
 use super::create::Decided;
+use super::image_config::is_images;
 use super::{Difference, Error, Lifecycle};
 use crate::hooks::adjust::diff;
 use crate::hooks::record::Draft;
@@ -39,6 +40,7 @@ impl Lifecycle {
         let owners = decided.draft.owner_names();
         let mut all: Vec<Difference> = diff(&is, &wanted)
             .iter()
+            .filter(|edit| !is_images(&stored.draft, &decided.draft, &edit.field()))
             .map(|edit| {
                 let field = edit.field();
                 let was = before.iter().find(|edit| edit.field() == field).map(|edit| edit.value()).unwrap_or_default();

@@ -2,23 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::binds::Places;
-use super::devcontainer::ask;
-use super::facts::{engine_facts, image_facts};
+use super::image_config;
 use super::images::ImageBuild;
-use super::plan::decide_create;
 use super::reconcile::STRAGGLERS;
-use super::secret_files::{self, SecretBytes};
+use super::secret_files::SecretBytes;
 use super::view::view;
 use super::withheld::Withheld;
 use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
 use crate::docker::{self, CreateRequest, PullProgress};
 use crate::hooks::record::Draft;
 use crate::hooks::redact::Values;
-use crate::hooks::{Facts, Step};
+use crate::hooks::{ImageConfig, Step};
 use crate::store::{self, Verb};
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
@@ -53,13 +50,15 @@ pub(super) struct Decided {
     pub(super) secret_files: BTreeMap<String, SecretBytes>,
     /// What the image that the request builds is built from.
     pub(super) build: Option<ImageBuild>,
-    trail: Vec<Step>,
+    pub(super) trail: Vec<Step>,
     /// Ids of the records of what was decided.
-    decisions: Vec<uuid::Uuid>,
+    pub(super) decisions: Vec<uuid::Uuid>,
     /// The files of the host that it mounts, and its project.
     pub(super) places: Places,
     /// Images that the engine had before.
     pub(super) local: Vec<docker::LocalImage>,
+    /// What its image says, as far as the engine has it.
+    pub(super) image: Option<ImageConfig>,
 }
 
 impl Lifecycle {
@@ -98,78 +97,20 @@ impl Lifecycle {
     /// What a workspace and a sidecar have in common; the lock is held.
     pub(super) async fn up_locked(
         &self,
-        mut project: Project,
+        project: Project,
         request: &WorkspaceRequest,
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         let id = project.id.clone();
-        project.secrets = secret_files::folder(self.store.dir(), &id, request);
-        let (info, images, existing) =
-            tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id));
-        let (info, local, existing) = (info?, images?, existing?);
-        let facts = Facts {
-            workspace: project.facts(request, &self.loaded()),
-            engine: engine_facts(&info),
-            local_images: image_facts(local.clone()),
-            caller: Some(self.caller()),
-            ..Facts::default()
-        };
-
-        project.devcontainer = ask(&project, request, &self.loaded(), &facts.engine).await?.map(Arc::new);
-        let asked = project.devcontainer.clone();
-        let named = request.image.clone();
-        let given = request.secrets.clone();
-        let request = request.clone().with_build(&project, &self.loaded(), self.store.dir()).await?;
-        let build = request.build.clone().or_else(|| asked.as_ref()?.build.clone());
-        let built = match &asked {
-            Some(asked) if request.image.is_none() => asked.built().map(str::to_owned),
-            _ => request.image.clone().filter(|_| build.is_some()),
-        };
-        let (loaded, secrets) = (self.loaded(), self.secrets.clone());
-        let at = project.clone();
-        let decided = self
-            .decide(id.as_str(), move |chain| decide_create(chain, &loaded, &secrets, &at, &request, facts))
-            .await?;
-        let (mut decision, withheld) = decided?;
-        let values = withheld.values();
-        if let Some(refusal) = &mut decision.refusal {
-            self.secrets.redact_refusal(refusal, &decision.decisions, &values);
-        }
-        self.record_without(&mut decision.decisions, &values)?;
-        let decisions: Vec<_> = decision.decisions.iter().map(|decision| decision.id).collect();
-        let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
-        if let Some(refusal) = decision.refusal {
-            return Err(Error::Denied { refusal, trail });
-        }
-        let decided = Decided {
-            project,
-            draft: decision.draft,
-            withheld,
-            secret_files: given,
-            build: None,
-            trail,
-            decisions,
-            places: Places::new(),
-            local,
-        };
-        // Policies may have chosen another image; then nothing is built.
-        let wanted = decided.draft.spec.image.as_ref().map(|image| &image.reference);
-        let build = build.filter(|_| built.as_ref() == wanted);
-        self.check_image(&decided.project, &decided.draft, named.as_deref()).await?;
-        let places = self.check_mounts(&id, &decided.draft.spec, &decided.project.path, None)?;
-        let mut decided = Decided { build, places, ..decided };
-        self.settle_by_image(&mut decided.draft).await?;
-        info.check("create the container", &decided.draft.spec)?;
-        if decided.project.secrets.is_some() && !self.docker.is_local() {
-            return Err(Error::Request(secret_files::REMOTE.into()));
-        }
-
+        let (asked, existing, guess) = self.ask_for(project, request).await?;
+        let decided = self.decide_up(&asked, Some(guess)).await?;
+        let init = asked.info.init_available;
         if let Some(container) = existing {
             let differences = self.compare(&decided, &container).await?;
             if differences.is_empty() {
                 self.write_secrets(&id, &decided.secret_files)?;
-                self.keep_record(&id, asked.map(|asked| asked.record()))?;
+                self.keep_record(&id, asked.project.devcontainer.as_ref().map(|asked| asked.record()))?;
                 if container.state != State::Running && decided.project.part_of.is_none() {
                     // First, as with a start.
                     self.start_sidecars(&self.sidecars(&id).await?).await?;
@@ -182,23 +123,22 @@ impl Lifecycle {
                 return Err(Error::Differs { id: id.to_string(), sidecar, differences });
             }
             // Everything that can fail without touching the old one comes first.
-            self.check_network(&decided).await?;
-            self.fetch_image(&decided, progress).await?;
-            return self.replace(&id, &container, decided, info.init_available, progress).await;
+            let decided = self.with_image(&asked, decided, progress).await?;
+            return self.replace(&id, &container, decided, init, progress).await;
         }
-        self.check_network(&decided).await?;
-        self.create(decided, info.init_available, progress).await
+        let decided = self.with_image(&asked, decided, progress).await?;
+        self.create(decided, init, progress).await
     }
 
     pub(super) async fn create(
         &self,
-        mut decided: Decided,
+        decided: Decided,
         init: bool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         let id = decided.project.id.clone();
         let entry = self.store.begin(&id, Verb::Create)?;
-        match self.make(entry, &mut decided, init, progress).await {
+        match self.make(entry, &decided, init).await {
             Ok(container) => {
                 let workspace = store::Workspace {
                     id: id.clone(),
@@ -215,6 +155,10 @@ impl Lifecycle {
                     degraded: None,
                     devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
                     places: decided.places,
+                    image_config: decided.image.map(|mut image| {
+                        image_config::clean(&mut image, &Values::of(&decided.withheld.values()));
+                        image
+                    }),
                     last_activity: Some(jiff::Timestamp::now()),
                     stopped: None,
                     start_unfinished: true,
@@ -240,19 +184,8 @@ impl Lifecycle {
         }
     }
 
-    /// Pull -> network -> create -> start -> compare.
-    async fn make(
-        &self,
-        entry: i64,
-        decided: &mut Decided,
-        init: bool,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Container, Error> {
-        self.fetch_image(decided, progress).await?;
-        self.check_interrupt()?;
-        // An image that was fetched or built just now says more than the one of before.
-        self.settle_by_image(&mut decided.draft).await?;
-        let decided = &*decided;
+    /// Network -> create -> start -> compare.
+    async fn make(&self, entry: i64, decided: &Decided, init: bool) -> Result<Container, Error> {
         let (id, spec) = (&decided.project.id, &decided.draft.spec);
 
         self.check_volumes(&decided.project, &decided.draft).await?;
@@ -278,10 +211,9 @@ impl Lifecycle {
         ]);
         labels.extend(parent.map(|parent| (LABEL_PART_OF.to_owned(), parent.to_string())));
         // A container inherits its image's labels, and an image says nothing about whose a container is.
-        let reference = spec.image.as_ref().map(|image| image.reference.as_str()).unwrap_or_default();
-        let inherited = self.docker.image(reference).await?.map(|image| image.labels).unwrap_or_default();
-        for name in inherited.into_keys().filter(|name| name.starts_with(LABEL_PREFIX)) {
-            labels.entry(name).or_default();
+        let inherited = decided.image.iter().flat_map(|image| image.labels.keys());
+        for name in inherited.filter(|name| name.starts_with(LABEL_PREFIX)) {
+            labels.entry(name.clone()).or_default();
         }
         // A sidecar is only with its own workspace, which knows it by its short name.
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());

@@ -364,12 +364,12 @@ impl Lifecycle {
         of_name.or(digests.first()).cloned()
     }
 
-    /// Sees to it that the engine has the image that was decided: built, pulled, or there already.
+    /// Sees to it that the engine has the image that was decided: built, pulled, or there already. Whether it was built or pulled.
     pub(super) async fn fetch_image(
         &self,
         decided: &Decided,
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Some(image) = &decided.draft.spec.image else {
             return Err(Error::Internal("the chain let a spec without an image through".into()));
         };
@@ -379,12 +379,14 @@ impl Lifecycle {
         let listed = decided.local.iter().any(|image| image.references.iter().chain(&image.digests).any(is_known));
         let present = listed || self.docker.image(reference).await?.is_some();
         if let (Some(build), false) = (&decided.build, present) {
-            return self.build_as(build, &decided.project, reference, progress).await;
+            return self.build_as(build, &decided.project, reference, progress).await.map(|()| true);
         }
         match (image.pull, present) {
             (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
-            (PullPolicy::Never | PullPolicy::Missing, true) => Ok(()),
-            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => self.pull_image(reference, progress).await,
+            (PullPolicy::Never | PullPolicy::Missing, true) => Ok(false),
+            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => {
+                self.pull_image(reference, progress).await.map(|()| true)
+            }
         }
     }
 }

@@ -9,10 +9,9 @@ use std::path::Path;
 use super::create::Decided;
 use super::{Error, Lifecycle};
 use crate::archive::{self, Owner as FileOwner};
-use crate::docker::ImageInfo;
 use crate::hooks::Adjustment;
 use crate::hooks::record::{Draft, Owner};
-use crate::workspace::{Container, ContainerSpec, MountKind, Tmpfs, WorkspaceId};
+use crate::workspace::{Container, MountKind, WorkspaceId};
 
 /// The place that stands beside `default` where the user of a workspace is its project's owner.
 const PLACE: &str = "the owner of the project";
@@ -39,36 +38,9 @@ pub(super) fn is_default(draft: &Draft) -> bool {
     by.is_some_and(|by| by.policy == "default" && by.at.as_deref() == Some(PLACE)) && draft.spec.user.is_some()
 }
 
-/// Whether the image of a draft can decide something of it.
-pub(super) fn may_settle(draft: &Draft) -> bool {
-    is_default(draft) || draft.spec.security.read_only_root
-}
-
-/// Leaves the user to an image that names one of its own. One that says `root` says nothing: so do most that say nothing.
-///
-/// Volumes that the image wants would be disk beside a read-only root, in no field and under no limit: they are memory then.
-pub(super) fn settle(draft: &mut Draft, image: &ImageInfo) {
-    let image_user = image.user.as_str();
-    if draft.spec.security.read_only_root {
-        let has =
-            |spec: &ContainerSpec, target: &str| spec.mounts.contains_key(target) || spec.tmpfs.contains_key(target);
-        for target in &image.volumes {
-            let target = match target.trim_end_matches('/') {
-                "" => continue,
-                target => target.to_owned(),
-            };
-            let edit = Adjustment::Tmpfs(target.clone(), Some(Tmpfs { size: None }));
-            if !has(&draft.spec, &target) && edit.check().is_ok() {
-                draft.set(&edit, Owner::host("default", Some("a volume of the image".to_owned())), None);
-            }
-        }
-    }
-    let name = image_user.split(':').next().unwrap_or_default();
-    let is_root = name.is_empty() || name == "root" || name.parse::<u64>() == Ok(0);
-    if !is_root && is_default(draft) {
-        draft.set(&Adjustment::User(None), Owner::host("default", Some("the image".to_owned())), None);
-    }
-    // Nothing can be written beside the memory file systems, so the home is one of them.
+/// Nothing can be written beside the memory file systems of a read-only root, so the home of a user that the image does not know
+/// is one of them.
+pub(super) fn settle_home(draft: &mut Draft) {
     let home = draft.spec.tmpfs.contains_key("/tmp") && !draft.spec.env.contains_key("HOME");
     if is_default(draft) && draft.spec.security.read_only_root && home {
         let adjustment = Adjustment::Env("HOME".to_owned(), Some("/tmp".to_owned()));
@@ -77,18 +49,6 @@ pub(super) fn settle(draft: &mut Draft, image: &ImageInfo) {
 }
 
 impl Lifecycle {
-    /// Settles by the image of a draft whatever it decides, where the engine has it.
-    pub(super) async fn settle_by_image(&self, draft: &mut Draft) -> Result<(), Error> {
-        if !may_settle(draft) {
-            return Ok(());
-        }
-        let reference = draft.spec.image.as_ref().map(|image| image.reference.clone()).unwrap_or_default();
-        if let Some(image) = self.docker.image(&reference).await? {
-            settle(draft, &image);
-        }
-        Ok(())
-    }
-
     /// Gives the project's owner a name and a home in a container that was created and not started, and the volumes that were
     /// made for it: an image does not know every user of the host.
     pub(super) async fn prepare_home(&self, decided: &Decided, id: &str, new_volumes: &[String]) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::devcontainer::{ask, hide};
 use super::explain::{Explained, explain};
 use super::facts::{engine_facts, image_facts, project_facts};
-use super::owner;
+use super::image_config;
 use super::request::draft;
 use super::secret_files;
 use super::view::trail;
@@ -17,11 +17,11 @@ use super::withheld::Withheld;
 use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, now_ms};
 use crate::config::Loaded;
 use crate::devcontainer::Record;
-use crate::docker::Docker;
+use crate::docker::{Docker, ImageInfo};
 use crate::hooks::chain::{CreateDecision, LookedAt};
-use crate::hooks::record::{Change, Refusal};
+use crate::hooks::record::{Change, Draft, Refusal};
 use crate::hooks::redact::{SecretNames, Values};
-use crate::hooks::{Chain, Facts, Step};
+use crate::hooks::{Chain, Facts, ImageConfig, Step};
 use crate::store::KnownWorkspace;
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
@@ -84,14 +84,12 @@ pub async fn plan(
     let (engine, docker, here) = (docker.is_some(), docker.cloned(), tokio::runtime::Handle::current());
     let decide = move || -> Result<Plan, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
-        let (mut decision, withheld) = decide_create(&chain, &loaded, &secrets, &project, &request, facts)?;
-        if let Some(docker) = &docker
-            && owner::may_settle(&decision.draft)
-            && let Some(image) = &decision.draft.spec.image
-            && let Some(image) = here.block_on(docker.image(&image.reference))?
-        {
-            owner::settle(&mut decision.draft, &image);
-        }
+        let image = |reference: &str| match &docker {
+            Some(docker) => Ok(here.block_on(docker.image(reference))?),
+            None => Ok(None),
+        };
+        let DecidedCreate { created: mut decision, withheld, .. } =
+            decide_create(&chain, &loaded, &secrets, &project, &request, facts, &image)?;
         let values = withheld.values();
         if let Some(refusal) = &mut decision.refusal {
             secrets.redact_refusal(refusal, &decision.decisions, &values);
@@ -157,7 +155,15 @@ impl Lifecycle {
     }
 }
 
-/// The part that `plan` and `up` share: draft, project facts, chain.
+/// What came out of [`decide_create`].
+pub(super) struct DecidedCreate {
+    pub(super) created: CreateDecision,
+    pub(super) withheld: Withheld,
+    /// What policies were told of the image.
+    pub(super) image: Option<ImageConfig>,
+}
+
+/// The part that `plan` and `up` share: draft, project facts, chain. `image` tells what the engine has under a reference.
 pub(super) fn decide_create(
     chain: &Chain,
     loaded: &Loaded,
@@ -165,7 +171,8 @@ pub(super) fn decide_create(
     project: &Project,
     request: &WorkspaceRequest,
     mut facts: Facts,
-) -> Result<(CreateDecision, Withheld), Error> {
+    image: &dyn Fn(&str) -> Result<Option<ImageInfo>, Error>,
+) -> Result<DecidedCreate, Error> {
     let (mut draft, withheld) = draft(request, project, loaded, secrets, facts.engine.cpus)?;
     facts.project = project_facts(&project.path, &chain.wanted_files(), secrets).map_err(|error| Error::Project {
         path: project.path.clone(),
@@ -181,5 +188,29 @@ pub(super) fn decide_create(
     let named = asked.is_some_and(|asked| asked.propose_image(&mut draft));
     let requested = request.image.is_some() || named;
     let chain = chain.clone().knowing(secrets, &values);
-    Ok((chain.decide_create(draft, &Arc::new(facts), requested, now_ms()), withheld))
+    let (mut told, mut failed) = (None, None);
+    let mut chosen = |draft: &mut Draft| {
+        let Some(choice) = &draft.spec.image else { return Ok(None) };
+        let refuse = |reason: String| Refusal { policy: "host".into(), at: None, code: "image".into(), reason };
+        let found = image(&choice.reference).map_err(|error| {
+            let text = error.to_string();
+            failed = Some(error);
+            refuse(text)
+        })?;
+        let Some(found) = found else { return Ok(None) };
+        let mut config =
+            image_config::of_image(&found).map_err(|text| refuse(format!("{}: {text}", choice.reference)))?;
+        image_config::fill(draft, &found);
+        told = Some(config.clone());
+        image_config::clean(&mut config, &known);
+        Ok(Some(config))
+    };
+    let mut created = chain.decide_create_with(draft, &Arc::new(facts), (requested, now_ms()), &mut chosen);
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if let (Some(config), None) = (&told, &created.refusal) {
+        image_config::settle(&mut created.draft, config, &project.id);
+    }
+    Ok(DecidedCreate { created, withheld, image: told })
 }

@@ -364,6 +364,7 @@ fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
     let env = [("WORKSPACE_ID", project.id.as_str()), ("WORKSPACE_NAME", &project.name), ("WHARF_MANAGED", "true")];
     ContainerSpec {
         image: None,
+        entrypoint: None,
         command: if sidecar.is_some() { Vec::new() } else { config.command.clone() },
         user: if sidecar.is_some() { None } else { config.user.clone() },
         working_dir: if sidecar.is_some() { String::new() } else { config.working_dir.clone() },

@@ -212,6 +212,7 @@ impl Lifecycle {
                 labels,
             },
             caller: Some(self.caller()),
+            image_config: workspace.image_config.clone(),
             ..Facts::default()
         };
         HookRequest { hook, now_ms: now_ms(), facts: Arc::new(facts), spec: workspace.draft.spec.clone(), subject }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::facts::{engine_facts, image_facts, project_facts};
+use super::image_config;
 use super::view::view;
 use super::{Difference, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::docker;
@@ -37,6 +38,12 @@ impl Lifecycle {
         let about = self.request_about(&stored, Hook::PreCreate, Subject::Container);
         let mut facts =
             Facts { engine: engine_facts(&info), local_images: image_facts(images?), ..about.facts.as_ref().clone() };
+        if facts.image_config.is_none() {
+            // Of an earlier version: what it runs tells.
+            let image = self.docker.image(&container.image_id).await?;
+            facts.image_config =
+                image.map(|image| image_config::of_image(&image)).transpose().map_err(Error::Request)?;
+        }
         let mut draft = stored.draft.clone();
         for (adjustment, words) in fields {
             adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;

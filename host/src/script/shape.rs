@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{OPEN_MAPS, input};
 use crate::hooks::{
     Caller, CallerRole, Candidate, Door, EventFacts, EventKind, ExecSpec, Facts, FileContent, Hook, HookRequest,
-    LocalImage, Subject, SweepFacts,
+    ImageConfig, LocalImage, Subject, SweepFacts,
 };
 use crate::workspace::{ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, State, Tmpfs, Ulimit};
 
@@ -111,15 +111,28 @@ fn collect(shape: &Shape, found: &mut BTreeMap<String, &'static str>) {
 fn sample(hook: Hook) -> Value {
     let text = || "text".to_owned();
     let one = || BTreeMap::from([(text(), text())]);
+    let check = || HealthCheck { command: vec![text()], interval_ms: 1, timeout_ms: 1, start_period_ms: 1, retries: 1 };
     let mut facts = Facts::default();
     facts.workspace.labels = one();
     facts.project.files = vec![text()];
     facts.project.contents = [(text(), FileContent::default())].into();
     facts.engine.security = vec![text()];
     facts.caller = Some(Caller { name: text(), role: CallerRole::Admin, door: Door::CommandLine });
+    facts.image_config = Some(ImageConfig {
+        id: text(),
+        entrypoint: vec![text()],
+        command: vec![text()],
+        user: text(),
+        working_dir: text(),
+        volumes: vec![text()],
+        health_check: Some(check()),
+        labels: one(),
+        platform: text(),
+    });
     facts.local_images = vec![LocalImage { references: vec![text()], digests: vec![text()], size: 1 }];
     let mut spec = ContainerSpec {
         image: Some(ImageChoice { reference: text(), pull: Default::default(), reason: text() }),
+        entrypoint: Some(vec![text()]),
         command: vec![text()],
         user: Some(text()),
         env: one(),
@@ -127,13 +140,7 @@ fn sample(hook: Hook) -> Value {
         mounts: [(text(), Mount { kind: MountKind::Bind, source: text(), read_only: true })].into(),
         tmpfs: [(text(), Tmpfs { size: Some(1) })].into(),
         ports: [(text(), HostPort { address: text(), port: Some(1) })].into(),
-        health_check: Some(HealthCheck {
-            command: vec![text()],
-            interval_ms: 1,
-            timeout_ms: 1,
-            start_period_ms: 1,
-            retries: 1,
-        }),
+        health_check: Some(check()),
         time_to_live_ms: Some(1),
         ..ContainerSpec::empty()
     };

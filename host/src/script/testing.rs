@@ -124,7 +124,7 @@ fn decide(tested: &Tested, hook: Hook, root: Value) -> Result<Value, String> {
     let (settings, now_ms, spec) = (take("settings"), take("now_ms"), take("spec"));
     let facts = json!({
         "workspace": take("workspace"), "project": take("project"), "engine": take("engine"),
-        "caller": take("caller"),
+        "caller": take("caller"), "image_config": take("image_config"),
         "local_images": take("images"),
     });
     let subject = match hook {

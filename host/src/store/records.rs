@@ -46,6 +46,9 @@ pub struct Workspace {
     /// mount. Workspaces of earlier versions have none until their next start.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub places: std::collections::BTreeMap<String, crate::paths::Identity>,
+    /// What its image says, as policies were told when it was made. Workspaces of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_config: Option<crate::hooks::ImageConfig>,
     /// Last exec, shell or start.
     pub last_activity: Option<Timestamp>,
     /// `idle` or `expired` since the service has stopped it, until its next start.

@@ -14,7 +14,7 @@ use super::grants::Grants;
 use super::limits::State;
 use super::v0_1;
 use super::{bounds, compile};
-use crate::hooks::{Caller, Limits, PolicyError, push_log};
+use crate::hooks::{Facts, Limits, PolicyError, push_log};
 
 /// Length of an epoch: how exact deadlines are.
 const TICK: Duration = Duration::from_millis(5);
@@ -150,7 +150,7 @@ impl WasmEngine {
         grants: &Grants,
         now_ms: u64,
         seed: &[u8],
-        caller: Option<Caller>,
+        facts: Option<Arc<Facts>>,
     ) -> Result<Store<State>, PolicyError> {
         let seed = if seed.is_empty() { &[4] } else { seed };
         let number = seed.iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
@@ -175,7 +175,7 @@ impl WasmEngine {
             host_limit: limits.host_bytes,
             host_bytes: 0,
             hit: None,
-            caller,
+            facts,
             wasi: wasi.build(),
             table,
         };
@@ -307,7 +307,11 @@ fn link_host(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 impl v0_1::facts::Host for State {
     fn caller(&mut self) -> wasmtime::Result<Option<v0_1::facts::CallerInfo>> {
-        Ok(self.caller.as_ref().map(v0_1::caller))
+        Ok(self.facts.as_ref().and_then(|facts| facts.caller.as_ref()).map(v0_1::caller))
+    }
+
+    fn image_config(&mut self) -> wasmtime::Result<Option<v0_1::facts::ImageInfo>> {
+        Ok(self.facts.as_ref().and_then(|facts| facts.image_config.as_ref()).map(v0_1::image_config))
     }
 }
 

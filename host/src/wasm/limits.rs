@@ -1,10 +1,12 @@
 //! What one call of a plugin may use, and how the end of a call is explained.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::hooks::{Caller, Limits, PolicyError};
+use crate::hooks::{Facts, Limits, PolicyError};
 
 /// Elements of all tables of a component.
 const TABLE_ELEMENTS: usize = 20_000;
@@ -22,8 +24,8 @@ pub(super) struct State {
     pub(super) host_bytes: usize,
     /// Which limit was hit, if one was: `memory`, `table` or `host-calls`.
     pub(super) hit: Option<&'static str>,
-    /// Who asked, for the plugins that ask that.
-    pub(super) caller: Option<Caller>,
+    /// For the plugins that ask for more than their input.
+    pub(super) facts: Option<Arc<Facts>>,
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
 }

@@ -10,8 +10,8 @@ use self::bindings::exports::wharf::policy as exports;
 use self::bindings::wharf::policy::types as wit;
 use super::limits::State;
 use crate::hooks::{
-    Action, Adjustment, Caller, CallerRole, CandidateKind, Denial, Door, EventKind, Facts, Hook, HookRequest, Subject,
-    SweepChoice, SweepVerdict, Verdict,
+    Action, Adjustment, Caller, CallerRole, CandidateKind, Denial, Door, EventKind, Facts, Hook, HookRequest,
+    ImageConfig, Subject, SweepChoice, SweepVerdict, Verdict,
 };
 use crate::workspace::{
     ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, Network, PullPolicy, Restart,
@@ -346,6 +346,31 @@ pub(super) fn caller(caller: &Caller) -> facts::CallerInfo {
     }
 }
 
+/// The chosen image, as the interface `facts` has it.
+pub(super) fn image_config(image: &ImageConfig) -> facts::ImageInfo {
+    facts::ImageInfo {
+        id: image.id.clone(),
+        entrypoint: image.entrypoint.clone(),
+        command: image.command.clone(),
+        user: image.user.clone(),
+        working_dir: image.working_dir.clone(),
+        volumes: image.volumes.clone(),
+        health_check: image.health_check.as_ref().map(health_check),
+        labels: pairs(&image.labels),
+        platform: image.platform.clone(),
+    }
+}
+
+fn health_check(check: &HealthCheck) -> wit::HealthCheck {
+    wit::HealthCheck {
+        command: check.command.clone(),
+        interval_ms: check.interval_ms,
+        timeout_ms: check.timeout_ms,
+        start_period_ms: check.start_period_ms,
+        retries: check.retries,
+    }
+}
+
 fn workspace(facts: &Facts) -> wit::Workspace {
     let workspace = &facts.workspace;
     wit::Workspace {
@@ -472,13 +497,7 @@ fn spec(spec: &ContainerSpec) -> wit::ContainerSpec {
             Restart::Always => wit::RestartPolicy::Always,
             Restart::UnlessStopped => wit::RestartPolicy::UnlessStopped,
         },
-        health_check: spec.health_check.as_ref().map(|check| wit::HealthCheck {
-            command: check.command.clone(),
-            interval_ms: check.interval_ms,
-            timeout_ms: check.timeout_ms,
-            start_period_ms: check.start_period_ms,
-            retries: check.retries,
-        }),
+        health_check: spec.health_check.as_ref().map(health_check),
         time_to_live_ms: spec.time_to_live_ms,
     }
 }

@@ -12,9 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct ContainerSpec {
     /// The image, once one is chosen.
     pub image: Option<ImageChoice>,
-    /// The command and its arguments; empty means the image's own.
+    /// The program that gets the command as its arguments; none means the image's own, an empty list none at all. As soon as
+    /// the image is known its own stands here.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// The command and its arguments; empty means the image's own, which stands here as soon as the image is known.
     pub command: Vec<String>,
-    /// User or `uid:gid`; none means the image's own.
+    /// User or `uid:gid`; none means the image's own, which stands here as soon as the image is known and names one.
     pub user: Option<String>,
     /// Absolute path in the container; empty means the image's own.
     pub working_dir: String,
@@ -38,7 +42,7 @@ pub struct ContainerSpec {
     pub security: Security,
     /// What the engine does when it ends.
     pub restart: Restart,
-    /// Health check; none means the image's own, if it has one.
+    /// Health check; none means that nothing is checked. As soon as the image is known its own stands here, if it has one.
     pub health_check: Option<HealthCheck>,
     /// The workspace is stopped this long after its start (milliseconds); none means never.
     pub time_to_live_ms: Option<u64>,
@@ -50,6 +54,7 @@ impl ContainerSpec {
         let text = String::new;
         Self {
             image: None,
+            entrypoint: None,
             command: Vec::new(),
             user: None,
             working_dir: text(),

@@ -86,6 +86,7 @@ pub fn command(list: &[&str]) -> ExecRequest {
 pub fn spec(command: &[&str]) -> ContainerSpec {
     ContainerSpec {
         image: Some(ImageChoice { reference: BASE.into(), pull: PullPolicy::Missing, reason: String::new() }),
+        entrypoint: None,
         command: words(command),
         user: None,
         working_dir: "/tmp".into(),

@@ -4,6 +4,7 @@ mod callers;
 mod copies;
 mod files;
 mod identity;
+mod images;
 mod networks;
 mod paths;
 mod policies;

@@ -1,13 +1,16 @@
-//! What policies may ask about a request besides their input: who asked.
+//! What policies may ask about a request besides their input: the caller, and the image that was chosen.
 
 use std::sync::Arc;
 
 use serde_json::json;
-use wharf::hooks::record::Draft;
+use wharf::hooks::chain::Mode;
+use wharf::hooks::record::{Draft, Owner};
 use wharf::hooks::{
-    Adjustment, Caller, CallerRole, Chain, Decision, Door, Facts, Hook, HookRequest, Limits, Policy, Subject, Verdict,
+    Adjustment, Caller, CallerRole, Chain, Decision, Door, Entry, Facts, Hook, HookRequest, ImageConfig, Limits,
+    Policy, Subject, Verdict,
 };
 use wharf::script::RhaiPolicy;
+use wharf::workspace::HealthCheck;
 
 use super::{entry, invariants, plugin, spec};
 
@@ -71,4 +74,79 @@ fn a_record_has_the_caller_so_a_replay_gives_the_same_and_one_without_still_read
     assert!(serde_json::to_value(&old).unwrap()["input"]["facts"].get("caller").is_none());
     let again = chain.again(&old);
     assert!(serde_json::to_string(&again.outcome).unwrap().contains("nobody"), "{:?}", again.outcome);
+}
+
+#[test]
+fn a_plugin_and_a_script_learn_what_the_image_says_and_a_record_has_it() {
+    let image = ImageConfig {
+        id: "sha256:1".into(),
+        entrypoint: vec!["tini".into(), "--".into()],
+        command: vec!["serve".into()],
+        user: "dev".into(),
+        working_dir: "/srv".into(),
+        volumes: vec!["/data".into(), "/more".into()],
+        health_check: Some(HealthCheck {
+            command: vec!["curl".into(), "localhost".into()],
+            interval_ms: 30_000,
+            timeout_ms: 1_000,
+            start_period_ms: 0,
+            retries: 3,
+        }),
+        labels: [("licence".to_owned(), "mit".to_owned())].into(),
+        platform: "linux/arm64".into(),
+    };
+    let script = r#"
+        fn words(list) {
+            let all = "";
+            for one in list { all += if all == "" { one } else { " " + one }; }
+            all
+        }
+        fn pre_create(ctx) {
+            let image = ctx.image_config;
+            if image == () { return; }
+            if "licence" in image.labels && image.labels.licence == "gpl" { ctx.deny("licence", "no gpl here"); }
+            let check = if image.health_check == () { "" } else { words(image.health_check.command) };
+            ctx.spec.env.IMAGE = `${words(image.entrypoint)}|${words(image.command)}|${image.user}|${image.working_dir}|${words(image.volumes)}|${check}|${image.platform}|${image.id}`;
+        }
+    "#;
+    let script = RhaiPolicy::load("image.rhai", script, json!({}), Limits::default()).unwrap();
+    let plugin = plugin("test-plugins/asker", json!({}), Limits::default()).unwrap();
+    for entry in [entry(script), entry(plugin)] {
+        let chain = Chain::new(vec![entry], invariants());
+        let decide = |image: &ImageConfig| {
+            chain.decide_create_with(Draft::new(spec()), &Arc::default(), (false, 7), &mut |_| Ok(Some(image.clone())))
+        };
+        let decided = decide(&image);
+        assert_eq!(decided.refusal, None);
+        let expected = "tini --|serve|dev|/srv|/data /more|curl localhost|linux/arm64|sha256:1";
+        assert_eq!(decided.draft.spec.env["IMAGE"], expected);
+        // It is not chosen yet at the first hook, and in the record of those after it.
+        let of = |hook: Hook| decided.decisions.iter().find(|decision| decision.hook == hook).unwrap();
+        assert_eq!(of(Hook::SelectImage).input.facts.image_config, None);
+        let record = of(Hook::PreCreate);
+        let read: Decision = serde_json::from_value(serde_json::to_value(record).unwrap()).unwrap();
+        assert_eq!(read.input.facts.image_config.as_ref(), Some(&image));
+        assert_eq!(chain.again(&read).outcome, record.outcome);
+        let gpl = ImageConfig { labels: [("licence".to_owned(), "gpl".to_owned())].into(), ..image.clone() };
+        assert_eq!(decide(&gpl).refusal.unwrap().code, "licence");
+    }
+}
+
+#[test]
+fn what_the_host_fills_in_from_an_image_is_seen_by_shadows_too() {
+    let load = |text: &str| RhaiPolicy::load("a.rhai", text, json!({}), Limits::default()).unwrap();
+    let shadow =
+        Arc::new(load(r#"fn pre_create(ctx) { ctx.spec.env.ENTERS = ctx.spec.entrypoint[0] + ctx.spec.user; }"#));
+    let entries = vec![Entry { mode: Mode::Shadow, ..Entry::new(shadow) }];
+    let chain = Chain::new(entries, invariants());
+    let mut decided = chain.decide_create_with(Draft::new(spec()), &Arc::default(), (false, 7), &mut |draft| {
+        let by = || Owner::host("default", Some("the image".into()));
+        draft.set(&Adjustment::Entrypoint(Some(vec!["tini".into()])), by(), None);
+        draft.set(&Adjustment::User(Some("dev".into())), by(), None);
+        Ok(None)
+    });
+    let records = decided.decisions.last_mut().unwrap().shadows.take().unwrap().run();
+    let differences: Vec<_> = records.iter().flat_map(|record| &record.differences).collect();
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!((differences[0].field.as_str(), &differences[0].to), ("env.ENTERS", &json!("tinidev")));
 }

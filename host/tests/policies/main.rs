@@ -74,6 +74,7 @@ fn invariants() -> Invariants {
 fn spec() -> ContainerSpec {
     ContainerSpec {
         image: Some(ImageChoice { reference: "base:1".into(), pull: Default::default(), reason: String::new() }),
+        entrypoint: None,
         command: vec!["sh".into()],
         user: None,
         working_dir: "/workspace".into(),

@@ -20,8 +20,8 @@ pub struct Difference {
 /// Compares what was decided with what [`super::super::Docker::inspect`] reports; nothing means that the container
 /// is what was decided.
 ///
-/// Where the spec leaves the choice to the image or the engine (empty command or working directory, no user, no health check, no size of
-/// /dev/shm), anything is right; environment and labels may have more entries, those of the image. `disk_enforced` is
+/// Where the spec leaves the choice to the image or the engine (empty command or working directory, no entry point, no user, no
+/// size of /dev/shm), anything is right; environment and labels may have more entries, those of the image. `disk_enforced` is
 /// the [`super::super::CreateRequest::enforce_disk`] of the creation: a limit that is only watched is not compared.
 pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforced: bool) -> Vec<Difference> {
     let mut found = Found(Vec::new());
@@ -29,6 +29,9 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     let (want, have) = (reference(decided), reference(actual));
     if !want.as_deref().is_some_and(|want| have.as_deref().is_some_and(|have| same_image(want, have))) {
         found.check("image.reference", &want, &have);
+    }
+    if decided.entrypoint.is_some() {
+        found.check("entrypoint", &decided.entrypoint, &actual.entrypoint);
     }
     if !decided.command.is_empty() {
         found.check("command", &decided.command, &actual.command);
@@ -73,9 +76,7 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     found.check("security.user_namespace", &want.user_namespace, &have.user_namespace);
 
     found.check("restart", &decided.restart, &actual.restart);
-    if decided.health_check.is_some() {
-        found.check("health_check", &decided.health_check, &actual.health_check);
-    }
+    found.check("health_check", &decided.health_check, &actual.health_check);
     found.0
 }
 

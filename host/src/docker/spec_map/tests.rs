@@ -6,6 +6,7 @@ fn spec() -> ContainerSpec {
     let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     ContainerSpec {
         image: Some(ImageChoice { reference: "debian:12".into(), pull: PullPolicy::Always, reason: "why".into() }),
+        entrypoint: Some(vec!["tini".into(), "--".into()]),
         command: vec!["sleep".into(), "9".into()],
         user: Some("1000:1000".into()),
         working_dir: "/workspace".into(),

@@ -36,6 +36,7 @@ impl Adjustment {
             "image" => {
                 Self::Image(ImageChoice { reference: read(value)?, pull: Default::default(), reason: String::new() })
             }
+            "entrypoint" => Self::Entrypoint(read(value)?),
             "command" => Self::Command(read(value)?),
             "user" => Self::User(read(value)?),
             "working_dir" => Self::WorkingDir(read(value)?),
@@ -74,6 +75,8 @@ mod tests {
         let image = ImageChoice { reference: "a:1".into(), pull: Default::default(), reason: String::new() };
         for edit in [
             Adjustment::Image(image),
+            Adjustment::Entrypoint(Some(Vec::new())),
+            Adjustment::Entrypoint(None),
             Adjustment::Command(vec!["a".into()]),
             Adjustment::User(None),
             Adjustment::WorkingDir("/a".into()),

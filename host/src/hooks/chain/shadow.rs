@@ -12,14 +12,16 @@ use serde_json::{Value, json};
 
 use super::HostPaths;
 use super::mode::Part;
+use super::pending::Pending;
 use super::run::Run;
 use super::standing::Snapshot;
 use super::{Chain, merge_sweep};
 use crate::hooks::adjust::{diff, diff_exec};
-use crate::hooks::record::{Difference, Draft, Refusal, StepMode, lookup};
+use crate::hooks::record::{Difference, Draft, Owner, Refusal, StepMode, lookup};
 use crate::hooks::{
     Adjustment, Decision, Denial, ExecSpec, Hook, Outcome, Reply, Step, Subject, SweepChoice, SweepVerdict, Verdict,
 };
+use crate::workspace::ContainerSpec;
 
 /// The shadows that are still to be asked about one or several decisions of one verb.
 pub struct Shadows {
@@ -30,30 +32,6 @@ pub struct Shadows {
     decisions: Vec<Decision>,
     /// What each policy said about a sweep.
     verdicts: Vec<(String, Vec<SweepVerdict>)>,
-}
-
-/// Shadows that go along with a decision until it is recorded.
-#[derive(Clone, Default)]
-pub struct Pending(Option<Arc<Shadows>>);
-
-impl Pending {
-    /// Takes them out, to run them.
-    pub fn take(&mut self) -> Option<Arc<Shadows>> {
-        self.0.take()
-    }
-}
-
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Pending(shadows)" } else { "Pending(none)" })
-    }
-}
-
-/// What is still to be asked is no part of what was decided.
-impl PartialEq for Pending {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 /// Whether there is a shadow among these.
@@ -69,18 +47,25 @@ impl Shadows {
         decisions: Vec<Decision>,
         verdicts: Vec<(String, Vec<SweepVerdict>)>,
     ) -> Pending {
-        Pending(Some(Arc::new(Self { chain: chain.clone(), snapshot: snapshot.clone(), began, decisions, verdicts })))
+        Pending::new(Arc::new(Self { chain: chain.clone(), snapshot: snapshot.clone(), began, decisions, verdicts }))
     }
 
     /// Asks them. Blocks for as long as their deadlines allow. Gives a record for each decision beside which one was asked.
     pub fn run(&self) -> Vec<Decision> {
         let mut draft = self.began.clone();
+        let mut began = self.began.as_ref().map(|draft| draft.spec.clone());
         let mut told = BTreeSet::new();
         let mut records = Vec::new();
+        let mut before: Option<&Decision> = None;
         for decision in &self.decisions {
+            if let (Some(draft), Some(Outcome::Allowed(spec))) = (&mut draft, before.map(|before| &before.outcome)) {
+                fill(draft, spec, decision);
+                began = began.filter(|_| decision.hook != Hook::SecurityProfile).or_else(|| Some(draft.spec.clone()));
+            }
+            before = Some(decision);
             let mut run = Run::with(&self.chain, decision.input.clone(), self.snapshot.clone());
-            if let Some(began) = &self.began {
-                run = run.began(began.spec.clone());
+            if let Some(began) = &began {
+                run = run.began(began.clone());
             }
             let world = World { run, decision, first: None, shadows: Vec::new() };
             let record = match (&mut draft, &decision.input.subject) {
@@ -92,6 +77,14 @@ impl Shadows {
             records.extend(record);
         }
         records
+    }
+}
+
+/// Makes the edits that the host made between two hooks: `spec` came out of the one, `next` was asked after it.
+fn fill(draft: &mut Draft, spec: &ContainerSpec, next: &Decision) {
+    for edit in diff(spec, &next.input.spec) {
+        let by = next.owners.get(&edit.field()).cloned().unwrap_or_else(|| Owner::host("default", None));
+        draft.set(&edit, by, None);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::workspace::{ContainerSpec, ImageChoice, Network, Resources, Restart, 
 pub(crate) fn spec() -> ContainerSpec {
     ContainerSpec {
         image: Some(ImageChoice { reference: "base:1".into(), pull: Default::default(), reason: String::new() }),
+        entrypoint: None,
         command: vec!["sh".into()],
         user: None,
         working_dir: "/workspace".into(),
