@@ -79,7 +79,7 @@ fn request_configuration_policy_and_image_decide_the_user_before_the_project_doe
         let plan = sandbox.json(&["plan"]);
         sandbox.json(&["up", "--recreate"]);
         assert_eq!(user(&sandbox), is, "{line}");
-        assert_eq!(plan["spec"]["user"], if is == "2222" { json!(null) } else { json!("1577:1600") }, "{line}");
+        assert_eq!(plan["spec"]["user"], if is == "2222" { json!("2222:2222") } else { json!("1577:1600") }, "{line}");
         // It is the same workspace the next time.
         assert_eq!(sandbox.json(&["up"])["state"], "running", "{line}");
         sandbox.json(&["plan", "--diff"]);
