@@ -84,6 +84,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             });
             service(context, &store, &mut checks);
             standings(&store, &mut checks);
+            checks.extend(outdated(&store));
             store.host_id().to_owned()
         }
         Err(error) => {
@@ -126,6 +127,17 @@ fn standings(store: &Store, checks: &mut Vec<Check>) {
             checks.push(Check::warn("policy", text, "correct it, or 'wharf policy reset' to try it again"));
         }
     }
+}
+
+/// Workspaces for which not every promise holds, because an earlier version made them.
+fn outdated(store: &Store) -> Option<Check> {
+    let all = match store.workspaces() {
+        Ok(all) => all,
+        Err(error) => return Some(Check::fail("workspaces", error.to_string(), error.remedy())),
+    };
+    let old: Vec<String> = all.iter().filter(|one| one.image_config.is_none()).map(|one| one.id.to_string()).collect();
+    let text = format!("an earlier version made {}; 'wharf inspect' says what that means for each", old.join(", "));
+    (!old.is_empty()).then(|| Check::warn("workspaces", text, "'wharf up --recreate' in the folder of each"))
 }
 
 /// Whether the service runs, and how its loops are doing.

@@ -227,6 +227,7 @@ pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8,
     let not_honoured = workspace.devcontainer.as_ref().and_then(super::devcontainer::not_honoured);
     rows.extend(not_honoured.map(|line| ("file", line)));
     rows.extend(workspace.degraded.iter().map(|reason| ("degraded", reason.clone())));
+    rows.extend(workspace.outdated.iter().map(|reason| ("outdated", reason.clone())));
     for (name, value) in rows {
         context.out.line(format!("{name:<10} {value}").trim_end())?;
     }

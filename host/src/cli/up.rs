@@ -311,6 +311,9 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
         if let Some(reason) = &workspace.degraded {
             context.out.line(format!("  degraded: {reason}"))?;
         }
+        if let Some(reason) = &workspace.outdated {
+            context.out.line(format!("  outdated: {reason}"))?;
+        }
     }
     Ok(0)
 }

@@ -126,18 +126,22 @@ impl Lifecycle {
             let decided = self.with_image(&asked, decided, progress).await?;
             return self.replace(&id, &container, decided, init, progress).await;
         }
-        let decided = self.with_image(&asked, decided, progress).await?;
-        self.create(decided, init, progress).await
+        let entry = self.store.begin(&id, Verb::Create)?;
+        match self.with_image(&asked, decided, progress).await {
+            Ok(decided) => self.create(entry, decided, init, progress).await,
+            Err(error) => Err(self.undo(entry, &id, error).await),
+        }
     }
 
+    /// Makes what was decided; its entry in the journal is open.
     pub(super) async fn create(
         &self,
+        entry: i64,
         decided: Decided,
         init: bool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
         let id = decided.project.id.clone();
-        let entry = self.store.begin(&id, Verb::Create)?;
         match self.make(entry, &decided, init).await {
             Ok(container) => {
                 let workspace = store::Workspace {

@@ -44,7 +44,7 @@ impl Lifecycle {
             self.secrets_aside(id)?;
             self.stop_locked(id, "remove", None).await?;
             self.docker.rename(&old.id, &format!("{}{ASIDE}", id.container_name())).await?;
-            self.create(decided, init, progress).await
+            self.create(self.store.begin(id, Verb::Create)?, decided, init, progress).await
         };
         let result = result.await;
         let known = self.store.workspace(id).ok().flatten().map(|stored| stored.container_id);

@@ -57,6 +57,9 @@ pub struct WorkspaceView {
     pub notes: Vec<String>,
     /// Why it is degraded, if it is.
     pub degraded: Option<String>,
+    /// Which promises do not hold for it, because an earlier version made it, and the way to mend that.
+    #[serde(default)]
+    pub outdated: Option<String>,
     /// The project's `devcontainer.json`, what of it is not honoured, and its commands.
     pub devcontainer: Option<crate::devcontainer::Record>,
     /// What each policy did when it was created and started.
@@ -175,9 +178,32 @@ pub(super) fn view(stored: Option<&store::Workspace>, container: Option<&Contain
             let failed = || stored.devcontainer.as_ref().and_then(|record| record.failed.clone());
             stored.degraded.clone().or_else(failed)
         }),
+        outdated: stored.and_then(|stored| outdated(stored, container)),
         devcontainer: stored.and_then(|stored| stored.devcontainer.clone()),
         trail: stored.map(|stored| trail(&stored.trail)).unwrap_or_default(),
     })
+}
+
+/// Which promises do not hold for a workspace that an earlier version made: its container stays as it was until it is recreated.
+pub(super) fn outdated(stored: &store::Workspace, container: Option<&Container>) -> Option<String> {
+    if stored.image_config.is_some() {
+        return None;
+    }
+    let network = container.and_then(|container| container.labels.get(crate::docker::LABEL_NETWORK));
+    let network = network.and_then(|label| label.strip_prefix("shared@wharf-"));
+    let owner = super::owner::project_owner(std::path::Path::new(&stored.project));
+    let lacks = [
+        network
+            .filter(|rest| !rest.ends_with("-apart"))
+            .map(|_| "other workspaces on its network can reach it".to_owned()),
+        owner.filter(|_| stored.draft.spec.user.is_none() && stored.part_of.is_none()).map(|owner| {
+            format!("it runs as its image's user, which may be root, and not as the owner of its project ({owner})")
+        }),
+        Some("labels, volumes, entry point and health check of its image are in no decision".to_owned()),
+    ];
+    let lacks: Vec<String> = lacks.into_iter().flatten().collect();
+    let sidecar = if stored.part_of.is_some() { "'wharf sidecar add --recreate'" } else { "'wharf up --recreate'" };
+    Some(format!("an earlier version made it: {}; {sidecar} makes it as today's promises say", lacks.join("; ")))
 }
 
 /// What one container of a workspace uses. A value that is not known (yet) is null, never 0.

@@ -182,3 +182,22 @@ fn an_image_that_says_more_than_can_be_shown_is_refused_and_so_is_a_volume_over_
     assert!(refused.error()["message"].as_str().unwrap().contains("volume"), "{}", refused.stderr);
     assert_eq!(sandbox.own_containers().len(), 0);
 }
+
+#[test]
+fn a_workspace_of_an_earlier_version_says_what_it_lacks_until_it_is_recreated() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    assert_eq!(sandbox.json(&["inspect"])["outdated"], Value::Null);
+    let doctor = || sandbox.run(&["doctor"]).text();
+    assert!(!doctor().contains("earlier version"));
+    // As an earlier version has written it.
+    let id = sandbox.id();
+    sandbox.store().update_workspace(&id.parse().unwrap(), |workspace| workspace.image_config = None).unwrap();
+    let said = sandbox.run(&["inspect"]).ok().text();
+    assert!(said.contains("outdated") && said.contains("wharf up --recreate"), "{said}");
+    assert!(sandbox.run(&["up"]).ok().text().contains("outdated"));
+    let said = doctor();
+    assert!(said.contains("earlier version") && said.contains(&id), "{said}");
+    sandbox.run(&["up", "--recreate", "--env", "NEW=1"]).ok();
+    assert_eq!(sandbox.json(&["inspect"])["outdated"], Value::Null);
+}

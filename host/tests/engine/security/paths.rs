@@ -103,7 +103,8 @@ fn the_engine_is_given_the_path_without_links() {
     let plan = sandbox.json(&["plan", "--image", BASE, "--mount", "./link:/data"]);
     assert_eq!(plan["spec"]["mounts"]["/data"]["source"], real.display().to_string());
     // It is the same workspace by every spelling.
-    for source in ["./data", "./link", "./data/../link"] {
+    let absolute = sandbox.path("project/link/.").display().to_string();
+    for source in ["./data", "./link", "./data/../link", &absolute] {
         sandbox.json(&["up", "--image", BASE, "--mount", &format!("{source}:/data")]);
     }
 }
