@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::Api;
+use super::access::Caller;
 use super::error::Problem;
 use super::health::answer;
 use super::once::{Begun, Once};
@@ -62,7 +63,7 @@ impl From<Progress> for ProgressEvent {
 
 /// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
 pub(super) async fn carry_out<T, F, Verb>(
-    api: &Api,
+    (api, caller): (&Api, &Caller),
     name: &'static str,
     (wants, once): (&Wants, Option<Once>),
     verb: F,
@@ -75,7 +76,7 @@ where
     if api.stopping() {
         return Err(Problem::stopping());
     }
-    let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
+    let turn = api.verbs.take(caller)?;
     if let Some(once) = &once
         && let Begun::Answered(answer) = once.begin(api, wants)?
     {

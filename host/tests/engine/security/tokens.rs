@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::{self, Answer};
+use crate::engine_api::{self as engine};
 use crate::https::{Https, token};
 use crate::sandbox::{Sandbox, until};
 
@@ -230,4 +231,30 @@ fn what_a_token_began_ends_with_it() {
     });
     until("the command has ended", || !runs());
     serving.end();
+}
+
+#[test]
+fn a_token_has_its_share_of_verbs_and_others_and_the_socket_keep_theirs() {
+    let sandbox = Sandbox::new();
+    // It does not end when it is asked to.
+    let up = sandbox.json(&["up", "--", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+    sandbox.run_in(&sandbox.folder("another"), &["up"]).ok();
+    let (https, serving) = Https::start(&sandbox, "rate = 1000\n");
+    let [hog, other] = ["hog", "other"].map(|name| token(&sandbox, &[name, "--role", "operator"]));
+    std::thread::scope(|scope| {
+        let stop = || post(&https, &hog, "/v1/workspaces/project/stop", &json!({ "timeout": "50s" }));
+        let held: Vec<_> = (0..16).map(|_| scope.spawn(stop)).collect();
+        until("its share is used", || held.iter().filter(|held| held.is_finished()).count() == 8);
+        let stopped = post(&https, &other, "/v1/workspaces/another/stop", &json!({ "timeout": "0s" }));
+        let started = api::post(&sandbox, "/v1/workspaces/another/start", "{}");
+        let refused = post(&https, &hog, "/v1/workspaces/another/start", &json!({}));
+        // Before anything is asserted, so that a failure waits for nothing.
+        engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!({})).ok();
+        let held: Vec<_> = held.into_iter().map(|held| held.join().unwrap()).collect();
+        assert_eq!(stopped.ok()["state"], "exited");
+        assert_eq!(started.ok()["state"], "running");
+        assert!(refused.problem(503) == "busy" && refused.header("retry-after").is_some(), "{}", refused.head);
+        assert_eq!(held.iter().filter(|answer| answer.status == 503).count(), 8);
+    });
+    serving.terminate();
 }
