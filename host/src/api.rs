@@ -56,6 +56,7 @@ mod socket;
 mod stats;
 mod stream;
 mod tls;
+mod told;
 mod verbs;
 mod volumes;
 mod workspaces;

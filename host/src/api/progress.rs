@@ -82,14 +82,14 @@ where
     {
         return Ok(answer);
     }
-    let handle = api.handle.clone();
+    let (handle, caller) = (api.handle.clone(), caller.clone());
     let (to, steps) = mpsc::channel(WAITING);
     let once = once.map(|once| once.run(api.handle.clone()));
     let task = async move {
         // Nobody may listen, or listen too slowly.
         let report = move |progress: Progress| drop(to.try_send(ProgressEvent::from(progress)));
         let result = handle.metrics().verb(name, verb(Box::new(report))).await;
-        let result = result.map_err(Problem::from).and_then(|made| {
+        let result = result.map_err(|error| Problem::told(error, &caller)).and_then(|made| {
             // Here, so that what is kept and what is sent are the same.
             serde_json::to_value(&made).map_err(Problem::internal)
         });

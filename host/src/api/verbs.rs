@@ -80,7 +80,8 @@ pub(super) async fn carry_out<T: Serialize + Send + 'static>(
         result
     };
     let task = tokio::spawn(for_this_caller(task).in_current_span());
-    answer(&task.await.map_err(Problem::internal)??)
+    let done = task.await.map_err(Problem::internal)?;
+    answer(&done.map_err(|error| Problem::told(error, caller))?)
 }
 
 /// A verb on one workspace.
