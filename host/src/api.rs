@@ -41,6 +41,7 @@ mod making;
 mod once;
 mod openapi;
 mod openmetrics;
+mod places;
 mod plan;
 mod policies;
 mod progress;
@@ -55,6 +56,7 @@ mod socket;
 mod stats;
 mod stream;
 mod tls;
+mod told;
 mod verbs;
 mod volumes;
 mod workspaces;
@@ -62,25 +64,27 @@ mod workspaces;
 use access::{Needs, Routes};
 use error::Problem;
 use listen::{FAREWELL, Listener, Network, Shared, serve};
+use places::Places;
 use pulse::Pulse;
 use remote::Remote;
 use socket::{Refused, Socket};
 
-/// Requests that are answered at once, over the socket and over the network.
-const REQUESTS: usize = 64;
-/// Verbs under way at once, whether their clients still wait or not.
-const VERBS: usize = 16;
-/// Streams that are followed at once, and commands that are talked to, over the socket and over the network.
-const STREAMS: usize = 128;
+/// Requests that are answered at once, over the socket and over the network; and the parts of the network's of which a token has
+/// one, so that verbs leave room to read.
+const REQUESTS: (usize, usize) = (64, 2);
+/// Verbs under way at once, whether their clients still wait or not, in the same way.
+const VERBS: (usize, usize) = (16, 2);
+/// Streams that are followed at once, and commands that are talked to, in the same way.
+const STREAMS: (usize, usize) = (128, 4);
 
 /// What all routes have.
 #[derive(Clone)]
 struct Api {
     handle: Handle,
-    requests: Arc<Semaphore>,
-    verbs: Arc<Semaphore>,
+    requests: Arc<Places>,
+    verbs: Arc<Places>,
     remote: Arc<Remote>,
-    streams: Arc<Semaphore>,
+    streams: Arc<Places>,
     replays: Arc<Semaphore>,
     pulse: Pulse,
     stop: Stop,
@@ -110,17 +114,18 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
         Some(inherited) => inherited,
         None => (Socket::claim(path).map_err(refused)?, path.display().to_string()),
     };
-    let mut places = format!("unix://{place}");
+    let mut listens = format!("unix://{place}");
     if let Some(network) = &network {
         let address = network.address().map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
-        places.push_str(&format!(", https://{address}"));
+        listens.push_str(&format!(", https://{address}"));
     }
-    let seats = |count| Arc::new(Semaphore::new(count));
-    let (requests, verbs, streams, replays) = (seats(REQUESTS), seats(VERBS), seats(STREAMS), seats(1));
-    let (remote, pulse) = (Arc::new(Remote::new(config, REQUESTS, STREAMS)), Pulse::default());
+    let places = |of, (most, parts)| Arc::new(Places::new(of, most, parts));
+    let (requests, verbs) = (places("requests", REQUESTS), places("verbs", VERBS));
+    let (streams, replays) = (places("streams", STREAMS), Arc::new(Semaphore::new(1)));
+    let (remote, pulse) = (Arc::new(Remote::new(config)), Pulse::default());
     let looking = pulse.clone().run(handle.clone(), stop.clone());
     let shared = Shared { verbs: verbs.clone(), handle: handle.clone(), stop: stop.clone() };
-    let followed = [streams.clone(), remote.streams.clone()];
+    let followed = streams.clone();
     let router = router(Api { handle, requests, verbs, remote, streams, replays, pulse, stop: stop.clone() });
     let run = async move {
         // It looks at the store for streams.
@@ -134,19 +139,14 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
             }
         }
         // Commands that somebody talks to are ended, and their clients told.
-        let told = async {
-            for streams in &followed {
-                drop(streams.acquire_many(STREAMS as u32).await);
-            }
-        };
-        if tokio::time::timeout(FAREWELL, told).await.is_err() {
+        if tokio::time::timeout(FAREWELL, followed.all_free()).await.is_err() {
             tracing::info!("api: not all streams have ended");
         }
         if let Err(error) = looking.await {
             tracing::warn!("api: what looks at the store for streams ended: {error}");
         }
     };
-    Ok((places, Box::pin(run)))
+    Ok((listens, Box::pin(run)))
 }
 
 /// Checks what the network needs: certificate and key.

@@ -7,8 +7,6 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -19,20 +17,19 @@ mod context;
 mod dockerfile;
 mod restamp;
 mod small;
+mod unpack;
 #[cfg(test)]
 pub(crate) use beneath::tests as beneath_tests;
-pub use beneath::{Folder, Found};
+pub use beneath::{Bound, Folder, Found};
 pub use context::{Context, Ignore};
 pub use restamp::restamp;
 pub use small::{Entry, first_file, small};
+pub use unpack::{Unpacked, unpack};
 
 /// Size of the pieces that are handed over.
 const PIECE: usize = 64 << 10;
 /// This many pieces wait at most for a slow reader.
 const WAITING: usize = 16;
-
-/// What the owner of a folder needs to fill it and to move it.
-const OWNER: u32 = 0o700;
 
 /// Pieces of an archive, in order; an error is the last one.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
@@ -145,79 +142,6 @@ impl<W: Write> Packer<W> {
     }
 }
 
-/// What an archive holds too much or cannot be unpacked.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Unpacked {
-    /// Files, folders and links that were made.
-    pub entries: u64,
-    /// What was left out: devices, pipes, what would lie outside.
-    pub skipped: LeftOut,
-    /// Permission bits of the folder itself, where the archive has it without a name, as `./` or `/`.
-    pub mode: Option<u32>,
-    /// Folders that their owner may not write or search, and their permission bits. They are made with these rights, so
-    /// that they can be filled and moved; who has done so sets the bits, the last one first.
-    pub narrow: Vec<(PathBuf, u32)>,
-}
-
-/// Sets the permission bits of a folder within another one. Links are not followed on the way, wherever they come from; says
-/// whether there was a folder.
-///
-/// # Errors
-/// Those of the file system.
-pub fn set_mode(within: &Path, folder: &Path, mode: u32) -> io::Result<bool> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    // One that may not be read can be named all the same.
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut at = openat(CWD, within, flags, Mode::empty())?;
-    for name in folder.components() {
-        at = match openat(&at, name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(next) => next,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-    }
-    std::fs::set_permissions(format!("/proc/self/fd/{}", at.as_raw_fd()), PermissionsExt::from_mode(mode))?;
-    Ok(true)
-}
-
-/// Unpacks an archive into a folder.
-///
-/// # Errors
-/// Those of the archive's reader and of the file system.
-pub fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
-    let mut archive = tar::Archive::new(from);
-    archive.set_overwrite(true);
-    archive.set_preserve_mtime(true);
-    let mut done = Unpacked::default();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        let nameless =
-            |path: &Path| path.components().all(|part| matches!(part, Component::CurDir | Component::RootDir));
-        if kind.is_dir() && entry.path().is_ok_and(|path| nameless(&path)) {
-            done.mode = Some(entry.header().mode()? & 0o777);
-        }
-        let wanted =
-            kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
-        // `unpack_in` says no to what would lie outside the folder.
-        if wanted && entry.unpack_in(folder)? {
-            done.entries += 1;
-            let mode = entry.header().mode()? & 0o777;
-            if kind.is_dir() && mode & OWNER != OWNER {
-                let normal =
-                    |part: Component<'_>| matches!(part, Component::Normal(_)).then(|| part.as_os_str().to_owned());
-                let path: PathBuf = entry.path()?.components().filter_map(normal).collect();
-                if !path.as_os_str().is_empty() && set_mode(folder, &path, mode | OWNER)? {
-                    done.narrow.push((path, mode));
-                }
-            }
-        } else if !kind.is_pax_global_extensions() && done.skipped.len() < NAMED {
-            done.skipped.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
-        }
-    }
-    Ok(done)
-}
-
 /// Pieces as a reader for a thread that may block.
 pub struct Reader {
     from: Pieces,
@@ -274,9 +198,13 @@ impl Write for Writer {
 mod tests {
     use super::*;
 
-    struct Folder(PathBuf);
+    fn unpack(from: impl Read, folder: &Path) -> io::Result<Unpacked> {
+        super::unpack(from, &Folder::resolve(folder)?)
+    }
 
-    impl Folder {
+    struct Dir(PathBuf);
+
+    impl Dir {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("wharf-archive-{name}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&path);
@@ -285,7 +213,7 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
+    impl Drop for Dir {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
@@ -293,7 +221,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_folder_comes_out_as_it_went_in_under_another_name() {
-        let dir = Folder::new("same");
+        let dir = Dir::new("same");
         let (source, target) = (dir.0.join("source"), dir.0.join("target"));
         std::fs::create_dir_all(source.join("deep/er")).unwrap();
         std::fs::create_dir_all(&target).unwrap();
@@ -333,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_hostile_archive_writes_nothing_outside_and_makes_no_devices() {
-        let dir = Folder::new("hostile");
+        let dir = Dir::new("hostile");
         let (inside, outside) = (dir.0.join("inside"), dir.0.join("outside"));
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::create_dir_all(&outside).unwrap();
@@ -363,7 +291,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_neither_file_folder_nor_link_is_left_out_and_named() {
-        let dir = Folder::new("special");
+        let dir = Dir::new("special");
         std::fs::create_dir_all(dir.0.join("in/deep")).unwrap();
         std::fs::write(dir.0.join("in/file"), "x").unwrap();
         let socket = dir.0.join("in/deep/socket");

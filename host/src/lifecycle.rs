@@ -96,6 +96,7 @@ pub use history::{History, HistoryPoint, HistoryRow, history};
 pub use idle::{IdleView, Idleness, Usage};
 pub use images::{ImageBuild, ImageView};
 pub use logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
+pub use owner::{wants_root, ways_to_root};
 pub use plan::{Plan, plan};
 pub use plan_diff::{FieldChange, PlanDiff, plan_diff, remembered};
 pub use react::Reaction;

@@ -5,6 +5,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Json};
 use super::error::Problem;
 use super::health::answer;
@@ -39,11 +40,16 @@ pub(super) struct SweepBody {
 /// One sweep (`wharf cleanup`)
 #[utoipa::path(post, path = "/v1/cleanup/sweep", request_body = Option<SweepBody>,
     responses((status = 200, description = "What came of it", body = SweepReport)))]
-pub(super) async fn sweep(State(api): State<Api>, args: Args, body: Json<SweepBody>) -> Result<Response, Problem> {
+pub(super) async fn sweep(
+    State(api): State<Api>,
+    caller: Caller,
+    args: Args,
+    body: Json<SweepBody>,
+) -> Result<Response, Problem> {
     args.end()?;
     let (lifecycle, Json(SweepBody { dry_run, no_grace })) = (api.lifecycle()?, body);
     let grace = if no_grace { std::time::Duration::ZERO } else { api.handle.grace() };
-    carry_out(&api, "sweep", async move { lifecycle.sweep(dry_run, grace).await }).await
+    carry_out((&api, &caller), "sweep", async move { lifecycle.sweep(dry_run, grace).await }).await
 }
 
 /// The body that names something that a sweep has touched.
@@ -59,12 +65,13 @@ pub(super) struct WhichBody {
     responses((status = 200, description = "The entry", body = LedgerEntry)))]
 pub(super) async fn undo(
     State(api): State<Api>,
+    caller: Caller,
     args: Args,
     Json(WhichBody { which }): Json<WhichBody>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
-    carry_out(&api, "cleanup-undo", async move { lifecycle.undo_cleanup(&which).await }).await
+    carry_out((&api, &caller), "cleanup-undo", async move { lifecycle.undo_cleanup(&which).await }).await
 }
 
 /// Lets sweeps have again what was taken back (`wharf cleanup allow`)

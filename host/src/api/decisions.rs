@@ -78,14 +78,32 @@ struct DecisionRecord {
     left_out: Option<Vec<&'static str>>,
 }
 
-/// A record as its caller may see it: which images there are tells who sees a part about the others.
+/// Parts of a record that tell which images there are, and what is at a path of the host.
+const OF_HOST: [&str; 2] = ["input.facts.local_images", "paths"];
+/// The text in the place of a reason that does.
+const VEILED: &str = "a mount is not allowed, or not there";
+
+/// A record as its caller may see it: one who sees a part learns nothing of the host and of others.
 fn shown(stored: &StoredDecision, caller: &Caller) -> Result<RecordView, Problem> {
     let mut view = RecordView::of(stored)?;
     if !caller.sees_all() {
         if let Some(facts) = view.decision.pointer_mut("/input/facts").and_then(Value::as_object_mut) {
             facts.remove("local_images");
         }
-        view.decision["left_out"] = json!(["input.facts.local_images"]);
+        if let Some(decision) = view.decision.as_object_mut() {
+            decision.remove("paths");
+        }
+        let about_mounts = |text: &Value| text.as_str().is_some_and(|text| text.starts_with("mounts."));
+        for violation in view.decision["violations"].as_array_mut().into_iter().flatten() {
+            if about_mounts(violation) {
+                *violation = json!(VEILED);
+            }
+        }
+        let denied = view.decision.pointer_mut("/outcome/denied").filter(|denied| denied["policy"] == "host");
+        if let Some(reason) = denied.and_then(|denied| denied.get_mut("reason")).filter(|reason| about_mounts(reason)) {
+            *reason = json!(VEILED);
+        }
+        view.decision["left_out"] = json!(OF_HOST);
     }
     Ok(view)
 }

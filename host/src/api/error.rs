@@ -136,6 +136,13 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "project-paths", detail, remedy)
     }
 
+    /// A failure that a caller with labels is not told.
+    pub(super) fn withheld() -> Self {
+        let detail = "the host or the engine does not have, or not allow, what the workspace needs";
+        let remedy = "ask an admin: the log of the service says which it is";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "withheld", detail, remedy)
+    }
+
     pub(super) fn only_websocket() -> Self {
         let detail = "this path goes on as a WebSocket (version 13)";
         let remedy = "send 'connection: upgrade' and 'upgrade: websocket', or use POST to collect the output";

@@ -94,7 +94,7 @@ async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, sock
     let (mut to, mut from) = socket.split();
     let mut stop = api.stop.clone();
     let ran = tokio::select! {
-        ran = run(&api, &id, &mut to, &mut from, (&seat, peer)) => ran,
+        ran = run(&api, &id, &mut to, &mut from, (&seat, &caller, peer)) => ran,
         () = stopped(&mut stop) => Ok(End::Problem(Problem::stopping())),
         () = caller.revoked(&api.handle) => Ok(End::Problem(Problem::bad_token())),
     };
@@ -150,7 +150,7 @@ async fn run(
     id: &WorkspaceId,
     to: &mut Outgoing,
     from: &mut Incoming,
-    (seat, peer): (&Arc<Seat>, Peer),
+    (seat, caller, peer): (&Arc<Seat>, &Caller, Peer),
 ) -> Result<End, Problem> {
     let Some(body) = first(from).await? else { return Ok(End::Gone) };
     body.check()?;
@@ -161,10 +161,11 @@ async fn run(
     lifecycle.check_exec_user(id, body.user()).await?;
     // By itself: when this is left meanwhile, as a service that stops does, the command must not be left with nobody.
     let begun = {
-        let (api, id, seat) = (api.clone(), id.clone(), seat.clone());
+        let (api, id, seat, caller) = (api.clone(), id.clone(), seat.clone(), caller.clone());
         let (spec, stdin, size) = (body.spec(), body.stdin, body.size());
         async move {
-            let session = api.handle.metrics().verb("exec", lifecycle.exec(&id, spec, stdin, size)).await?;
+            let begun = api.handle.metrics().verb("exec", lifecycle.exec(&id, spec, stdin, size)).await;
+            let session = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
             let (output, stdin, control) = session.into_parts();
             let running = Running::new(control.clone(), seat);
             Ok::<_, Problem>((output, stdin, control, running))

@@ -11,14 +11,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use super::Api;
 use super::access::{Caller, Peer};
 use super::error::Problem;
 use super::files;
-use super::limits::Place;
+use super::places::Taken;
 use super::remote::same_origin;
 use super::stream::{self, Last};
 use crate::lifecycle::acting_for;
@@ -117,19 +116,10 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
         };
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
-    let places =
-        if parts.extensions.get::<Peer>().is_some_and(Peer::is_remote) { &api.remote.requests } else { &api.requests };
     // A service that is busy lives.
     let turn = match parts.uri.path() {
         HEALTH => None,
-        _ => {
-            let share = match caller.holder() {
-                None => None,
-                Some(token) => Some(api.remote.askers.enter(token).ok_or_else(|| Problem::share("requests"))?),
-            };
-            let permit = places.clone().try_acquire_owned().map_err(|_| Problem::busy("requests"))?;
-            Some((permit, share))
-        }
+        _ => Some(api.requests.take(&caller)?),
     };
     let turn = Turn(Arc::new(Mutex::new(turn)));
     let reading = reads(&parts.method);
@@ -166,10 +156,7 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
 
 /// A request's turn: until it is answered, or until it is given back.
 #[derive(Clone)]
-pub(super) struct Turn(Arc<Mutex<Option<Held>>>);
-
-/// A place among all requests, and one in the share of a token.
-type Held = (OwnedSemaphorePermit, Option<Place<Arc<str>>>);
+pub(super) struct Turn(Arc<Mutex<Option<Taken>>>);
 
 impl Turn {
     /// Lets another request come: what follows takes long, and is bounded by something else.

@@ -5,6 +5,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Json, Word};
 use super::error::Problem;
 use super::health::answer;
@@ -38,6 +39,7 @@ pub(super) struct PullBody {
 ))))]
 pub(super) async fn pull(
     State(api): State<Api>,
+    caller: Caller,
     wants: Wants,
     args: Args,
     Keyed { body, once }: Keyed<PullBody>,
@@ -48,7 +50,7 @@ pub(super) async fn pull(
         lifecycle.pull_image(&body.reference, &mut report).await?;
         Ok(body)
     };
-    progress::carry_out(&api, "image-pull", (&wants, once), pulling).await
+    progress::carry_out((&api, &caller), "image-pull", (&wants, once), pulling).await
 }
 
 /// The body of a build.
@@ -71,6 +73,7 @@ pub(super) struct ImageBuildBody {
 ))))]
 pub(super) async fn build(
     State(api): State<Api>,
+    caller: Caller,
     wants: Wants,
     args: Args,
     Keyed { body, once }: Keyed<ImageBuildBody>,
@@ -86,17 +89,22 @@ pub(super) async fn build(
     let building = async move |mut report: progress::Report| {
         lifecycle.build_image(&build, &project, body.tag.as_deref(), &mut report).await
     };
-    progress::carry_out(&api, "image-build", (&wants, once), building).await
+    progress::carry_out((&api, &caller), "image-build", (&wants, once), building).await
 }
 
 /// Removes an image that Wharf built, kept or pulled (`wharf image rm`)
 #[utoipa::path(delete, path = "/v1/images/{reference}",
     params(("reference" = String, Path, description = "Name or id; a `/` in it is written `%2F`")),
     responses((status = 200, description = "What was removed", body = Vec<String>)))]
-pub(super) async fn remove(State(api): State<Api>, Word(image): Word, args: Args) -> Result<Response, Problem> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    Word(image): Word,
+    args: Args,
+) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
-    carry_out(&api, "image-rm", async move {
+    carry_out((&api, &caller), "image-rm", async move {
         lifecycle.remove_image(&image).await?;
         Ok(vec![image])
     })
@@ -128,12 +136,13 @@ pub(super) struct KeptImage {
     responses((status = 200, description = "What became of them", body = PrunedImages)))]
 pub(super) async fn prune(
     State(api): State<Api>,
+    caller: Caller,
     args: Args,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
-    carry_out(&api, "image-prune", async move {
+    carry_out((&api, &caller), "image-prune", async move {
         let mut pruned = PrunedImages::default();
         for image in lifecycle.unused_images().await? {
             match lifecycle.remove_image(&image).await {

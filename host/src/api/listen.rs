@@ -21,10 +21,11 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use super::access::Peer;
+use super::limits;
 use super::limits::{Crowd, Place, origin};
+use super::places::Places;
 use super::socket::{Refused, Socket};
 use super::tls::{Files, Tls};
-use super::{VERBS, limits};
 use crate::config::ApiConfig;
 use crate::service::{Handle, Stop, stopped};
 
@@ -115,7 +116,7 @@ impl Listener {
 /// What all listeners have.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) verbs: Arc<Semaphore>,
+    pub(super) verbs: Arc<Places>,
     pub(super) handle: Handle,
     pub(super) stop: Stop,
 }
@@ -154,7 +155,7 @@ pub(super) async fn serve(listener: Listener, router: Router, shared: Shared) {
     }
     drop(listener);
     // The service bounds how long this takes: what does not end is interrupted, and undone.
-    drop(verbs.acquire_many(VERBS as u32).await);
+    verbs.all_free().await;
     let told = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, told).await.is_err() {
         tracing::info!("api: clients that do not read their answers are left");

@@ -36,6 +36,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 ))))]
 pub(super) async fn make(
     State(api): State<Api>,
+    caller: Caller,
     wants: Wants,
     mut args: Args,
     Keyed { body, once }: Keyed<WorkspaceBody>,
@@ -45,7 +46,7 @@ pub(super) async fn make(
     args.end()?;
     let request = body.request(&api.handle.loaded())?;
     let lifecycle = api.lifecycle()?;
-    carry_out(&api, "up", (&wants, once), async move |mut report| {
+    carry_out((&api, &caller), "up", (&wants, once), async move |mut report| {
         let made = lifecycle.up(&request, recreate, &mut report).await?;
         match wait {
             None => Ok(made),
@@ -72,6 +73,7 @@ pub(super) async fn make(
 ))))]
 pub(super) async fn add_sidecar(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     Word(sidecar): Word,
     wants: Wants,
@@ -83,7 +85,7 @@ pub(super) async fn add_sidecar(
     let request = body.request()?;
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    carry_out(&api, "sidecar-add", (&wants, once), async move |mut report| {
+    carry_out((&api, &caller), "sidecar-add", (&wants, once), async move |mut report| {
         lifecycle.add_sidecar(&id, &sidecar, &request, recreate, &mut report).await
     })
     .await

@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
+use super::Api;
 use super::args::Args;
 use super::error::Problem;
-use super::{Api, STREAMS};
 
 /// The text format of OpenMetrics 1.0.
 const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -14,12 +14,7 @@ const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Everything at once. It needs no engine.
 pub(super) async fn text(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
     args.end()?;
-    api.handle.metrics().streams(
-        [&api.streams, &api.remote.streams]
-            .map(|places| STREAMS.saturating_sub(places.available_permits()))
-            .iter()
-            .sum(),
-    );
+    api.handle.metrics().streams(api.streams.taken());
     let text = tokio::task::spawn_blocking(move || api.handle.metrics().text(api.handle.store()));
     let text = text.await.map_err(Problem::internal)??;
     Ok(([(header::CONTENT_TYPE, KIND)], text).into_response())

@@ -57,21 +57,16 @@ pub(super) async fn diff(
     }
     let request = request.map(|body| body.request(&api.handle.loaded())).transpose()?;
     let request = remembered(&stored, request.unwrap_or_default());
-    let plan = match api.lifecycle()?.plan(&request).await {
-        // The context of a build that its devcontainer.json names, which a workspace may write.
-        Err(Error::Request(_) | Error::Denied { .. } | Error::Project { .. } | Error::ProjectFile(_))
-            if !caller.sees_all() =>
-        {
-            return Err(Problem::project_paths());
-        }
-        plan => plan?,
+    let lifecycle = api.lifecycle()?;
+    let plan = match caller.sees_all() {
+        true => lifecycle.plan(&request).await?,
+        false => match lifecycle.plan_in_sight(&stored, &request).await {
+            // The context of a build that its devcontainer.json names, which a workspace may write.
+            Err(Error::Request(_) | Error::Denied { .. } | Error::Project { .. } | Error::ProjectFile(_)) => {
+                return Err(Problem::project_paths());
+            }
+            plan => plan.map_err(|error| Problem::told(error, &caller))?,
+        },
     };
-    let mut diff = PlanDiff::of(&stored, &plan);
-    // Of a link in the project, or of its devcontainer.json, which a workspace may write.
-    if let Some(denied) = diff.denied.as_mut().filter(|denied| denied.policy == "host" && !caller.sees_all())
-        && plan.spec.mounts.values().any(|mount| denied.reason.contains(&mount.source))
-    {
-        denied.reason = "a mount is not allowed, or not there".to_owned();
-    }
-    answer(&diff)
+    answer(&PlanDiff::of(&stored, &plan))
 }

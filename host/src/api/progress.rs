@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::Api;
+use super::access::Caller;
 use super::error::Problem;
 use super::health::answer;
 use super::once::{Begun, Once};
@@ -62,7 +63,7 @@ impl From<Progress> for ProgressEvent {
 
 /// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
 pub(super) async fn carry_out<T, F, Verb>(
-    api: &Api,
+    (api, caller): (&Api, &Caller),
     name: &'static str,
     (wants, once): (&Wants, Option<Once>),
     verb: F,
@@ -75,20 +76,20 @@ where
     if api.stopping() {
         return Err(Problem::stopping());
     }
-    let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
+    let turn = api.verbs.take(caller)?;
     if let Some(once) = &once
         && let Begun::Answered(answer) = once.begin(api, wants)?
     {
         return Ok(answer);
     }
-    let handle = api.handle.clone();
+    let (handle, caller) = (api.handle.clone(), caller.clone());
     let (to, steps) = mpsc::channel(WAITING);
     let once = once.map(|once| once.run(api.handle.clone()));
     let task = async move {
         // Nobody may listen, or listen too slowly.
         let report = move |progress: Progress| drop(to.try_send(ProgressEvent::from(progress)));
         let result = handle.metrics().verb(name, verb(Box::new(report))).await;
-        let result = result.map_err(Problem::from).and_then(|made| {
+        let result = result.map_err(|error| Problem::told(error, &caller)).and_then(|made| {
             // Here, so that what is kept and what is sent are the same.
             serde_json::to_value(&made).map_err(Problem::internal)
         });

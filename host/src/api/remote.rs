@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, header};
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::access::Caller;
 use super::error::Problem;
-use super::limits::{Buckets, Crowd, origin};
+use super::limits::{Buckets, origin};
 use super::session::{Sessions, cookie};
 use crate::config::ApiConfig;
 use crate::service::Handle;
@@ -24,9 +24,6 @@ use crate::store::Token;
 const FAILURES: (u32, f64) = (10, 0.1);
 /// Strangers who send a body at once.
 const LOGINS: usize = 8;
-/// The parts of the network's places of which one token has one: of its requests, so that verbs leave room to read, and of its
-/// streams.
-const SHARES: (usize, usize) = (2, 4);
 /// How exactly the last use of a token is known.
 const NOTED: Duration = Duration::from_secs(60);
 /// Most tokens whose use is remembered as noted.
@@ -39,20 +36,12 @@ pub(super) struct Remote {
     failures: Buckets<IpAddr>,
     noted: Mutex<HashMap<String, Instant>>,
     pub(super) sessions: Sessions,
-    /// Requests at once; those of the socket have places of their own.
-    pub(super) requests: Arc<Semaphore>,
-    /// Those of each token.
-    pub(super) askers: Arc<Crowd<Arc<str>>>,
-    /// Streams at once; those of the socket have places of their own.
-    pub(super) streams: Arc<Semaphore>,
-    /// Those of each token.
-    pub(super) followers: Arc<Crowd<Arc<str>>>,
     /// Requests of strangers whose bodies are read at once: those with a token in it.
     pub(super) logins: Semaphore,
 }
 
 impl Remote {
-    pub(super) fn new(config: &ApiConfig, requests: usize, streams: usize) -> Self {
+    pub(super) fn new(config: &ApiConfig) -> Self {
         // An address is no name that the page of another host could take.
         let address = config.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
         let address = address.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
@@ -62,10 +51,6 @@ impl Remote {
             failures: Buckets::new(FAILURES.0, FAILURES.1),
             noted: Mutex::default(),
             sessions: Sessions::default(),
-            requests: Arc::new(Semaphore::new(requests)),
-            askers: Arc::new(Crowd::new(requests / SHARES.0)),
-            streams: Arc::new(Semaphore::new(streams)),
-            followers: Arc::new(Crowd::new(streams / SHARES.1)),
             logins: Semaphore::new(LOGINS),
         }
     }

@@ -219,7 +219,8 @@ pub(super) async fn run(
     lifecycle.check_exec_user(&id, body.user()).await?;
     if body.detach {
         let begin = lifecycle.exec_detached(&id, body.spec());
-        let exec_id = api.handle.metrics().verb("exec", begin).await?;
+        let begun = api.handle.metrics().verb("exec", begin).await;
+        let exec_id = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
         return answer(&ExecAnswer::Detached(ExecDetached { workspace: id, exec_id }));
     }
     let seat = Arc::new(api.seat(&caller)?);
@@ -236,7 +237,8 @@ pub(super) async fn run(
         drop(to.send(begun));
     };
     tokio::spawn(for_this_caller(begin).in_current_span());
-    let (mut output, stdin, control, running) = begun.await.map_err(Problem::internal)??;
+    let begun = begun.await.map_err(Problem::internal)?;
+    let (mut output, stdin, control, running) = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {
             // A command need not read its input.

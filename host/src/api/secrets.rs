@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Named, Word, bytes_of};
 use super::error::Problem;
 use super::health::answer;
@@ -44,6 +45,7 @@ pub(super) async fn list(State(api): State<Api>, name: Named, args: Args) -> Res
     responses((status = 200, description = "The names", body = SecretNames)))]
 pub(super) async fn set(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     Word(secret): Word,
     args: Args,
@@ -57,7 +59,7 @@ pub(super) async fn set(
         lifecycle.set_secret(&id, &secret, value).await?;
         names(&lifecycle, id)
     };
-    carry_out(&api, "secret-set", set).await
+    carry_out((&api, &caller), "secret-set", set).await
 }
 
 /// Removes a secret (`wharf secret rm`)
@@ -66,6 +68,7 @@ pub(super) async fn set(
     responses((status = 200, description = "The names that are left", body = SecretNames)))]
 pub(super) async fn remove(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     Word(secret): Word,
     args: Args,
@@ -77,5 +80,5 @@ pub(super) async fn remove(
         lifecycle.remove_secret(&id, &secret).await?;
         names(&lifecycle, id)
     };
-    carry_out(&api, "secret-rm", remove).await
+    carry_out((&api, &caller), "secret-rm", remove).await
 }

@@ -56,6 +56,7 @@ pub(super) struct SnapshotBody {
 ))))]
 pub(super) async fn create(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     wants: Wants,
     args: Args,
@@ -67,7 +68,7 @@ pub(super) async fn create(
     let keeping = async move |mut report: progress::Report| {
         lifecycle.create_snapshot(&id, body.name.as_deref(), &mut report).await
     };
-    progress::carry_out(&api, "snapshot", (&wants, once), keeping).await
+    progress::carry_out((&api, &caller), "snapshot", (&wants, once), keeping).await
 }
 
 /// The body of a restore.
@@ -93,6 +94,7 @@ pub(super) struct RestoreBody {
 ))))]
 pub(super) async fn restore(
     State(api): State<Api>,
+    caller: Caller,
     Word(name): Word,
     wants: Wants,
     args: Args,
@@ -103,15 +105,20 @@ pub(super) async fn restore(
     let request = RestoreRequest { name: body.r#as, env: body.env, recreate: body.recreate };
     let making =
         async move |mut report: progress::Report| lifecycle.restore_snapshot(&name, &request, &mut report).await;
-    progress::carry_out(&api, "restore", (&wants, once), making).await
+    progress::carry_out((&api, &caller), "restore", (&wants, once), making).await
 }
 
 /// Removes a snapshot (`wharf snapshot rm`)
 #[utoipa::path(delete, path = "/v1/snapshots/{name}",
     params(("name" = String, Path, description = "Its name; the `/` in it is written `%2F`")),
     responses((status = 200, description = "The snapshot as it was", body = Snapshot)))]
-pub(super) async fn remove(State(api): State<Api>, Word(name): Word, args: Args) -> Result<Response, Problem> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    Word(name): Word,
+    args: Args,
+) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
-    carry_out(&api, "snapshot-rm", async move { lifecycle.remove_snapshot(&name).await }).await
+    carry_out((&api, &caller), "snapshot-rm", async move { lifecycle.remove_snapshot(&name).await }).await
 }

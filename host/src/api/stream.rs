@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
@@ -17,13 +16,12 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
 use super::files;
-use super::limits::Place;
+use super::places::Taken;
 use super::pulse::Follower;
 use crate::service::stopped;
 use crate::store::Store;
@@ -36,27 +34,16 @@ pub(super) const EVENTS: &str = "text/event-stream";
 /// What lines of JSON say they are.
 pub(super) const LINES: &str = "application/x-ndjson";
 
-/// A place among those who follow something, and in the share of a token.
-pub(super) struct Seat {
-    _permit: OwnedSemaphorePermit,
-    _share: Option<Place<Arc<str>>>,
-}
+/// A place for a stream.
+pub(super) type Seat = Taken;
 
 impl Api {
-    /// Takes a seat: those of the socket are kept for it, and of those of the network a token has its share.
+    /// Takes a place for a stream.
     pub(super) fn seat(&self, caller: &Caller) -> Result<Seat, Problem> {
         if self.stopping() {
             return Err(Problem::stopping());
         }
-        let (places, share) = match caller.holder() {
-            None => (&self.streams, None),
-            Some(token) => {
-                let share = self.remote.followers.enter(token).ok_or_else(|| Problem::share("streams"))?;
-                (&self.remote.streams, Some(share))
-            }
-        };
-        let permit = places.clone().try_acquire_owned().map_err(|_| Problem::busy("streams"))?;
-        Ok(Seat { _permit: permit, _share: share })
+        self.streams.take(caller)
     }
 }
 

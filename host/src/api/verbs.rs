@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Json, Named};
 use super::error::Problem;
 use super::health::answer;
@@ -64,14 +65,14 @@ pub(super) struct UpdateBody {
 
 /// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
 pub(super) async fn carry_out<T: Serialize + Send + 'static>(
-    api: &Api,
+    (api, caller): (&Api, &Caller),
     name: &'static str,
     verb: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<Response, Problem> {
     if api.stopping() {
         return Err(Problem::stopping());
     }
-    let turn = api.verbs.clone().try_acquire_owned().map_err(|_| Problem::busy("verbs"))?;
+    let turn = api.verbs.take(caller)?;
     let handle = api.handle.clone();
     let task = async move {
         let result = handle.metrics().verb(name, verb).await;
@@ -79,7 +80,8 @@ pub(super) async fn carry_out<T: Serialize + Send + 'static>(
         result
     };
     let task = tokio::spawn(for_this_caller(task).in_current_span());
-    answer(&task.await.map_err(Problem::internal)??)
+    let done = task.await.map_err(Problem::internal)?;
+    answer(&done.map_err(|error| Problem::told(error, caller))?)
 }
 
 /// A verb on one workspace.
@@ -91,6 +93,7 @@ macro_rules! verb {
             responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
         pub(super) async fn $name(
             State(api): State<Api>,
+            caller: Caller,
             name: Named,
             args: Args,
             Json($taken): Json<$body>,
@@ -98,7 +101,7 @@ macro_rules! verb {
             args.end()?;
             let $lifecycle = api.lifecycle()?;
             let $id = name.find(&$lifecycle).await?;
-            carry_out(&api, stringify!($name), async move { $act.await }).await
+            carry_out((&api, &caller), stringify!($name), async move { $act.await }).await
         }
     };
 }
@@ -159,6 +162,7 @@ verb!(
     responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    caller: Caller,
     name: Named,
     args: Args,
     Json(body): Json<UpdateBody>,
@@ -177,7 +181,7 @@ pub(super) async fn update(
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    carry_out(&api, "update", async move { lifecycle.update(&id, &fields).await }).await
+    carry_out((&api, &caller), "update", async move { lifecycle.update(&id, &fields).await }).await
 }
 
 /// Removes a workspace (`wharf rm`)
@@ -186,10 +190,15 @@ pub(super) async fn update(
     ("force" = Option<bool>, Query, description = "Kills what runs"),
     ("volumes" = Option<bool>, Query, description = "Removes the named volumes that were made for it, too"),
 ), responses((status = 200, description = "The workspace as it was", body = WorkspaceView)))]
-pub(super) async fn remove(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    name: Named,
+    mut args: Args,
+) -> Result<Response, Problem> {
     let (force, volumes) = (args.flag("force")?, args.flag("volumes")?);
     args.end()?;
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    carry_out(&api, "remove", async move { lifecycle.remove(&id, force, volumes).await }).await
+    carry_out((&api, &caller), "remove", async move { lifecycle.remove(&id, force, volumes).await }).await
 }

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::Api;
+use super::access::Caller;
 use super::args::{Args, Word};
 use super::error::Problem;
 use super::health::answer;
@@ -20,9 +21,16 @@ pub(super) async fn list(State(api): State<Api>, args: Args) -> Result<Response,
 /// Removes one with its data; one that a container uses stays (`wharf volume rm`)
 #[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, description = "It is gone", body = Nothing)))]
-pub(super) async fn remove(State(api): State<Api>, Word(name): Word, args: Args) -> Result<Response, Problem> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    Word(name): Word,
+    args: Args,
+) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
-    super::verbs::carry_out(&api, "volume-rm", async move { lifecycle.remove_volume(&name).await.map(|()| Nothing {}) })
-        .await
+    super::verbs::carry_out((&api, &caller), "volume-rm", async move {
+        lifecycle.remove_volume(&name).await.map(|()| Nothing {})
+    })
+    .await
 }

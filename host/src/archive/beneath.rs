@@ -5,16 +5,21 @@
 //!
 //! A link that stays inside is followed, wherever it stands; a relative one, and an absolute one that names the folder itself.
 //! One that leads outside is an error, and so is a pipe or a device, which is never opened.
+//!
+//! `change` writes below a folder in the same way.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+
+mod change;
 
 /// Most links on the way to one file, as the kernel has it.
 const MOST_LINKS: usize = 40;
@@ -26,6 +31,24 @@ const NAMED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC
 pub struct Folder {
     held: OwnedFd,
     path: PathBuf,
+}
+
+/// A folder that the way to another one may enter and not leave by a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    device: u64,
+    inode: u64,
+}
+
+impl Bound {
+    /// The folder that a path leads to; none where there is none.
+    pub fn at(path: &Path) -> Option<Self> {
+        path.metadata().ok().as_ref().map(Self::of)
+    }
+
+    fn of(about: &Metadata) -> Self {
+        Self { device: about.dev(), inode: about.ino() }
+    }
 }
 
 /// What a path below a folder leads to.
@@ -75,6 +98,28 @@ impl Folder {
         Ok(Self { held, path: path.to_owned() })
     }
 
+    /// Holds a folder that a person named, wherever links on the way lead. Behind one of `bounds`, which others write, a link
+    /// may lead to places in that folder only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] and [`ErrorKind::NotADirectory`] where there is no folder, [`ErrorKind::PermissionDenied`] where a
+    /// link leads out of a bound, and those of the file system.
+    pub fn named(path: &Path, bounds: &[Bound]) -> io::Result<Self> {
+        let path = if path.is_absolute() { path.to_owned() } else { std::env::current_dir()?.join(path) };
+        let root = Self::open(Path::new("/"))?;
+        let (mut above, last) = root.walk(path.strip_prefix("/").unwrap_or(&path), bounds)?;
+        let (held, within) = above.pop().filter(|_| last.is_none()).ok_or(Errno::NOTDIR)?;
+        Ok(Self { held, path: root.path.join(within) })
+    }
+
+    /// The same folder, held once more.
+    ///
+    /// # Errors
+    /// When the process holds too many files.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { held: self.held.try_clone()?, path: self.path.clone() })
+    }
+
     /// Its path when it was opened, for messages.
     pub fn path(&self) -> &Path {
         &self.path
@@ -94,8 +139,8 @@ impl Folder {
     /// # Errors
     /// As [`Folder::find`], and when it is no folder.
     pub fn folder(&self, path: &Path) -> io::Result<Self> {
-        let (mut above, _) = self.walk(path)?;
-        let (held, within) = above.pop().ok_or(Errno::NOENT)?;
+        let (mut above, last) = self.walk(path, &[])?;
+        let (held, within) = above.pop().filter(|_| last.is_none()).ok_or(Errno::NOTDIR)?;
         Ok(Self { held, path: self.path.join(within) })
     }
 
@@ -152,7 +197,7 @@ impl Folder {
     /// [`ErrorKind::NotFound`] when there is nothing, [`ErrorKind::PermissionDenied`] when it leads outside, and those of the
     /// file system.
     pub fn find(&self, path: &Path) -> io::Result<Found> {
-        let (mut above, last) = self.walk(path)?;
+        let (mut above, last) = self.walk(path, &[])?;
         let (held, within) = above.pop().ok_or(Errno::NOENT)?;
         match last {
             Some((name, about)) => Ok(Found { within: within.join(&name), parent: held, name, about }),
@@ -186,24 +231,37 @@ impl Folder {
     }
 
     /// Walks a path. Gives the folders from this one to the last, each with its place, and what is no folder at the end.
+    ///
+    /// A link in a bound leads to places in it only. A `..` leads out of a bound as long as no link in it was followed: then it is
+    /// the way back that the path itself names.
     #[allow(clippy::type_complexity)]
-    fn walk(&self, path: &Path) -> io::Result<(Vec<(OwnedFd, PathBuf)>, Option<(OsString, Metadata)>)> {
-        let outside =
-            || io::Error::new(ErrorKind::PermissionDenied, format!("it leads out of {}", self.path.display()));
+    fn walk(
+        &self,
+        path: &Path,
+        bounds: &[Bound],
+    ) -> io::Result<(Vec<(OwnedFd, PathBuf)>, Option<(OsString, Metadata)>)> {
+        let outside = |floor: &Path| {
+            io::Error::new(ErrorKind::PermissionDenied, format!("it leads out of {}", self.path.join(floor).display()))
+        };
         let mut above = vec![(self.held.try_clone()?, PathBuf::new())];
+        // The folders that are not left: the place of each, the number of folders down to it, and of links before it.
+        let mut floors = vec![(PathBuf::new(), 1, 0)];
         // What is still to be walked, the next one last.
-        let (mut ahead, mut links) = (parts(path).ok_or_else(outside)?, 0);
+        let (mut ahead, mut links) = (parts(path).ok_or_else(|| outside(Path::new("")))?, 0);
         while let Some(name) = ahead.pop() {
+            let Some((floor, depth, before)) = floors.last() else { return Err(outside(Path::new(""))) };
             if name == ".." {
-                above.pop();
-                if above.is_empty() {
-                    return Err(outside());
+                if above.len() == *depth {
+                    if floors.len() == 1 || links > *before {
+                        return Err(outside(floor));
+                    }
+                    floors.pop();
                 }
+                above.pop();
                 continue;
             }
-            let Some((folder, within)) = above.last() else { return Err(outside()) };
-            let opened = rustix::fs::openat(folder, name.as_os_str(), NAMED, Mode::empty())?;
-            let opened = File::from(opened);
+            let Some((folder, within)) = above.last() else { return Err(outside(floor)) };
+            let opened = File::from(rustix::fs::openat(folder, name.as_os_str(), NAMED, Mode::empty())?);
             let about = opened.metadata()?;
             if about.is_symlink() {
                 links += 1;
@@ -213,14 +271,17 @@ impl Folder {
                 let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
                 if target.is_absolute() {
-                    let inner = target.strip_prefix(&self.path).map_err(|_| outside())?;
-                    above.truncate(1);
-                    ahead.extend(parts(inner).ok_or_else(outside)?);
+                    let inner = target.strip_prefix(self.path.join(floor)).map_err(|_| outside(floor))?;
+                    ahead.extend(parts(inner).ok_or_else(|| outside(floor))?);
+                    above.truncate(*depth);
                 } else {
-                    ahead.extend(parts(&target).ok_or_else(outside)?);
+                    ahead.extend(parts(&target).ok_or_else(|| outside(floor))?);
                 }
             } else if about.is_dir() {
                 let within = within.join(&name);
+                if bounds.contains(&Bound::of(&about)) {
+                    floors.push((within.clone(), above.len() + 1, links));
+                }
                 above.push((opened.into(), within));
             } else if ahead.is_empty() {
                 return Ok((above, Some((name, about))));
@@ -358,6 +419,37 @@ pub(crate) mod tests {
         assert_eq!(read("none").unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(folder.find(Path::new("folder/file")).unwrap().within, Path::new("sub/file"));
         assert!(Folder::open(&project.join("folder")).is_err() && Folder::resolve(&project.join("folder")).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_is_named_is_found_through_links_which_lead_out_of_no_bound() {
+        let place = Place::new("named");
+        let project = place.project();
+        let bounds = [Bound::at(&project).unwrap()];
+        let make = |target: &Path, name: &str| symlink(target, place.0.join(name)).unwrap();
+        make(&project, "way");
+        make(Path::new("way/sub"), "further");
+        make(Path::new("../outside"), "project/out");
+        make(&place.0.join("outside"), "project/absolute");
+        make(&project.join("sub"), "project/in");
+        make(Path::new("../project/sub"), "project/back");
+        make(Path::new("."), "project/here");
+        let named = |path: &str| Folder::named(&place.0.join(path), &bounds).map(|found| found.path().to_owned());
+        for path in ["project/sub", "way/sub", "further", "project/in", "way/in", "project/sub/../here/sub"] {
+            assert_eq!(named(path).unwrap(), project.join("sub"), "{path}");
+        }
+        for path in ["outside", "project/../outside", "way/../outside", "project/sub/../../outside"] {
+            assert_eq!(named(path).unwrap(), place.0.join("outside"), "{path}");
+        }
+        for path in
+            ["project/out", "way/absolute", "project/back", "project/here/../outside", "project/in/../../outside"]
+        {
+            assert_eq!(named(path).unwrap_err().kind(), ErrorKind::PermissionDenied, "{path}");
+        }
+        assert_eq!(named("none").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(named("outside/file").unwrap_err().kind(), ErrorKind::NotADirectory);
+        let without = Folder::named(&project.join("out"), &[]).unwrap();
+        assert_eq!(without.path(), place.0.join("outside"));
     }
 
     #[test]

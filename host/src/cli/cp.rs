@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::backend::{Backend, Out};
-use super::output::say;
 use super::{Context, Failure, terminal};
-use crate::archive::{self, Owner, Unpacked};
+use crate::archive::{self, Bound, Owner};
 use crate::docker::PathKind;
 use crate::lifecycle::{Error, Target};
 use crate::printable::Printable;
-use crate::store::Owner as Process;
+
+mod take_out;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             let path = if path.is_empty() { "/" } else { path };
             let out = unless(&mut stop, NOTHING, backend.copy_out(&target, path)).await?;
             match to {
-                Side::Local(to) => take_out(context, (out, stop), path, Path::new(to)).await?,
+                Side::Local(to) => {
+                    // A workspace may exchange anything there at any moment.
+                    let bounds: Vec<_> = backend.written().await?.iter().filter_map(|path| Bound::at(path)).collect();
+                    take_out::take_out(context, (out, stop), path, (Path::new(to), &bounds)).await?;
+                }
                 _ => unless(&mut stop, "the archive is cut off", pour_out(out)).await?,
             }
         }
@@ -196,199 +200,6 @@ async fn pour_out(mut out: Out) -> Result<(), Failure> {
         tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)??;
     }
     Ok(())
-}
-
-/// Unpacks beside the target and renames, so that a copy that breaks leaves nothing under the target's name. Into a folder
-/// that is there already it is moved entry by entry, over what is there.
-///
-/// Only a folder that the user named may be a link. What came out of the workspace, now or with an earlier copy, is never
-/// followed: its links may lead anywhere.
-async fn take_out(
-    context: &Context,
-    (out, stop): (Out, watch::Receiver<bool>),
-    path: &str,
-    to: &Path,
-) -> Result<(), Failure> {
-    // What is in a folder, and the root, come without a name.
-    let name = if path.ends_with("/.") { None } else { last_name(path) };
-    let folder = to.is_dir();
-    if !folder && (to.as_os_str().as_encoded_bytes().ends_with(b"/") || (to.exists() && out.kind == PathKind::Folder)) {
-        let text = format!("{} is no folder", to.display());
-        return Err(Failure::new("bad-request", text, "make it first, or name another place", 1));
-    }
-    let target = match name {
-        Some(name) if folder => to.join(name),
-        None if folder => to.canonicalize().map_err(|error| local(to, &error))?,
-        _ => to.to_path_buf(),
-    };
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    let merges = is_folder(&target);
-    let beside = if merges { target.clone() } else { parent.clone() };
-    let staging = Staging::new(&beside).map_err(|error| local(&beside, &error))?;
-    // With a folder of its own it is told from what has a name.
-    let inside = if name.is_some() { staging.0.clone() } else { staging.0.join("all") };
-    if name.is_none() {
-        std::fs::create_dir(&inside).map_err(|error| local(&inside, &error))?;
-    }
-    let done = receive((out, stop), inside.clone()).await?;
-    tell_left_out(context, &done.skipped);
-    let root = top(&staging.0, path, done.entries)?;
-    check(&root, &target)?;
-    let mut moved = Vec::new();
-    put(&root, &target, &mut moved)?;
-    for (folder, mode) in done.narrow.iter().rev() {
-        let folder = inside.join(folder);
-        let at = moved.iter().find_map(|(from, to)| Some(to.join(folder.strip_prefix(from).ok()?)));
-        // One that was there before keeps its own.
-        if let Some(at) = at {
-            set_mode(&parent, &at, *mode)?;
-        }
-    }
-    if let (None, false, Some(mode)) = (name, merges, done.mode) {
-        set_mode(&parent, &target, mode)?;
-    }
-    if !context.out.json {
-        let target = if name.is_some() { &target } else { to };
-        context.out.line(format!("{} ({} entries)", shown(target), done.entries))?;
-    }
-    Ok(())
-}
-
-/// Sets the permission bits of a folder that is in this one, which the user named.
-fn set_mode(within: &Path, folder: &Path, mode: u32) -> Result<(), Failure> {
-    let (base, rest) = match folder.strip_prefix(within) {
-        Ok(rest) => (within, rest),
-        // `.` stands for no name.
-        Err(_) => (Path::new("."), folder),
-    };
-    archive::set_mode(base, rest, mode).map_err(|error| local(folder, &error)).map(drop)
-}
-
-/// The one that an unpacked copy has on top.
-fn top(staging: &Path, path: &str, entries: u64) -> Result<PathBuf, Failure> {
-    let failed = |error| local(staging, &error);
-    let mut made = std::fs::read_dir(staging).map_err(failed)?;
-    let Some(first) = made.next().transpose().map_err(failed)?.filter(|_| entries > 0) else {
-        let text = format!("nothing of {path} could be copied");
-        return Err(Failure::new("copy-empty", text, "see 'wharf exec -- ls'", 1));
-    };
-    if made.next().is_some() {
-        let text = format!("the archive of {path} has more than that in it, so nothing was copied");
-        return Err(Failure::new("copy-broken", text, "see what is there with 'wharf exec -- ls', and try again", 1));
-    }
-    Ok(first.path())
-}
-
-async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: PathBuf) -> Result<Unpacked, Failure> {
-    let (to, from) = tokio::sync::mpsc::channel(16);
-    let at = folder.clone();
-    let unpacker = tokio::task::spawn_blocking(move || archive::unpack(archive::Reader::new(from), &at));
-    let stopped = loop {
-        let bytes = match unless(&mut stop, NOTHING, async { Ok(out.next().await) }).await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => break None,
-            Err(stopped) => break Some(stopped),
-        };
-        let bytes = bytes.map_err(|failure| std::io::Error::other(failure.message));
-        // The unpacker that has gone says itself why.
-        match unless(&mut stop, NOTHING, async { Ok(to.send(bytes).await) }).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => break None,
-            Err(stopped) => break Some(stopped),
-        }
-    };
-    drop(to);
-    // What it has begun must be there before it is cleared away.
-    let unpacked = unpacker.await.map_err(std::io::Error::other)?;
-    if let Some(stopped) = stopped {
-        return Err(stopped);
-    }
-    unpacked.map_err(|error| {
-        Failure::new("copy-broken", Printable::from(error.to_string()).to_string(), "see that the disk is not full", 1)
-    })
-}
-
-/// Whether it is a folder itself; a link to one is none.
-fn is_folder(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
-}
-
-/// Whether one thing can be put over another, down to the last entry, before anything is moved: a folder never takes the
-/// place of something else, nor the other way round, as with Docker.
-fn check(from: &Path, to: &Path) -> Result<(), Failure> {
-    let Ok(there) = to.symlink_metadata() else { return Ok(()) };
-    let text = match (is_folder(from), there.is_dir()) {
-        (true, true) => return each(from, |entry, name| check(entry, &to.join(name))),
-        (false, false) => return Ok(()),
-        (true, false) if there.is_symlink() => format!("cannot overwrite the link {} with a folder", shown(to)),
-        (true, false) => format!("cannot overwrite {} with a folder", shown(to)),
-        (false, true) => format!("cannot overwrite the folder {} with what is no folder", shown(to)),
-    };
-    Err(Failure::new("bad-request", text, "remove it, or name another place; nothing was copied", 1))
-}
-
-/// Moves it there: what is in a folder over what is in the other one, and all else in place of what is there.
-fn put(from: &Path, to: &Path, moved: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), Failure> {
-    if is_folder(from) && is_folder(to) {
-        return each(from, |entry, name| put(entry, &to.join(name), moved));
-    }
-    std::fs::rename(from, to).map_err(|error| local(to, &error))?;
-    if is_folder(to) {
-        moved.push((from.to_path_buf(), to.to_path_buf()));
-    }
-    Ok(())
-}
-
-fn each(folder: &Path, mut what: impl FnMut(&Path, &std::ffi::OsStr) -> Result<(), Failure>) -> Result<(), Failure> {
-    for entry in std::fs::read_dir(folder).map_err(|error| local(folder, &error))? {
-        let entry = entry.map_err(|error| local(folder, &error))?;
-        what(&entry.path(), &entry.file_name())?;
-    }
-    Ok(())
-}
-
-/// What the names of such folders begin with; the process that made it follows.
-const STAGING: &str = ".wharf-cp-";
-
-/// A folder that goes away with whatever is left in it.
-struct Staging(PathBuf);
-
-impl Staging {
-    fn new(beside: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        Self::clear(beside)?;
-        let Process { pid, start } = Process::this_process();
-        let path = beside.join(format!("{STAGING}{pid}-{start}"));
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    /// Removes what copies have left that were killed.
-    fn clear(beside: &Path) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(beside)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.strip_prefix(STAGING)?.split_once('-'));
-            let owner =
-                owner.and_then(|(pid, start)| Some(Process { pid: pid.parse().ok()?, start: start.parse().ok()? }));
-            if owner.is_some_and(|owner| !owner.alive()) && entry.file_type()?.is_dir() {
-                // Another copy may be doing the same.
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            say(format_args!("wharf: the folder {} could not be removed: {error}", self.0.display()));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::hooks::{ExecSpec, Hook};
 use crate::lifecycle::Error;
 
 mod by_service;
+mod hint;
 mod printer;
 
 use printer::Printer;
@@ -152,6 +153,7 @@ async fn session(
     let id = context.find(&lifecycle, name).await?;
     let size = (tty && terminal::is_out()).then(crossterm::terminal::size);
     let size = size.and_then(Result::ok).map(|(columns, rows)| (rows, columns));
+    let hints = hint::applies(&spec);
     let session = lifecycle.exec(&id, spec, interactive, size).await?;
     let (mut output, stdin, control) = session.into_parts();
 
@@ -216,6 +218,9 @@ async fn session(
         Over::Ended { end: ExecEnd::Exited(code), cut } => {
             if cut {
                 context.out.notice(CUT);
+            }
+            if hints {
+                hint::here(context, (&lifecycle, &id), code, &printer)?;
             }
             Ok(u8::try_from(code).unwrap_or(1))
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::record::{Draft, Refusal, Waiver, glob};
 use super::redact::SecretNames;
-use super::validate::{HostPaths, Invariants};
+use super::validate::{HostPaths, Invariants, Sight};
 use super::{
     Action, Candidate, Decision, Facts, FailureMode, Hook, HookRequest, ImageConfig, Outcome, Policy, Subject,
     SweepChoice, SweepVerdict,
@@ -122,6 +122,7 @@ pub struct Chain {
     standings: Option<Arc<dyn Standings>>,
     pins: Option<Arc<Pins>>,
     secrets: Arc<Known>,
+    sight: Option<Arc<Sight>>,
 }
 
 /// Secrets that policies do not see, but may say all the same.
@@ -153,6 +154,7 @@ impl Chain {
             standings: None,
             pins: None,
             secrets: Arc::default(),
+            sight: None,
         }
     }
 
@@ -161,6 +163,11 @@ impl Chain {
     pub fn knowing(self, names: &SecretNames, values: &[String]) -> Self {
         let known = Known { names: names.clone(), values: values.iter().cloned().collect() };
         Self { secrets: Arc::new(known), ..self }
+    }
+
+    /// The same chain, whose invariants tell a caller nothing of the host beside this.
+    pub fn seeing(self, sight: Sight) -> Self {
+        Self { sight: Some(Arc::new(sight)), ..self }
     }
 
     /// The same chain, which knows how its policies have been doing, and remembers it.
@@ -261,7 +268,7 @@ impl Chain {
             let request = HookRequest { hook, now_ms, facts: facts.clone(), spec: draft.spec.clone(), subject };
             let run = Run::with(self, request, snapshot.clone()).began(began.clone()).traced();
             shadows |= shadow::any(run.parts());
-            let (decision, refusal) = self.create_hook(run, &mut draft, HostPaths::of_host());
+            let (decision, refusal) = self.create_hook(run, &mut draft, HostPaths::of_host_in(self.sight.clone()));
             decisions.push(decision);
             if refusal.is_some() {
                 return (CreateDecision { draft, decisions, refusal }, shadows);

@@ -1,8 +1,9 @@
 //! Where the host's paths lead, as a fact of a decision: looked up while it is taken and kept in its record, so that a replay
 //! needs no host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,29 @@ pub(super) struct Source {
     pub(super) engine: bool,
 }
 
+/// The part of the host that a caller may learn of. Every other path has one answer, whether there is something or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// The folder of the project, without links.
+    pub project: PathBuf,
+    /// Paths as they are written: those that the workspace has already, and those of the configuration.
+    pub paths: BTreeSet<String>,
+}
+
+/// That answer, as the end of a sentence that begins with a path.
+const HIDDEN: &str = "is not allowed, or not there";
+
+impl Sight {
+    /// Leaves of a look at a path only what may be told.
+    fn through<T>(&self, path: &Path, found: Result<T, String>, real: impl Fn(&T) -> &Path) -> Result<T, String> {
+        match found {
+            found if self.paths.contains(&path.display().to_string()) => found,
+            Ok(found) if real(&found).starts_with(&self.project) => Ok(found),
+            _ => Err(HIDDEN.to_owned()),
+        }
+    }
+}
+
 /// Where the host's paths lead.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -47,12 +71,20 @@ pub struct HostPaths {
     /// Whether paths that are not known are looked up; else they are taken as they stand.
     #[serde(skip)]
     live: bool,
+    /// Where the caller does not see all.
+    #[serde(skip)]
+    sight: Option<Arc<Sight>>,
 }
 
 impl HostPaths {
     /// Looks paths up as they are asked for, and remembers them.
     pub fn of_host() -> Self {
         Self { live: true, ..Self::default() }
+    }
+
+    /// The same, of which a caller learns only what is in sight.
+    pub fn of_host_in(sight: Option<Arc<Sight>>) -> Self {
+        Self { sight, ..Self::of_host() }
     }
 
     /// Whether none was asked for.
@@ -74,7 +106,10 @@ impl HostPaths {
             None if !self.live => return Ok(path.to_path_buf()),
             None => {}
         }
-        let real = paths::resolve(path).map(|found| found.path).map_err(|error| error.to_string());
+        let mut real = paths::resolve(path).map(|found| found.path).map_err(|error| error.to_string());
+        if let Some(sight) = &self.sight {
+            real = sight.through(path, real, PathBuf::as_path);
+        }
         let found = match &real {
             Ok(real) => Found::Ok(real.display().to_string()),
             Err(reason) => Found::Err(reason.clone()),
@@ -94,7 +129,10 @@ impl HostPaths {
                 None => Ok(Source { path: path.to_path_buf(), engine: false }),
             };
         }
-        let found = look(path, guarded);
+        let mut found = look(path, guarded);
+        if let Some(sight) = &self.sight {
+            found = sight.through(path, found, |source| &source.path);
+        }
         let kept = match &found {
             Ok(source) if source.engine => Found::Engine(source.path.display().to_string()),
             Ok(source) => Found::Ok(source.path.display().to_string()),
@@ -153,6 +191,26 @@ mod tests {
         assert_eq!(old.source(Path::new("/a"), &[]), Ok(Source { path: "/b".into(), engine: false }));
         assert_eq!(old.source(Path::new("/c"), &[]), Err("No such file".into()));
         assert_eq!(old.real(Path::new("/x")), Ok("/x".into()));
+    }
+
+    #[test]
+    fn a_path_that_is_not_in_sight_has_one_answer_whether_it_is_there_or_not() {
+        let dir = std::env::temp_dir().canonicalize().unwrap().join(format!("wharf-sight-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("project/inner")).unwrap();
+        std::fs::create_dir_all(dir.join("there")).unwrap();
+        std::os::unix::fs::symlink("../there", dir.join("project/way")).unwrap();
+        std::os::unix::fs::symlink("../none", dir.join("project/road")).unwrap();
+        let paths = [dir.join("had").display().to_string()].into();
+        let sight = Some(Arc::new(Sight { project: dir.join("project"), paths }));
+        let mut host = HostPaths::of_host_in(sight);
+        for path in ["there", "none", "project/way", "project/road", "project/none", "."] {
+            let path = dir.join(path);
+            assert_eq!(host.source(&path, &[]), Err(HIDDEN.to_owned()), "{}", path.display());
+            assert_eq!(host.real(&path), Err(HIDDEN.to_owned()), "{}", path.display());
+        }
+        assert!(host.source(&dir.join("project/inner"), &[]).is_ok());
+        assert!(host.source(&dir.join("had"), &[]).unwrap_err().contains("cannot be read"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use super::host_paths::{Guarded, HostPaths};
+pub use super::host_paths::{Guarded, HostPaths, Sight};
 use crate::workspace::{ContainerSpec, Mount, MountKind, Network, Restart};
 
 /// The invariants, as the configuration sets them.

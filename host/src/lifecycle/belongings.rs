@@ -7,6 +7,7 @@ use super::{Error, Lifecycle, Project};
 use crate::devcontainer::OWNER;
 use crate::docker::{self, Volume};
 use crate::hooks::record::Draft;
+use crate::store::Verb;
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_IMAGE_HOST, LABEL_IMAGE_WORKSPACE, LABEL_PREFIX, LABEL_PROJECT, LABEL_VOLUME_BY,
     LABEL_WORKSPACE, MountKind, WorkspaceId,
@@ -16,16 +17,27 @@ use crate::workspace::{
 const BY_PROJECT: &str = "project";
 
 impl Lifecycle {
-    /// Whether a container with our labels is ours. Labels alone do not tell: an image that somebody committed from a workspace
-    /// hands them on to whatever is made from it. Ours has the name that Wharf gives, or is the one that the store knows.
+    /// Whether a container with our labels is ours. Labels alone do not tell: an image that was committed from a workspace hands
+    /// them on, and anybody with the engine can give a container a name. Ours is the one that the store knows, or one that a
+    /// creation that is under way, or was left half done, has made; where the store knows none, the one with the name that Wharf
+    /// gives.
     pub(super) fn is_ours(&self, container: &Container) -> Result<bool, Error> {
         let Some(Ok(id)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
             return Ok(false);
         };
-        if container.name == id.container_name() || super::replace::is_aside(container) {
-            return Ok(true);
+        let named = container.name == id.container_name() || super::replace::is_aside(container);
+        match self.store.container_id(&id)? {
+            Some(known) if known == container.id => Ok(true),
+            Some(_) => Ok(named && self.is_attempt(&id, container)?),
+            None => Ok(named),
         }
-        Ok(self.store.container_id(&id)?.is_some_and(|known| known == container.id))
+    }
+
+    /// Whether a creation that has not ended made a container.
+    fn is_attempt(&self, id: &WorkspaceId, container: &Container) -> Result<bool, Error> {
+        let attempt = super::reconcile::attempt_of(&container.labels);
+        let open = self.store.open_entries()?;
+        Ok(open.iter().any(|entry| entry.id == attempt && entry.workspace == *id && entry.verb == Verb::Create))
     }
 
     /// Refuses volumes that the workspace may not have: those that Wharf did not make, those of other workspaces where a file

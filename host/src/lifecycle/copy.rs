@@ -3,6 +3,7 @@
 //! Copying is something that is done in a workspace, so the policies of `pre-exec` are asked: they see the command
 //! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. What they adjust has no meaning here.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::{Error, Lifecycle};
 use crate::archive::{self, Pieces};
 use crate::docker::{self, Archive, PathKind};
 use crate::hooks::ExecSpec;
-use crate::workspace::WorkspaceId;
+use crate::workspace::{MountKind, WorkspaceId};
 
 /// A path in a workspace that something can be copied to.
 pub struct CopyIn<'a> {
@@ -67,6 +68,21 @@ impl Lifecycle {
         let container = self.may_copy(id, "out", path).await?;
         let kind = self.docker.path_kind(&container, path).await?;
         Ok(CopyOut { archive: self.docker.read_archive(&container, path).await?, kind })
+    }
+
+    /// Folders and files of the host that workspaces write: their projects, and what else is mounted there and not read-only.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn written_by_workspaces(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut written = std::collections::BTreeSet::new();
+        for workspace in self.store.workspaces()? {
+            let mounts = workspace.draft.spec.mounts.values();
+            let binds = mounts.filter(|mount| mount.kind == MountKind::Bind && !mount.read_only);
+            written.extend(binds.map(|mount| PathBuf::from(&mount.source)));
+            written.insert(PathBuf::from(&workspace.project));
+        }
+        Ok(written.into_iter().collect())
     }
 
     async fn may_copy(&self, id: &WorkspaceId, way: &str, path: &str) -> Result<String, Error> {

@@ -44,6 +44,26 @@ pub(super) fn image_facts(images: Vec<LocalImage>) -> Vec<hooks::LocalImage> {
     facts
 }
 
+/// Of some images those with these references, and nothing about their other names.
+pub(super) fn only_these(images: Vec<hooks::LocalImage>, references: &BTreeSet<String>) -> Vec<hooks::LocalImage> {
+    let is = |reference: &String| {
+        references.contains(reference)
+            || reference.strip_suffix(":latest").is_some_and(|name| references.contains(name))
+    };
+    let mut images = images;
+    for image in &mut images {
+        image.references.retain(is);
+        let of = |digest: &str| digest.split_once('@').map(|(name, _)| format!("{name}:"));
+        let named = |digest: &String| {
+            of(digest).is_some_and(|name| image.references.iter().any(|reference| reference.starts_with(&name)))
+        };
+        let digests = image.digests.iter().filter(|digest| named(digest)).cloned().collect();
+        image.digests = digests;
+    }
+    images.retain(|image| !image.references.is_empty());
+    images
+}
+
 /// Reads the names of a project's files, and the contents of the wanted ones, without the values of secrets.
 ///
 /// # Errors
@@ -120,6 +140,22 @@ mod tests {
         assert_eq!(read, [".devcontainer/devcontainer.json", "big", "go.mod"]);
         assert!(facts.contents["big"].truncated && facts.contents["big"].text.len() == MOST_BYTES);
         assert!(facts.contents[".devcontainer/devcontainer.json"].text.contains('\u{fffd}'));
+    }
+
+    #[test]
+    fn of_images_only_the_names_that_were_asked_for_are_left() {
+        let image = |references: &[&str], digests: &[&str]| hooks::LocalImage {
+            references: references.iter().map(|&text| text.to_owned()).collect(),
+            digests: digests.iter().map(|&text| text.to_owned()).collect(),
+            size: 1,
+        };
+        let all = vec![
+            image(&["a/b:1", "secret:2"], &["a/b@sha256:1", "secret@sha256:1"]),
+            image(&["c:latest"], &[]),
+            image(&["a/b:2"], &["a/b@sha256:2"]),
+        ];
+        let only = ["a/b:1", "c"].map(str::to_owned).into();
+        assert_eq!(only_these(all, &only), [image(&["a/b:1"], &["a/b@sha256:1"]), image(&["c:latest"], &[])]);
     }
 
     /// What a workspace does that wants a policy to tell what lies outside of its project (number 9).

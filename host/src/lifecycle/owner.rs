@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::create::Decided;
-use super::{Error, Lifecycle};
+use super::{Error, Lifecycle, Why};
 use crate::archive::{self, Owner as FileOwner};
 use crate::hooks::Adjustment;
 use crate::hooks::record::{Draft, Owner};
@@ -184,14 +184,32 @@ fn appended(text: &str, line: &str) -> String {
 
 /// The end of a message about a command that failed as if it were not root's: the ways back.
 pub(super) fn hint(draft: &Draft, said: &str) -> String {
-    const WORDS: [&str; 5] = ["ermission denied", "not permitted", "are you root", "must be root", "superuser"];
-    if !is_default(draft) || !WORDS.iter().any(|words| said.contains(words)) {
+    if !is_default(draft) || !wants_root(said) {
         return String::new();
     }
+    format!("; {}", ways_back(draft.spec.user.as_deref().unwrap_or_default()))
+}
+
+/// Whether a command says that it failed because it is not root's.
+pub fn wants_root(said: &str) -> bool {
+    const WORDS: [&str; 5] = ["ermission denied", "not permitted", "are you root", "must be root", "superuser"];
+    WORDS.iter().any(|words| said.contains(words))
+}
+
+fn ways_back(user: &str) -> String {
     format!(
-        "; the workspace runs as {}, the owner of its project: 'wharf up --recreate --user root' or workspace.user = \"root\" make it root",
-        draft.spec.user.as_deref().unwrap_or_default()
+        "the workspace runs as {user}, the owner of its project: 'wharf up --recreate --user root' or workspace.user = \"root\" make it \
+         root"
     )
+}
+
+/// The ways to have a workspace run as root, where it is the owner of its project because nothing else was decided. `why` has its
+/// field `user`.
+pub fn ways_to_root(why: &Why) -> Option<String> {
+    let user = why.fields.get("user")?;
+    let by = &user.history.last()?.by;
+    let default = by.policy == "default" && by.at.as_deref() == Some(PLACE);
+    user.value.as_str().filter(|_| default).map(ways_back)
 }
 
 #[cfg(test)]

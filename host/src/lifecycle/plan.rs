@@ -1,6 +1,6 @@
 //! `plan`: what `up` would make, and who decides it. Creates nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::devcontainer::{ask, hide};
 use super::explain::{Explained, explain};
-use super::facts::{engine_facts, image_facts, project_facts};
+use super::facts::{engine_facts, image_facts, only_these, project_facts};
 use super::image_config;
 use super::request::draft;
 use super::secret_files;
@@ -21,8 +21,9 @@ use crate::docker::{Docker, ImageInfo};
 use crate::hooks::chain::{CreateDecision, LookedAt};
 use crate::hooks::record::{Change, Draft, Refusal};
 use crate::hooks::redact::{SecretNames, Values};
+use crate::hooks::validate::Sight;
 use crate::hooks::{Chain, Facts, ImageConfig, Step};
-use crate::store::KnownWorkspace;
+use crate::store::{self, KnownWorkspace};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
@@ -69,6 +70,19 @@ pub async fn plan(
     known: &[KnownWorkspace],
     request: &WorkspaceRequest,
 ) -> Result<Plan, Error> {
+    plan_knowing(loaded, chain, docker, state_dir, known, request, None).await
+}
+
+/// The same, of which the caller learns of no image but these.
+async fn plan_knowing(
+    loaded: &Loaded,
+    chain: &Chain,
+    docker: Option<&Docker>,
+    state_dir: &Path,
+    known: &[KnownWorkspace],
+    request: &WorkspaceRequest,
+    only_images: Option<BTreeSet<String>>,
+) -> Result<Plan, Error> {
     let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded, known)?;
     project.secrets = secret_files::folder(state_dir, &project.id, request);
     let mut facts =
@@ -76,7 +90,10 @@ pub async fn plan(
     if let Some(docker) = docker {
         let (info, images) = tokio::join!(docker.info(), docker.local_images());
         facts.engine = engine_facts(&info?);
-        facts.local_images = image_facts(images?);
+        facts.local_images = match &only_images {
+            None => image_facts(images?),
+            Some(only) => only_these(image_facts(images?), only),
+        };
     }
     project.devcontainer = ask(&project, request, loaded, &facts.engine).await?.map(Arc::new);
     let request = request.clone().with_build(&project, loaded, state_dir).await?;
@@ -85,8 +102,10 @@ pub async fn plan(
     let decide = move || -> Result<Plan, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let image = |reference: &str| match &docker {
-            Some(docker) => Ok(here.block_on(docker.image(reference))?),
-            None => Ok(None),
+            Some(docker) if only_images.as_ref().is_none_or(|only| only.contains(reference)) => {
+                Ok(here.block_on(docker.image(reference))?)
+            }
+            _ => Ok(None),
         };
         let DecidedCreate { created: mut decision, withheld, .. } =
             decide_create(&chain, &loaded, &secrets, &project, &request, facts, &image)?;
@@ -152,6 +171,25 @@ impl Lifecycle {
         let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone())));
         let known = self.store.known_workspaces()?;
         plan(&self.loaded(), &chain, Some(&self.docker), self.store.dir(), &known, request).await
+    }
+}
+
+impl Lifecycle {
+    /// The same for a caller who sees this workspace and not the rest of the host: no path and no image is looked for but those that
+    /// the workspace has, and its project.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub async fn plan_in_sight(&self, stored: &store::Workspace, request: &WorkspaceRequest) -> Result<Plan, Error> {
+        let spec = &stored.draft.spec;
+        let mut paths: BTreeSet<String> = spec.mounts.values().map(|mount| mount.source.clone()).collect();
+        paths.extend(self.invariants().bind_roots.iter().map(|root| root.display().to_string()));
+        let sight = Sight { project: stored.project.clone().into(), paths };
+        let images = spec.image.iter().map(|image| image.reference.clone()).collect();
+        let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone()))).seeing(sight);
+        let known = self.store.known_workspaces()?;
+        let (docker, state) = (Some(&self.docker), self.store.dir());
+        plan_knowing(&self.loaded(), &chain, docker, state, &known, request, Some(images)).await
     }
 }
 

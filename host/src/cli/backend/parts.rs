@@ -1,10 +1,12 @@
 //! What belongs to workspaces: sidecars, secrets, volumes, files. Here, or by a service.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Backend, meant, path};
+use super::{Backend, list, meant, path};
 use crate::archive::Pieces;
 use crate::cli::Failure;
 use crate::client::{Client, Download};
@@ -154,6 +156,17 @@ impl Backend {
                 let kind = if download.kind == PathKind::Folder.as_str() { PathKind::Folder } else { PathKind::File };
                 Ok(Out { kind, archive: From::Service(Box::new(download)) })
             }
+        }
+    }
+
+    /// Folders and files of this machine that workspaces write. A service tells of projects only.
+    pub(crate) async fn written(&self) -> Result<Vec<PathBuf>, Failure> {
+        match self {
+            Self::Here(lifecycle) => Ok(lifecycle.written_by_workspaces()?),
+            Self::Service(client) if client.is_local() => {
+                Ok(list(client).await?.into_iter().map(|workspace| workspace.project.into()).collect())
+            }
+            Self::Service(_) => Ok(Vec::new()),
         }
     }
 

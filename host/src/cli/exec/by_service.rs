@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::printer::Printer;
-use super::{CUT, LAST_WORDS, RawMode, TIMED_OUT, say_late, typed, until, wharf_failed};
+use super::{CUT, LAST_WORDS, RawMode, TIMED_OUT, hint, say_late, typed, until, wharf_failed};
 use crate::cli::{Context, Failure, backend, terminal};
 use crate::client::{Client, Listen, Problem, Said};
 use crate::docker::StdStream;
@@ -142,6 +142,9 @@ pub(super) async fn session(
     if let Some(code) = end["exit_code"].as_i64() {
         if end["cut"].as_bool() == Some(true) {
             context.out.notice(CUT);
+        }
+        if hint::applies(spec) {
+            hint::there(context, client, &name, code, &printer).await;
         }
         return Ok(u8::try_from(code).unwrap_or(1));
     }

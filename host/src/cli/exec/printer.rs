@@ -15,12 +15,17 @@ use crate::docker::StdStream;
 /// Pieces that wait for the reader, of 64 KiB at most each.
 const WAITING: usize = 16;
 
+/// So many bytes of stderr are remembered.
+const LAST: usize = 1 << 10;
+
 /// Writes to stdout and stderr, in the order in which it is told.
 pub(super) struct Printer {
     /// None at the end.
     to: Option<mpsc::Sender<(StdStream, Bytes)>>,
     /// None when its end is known.
     writing: Option<JoinHandle<io::Result<()>>>,
+    /// The end of what went to stderr.
+    last_errors: Vec<u8>,
 }
 
 impl Printer {
@@ -43,7 +48,7 @@ impl Printer {
             }
             Ok(())
         });
-        Ok(Self { to: Some(to), writing: Some(writing) })
+        Ok(Self { to: Some(to), writing: Some(writing), last_errors: Vec::new() })
     }
 
     /// Hands a piece over; waits while too many wait already.
@@ -51,6 +56,11 @@ impl Printer {
     /// # Errors
     /// Why nothing can be written any more.
     pub(super) async fn print(&mut self, stream: StdStream, bytes: Bytes) -> io::Result<()> {
+        if stream == StdStream::Stderr {
+            let new = bytes.get(bytes.len().saturating_sub(LAST)..).unwrap_or_default();
+            self.last_errors.drain(..(self.last_errors.len() + new.len()).saturating_sub(LAST));
+            self.last_errors.extend_from_slice(new);
+        }
         if let Some(to) = &self.to
             && to.send((stream, bytes)).await.is_ok()
         {
@@ -58,6 +68,11 @@ impl Printer {
         }
         self.end().await?;
         Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// The end of what went to stderr.
+    pub(super) fn last_errors(&self) -> String {
+        String::from_utf8_lossy(&self.last_errors).into_owned()
     }
 
     /// Waits until everything is written. Dropping the future loses nothing.

@@ -1,7 +1,73 @@
-//! `cp`: the path that policies see is the path that is read.
+//! `cp`: the path that policies see is the path that is read, and nothing is written outside of the place that was named.
 
+use std::os::unix::fs::symlink;
+
+use super::reads::while_exchanged;
 use crate::engine_api::BASE;
 use crate::sandbox::Sandbox;
+use crate::server::both_ways;
+
+/// Copies a tree out many times while names in a folder are exchanged. Gives how many copies came through and were refused.
+fn copies_while_exchanged(sandbox: &Sandbox, folder: &str, pair: (&str, &str), to: &str) -> (usize, usize) {
+    let (mut whole, mut refused) = (0, 0);
+    while_exchanged(&sandbox.path(folder), &[pair], || {
+        for number in 0..40 {
+            let from = if number % 2 == 0 { ":/tmp/tree" } else { ":/tmp/tree/." };
+            let copy = sandbox.run(&["cp", from, &sandbox.path(to).display().to_string()]);
+            whole += usize::from(copy.code == 0);
+            refused += usize::from(copy.code == 1);
+            assert!(matches!(copy.code, 0 | 1), "{} {}", copy.code, copy.stderr);
+        }
+    });
+    (whole, refused)
+}
+
+#[test]
+fn a_copy_out_to_a_place_whose_folders_and_links_are_exchanged_writes_nothing_outside() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let fill = "for d in tree tree/sub tree/sub/deep; do mkdir -p /tmp/$d; for n in 1 2 3; do echo COPIED > /tmp/$d/$n; done; done";
+        sandbox.sh(fill);
+        sandbox.write("outside/1", "kept");
+        // In the project, which a workspace writes, the place itself is exchanged; elsewhere something below it.
+        sandbox.folder("project/out");
+        symlink("../outside", sandbox.path("project/way")).unwrap();
+        let inside = copies_while_exchanged(sandbox, "project", ("out", "way"), "project/out");
+        sandbox.folder("to/tree/sub");
+        symlink("../../outside", sandbox.path("to/tree/way")).unwrap();
+        let below = copies_while_exchanged(sandbox, "to/tree", ("sub", "way"), "to");
+        let outside: Vec<_> = std::fs::read_dir(sandbox.path("outside")).unwrap().flatten().collect();
+        assert_eq!(outside.len(), 1, "{outside:?}");
+        assert_eq!(std::fs::read_to_string(sandbox.path("outside/1")).unwrap(), "kept");
+        for (whole, refused) in [inside, below] {
+            assert!(whole > 0 && refused > 0, "{whole} copies came through, {refused} were refused");
+        }
+    });
+}
+
+#[test]
+fn a_link_in_a_project_that_is_named_for_a_copy_leads_to_places_in_the_project_only() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        sandbox.sh("echo x > /tmp/file");
+        sandbox.folder("project/real");
+        sandbox.folder("outside");
+        symlink("real", sandbox.path("project/near")).unwrap();
+        symlink("../outside", sandbox.path("project/far")).unwrap();
+        symlink(sandbox.project(), sandbox.path("way")).unwrap();
+        for to in ["project/near", "way/near"] {
+            sandbox.run(&["cp", ":/tmp/file", &sandbox.path(to).display().to_string()]).ok();
+            std::fs::remove_file(sandbox.path("project/real/file")).unwrap();
+        }
+        for to in ["project/far", "way/far", "project/far/new"] {
+            let copy = sandbox.run(&["cp", ":/tmp/file", &sandbox.path(to).display().to_string()]);
+            assert!(copy.code == 1 && copy.stderr.contains("leads out of"), "{to}: {}", copy.stderr);
+        }
+        // The way back that the user wrote is no link.
+        sandbox.run(&["cp", ":/tmp/file", "../outside/file"]).ok();
+        assert_eq!(std::fs::read_dir(sandbox.path("outside")).unwrap().count(), 1);
+    });
+}
 
 #[test]
 fn a_denied_path_is_denied_in_every_spelling() {

@@ -125,6 +125,29 @@ fn a_container_that_an_earlier_wharf_made_of_such_an_image_is_none_either() {
 }
 
 #[test]
+fn a_container_with_the_name_and_the_labels_of_a_workspaces_own_is_not_taken_for_it() {
+    let sandbox = Sandbox::new();
+    let made = sandbox.up();
+    let own = sandbox.id();
+    let labels = engine::inspect(made["container_id"].as_str().unwrap())["Config"]["Labels"].clone();
+    engine::delete(&format!("/containers/wharf-{own}?force=true")).ok();
+    let again = json!({ "Image": BASE, "Cmd": ["sleep", "600"], "Labels": labels });
+    let other = engine::post(&format!("/containers/create?name=wharf-{own}"), &again).ok().json();
+    let other = other["Id"].as_str().unwrap();
+    engine::post(&format!("/containers/{other}/start"), &json!({})).ok();
+    assert_eq!(sandbox.json(&["inspect", &own])["state"], "missing");
+    assert_eq!(sandbox.json(&["ls"])[0]["container_id"], Value::Null);
+    for args in [&["exec", "--", "true"][..], &["logs"], &["cp", ":/etc/hostname", "copied"], &["start"]] {
+        let refused = sandbox.run(args);
+        assert_ne!(refused.code, 0, "{args:?}: {}", refused.text());
+    }
+    let taken = sandbox.run(&["--json", "up"]);
+    assert_eq!(taken.error()["code"], "name-taken", "{}", taken.stderr);
+    sandbox.run(&["down"]).ok();
+    assert_eq!(engine::inspect(other)["State"]["Running"], true);
+}
+
+#[test]
 fn labels_of_a_dockerfile_steer_no_sweep() {
     let sandbox = Sandbox::new();
     let script = r#"fn cleanup(ctx) { for one in ctx.candidates { if one.kind == "image" { if "keep" in one.labels || "snapshot" in one.labels || "wharf.image.snapshot" in one.labels { ctx.keep(one.id, "a label says so"); } else { ctx.remove(one.id, "nobody uses it"); } } } }"#;

@@ -3,17 +3,22 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::json;
 
+use crate::api;
 use crate::engine_api::BASE;
+use crate::fake_daemon::relay;
 use crate::sandbox::Sandbox;
+use crate::serve::Serving;
 
 const OUTSIDE: &str = "HOST-SECRET-OUTSIDE";
 
 /// Runs something while pairs of names in a folder are exchanged as fast as possible.
-fn while_exchanged(folder: &Path, pairs: &[(&str, &str)], run: impl FnOnce()) {
+pub(super) fn while_exchanged(folder: &Path, pairs: &[(&str, &str)], run: impl FnOnce()) {
     let end = Arc::new(AtomicBool::new(false));
     let pairs: Vec<_> = pairs.iter().map(|(a, b)| (folder.join(a), folder.join(b))).collect();
     let ends = end.clone();
@@ -44,51 +49,86 @@ fn outside(sandbox: &Sandbox) {
     }
 }
 
-#[test]
-fn plans_of_a_project_whose_files_are_exchanged_show_nothing_from_outside() {
-    let sandbox = Sandbox::new();
+/// A project that a policy reads, with files, a folder and a `devcontainer.json` whose names are exchanged with links that lead
+/// outside.
+fn swapped(sandbox: &Sandbox) -> [(&'static str, &'static str); 3] {
     sandbox.script(
         "read.rhai",
         "fn wanted_files(settings) { [\"go.mod\", \"sub/1\"] }\nfn pre_create(ctx) { ctx.log(`${ctx.project.contents}`); }\n",
     );
-    outside(&sandbox);
+    outside(sandbox);
     sandbox.write("project/go.mod", "module inside");
     symlink("../outside/go.mod", sandbox.path("project/go.other")).unwrap();
     symlink("../outside", sandbox.path("project/way")).unwrap();
     symlink("../outside", sandbox.path("project/road")).unwrap();
     sandbox.write("project/.devcontainer/devcontainer.json", format!("{{\"image\": \"{BASE}\"}}"));
-    let pairs = [("go.mod", "go.other"), ("sub", "way"), (".devcontainer", "road")];
-    let mut seen = 0;
-    while_exchanged(&sandbox.project(), &pairs, || {
-        for _ in 0..150 {
-            let plan = sandbox.run(&["-vv", "plan", "--offline"]);
-            let all = format!("{}{}", plan.text(), plan.stderr);
-            assert!(!all.contains(OUTSIDE), "{all}");
-            seen += usize::from(all.contains("inside"));
-        }
-    });
-    assert!(seen > 5, "the project's own files are read: {seen}");
+    [("go.mod", "go.other"), ("sub", "way"), (".devcontainer", "road")]
 }
 
 #[test]
-fn builds_of_a_project_whose_folders_are_exchanged_have_nothing_from_outside() {
+fn two_thousand_plans_of_a_project_whose_files_are_exchanged_show_nothing_from_outside() {
     let sandbox = Sandbox::new();
-    outside(&sandbox);
-    symlink("../outside", sandbox.path("project/way")).unwrap();
-    let dockerfile = format!("FROM {BASE}\nCOPY . /c\nRUN if grep -r {OUTSIDE} /c; then echo LEA''KED; exit 9; fi\n");
-    sandbox.write("project/Dockerfile", dockerfile.replace(OUTSIDE, "HOST-SECRET-[O]UTSIDE"));
-    let (mut built, mut last) = (0, String::new());
-    while_exchanged(&sandbox.project(), &[("sub", "way")], || {
-        // Most of them meet an exchange and are refused at once.
-        for _ in 0..200 {
-            let build = sandbox.run(&["image", "build", "."]);
-            assert!(!build.stderr.contains("LEAKED") && !build.text().contains("LEAKED"), "{}", build.stderr);
-            built += usize::from(build.code == 0);
-            last = build.stderr;
-            if built == 10 {
-                break;
+    let pairs = swapped(&sandbox);
+    let serving = Serving::start(&sandbox, &[]);
+    let body = json!({ "project": sandbox.project() }).to_string();
+    let seen = AtomicUsize::new(0);
+    while_exchanged(&sandbox.project(), &pairs, || {
+        for _ in 0..10 {
+            let plan = sandbox.run(&["-vv", "plan", "--offline"]);
+            let all = format!("{}{}", plan.text(), plan.stderr);
+            assert!(!all.contains(OUTSIDE), "{all}");
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        let plan = api::post(&sandbox, "/v1/plan", &body);
+                        let all = String::from_utf8_lossy(&plan.body);
+                        // A file that is another one by now is an answer, too.
+                        assert!(matches!(plan.status, 200 | 422), "{} {all}", plan.status);
+                        assert!(!all.contains(OUTSIDE), "{all}");
+                        seen.fetch_add(usize::from(all.contains("inside")), Ordering::Relaxed);
+                    }
+                });
             }
+        });
+    });
+    let seen = seen.into_inner();
+    assert!(seen > 100, "the project's own files are read: {seen}");
+    serving.end();
+}
+
+/// Whether the engine was sent anything from outside, and how many contexts it was sent.
+static LEAKED: AtomicBool = AtomicBool::new(false);
+static CONTEXTS: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn two_hundred_builds_of_a_project_whose_folders_are_exchanged_send_nothing_from_outside() {
+    let sandbox = Sandbox::new();
+    // So often that no border between two pieces hides it.
+    sandbox.write("outside/1", OUTSIDE.repeat(200));
+    sandbox.write("project/sub/1", "inside");
+    sandbox.write("project/Dockerfile", "FROM scratch\nCOPY . /c\n");
+    symlink("../outside", sandbox.path("project/way")).unwrap();
+    let endpoint = relay(&sandbox.path("relay.sock"), |sent| {
+        LEAKED.fetch_or(sent.contains(OUTSIDE), Ordering::Relaxed);
+        CONTEXTS.fetch_add(usize::from(sent.contains("COPY . /c")), Ordering::Relaxed);
+        true
+    });
+    sandbox.append_config(&format!("[engine]\nendpoint = \"{endpoint}\""));
+    let serving = Serving::start(&sandbox, &[]);
+    let body = json!({ "build": { "context": sandbox.project() } }).to_string();
+    let (begun, mut built, mut last) = (Instant::now(), 0, String::new());
+    while_exchanged(&sandbox.project(), &[("sub", "way")], || {
+        // Many of them meet an exchange and are refused at once.
+        while built < 200 && begun.elapsed() < Duration::from_secs(90) {
+            let build = api::post(&sandbox, "/v1/images/build", &body);
+            built += usize::from(build.status == 200);
+            last = String::from_utf8_lossy(&build.body).into_owned();
+            assert!(!LEAKED.load(Ordering::Relaxed), "the engine was sent something from outside");
         }
     });
-    assert!(built > 0, "some were built: {last}");
+    assert!(CONTEXTS.load(Ordering::Relaxed) >= built, "contexts go this way");
+    assert!(built > 50, "{built} were built: {last}");
+    serving.end();
 }

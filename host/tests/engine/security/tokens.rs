@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::{self, Answer};
+use crate::engine_api::{self as engine, BASE};
 use crate::https::{Https, token};
-use crate::sandbox::{Sandbox, until};
+use crate::sandbox::{LABEL_SANDBOX, Sandbox, until};
 
 /// Denies a command with its words, or fails with them.
 const WORDS: &str =
@@ -89,7 +90,7 @@ fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
     let part = get("/v1/decisions?workspace=project").ok();
     assert!(!part.as_array().unwrap().is_empty() && images(&part) == 0, "{part}");
     let one = get(&format!("/v1/decisions/{}", part[0]["number"])).ok();
-    assert_eq!(one["left_out"], json!(["input.facts.local_images"]));
+    assert_eq!(one["left_out"], json!(["input.facts.local_images", "paths"]));
 
     // Whether a path is there, and whether it may be had, is one answer.
     let plan = |request: Value| {
@@ -230,4 +231,141 @@ fn what_a_token_began_ends_with_it() {
     });
     until("the command has ended", || !runs());
     serving.end();
+}
+
+#[test]
+fn a_token_has_its_share_of_verbs_and_others_and_the_socket_keep_theirs() {
+    let sandbox = Sandbox::new();
+    // It does not end when it is asked to.
+    let up = sandbox.json(&["up", "--", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+    sandbox.run_in(&sandbox.folder("another"), &["up"]).ok();
+    let (https, serving) = Https::start(&sandbox, "rate = 1000\n");
+    let [hog, other] = ["hog", "other"].map(|name| token(&sandbox, &[name, "--role", "operator"]));
+    std::thread::scope(|scope| {
+        let stop = || post(&https, &hog, "/v1/workspaces/project/stop", &json!({ "timeout": "50s" }));
+        let held: Vec<_> = (0..16).map(|_| scope.spawn(stop)).collect();
+        until("its share is used", || held.iter().filter(|held| held.is_finished()).count() == 8);
+        let stopped = post(&https, &other, "/v1/workspaces/another/stop", &json!({ "timeout": "0s" }));
+        let started = api::post(&sandbox, "/v1/workspaces/another/start", "{}");
+        let refused = post(&https, &hog, "/v1/workspaces/another/start", &json!({}));
+        // Before anything is asserted, so that a failure waits for nothing.
+        engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!({})).ok();
+        let held: Vec<_> = held.into_iter().map(|held| held.join().unwrap()).collect();
+        assert_eq!(stopped.ok()["state"], "exited");
+        assert_eq!(started.ok()["state"], "running");
+        assert!(refused.problem(503) == "busy" && refused.header("retry-after").is_some(), "{}", refused.head);
+        assert_eq!(held.iter().filter(|answer| answer.status == 503).count(), 8);
+    });
+    serving.terminate();
+}
+
+#[test]
+fn a_plan_for_a_token_with_labels_has_one_answer_whether_a_path_or_an_image_is_there() {
+    let sandbox = Sandbox::new();
+    let shared = sandbox.folder("shared/there").parent().unwrap().canonicalize().unwrap();
+    sandbox.script("seen.rhai", "fn pre_create(ctx) { ctx.spec.env.SEEN = `${ctx.images}`; }");
+    let allow = format!("\n[allow]\nbind_roots = [\"{}\"]\n{}", shared.display(), sandbox.config_text());
+    let (https, serving) = Https::start(&sandbox, &allow);
+    sandbox.json(&["up", "--label", "team=a"]);
+    let text = token(&sandbox, &["a", "--role", "operator", "--label", "team=a"]);
+    let plan = |request: Value| {
+        let body = json!({ "request": request });
+        let whole = api::post(&sandbox, "/v1/workspaces/project/plan", &body.to_string()).ok().to_string();
+        (post(&https, &text, "/v1/workspaces/project/plan", &body).ok().to_string(), whole)
+    };
+    let mount = |path: &str, read_only: &str| {
+        let mounts = json!([format!("source={path},target=/m,type=bind{read_only}")]);
+        sandbox.write("project/.devcontainer/devcontainer.json", json!({ "mounts": mounts }).to_string());
+        let (told, whole) = plan(json!({ "project": "/x", "restart": "always" }));
+        // They repeat the words of the file.
+        (told.replace(path, "PATH"), whole.replace(path, "PATH"))
+    };
+    let [there, none] = ["there", "none"].map(|name| shared.join(name).display().to_string());
+    std::os::unix::fs::symlink(&there, sandbox.path("project/way")).unwrap();
+    std::os::unix::fs::symlink(&none, sandbox.path("project/road")).unwrap();
+    let [way, road] = ["way", "road"].map(|name| sandbox.project().join(name).display().to_string());
+    for read_only in ["", ",readonly"] {
+        for (a, b) in [(&there, &none), (&way, &road)] {
+            let (a, b) = (mount(a, read_only), mount(b, read_only));
+            assert_ne!(a.1, b.1, "the example has a difference");
+            assert_eq!(a.0, b.0);
+            assert!(a.0.contains("not allowed, or not there"), "{}", a.0);
+        }
+    }
+    // Neither does the record of a creation that fails for it.
+    assert_ne!(sandbox.run(&["up", "--recreate", "--label", "team=a"]).code, 0);
+    let whole = api::get(&sandbox, "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
+    let part = https.by(&text, "GET", "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
+    assert!(whole.contains("No such file") && part.contains("not there") && !part.contains("No such file"), "{part}");
+    std::fs::remove_dir_all(sandbox.path("project/.devcontainer")).unwrap();
+
+    let local = format!("{}-local", sandbox.name());
+    let labels = json!({ LABEL_SANDBOX: sandbox.name() });
+    let made =
+        engine::post("/containers/create", &json!({ "Image": BASE, "Cmd": ["sh"], "Labels": labels })).ok().json();
+    let id = made["Id"].as_str().unwrap();
+    engine::post(&format!("/commit?container={id}&repo={local}&tag=latest&changes=USER%202222"), &json!({})).ok();
+    let missing = local.replace("-local", "-other");
+    let image = |name: &str| {
+        let (told, whole) = plan(json!({ "project": "/x", "image": name }));
+        (told.replace(name, "IMAGE"), whole.replace(name, "IMAGE"))
+    };
+    let (there, none) = (image(&local), image(&missing));
+    let (plain, whole) = plan(json!({ "project": "/x" }));
+    engine::delete(&format!("/images/{local}?force=true")).ok();
+    assert_ne!(there.1, none.1, "the example has a difference");
+    assert_eq!(there.0, none.0);
+    assert!(whole.contains(&local) && !plain.contains(&local) && there.0.contains("IMAGE"), "{plain}");
+    serving.end();
+}
+
+#[test]
+fn a_start_for_a_token_with_labels_has_one_answer_whatever_is_in_the_place_of_a_mount() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.folder("shared/data").canonicalize().unwrap();
+    let allow = format!("\n[allow]\nbind_roots = [\"{}\"]\n", data.parent().unwrap().display());
+    let (https, serving) = Https::start(&sandbox, &allow);
+    sandbox.json(&["up", "--label", "team=a", "--mount", &format!("{}:/data", data.display())]);
+    sandbox.json(&["stop", "-t", "0s"]);
+    let text = token(&sandbox, &["a", "--role", "operator", "--label", "team=a"]);
+    std::fs::rename(&data, data.with_file_name("aside")).unwrap();
+    let mut told = Vec::new();
+    let mut look = |what: &str| {
+        let mut whole = Vec::new();
+        for verb in ["start", "restart"] {
+            let path = format!("/v1/workspaces/project/{verb}");
+            let answer = post(&https, &text, &path, &json!({}));
+            assert_eq!(answer.problem(422), "withheld", "{what}");
+            told.push(answer.json());
+            let answer = api::post(&sandbox, &path, "{}");
+            let code = answer.problem(403);
+            assert!(["invariant", "mount-changed"].contains(&code.as_str()), "{what}: {code}");
+            whole.push(answer.json()["detail"].as_str().unwrap().to_owned());
+        }
+        whole.swap_remove(0)
+    };
+    let missing = look("nothing");
+    std::fs::create_dir(&data).unwrap();
+    let other = look("another folder");
+    std::fs::remove_dir(&data).unwrap();
+    std::os::unix::fs::symlink("aside", &data).unwrap();
+    let link = look("a link");
+    std::fs::remove_file(&data).unwrap();
+    std::os::unix::fs::symlink("/etc", &data).unwrap();
+    let out = look("a link out");
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+    std::fs::remove_file(&data).unwrap();
+    std::fs::rename(data.with_file_name("aside"), &data).unwrap();
+    assert_eq!(post(&https, &text, "/v1/workspaces/project/start", &json!({})).ok()["state"], "running");
+    // What makes a workspace is refused before anything is looked at.
+    for project in [sandbox.project().display().to_string(), "/no/such".to_owned()] {
+        for path in ["/v1/workspaces", "/v1/plan"] {
+            let body = json!({ "project": project });
+            assert_eq!(post(&https, &text, path, &body).problem(403), "label-scope");
+        }
+    }
+    let log = serving.terminate();
+    for whole in [missing, other, link, out] {
+        assert!(log.contains("withheld from a caller with labels") && log.contains(&whole), "{whole}: {log}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::api;
 use crate::engine_api::{self as engine, BASE};
 use crate::sandbox::Sandbox;
 use crate::serve::Serving;
+use crate::server::both_ways;
 
 /// A sandbox whose project belongs to an ordinary user of the host.
 fn owned(owner: &str) -> Sandbox {
@@ -50,6 +51,34 @@ fn a_workspace_is_the_owner_of_its_project_with_a_name_and_a_home() {
     // Who has the engine's socket is root of it anyway.
     assert_eq!(sandbox.run(&["exec", "-u", "root", "--", "id", "-u"]).ok().text().trim(), "0");
     sandbox.json(&["down", "--volumes"]);
+}
+
+#[test]
+fn a_command_that_fails_for_want_of_root_names_the_ways_back_once_behind_its_output() {
+    both_ways(|sandbox| {
+        sandbox.write("project/file", "mine\n");
+        chown(sandbox, "1577:1600");
+        sandbox.json(&["up"]);
+        let fails = ["exec", "--", "sh", "-c", "echo out; mkdir /made"];
+        let failed = sandbox.run(&fails);
+        assert_eq!((failed.code, failed.stdout.as_slice()), (1, &b"out\n"[..]), "{}", failed.stderr);
+        let (own, hint) = failed.stderr.split_once('\n').unwrap();
+        assert!(own.contains("ermission denied") && !own.contains("wharf"), "{}", failed.stderr);
+        assert!(hint.starts_with("wharf: the workspace runs as 1577:1600"), "{}", failed.stderr);
+        assert_eq!(hint.matches("wharf up --recreate --user root").count(), 1, "{}", failed.stderr);
+        assert!(hint.contains("workspace.user = \"root\""), "{hint}");
+        let json = sandbox.run(&[&["--json"], &fails[..]].concat());
+        let notice: serde_json::Value = serde_json::from_str(json.stderr.lines().last().unwrap()).unwrap();
+        assert!(notice["notice"].as_str().unwrap().contains("--user root"), "{}", json.stderr);
+        // Neither where it worked, nor where the user was named, nor where it failed for another reason.
+        for args in [
+            &["exec", "--", "sh", "-c", "echo Permission denied >&2"][..],
+            &["exec", "-u", "1577:1600", "--", "mkdir", "/made"],
+            &["exec", "--", "sh", "-c", "echo Permission denied; exit 3"],
+        ] {
+            assert!(!sandbox.run(args).stderr.contains("--user root"), "{args:?}");
+        }
+    });
 }
 
 #[test]

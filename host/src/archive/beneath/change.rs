@@ -1,0 +1,141 @@
+//! Writing below a folder that somebody else may write, too: everything is named by a folder that is held and one name in it, and
+//! a link in the place of that name is never followed.
+
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::Folder;
+
+impl Folder {
+    /// Makes a folder in this one, with these permission bits as far as the umask leaves them, and holds it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when the name is taken.
+    pub fn make_folder(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
+        rustix::fs::mkdirat(&self.held, name, Mode::from_raw_mode(mode))?;
+        self.child(name)
+    }
+
+    /// Makes a folder in this one unless it is there, and holds it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotADirectory`] when something else is there, a link among it.
+    pub fn folder_or_new(&self, name: &OsStr) -> io::Result<Self> {
+        match rustix::fs::mkdirat(&self.held, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => self.child(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a file in this folder that only its owner reads, in the place of whatever has the name and is no folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make_file(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.anew(name, || rustix::fs::openat(&self.held, name, flags, Mode::RUSR | Mode::WUSR)).map(File::from)
+    }
+
+    /// Makes a link in this folder, in the place of whatever has the name and is no folder. It has this time, in seconds.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make_link(&self, name: &OsStr, target: &Path, time: Option<i64>) -> io::Result<()> {
+        self.anew(name, || rustix::fs::symlinkat(target, &self.held, name))?;
+        let Some(tv_sec) = time else { return Ok(()) };
+        let time = Timespec { tv_sec, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        match rustix::fs::utimensat(&self.held, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
+            // A file system without times for links has none to set.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a file in another folder a second name in this one, in the place of whatever has the name and is no folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make_hard_link(&self, name: &OsStr, from: &Self, file: &OsStr) -> io::Result<()> {
+        self.anew(name, || rustix::fs::linkat(&from.held, file, &self.held, name, AtFlags::empty()))
+    }
+
+    fn anew<T>(&self, name: &OsStr, make: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+        match make() {
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&self.held, name, AtFlags::empty())?;
+                Ok(make()?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Sets this folder's permission bits.
+    ///
+    /// # Errors
+    /// When it is another user's.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        // The descriptor only names the folder: the kernel changes such a file by this path alone.
+        std::fs::set_permissions(format!("/proc/self/fd/{}", self.held.as_raw_fd()), Permissions::from_mode(mode))
+    }
+
+    /// A folder below this one, no part of the way being a link; none where there is no such folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn plain_folder(&self, path: &Path) -> io::Result<Option<Self>> {
+        let mut at = self.again()?;
+        for name in path.components() {
+            at = match at.child(name.as_os_str()) {
+                Ok(next) => next,
+                Err(error) => {
+                    return match Errno::from_io_error(&error) {
+                        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                        _ => Err(error),
+                    };
+                }
+            };
+        }
+        Ok(Some(at))
+    }
+
+    /// Moves something from this folder to another one, in the place of whatever has the name there and is no folder.
+    ///
+    /// # Errors
+    /// Those of the file system, also when a folder with something in it has the name.
+    pub fn rename(&self, name: &OsStr, to: &Self, new: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.held, name, &to.held, new)?)
+    }
+
+    /// Removes something from this folder, with all that is in it. That it is gone already is no error.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        let gone = |result: rustix::io::Result<()>| match result {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        let inner = match self.child(name) {
+            Ok(inner) => inner,
+            Err(error) => {
+                return match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT) => Ok(()),
+                    Some(Errno::NOTDIR | Errno::LOOP) => gone(rustix::fs::unlinkat(&self.held, name, AtFlags::empty())),
+                    _ => Err(error),
+                };
+            }
+        };
+        for entry in inner.names(usize::MAX)? {
+            inner.remove(&entry)?;
+        }
+        gone(rustix::fs::unlinkat(&self.held, name, AtFlags::REMOVEDIR))
+    }
+}

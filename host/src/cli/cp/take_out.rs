@@ -1,0 +1,269 @@
+//! A copy out: unpacked beside the target and renamed, so that a copy that breaks leaves nothing under the target's name. Into a
+//! folder that is there already it is moved entry by entry, over its entries.
+//!
+//! The target may lie in a folder that a workspace writes, also while the copy is under way. So the target is looked up once, and
+//! everything below it is reached from descriptor to descriptor; see [`Folder`]. Only a folder that the user named may be a link,
+//! and in a folder that a workspace writes such a link leads to places in that folder only. What came out of the workspace, now or
+//! with an earlier copy, is never followed: its links may lead anywhere.
+
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+
+use super::{Context, Failure, NOTHING, last_name, local, shown, tell_left_out, unless};
+use crate::archive::{self, Bound, Folder, Unpacked};
+use crate::cli::backend::Out;
+use crate::cli::output::say;
+use crate::docker::PathKind;
+use crate::printable::Printable;
+use crate::store::Owner as Process;
+
+/// The place where a copy lands.
+enum Target {
+    /// A name in a folder, taken or not.
+    Named(Folder, OsString),
+    /// A folder that is there, which gets the entries of another one.
+    Whole(Folder),
+}
+
+impl Target {
+    /// Finds it for something with this name, or for the entries of a folder, which come without one. `bounds` are folders that
+    /// workspaces write. Gives its path as the user would write it, too.
+    fn find(to: &Path, name: Option<&str>, kind: PathKind, bounds: &[Bound]) -> Result<(Self, PathBuf), Failure> {
+        let failed = |error| local(to, &error);
+        let there = match Folder::named(to, bounds) {
+            Ok(folder) => {
+                return Ok(match name {
+                    Some(name) => (Self::Named(folder, name.into()), to.join(name)),
+                    None => (Self::Whole(folder), to.to_owned()),
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::NotADirectory => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(failed(error)),
+        };
+        if to.as_os_str().as_encoded_bytes().ends_with(b"/") || (there && kind == PathKind::Folder) {
+            let text = format!("{} is no folder", to.display());
+            return Err(Failure::new("bad-request", text, "make it first, or name another place", 1));
+        }
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = to.file_name().ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
+        let parent = Folder::named(parent, bounds).map_err(|error| local(parent, &error))?;
+        Ok((Self::Named(parent, name.to_owned()), to.to_owned()))
+    }
+
+    /// The folder whose entries are merged with those of the copy, if there is one.
+    fn merged(&self) -> std::io::Result<Option<Folder>> {
+        match self {
+            Self::Whole(folder) => folder.again().map(Some),
+            Self::Named(parent, name) => parent.plain_folder(Path::new(name)),
+        }
+    }
+
+    /// Sets the permission bits of a folder of the copy, which is there unless another process has moved it.
+    fn set_mode(&self, folder: &Path, mode: u32) -> Result<(), Failure> {
+        let (base, path) = match self {
+            Self::Whole(base) => (base, folder.to_owned()),
+            Self::Named(parent, name) => (parent, Path::new(name).join(folder)),
+        };
+        let set = || base.plain_folder(&path)?.map_or(Ok(()), |folder| folder.set_mode(mode));
+        set().map_err(|error| local(&base.path().join(&path), &error))
+    }
+}
+
+pub(super) async fn take_out(
+    context: &Context,
+    (out, stop): (Out, watch::Receiver<bool>),
+    path: &str,
+    (to, bounds): (&Path, &[Bound]),
+) -> Result<(), Failure> {
+    // The entries of a folder, and the root, come without a name.
+    let name = if path.ends_with("/.") { None } else { last_name(path) };
+    let (target, written) = Target::find(to, name, out.kind, bounds)?;
+    let merged = target.merged().map_err(|error| local(to, &error))?;
+    let beside = match (&merged, &target) {
+        (Some(merged), _) => merged,
+        (None, Target::Named(folder, _) | Target::Whole(folder)) => folder,
+    };
+    let staging = Staging::new(beside).map_err(|error| local(beside.path(), &error))?;
+    // With a folder of its own it is told from entries with a name.
+    let all = OsStr::new("all");
+    let inside = match name {
+        Some(_) => staging.folder.again(),
+        None => staging.folder.make_folder(all, 0o777),
+    };
+    let inside = inside.map_err(|error| local(staging.folder.path(), &error))?;
+    let done = receive((out, stop), inside).await?;
+    tell_left_out(context, &done.skipped);
+    let top = top(&staging.folder, path, done.entries)?;
+    let mut moved = Vec::new();
+    match &target {
+        Target::Named(parent, name) => {
+            check((&staging.folder, &top), (parent, name))?;
+            put((&staging.folder, &top), (parent, name), Path::new(""), &mut moved)?;
+        }
+        Target::Whole(folder) => {
+            let all = staging.folder.child(&top).map_err(|error| local(staging.folder.path(), &error))?;
+            check_entries(&all, folder)?;
+            put_entries(&all, folder, Path::new(""), &mut moved)?;
+        }
+    }
+    for (folder, mode) in done.narrow.iter().rev() {
+        let folder = if name.is_some() { folder.strip_prefix(&top).unwrap_or(folder) } else { folder };
+        // One that was there before keeps its own.
+        if moved.iter().any(|moved| folder.starts_with(moved)) {
+            target.set_mode(folder, *mode)?;
+        }
+    }
+    if let (None, None, Some(mode)) = (name, merged, done.mode) {
+        target.set_mode(Path::new(""), mode)?;
+    }
+    if !context.out.json {
+        context.out.line(format!("{} ({} entries)", shown(&written), done.entries))?;
+    }
+    Ok(())
+}
+
+/// The name of the one entry that an unpacked copy has on top.
+fn top(staging: &Folder, path: &str, entries: u64) -> Result<OsString, Failure> {
+    let mut names = staging.names(2).map_err(|error| local(staging.path(), &error))?;
+    let Some(first) = names.pop().filter(|_| entries > 0) else {
+        let text = format!("nothing of {path} could be copied");
+        return Err(Failure::new("copy-empty", text, "see 'wharf exec -- ls'", 1));
+    };
+    if !names.is_empty() {
+        let text = format!("the archive of {path} has more than that in it, so nothing was copied");
+        return Err(Failure::new("copy-broken", text, "see what is there with 'wharf exec -- ls', and try again", 1));
+    }
+    Ok(first)
+}
+
+async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: Folder) -> Result<Unpacked, Failure> {
+    let (to, from) = tokio::sync::mpsc::channel(16);
+    let unpacker = tokio::task::spawn_blocking(move || archive::unpack(archive::Reader::new(from), &folder));
+    let stopped = loop {
+        let bytes = match unless(&mut stop, NOTHING, async { Ok(out.next().await) }).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => break None,
+            Err(stopped) => break Some(stopped),
+        };
+        let bytes = bytes.map_err(|failure| std::io::Error::other(failure.message));
+        // The unpacker that has gone says itself why.
+        match unless(&mut stop, NOTHING, async { Ok(to.send(bytes).await) }).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => break None,
+            Err(stopped) => break Some(stopped),
+        }
+    };
+    drop(to);
+    // What it has begun must be there before it is cleared away.
+    let unpacked = unpacker.await.map_err(std::io::Error::other)?;
+    if let Some(stopped) = stopped {
+        return Err(stopped);
+    }
+    unpacked.map_err(|error| {
+        Failure::new("copy-broken", Printable::from(error.to_string()).to_string(), "see that the disk is not full", 1)
+    })
+}
+
+/// Something in a folder that is held.
+type Entry<'a> = (&'a Folder, &'a OsStr);
+
+fn path_of((folder, name): Entry<'_>) -> PathBuf {
+    folder.path().join(name)
+}
+
+/// Whether it is a folder itself; a link to one is none.
+fn is_folder((folder, name): Entry<'_>) -> bool {
+    folder.about(name).is_ok_and(|about| about.is_dir())
+}
+
+fn inside(entry: Entry<'_>) -> Result<Folder, Failure> {
+    entry.0.child(entry.1).map_err(|error| local(&path_of(entry), &error))
+}
+
+fn names(folder: &Folder) -> Result<Vec<OsString>, Failure> {
+    folder.names(usize::MAX).map_err(|error| local(folder.path(), &error))
+}
+
+/// Whether one thing can be put over another, down to the last entry, before anything is moved: a folder never takes the
+/// place of something else, nor the other way round, as with Docker.
+fn check(from: Entry<'_>, to: Entry<'_>) -> Result<(), Failure> {
+    let Ok(there) = to.0.about(to.1) else { return Ok(()) };
+    let path = shown(&path_of(to));
+    let text = match (is_folder(from), there.is_dir()) {
+        (true, true) => return check_entries(&inside(from)?, &inside(to)?),
+        (false, false) => return Ok(()),
+        (true, false) if there.is_symlink() => format!("cannot overwrite the link {path} with a folder"),
+        (true, false) => format!("cannot overwrite {path} with a folder"),
+        (false, true) => format!("cannot overwrite the folder {path} with what is no folder"),
+    };
+    Err(Failure::new("bad-request", text, "remove it, or name another place; nothing was copied", 1))
+}
+
+fn check_entries(from: &Folder, to: &Folder) -> Result<(), Failure> {
+    names(from)?.iter().try_for_each(|name| check((from, name), (to, name)))
+}
+
+/// Moves it there: the entries of a folder over those of the other one, and all else in place of what is there. `within` is its
+/// place in the copy; `moved` gets the places of folders that were moved.
+fn put(from: Entry<'_>, to: Entry<'_>, within: &Path, moved: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let folder = is_folder(from);
+    if folder && is_folder(to) {
+        return put_entries(&inside(from)?, &inside(to)?, within, moved);
+    }
+    from.0.rename(from.1, to.0, to.1).map_err(|error| local(&path_of(to), &error))?;
+    if folder {
+        moved.push(within.to_owned());
+    }
+    Ok(())
+}
+
+fn put_entries(from: &Folder, to: &Folder, within: &Path, moved: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    names(from)?.iter().try_for_each(|name| put((from, name), (to, name), &within.join(name), moved))
+}
+
+/// The beginning of the names of such folders; the process that made it follows.
+const STAGING: &str = ".wharf-cp-";
+
+/// A folder that goes away with whatever is left in it.
+struct Staging {
+    beside: Folder,
+    name: OsString,
+    folder: Folder,
+}
+
+impl Staging {
+    fn new(beside: &Folder) -> std::io::Result<Self> {
+        Self::clear(beside)?;
+        let Process { pid, start } = Process::this_process();
+        let name = OsString::from(format!("{STAGING}{pid}-{start}"));
+        let folder = beside.make_folder(&name, 0o700)?;
+        Ok(Self { beside: beside.again()?, name, folder })
+    }
+
+    /// Removes what copies have left that were killed.
+    fn clear(beside: &Folder) -> std::io::Result<()> {
+        for name in beside.names(usize::MAX)? {
+            let owner = name.to_str().and_then(|name| name.strip_prefix(STAGING)?.split_once('-'));
+            let owner =
+                owner.and_then(|(pid, start)| Some(Process { pid: pid.parse().ok()?, start: start.parse().ok()? }));
+            if owner.is_some_and(|owner| !owner.alive()) && is_folder((beside, &name)) {
+                // Another copy may be doing the same.
+                let _ = beside.remove(&name);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = self.beside.remove(&self.name) {
+            let path = self.beside.path().join(&self.name);
+            say(format_args!("wharf: the folder {} could not be removed: {error}", path.display()));
+        }
+    }
+}
