@@ -169,7 +169,7 @@ impl Lifecycle {
             let differences = self.compare(&decided, &container).await?;
             if differences.is_empty() {
                 self.write_secrets(&id, &decided.secret_files)?;
-                self.keep_record(&id, asked.map(|asked| asked.record()))?;
+                self.keep_record(&id, asked.map(|asked| asked.record(&decided.withheld)))?;
                 if container.state != State::Running && decided.project.part_of.is_none() {
                     // First, as with a start.
                     self.start_sidecars(&self.sidecars(&id).await?).await?;
@@ -213,7 +213,7 @@ impl Lifecycle {
                     decisions: decided.decisions,
                     notes: Vec::new(),
                     degraded: None,
-                    devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
+                    devcontainer: decided.project.devcontainer.map(|asked| asked.record(&decided.withheld)),
                     places: decided.places,
                     last_activity: Some(jiff::Timestamp::now()),
                     stopped: None,
