@@ -353,3 +353,44 @@ fn the_secrets_of_policies_and_of_all_workspaces_are_in_no_answer_and_no_sweep()
     assert_eq!(differs.code, 7, "{}", differs.stderr);
     assert!(differs.stderr.contains("env.AUTH") && !differs.stderr.contains("another-value"), "{}", differs.stderr);
 }
+
+#[test]
+fn rows_of_an_earlier_version_are_shown_without_what_is_known_to_be_a_secret_now() {
+    let sandbox = Sandbox::new();
+    sandbox.script("gossip.rhai", GOSSIP);
+    // No secret by its name, so everything keeps it.
+    sandbox.run(&["up", "--image", engine::BASE, "-e", &format!("PLAIN={SECRET}"), "--", "sleep", "600"]).ok();
+    sandbox.run(&["exec", "--", "echo", SECRET]).ok();
+    assert!(sandbox.run(&["--json", "audit"]).ok().text().contains("secret>value"));
+    assert!(sandbox.run(&["--json", "inspect"]).ok().text().contains("secret>value"));
+    sandbox.append_config("[secrets]\nenv = [\"PLAIN\"]\n");
+    let database = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
+    database.execute_batch("drop table shown; pragma user_version = 12;").unwrap();
+    drop(database);
+    // The first command that reads records asks the engine for the values, and changes no record.
+    quiet("audit", &sandbox.run(&["--json", "audit"]).ok());
+    for args in [
+        &["audit", "show", "1"][..],
+        &["why"],
+        &["why", "env"],
+        &["inspect"],
+        &["ls"],
+        &["plan", "--diff"],
+        &["events", "--since", "10m", "--until", "0s"],
+        &["doctor"],
+    ] {
+        quiet(&args.join(" "), &sandbox.run(&[&["--json"], args].concat()));
+    }
+    sandbox.run(&["audit", "verify"]).ok();
+    let database = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
+    let count = |query: &str| database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(count("select count(*) from decisions where body like '%secret>value%'") > 0);
+    assert_eq!(count("select count(*) from workspaces where body like '%secret>value%'"), 0);
+    assert_eq!(count("select count(*) from shown where body like '%secret>value%'"), 0);
+    // The container goes on with what it was made with, and pruning forgets the rest.
+    sandbox.run(&["restart", "-t", "0s"]).ok();
+    assert_eq!(sandbox.sh("echo \"$PLAIN\"").trim(), SECRET);
+    sandbox.run(&["audit", "prune", "--keep", "1"]).ok();
+    assert_eq!(count("select count(*) from decisions where body like '%secret>value%'"), 0);
+    assert_eq!(count("select count(*) from shown where number < (select min(number) from decisions)"), 0);
+}
