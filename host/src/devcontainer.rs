@@ -92,6 +92,42 @@ pub struct Commands {
     pub user: Option<String>,
 }
 
+impl Commands {
+    /// Puts the names of secret variables, as `***NAME***`, in the place of their values: commands are kept for later starts, and
+    /// shown.
+    pub fn hide(&mut self, variables: &BTreeMap<String, String>) {
+        // The longest first: one may be a part of another.
+        let mut all: Vec<_> = variables.iter().filter(|(_, value)| value.len() >= LEAST_SECRET).collect();
+        all.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        for (name, value) in all {
+            self.replace(value, &mark(name));
+        }
+    }
+
+    /// Puts the values back.
+    pub fn fill_in(&mut self, variables: &BTreeMap<String, String>) {
+        for (name, value) in variables {
+            self.replace(&mark(name), value);
+        }
+    }
+
+    fn replace(&mut self, from: &str, to: &str) {
+        let words = self.once.iter_mut().chain(&mut self.each_start).flat_map(|command| &mut command.words);
+        for word in words.chain(&mut self.user) {
+            if word.contains(from) {
+                *word = word.replace(from, to);
+            }
+        }
+    }
+}
+
+/// Shorter values are found everywhere, so they stay.
+const LEAST_SECRET: usize = 6;
+
+fn mark(name: &str) -> String {
+    format!("***{name}***")
+}
+
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = DevcontainerCommand)]

@@ -29,6 +29,7 @@ mod copy;
 mod create;
 mod devcontainer;
 mod disk;
+mod earlier;
 mod error;
 mod events;
 mod exec;
@@ -143,6 +144,8 @@ pub struct Lifecycle {
     load_chain: Arc<LoadChain>,
     loading: tokio::sync::Mutex<()>,
     gate: gate::Gate,
+    /// Held while the mounts of a container that runs are looked at.
+    looking: tokio::sync::Mutex<()>,
     shadows: shadows::Queue,
     observer: OnceLock<Arc<dyn Observer>>,
     store: Arc<Store>,
@@ -168,6 +171,7 @@ impl Lifecycle {
             load_chain,
             loading: tokio::sync::Mutex::default(),
             gate: gate::Gate::default(),
+            looking: tokio::sync::Mutex::default(),
             shadows: shadows::Queue::new(store.clone(), secrets.clone()),
             observer: OnceLock::new(),
             store,
@@ -181,6 +185,9 @@ impl Lifecycle {
         secret_files::close(&all).map_err(|error| secret_files::unusable(&all, &error))?;
         for failure in this.reconcile().await? {
             tracing::warn!("{failure}");
+        }
+        if let Err(error) = this.clean_earlier().await {
+            tracing::warn!("what an earlier version kept may still hold the values of secrets: {error}");
         }
         Ok(this)
     }
@@ -259,13 +266,8 @@ impl Lifecycle {
         Ok(live.chain.get_or_insert(chain).clone())
     }
 
-    /// Writes decisions down, without secrets. A decision that cannot be recorded is not carried out. Then the shadows
-    /// are asked, which nobody waits for.
-    fn record(&self, decisions: &mut [Decision]) -> Result<(), Error> {
-        self.record_without(decisions, &[])
-    }
-
-    /// The same, and these values are secrets wherever they stand.
+    /// Writes decisions down, without secrets: these values are taken out wherever they stand. A decision that cannot be recorded
+    /// is not carried out. Then the shadows are asked, which nobody waits for.
     fn record_without(&self, decisions: &mut [Decision], values: &[String]) -> Result<(), Error> {
         for decision in decisions.iter_mut() {
             self.secrets.redact(decision, values);

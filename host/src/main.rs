@@ -7,6 +7,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = wharf::wasm::compiler_process() {
+        end(code);
+    }
+    // This very program, also when another one has its path by now.
+    wharf::wasm::compile_in_processes_of(std::path::Path::new("/proc/self/exe"));
     let cli = match wharf::cli::Cli::of_process() {
         Ok(cli) => cli,
         Err(code) => return ExitCode::from(code),

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +92,88 @@ impl Error {
     }
 }
 
-/// Resolves a path part by part, on open descriptors, so that links that are swapped meanwhile lead nowhere else. Links that
-/// stand in `/proc`, `/sys` or `/dev` are not followed, and nothing in these folders is resolved.
+/// A folder, file or link on the way to a file.
+pub(crate) struct Step<'a> {
+    /// Its path, without links and dots.
+    pub(crate) place: &'a Path,
+    /// It, open only to be looked at; a link is open itself.
+    pub(crate) opened: &'a OwnedFd,
+    pub(crate) stat: &'a Stat,
+}
+
+/// A way that was walked to its end: all that it leads through is open.
+pub(crate) struct Way {
+    root: (OwnedFd, Stat),
+    /// From below the root to the end, without links.
+    walked: Vec<(OsString, OwnedFd, Stat)>,
+}
+
+impl Way {
+    /// The path without links and dots.
+    pub(crate) fn place(&self) -> PathBuf {
+        joined(self.walked.iter().map(|(name, ..)| name), None)
+    }
+
+    /// The end.
+    pub(crate) fn stat(&self) -> &Stat {
+        self.walked.last().map_or(&self.root.1, |(_, _, stat)| stat)
+    }
+
+    /// The folder that the end is in, and its name there; none for the root.
+    pub(crate) fn into_parent(mut self) -> Option<(OwnedFd, OsString)> {
+        let (name, ..) = self.walked.pop()?;
+        Some((self.walked.pop().map_or(self.root.0, |(_, folder, _)| folder), name))
+    }
+}
+
+/// Walks the way to a file, part by part on open descriptors, so that links that are swapped meanwhile lead nowhere else. Each
+/// step, the root and links among them, is checked before anything is made of it.
+///
+/// # Errors
+/// What a check says; that there is nothing; and `ELOOP` for more links than the kernel follows.
+pub(crate) fn walk<E: From<Errno>>(path: &Path, check: &mut dyn FnMut(&Step<'_>) -> Result<(), E>) -> Result<Way, E> {
+    let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", look | OFlags::DIRECTORY, Mode::empty())?;
+    let stat = rustix::fs::fstat(&root)?;
+    check(&Step { place: Path::new("/"), opened: &root, stat: &stat })?;
+    let mut way = Way { root: (root, stat), walked: Vec::new() };
+    // What is still to be walked, the next one last.
+    let mut ahead: Vec<OsString> = parts(path);
+    ahead.reverse();
+    let mut links = 0;
+    while let Some(part) = ahead.pop() {
+        if FileType::from_raw_mode(way.stat().st_mode) != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        if part == ".." {
+            way.walked.pop();
+            continue;
+        }
+        let folder = way.walked.last().map_or(way.root.0.as_fd(), |(_, folder, _)| folder.as_fd());
+        let opened = rustix::fs::openat(folder, &part, look, Mode::empty())?;
+        let stat = rustix::fs::fstat(&opened)?;
+        let place = joined(way.walked.iter().map(|(name, ..)| name), Some(&part));
+        check(&Step { place: &place, opened: &opened, stat: &stat })?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            way.walked.push((part, opened, stat));
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            way.walked.clear();
+        }
+        ahead.extend(parts(&target).into_iter().rev());
+    }
+    Ok(way)
+}
+
+/// Resolves a path as [`walk`] does. Links that stand in `/proc`, `/sys` or `/dev` are not followed, and nothing in these folders
+/// is resolved.
 ///
 /// # Errors
 /// See [`Error`].
@@ -101,48 +181,17 @@ pub fn resolve(path: &Path) -> Result<Resolved, Error> {
     if !path.is_absolute() {
         return Err(Error::NotAbsolute);
     }
-    let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open_root = || rustix::fs::open("/", look | OFlags::DIRECTORY, Mode::empty()).map_err(io);
-    // The folders from the root to where the walk is, the last one open.
-    let mut walked: Vec<(OsString, OwnedFd)> = Vec::new();
-    let root = open_root()?;
-    let mut ahead: Vec<OsString> = parts(path);
-    ahead.reverse();
-    let mut links = 0;
-    while let Some(part) = ahead.pop() {
-        if part == ".." {
-            walked.pop();
-            continue;
+    let way = walk(path, &mut |step| {
+        let is_root = step.place == Path::new("/");
+        match !is_root && (is_kernels(step.place) || is_proc(step.opened)?) {
+            true => Err(Error::Kernel(step.place.to_owned())),
+            false => Ok(()),
         }
-        let folder = walked.last().map_or(root.as_fd(), |(_, folder)| folder.as_fd());
-        let found = rustix::fs::openat(folder, &part, look, Mode::empty()).map_err(io)?;
-        let here = || joined(walked.iter().map(|(name, _)| name), Some(&part));
-        if is_kernels(&here()) || is_proc(&found)? {
-            return Err(Error::Kernel(here()));
-        }
-        let stat = rustix::fs::fstat(&found).map_err(io)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            walked.push((part, found));
-            continue;
-        }
-        links += 1;
-        if links > LINKS {
-            return Err(Error::Links);
-        }
-        let target = rustix::fs::readlinkat(&found, "", Vec::new()).map_err(io)?;
-        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-        if target.is_absolute() {
-            walked.clear();
-        }
-        ahead.extend(parts(&target).into_iter().rev());
-    }
-    let end = walked.last().map_or(root.as_fd(), |(_, end)| end.as_fd());
-    let stat = rustix::fs::fstat(end).map_err(io)?;
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    let path = joined(walked.iter().map(|(name, _)| name), None);
+    })?;
+    let kind = FileType::from_raw_mode(way.stat().st_mode);
     Ok(Resolved {
-        path,
-        identity: Identity::of(&stat),
+        path: way.place(),
+        identity: Identity::of(way.stat()),
         is_folder: kind == FileType::Directory,
         is_socket: kind == FileType::Socket,
         is_plain: matches!(kind, FileType::Directory | FileType::RegularFile),
@@ -186,13 +235,16 @@ fn is_proc(file: &OwnedFd) -> Result<bool, Error> {
         0x6367_7270, // cgroup2
         0x27_e0eb,   // cgroup
     ];
-    let system = rustix::fs::fstatfs(file).map_err(io)?;
+    let system = rustix::fs::fstatfs(file)?;
     #[allow(clippy::unnecessary_cast)] // Its width is not the same on every machine.
     Ok(MAGIC.contains(&(system.f_type as i64)))
 }
 
-fn io(error: Errno) -> Error {
-    Error::Io(error.into())
+impl From<Errno> for Error {
+    fn from(error: Errno) -> Self {
+        // A step is opened itself, so nothing else says this.
+        if error == Errno::LOOP { Self::Links } else { Self::Io(error.into()) }
+    }
 }
 
 #[cfg(test)]
@@ -264,6 +316,7 @@ mod tests {
         assert!(matches!(resolve(&at("loop")), Err(Error::Links)));
         assert!(resolve(&at("no")).unwrap_err().is_missing());
         assert!(!resolve(&at("file/x")).unwrap_err().is_missing());
+        assert!(!resolve(&at("file/..")).unwrap_err().is_missing());
         assert!(matches!(resolve(Path::new("a")), Err(Error::NotAbsolute)));
         let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         let socket = resolve(&at("socket")).unwrap();

@@ -28,6 +28,7 @@ mod files;
 mod imports;
 mod library;
 mod missing;
+mod nothing;
 mod reference;
 mod settings;
 mod shape;
@@ -298,7 +299,14 @@ impl Policy for RhaiPolicy {
         let ctx = fresh();
         let function = request.hook.function();
         let argument = rhai::Dynamic::from(ctx.clone());
-        let (result, operations, logs) = engine::bounded(&self.limits, || self.call(&self.engine, function, argument));
+        let (result, operations, logs) = engine::bounded(&self.limits, || {
+            nothing::missed();
+            self.call(&self.engine, function, argument)
+        });
+        // What a denial says, too.
+        if let Some(text) = nothing::missed() {
+            return Err(PolicyError { logs, ..PolicyError::new("script", format!("{}: {text}", self.name)) });
+        }
         let reply = |verdict, lines, deny_line| Reply {
             verdict,
             lines,

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::workspace::WorkspaceId;
 
 mod backup;
+mod clean;
 mod decisions;
 mod journal;
 mod key;
@@ -33,6 +34,7 @@ mod tokens;
 mod workspaces;
 
 pub use backup::Backup;
+pub use clean::Cleaner;
 pub use decisions::{Acknowledged, Anchor, Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
 pub use ledger::{LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;

@@ -11,13 +11,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 
-/// Most links on the way to one file, as the kernel has it.
-const MOST_LINKS: usize = 40;
 /// Most files below a folder that decides as a whole.
 const MOST_FILES: usize = 10_000;
 /// Deepest folder below it.
@@ -119,13 +117,15 @@ pub fn check(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Checks a folder that decides by what is in it: itself, all above it, and all below.
+/// Checks what decides by itself or by what is in it: a file, or a folder with all below, and all above either. What is not there
+/// is no fault, as with [`check`].
 ///
 /// # Errors
 /// When others can change something of it, or there is too much.
-pub fn check_folder(path: &Path) -> Result<(), Error> {
+pub fn check_all(path: &Path) -> Result<(), Error> {
     let found = match walk(path) {
         Err(error) if error.is_missing() => return Ok(()),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
         found => found?,
     };
     if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
@@ -203,68 +203,10 @@ impl Found {
 /// Walks the way to a file, checks each step, and follows links.
 fn walk(path: &Path) -> Result<Found, Error> {
     let rules = Rules::of_process();
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let absolute = std::path::absolute(path)?;
-    // What is still to be walked, the next one last.
-    let mut ahead: Vec<OsString> = parts(&absolute);
-    let root = rustix::fs::openat(CWD, "/", flags | OFlags::DIRECTORY, Mode::empty())?;
-    let stat = rustix::fs::fstat(&root)?;
-    rules.hold(path, Path::new("/"), &root, &stat)?;
-    let mut above: Vec<(OwnedFd, Stat)> = vec![(root, stat)];
-    let (mut place, mut links) = (PathBuf::from("/"), 0);
-    while let Some(name) = ahead.pop() {
-        if name == ".." {
-            if above.len() > 1 {
-                above.pop();
-                place.pop();
-            }
-            continue;
-        }
-        let Some((folder, _)) = above.last() else { break };
-        let opened = rustix::fs::openat(folder, name.as_os_str(), flags, Mode::empty())?;
-        let stat = rustix::fs::fstat(&opened)?;
-        rules.hold(path, &place.join(&name), &opened, &stat)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(io::Error::from(rustix::io::Errno::LOOP).into());
-                }
-                let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
-                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                if target.is_absolute() {
-                    above.truncate(1);
-                    place = PathBuf::from("/");
-                }
-                ahead.extend(parts(&target));
-            }
-            FileType::Directory => {
-                above.push((opened, stat));
-                place.push(&name);
-            }
-            _ if ahead.is_empty() => {
-                let (folder, _) = above.pop().ok_or(rustix::io::Errno::NOENT)?;
-                place.push(&name);
-                return Ok(Found { parent: Some((folder, name)), stat, place });
-            }
-            _ => return Err(io::Error::from(rustix::io::Errno::NOTDIR).into()),
-        }
-    }
-    let (_, stat) = above.pop().ok_or(rustix::io::Errno::NOENT)?;
-    let parent = above.pop().and_then(|(folder, _)| Some((folder, place.file_name()?.to_owned())));
-    Ok(Found { parent, stat, place })
-}
-
-/// The names of a path, the first one last.
-fn parts(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsString::from("..")),
-        _ => None,
-    });
-    let mut parts: Vec<_> = parts.collect();
-    parts.reverse();
-    parts
+    let way = crate::paths::walk(&absolute, &mut |step| rules.hold(path, step.place, step.opened, step.stat))?;
+    let (place, stat) = (way.place(), *way.stat());
+    Ok(Found { parent: way.into_parent(), stat, place })
 }
 
 /// Who may own and write what decides.
@@ -494,10 +436,10 @@ mod tests {
     #[test]
     fn a_folder_that_decides_is_checked_to_its_depth() {
         let folder = Folder::new("deep");
-        assert!(check_folder(&folder.at("a")).is_ok());
-        assert!(check_folder(&folder.at("none")).is_ok());
+        assert!(check_all(&folder.at("a")).is_ok());
+        assert!(check_all(&folder.at("none")).is_ok());
         folder.mode("a/b/file", 0o666);
-        assert!(matches!(check_folder(&folder.at("a")), Err(Error::Untrusted(_))));
+        assert!(matches!(check_all(&folder.at("a")), Err(Error::Untrusted(_))));
     }
 
     #[test]

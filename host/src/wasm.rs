@@ -16,6 +16,7 @@ use wasmtime::component::{Component, Instance, InstancePre};
 use crate::hooks::{Facts, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply};
 use crate::workspace::sha256_hex;
 pub use cache::private_folder;
+pub use compile::{compile_in_processes_of, compiler_process};
 pub use engine::WasmEngine;
 pub use grants::Grants;
 use limits::State;

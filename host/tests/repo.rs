@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const IMPORTS: [(&str, &[&str]); 21] = [
     ("workspace", &[]),
     ("paths", &[]),
-    ("trust", &[]),
+    ("trust", &["paths"]),
     ("spans", &[]),
     ("archive", &[]),
     ("hooks", &["paths", "spans", "workspace"]),

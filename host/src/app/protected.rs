@@ -54,7 +54,7 @@ impl App {
         for (path, extent) in self.deciding_files() {
             let checked = match extent {
                 Extent::Itself => trust::check(&path),
-                Extent::All => trust::check(&path).and_then(|()| trust::check_folder(&path)),
+                Extent::All => trust::check_all(&path),
             };
             // What cannot be read says so when it is.
             if let Err(trust::Error::Untrusted(untrusted)) = checked {

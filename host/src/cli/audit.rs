@@ -142,11 +142,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let store = || context.app.store();
     match (&args.command, context.client()?) {
         (None, Some(client)) => by_service::list(context, &client, &args.list).await,
-        (None, None) => list(context, &store()?, &args.list).await,
+        (None, None) => list(context, &context.store().await?, &args.list).await,
         (Some(Command::Show(args)), Some(client)) => {
             show(context, &by_service::record(&client, &args.record).await?, args)
         }
-        (Some(Command::Show(args)), None) => show(context, &find_record(&store()?, &args.record)?, args),
+        (Some(Command::Show(args)), None) => show(context, &find_record(&context.store().await?, &args.record)?, args),
         (Some(Command::Verify { public_key, anchor }), _) => {
             chain::verify(context, &store()?, public_key.as_deref(), anchor.as_deref())
         }

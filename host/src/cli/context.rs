@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::client::{self, Client, Token};
 use crate::hooks::Hook;
 use crate::lifecycle::{Lifecycle, Target};
+use crate::store::Store;
 
 /// What all commands have.
 pub(crate) struct Context {
@@ -21,6 +22,20 @@ impl Context {
     /// Everything that carries out verbs, and Ctrl-C wired to it.
     pub(crate) async fn lifecycle(&self) -> Result<Lifecycle, Failure> {
         Ok(stoppable(self.app.lifecycle().await?))
+    }
+
+    /// The store, for what is read without an engine. One that an earlier version wrote is cleaned first, for which its engine is
+    /// asked once; where that is away, it is said that values may be left.
+    pub(crate) async fn store(&self) -> Result<Store, Failure> {
+        let store = self.app.store()?;
+        if !store.may_hold_values()? {
+            return Ok(store);
+        }
+        drop(store);
+        if let Err(error) = self.app.lifecycle().await {
+            tracing::warn!("what an earlier version kept may still hold the values of secrets: {error}");
+        }
+        Ok(self.app.store()?)
     }
 
     /// The service that carries commands out, where one is named.

@@ -34,7 +34,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     }
     let mut request = args.request.request(context)?;
     let stored = match &args.diff {
-        Some(name) => Some(existing(context, name, &request)?),
+        Some(name) => Some(existing(context, name, &request).await?),
         None => None,
     };
     if let Some(stored) = &stored {
@@ -88,8 +88,8 @@ fn denied(refusal: &Refusal, detail: Option<(String, bool)>) -> Failure {
 }
 
 /// The workspace that `--diff` means: the named one, or the one that the request would make.
-fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result<Workspace, Failure> {
-    let store = context.app.store()?;
+async fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result<Workspace, Failure> {
+    let store = context.store().await?;
     let stored = if !name.is_empty() {
         lifecycle::find_stored(&store, &context.target(Some(name))?)?
     } else {

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let (why, all) = match context.client()? {
         Some(client) => there(context, &client, args).await?,
-        None => here(context, args)?,
+        None => here(context, args).await?,
     };
     if context.out.json {
         context.out.value(&why)?;
@@ -53,8 +53,8 @@ async fn of(client: &Client, target: &Target, field: Option<&str>) -> Result<Why
 }
 
 /// The same from the store here.
-fn here(context: &Context, args: &Args) -> Result<(Why, bool), Failure> {
-    let store = context.app.store()?;
+async fn here(context: &Context, args: &Args) -> Result<(Why, bool), Failure> {
+    let store = context.store().await?;
     // One word may be a workspace or a field of this folder's workspace.
     let (workspace, field) = match (&args.workspace, &args.field) {
         (Some(word), None) => match find_stored(&store, &context.target(Some(word))?) {

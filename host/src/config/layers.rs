@@ -143,7 +143,7 @@ impl Loaded {
         self.origins.of(key)
     }
 
-    /// Every value with its origin, sorted by key; values of secret variables are redacted.
+    /// Every value with its origin, sorted by key; values of secret variables and of secret settings of policies are redacted.
     pub fn values(&self) -> Vec<(String, Value, Origin)> {
         let mut json = serde_json::to_value(&self.config).unwrap_or_default();
         let secrets = crate::hooks::redact::SecretNames(self.config.secrets.env.clone());
@@ -154,10 +154,28 @@ impl Loaded {
                 }
             }
         }
+        for policy in json.get_mut("policy").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(settings) = policy.get_mut("settings") {
+                secrets.redact_json(settings);
+            }
+        }
         let mut out = Vec::new();
         leaves("", &json, &mut |key, value| out.push((key.to_owned(), value.clone(), self.origin(key))));
         out.sort_by(|a, b| a.0.cmp(&b.0));
         out
+    }
+
+    /// The secret values that policies have beside their input: texts of their settings, and variables that they may read, under
+    /// names that are those of secrets.
+    pub fn policy_secrets(&self) -> Vec<String> {
+        let secrets = crate::hooks::redact::SecretNames(self.config.secrets.env.clone());
+        let mut found = Vec::new();
+        for policy in &self.config.policy {
+            found.extend(secrets.texts_in(&Value::Object(policy.settings.clone())));
+            let granted = policy.capabilities.env.iter().filter(|name| secrets.contains(name));
+            found.extend(granted.filter_map(|name| std::env::var(name).ok()));
+        }
+        found
     }
 
     /// The folder that relative paths of the file start from.

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::record::{Draft, Refusal, Step, glob};
 use super::{Adjustment, Decision, Outcome, Subject};
 use crate::workspace::ContainerSpec;
@@ -52,6 +54,7 @@ impl SecretNames {
         let values = Values::new(values);
         values.take_out_of_spec(&mut draft.spec);
         draft.history.iter_mut().for_each(|change| values.take_out_of_change(change));
+        values.take_out_of_names(draft);
         self.redact_env(&mut draft.spec.env);
         self.redact_env(&mut draft.spec.labels);
         for change in &mut draft.history {
@@ -159,6 +162,33 @@ impl SecretNames {
         set.chain(adjusted).collect()
     }
 
+    /// Replaces the texts that stand under secret names anywhere in a value.
+    pub fn redact_json(&self, json: &mut Value) {
+        match json {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    if self.contains(name) { blank(value) } else { self.redact_json(value) }
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(|value| self.redact_json(value)),
+            _ => {}
+        }
+    }
+
+    /// The texts that [`SecretNames::redact_json`] replaces.
+    pub fn texts_in(&self, json: &Value) -> Vec<String> {
+        match json {
+            Value::Object(map) => {
+                let each = map
+                    .iter()
+                    .map(|(name, value)| if self.contains(name) { texts(value) } else { self.texts_in(value) });
+                each.flatten().collect()
+            }
+            Value::Array(list) => list.iter().flat_map(|value| self.texts_in(value)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The secret values that stand in a decision under their names.
     fn collect(&self, decision: &Decision, values: &mut BTreeSet<String>) {
         let mut of = |map: &BTreeMap<String, String>| {
@@ -190,6 +220,48 @@ impl SecretNames {
         }
     }
 }
+
+fn blank(json: &mut Value) {
+    match json {
+        Value::String(text) => REDACTED.clone_into(text),
+        Value::Object(map) => map.values_mut().for_each(blank),
+        Value::Array(list) => list.iter_mut().for_each(blank),
+        _ => {}
+    }
+}
+
+fn texts(json: &Value) -> Vec<String> {
+    match json {
+        Value::String(text) => vec![text.clone()],
+        Value::Object(map) => map.values().flat_map(texts).collect(),
+        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Where a record has ids, digests and words of its own: by these it is found and run again, and nobody's text stands there.
+const FIXED: [&[&str]; 20] = [
+    &["id"],
+    &["time"],
+    &["workspace"],
+    &["hook"],
+    &["shadow_of"],
+    &["owners", "*", "policy"],
+    &["input", "hook"],
+    &["input", "facts", "workspace", "id"],
+    &["outcome", "denied", "policy"],
+    &["outcome", "sweep", "id"],
+    &["outcome", "sweep", "by"],
+    &["steps", "policy"],
+    &["steps", "kind"],
+    &["steps", "digest"],
+    &["steps", "settings_digest"],
+    &["steps", "granted"],
+    &["steps", "hook"],
+    &["steps", "mode"],
+    &["steps", "verdict"],
+    &["differences", "policy"],
+];
 
 /// Where a record has names, by which it is found and run again, and words of its own. They are no secrets, though a weak
 /// one may stand in them: `postgres` in a workspace's id. `*` is any key; lists do not count.
@@ -236,6 +308,12 @@ const SPEC_NAMES: [&[&str]; 5] = [
 ];
 const SPECS: [&[&str]; 3] = [&["input", "spec"], &["began"], &["outcome", "allowed"]];
 
+/// Whether a text at this place of a record is an id or a word of its own.
+fn is_fixed(path: &[&str]) -> bool {
+    let id = |path: &&[&str]| **path == ["env", "WORKSPACE_ID"] || **path == ["env", "WORKSPACE_NAME"];
+    among(&FIXED, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(|path| id(&path))
+}
+
 /// Whether a text at this place of a record is a name.
 fn is_name(path: &[&str]) -> bool {
     among(&NAMES, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(is_spec_name)
@@ -268,7 +346,6 @@ fn among(names: &[&[&str]], path: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use serde_json::Value;
     use uuid::Uuid;
 
     use super::*;
@@ -382,6 +459,41 @@ mod tests {
         assert_eq!((allowed.hostname.as_str(), allowed.command.last().unwrap().as_str()), ("postgres-1a2b3c", "***"));
         assert_eq!(decision.input.spec.command, ["psql", "-U", "***"]);
         assert!(!decision.conflicts[0].contains("lines"), "{}", decision.conflicts[0]);
+    }
+
+    #[test]
+    fn a_value_in_a_name_is_told_unless_it_is_a_word_and_never_kept() {
+        let mut spec = crate::hooks::chain::tests::spec();
+        spec.image = Some(crate::workspace::ImageChoice {
+            reference: "registry/hunter22:postgres".into(),
+            pull: Default::default(),
+            reason: String::new(),
+        });
+        spec.tmpfs.insert("/run/hunter22".into(), Default::default());
+        spec.labels.insert("of-hunter22".into(), "x".into());
+        spec.user = Some("hunter22".into());
+        let values = |all: &[&str]| Values::new(all.iter().map(|value| (*value).to_owned()).collect());
+        assert_eq!(values(&["hunter22"]).names_with(&spec), ["image", "tmpfs./run/***", "labels.of-***"]);
+        assert_eq!(values(&["postgres"]).names_with(&spec), Vec::<String>::new());
+        let mut draft = Draft::new(spec);
+        draft.owners.insert("tmpfs./run/hunter22".into(), crate::hooks::record::Owner::host("request", None));
+        SecretNames::default().redact_draft(&mut draft, &["hunter22".to_owned(), "postgres".to_owned()]);
+        let kept = serde_json::to_string(&draft).unwrap();
+        assert!(!kept.contains("hunter22") && kept.contains("registry/***:postgres"), "{kept}");
+        assert_eq!(draft.spec.user.as_deref(), Some("***"));
+    }
+
+    #[test]
+    fn texts_under_secret_names_are_found_at_every_depth_of_settings() {
+        let names = SecretNames(vec!["*token*".into()]);
+        let mut settings =
+            serde_json::json!({ "a": [{ "api_token": { "b": ["one", 2] } }], "token": "two", "c": "three" });
+        assert_eq!(names.texts_in(&settings), ["one", "two"]);
+        names.redact_json(&mut settings);
+        assert_eq!(
+            settings,
+            serde_json::json!({ "a": [{ "api_token": { "b": ["***", 2] } }], "token": "***", "c": "three" })
+        );
     }
 
     #[test]

@@ -8,16 +8,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use super::secret_files::secrets_dir;
 use super::{Error, Lifecycle, Project};
 use crate::config::Loaded;
 use crate::docker::{self, Mounted};
 use crate::hooks::record::Refusal;
+use crate::hooks::redact::REDACTED;
 use crate::hooks::validate::{Guarded, HostPaths, Invariants, engine_sockets};
 use crate::paths::{self, Identity};
 use crate::store;
-use crate::workspace::{Container, ContainerSpec, LABEL_PROJECT, LABEL_WORKSPACE, MountKind, WorkspaceId};
+use crate::workspace::{
+    Container, ContainerSpec, Event, Happening, LABEL_PROJECT, LABEL_WORKSPACE, Mount, MountKind, State, WorkspaceId,
+};
 
 /// Path on the host -> the file or folder that it was when the workspace was made.
 pub(super) type Places = BTreeMap<String, Identity>;
@@ -111,7 +115,21 @@ impl Lifecycle {
             return self.check_mounts(&id, spec, Path::new(&project), None);
         };
         let known = Some(&stored.places).filter(|known| !known.is_empty());
-        self.check_mounts(&stored.id, &stored.draft.spec, Path::new(&stored.project), known)
+        let spec = self.mounting(stored, container).await?;
+        self.check_mounts(&stored.id, &spec, Path::new(&stored.project), known)
+    }
+
+    /// The settings of a workspace with its true mounts. An earlier version let the value of a secret stand in one, and what is kept
+    /// has it no more; the container does.
+    async fn mounting(&self, stored: &store::Workspace, container: &Container) -> Result<ContainerSpec, Error> {
+        let mut spec = stored.draft.spec.clone();
+        let hidden = |(target, mount): (&String, &Mount)| target.contains(REDACTED) || mount.source.contains(REDACTED);
+        if spec.mounts.iter().any(hidden)
+            && let Some(actual) = self.docker.inspect(&container.id).await?.actual
+        {
+            spec.mounts = actual.mounts;
+        }
+        Ok(spec)
     }
 
     /// The same for a workspace and its sidecars: a restart that would fail stops nothing.
@@ -135,18 +153,14 @@ impl Lifecycle {
     ) -> Result<(), Error> {
         let places = self.check_stored_mounts(stored, container).await?;
         self.docker.start(&container.id).await?;
-        let spec = match stored {
-            Some(stored) => &stored.draft.spec,
-            None => return Ok(()),
-        };
-        if let Err(error) = self.compare_mounts(&container.id, spec, &places).await {
-            if let Some(stored) = stored {
-                let reason = error.to_string();
-                self.store.update_workspace(&stored.id, |workspace| workspace.degraded = Some(reason))?;
-            }
+        let Some(stored) = stored else { return Ok(()) };
+        let spec = self.mounting(stored, container).await?;
+        if let Err(error) = self.compare_mounts(&container.id, &spec, &places).await {
+            let reason = error.to_string();
+            self.store.update_workspace(&stored.id, |workspace| workspace.degraded = Some(reason))?;
             return Err(error);
         }
-        if let Some(stored) = stored.filter(|stored| stored.places.is_empty()) {
+        if stored.places.is_empty() {
             // Made by an earlier Wharf: from now on it is held to these.
             self.store.update_workspace(&stored.id, |workspace| workspace.places = places)?;
         }
@@ -172,10 +186,11 @@ impl Lifecycle {
             Mounted::Hidden => return Ok(()),
             Mounted::Ended => {
                 // It left no table. A link that is still there tells all the same.
-                for (_, source) in &wanted {
+                for (target, source) in &wanted {
                     let same = paths::resolve(Path::new(source)).ok().zip(places.get(*source));
                     if !same.is_some_and(|(is, was)| is.path == Path::new(source) && is.identity.is(was)) {
-                        let text = format!("the host path {source} changed while the container was started");
+                        let text =
+                            format!("mounts.{target}: the host path {source} changed while the container was started");
                         return Err(changed(&text));
                     }
                 }
@@ -199,6 +214,54 @@ impl Lifecycle {
             }
         }
         Ok(())
+    }
+}
+
+impl Lifecycle {
+    /// Holds a container that runs against the files that its workspace was made with. The engine starts one again by itself
+    /// (`restart`), and follows a link that has taken the place of a folder since. A difference stops the container, and stands in
+    /// the workspace's history and as its degraded reason. Returns the reason, if there is one.
+    ///
+    /// # Errors
+    /// When the engine or the store fails, or another process keeps the workspace locked.
+    pub async fn check_running(&self, id: &WorkspaceId, container_id: &str) -> Result<Option<String>, Error> {
+        // An event and a list may tell of the same start.
+        let looking = self.looking.lock().await;
+        let is_its = |stored: &store::Workspace| stored.container_id == container_id && !stored.places.is_empty();
+        let Some(stored) = self.store.workspace(id)?.filter(is_its) else { return Ok(None) };
+        let container = match self.docker.inspect(container_id).await {
+            Err(docker::Error::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        // One that has ended and stays so is looked at when it is started.
+        if !matches!(container.state, State::Running | State::Restarting | State::Paused) {
+            return Ok(None);
+        }
+        let spec = self.mounting(&stored, &container).await?;
+        let reason = match self.compare_mounts(container_id, &spec, &stored.places).await {
+            Err(Error::Denied { refusal, .. }) => refusal.reason,
+            other => return other.map(|()| None),
+        };
+        // One that was killed while it was about to be started again would be.
+        self.docker.stop(container_id, Duration::ZERO).await.map(drop).or_else(ended)?;
+        drop(looking);
+        let _lock = self.lock(id).await?;
+        self.store.update_workspace(id, |workspace| {
+            if workspace.container_id == container_id {
+                workspace.degraded = Some(reason.clone());
+            }
+        })?;
+        let event = Event {
+            time: jiff::Timestamp::now(),
+            workspace: id.clone(),
+            part_of: stored.part_of,
+            container_id: container_id.to_owned(),
+            what: Happening::Stopped,
+            exit_code: None,
+            detail: None,
+        };
+        self.tell(&event, Happening::Stopped, &reason)?;
+        Ok(Some(reason))
     }
 }
 

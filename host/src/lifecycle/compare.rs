@@ -49,14 +49,19 @@ impl Lifecycle {
             })
             .collect();
         all.extend(moved(&stored, decided));
-        all.extend(super::devcontainer::differences(&stored, decided.project.devcontainer.as_deref()));
-        let of = |map: &std::collections::BTreeMap<String, String>, group: &'static str| -> Vec<_> {
-            let secret =
-                map.iter().filter(|(name, _)| self.secrets.contains(name) || decided.withheld.hides(group, name));
+        all.extend(super::devcontainer::differences(
+            &stored,
+            decided.project.devcontainer.as_deref(),
+            &decided.withheld,
+        ));
+        // What is not kept as it is: of policies, too.
+        type Map = std::collections::BTreeMap<String, String>;
+        let of = |real: &Map, shown: &Map, group: &'static str| -> Vec<_> {
+            let secret = real.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
             secret.map(|(name, value)| (group, name.clone(), value.clone())).collect()
         };
-        let mut secret = of(&real.env, "env");
-        secret.extend(of(&real.labels, "labels"));
+        let mut secret = of(&real.env, &shown.env, "env");
+        secret.extend(of(&real.labels, &shown.labels, "labels"));
         if !secret.is_empty() {
             let actual = self.docker.inspect(&container.id).await?.actual;
             let (env, labels) = actual.map(|spec| (spec.env, spec.labels)).unwrap_or_default();

@@ -12,6 +12,7 @@ use super::{Error, Lifecycle};
 use crate::archive::{self, Pieces};
 use crate::docker::{self, Archive, PathKind};
 use crate::hooks::ExecSpec;
+use crate::hooks::redact::REDACTED;
 use crate::workspace::{MountKind, WorkspaceId};
 
 /// A path in a workspace that something can be copied to.
@@ -55,7 +56,11 @@ impl Lifecycle {
         let path = &plain(path)?;
         let container = self.may_copy(id, "in", path).await?;
         let kind = self.docker.path_kind(&container, path).await?;
-        let user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
+        let mut user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
+        if user.as_ref().is_some_and(|user| user.contains(REDACTED)) {
+            // A value was taken out of what is kept; the container has it.
+            user = self.docker.inspect(&container).await?.actual.and_then(|spec| spec.user);
+        }
         Ok(CopyIn { lifecycle: self, container, path: path.clone(), kind, user })
     }
 

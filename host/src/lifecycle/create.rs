@@ -110,7 +110,8 @@ impl Lifecycle {
             let differences = self.compare(&decided, &container).await?;
             if differences.is_empty() {
                 self.write_secrets(&id, &decided.secret_files)?;
-                self.keep_record(&id, asked.project.devcontainer.as_ref().map(|asked| asked.record()))?;
+                let record = asked.project.devcontainer.as_ref().map(|asked| asked.record(&decided.withheld));
+                self.keep_record(&id, record)?;
                 if container.state != State::Running && decided.project.part_of.is_none() {
                     // First, as with a start.
                     self.start_sidecars(&self.sidecars(&id).await?).await?;
@@ -157,7 +158,7 @@ impl Lifecycle {
                     decisions: decided.decisions,
                     notes: Vec::new(),
                     degraded: None,
-                    devcontainer: decided.project.devcontainer.map(|asked| asked.record()),
+                    devcontainer: decided.project.devcontainer.map(|asked| asked.record(&decided.withheld)),
                     places: decided.places,
                     image_config: decided.image.map(|mut image| {
                         image_config::clean(&mut image, &Values::of(&decided.withheld.values()));

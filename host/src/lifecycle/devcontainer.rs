@@ -7,12 +7,13 @@ use std::path::{Component, Path, PathBuf};
 
 use super::facts::MOST_BYTES;
 use super::images::ImageBuild;
+use super::withheld::Withheld;
 use super::{Difference, Error, Project, WorkspaceRequest};
 use crate::archive::{Folder, Found};
 use crate::config::{Config, Loaded, Origin};
 use crate::devcontainer::{self, Build, Command, Devcontainer, NotHonoured, OWNER, Record, Surroundings};
 use crate::hooks::record::{Draft, Owner};
-use crate::hooks::redact::SecretNames;
+use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::{Adjustment, EngineFacts, ProjectFacts};
 use crate::store;
 use crate::workspace::{ImageChoice, Network, PullPolicy};
@@ -255,15 +256,30 @@ impl Asked {
         self.named
     }
 
-    /// What is kept of it about a workspace that was made now.
-    pub(super) fn record(&self) -> Record {
-        Record {
+    /// Refuses commands in which a secret stands that cannot be taken out.
+    ///
+    /// # Errors
+    /// [`Error::ProjectFile`]
+    pub(super) fn refuse_commands(&self, withheld: &Withheld) -> Result<(), Error> {
+        withheld.refuse_commands(&self.file, &self.says.commands)
+    }
+
+    /// What is kept of it about a workspace that was made now, without secrets.
+    pub(super) fn record(&self, withheld: &Withheld) -> Record {
+        let mut record = Record {
             file: self.file.clone(),
             not_honoured: self.says.not_honoured.clone(),
             commands: self.says.commands.clone(),
             once_done: self.says.commands.once.is_empty(),
             failed: None,
+        };
+        record.commands.hide(&withheld.env);
+        let values = Values::of(&withheld.values());
+        for not in &mut record.not_honoured {
+            values.clean(&mut not.property);
+            values.clean(&mut not.why);
         }
+        record
     }
 }
 
@@ -302,12 +318,12 @@ fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, 
 }
 
 /// Commands of the creation that differ from those that the workspace was made with.
-pub(super) fn differences(stored: &store::Workspace, asked: Option<&Asked>) -> Vec<Difference> {
+pub(super) fn differences(stored: &store::Workspace, asked: Option<&Asked>, withheld: &Withheld) -> Vec<Difference> {
     let by_name = |commands: &[Command]| -> BTreeMap<String, serde_json::Value> {
         commands.iter().map(|command| (command.property.clone(), serde_json::json!(command.words))).collect()
     };
     let is = stored.devcontainer.as_ref().map(|record| by_name(&record.commands.once)).unwrap_or_default();
-    let wanted = asked.map(|asked| by_name(&asked.says.commands.once)).unwrap_or_default();
+    let wanted = asked.map(|asked| by_name(&asked.record(withheld).commands.once)).unwrap_or_default();
     let names: std::collections::BTreeSet<&String> = is.keys().chain(wanted.keys()).collect();
     let differ = names.into_iter().filter(|name| is.get(*name) != wanted.get(*name));
     differ

@@ -13,7 +13,7 @@ use super::image_config;
 use super::request::draft;
 use super::secret_files;
 use super::view::trail;
-use super::withheld::Withheld;
+use super::withheld::{Withheld, in_name};
 use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, now_ms};
 use crate::config::Loaded;
 use crate::devcontainer::Record;
@@ -22,7 +22,7 @@ use crate::hooks::chain::{CreateDecision, LookedAt};
 use crate::hooks::record::{Change, Draft, Refusal};
 use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::validate::Sight;
-use crate::hooks::{Chain, Facts, ImageConfig, Step};
+use crate::hooks::{Chain, Facts, ImageConfig, Outcome, Step};
 use crate::store::{self, KnownWorkspace};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
@@ -143,7 +143,7 @@ async fn plan_knowing(
             trail: trail(&steps),
             shadows: differences,
             devcontainer: project.devcontainer.map(|asked| {
-                let mut record = asked.record();
+                let mut record = asked.record(&withheld);
                 Values::of(&values).take_out_of(&mut record);
                 record
             }),
@@ -223,7 +223,12 @@ pub(super) fn decide_create(
     let known = Values::of(&values);
     facts.project.contents.values_mut().for_each(|file| known.clean(&mut file.text));
     facts.workspace.labels.values_mut().for_each(|text| known.clean(text));
+    // Images of the engine may be named after one.
+    let telling = known.telling();
+    facts.local_images.iter_mut().flat_map(|image| &mut image.references).for_each(|name| telling.clean(name));
     let named = asked.is_some_and(|asked| asked.propose_image(&mut draft));
+    withheld.refuse_names(&draft.spec)?;
+    asked.map_or(Ok(()), |asked| asked.refuse_commands(&withheld))?;
     let requested = request.image.is_some() || named;
     let chain = chain.clone().knowing(secrets, &values);
     let (mut told, mut failed) = (None, None);
@@ -250,5 +255,21 @@ pub(super) fn decide_create(
     if let (Some(config), None) = (&told, &created.refusal) {
         image_config::settle(&mut created.draft, config, &project.id);
     }
+    refuse_names(&mut created, secrets, &values);
     Ok(DecidedCreate { created, withheld, image: told })
+}
+
+/// Refuses what policies decided when they put the value of a secret into a name, which is stored and shown as it is.
+fn refuse_names(decision: &mut CreateDecision, secrets: &SecretNames, values: &[String]) {
+    let mut known: BTreeSet<String> = values.iter().cloned().collect();
+    known.extend(secrets.values_in(&decision.draft.spec, &[]));
+    let found = Values::new(known).names_with(&decision.draft.spec);
+    let (Some(field), None, Some(last)) = (found.first(), &decision.refusal, decision.decisions.last_mut()) else {
+        return;
+    };
+    let reason = in_name(field, "a secret");
+    let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason: reason.clone() };
+    last.violations.push(reason);
+    last.outcome = Outcome::Denied(refusal.clone());
+    decision.refusal = Some(refusal);
 }

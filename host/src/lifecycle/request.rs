@@ -315,6 +315,8 @@ pub(super) fn draft(
         draft.set(&adjustment, Owner::host("request", Some(words)), None);
     }
     withheld.files = super::secret_files::texts(request.secrets.values(), project.secrets.as_deref());
+    withheld.policies = loaded.policy_secrets();
+    withheld.refuse_names(&draft.spec)?;
     withheld.hide(&mut draft, secrets);
     Ok((draft, withheld))
 }

@@ -49,8 +49,10 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<store::Workspace, Error> {
         let id = workspace.id.clone();
-        let Some(record) = workspace.devcontainer.clone() else { return Ok(workspace) };
+        let Some(mut record) = workspace.devcontainer.clone() else { return Ok(workspace) };
+        record.commands.fill_in(&self.secret_variables(container));
         let (once, each) = (&record.commands.once, &record.commands.each_start);
+        let user = record.commands.user.as_deref();
         let due = !record.once_done || record.failed.is_some() || (started && !each.is_empty());
         if !due || container.state != State::Running {
             return Ok(workspace);
@@ -58,14 +60,14 @@ impl Lifecycle {
         let mut failed = None;
         let mut done = record.once_done;
         if !done {
-            failed = self.run_each(&workspace, container, once, progress).await;
+            failed = self.run_each(&workspace, container, (once, user), progress).await;
             done = failed.is_none();
             self.store.update_workspace(&id, |workspace| {
                 workspace.devcontainer.iter_mut().for_each(|record| record.once_done = done);
             })?;
         }
         if done {
-            failed = self.run_each(&workspace, container, each, progress).await;
+            failed = self.run_each(&workspace, container, (each, user), progress).await;
         }
         if let Some(reason) = &failed {
             tracing::warn!("{id}: {reason}");
@@ -98,7 +100,7 @@ impl Lifecycle {
         &self,
         workspace: &store::Workspace,
         container: &Container,
-        commands: &[Command],
+        (commands, user): (&[Command], Option<&str>),
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Option<String> {
         let scrub = self.scrubs(container);
@@ -109,8 +111,8 @@ impl Lifecycle {
             };
             let shown = scrub.text(&clean(&shown));
             progress(Progress::Step(format!("{}: {shown}", command.property)));
-            if let Err(reason) = self.run_command(workspace, container, command, progress).await {
-                return Some(format!("{} failed: {reason}", command.property));
+            if let Err(reason) = self.run_command(workspace, container, (command, user), progress).await {
+                return Some(self.without_secrets(container, format!("{} failed: {reason}", command.property)));
             }
         }
         None
@@ -120,14 +122,14 @@ impl Lifecycle {
         &self,
         workspace: &store::Workspace,
         container: &Container,
-        command: &Command,
+        (command, user): (&Command, Option<&str>),
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), String> {
         let draft = &workspace.draft;
         // A user that somebody else decided is not the project's to change.
         let own = draft.owners.get("user").is_none_or(|owner| owner.policy == OWNER);
-        let user = workspace.devcontainer.as_ref().and_then(|record| record.commands.user.clone()).filter(|_| own);
-        let working_dir = Some(draft.spec.working_dir.clone()).filter(|dir| !dir.is_empty());
+        let user = user.filter(|_| own).map(str::to_owned);
+        let working_dir = super::scrub::working_dir(workspace, container);
         let spec = ExecSpec { command: command.words.clone(), user, working_dir, ..ExecSpec::default() };
         let allowed = self.allow_exec(&workspace.id, container, spec).await.map_err(|error| error.to_string())?;
         let request = ExecRequest {

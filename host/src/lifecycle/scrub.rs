@@ -1,7 +1,10 @@
 //! Secret values in texts that the commands of a workspace made.
 
+use std::collections::BTreeMap;
+
 use super::Lifecycle;
 use crate::hooks::redact::{REDACTED, Values};
+use crate::store;
 use crate::workspace::Container;
 
 /// The end of a text may be the beginning of a value that was cut off with it; so many bytes of one are taken for that.
@@ -11,12 +14,14 @@ const BEGINNING: usize = 4;
 pub(super) struct Scrub {
     /// The longest first: a shorter one may be a part of it.
     values: Vec<String>,
+    /// The same in the forms that programs give them.
+    forms: Values,
 }
 
 impl Scrub {
     fn new(mut values: Vec<String>) -> Self {
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        Self { values }
+        Self { forms: Values::of(&values), values }
     }
 
     /// The text without them.
@@ -37,17 +42,26 @@ impl Scrub {
                 text = text.replace(value.as_str(), REDACTED);
             }
         }
+        self.forms.clean(&mut text);
         text
     }
 }
 
 impl Lifecycle {
-    /// The values of an inspected container's secret variables and labels, and of the workspace's secret files.
+    /// The values of an inspected container's secret variables and labels, of the workspace's secret files, and of policies.
     pub(super) fn secret_values(&self, container: &Container) -> Vec<String> {
         let spec = container.actual.iter();
         let all = spec.flat_map(|spec| spec.env.iter().chain(&spec.labels));
         let secret = all.filter(|(name, value)| self.secrets.contains(name) && !value.is_empty());
-        secret.map(|(_, value)| value.clone()).chain(self.secret_texts(container)).collect()
+        let own = secret.map(|(_, value)| value.clone()).chain(self.secret_texts(container));
+        own.chain(self.loaded().policy_secrets().into_iter().filter(|value| !value.is_empty())).collect()
+    }
+
+    /// The secret variables of an inspected container, with their values.
+    pub(super) fn secret_variables(&self, container: &Container) -> BTreeMap<String, String> {
+        let env = container.actual.iter().flat_map(|spec| &spec.env);
+        let secret = env.filter(|(name, _)| self.secrets.contains(name));
+        secret.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// What a policy says of a container, fit to be kept.
@@ -64,6 +78,13 @@ impl Lifecycle {
     pub(super) fn scrub(&self, container: &Container, text: &str) -> String {
         self.scrubs(container).text(text)
     }
+}
+
+/// The folder that the commands of a workspace run in. Where a value was taken out of what is kept, the container tells it.
+pub(super) fn working_dir(workspace: &store::Workspace, container: &Container) -> Option<String> {
+    let kept = &workspace.draft.spec.working_dir;
+    let actual = container.actual.as_ref().map(|spec| &spec.working_dir).filter(|_| kept.contains(REDACTED));
+    Some(actual.unwrap_or(kept)).filter(|folder| !folder.is_empty()).cloned()
 }
 
 #[cfg(test)]

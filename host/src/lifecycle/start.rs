@@ -174,7 +174,7 @@ impl Lifecycle {
                 let limit = Duration::from_millis(timeout_ms.clamp(ACTION_TIME.0, ACTION_TIME.1));
                 let request = ExecRequest {
                     command,
-                    working_dir: Some(workspace.draft.spec.working_dir.clone()),
+                    working_dir: super::scrub::working_dir(workspace, container),
                     ..ExecRequest::default()
                 };
                 let failed = |text: String| format!("'{policy}' ran '{words}': {text}");

@@ -16,7 +16,8 @@ use super::stop::{Alive, lives};
 use super::sweep_facts::{Found, Object};
 use super::sweep_sidecars::spare_sidecars;
 use super::{Error, Lifecycle, now_ms};
-use crate::hooks::{CandidateKind, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
+use crate::hooks::redact::Values;
+use crate::hooks::{CandidateKind, Decision, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
 use crate::store::{LedgerEntry, LedgerState};
 use crate::workspace::{ContainerSpec, State, WorkspaceId};
 
@@ -76,7 +77,7 @@ impl Lifecycle {
             Some(lock) => lock,
             None => return Err(crate::store::Error::Locked("a sweep".into()).into()),
         };
-        let (mut facts, found) = self.sweep_facts(!dry_run).await?;
+        let (mut facts, found, values) = self.sweep_facts(!dry_run).await?;
         for candidate in &mut facts.candidates {
             self.secrets.redact_env(&mut candidate.labels);
         }
@@ -88,9 +89,14 @@ impl Lifecycle {
             spec: ContainerSpec::empty(),
             subject: Subject::Sweep(facts),
         };
-        let mut decisions = [self.decide("", move |chain| chain.sweep(request)).await?];
+        let mut decisions = [self.decide_without(request, &values, |chain, request| chain.sweep(request)).await?];
+        if let [Decision { outcome: Outcome::Sweep(verdicts), .. }] = &mut decisions {
+            // They go into the ledger and to whoever asked.
+            let known = Values::of(&values);
+            verdicts.iter_mut().for_each(|verdict| known.clean(&mut verdict.reason));
+        }
         if !dry_run {
-            self.record(&mut decisions)?;
+            self.record_without(&mut decisions, &values)?;
         }
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {

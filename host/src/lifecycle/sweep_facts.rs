@@ -48,11 +48,12 @@ fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 }
 
 impl Lifecycle {
-    /// Gathers everything of ours. With `note`, when each object was last in use is written down.
-    pub(super) async fn sweep_facts(&self, note: bool) -> Result<(SweepFacts, Vec<Found>), Error> {
+    /// Gathers everything of ours, and the secret values of all workspaces. With `note`, when each object was last in use is
+    /// written down.
+    pub(super) async fn sweep_facts(&self, note: bool) -> Result<(SweepFacts, Vec<Found>, Vec<String>), Error> {
         let (usage, networks) = tokio::join!(self.docker.disk_usage(), self.docker.our_networks());
         let (usage, networks) = (usage?, networks?);
-        let mut found = self.workspaces_found(&usage).await?;
+        let (mut found, values) = self.workspaces_found(&usage).await?;
         let mut objects = self.images_found(&usage, note)?;
         objects.extend(volumes_found(&usage));
         objects.extend(networks.into_iter().map(|(name, created_at)| Found {
@@ -81,7 +82,7 @@ impl Lifecycle {
             local_minute: u16::try_from(i32::from(now.hour()) * 60 + i32::from(now.minute())).unwrap_or_default(),
             local_weekday: u8::try_from(now.weekday().to_monday_one_offset()).unwrap_or_default(),
         };
-        Ok((facts, found))
+        Ok((facts, found, values))
     }
 
     /// Free and total bytes of the file system of the engine's data; zeros for an engine elsewhere.
@@ -100,7 +101,7 @@ impl Lifecycle {
         }
     }
 
-    async fn workspaces_found(&self, usage: &DiskUsage) -> Result<Vec<Found>, Error> {
+    async fn workspaces_found(&self, usage: &DiskUsage) -> Result<(Vec<Found>, Vec<String>), Error> {
         let sizes: BTreeMap<&str, Option<u64>> = usage.containers.iter().map(|c| (c.id.as_str(), c.size)).collect();
         let activity: BTreeMap<WorkspaceId, Option<Timestamp>> =
             self.store.workspaces()?.iter().map(|stored| (stored.id.clone(), stored.last_activity)).collect();
@@ -114,6 +115,11 @@ impl Lifecycle {
             }
         });
         let all: Vec<_> = futures_util::stream::iter(inspected).buffered(AT_ONCE).try_collect().await?;
+        let mut values = self.loaded().policy_secrets();
+        values
+            .extend(all.iter().filter_map(|(_, container)| container.as_ref()).flat_map(|one| self.secret_values(one)));
+        values.sort();
+        values.dedup();
         let labels: BTreeMap<WorkspaceId, BTreeMap<String, String>> =
             all.iter().map(|(view, _)| (view.id.clone(), view.labels.clone())).collect();
         let found = all.into_iter().map(|(view, container)| {
@@ -147,7 +153,7 @@ impl Lifecycle {
                 object: Object::Workspace(view.id),
             }
         });
-        Ok(found.collect())
+        Ok((found.collect(), values))
     }
 
     /// Images under the names that we gave them, and those that we pulled and that still are what we pulled.

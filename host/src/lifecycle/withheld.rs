@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::Error;
+use crate::devcontainer::Commands;
 use crate::hooks::ExecSpec;
 use crate::hooks::record::Draft;
 use crate::hooks::redact::{REDACTED, SecretNames, Values};
@@ -17,6 +19,8 @@ pub(super) struct Withheld {
     pub(super) labels: BTreeMap<String, String>,
     /// What secret files have in them.
     pub(super) files: Vec<String>,
+    /// What policies have beside their input.
+    pub(super) policies: Vec<String>,
     /// The settings as they are shown and as they are, where a secret value stands in some of their texts.
     texts: Option<Box<(ContainerSpec, ContainerSpec)>>,
 }
@@ -33,15 +37,59 @@ impl Withheld {
 
     /// All of them, for what else they must not stand in.
     pub(super) fn values(&self) -> Vec<String> {
-        self.env.values().chain(self.labels.values()).chain(&self.files).cloned().collect()
+        let given = self.env.values().chain(self.labels.values());
+        given.chain(&self.files).chain(&self.policies).cloned().collect()
     }
 
-    /// The variables and labels of a spec whose values are not shown as they are, by group and name.
-    pub(super) fn hides(&self, group: &str, name: &str) -> bool {
-        let Some((shown, real)) = self.texts.as_deref() else { return false };
-        match group {
-            "env" => shown.env.get(name) != real.env.get(name),
-            _ => shown.labels.get(name) != real.labels.get(name),
+    /// Refuses settings in which a value stands where it cannot be taken out: the engine needs a name as it is, and whoever lists
+    /// containers reads it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the field, whose value it is, and what to do.
+    pub(super) fn refuse_names(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        match Values::of(&self.values()).names_with(spec).first() {
+            Some(field) => {
+                Err(Error::Request(in_name(field, &self.whose(|values| !values.names_with(spec).is_empty()))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The same for the commands of a project's file, which keep the names of variables in the place of their values, and
+    /// nothing in the place of others.
+    ///
+    /// # Errors
+    /// [`Error::ProjectFile`] with the command, whose value it is, and what to do.
+    pub(super) fn refuse_commands(&self, file: &str, commands: &Commands) -> Result<(), Error> {
+        let mut kept = commands.clone();
+        kept.hide(&self.env);
+        let stands = |values: &Values, words: &[String]| {
+            let telling = values.telling();
+            words.iter().any(|word| telling.stand_in(word))
+        };
+        let all = Values::of(&self.values());
+        let user: Vec<String> = kept.user.iter().cloned().collect();
+        let each = kept.once.iter().chain(&kept.each_start).map(|command| (command.property.as_str(), &command.words));
+        match each.chain([("remoteUser", &user)]).find(|(_, words)| stands(&all, words)) {
+            Some((property, words)) => {
+                let whose = self.whose(|values| stands(values, words));
+                Err(Error::ProjectFile(format!(
+                    "{file}: {property} has the value of {whose} in it, and commands are stored and shown; read the variable, or the \
+                     file in /run/secrets, in the command"
+                )))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whose value it is that a test finds.
+    fn whose(&self, found: impl Fn(&Values) -> bool) -> String {
+        let is = |value: &String| found(&Values::of(std::slice::from_ref(value)));
+        let named = self.env.iter().chain(&self.labels).find(|(_, value)| is(value));
+        match named {
+            Some((name, _)) => format!("the secret {name}"),
+            None if self.files.iter().any(is) => "a secret file".to_owned(),
+            None => "a secret of a policy".to_owned(),
         }
     }
 
@@ -60,6 +108,14 @@ impl Withheld {
     }
 }
 
+/// Why a value in a name is refused, in one line.
+pub(super) fn in_name(field: &str, whose: &str) -> String {
+    format!(
+        "{field}: the value of {whose} stands in it, and names are stored, shown and given to the engine as they are; choose \
+         another name, or another value"
+    )
+}
+
 /// A command as policies may see it, and as it is.
 pub(super) struct WithheldExec {
     pub(super) shown: ExecSpec,
@@ -74,6 +130,8 @@ impl WithheldExec {
         for text in shown.env.values_mut().chain(&mut shown.command).chain(&mut shown.working_dir) {
             values.clean(text);
         }
+        // A word may be a user's name by chance.
+        shown.user.iter_mut().for_each(|user| values.telling().clean(user));
         Self { shown, real: exec }
     }
 

@@ -134,6 +134,28 @@ fn root(expression: &Expr) -> Option<&str> {
     }
 }
 
+/// The chain that reads a key of a free map, such as `ctx.spec.labels.team`.
+fn free_key(expression: &Expr) -> Option<String> {
+    fn names(expression: &Expr, into: &mut Vec<String>) -> Option<()> {
+        let name = match expression {
+            Expr::Dot(chain, _, _) | Expr::Index(chain, _, _) => {
+                names(&chain.lhs, into)?;
+                return names(&chain.rhs, into);
+            }
+            Expr::Variable(variable, _, _) => variable.1.to_string(),
+            Expr::Property(property, _) => property.2.to_string(),
+            Expr::StringConstant(key, _) => key.to_string(),
+            _ => return None,
+        };
+        into.push(name);
+        Some(())
+    }
+    let mut all = Vec::new();
+    names(expression, &mut all)?;
+    let map = all.len().checked_sub(2).and_then(|at| all.get(at))?;
+    super::OPEN_MAPS.contains(&map.as_str()).then(|| all.join("."))
+}
+
 struct Walker<'a> {
     known: &'a Known,
     /// What the arguments of script functions are; none when its calls differ.
@@ -172,6 +194,14 @@ impl Walker<'_> {
                     self.variables.insert(variable.1.to_string(), None);
                 }
                 self.is_changed(&assignment.1.lhs);
+            }
+            Some(ASTNode::Stmt(Stmt::Switch(switch, at))) => {
+                if let Some(key) = free_key(&switch.0) {
+                    let text = format!(
+                        "switch asks for {key}, which may not be there, and would take that for its default; write 'switch {key} ?? \"\"'"
+                    );
+                    self.found.push((*at, text));
+                }
             }
             Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => self.call(call, *at),
             Some(ASTNode::Expr(Expr::FnCall(call, at))) => self.call(call, *at),

@@ -2,7 +2,8 @@
 //!
 //! A script that writes `ctx.spec.env.TEAM = "a"` goes through nested handles on one shared value. Each handle is a
 //! path into it. Reading a name that cannot exist is an error (a typo must not read as "not set"), and so is a setting that
-//! is not given; reading a key of an open map (`env`, `labels`, ...) that is not there gives `()`.
+//! is not given; reading a key of an open map (`env`, `labels`, ...) that is not there gives `()`, of which nothing can be made by
+//! mistake, see `nothing`.
 
 use std::sync::{Arc, RwLock};
 
@@ -94,7 +95,9 @@ impl Document {
         let found = match here {
             Value::Object(map) => match map.get(key) {
                 Some(value) => value,
-                None if self.is_open(&shared.open) && !self.in_settings(&shared.open) => return Ok(Dynamic::UNIT),
+                None if self.is_open(&shared.open) && !self.in_settings(&shared.open) => {
+                    return Ok(super::nothing::missing());
+                }
                 None if map.is_empty() => {
                     let text = format!("there is no '{}'; {} is empty", self.name(key), self.path.join("."));
                     return error(text, at);
@@ -138,7 +141,7 @@ impl Document {
             return Ok(());
         }
         super::weight::charge_value(&value, at)?;
-        let json = from_dynamic(&value, &mut 0).or_else(|text| error(format!("{}: {text}", self.name(key)), at))?;
+        let json = given(&value).or_else(|text| error(format!("{}: {text}", self.name(key)), at))?;
         let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let open = self.is_open(&shared.open);
         let mut path = self.path.clone();
@@ -179,7 +182,7 @@ impl Document {
     /// Appends to a list.
     pub(super) fn push(&self, value: Dynamic, at: Position) -> Fallible<()> {
         super::weight::charge_value(&value, at)?;
-        let json = from_dynamic(&value, &mut 0).or_else(|text| error(text, at))?;
+        let json = given(&value).or_else(|text| error(text, at))?;
         let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !shared.writable.iter().any(|prefix| self.path.starts_with(prefix)) {
             return error(format!("{} cannot be changed here", self.path.join(".")), at);
@@ -286,6 +289,14 @@ pub(super) fn to_dynamic(value: &Value) -> Dynamic {
             map.iter().map(|(key, value)| (key.as_str().into(), to_dynamic(value))).collect::<rhai::Map>(),
         ),
     }
+}
+
+/// What a script sets something to.
+fn given(value: &Dynamic) -> Result<Value, String> {
+    if super::nothing::holds_missing(value) {
+        return Err(format!("it would be set to a key that is not there; {}", super::nothing::INSTEAD));
+    }
+    from_dynamic(value, &mut 0)
 }
 
 /// The way back, bounded.

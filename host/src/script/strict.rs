@@ -17,6 +17,7 @@ fn fail<T>(text: String, context: &NativeCallContext) -> Fallible<T> {
 /// Registers everything. The engine must not take its own operators first (`set_fast_operators`).
 pub(super) fn register(engine: &mut Engine) {
     comparisons(engine);
+    super::nothing::register(engine);
     arrays(engine);
     maps(engine);
 }

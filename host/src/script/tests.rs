@@ -1,5 +1,6 @@
 //! Scripts as an admin writes them, good and bad.
 
+mod nothing;
 mod strict;
 
 use std::path::Path;

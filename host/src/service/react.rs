@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Said, Shared, Stop, lanes, recover};
-use crate::workspace::{Event, WorkspaceId};
+use crate::workspace::{Event, Happening, WorkspaceId};
 
 /// An event that is in the store.
 #[derive(Debug, Clone)]
@@ -34,6 +34,9 @@ pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId
 
 async fn react(shared: &Shared, told: Told, trouble: mpsc::Sender<(WorkspaceId, Told)>) {
     let id = told.event.workspace.clone();
+    if told.event.what == Happening::Started && mounts_differ(shared, &id, &told.event.container_id).await {
+        return;
+    }
     match shared.lifecycle.react(&told.event).await {
         Ok(reaction) => {
             for failure in &reaction.failures {
@@ -49,5 +52,20 @@ async fn react(shared: &Shared, told: Told, trouble: mpsc::Sender<(WorkspaceId, 
     }
     if recover::trouble(&shared.config.restart, &told).is_some() && trouble.try_send((id.clone(), told)).is_err() {
         shared.board.error("reactions", &format!("{id}: too many workspaces are in trouble at once"));
+    }
+}
+
+/// Whether a container mounts something else than its workspace was made with; then it is stopped.
+pub(super) async fn mounts_differ(shared: &Shared, id: &WorkspaceId, container: &str) -> bool {
+    match shared.lifecycle.check_running(id, container).await {
+        Ok(Some(reason)) => {
+            shared.board.say(&Said::Done(format!("{id} stopped: {reason}")));
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            shared.board.error("reactions", &format!("{id}: its mounts cannot be looked at: {error}"));
+            false
+        }
     }
 }

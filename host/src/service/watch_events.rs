@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::react::Told;
+use super::react::{Told, mounts_differ};
 use super::{Shared, Stop, slept, stopped};
 use crate::lifecycle::{Error, Notice};
-use crate::workspace::{ContainerState, Event, WorkspaceId};
+use crate::workspace::{ContainerState, Event, State, WorkspaceId};
 
 /// After it has begun to listen, the engine repeats what it still knows; then it is listed. As long is waited for
 /// events that are under way at a list.
@@ -46,14 +46,14 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
 }
 
 /// Follows the events until that fails.
-async fn follow(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Error {
+async fn follow(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Error {
     match follow_to_end(shared, out).await {
         Ok(()) => Error::Internal("the events ended without an end".into()),
         Err(error) => error,
     }
 }
 
-async fn follow_to_end(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Result<(), Error> {
+async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Result<(), Error> {
     let lifecycle = &shared.lifecycle;
     let last = lifecycle.store().last_engine_event()?;
     let mut events = lifecycle.events(last, None).await?;
@@ -83,6 +83,7 @@ async fn follow_to_end(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Told)>)
                             let state = lifecycle.store().state(&event.container_id)?;
                             tell(shared, out, event, state.is_some_and(|state| state.end_requested));
                         }
+                        look_at_mounts(shared, looked);
                         // What always has events is known by them.
                         if touched.is_empty() || tries == TRIES { Listing::Done } else { Listing::At(Instant::now(), tries + 1) }
                     }
@@ -113,6 +114,16 @@ async fn follow_to_end(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Told)>)
             None => return Ok(()),
         }
     }
+}
+
+/// Has the mounts of all containers looked at that run: the engine may have started them while nobody listened.
+fn look_at_mounts(shared: &Arc<Shared>, looked: Vec<ContainerState>) {
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        for state in looked.iter().filter(|state| state.state == State::Running) {
+            mounts_differ(&shared, &state.workspace, &state.container_id).await;
+        }
+    });
 }
 
 /// Finding out what the events did not tell.

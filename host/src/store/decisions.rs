@@ -33,13 +33,16 @@ pub use verify::{Damage, Verified};
 
 const HEAD: &str = "decisions-head";
 const CHECKPOINT: &str = "decisions-checkpoint";
+/// The body of a record as it is shown: see `clean`.
+const SHOWN: &str = "coalesce((select shown.body from shown where shown.number = decisions.number), body)";
 
 /// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDecision {
     /// Its number in the chain.
     pub number: i64,
-    /// The decision as canonical JSON.
+    /// The decision as canonical JSON. Where an earlier version kept the value of a secret in it, the value is taken out here, and
+    /// the hash is that of the record as it was kept.
     pub body: String,
     /// SHA-256 (hex) of the hash of the record before it, a line break, and the body.
     pub hash: String,
@@ -180,7 +183,7 @@ impl Store {
     ) -> Result<Vec<StoredDecision>, Error> {
         let what = "read decisions";
         let (mut sql, mut values) = (
-            format!("select number, body, hash from decisions where hook <> '{}' and {bound}", acknowledge::WORD),
+            format!("select number, {SHOWN}, hash from decisions where hook <> '{}' and {bound}", acknowledge::WORD),
             vec![Sql::Integer(number)],
         );
         let mut add = |part: &str, value: String| {
@@ -232,7 +235,7 @@ impl Store {
         let number = number_or_id.trim_start_matches('#').parse::<i64>().unwrap_or(-1);
         self.connection()
             .query_row(
-                "select number, body, hash from decisions where (number = ?1 or id = ?2) and hook <> ?3",
+                &format!("select number, {SHOWN}, hash from decisions where (number = ?1 or id = ?2) and hook <> ?3"),
                 params![number, number_or_id, acknowledge::WORD],
                 |row| Ok(StoredDecision { number: row.get(0)?, body: row.get(1)?, hash: row.get(2)? }),
             )

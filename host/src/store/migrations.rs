@@ -75,6 +75,10 @@ const MIGRATIONS: &[&str] = &[
      create index workspaces_part_of on workspaces (part_of) where part_of is not null;",
     // What finishing or undoing an intent has to know beside its verb; see `store::records`.
     "alter table journal add column detail text;",
+    // Records as they are shown, where they hold what is known to be a secret now; see `store::clean`.
+    "create table shown (number integer primary key, body text not null) strict;
+     insert into meta (key, value) select 'values-left', '1'
+     where exists (select 1 from workspaces) or exists (select 1 from decisions);",
 ];
 
 /// Brings a store to the newest version.
@@ -112,7 +116,7 @@ mod tests {
 
     /// The first digits of the SHA-256 of each migration, as it was released. A new one is added at the end; one that is
     /// there never changes, since stores have it behind them.
-    const RELEASED: [&str; 12] = [
+    const RELEASED: [&str; 13] = [
         "7025f214b318a600",
         "c8c72db357932f57",
         "9b4359210fd82a6d",
@@ -125,10 +129,11 @@ mod tests {
         "703592a2801f2286",
         "21223eba9eaec32a",
         "9f86ea8d4bcb58ae",
+        "568b324e4e5d9510",
     ];
 
     /// What a store of a version could have, each with the version that has it first.
-    const ROWS: [(usize, &str); 12] = [
+    const ROWS: [(usize, &str); 13] = [
         (
             1,
             "insert into meta values ('host', '0123456789');
@@ -168,6 +173,7 @@ mod tests {
         (10, "insert into requests (key, digest, begun, pid, process_start) values ('/v1 k', 'd', 1, 1, 1);"),
         (11, "update workspaces set part_of = json_extract(body, '$.part_of');"),
         (12, "update journal set detail = 'frozen';"),
+        (13, "insert into shown values (1, '{}');"),
     ];
 
     /// A store as a Wharf of that version left it.
@@ -223,6 +229,7 @@ mod tests {
                 (6, "snapshots"),
                 (8, "standings"),
                 (10, "requests"),
+                (13, "shown"),
             ] {
                 assert_eq!(count(table), has(since), "{version} {table}");
             }
@@ -235,6 +242,8 @@ mod tests {
             assert_eq!(store.signals(&id).unwrap().len() as i64, has(7), "{version}");
             assert_eq!(store.standings().unwrap().len() as i64, has(8), "{version}");
             assert_eq!(store.tokens().unwrap().len() as i64, has(9), "{version}");
+            // What an earlier version kept may hold what is known to be a secret now.
+            assert_eq!(store.may_hold_values().unwrap(), version < 13, "{version}");
             // And it goes on being written.
             assert!(
                 store.create_token("new", super::super::Role::Viewer, &Default::default(), None).unwrap().is_some()

@@ -11,7 +11,7 @@ use super::sandbox::Sandbox;
 const GREEDY: &str = r#"
 fn cleanup(ctx) {
     for c in ctx.candidates {
-        if c.labels.idle == "true" && c.used { ctx.stop(c.id, "it is idle"); }
+        if c.labels.get("idle") == "true" && c.used { ctx.stop(c.id, "it is idle"); }
         else if !c.used { ctx.remove(c.id, `nobody uses this ${c.kind}`); }
     }
 }

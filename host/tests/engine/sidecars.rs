@@ -110,7 +110,7 @@ fn policies_decide_about_sidecars_as_about_workspaces() {
     let sandbox = Sandbox::new();
     sandbox.script(
         "no-root-db.rhai",
-        "fn pre_create(ctx) { if ctx.workspace.labels.sidecar == \"db\" { ctx.deny(\"no-db\", \"no databases\"); } }",
+        "fn pre_create(ctx) { if ctx.workspace.labels.get(\"sidecar\") == \"db\" { ctx.deny(\"no-db\", \"no databases\"); } }",
     );
     sandbox.json(&["up", "--image", BASE]);
     let before = sandbox.snapshot();

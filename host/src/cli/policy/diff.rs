@@ -28,7 +28,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             query.extend(args.policy.as_deref().map(|policy| ("policy", policy)));
             client.get("/v1/policies/shadows", &query).await?
         }
-        None => context.app.shadows(&context.app.store()?, args.policy.as_deref(), args.since)?,
+        None => context.app.shadows(&context.store().await?, args.policy.as_deref(), args.since)?,
     };
     if context.out.json {
         context.out.value(&all)?;

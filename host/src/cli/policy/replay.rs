@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let replayed = there(context, &client, args).await?;
         return shown(context, &replayed, None);
     }
-    let store = context.app.store()?;
+    let store = context.store().await?;
     let (chain, missing, place) = chain(context, args)?;
     let secrets = SecretNames(context.app.loaded.config.secrets.env.clone());
     let replayed = match &args.decision {

@@ -73,7 +73,9 @@ impl Store {
             return Err(Error::Damaged { what: format!("{damage}; nothing more is pruned") });
         }
         count += gone;
-        transaction.execute("delete from decisions where number <= ?1", [cut]).map_err(statement(what))?;
+        for forget in ["delete from decisions where number <= ?1", "delete from shown where number <= ?1"] {
+            transaction.execute(forget, [cut]).map_err(statement(what))?;
+        }
         let host = self.host_id().to_owned();
         let checkpoint = Checkpoint { host, number: last, hash: expected, count, time: Timestamp::now() };
         put_signed(&transaction, CHECKPOINT, key, &checkpoint)?;

@@ -9,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::{Output, Sandbox};
+use crate::sandbox::{Output, Sandbox, until};
+use crate::serve::Serving;
 
 /// An image whose `/srv` is a link to `/`: a path through it leads to the root of whoever resolves it.
 fn image_with_a_link(sandbox: &Sandbox) -> String {
@@ -249,6 +250,65 @@ fn a_link_that_is_swapped_during_the_start_is_found_in_the_mount_table() {
     });
     assert!(started + refused == 25 && refused > 0, "{started} started, {refused} refused, {killed} of them killed");
     eprintln!("{started} started, {refused} refused, {killed} of them killed");
+}
+
+#[test]
+fn a_start_that_the_engine_makes_by_itself_with_another_folder_is_found_and_stopped() {
+    let sandbox = Sandbox::new();
+    let (sub, outside) = (sandbox.folder("shared/sub"), sandbox.folder("outside"));
+    sandbox.write("outside/secret", "hidden");
+    let ends = "while [ ! -e /tmp/end ]; do sleep 0.05; done; rm /tmp/end";
+    let up = ["up", "--image", BASE, "--restart", "always", "--", "sh", "-c", ends];
+    assert_eq!(sandbox.run_in(&sub, &up).code, 0);
+    let id = sandbox.id_of("sub", &sub);
+    let swap = || {
+        std::fs::rename(&sub, sandbox.path("shared/old")).unwrap();
+        symlink(&outside, &sub).unwrap();
+        sandbox.run(&["exec", &id, "--", "touch", "/tmp/end"]).ok();
+    };
+    let back = || {
+        std::fs::remove_file(&sub).unwrap();
+        std::fs::rename(sandbox.path("shared/old"), &sub).unwrap();
+    };
+    let stopped = || {
+        until("it is stopped", || {
+            let shown = sandbox.json(&["inspect", &id]);
+            shown["state"] == "exited"
+                && shown["degraded"].as_str().is_some_and(|why| why.contains("mounts./workspace"))
+        });
+        // It stays so, and the history says why.
+        let events = sandbox.run(&["--json", "events", "--since", "10m", "--until", "0s"]).ok().text();
+        assert!(events.contains("\"detail\":\"mounts./workspace"), "{events}");
+        assert_ne!(sandbox.run(&["start", &id]).code, 0, "the link is still there");
+        assert_eq!(sandbox.json(&["inspect", &id])["state"], "exited");
+    };
+    let serving = Serving::start(&sandbox, &[]);
+    // One that comes back with its own folder goes on.
+    let runs = |count: u64| {
+        until("it was started again", || {
+            let container = engine::inspect(&format!("wharf-{id}"));
+            container["RestartCount"].as_u64() >= Some(count) && container["State"]["Status"] == "running"
+        });
+    };
+    sandbox.run(&["exec", &id, "--", "touch", "/tmp/end"]).ok();
+    runs(1);
+    assert!(sandbox.json(&["inspect", &id])["degraded"].is_null());
+    swap();
+    stopped();
+    // While nobody listens, the engine starts it all the same: the next service looks at what runs.
+    serving.terminate();
+    back();
+    sandbox.run(&["start", &id]).ok();
+    assert!(sandbox.json(&["inspect", &id])["degraded"].is_null());
+    swap();
+    until("the engine has started it again", || {
+        sandbox.run(&["exec", &id, "--", "cat", "/workspace/secret"]).code == 0
+    });
+    let serving = Serving::start(&sandbox, &[]);
+    stopped();
+    serving.terminate();
+    back();
+    sandbox.run(&["start", &id]).ok();
 }
 
 #[test]

@@ -139,3 +139,30 @@ fn a_ceiling_with_a_misspelt_name_lets_nothing_through() {
         assert!(run.code != 0 && run.text().contains(words), "{condition}: {}", run.text());
     }
 }
+
+#[test]
+fn plugins_are_compiled_by_a_process_that_can_be_ended() {
+    use std::io::Write;
+    let sandbox = Sandbox::new();
+    let compile = |bytes: &[u8]| {
+        let mut command = sandbox.command(&["compile-component-from-stdin"]);
+        let mut child = command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        crate::sandbox::Output::of(child.wait_with_output().unwrap())
+    };
+    let code = compile(b"\0asm\x0d\0\x01\0").ok();
+    assert!(code.stdout.starts_with(b"\x7fELF"), "compiled code is an ELF file");
+    let refused = compile(b"\0asm\x0d\0\x01\0rubbish");
+    assert_eq!((refused.code, refused.text().contains("not a valid component")), (1, true), "{}", refused.text());
+    // A plugin that no cache has loads by way of such a process, and its code is kept.
+    std::fs::remove_dir_all(sandbox.path("state/compiled")).unwrap();
+    sandbox.plugin("plugins/image-selector", "{}");
+    sandbox.run(&["policy", "check"]).ok();
+    let kept = std::fs::read_dir(sandbox.path("state/compiled")).unwrap().flatten();
+    assert!(kept.filter(|entry| entry.path().extension().is_some_and(|end| end == "cwasm")).count() > 0);
+}

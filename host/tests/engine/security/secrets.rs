@@ -215,3 +215,182 @@ fn the_folder_of_secrets_is_closed_from_its_first_moment_and_one_that_is_open_is
     assert!(ls.stderr.contains("0700"), "{}", ls.stderr);
     assert_eq!(sandbox.run(&["ls"]).ok().stderr, "");
 }
+
+/// A value that may stand in a name.
+const NAMED: &str = "hunter22-of-a-name";
+
+#[test]
+fn a_value_in_a_name_is_refused_with_whose_it_is_and_what_to_do() {
+    let mut sandbox = Sandbox::new();
+    // The project's own image counts where the configuration names none.
+    sandbox.unset("WHARF_WORKSPACE_IMAGE");
+    for folder in [NAMED, "data", "postgres"] {
+        sandbox.folder(&format!("project/{folder}"));
+    }
+    let token = format!("API_TOKEN={NAMED}");
+    let refused = |verb: &str, args: &[String], of: &str| {
+        let mut words = vec!["--json", verb];
+        words.extend(args.iter().map(String::as_str));
+        let refused = sandbox.run(&words);
+        assert_ne!(refused.code, 0, "{args:?}");
+        let error = refused.error();
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(of) && message.contains("another"), "{message}");
+        assert!(!refused.stderr.contains("hunter22") && !refused.text().contains("hunter22"), "{}", refused.stderr);
+    };
+    let image = |image: &str| vec!["--image".to_owned(), image.to_owned(), "-e".to_owned(), token.clone()];
+    for verb in ["plan", "up"] {
+        refused(verb, &image(&format!("registry.example/{NAMED}:1")), "image: the value of the secret API_TOKEN");
+        for (flag, value) in [
+            ("--mount", format!("./{NAMED}:/data")),
+            ("--mount", format!("vol-{NAMED}:/data")),
+            ("--mount", format!("./data:/{NAMED}")),
+            ("--tmpfs", format!("/run/{NAMED}")),
+            ("--label", format!("{NAMED}=x")),
+        ] {
+            let args: Vec<String> = image(engine::BASE).into_iter().chain([flag.to_owned(), value]).collect();
+            refused(verb, &args, "the value of the secret API_TOKEN");
+        }
+    }
+    // A project's own image, a policy's doing, and a secret file.
+    let file = format!(r#"{{"image":"registry.example/{NAMED}:1","containerEnv":{{"API_TOKEN":"{NAMED}"}}}}"#);
+    sandbox.write("project/.devcontainer.json", file);
+    refused("up", &[], "image: the value of the secret API_TOKEN");
+    std::fs::remove_file(sandbox.path("project/.devcontainer.json")).unwrap();
+    sandbox.write("secret.txt", NAMED);
+    let args = ["--image", engine::BASE, "--secret", "K=../secret.txt", "--mount", &format!("./{NAMED}:/data")];
+    refused("up", &args.map(str::to_owned), "the value of a secret file");
+    sandbox.script("names.rhai", "fn pre_create(ctx) { ctx.spec.tmpfs[\"/run/\" + ctx.settings.token] = #{}; }");
+    sandbox.append_config(&format!("settings = {{ token = \"{NAMED}\" }}"));
+    refused("up", &["--image".to_owned(), engine::BASE.to_owned()], "the value of a secret");
+    sandbox.config("");
+    assert!(sandbox.own_containers().is_empty());
+    // What it lists is no secret of it.
+    std::fs::remove_dir(sandbox.path(&format!("project/{NAMED}"))).unwrap();
+    // A weak password that is a word may be the name of anything.
+    let word = ["up", "--image", engine::BASE, "-e", "DB_PASSWORD=postgres", "--mount", "./postgres:/postgres"];
+    sandbox.run(&word).ok();
+    let state = sandbox.path("state");
+    for file in ["wharf.db", "wharf.db-wal"] {
+        let bytes = std::fs::read(state.join(file)).unwrap_or_default();
+        assert!(!bytes.windows(8).any(|window| window == b"hunter22"), "{file}");
+    }
+}
+
+#[test]
+fn a_user_and_commands_with_a_value_are_kept_without_it_and_work_at_every_start() {
+    let sandbox = Sandbox::new();
+    let (user, value) = ("2345678", "hunter22-of-a-command");
+    let file = format!(
+        r#"{{"image":"{}","containerEnv":{{"API_TOKEN":"{value}","USER_TOKEN":"{user}"}},"remoteUser":"{user}",
+            "postCreateCommand":"echo {value} > /tmp/created","postStartCommand":["sh","-c","echo {value} >> /tmp/started"]}}"#,
+        engine::BASE
+    );
+    sandbox.write("project/.devcontainer.json", &file);
+    let silent = |what: &str, output: &Output| {
+        let text = format!("{}{}", output.text(), output.stderr);
+        assert!(!text.contains("hunter22") && !text.contains(user), "{what}: {text}");
+    };
+    silent("plan", &sandbox.run(&["--json", "plan"]).ok());
+    silent("up", &sandbox.run(&["-vv", "--json", "up"]).ok());
+    assert_eq!(sandbox.sh("id -u; cat /tmp/created /tmp/started"), format!("{user}\n{value}\n{value}\n"));
+    sandbox.run(&["restart", "-t", "0s"]).ok();
+    assert_eq!(sandbox.sh("cat /tmp/created /tmp/started"), format!("{value}\n").repeat(3));
+    let same = sandbox.run(&["--json", "up"]).ok();
+    silent("up again", &same);
+    let copied = sandbox.write("copied", "x");
+    sandbox.run(&["cp", copied.to_str().unwrap(), &format!("{}:/tmp/copied", sandbox.id())]).ok();
+    assert_eq!(sandbox.sh("stat -c %u /tmp/copied").trim(), user);
+    for args in [&["inspect"][..], &["why"], &["audit"], &["audit", "show", "1"], &["ls"]] {
+        silent(&args.join(" "), &sandbox.run(&[&["--json"], args].concat()).ok());
+    }
+    for file in ["wharf.db", "wharf.db-wal"] {
+        let bytes = std::fs::read(sandbox.path("state").join(file)).unwrap_or_default();
+        assert!(!bytes.windows(8).any(|window| window == b"hunter22"), "{file}");
+    }
+    // The value of a secret file cannot be put back, so it is refused.
+    sandbox.write("secret.txt", "hunter22-of-a-file");
+    sandbox
+        .write("project/.devcontainer.json", file.replace(value, "hunter22-of-a-file").replace("API_TOKEN", "PLAIN"));
+    let refused = sandbox.run(&["--json", "up", "--recreate", "--secret", "K=../secret.txt"]);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("a secret file") && message.contains("/run/secrets"), "{message}");
+    assert!(!refused.stderr.contains("hunter22"), "{}", refused.stderr);
+}
+
+#[test]
+fn the_secrets_of_policies_and_of_all_workspaces_are_in_no_answer_and_no_sweep() {
+    let sandbox = Sandbox::new();
+    sandbox.script(
+        "gossip.rhai",
+        "fn pre_create(ctx) { ctx.log(ctx.settings.api.token); ctx.spec.env.AUTH = \"Bearer \" + ctx.settings.api.token; }
+         fn post_start(ctx) { ctx.note(\"with \" + ctx.settings.api.token); }
+         fn cleanup(ctx) {
+             ctx.log(`${ctx.candidates}`);
+             for c in ctx.candidates { ctx.keep(c.id, \"x file-secret-of-the-workspace \" + ctx.settings.api.token); }
+         }",
+    );
+    sandbox.append_config(&format!("settings = {{ api = {{ token = \"{SECRET}\" }} }}"));
+    sandbox.write("secret.txt", FILE);
+    let asked = ["--image", engine::BASE, "--secret", "K=../secret.txt", "--label", &format!("plain={FILE}")];
+    quiet("plan", &sandbox.run(&[&["--json", "plan"], &asked[..]].concat()).ok());
+    let up = sandbox.run(&[&["-vv", "--json", "up"], &asked[..]].concat()).ok();
+    quiet("up", &up);
+    assert_eq!(up.json()["notes"][0], "with ***");
+    assert_eq!(sandbox.sh("echo \"$AUTH\"").trim(), format!("Bearer {SECRET}"));
+    quiet("up again", &sandbox.run(&[&["--json", "up"], &asked[..]].concat()).ok());
+    // A label that was given by hand says what a sweep is told.
+    quiet("cleanup --dry-run", &sandbox.run(&["-vv", "--json", "cleanup", "--dry-run"]).ok());
+    quiet("cleanup", &sandbox.run(&["-vv", "--json", "cleanup"]).ok());
+    for args in [&["config", "show"][..], &["policy", "ls"], &["audit"], &["inspect"], &["why", "env"], &["doctor"]] {
+        quiet(&args.join(" "), &sandbox.run(args));
+        quiet(&args.join(" "), &sandbox.run(&[&["--json"], args].concat()));
+    }
+    silent_state(&sandbox.path("state"));
+    // Another value is another container.
+    sandbox.config(&sandbox.config_text().replace(SECRET, "another-value-of-it"));
+    let differs = sandbox.run(&[&["--json", "up"], &asked[..]].concat());
+    assert_eq!(differs.code, 7, "{}", differs.stderr);
+    assert!(differs.stderr.contains("env.AUTH") && !differs.stderr.contains("another-value"), "{}", differs.stderr);
+}
+
+#[test]
+fn rows_of_an_earlier_version_are_shown_without_what_is_known_to_be_a_secret_now() {
+    let sandbox = Sandbox::new();
+    sandbox.script("gossip.rhai", GOSSIP);
+    // No secret by its name, so everything keeps it.
+    sandbox.run(&["up", "--image", engine::BASE, "-e", &format!("PLAIN={SECRET}"), "--", "sleep", "600"]).ok();
+    sandbox.run(&["exec", "--", "echo", SECRET]).ok();
+    assert!(sandbox.run(&["--json", "audit"]).ok().text().contains("secret>value"));
+    assert!(sandbox.run(&["--json", "inspect"]).ok().text().contains("secret>value"));
+    sandbox.append_config("[secrets]\nenv = [\"PLAIN\"]\n");
+    let database = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
+    database.execute_batch("drop table shown; pragma user_version = 12;").unwrap();
+    drop(database);
+    // The first command that reads records asks the engine for the values, and changes no record.
+    quiet("audit", &sandbox.run(&["--json", "audit"]).ok());
+    for args in [
+        &["audit", "show", "1"][..],
+        &["why"],
+        &["why", "env"],
+        &["inspect"],
+        &["ls"],
+        &["plan", "--diff"],
+        &["events", "--since", "10m", "--until", "0s"],
+        &["doctor"],
+    ] {
+        quiet(&args.join(" "), &sandbox.run(&[&["--json"], args].concat()));
+    }
+    sandbox.run(&["audit", "verify"]).ok();
+    let database = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
+    let count = |query: &str| database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(count("select count(*) from decisions where body like '%secret>value%'") > 0);
+    assert_eq!(count("select count(*) from workspaces where body like '%secret>value%'"), 0);
+    assert_eq!(count("select count(*) from shown where body like '%secret>value%'"), 0);
+    // The container goes on with what it was made with, and pruning forgets the rest.
+    sandbox.run(&["restart", "-t", "0s"]).ok();
+    assert_eq!(sandbox.sh("echo \"$PLAIN\"").trim(), SECRET);
+    sandbox.run(&["audit", "prune", "--keep", "1"]).ok();
+    assert_eq!(count("select count(*) from decisions where body like '%secret>value%'"), 0);
+    assert_eq!(count("select count(*) from shown where number < (select min(number) from decisions)"), 0);
+}

@@ -1,0 +1,129 @@
+//! What a missing key of a free map (labels, environment) gives: `()`, marked, so that nothing is made of it by mistake.
+//!
+//! Free keys are the people's, so nobody can say that one is misspelt; but a rule that compares one that is missing says
+//! something about nothing: `ctx.spec.labels.tema != "x"` would hold for everybody. A marked `()` can be held against `()`, be
+//! replaced with `??`, and be handed on. Everything else that Rhai lets pass with `()` is an error here: comparing it with a
+//! value, looking for it in a list, making it a part of a text, and setting a field to it. A `()` that a script writes, or
+//! that `get` gives, has no mark.
+
+use std::any::TypeId;
+use std::cell::RefCell;
+
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
+
+use super::{Context, Document};
+
+type Fallible<T> = Result<T, Box<EvalAltResult>>;
+
+/// The mark of a key that is missing.
+const MISSING: i32 = 1;
+
+thread_local! {
+    /// Why the running script must end, where Rhai takes no error.
+    static MISSED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What a missing key reads as.
+pub(super) fn missing() -> Dynamic {
+    let mut value = Dynamic::UNIT;
+    value.set_tag(MISSING);
+    value
+}
+
+/// Whether a value is what a missing key gave.
+pub(super) fn is_missing(value: &Dynamic) -> bool {
+    value.is_unit() && value.tag() == MISSING
+}
+
+/// Whether one is among the parts of a value.
+pub(super) fn holds_missing(value: &Dynamic) -> bool {
+    let in_list = value.read_lock::<Array>().is_some_and(|list| list.iter().any(holds_missing));
+    is_missing(value) || in_list || value.read_lock::<Map>().is_some_and(|map| map.values().any(holds_missing))
+}
+
+/// Takes what was missed since the last time.
+pub(super) fn missed() -> Option<String> {
+    MISSED.with(|slot| slot.borrow_mut().take())
+}
+
+/// What to do instead.
+pub(super) const INSTEAD: &str = "a label or variable that is not there reads as (): ask 'if \"key\" in map', or read map.key ?? \"default\" or map.get(\"key\")";
+
+fn refuse<T>(text: &str, context: &NativeCallContext) -> Fallible<T> {
+    Err(Box::new(EvalAltResult::ErrorRuntime(format!("{text}: {INSTEAD}").into(), context.call_position())))
+}
+
+/// Registers everything. Rhai's own functions for the same types come after these.
+pub(super) fn register(engine: &mut Engine) {
+    let nothing = TypeId::of::<()>();
+    let text = TypeId::of::<ImmutableString>();
+    let others = [
+        TypeId::of::<i64>(),
+        TypeId::of::<f64>(),
+        TypeId::of::<bool>(),
+        TypeId::of::<char>(),
+        text,
+        TypeId::of::<Array>(),
+        TypeId::of::<Map>(),
+        TypeId::of::<FnPtr>(),
+        TypeId::of::<Document>(),
+        TypeId::of::<Context>(),
+    ];
+    let pairs = others.into_iter().flat_map(|other| [[nothing, other], [other, nothing]]).chain([[nothing, nothing]]);
+    for pair in pairs {
+        for (name, says) in [("==", true), ("!=", false)] {
+            engine.register_raw_fn(name, pair, move |context: NativeCallContext, args: &mut [&mut Dynamic]| {
+                let [left, right] = args else { return Ok(!says) };
+                let both = left.is_unit() && right.is_unit();
+                let missing = (is_missing(left), is_missing(right));
+                // Two keys that are both missing are the same nothing.
+                if missing == (true, true) || (!both && (missing.0 || missing.1)) {
+                    return refuse(&format!("{name} compares with a key that is not there"), &context);
+                }
+                Ok(both == says)
+            });
+        }
+    }
+    engine.register_raw_fn(
+        "contains",
+        [TypeId::of::<Array>(), nothing],
+        |context: NativeCallContext, args: &mut [&mut Dynamic]| {
+            let [list, value] = args else { return Ok(false) };
+            if is_missing(value) {
+                return refuse("a list is asked for a key that is not there", &context);
+            }
+            Ok(list.read_lock::<Array>().is_some_and(|list| list.iter().any(Dynamic::is_unit)))
+        },
+    );
+    for pair in [[text, nothing], [nothing, text]] {
+        engine.register_raw_fn("+", pair, |context: NativeCallContext, args: &mut [&mut Dynamic]| {
+            let [left, right] = args else { return Ok(Dynamic::UNIT) };
+            if is_missing(left) || is_missing(right) {
+                return refuse("a text is put together with a key that is not there", &context);
+            }
+            Ok(if left.is_unit() { right.clone() } else { left.clone() })
+        });
+    }
+    engine.register_raw_fn("+=", [text, nothing], |context: NativeCallContext, args: &mut [&mut Dynamic]| {
+        match args.get(1).is_some_and(|value| is_missing(value)) {
+            true => refuse("a text is put together with a key that is not there", &context),
+            false => Ok(()),
+        }
+    });
+    // In `${...}` Rhai takes no error, so the call ends with one.
+    for name in ["to_string", "to_debug"] {
+        engine.register_raw_fn(name, [nothing], move |context: NativeCallContext, args: &mut [&mut Dynamic]| {
+            if args.first().is_some_and(|value| is_missing(value)) {
+                let text = format!("a text is made of a key that is not there: {INSTEAD}");
+                let at = context.call_position();
+                MISSED.with(|slot| {
+                    slot.borrow_mut().get_or_insert(match at.line() {
+                        Some(line) => format!("line {line}: {text}"),
+                        None => text,
+                    });
+                });
+            }
+            Ok(ImmutableString::from(if name == "to_debug" { "()" } else { "" }))
+        });
+    }
+}
