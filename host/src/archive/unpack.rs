@@ -180,15 +180,14 @@ mod tests {
         let archive = tree();
         let root = Folder::open(&project).unwrap();
         let swapper = Swapper::new(&project, &[("sub", "way")]);
-        let (mut whole, mut refused) = (0, 0);
-        for _ in 0..3_000 {
-            match unpack(&archive[..], &root) {
-                Ok(_) => whole += 1,
-                Err(_) => refused += 1,
-            }
-        }
+        let refused = (0..3_000).filter(|_| unpack(&archive[..], &root).is_err()).count();
         drop(swapper);
-        assert!(whole > 0 && refused > 0, "{whole} {refused}");
+        assert!(refused > 0, "no exchange was met");
+        // The exchange is all that stood in the way.
+        if project.join("sub").is_symlink() {
+            std::fs::remove_file(project.join("sub")).unwrap();
+        }
+        assert!(unpack(&archive[..], &root).is_ok());
         let names: Vec<_> = std::fs::read_dir(place.0.join("outside")).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         assert_eq!(std::fs::read_to_string(place.0.join("outside/file")).unwrap(), "OUTSIDE");

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::create::{Decided, Progress};
 use super::devcontainer::ask;
 use super::facts::{engine_facts, image_facts};
+use super::image_config;
 use super::images::ImageBuild;
 use super::plan::{DecidedCreate, decide_create};
 use super::secret_files::{self, SecretBytes};
 use super::{Error, Lifecycle, Project, WorkspaceRequest};
 use crate::docker::{self, EngineInfo, ImageInfo};
 use crate::hooks::redact::Values;
-use crate::hooks::{Chain, Facts, Step};
+use crate::hooks::{Chain, Facts, ImageConfig, Step};
 use crate::workspace::Container;
 
 /// What a decision about a workspace is made of, so that the policies can be asked twice.
@@ -153,5 +154,20 @@ impl Lifecycle {
         Err(Error::Request(
             "the policies chose another image each time that one was fetched; look at them with 'wharf plan'".into(),
         ))
+    }
+
+    /// Refuses a container of another image than the policies were told of: the name may have been given to that one meanwhile.
+    pub(super) async fn check_image_id(&self, decided: &Decided, container: &Container) -> Result<(), Error> {
+        let Some(known) = decided.image.as_ref().filter(|known| known.id != container.image_id) else { return Ok(()) };
+        // An engine may give a container's image another id than it gives the image: then what the image says decides.
+        let found = self.docker.image(&container.image_id).await?;
+        let found = found.and_then(|image| image_config::of_image(&image).ok());
+        if found.is_some_and(|found| ImageConfig { id: known.id.clone(), ..found } == *known) {
+            return Ok(());
+        }
+        let (is, was) = (&container.image_id, &known.id);
+        Err(Error::NotAsDecided(vec![format!(
+            "its image is {is}, decided was {was}: its name was given to another image"
+        )]))
     }
 }

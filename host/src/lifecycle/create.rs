@@ -268,6 +268,7 @@ impl Lifecycle {
         {
             return Err(error.into());
         }
+        self.check_image_id(decided, &container).await?;
         if let Some(actual) = &container.actual {
             let mut differences = docker::differences(&actual_spec, actual, request.enforce_disk);
             // Which secret differs may be said, its values may not.

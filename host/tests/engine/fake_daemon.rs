@@ -29,7 +29,7 @@ pub fn silent(socket: &Path) -> String {
 
 /// Passes everything on to the engine until a request comes that `passes` does not let through: that connection, and
 /// all later ones, are closed.
-pub fn relay(socket: &Path, passes: fn(&str) -> bool) -> String {
+pub fn relay(socket: &Path, passes: impl Fn(&str) -> bool + Clone + Send + 'static) -> String {
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ pub fn relay(socket: &Path, passes: fn(&str) -> bool) -> String {
             }
             let engine = UnixStream::connect(super::engine_api::socket()).unwrap();
             let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
-            let cut = cut.clone();
+            let (cut, passes) = (cut.clone(), passes.clone());
             std::thread::spawn(move || {
                 let mut bytes = [0; 65536];
                 while let Ok(count @ 1..) = from.read(&mut bytes) {

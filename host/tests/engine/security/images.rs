@@ -201,3 +201,26 @@ fn a_workspace_of_an_earlier_version_says_what_it_lacks_until_it_is_recreated() 
     sandbox.run(&["up", "--recreate", "--env", "NEW=1"]).ok();
     assert_eq!(sandbox.json(&["inspect"])["outdated"], Value::Null);
 }
+
+/// A name that is given to another image between the decision and the creation: what the policies judged is not what runs.
+#[test]
+fn a_name_that_another_image_has_by_the_time_of_the_creation_makes_no_workspace() {
+    let sandbox = Sandbox::new();
+    let name = format!("{}-moved", sandbox.name());
+    let (repository, tag) = (name.clone(), format!("/images/{BASE}/tag?repo={name}&tag=1"));
+    engine::post(&tag, &json!({})).ok();
+    let other = build(&sandbox, "");
+    let retag = format!("/images/{other}/tag?repo={repository}&tag=1");
+    let relay = crate::fake_daemon::relay(&sandbox.path("relay.sock"), move |request| {
+        if request.starts_with("POST") && request.contains("/containers/create") {
+            engine::post(&retag, &json!({})).ok();
+        }
+        true
+    });
+    let image = format!("{name}:1");
+    let refused = sandbox.run(&["--json", "--engine", &relay, "up", "--image", &image, "--", "sleep", "600"]);
+    assert_ne!(refused.code, 0, "{}", refused.text());
+    assert!(refused.error()["message"].as_str().unwrap().contains("another image"), "{}", refused.stderr);
+    assert_eq!(sandbox.own_containers().len(), 0);
+    engine::delete(&format!("/images/{image}")).ok();
+}
