@@ -47,6 +47,8 @@ pub struct App {
     pub state_dir: PathBuf,
     /// Whether this process decides again and again: then plugins run in a pool, see [`WasmEngine::pooled`].
     pub long_lived: bool,
+    /// Whether [`App::check_trust`] was asked a moment ago, by the command that this process is.
+    pub checked: bool,
     /// The scripts that each script policy imported when it was last read: they are a part of it.
     pub(crate) imported: Arc<Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>>,
 }
@@ -64,7 +66,7 @@ pub struct LoadedPolicy {
 impl App {
     /// Puts configuration and state folder together.
     pub fn new(sources: Sources, loaded: Loaded, state_dir: PathBuf) -> Self {
-        Self { sources, loaded, state_dir, long_lived: false, imported: Arc::default() }
+        Self { sources, loaded, state_dir, long_lived: false, imported: Arc::default(), checked: false }
     }
 
     /// The same with the configuration as its sources say now.
@@ -226,7 +228,10 @@ impl App {
     /// # Errors
     /// See [`store::check`] and [`Store::open`].
     pub fn store(&self) -> Result<Store, store::Error> {
-        store::check(&self.state_dir)?;
+        // A command has just looked; a service looks each time.
+        if self.long_lived || !self.checked {
+            store::check(&self.state_dir)?;
+        }
         Store::open(&self.state_dir)
     }
 

@@ -323,10 +323,11 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     for ignored in &loaded.ignored {
         tracing::warn!("{ignored}");
     }
-    let context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
+    let mut context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
     // The doctor names every file that others can change.
     if !matches!(cli.command, Command::Doctor) {
         context.app.check_trust()?;
+        context.app.checked = true;
     }
     if let Some(client) = context.client()?
         && !cli.command.goes_to_a_service()

@@ -60,12 +60,21 @@ pub struct Resolved {
     pub path: PathBuf,
     /// Which file it is.
     pub identity: Identity,
+    /// Device and inode of all folders that it is in, the root first, and of itself, the last.
+    above: Vec<(u64, u64)>,
     /// Whether it is a folder.
     pub is_folder: bool,
     /// Whether it is a socket.
     pub is_socket: bool,
     /// Whether it is a file or a folder, so neither socket, pipe nor device.
     pub is_plain: bool,
+}
+
+impl Resolved {
+    /// Whether it is something or lies in it, by whatever name.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.above.contains(&(other.identity.device, other.identity.inode))
+    }
 }
 
 /// Why a path cannot be resolved.
@@ -112,6 +121,12 @@ impl Way {
     /// The path without links and dots.
     pub(crate) fn place(&self) -> PathBuf {
         joined(self.walked.iter().map(|(name, ..)| name), None)
+    }
+
+    /// Device and inode of all that it leads through, the root first and the end last.
+    fn files(&self) -> Vec<(u64, u64)> {
+        let stats = [&self.root.1].into_iter().chain(self.walked.iter().map(|(_, _, stat)| stat));
+        stats.map(|stat| (stat.st_dev, stat.st_ino)).collect()
     }
 
     /// The end.
@@ -181,9 +196,12 @@ pub fn resolve(path: &Path) -> Result<Resolved, Error> {
     if !path.is_absolute() {
         return Err(Error::NotAbsolute);
     }
+    // Files of one device are in one kind of file system.
+    let mut device = None;
     let way = walk(path, &mut |step| {
         let is_root = step.place == Path::new("/");
-        match !is_root && (is_kernels(step.place) || is_proc(step.opened)?) {
+        let known = device.replace(step.stat.st_dev) == Some(step.stat.st_dev);
+        match !is_root && (is_kernels(step.place) || !known && is_proc(step.opened)?) {
             true => Err(Error::Kernel(step.place.to_owned())),
             false => Ok(()),
         }
@@ -191,6 +209,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, Error> {
     let kind = FileType::from_raw_mode(way.stat().st_mode);
     Ok(Resolved {
         path: way.place(),
+        above: way.files(),
         identity: Identity::of(way.stat()),
         is_folder: kind == FileType::Directory,
         is_socket: kind == FileType::Socket,

@@ -124,22 +124,19 @@ impl Error {
 }
 
 /// What stands in a state folder and decides: the records and tokens, the key, secrets, and compiled code.
-const DECIDING: [&str; 9] =
-    ["", "wharf.db", "wharf.db-wal", "wharf.db-shm", "installation.key", "engine.json", "locks", "secrets", "compiled"];
+const DECIDING: [&str; 8] =
+    ["wharf.db", "wharf.db-wal", "wharf.db-shm", "installation.key", "engine.json", "locks", "secrets", "compiled"];
 
 /// Whether nobody else can change a state folder or what decides in it.
 ///
 /// # Errors
 /// The first file that others can change, with what to do.
 pub fn check(dir: &Path) -> Result<(), Error> {
-    for name in DECIDING {
-        let path = if name.is_empty() { dir.to_path_buf() } else { dir.join(name) };
+    match crate::trust::check_in(dir, &DECIDING) {
+        Err(crate::trust::Error::Untrusted(untrusted)) => Err(untrusted.into()),
         // What cannot be used says so when it is.
-        if let Err(crate::trust::Error::Untrusted(untrusted)) = crate::trust::check(&path) {
-            return Err(untrusted.into());
-        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn statement(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {

@@ -117,6 +117,36 @@ pub fn check(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Checks a folder, all above it, and these names in it, each as [`check`] does, on one way to the folder.
+///
+/// # Errors
+/// When others can change one of them, or make it.
+pub fn check_in(folder: &Path, names: &[&str]) -> Result<(), Error> {
+    let ignored = |error: &Error| match error {
+        Error::Io(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied),
+        Error::Untrusted(_) => false,
+    };
+    let found = match walk(folder) {
+        Err(error) if ignored(&error) => return Ok(()),
+        found => found?,
+    };
+    let (rules, opened) = (Rules::of_process(), found.open(OFlags::PATH | OFlags::DIRECTORY)?);
+    for name in names {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inner = match rustix::fs::openat(&opened, *name, flags, Mode::empty()).map_err(Error::from) {
+            Err(error) if ignored(&error) => continue,
+            inner => inner?,
+        };
+        let stat = rustix::fs::fstat(&inner)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            check(&folder.join(name))?;
+        } else {
+            rules.hold(&folder.join(name), &found.place.join(name), &inner, &stat)?;
+        }
+    }
+    Ok(())
+}
+
 /// Checks what decides by itself or by what is in it: a file, or a folder with all below, and all above either. What is not there
 /// is no fault, as with [`check`].
 ///
@@ -238,9 +268,12 @@ impl Rules {
         }
         let sticky = kind == FileType::Directory && stat.st_mode & 0o1000 != 0;
         let mode = stat.st_mode & 0o7777;
+        if sticky {
+            return Ok(());
+        }
         let others = mode & 0o002 != 0;
         let group = mode & 0o020 != 0 && (!self.is_private(stat.st_gid) || has_acl(opened));
-        if (others || group) && !sticky {
+        if others || group {
             let (who, flag) = match (others, mode & 0o020 != 0) {
                 (true, true) => ("everybody".to_owned(), "go-w"),
                 (true, false) => ("everybody".to_owned(), "o-w"),
@@ -372,6 +405,25 @@ mod tests {
             assert!(text.contains(word), "{word}: {text}");
         }
         assert!(check(path).is_err(), "{text}");
+    }
+
+    #[test]
+    fn names_in_a_folder_are_checked_like_files_by_themselves() {
+        let folder = Folder::new("names");
+        let names = ["file", "link", "missing"];
+        symlink(folder.at("a/target"), folder.at("a/b/link")).unwrap();
+        std::fs::write(folder.at("a/target"), "text").unwrap();
+        folder.mode("a/target", 0o644);
+        assert!(check_in(&folder.at("a/b"), &names).is_ok());
+        assert!(check_in(&folder.at("none"), &names).is_ok());
+        for (path, bad, good) in [("a/b/file", 0o646, 0o644), ("a/target", 0o646, 0o644), ("a/b", 0o777, 0o755)] {
+            folder.mode(path, bad);
+            let error = check_in(&folder.at("a/b"), &names).unwrap_err();
+            assert!(matches!(&error, Error::Untrusted(found) if found.why.contains(path)), "{error}");
+            folder.mode(path, good);
+        }
+        chown(folder.at("a/b/file"), Some(1_577), None).unwrap();
+        assert!(check_in(&folder.at("a/b"), &names).unwrap_err().to_string().contains("belongs to"));
     }
 
     #[test]

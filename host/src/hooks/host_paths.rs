@@ -165,18 +165,14 @@ fn look(path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
 /// Whether a source is something guarded, lies in it or holds it, under whatever name: a folder that is mounted in a second
 /// place is the same one.
 fn touches(source: &Resolved, guarded: &Path) -> bool {
-    let is = |path: &Path, other: &Resolved| paths::identity(path).is_ok_and(|identity| identity.is(&other.identity));
-    let guarded = match paths::resolve(guarded) {
-        Ok(guarded) => guarded,
+    match paths::resolve(guarded) {
+        Ok(guarded) => guarded.is_within(source) || source.is_within(&guarded),
         // A socket that is not made yet stands in a folder that is there.
         Err(_) => {
             let (Some(folder), Some(name)) = (guarded.parent(), guarded.file_name()) else { return false };
-            return paths::resolve(folder).is_ok_and(|folder| {
-                source.path == folder.path.join(name) || folder.path.ancestors().any(|above| is(above, source))
-            });
+            paths::resolve(folder).is_ok_and(|folder| source.path == folder.path.join(name) || folder.is_within(source))
         }
-    };
-    guarded.path.ancestors().any(|above| is(above, source)) || source.path.ancestors().any(|above| is(above, &guarded))
+    }
 }
 
 #[cfg(test)]

@@ -75,16 +75,19 @@ impl Lifecycle {
             return Err(Error::Denied { refusal, trail: Vec::new() });
         }
         let secrets = secrets_dir(self.store.dir()).join(id.as_str());
+        let real_secrets = paths::resolve(&secrets).ok().map(|own| own.path);
         let mut places = Places::new();
         let binds = spec.mounts.values().filter(|mount| mount.kind == MountKind::Bind);
         for source in binds.map(|mount| Path::new(&mount.source)).chain([project]) {
             // Made with each new set of secrets, in a folder that only Wharf writes.
-            let is_secrets = || paths::resolve(source).ok().zip(paths::resolve(&secrets).ok());
-            if source == secrets || is_secrets().is_some_and(|(is, own)| is.path == own.path) {
+            if source == secrets {
                 continue;
             }
             let found = paths::resolve(source)
                 .map_err(|error| changed(&format!("the host path {} cannot be read: {error}", source.display())))?;
+            if real_secrets.as_ref() == Some(&found.path) {
+                continue;
+            }
             if found.path != source {
                 let text = format!("the host path {} leads to {} now", source.display(), found.path.display());
                 return Err(changed(&text));
