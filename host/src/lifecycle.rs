@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Loaded;
 use crate::docker::{self, Docker, EngineInfo};
+use crate::hooks::chain::Shadows;
 use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::{Chain, Decision, HookRequest};
 use crate::store::{self, Store};
@@ -268,7 +269,12 @@ impl Lifecycle {
 
     /// Writes decisions down, without secrets: these values are taken out wherever they stand. A decision that cannot be recorded
     /// is not carried out. Then the shadows are asked, which nobody waits for.
-    fn record_without(&self, decisions: &mut [Decision], values: &[String]) -> Result<(), Error> {
+    fn record_without(
+        &self,
+        decisions: &mut [Decision],
+        shadows: Option<Box<Shadows>>,
+        values: &[String],
+    ) -> Result<(), Error> {
         for decision in decisions.iter_mut() {
             self.secrets.redact(decision, values);
         }
@@ -276,10 +282,8 @@ impl Lifecycle {
         if let Some(observer) = self.observer.get() {
             observer.decided(decisions);
         }
-        for decision in decisions {
-            if let Some(shadows) = decision.shadows.take() {
-                self.shadows.ask(shadows, values.to_vec());
-            }
+        if let Some(shadows) = shadows {
+            self.shadows.ask(shadows, values.to_vec());
         }
         Ok(())
     }

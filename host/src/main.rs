@@ -28,7 +28,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(wharf::cli::run(cli));
+    // What all verbs keep while they wait is too much for a stack.
+    let code = runtime.block_on(Box::pin(wharf::cli::run(cli)));
     telemetry.end();
     end(code)
 }

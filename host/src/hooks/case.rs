@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::record::{Owner, VERSION};
-use super::validate::HostPaths;
+use super::validate::FoundPaths;
 use super::{
     Action, Caller, CallerRole, Chain, Decision, Door, ExecSpec, Facts, Hook, HookRequest, Outcome, Subject, adjust,
 };
@@ -66,8 +66,8 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Value>,
     /// What the host's paths lead to; others are taken as they stand.
-    #[serde(default, skip_serializing_if = "HostPaths::is_empty")]
-    pub paths: HostPaths,
+    #[serde(default, skip_serializing_if = "FoundPaths::is_empty")]
+    pub paths: FoundPaths,
     /// What has to come out.
     pub expect: Map<String, Value>,
 }
@@ -142,7 +142,6 @@ impl Case {
             paths: self.paths.clone(),
             shadow_of: None,
             differences: Vec::new(),
-            shadows: Default::default(),
             steps: Vec::new(),
             conflicts: Vec::new(),
             violations: Vec::new(),

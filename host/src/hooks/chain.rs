@@ -23,14 +23,12 @@ const MOST_DELAY_MS: u32 = 60_000;
 
 mod again;
 mod mode;
-mod pending;
 mod run;
 mod shadow;
 mod standing;
 
 use mode::Pins;
 pub use mode::{Mode, in_share};
-pub use pending::Pending;
 use run::Run;
 pub use shadow::Shadows;
 use standing::Snapshot;
@@ -143,6 +141,16 @@ pub struct CreateDecision {
     pub decisions: Vec<Decision>,
     /// Why it is refused, if it is.
     pub refusal: Option<Refusal>,
+    /// The shadows to ask once the decisions are recorded.
+    pub shadows: Option<Box<Shadows>>,
+}
+
+/// What one hook decided, and the shadows to ask once that is recorded.
+pub struct Ruling {
+    /// The record.
+    pub decision: Decision,
+    /// None where no shadow is asked.
+    pub shadows: Option<Box<Shadows>>,
 }
 
 impl Chain {
@@ -240,10 +248,7 @@ impl Chain {
         // Only a shadow needs it.
         let began = self.entries.iter().any(|entry| entry.mode != Mode::Enforce).then(|| draft.clone());
         let (mut result, shadows) = self.create(draft, facts, asked, chosen, &snapshot);
-        if let (true, Some((last, before))) = (shadows, result.decisions.split_last_mut()) {
-            let all = before.iter().chain([&*last]).cloned().collect();
-            last.shadows = Shadows::of(self, &snapshot, began, all, Vec::new());
-        }
+        result.shadows = shadows.then(|| Shadows::of(self, &snapshot, began, result.decisions.clone(), Vec::new()));
         result
     }
 
@@ -271,23 +276,26 @@ impl Chain {
             let (decision, refusal) = self.create_hook(run, &mut draft, HostPaths::of_host_in(self.sight.clone()));
             decisions.push(decision);
             if refusal.is_some() {
-                return (CreateDecision { draft, decisions, refusal }, shadows);
+                return (CreateDecision { draft, decisions, refusal, shadows: None }, shadows);
             }
             if hook == Hook::SelectImage {
                 match chosen(&mut draft) {
                     Ok(None) => {}
                     Ok(config) => facts = Arc::new(Facts { image_config: config, ..facts.as_ref().clone() }),
-                    Err(refusal) => return (CreateDecision { draft, decisions, refusal: Some(refusal) }, shadows),
+                    Err(refusal) => {
+                        let refusal = Some(refusal);
+                        return (CreateDecision { draft, decisions, refusal, shadows: None }, shadows);
+                    }
                 }
                 // What the image decides is where the floor begins.
                 began.clone_from(&draft.spec);
             }
         }
-        (CreateDecision { draft, decisions, refusal: None }, shadows)
+        (CreateDecision { draft, decisions, refusal: None, shadows: None }, shadows)
     }
 
     /// Runs `pre-exec` over a command.
-    pub fn decide_exec(&self, request: HookRequest) -> Decision {
+    pub fn decide_exec(&self, request: HookRequest) -> Ruling {
         let snapshot = self.snapshot();
         let mut run = Run::with(self, request.clone(), snapshot.clone()).traced();
         let Subject::Exec(mut exec) = request.subject else {
@@ -297,7 +305,7 @@ impl Chain {
                 code: "internal".into(),
                 reason: "pre-exec was asked without a command; this is a defect of Wharf".into(),
             };
-            return run.finish(Outcome::Denied(refusal));
+            return Ruling { decision: run.finish(Outcome::Denied(refusal)), shadows: None };
         };
         let shadows = shadow::any(run.parts());
         run.exec(&mut exec);
@@ -307,7 +315,7 @@ impl Chain {
 
     /// Runs `post-start`, `pre-stop` or `event`: collects the actions of all policies, in order. A policy that fails
     /// stands in the steps with its error; what that means is the hook's failure mode.
-    pub fn collect(&self, request: HookRequest) -> Decision {
+    pub fn collect(&self, request: HookRequest) -> Ruling {
         let snapshot = self.snapshot();
         let mut run = Run::with(self, request, snapshot.clone()).traced();
         let shadows = shadow::any(run.parts());
@@ -330,7 +338,7 @@ impl Chain {
     }
 
     /// Runs `cleanup`: any keep wins, and a policy that fails keeps everything.
-    pub fn sweep(&self, request: HookRequest) -> Decision {
+    pub fn sweep(&self, request: HookRequest) -> Ruling {
         let known: BTreeMap<String, Candidate> = match &request.subject {
             Subject::Sweep(facts) => facts.candidates.iter().map(|one| (one.id.clone(), one.clone())).collect(),
             _ => BTreeMap::new(),
@@ -358,15 +366,13 @@ impl Chain {
 
     fn with_shadows(
         &self,
-        mut decision: Decision,
+        decision: Decision,
         snapshot: &Snapshot,
         shadows: bool,
         said: Vec<(String, Vec<SweepVerdict>)>,
-    ) -> Decision {
-        if shadows {
-            decision.shadows = Shadows::of(self, snapshot, None, vec![decision.clone()], said);
-        }
-        decision
+    ) -> Ruling {
+        let shadows = shadows.then(|| Shadows::of(self, snapshot, None, vec![decision.clone()], said));
+        Ruling { decision, shadows }
     }
 }
 

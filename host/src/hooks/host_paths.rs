@@ -63,16 +63,25 @@ impl Sight {
     }
 }
 
-/// Where the host's paths lead.
+/// Where paths of the host led when a decision was taken, as its record has them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
+pub struct FoundPaths(BTreeMap<String, Found>);
+
+impl FoundPaths {
+    /// Whether none was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Where the host's paths lead.
+#[derive(Debug, Clone, Default)]
 pub struct HostPaths {
     known: BTreeMap<String, Found>,
     /// Whether paths that are not known are looked up; else they are taken as they stand.
-    #[serde(skip)]
     live: bool,
     /// Where the caller does not see all.
-    #[serde(skip)]
     sight: Option<Arc<Sight>>,
 }
 
@@ -87,14 +96,14 @@ impl HostPaths {
         Self { sight, ..Self::of_host() }
     }
 
-    /// Whether none was asked for.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+    /// What a record has; nothing is looked up.
+    pub fn of_record(found: FoundPaths) -> Self {
+        Self { known: found.0, ..Self::default() }
     }
 
-    /// Only what was found; from now on nothing is looked up.
-    pub fn found(self) -> Self {
-        Self { live: false, ..self }
+    /// What was found, for a record.
+    pub fn found(self) -> FoundPaths {
+        FoundPaths(self.known)
     }
 
     /// Where a folder leads that sources are compared with.
@@ -181,8 +190,8 @@ mod tests {
 
     #[test]
     fn records_of_an_earlier_version_are_read_and_what_is_not_known_stands_as_it_is() {
-        let old: HostPaths = serde_json::from_str(r#"{"/a":{"Ok":"/b"},"/c":{"Err":"No such file"}}"#).unwrap();
-        let mut old = old.found();
+        let old: FoundPaths = serde_json::from_str(r#"{"/a":{"Ok":"/b"},"/c":{"Err":"No such file"}}"#).unwrap();
+        let mut old = HostPaths::of_record(old);
         assert_eq!(old.real(Path::new("/a")), Ok("/b".into()));
         assert_eq!(old.source(Path::new("/a"), &[]), Ok(Source { path: "/b".into(), engine: false }));
         assert_eq!(old.source(Path::new("/c"), &[]), Err("No such file".into()));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::validate::HostPaths;
+use super::validate::FoundPaths;
 use super::{Action, Adjustment, Denial, Hook, HookRequest, PolicyKind, SweepVerdict};
 use crate::workspace::ContainerSpec;
 
@@ -38,8 +38,8 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Box<ContainerSpec>>,
     /// What the host's paths led to when the invariants were checked.
-    #[serde(default, skip_serializing_if = "HostPaths::is_empty")]
-    pub paths: HostPaths,
+    #[serde(default, skip_serializing_if = "FoundPaths::is_empty")]
+    pub paths: FoundPaths,
     /// One per policy that was asked, in order.
     pub steps: Vec<Step>,
     /// Two policies that wanted different values for one field.
@@ -55,9 +55,6 @@ pub struct Decision {
     /// Of the record of shadows: what they would have changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
-    /// The shadows that are still to be asked, once the decision is recorded. Not a part of the record.
-    #[serde(skip)]
-    pub shadows: super::chain::Pending,
 }
 
 /// How a policy takes part in a decision.

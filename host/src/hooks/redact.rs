@@ -74,8 +74,6 @@ impl SecretNames {
             return;
         }
         let Ok(mut json) = serde_json::to_value(&*decision) else { return };
-        // They are asked yet, and no part of the JSON.
-        let shadows = std::mem::take(&mut decision.shadows);
         let text = json.to_string();
         for value in values.0 {
             // By value only where one stands somewhere: most decisions have none.
@@ -90,7 +88,6 @@ impl SecretNames {
                 (*decision, json) = (rebuilt, clean);
             }
         }
-        decision.shadows = shadows;
     }
 
     /// The secrets that a refusal may name: those that the policies of this decision set.
@@ -389,7 +386,6 @@ mod tests {
                 to: "hunter-shadow".into(),
                 about: None,
             }],
-            shadows: Default::default(),
             steps: vec![Step {
                 adjustments: vec![Adjustment::Env("A_TOKEN".into(), Some("hunter-policy".into()))],
                 logs: vec!["I set hunter-policy".into()],
@@ -443,7 +439,6 @@ mod tests {
             paths: Default::default(),
             shadow_of: None,
             differences: vec![],
-            shadows: Default::default(),
             steps: vec![Step::empty("postgres", PolicyKind::Script, Hook::PreCreate)],
             conflicts: vec![format!("'a' set env.X to {said}")],
             violations: vec![],

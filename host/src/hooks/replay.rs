@@ -376,13 +376,15 @@ mod tests {
                 delay_ms: None,
             })
         };
-        let record = chain_of(vec![notes("a", "x")]).collect(HookRequest {
-            hook: Hook::PostStart,
-            now_ms: 7,
-            facts: Arc::default(),
-            spec: spec(),
-            subject: Subject::Start { first_start: true },
-        });
+        let record = chain_of(vec![notes("a", "x")])
+            .collect(HookRequest {
+                hook: Hook::PostStart,
+                now_ms: 7,
+                facts: Arc::default(),
+                spec: spec(),
+                subject: Subject::Start { first_start: true },
+            })
+            .decision;
         assert_eq!(compared(&record, vec![notes("b", "x")]), Comparison::SameOutcome);
         assert_eq!(kind(compared(&record, vec![notes("b", "y")])).2, "actions");
     }

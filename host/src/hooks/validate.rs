@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use super::host_paths::{Guarded, HostPaths, Sight};
+pub use super::host_paths::{FoundPaths, Guarded, HostPaths, Sight};
 use crate::workspace::{ContainerSpec, Mount, MountKind, Network, Restart};
 
 /// The invariants, as the configuration sets them.
@@ -315,7 +315,8 @@ mod tests {
         let said = invariants().violations(&spec, "shop-1a2b3c", &dir, &mut paths);
         std::fs::remove_dir_all(&dir).unwrap();
         // What was recorded says the same when the link is gone.
-        let mut recorded: HostPaths = serde_json::from_value(serde_json::to_value(&paths).unwrap()).unwrap();
+        let text = serde_json::to_value(paths.found()).unwrap();
+        let mut recorded = HostPaths::of_record(serde_json::from_value(text).unwrap());
         assert_eq!(invariants().violations(&spec, "shop-1a2b3c", &dir, &mut recorded), said);
         assert!(said.len() == 1 && said[0].contains("outside the project"), "{said:?}");
     }

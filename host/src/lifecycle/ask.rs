@@ -94,7 +94,7 @@ impl Lifecycle {
         if let Some(refusal) = &mut decision.refusal {
             self.secrets.redact_refusal(refusal, &decision.decisions, &values);
         }
-        self.record_without(&mut decision.decisions, &values)?;
+        self.record_without(&mut decision.decisions, decision.shadows.take(), &values)?;
         let decisions: Vec<_> = decision.decisions.iter().map(|decision| decision.id).collect();
         let trail: Vec<Step> = decision.decisions.into_iter().flat_map(|decision| decision.steps).collect();
         if let Some(refusal) = decision.refusal {

@@ -81,14 +81,14 @@ impl Lifecycle {
         let mut exec = withheld.shown.clone();
         if let Some(workspace) = self.store.workspace(id)? {
             let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(exec.clone()));
-            let mut decisions =
-                [self.decide_without(request, &values, |chain, request| chain.decide_exec(request)).await?];
+            let ruling = self.decide_without(request, &values, |chain, request| chain.decide_exec(request)).await?;
+            let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
             // Redaction blanks what a policy set, too; what runs needs the real values.
             let mut outcome = decisions.first().map(|decision| decision.outcome.clone());
             if let Some(Outcome::Denied(refusal)) = &mut outcome {
                 self.secrets.redact_refusal(refusal, &decisions, &values);
             }
-            self.record_without(&mut decisions, &values)?;
+            self.record_without(&mut decisions, shadows, &values)?;
             match outcome {
                 Some(Outcome::AllowedExec(allowed)) => exec = allowed,
                 Some(Outcome::Denied(refusal)) => {

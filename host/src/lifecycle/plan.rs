@@ -119,10 +119,9 @@ async fn plan_knowing(
         secrets.redact_draft(&mut decision.draft, &values);
         let violations: Vec<String> =
             decision.decisions.iter().flat_map(|decision| decision.violations.clone()).collect();
-        let pending = decision.decisions.last_mut().and_then(|last| last.shadows.take());
         let mut shadows = Vec::new();
         let mut differences = Vec::new();
-        for mut record in pending.map(|shadows| shadows.run()).unwrap_or_default() {
+        for mut record in decision.shadows.take().map(|shadows| shadows.run()).unwrap_or_default() {
             secrets.redact(&mut record, &values);
             shadows.extend(record.steps);
             differences.extend(record.differences);

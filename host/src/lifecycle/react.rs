@@ -66,10 +66,11 @@ impl Lifecycle {
             Err(error) => return Err(error.into()),
         };
         let values = self.secret_values(&container);
-        let mut decisions = [self.decide_without(request, &values, |chain, request| chain.collect(request)).await?];
+        let ruling = self.decide_without(request, &values, |chain, request| chain.collect(request)).await?;
+        let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
-        self.record_without(&mut decisions, &values)?;
+        self.record_without(&mut decisions, shadows, &values)?;
         let [decision] = decisions;
         let mut reaction = Reaction { asked: decision.steps.len(), ..Reaction::default() };
         let mut degraded = None;

@@ -23,7 +23,7 @@ pub(super) struct Queue {
 }
 
 /// Shadows, and the values that are secrets wherever they stand in their records.
-type Job = (Arc<Shadows>, Vec<String>);
+type Job = (Box<Shadows>, Vec<String>);
 
 struct Worker {
     jobs: SyncSender<Job>,
@@ -36,7 +36,7 @@ impl Queue {
     }
 
     /// Has shadows asked. Their records begin with the same input as the decision's, so `values` are taken out of them, too.
-    pub(super) fn ask(&self, shadows: Arc<Shadows>, values: Vec<String>) {
+    pub(super) fn ask(&self, shadows: Box<Shadows>, values: Vec<String>) {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_none() {
             let (jobs, waiting) = sync_channel(WAITING);

@@ -106,11 +106,12 @@ impl Lifecycle {
         let request = self.request_about(&workspace, Hook::PostStart, Subject::Start { first_start });
         let request = self.with_project(request).await?;
         let values = self.secret_values(&container);
-        let mut decisions = [self.decide_without(request, &values, |chain, request| chain.collect(request)).await?];
+        let ruling = self.decide_without(request, &values, |chain, request| chain.collect(request)).await?;
+        let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
         // The record has no secret values; what is carried out may need what stands there.
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
-        self.record_without(&mut decisions, &values)?;
+        self.record_without(&mut decisions, shadows, &values)?;
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {
             step.error

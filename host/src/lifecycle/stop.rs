@@ -185,8 +185,8 @@ impl Lifecycle {
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(()) };
         let request = self.request_about(&workspace, Hook::PreStop, Subject::Stop { verb: verb.to_owned() });
         let values = self.secret_values(container);
-        let mut decisions = match self.decide_without(request, &values, |chain, request| chain.collect(request)).await {
-            Ok(decision) => [decision],
+        let ruling = match self.decide_without(request, &values, |chain, request| chain.collect(request)).await {
+            Ok(ruling) => ruling,
             Err(error @ Error::PolicyNotLoaded { .. }) => {
                 // A policy that fails here never prevents the stop; one that cannot even be loaded does not either.
                 tracing::warn!("stopping {id} without asking its policies: {error}");
@@ -194,10 +194,11 @@ impl Lifecycle {
             }
             Err(error) => return Err(error),
         };
+        let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
         // The record has no secret values; what is carried out may need what stands there.
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
-        if let Err(error) = self.record_without(&mut decisions, &values) {
+        if let Err(error) = self.record_without(&mut decisions, shadows, &values) {
             // What is not recorded is not carried out; but on a full disk, too, a workspace can be stopped.
             tracing::warn!("stopping {id} without its policies' actions: {error}");
             return Ok(());

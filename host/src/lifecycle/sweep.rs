@@ -89,14 +89,15 @@ impl Lifecycle {
             spec: ContainerSpec::empty(),
             subject: Subject::Sweep(facts),
         };
-        let mut decisions = [self.decide_without(request, &values, |chain, request| chain.sweep(request)).await?];
+        let ruling = self.decide_without(request, &values, |chain, request| chain.sweep(request)).await?;
+        let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
         if let [Decision { outcome: Outcome::Sweep(verdicts), .. }] = &mut decisions {
             // They go into the ledger and to whoever asked.
             let known = Values::of(&values);
             verdicts.iter_mut().for_each(|verdict| known.clean(&mut verdict.reason));
         }
         if !dry_run {
-            self.record_without(&mut decisions, &values)?;
+            self.record_without(&mut decisions, shadows, &values)?;
         }
         let [decision] = decisions;
         let failed = decision.steps.iter().find_map(|step| {

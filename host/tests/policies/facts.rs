@@ -139,13 +139,13 @@ fn what_the_host_fills_in_from_an_image_is_seen_by_shadows_too() {
         Arc::new(load(r#"fn pre_create(ctx) { ctx.spec.env.ENTERS = ctx.spec.entrypoint[0] + ctx.spec.user; }"#));
     let entries = vec![Entry { mode: Mode::Shadow, ..Entry::new(shadow) }];
     let chain = Chain::new(entries, invariants());
-    let mut decided = chain.decide_create_with(Draft::new(spec()), &Arc::default(), (false, 7), &mut |draft| {
+    let decided = chain.decide_create_with(Draft::new(spec()), &Arc::default(), (false, 7), &mut |draft| {
         let by = || Owner::host("default", Some("the image".into()));
         draft.set(&Adjustment::Entrypoint(Some(vec!["tini".into()])), by(), None);
         draft.set(&Adjustment::User(Some("dev".into())), by(), None);
         Ok(None)
     });
-    let records = decided.decisions.last_mut().unwrap().shadows.take().unwrap().run();
+    let records = decided.shadows.unwrap().run();
     let differences: Vec<_> = records.iter().flat_map(|record| &record.differences).collect();
     assert_eq!(differences.len(), 1, "{differences:?}");
     assert_eq!((differences[0].field.as_str(), &differences[0].to), ("env.ENTERS", &json!("tinidev")));

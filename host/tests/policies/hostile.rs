@@ -108,11 +108,12 @@ fn each_misbehaviour_on_cleanup_keeps_everything() {
     for (what, _, _) in CASES {
         // The second one wants everything removed.
         let entries = vec![entry(hostile(json!({ "do": what }))), entry(hostile(json!({ "do": "deny" })))];
-        let decision = Chain::new(entries, invariants()).sweep(request(Hook::Cleanup, Subject::Sweep(sweep.clone())));
+        let decision =
+            Chain::new(entries, invariants()).sweep(request(Hook::Cleanup, Subject::Sweep(sweep.clone()))).decision;
         assert_eq!(decision.outcome, Outcome::Sweep(vec![]), "{what}");
     }
     let alone = Chain::new(vec![entry(hostile(json!({ "do": "deny" })))], invariants());
-    let decision = alone.sweep(request(Hook::Cleanup, Subject::Sweep(sweep)));
+    let decision = alone.sweep(request(Hook::Cleanup, Subject::Sweep(sweep))).decision;
     assert!(matches!(&decision.outcome, Outcome::Sweep(verdicts) if verdicts.len() == 1), "{decision:?}");
 }
 

@@ -84,14 +84,14 @@ fn both_kinds_note_the_first_start_only() {
         let chain = chain(middle);
         let mut notes = Vec::new();
         for first_start in [true, false] {
-            let decision = chain.collect(HookRequest {
+            let ruling = chain.collect(HookRequest {
                 hook: Hook::PostStart,
                 now_ms: 7,
                 facts: facts(&[("team", "pay")]),
                 spec: spec(),
                 subject: Subject::Start { first_start },
             });
-            let Outcome::Actions { actions, .. } = decision.outcome else { panic!("{kind}") };
+            let Outcome::Actions { actions, .. } = ruling.decision.outcome else { panic!("{kind}") };
             notes.push(actions.into_iter().map(|(_, action)| action).collect::<Vec<_>>());
         }
         assert_eq!(notes, [vec![Action::Note("team pay started".into())], vec![]], "{kind}");
@@ -126,14 +126,14 @@ fn both_kinds_sweep_the_same_candidates() {
     };
     for (kind, middle) in kinds() {
         let chain = Chain::new(vec![middle], invariants());
-        let decision = chain.sweep(HookRequest {
+        let ruling = chain.sweep(HookRequest {
             hook: Hook::Cleanup,
             now_ms: 7,
             facts: Arc::default(),
             spec: spec(),
             subject: Subject::Sweep(sweep.clone()),
         });
-        let Outcome::Sweep(verdicts) = decision.outcome else { panic!("{kind}") };
+        let Outcome::Sweep(verdicts) = ruling.decision.outcome else { panic!("{kind}") };
         let choices: Vec<_> = verdicts.iter().map(|verdict| (verdict.id.as_str(), verdict.choice)).collect();
         assert_eq!(choices, [("ended", SweepChoice::Remove), ("kept", SweepChoice::Keep)], "{kind}");
     }

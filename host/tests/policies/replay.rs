@@ -121,18 +121,22 @@ fn decide(chain: &Chain, dice: &mut Dice) -> Vec<Decision> {
     let request = |hook, subject| HookRequest { hook, now_ms, facts: facts.clone(), spec: spec(), subject };
     match dice.below(7) {
         0..3 => chain.decide_create(draft(dice), &facts, dice.below(2) == 0, now_ms).decisions,
-        3 => vec![chain.collect(request(Hook::PostStart, Subject::Start { first_start: dice.below(2) == 0 }))],
+        3 => vec![chain.collect(request(Hook::PostStart, Subject::Start { first_start: dice.below(2) == 0 })).decision],
         4 => vec![
-            chain.collect(request(Hook::PreStop, Subject::Stop { verb: dice.one(&["stop", "remove"]).to_owned() })),
+            chain
+                .collect(request(Hook::PreStop, Subject::Stop { verb: dice.one(&["stop", "remove"]).to_owned() }))
+                .decision,
         ],
         5 => {
             let env = [("A".to_owned(), dice.below(9).to_string())].into();
             let command = vec![dice.one(&["ls", "rm", "sh"]).to_owned()];
             vec![
-                chain.decide_exec(request(
-                    Hook::PreExec,
-                    Subject::Exec(ExecSpec { command, env, ..ExecSpec::default() }),
-                )),
+                chain
+                    .decide_exec(request(
+                        Hook::PreExec,
+                        Subject::Exec(ExecSpec { command, env, ..ExecSpec::default() }),
+                    ))
+                    .decision,
             ]
         }
         _ => {
@@ -143,7 +147,11 @@ fn decide(chain: &Chain, dice: &mut Dice) -> Vec<Decision> {
                 local_minute: u16::try_from(dice.below(1440)).unwrap(),
                 local_weekday: u8::try_from(dice.below(7) + 1).unwrap(),
             };
-            vec![chain.sweep(HookRequest { facts: Arc::default(), ..request(Hook::Cleanup, Subject::Sweep(sweep)) })]
+            vec![
+                chain
+                    .sweep(HookRequest { facts: Arc::default(), ..request(Hook::Cleanup, Subject::Sweep(sweep)) })
+                    .decision,
+            ]
         }
     }
 }

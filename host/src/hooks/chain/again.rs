@@ -55,20 +55,18 @@ impl Chain {
     pub fn again(&self, record: &Decision) -> Decision {
         let chain = self.as_recorded(record);
         let request = record.input.clone();
-        let mut decision = match request.hook {
+        let decision = match request.hook {
             Hook::SelectImage | Hook::SecurityProfile | Hook::PreCreate => {
                 let owners = record.owners.clone();
                 let mut draft = Draft { spec: request.spec.clone(), owners, history: Vec::new() };
                 let began = record.began.as_deref().unwrap_or(&record.input.spec).clone();
                 let run = Run::with(&chain, request, Snapshot::of_store(None)).began(began);
-                chain.create_hook(run, &mut draft, record.paths.clone()).0
+                chain.create_hook(run, &mut draft, HostPaths::of_record(record.paths.clone())).0
             }
-            Hook::PreExec => chain.decide_exec(request),
-            Hook::Cleanup => chain.sweep(request),
-            Hook::PostStart | Hook::PreStop | Hook::Event => chain.collect(request),
+            Hook::PreExec => chain.decide_exec(request).decision,
+            Hook::Cleanup => chain.sweep(request).decision,
+            Hook::PostStart | Hook::PreStop | Hook::Event => chain.collect(request).decision,
         };
-        // Nobody asks the shadows of what was decided long ago.
-        decision.shadows = super::Pending::default();
         Decision { id: record.id, time: record.time, workspace: record.workspace.clone(), ..decision }
     }
 }

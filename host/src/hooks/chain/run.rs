@@ -12,7 +12,7 @@ use super::standing::{self, Snapshot};
 use super::{Chain, Entry};
 use crate::hooks::record::{Draft, Owner, Refusal, StepError, StepMode, VERSION};
 use crate::hooks::redact::Values;
-use crate::hooks::validate::{HostPaths, Invariants};
+use crate::hooks::validate::{FoundPaths, Invariants};
 use crate::hooks::{
     Decision, ExecSpec, Facts, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject,
 };
@@ -37,7 +37,7 @@ pub(super) struct Run {
     /// Who had set which field before the first policy was asked.
     pub(super) owners: BTreeMap<String, Owner>,
     /// What the invariants were told about the host.
-    pub(super) paths: HostPaths,
+    pub(super) paths: FoundPaths,
     /// None where the run is no decision.
     span: Span,
 }
@@ -56,7 +56,7 @@ impl Run {
             violations: Vec::new(),
             refusal: None,
             owners: BTreeMap::new(),
-            paths: HostPaths::default(),
+            paths: FoundPaths::default(),
             span: Span::none(),
         }
     }
@@ -263,7 +263,6 @@ impl Run {
             outcome,
             shadow_of: None,
             differences: Vec::new(),
-            shadows: super::Pending::default(),
         }
     }
 }

@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::HostPaths;
 use super::mode::Part;
-use super::pending::Pending;
 use super::run::Run;
 use super::standing::Snapshot;
 use super::{Chain, merge_sweep};
@@ -46,8 +44,8 @@ impl Shadows {
         began: Option<Draft>,
         decisions: Vec<Decision>,
         verdicts: Vec<(String, Vec<SweepVerdict>)>,
-    ) -> Pending {
-        Pending::new(Arc::new(Self { chain: chain.clone(), snapshot: snapshot.clone(), began, decisions, verdicts }))
+    ) -> Box<Self> {
+        Box::new(Self { chain: chain.clone(), snapshot: snapshot.clone(), began, decisions, verdicts })
     }
 
     /// Asks them. Blocks for as long as their deadlines allow. Gives a record for each decision beside which one was asked.

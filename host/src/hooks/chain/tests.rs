@@ -1,6 +1,7 @@
 //! The chain's rules, shown with policies written as closures.
 
 mod modes;
+mod plain;
 mod property;
 mod ranges;
 
@@ -259,7 +260,7 @@ fn sweep_request(candidates: Vec<Candidate>) -> HookRequest {
 }
 
 fn sweep(entries: Vec<Entry>) -> Decision {
-    Chain::new(entries, invariants()).sweep(sweep_request(vec![candidate()]))
+    Chain::new(entries, invariants()).sweep(sweep_request(vec![candidate()])).decision
 }
 
 fn says(name: &'static str, choice: SweepChoice) -> Entry {
@@ -306,13 +307,15 @@ fn actions_of_all_policies_are_collected_in_order_even_when_one_fails() {
         entry(name, Hook::PostStart, move |_| Verdict::Act { actions: vec![Action::Note(name.into())], delay_ms: None })
     };
     let broken = failing("broken", Hook::PostStart, |_| Err(PolicyError::new("trap", "x")));
-    let decision = Chain::new(vec![note("a"), broken, note("b")], invariants()).collect(HookRequest {
-        hook: Hook::PostStart,
-        now_ms: 0,
-        facts: Arc::default(),
-        spec: spec(),
-        subject: Subject::Start { first_start: true },
-    });
+    let decision = Chain::new(vec![note("a"), broken, note("b")], invariants())
+        .collect(HookRequest {
+            hook: Hook::PostStart,
+            now_ms: 0,
+            facts: Arc::default(),
+            spec: spec(),
+            subject: Subject::Start { first_start: true },
+        })
+        .decision;
     let Outcome::Actions { actions, .. } = &decision.outcome else { panic!("{decision:?}") };
     let names: Vec<_> = actions.iter().map(|(policy, _)| policy.as_str()).collect();
     assert_eq!(names, ["a", "b"]);

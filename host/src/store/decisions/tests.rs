@@ -29,7 +29,6 @@ fn decision(workspace: &str, days_ago: i64) -> Decision {
         began: None,
         shadow_of: None,
         differences: vec![],
-        shadows: Default::default(),
         paths: Default::default(),
         steps: vec![],
         conflicts: vec![],

@@ -1,8 +1,8 @@
 //! Shadows, canaries, breakers and waivers.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, atomic};
 
+use super::plain::with_shadows;
 use super::*;
 use crate::hooks::Action;
 use crate::hooks::record::{Difference, StepMode, Waiver};
@@ -37,14 +37,6 @@ pub(super) fn about(workspace: &str) -> Arc<Facts> {
     let mut facts = Facts::default();
     facts.workspace.id = workspace.into();
     Arc::new(facts)
-}
-
-/// What was decided, and the records of the shadows.
-fn with_shadows(chain: &Chain, workspace: &str) -> (CreateDecision, Vec<Decision>) {
-    let mut result = chain.decide_create(Draft::new(spec()), &about(workspace), false, 0);
-    let pending = result.decisions.last_mut().unwrap().shadows.take();
-    let records = pending.map(|shadows| shadows.run()).unwrap_or_default();
-    (result, records)
 }
 
 fn differences(records: &[Decision]) -> Vec<(String, String, String, String)> {
@@ -198,7 +190,7 @@ fn in_a_sweep_a_canary_decides_about_its_share_of_the_candidates() {
     let canary = Entry { mode: Mode::Canary(40), ..replacing(says("new", SweepChoice::Remove), "old") };
     let chain = Chain::new(vec![says("old", SweepChoice::Stop), canary], invariants());
     let candidates = all.iter().map(|id| Candidate { id: id.clone(), ..candidate() }).collect();
-    let decision = chain.sweep(sweep_request(candidates));
+    let decision = chain.sweep(sweep_request(candidates)).decision;
     let Outcome::Sweep(verdicts) = &decision.outcome else { panic!("{decision:?}") };
     assert_eq!(verdicts.len(), all.len());
     for verdict in verdicts {
@@ -209,11 +201,11 @@ fn in_a_sweep_a_canary_decides_about_its_share_of_the_candidates() {
 
 #[test]
 fn a_shadow_of_a_sweep_tells_what_it_would_have_chosen() {
-    let mut decision =
+    let Ruling { decision, shadows } =
         Chain::new(vec![says("a", SweepChoice::Stop), shadow(says("s", SweepChoice::Keep))], invariants())
             .sweep(sweep_request(vec![candidate()]));
     assert!(matches!(&decision.outcome, Outcome::Sweep(all) if all[0].choice == SweepChoice::Stop));
-    let records = decision.shadows.take().unwrap().run();
+    let records = shadows.unwrap().run();
     let told = ("s".into(), "workspace".into(), "\"stop\"".into(), "\"keep\"".into());
     assert_eq!(differences(&records), [told]);
 }
@@ -223,8 +215,8 @@ fn a_shadow_of_a_command_tells_what_it_would_have_changed_or_denied() {
     let exec = |entries| {
         let subject = Subject::Exec(ExecSpec { command: vec!["ls".into()], ..Default::default() });
         let request = HookRequest { hook: Hook::PreExec, now_ms: 0, facts: about("w"), spec: spec(), subject };
-        let mut decision = Chain::new(entries, invariants()).decide_exec(request);
-        let records = decision.shadows.take().unwrap().run();
+        let Ruling { decision, shadows } = Chain::new(entries, invariants()).decide_exec(request);
+        let records = shadows.unwrap().run();
         (decision.outcome, records)
     };
     let (outcome, records) = exec(vec![shadow(entry("s", Hook::PreExec, |_| env("1")))]);
@@ -238,13 +230,13 @@ fn a_shadow_of_a_command_tells_what_it_would_have_changed_or_denied() {
 
 #[test]
 fn a_policy_that_keeps_failing_is_not_asked_until_its_pause_is_over_and_then_by_one_caller() {
-    let (memory, asked) = (Arc::new(Memory::default()), Arc::new(AtomicUsize::new(0)));
+    let (memory, asked) = (Arc::new(Memory::default()), Arc::new(atomic::AtomicUsize::new(0)));
     let well = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let broken = {
         let (asked, well) = (asked.clone(), well.clone());
         failing("p", Hook::PreCreate, move |_| {
-            asked.fetch_add(1, Ordering::SeqCst);
-            match well.load(Ordering::SeqCst) {
+            asked.fetch_add(1, atomic::Ordering::SeqCst);
+            match well.load(atomic::Ordering::SeqCst) {
                 true => Ok(Verdict::Pass.into()),
                 false => Err(PolicyError::new("timeout", "it looped")),
             }
@@ -257,20 +249,24 @@ fn a_policy_that_keeps_failing_is_not_asked_until_its_pause_is_over_and_then_by_
     }
     // Open for this workspace alone: nobody else has had a failure.
     let refusal = at("a", 10).unwrap();
-    assert_eq!((refusal.code.as_str(), asked.load(Ordering::SeqCst)), ("policy-failed", 5), "denied without a call");
+    assert_eq!(
+        (refusal.code.as_str(), asked.load(atomic::Ordering::SeqCst)),
+        ("policy-failed", 5),
+        "denied without a call"
+    );
     for part in ["breaker is open", "5 times in a row", "about this workspace", "30 s", "it looped"] {
         assert!(refusal.reason.contains(part), "{}", refusal.reason);
     }
     assert!(at("b", 10).unwrap().reason.ends_with("it looped"));
-    assert_eq!(asked.load(Ordering::SeqCst), 6);
+    assert_eq!(asked.load(atomic::Ordering::SeqCst), 6);
     // Two workspaces in a row: now it is open for all, and denies at once.
     assert!(at("c", 11).unwrap().reason.contains("breaker is open"));
-    assert_eq!(asked.load(Ordering::SeqCst), 6);
+    assert_eq!(asked.load(atomic::Ordering::SeqCst), 6);
     // After the pause one asks again, and its failure doubles the pause.
     assert!(at("c", 30_011).unwrap().reason.ends_with("it looped"));
-    assert_eq!(asked.load(Ordering::SeqCst), 7);
+    assert_eq!(asked.load(atomic::Ordering::SeqCst), 7);
     assert!(at("c", 60_020).unwrap().reason.contains("30 s"));
-    well.store(true, Ordering::SeqCst);
+    well.store(true, atomic::Ordering::SeqCst);
     assert_eq!(at("c", 95_000), None);
     assert_eq!(at("b", 95_001), None, "its success closed the breaker");
     assert_eq!(at("a", 95_002), None);
@@ -310,10 +306,10 @@ fn an_open_breaker_keeps_the_failure_mode_of_its_hook() {
     let broken = failing("broken", Hook::Cleanup, |_| Err(PolicyError::new("trap", "x")));
     let chain = Chain::new(vec![says("a", SweepChoice::Remove), broken], invariants()).with_standings(memory);
     for _ in 0..8 {
-        let decision = chain.sweep(sweep_request(vec![candidate()]));
+        let decision = chain.sweep(sweep_request(vec![candidate()])).decision;
         assert_eq!(decision.outcome, Outcome::Sweep(vec![]), "everything is kept");
     }
-    let last = chain.sweep(sweep_request(vec![candidate()]));
+    let last = chain.sweep(sweep_request(vec![candidate()])).decision;
     assert_eq!(last.steps[1].error.as_ref().unwrap().code, "breaker-open");
 }
 
@@ -321,13 +317,15 @@ fn an_open_breaker_keeps_the_failure_mode_of_its_hook() {
 fn a_failure_means_what_the_entry_says_where_the_hook_leaves_a_choice() {
     let broken = failing("broken", Hook::PostStart, |_| Err(PolicyError::new("trap", "x")));
     let stops = Entry { on_error: [(Hook::PostStart, FailureMode::Stop)].into(), ..broken };
-    let decision = Chain::new(vec![stops], invariants()).collect(HookRequest {
-        hook: Hook::PostStart,
-        now_ms: 0,
-        facts: Arc::default(),
-        spec: spec(),
-        subject: Subject::Start { first_start: true },
-    });
+    let decision = Chain::new(vec![stops], invariants())
+        .collect(HookRequest {
+            hook: Hook::PostStart,
+            now_ms: 0,
+            facts: Arc::default(),
+            spec: spec(),
+            subject: Subject::Start { first_start: true },
+        })
+        .decision;
     assert_eq!(decision.steps[0].error.as_ref().unwrap().means, Some(FailureMode::Stop));
     let Outcome::Actions { actions, .. } = &decision.outcome else { panic!("{decision:?}") };
     assert!(
@@ -369,14 +367,16 @@ fn the_floor_holds_at_every_hook_that_can_set_a_security_field() {
     let mut container = spec();
     container.user = Some("1000".into());
     let root = entry("p", Hook::PreExec, |_| Verdict::Adjust(vec![Adjustment::User(Some("root".into()))]));
-    let decision = Chain::new(vec![root], invariants()).decide_exec(HookRequest {
+    let ruling = Chain::new(vec![root], invariants()).decide_exec(HookRequest {
         hook: Hook::PreExec,
         now_ms: 0,
         facts: Arc::default(),
         spec: container,
         subject: Subject::Exec(ExecSpec::default()),
     });
-    assert!(matches!(decision.outcome, Outcome::Denied(refusal) if refusal.reason.contains("only be tightened")));
+    assert!(
+        matches!(ruling.decision.outcome, Outcome::Denied(refusal) if refusal.reason.contains("only be tightened"))
+    );
 }
 
 #[test]

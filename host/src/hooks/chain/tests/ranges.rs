@@ -20,7 +20,7 @@ fn in_a_sweep_a_policy_decides_about_what_is_in_its_scope_and_leaves_the_rest_to
         all.iter().map(of).collect()
     };
     let choices = |entries| {
-        let decision = Chain::new(entries, invariants()).sweep(sweep_request(candidates()));
+        let decision = Chain::new(entries, invariants()).sweep(sweep_request(candidates())).decision;
         let Outcome::Sweep(verdicts) = decision.outcome else { panic!("{decision:?}") };
         verdicts.into_iter().map(|verdict| (verdict.id, verdict.choice)).collect::<Vec<_>>()
     };
