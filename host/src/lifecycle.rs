@@ -268,7 +268,7 @@ impl Lifecycle {
     }
 
     /// Writes decisions down, without secrets: these values are taken out wherever they stand. A decision that cannot be recorded
-    /// is not carried out. Then the shadows are asked, which nobody waits for.
+    /// is not carried out. Then the shadows are asked; no verb waits for them.
     fn record_without(
         &self,
         decisions: &mut [Decision],

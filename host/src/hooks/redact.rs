@@ -236,7 +236,7 @@ fn texts(json: &Value) -> Vec<String> {
     }
 }
 
-/// Where a record has ids, digests and words of its own: by these it is found and run again, and nobody's text stands there.
+/// Where a record has ids, digests and words of its own: by these it is found and run again, and no text of a project or a policy stands there.
 const FIXED: [&[&str]; 20] = [
     &["id"],
     &["time"],

@@ -18,7 +18,7 @@ const BY_PROJECT: &str = "project";
 
 impl Lifecycle {
     /// Whether a container with our labels is ours. Labels alone do not tell: an image that was committed from a workspace hands
-    /// them on, and anybody with the engine can give a container a name. Ours is the one that the store knows, or one that a
+    /// them on, and every user of the engine can give a container a name. Ours is the one that the store knows, or one that a
     /// creation that is under way, or was left half done, has made; where the store knows none, the one with the name that Wharf
     /// gives.
     pub(super) fn is_ours(&self, container: &Container) -> Result<bool, Error> {

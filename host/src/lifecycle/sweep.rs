@@ -92,7 +92,7 @@ impl Lifecycle {
         let ruling = self.decide_without(request, &values, |chain, request| chain.sweep(request)).await?;
         let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
         if let [Decision { outcome: Outcome::Sweep(verdicts), .. }] = &mut decisions {
-            // They go into the ledger and to whoever asked.
+            // They go into the ledger and to the caller.
             let known = Values::of(&values);
             verdicts.iter_mut().for_each(|verdict| known.clean(&mut verdict.reason));
         }

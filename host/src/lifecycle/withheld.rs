@@ -41,7 +41,7 @@ impl Withheld {
         given.chain(&self.files).chain(&self.policies).cloned().collect()
     }
 
-    /// Refuses settings in which a value stands where it cannot be taken out: the engine needs a name as it is, and whoever lists
+    /// Refuses settings in which a value stands where it cannot be taken out: the engine needs a name as it is, and every user who lists
     /// containers reads it.
     ///
     /// # Errors

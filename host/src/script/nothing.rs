@@ -1,6 +1,6 @@
 //! What a missing key of a free map (labels, environment) gives: `()`, marked, so that nothing is made of it by mistake.
 //!
-//! Free keys are the people's, so nobody can say that one is misspelt; but a rule that compares one that is missing says
+//! Users choose free keys, so no check can tell that one is misspelt; but a rule that compares one that is missing says
 //! something about nothing: `ctx.spec.labels.tema != "x"` would hold for everybody. A marked `()` can be held against `()`, be
 //! replaced with `??`, and be handed on. Everything else that Rhai lets pass with `()` is an error here: comparing it with a
 //! value, looking for it in a list, making it a part of a text, and setting a field to it. A `()` that a script writes, or

@@ -1,4 +1,4 @@
-//! Writing below a folder that somebody else may write, too: everything is named by a folder that is held and one name in it, and
+//! Writing below a folder that other users and processes may write, too: everything is named by a folder that is held and one name in it, and
 //! a link in the place of that name is never followed.
 
 use std::ffi::OsStr;
@@ -40,7 +40,7 @@ impl Folder {
     /// Those of the file system.
     pub fn make_file(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.anew(name, || rustix::fs::openat(&self.held, name, flags, Mode::RUSR | Mode::WUSR)).map(File::from)
+        self.replacing(name, || rustix::fs::openat(&self.held, name, flags, Mode::RUSR | Mode::WUSR)).map(File::from)
     }
 
     /// Makes a link in this folder, in the place of whatever has the name and is no folder. It has this time, in seconds.
@@ -48,7 +48,7 @@ impl Folder {
     /// # Errors
     /// Those of the file system.
     pub fn make_link(&self, name: &OsStr, target: &Path, time: Option<i64>) -> io::Result<()> {
-        self.anew(name, || rustix::fs::symlinkat(target, &self.held, name))?;
+        self.replacing(name, || rustix::fs::symlinkat(target, &self.held, name))?;
         let Some(tv_sec) = time else { return Ok(()) };
         let time = Timespec { tv_sec, tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
@@ -64,10 +64,10 @@ impl Folder {
     /// # Errors
     /// Those of the file system.
     pub fn make_hard_link(&self, name: &OsStr, from: &Self, file: &OsStr) -> io::Result<()> {
-        self.anew(name, || rustix::fs::linkat(&from.held, file, &self.held, name, AtFlags::empty()))
+        self.replacing(name, || rustix::fs::linkat(&from.held, file, &self.held, name, AtFlags::empty()))
     }
 
-    fn anew<T>(&self, name: &OsStr, make: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+    fn replacing<T>(&self, name: &OsStr, make: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
         match make() {
             Err(Errno::EXIST) => {
                 rustix::fs::unlinkat(&self.held, name, AtFlags::empty())?;
