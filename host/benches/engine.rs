@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use wharf::app::App;
 use wharf::config::{Sources, load};
 use wharf::hooks::ExecSpec;
-use wharf::lifecycle::{Lifecycle, Recreate, WorkspaceRequest};
+use wharf::lifecycle::{Lifecycle, Recreate};
+use wharf::wire::WorkspaceRequest;
 
 /// As in the program.
 #[global_allocator]

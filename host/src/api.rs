@@ -47,7 +47,6 @@ mod policies;
 mod progress;
 mod pulse;
 mod remote;
-mod request;
 mod run;
 mod secrets;
 mod session;
@@ -68,6 +67,12 @@ use places::Places;
 use pulse::Pulse;
 use remote::Remote;
 use socket::{Refused, Socket};
+
+/// A body as the routes read it.
+#[cfg(test)]
+pub(crate) fn read_body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    args::read(bytes).map_err(|problem| format!("{problem:?}"))
+}
 
 /// Requests that are answered at once, over the socket and over the network; and the parts of the network's of which a token has
 /// one, so that verbs leave room to read.

@@ -13,7 +13,6 @@ use crate::printable::Printable;
 use crate::telemetry::{Lines, Telemetry};
 
 mod audit;
-mod backend;
 mod backup;
 mod bars;
 mod cleanup;
@@ -26,7 +25,6 @@ mod doctor;
 mod events;
 mod exec;
 mod failure;
-mod health;
 mod idle;
 mod image;
 mod instant;
@@ -35,7 +33,6 @@ mod metrics;
 mod output;
 mod plan;
 mod policy;
-mod readings;
 mod script;
 mod secret;
 mod serve;
@@ -329,52 +326,57 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         context.app.check_trust()?;
         context.app.checked = true;
     }
-    if let Some(client) = context.client()?
+    if let Some(server) = context.backend_without_signals(&[])?.server()
         && !cli.command.goes_to_a_service()
     {
-        let text = format!("this command works on the machine of the service at {} only", client.server());
+        let text = format!("this command works on the machine of the service at {server} only");
         return Err(Failure::new("server", text, "run it there, without --server and client.server", 2));
     }
     match cli.command {
-        Command::Up(Deferred(args)) => up::run(&context, args).await,
-        Command::Ls(Deferred(args)) => show::ls(&context, &args).await,
-        Command::Inspect(Deferred(args)) => show::inspect(&context, &args).await,
-        Command::Exec(Deferred(args)) => exec::run(&context, args).await,
-        Command::Shell(Deferred(args)) => exec::shell(&context, args).await,
-        Command::Logs(Deferred(args)) => logs::run(&context, &args).await,
-        Command::Events(Deferred(args)) => events::run(&context, &args).await,
-        Command::Stats(Deferred(args)) => stats::run(&context, &args).await,
-        Command::Idle(Deferred(args)) => idle::run(&context, &args).await,
-        Command::Lease(Deferred(args)) => idle::lease(&context, &args).await,
-        Command::Wait(Deferred(args)) => wait::run(&context, &args).await,
-        Command::Top(Deferred(args)) => top::run(&context, &args).await,
-        Command::Metrics(Deferred(args)) => metrics::run(&context, &args).await,
-        Command::Stop(Deferred(args)) => state::stop(&context, &args).await,
-        Command::Start(Deferred(args)) => state::start(&context, &args).await,
-        Command::Restart(Deferred(args)) => state::restart(&context, &args).await,
-        Command::Pause(Deferred(args)) => state::pause(&context, &args).await,
-        Command::Unpause(Deferred(args)) => state::unpause(&context, &args).await,
-        Command::Kill(Deferred(args)) => state::kill(&context, &args).await,
-        Command::Update(Deferred(args)) => state::update(&context, &args).await,
-        Command::Cp(Deferred(args)) => cp::run(&context, &args).await,
-        Command::Cleanup(Deferred(args)) => cleanup::run(&context, &args).await,
-        Command::Sidecar(Deferred(command)) => sidecar::run(&context, command).await,
-        Command::Secret(Deferred(command)) => secret::run(&context, &command).await,
-        Command::Image(Deferred(command)) => image::run(&context, command).await,
-        Command::Snapshot(Deferred(command)) => snapshot::run(&context, command).await,
-        Command::Volume(Deferred(command)) => volume::run(&context, &command).await,
-        Command::Rm(Deferred(args)) => state::rm(&context, &args).await,
-        Command::Down(Deferred(args)) => state::down(&context, &args).await,
-        Command::Plan(Deferred(args)) => plan::run(&context, args).await,
-        Command::Why(Deferred(args)) => why::run(&context, &args).await,
-        Command::Audit(Deferred(args)) => audit::run(&context, &args).await,
-        Command::Policy(Deferred(command)) => policy::run(&context, &command).await,
+        Command::Up(Deferred(args)) => boxed(up::run(&context, args)).await,
+        Command::Ls(Deferred(args)) => boxed(show::ls(&context, &args)).await,
+        Command::Inspect(Deferred(args)) => boxed(show::inspect(&context, &args)).await,
+        Command::Exec(Deferred(args)) => boxed(exec::run(&context, args)).await,
+        Command::Shell(Deferred(args)) => boxed(exec::shell(&context, args)).await,
+        Command::Logs(Deferred(args)) => boxed(logs::run(&context, &args)).await,
+        Command::Events(Deferred(args)) => boxed(events::run(&context, &args)).await,
+        Command::Stats(Deferred(args)) => boxed(stats::run(&context, &args)).await,
+        Command::Idle(Deferred(args)) => boxed(idle::run(&context, &args)).await,
+        Command::Lease(Deferred(args)) => boxed(idle::lease(&context, &args)).await,
+        Command::Wait(Deferred(args)) => boxed(wait::run(&context, &args)).await,
+        Command::Top(Deferred(args)) => boxed(top::run(&context, &args)).await,
+        Command::Metrics(Deferred(args)) => boxed(metrics::run(&context, &args)).await,
+        Command::Stop(Deferred(args)) => boxed(state::stop(&context, &args)).await,
+        Command::Start(Deferred(args)) => boxed(state::start(&context, &args)).await,
+        Command::Restart(Deferred(args)) => boxed(state::restart(&context, &args)).await,
+        Command::Pause(Deferred(args)) => boxed(state::pause(&context, &args)).await,
+        Command::Unpause(Deferred(args)) => boxed(state::unpause(&context, &args)).await,
+        Command::Kill(Deferred(args)) => boxed(state::kill(&context, &args)).await,
+        Command::Update(Deferred(args)) => boxed(state::update(&context, &args)).await,
+        Command::Cp(Deferred(args)) => boxed(cp::run(&context, &args)).await,
+        Command::Cleanup(Deferred(args)) => boxed(cleanup::run(&context, &args)).await,
+        Command::Sidecar(Deferred(command)) => boxed(sidecar::run(&context, command)).await,
+        Command::Secret(Deferred(command)) => boxed(secret::run(&context, &command)).await,
+        Command::Image(Deferred(command)) => boxed(image::run(&context, command)).await,
+        Command::Snapshot(Deferred(command)) => boxed(snapshot::run(&context, command)).await,
+        Command::Volume(Deferred(command)) => boxed(volume::run(&context, &command)).await,
+        Command::Rm(Deferred(args)) => boxed(state::rm(&context, &args)).await,
+        Command::Down(Deferred(args)) => boxed(state::down(&context, &args)).await,
+        Command::Plan(Deferred(args)) => boxed(plan::run(&context, args)).await,
+        Command::Why(Deferred(args)) => boxed(why::run(&context, &args)).await,
+        Command::Audit(Deferred(args)) => boxed(audit::run(&context, &args)).await,
+        Command::Policy(Deferred(command)) => boxed(policy::run(&context, &command)).await,
         Command::Script(Deferred(command)) => script::run(&context, &command),
-        Command::Serve(Deferred(args)) => serve::run(&context, &args).await,
+        Command::Serve(Deferred(args)) => boxed(serve::run(&context, &args)).await,
         Command::Backup(Deferred(args)) => backup::run(&context, &args),
         Command::Token(Deferred(command)) => token::run(&context, &command),
-        Command::Doctor => doctor::run(&context).await,
+        Command::Doctor => boxed(doctor::run(&context)).await,
         Command::Config(Deferred(command)) => config_cmd::run(&context, &command),
         Command::Completions { .. } => Ok(0),
     }
+}
+
+/// A command in a box of its own: together, what all of them keep while they wait is too much for one stack.
+fn boxed<'a, T>(command: impl Future<Output = T> + 'a) -> std::pin::Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(command)
 }

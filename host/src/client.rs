@@ -14,21 +14,26 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::TrailStep;
+use crate::wire::Problem;
 use crate::workspace::url_encoded;
 
 mod bodies;
 mod connect;
 mod events;
+mod follow;
+mod resources;
 mod socket;
+mod verbs;
 
 pub use bodies::Download;
 pub(crate) use connect::{Endpoint, Stream, Tls, connect};
 pub use events::{Events, ServerEvent};
-pub use socket::{Listen, Said, Talk};
+pub use follow::{Followed, Follower};
+pub use socket::{Incoming, Message, Outgoing};
+pub use verbs::Report;
 
 /// How long a connection may take, its handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -101,6 +106,9 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// The request cannot be sent.
+    #[error("{0}")]
+    Request(String),
     /// The service does not answer, or the connection broke.
     #[error("the service at {server}: {cause}")]
     Unreachable {
@@ -125,30 +133,13 @@ impl Error {
         match self {
             Self::Unreachable { .. } => true,
             Self::Problem(problem) => problem.status == 503,
-            Self::Setting { .. } | Self::Answer { .. } => false,
+            Self::Setting { .. } | Self::Request(_) | Self::Answer { .. } => false,
         }
     }
 
     fn setting(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Setting { message: message.into(), remedy: remedy.into() }
     }
-}
-
-/// What a service says when a request fails (RFC 9457).
-#[derive(Debug, Clone, Deserialize)]
-pub struct Problem {
-    /// The status of the answer.
-    pub status: u16,
-    /// What was tried, on what, and why it failed.
-    pub detail: String,
-    /// A stable word.
-    pub code: String,
-    /// What to do.
-    #[serde(default)]
-    pub remedy: String,
-    /// What the policies did until a denial.
-    #[serde(default)]
-    pub trail: Vec<TrailStep>,
 }
 
 /// A service.
@@ -293,7 +284,7 @@ impl Client {
         headers: &[(&'static str, &str)],
     ) -> Result<Response<hyper::body::Incoming>, Error> {
         let bytes = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|error| Error::setting(error.to_string(), ""))?,
+            Some(body) => encode(body).map_err(|error| Error::Request(error.to_string()))?,
             None => Vec::new(),
         };
         let mut request = self.request(method, &address(path, query))?.header(header::ACCEPT, accept);
@@ -372,6 +363,19 @@ impl Client {
     fn misunderstood(&self, cause: impl fmt::Display) -> Error {
         Error::Answer { server: self.server(), cause: cause.to_string() }
     }
+}
+
+/// A body without the fields that say nothing, so that an older service which does not know them takes it.
+pub(crate) fn encode(body: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    fn prune(value: &mut serde_json::Value) {
+        if let serde_json::Value::Object(fields) = value {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(prune);
+        }
+    }
+    let mut value = serde_json::to_value(body)?;
+    prune(&mut value);
+    serde_json::to_vec(&value)
 }
 
 /// A path with its query.

@@ -9,9 +9,10 @@
 //! 3. [`wasm`] and [`script`]: the two kinds of policies.
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
 //!    [`devcontainer`]: what a project says about its own workspace.
-//! 5. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
+//! 5. [`wire`]: what commands, the API and its client say to each other. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`trust`]: which files may decide. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
-//!    between them. [`api`]: how programs call it; [`client`]: the same from the other side.
+//!    between them. [`api`]: how programs call it; [`client`]: the same from the other side. [`backend`]: the one choice
+//!    between `lifecycle` and `client`.
 //! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it. [`printable`]: text that may reach a terminal.
 //!
 //! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
@@ -21,6 +22,7 @@
 pub mod api;
 pub mod app;
 pub mod archive;
+pub mod backend;
 pub mod carried;
 pub mod cli;
 pub mod client;
@@ -38,4 +40,5 @@ pub mod store;
 pub mod telemetry;
 pub mod trust;
 pub mod wasm;
+pub mod wire;
 pub mod workspace;

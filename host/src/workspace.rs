@@ -254,6 +254,32 @@ impl fmt::Display for State {
     }
 }
 
+/// A state that `wharf wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Awaited {
+    /// All its containers run.
+    Running,
+    /// All its containers run and are healthy; one without a health check is healthy when it runs.
+    Healthy,
+    /// Its container has ended.
+    Exited,
+    /// It has no container any more.
+    Removed,
+}
+
+impl Awaited {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Healthy => "healthy",
+            Self::Exited => "exited",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 impl FromStr for State {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -1,4 +1,4 @@
-//! What a request says: names in the path, the query, and the body. Nothing unknown is passed over.
+//! What a request says: names in the path, the query, and the body. Empty unknown is passed over.
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;

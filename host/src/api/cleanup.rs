@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::Api;
 use super::access::Caller;
@@ -12,6 +11,7 @@ use super::health::answer;
 use super::verbs::carry_out;
 use crate::lifecycle::SweepReport;
 use crate::store::LedgerEntry;
+use crate::wire::{CleanupTarget, SweepRequest};
 
 /// The ledger of sweeps, newest first (`wharf cleanup ls`)
 #[utoipa::path(get, path = "/v1/cleanup", params(
@@ -25,49 +25,29 @@ pub(super) async fn ledger(State(api): State<Api>, mut args: Args) -> Result<Res
     answer(&api.handle.store().ledger(state, u32::try_from(limit).unwrap_or(u32::MAX))?)
 }
 
-/// The body of a sweep.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SweepBody {
-    /// Changes nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Removes at once.
-    #[serde(default)]
-    no_grace: bool,
-}
-
 /// One sweep (`wharf cleanup`)
-#[utoipa::path(post, path = "/v1/cleanup/sweep", request_body = Option<SweepBody>,
+#[utoipa::path(post, path = "/v1/cleanup/sweep", request_body = Option<SweepRequest>,
     responses((status = 200, description = "What came of it", body = SweepReport)))]
 pub(super) async fn sweep(
     State(api): State<Api>,
     caller: Caller,
     args: Args,
-    body: Json<SweepBody>,
+    body: Json<SweepRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
-    let (lifecycle, Json(SweepBody { dry_run, no_grace })) = (api.lifecycle()?, body);
+    let (lifecycle, Json(SweepRequest { dry_run, no_grace })) = (api.lifecycle()?, body);
     let grace = if no_grace { std::time::Duration::ZERO } else { api.handle.grace() };
     carry_out((&api, &caller), "sweep", async move { lifecycle.sweep(dry_run, grace).await }).await
 }
 
-/// The body that names something that a sweep has touched.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WhichBody {
-    /// Number in the ledger, id or name.
-    which: String,
-}
-
 /// Takes back a planned removal, or starts again what a sweep has stopped (`wharf cleanup undo`)
-#[utoipa::path(post, path = "/v1/cleanup/undo", request_body = WhichBody,
+#[utoipa::path(post, path = "/v1/cleanup/undo", request_body = CleanupTarget,
     responses((status = 200, description = "The entry", body = LedgerEntry)))]
 pub(super) async fn undo(
     State(api): State<Api>,
     caller: Caller,
     args: Args,
-    Json(WhichBody { which }): Json<WhichBody>,
+    Json(CleanupTarget { which }): Json<CleanupTarget>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
@@ -75,12 +55,12 @@ pub(super) async fn undo(
 }
 
 /// Lets sweeps have again what was taken back (`wharf cleanup allow`)
-#[utoipa::path(post, path = "/v1/cleanup/allow", request_body = WhichBody,
+#[utoipa::path(post, path = "/v1/cleanup/allow", request_body = CleanupTarget,
     responses((status = 200, description = "The entry", body = LedgerEntry)))]
 pub(super) async fn allow(
     State(api): State<Api>,
     args: Args,
-    Json(WhichBody { which }): Json<WhichBody>,
+    Json(CleanupTarget { which }): Json<CleanupTarget>,
 ) -> Result<Response, Problem> {
     args.end()?;
     answer(&api.lifecycle()?.allow_cleanup(&which)?)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -22,6 +22,7 @@ use crate::lifecycle::{
     recorded_workspace, why,
 };
 use crate::store::{Store, StoredDecision};
+use crate::wire::ReplayRequest;
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// Records that are read at once.
@@ -262,34 +263,15 @@ pub(super) async fn explain(State(api): State<Api>, name: Named, mut args: Args)
     answer(&why(store, &api.handle.loaded(), &stored, field.as_deref())?)
 }
 
-/// The body of a replay.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReplayBody {
-    /// One decision: number or id. Nothing else can be said beside it.
-    decision: Option<String>,
-    /// Decisions since a time, or for a duration.
-    since: Option<String>,
-    /// Decisions up to a time, or up to so long ago.
-    until: Option<String>,
-    /// Decisions of a hook.
-    hook: Option<Hook>,
-    /// Decisions about a workspace: id or name.
-    workspace: Option<String>,
-    /// The newest so many; 1000, and at most 2000.
-    #[schema(minimum = 1, maximum = 2000)]
-    limit: Option<u32>,
-}
-
 /// Runs recorded decisions again (`wharf policy replay`)
 ///
 /// Through the chain that decides now; one request at a time.
-#[utoipa::path(post, path = "/v1/decisions/replay", request_body = Option<ReplayBody>,
+#[utoipa::path(post, path = "/v1/decisions/replay", request_body = Option<ReplayRequest>,
     responses((status = 200, description = "What would come out otherwise", body = Replayed)))]
 pub(super) async fn replay(
     State(api): State<Api>,
     args: Args,
-    Json(body): Json<ReplayBody>,
+    Json(body): Json<ReplayRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let (usual, most) = REPLAYED;
@@ -297,8 +279,7 @@ pub(super) async fn replay(
     if !(1..=most).contains(&limit) {
         return Err(Problem::request(format!("limit is not a number from 1 to {most}")));
     }
-    let rest = body.hook.is_some() || [&body.since, &body.until, &body.workspace].into_iter().any(Option::is_some);
-    if body.decision.is_some() && (rest || body.limit.is_some()) {
+    if body.decision.is_some() && body.chooses() {
         return Err(Problem::request("'decision' names one; leave out what chooses several"));
     }
     let time = |text: Option<&String>, name: &str| {

@@ -6,70 +6,55 @@ use serde::Serialize;
 
 use crate::service::Failed;
 use crate::store::Role;
-use crate::{docker, lifecycle, store};
+use crate::wire::{self, ErrorKind};
+use crate::{lifecycle, store};
 
-/// A failure as a client sees it.
+/// A failure as a client sees it, and the headers that go with it.
 #[derive(Debug)]
-pub(super) struct Problem(Box<Body>);
-
-/// Why a request was not carried out (RFC 9457)
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Problem)]
-pub(super) struct Body {
-    /// Always `about:blank`: `code` tells problems apart.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// The words of the status.
-    title: &'static str,
-    status: u16,
-    /// What was tried, on what, and why it failed.
-    detail: String,
-    /// A stable word for programs.
-    code: String,
-    /// What to do.
-    remedy: String,
-    /// What the policies did until a denial.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    trail: Vec<lifecycle::TrailStep>,
-    /// What a service that is not ready lacks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    missing: Vec<String>,
-    /// After how many seconds it may be tried again.
-    #[serde(skip)]
-    again: Option<u64>,
-    /// What the header `WWW-Authenticate` says.
-    #[serde(skip)]
+pub(super) struct Problem {
+    body: Box<wire::Problem>,
+    /// Seconds after which it may be tried again.
+    retry_after: Option<u64>,
+    /// The header `WWW-Authenticate`.
     authenticate: Option<&'static str>,
     /// Whether nothing more is read from the connection.
-    #[serde(skip)]
     close: bool,
 }
 
 impl Problem {
+    /// A problem of the API itself.
     fn new(status: StatusCode, code: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self(Box::new(Body {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Problem"),
+        Self::of((status, kind(status)), code, detail, remedy)
+    }
+
+    fn of(
+        (status, kind): (StatusCode, ErrorKind),
+        code: &str,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let body = Box::new(wire::Problem {
+            about: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
             code: code.to_owned(),
+            kind: Some(kind),
             remedy: remedy.into(),
             trail: Vec::new(),
             missing: Vec::new(),
-            again: None,
-            authenticate: None,
-            close: false,
-        }))
+        });
+        Self { body, retry_after: None, authenticate: None, close: false }
     }
 
     /// With `Retry-After`.
     fn again(mut self) -> Self {
-        self.0.again = Some(1);
+        self.retry_after = Some(1);
         self
     }
 
     fn authenticate(mut self, how: &'static str) -> Self {
-        self.0.authenticate = Some(how);
+        self.authenticate = Some(how);
         self
     }
 
@@ -111,7 +96,7 @@ impl Problem {
         let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
         let remedy = format!("try again in {seconds} s");
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-often", format!("too many {what}"), remedy);
-        problem.0.again = Some(seconds);
+        problem.retry_after = Some(seconds);
         problem
     }
 
@@ -166,7 +151,7 @@ impl Problem {
 
     /// Its status.
     pub(super) fn status(&self) -> u16 {
-        self.0.status
+        self.body.status
     }
 
     pub(super) fn cross_site(header: &str) -> Self {
@@ -193,7 +178,7 @@ impl Problem {
     pub(super) fn too_slow(most: std::time::Duration) -> Self {
         let detail = format!("the body did not come within {} s", most.as_secs());
         let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail, "send the request at once");
-        problem.0.close = true;
+        problem.close = true;
         problem
     }
 
@@ -225,13 +210,14 @@ impl Problem {
     pub(super) fn engine_away() -> Self {
         let detail = "the engine was not there yet since the service began";
         let remedy = "see 'wharf doctor', and try again when GET /v1/ready says so";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "engine-unreachable", detail, remedy).again()
+        let kind = ErrorKind::EngineUnreachable;
+        Self::of((status(kind), kind), "engine-unreachable", detail, remedy).again()
     }
 
     pub(super) fn not_ready(missing: Vec<String>) -> Self {
         let detail = format!("not ready: {}", missing.join("; "));
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail, "see 'wharf doctor'").again();
-        problem.0.missing = missing;
+        problem.body.missing = missing;
         problem
     }
 
@@ -254,16 +240,17 @@ impl Problem {
 /// A problem in the middle of a stream is told with the same words as one that is the answer.
 impl Serialize for Problem {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(to)
+        self.body.serialize(to)
     }
 }
 
 impl From<lifecycle::Error> for Problem {
     fn from(error: lifecycle::Error) -> Self {
-        let mut problem = Self::new(status(&error), error.code(), error.to_string(), error.remedy());
-        problem.0.again = (problem.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()).then_some(1);
+        let (kind, status) = (error.kind(), status(error.kind()));
+        let mut problem = Self::of((status, kind), error.code(), error.to_string(), error.remedy());
+        problem.retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         if let lifecycle::Error::Denied { trail, .. } = &error {
-            problem.0.trail = lifecycle::trail(trail);
+            problem.body.trail = lifecycle::trail(trail);
         }
         problem
     }
@@ -279,79 +266,75 @@ impl From<Failed> for Problem {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Configuration(error) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "configuration", error.message, error.remedy)
+                let kind = ErrorKind::Configuration;
+                Self::of((status(kind), kind), "configuration", error.message, error.remedy)
             }
             Failed::Refused(_) => {
                 let remedy = "correct that and reload again";
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reload-refused", failed.to_string(), remedy)
+                let kind = ErrorKind::ReloadRefused;
+                Self::of((status(kind), kind), "reload-refused", failed.to_string(), remedy)
             }
             Failed::Lifecycle(error) => error.into(),
         }
     }
 }
 
-fn status(error: &lifecycle::Error) -> StatusCode {
-    use docker::Error as D;
-    use lifecycle::Error as E;
-    match error {
-        E::Request(_) | E::Docker(D::BadRequest { .. }) => StatusCode::BAD_REQUEST,
-        E::Denied { .. } => StatusCode::FORBIDDEN,
-        E::NotFound(_) | E::Missing { .. } | E::NoRecord { .. } | E::NoField { .. } => StatusCode::NOT_FOUND,
-        // A workspace's container that is gone is a state that it is in; an image, a volume or a path is what was asked for.
-        E::Docker(D::NotFound { what, .. }) if *what != "container" => StatusCode::NOT_FOUND,
-        E::Ambiguous { .. }
-        | E::Differs { .. }
-        | E::NotRunning { .. }
-        | E::Running { .. }
-        | E::InUse { .. }
-        | E::Store(store::Error::Locked(_))
-        | E::Docker(
-            D::NotFound { .. }
-            | D::NameTaken { .. }
-            | D::PortInUse { .. }
-            | D::Conflict { .. }
-            | D::NotRunning { .. }
-            | D::NotOurs { .. },
-        ) => StatusCode::CONFLICT,
-        E::Project { .. }
-        | E::ProjectFile(_)
-        | E::Docker(
-            D::ImageMissing { .. }
-            | D::MountSourceMissing { .. }
-            | D::StartFailed { .. }
-            | D::CommandNotFound { .. }
-            | D::CommandNotExecutable { .. },
-        ) => StatusCode::UNPROCESSABLE_ENTITY,
-        E::Interrupted
-        | E::LeftOff(_)
-        | E::Docker(D::Unreachable { .. } | D::TooOld { .. } | D::UnsupportedEndpoint { .. } | D::Stream { .. }) => {
+/// The status of a kind of failure.
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
+        ErrorKind::Denied | ErrorKind::Refused => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound | ErrorKind::NoObject => StatusCode::NOT_FOUND,
+        ErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::Ambiguous | ErrorKind::Differs | ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::Project | ErrorKind::ProjectFile | ErrorKind::Unusable | ErrorKind::ReloadRefused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        ErrorKind::Interrupted | ErrorKind::Unavailable | ErrorKind::EngineUnreachable | ErrorKind::EngineLost => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        // What it waited for did not come in the time that the request gave.
-        E::TimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
-        E::Docker(D::Timeout { .. }) => StatusCode::GATEWAY_TIMEOUT,
-        E::Docker(_) | E::NotAsDecided(_) => StatusCode::BAD_GATEWAY,
-        E::PolicyNotLoaded { .. } | E::Store(_) | E::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        E::NotUndone { first, .. } => status(first),
+        ErrorKind::EngineTimeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Engine => StatusCode::BAD_GATEWAY,
+        ErrorKind::Configuration | ErrorKind::NotUndone | ErrorKind::Internal | ErrorKind::Unknown => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+/// The kind of a problem of the API itself.
+fn kind(status: StatusCode) -> ErrorKind {
+    match status {
+        StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::MISDIRECTED_REQUEST
+        | StatusCode::TOO_MANY_REQUESTS => ErrorKind::Refused,
+        StatusCode::NOT_FOUND => ErrorKind::NoObject,
+        StatusCode::REQUEST_TIMEOUT => ErrorKind::TimedOut,
+        StatusCode::CONFLICT => ErrorKind::Conflict,
+        StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::Unusable,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorKind::Unavailable,
+        StatusCode::GATEWAY_TIMEOUT => ErrorKind::EngineTimeout,
+        status if status.is_client_error() => ErrorKind::BadRequest,
+        _ => ErrorKind::Internal,
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.body.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
-            tracing::warn!("api: {}: {}", self.0.code, self.0.detail);
+            tracing::warn!("api: {}: {}", self.body.code, self.body.detail);
         }
         // A struct of texts and numbers is always JSON.
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let body = serde_json::to_vec(&self.body).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if let Some(seconds) = self.0.again {
+        if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(how) = self.0.authenticate {
+        if let Some(how) = self.authenticate {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(how));
         }
-        if self.0.close {
+        if self.close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

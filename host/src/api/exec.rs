@@ -15,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
@@ -24,11 +23,12 @@ use super::Api;
 use super::access::{Caller, Peer};
 use super::args::{Args, Named, read};
 use super::error::Problem;
-use super::run::{ExecBody, REST, Running, exit_code, too_late};
+use super::run::{REST, Running, check, exit_code, too_late};
 use super::stream::Seat;
 use crate::docker::{ExecControl, ExecOutput, ExecStdin, StdStream};
 use crate::lifecycle::{Error, acting_for, for_this_caller};
 use crate::service::stopped;
+use crate::wire::{ExecEnded, ExecInput, ExecRequest, TerminalSize};
 use crate::workspace::WorkspaceId;
 
 /// Most bytes of a message of the client.
@@ -38,28 +38,9 @@ const FIRST: Duration = Duration::from_secs(10);
 /// How often the server pings; a client that is silent for three times as long has gone.
 const PING: Duration = Duration::from_secs(20);
 
-/// What the client says in text while the command runs.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Said {
-    resize: Option<Size>,
-    #[serde(default)]
-    stdin_end: bool,
-    #[serde(default)]
-    detach: bool,
-}
-
-/// The size of a terminal.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Size {
-    rows: u16,
-    cols: u16,
-}
-
 /// Runs a command, and talks to it over a WebSocket (`wharf exec`)
 ///
-/// The first message is an `ExecBody`. Binary messages begin with the number of their channel: 0 stdin, 1 stdout, 2
+/// The first message is an `ExecRequest`. Binary messages begin with the number of their channel: 0 stdin, 1 stdout, 2
 /// stderr. Text messages of the client are `{"resize": {"rows": 24, "cols": 80}}`, `{"stdin-end": true}`, and
 /// `{"detach": true}`, which leaves the command running; the only one of the server is its last: `{"exit_code": 0}`, with
 /// `"cut": true` where a process that the command left behind still holds its output, `"detached": true` where it runs on, or
@@ -99,9 +80,8 @@ async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, sock
         () = caller.revoked(&api.handle) => Ok(End::Problem(Problem::bad_token())),
     };
     let (last, code) = match ran {
-        Ok(End::Exited { code, cut: false }) => (json!({ "exit_code": code }), close_code::NORMAL),
-        Ok(End::Exited { code, cut: true }) => (json!({ "exit_code": code, "cut": true }), close_code::NORMAL),
-        Ok(End::Left) => (json!({ "exit_code": 0, "detached": true }), close_code::NORMAL),
+        Ok(End::Exited { code, cut }) => (ended(code, cut, false), close_code::NORMAL),
+        Ok(End::Left) => (ended(0, false, true), close_code::NORMAL),
         Ok(End::Problem(problem)) | Err(problem) => (json!(problem), close_code::ERROR),
         Ok(End::Gone) => {
             tracing::debug!("api: the client of a command in {id} has gone");
@@ -126,6 +106,10 @@ async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, sock
         Err(_) => tracing::debug!("api: the end of a command in {id} was not heard"),
     }
     drop(seat);
+}
+
+fn ended(exit_code: i64, cut: bool, detached: bool) -> serde_json::Value {
+    json!(ExecEnded { exit_code, cut, detached })
 }
 
 /// How a session ends.
@@ -153,12 +137,12 @@ async fn run(
     (seat, caller, peer): (&Arc<Seat>, &Caller, Peer),
 ) -> Result<End, Problem> {
     let Some(body) = first(from).await? else { return Ok(End::Gone) };
-    body.check()?;
+    check(&body)?;
     if body.detach || body.input.is_some() {
         return Err(Problem::request("'detach' and 'input' are for POST, not for a WebSocket"));
     }
     let lifecycle = api.lifecycle()?;
-    lifecycle.check_exec_user(id, body.user()).await?;
+    lifecycle.check_exec_user(id, body.user.as_deref()).await?;
     // By itself: when this is left meanwhile, as a service that stops does, the command must not be left with nobody.
     let begun = {
         let (api, id, seat, caller) = (api.clone(), id.clone(), seat.clone(), caller.clone());
@@ -211,7 +195,7 @@ async fn run(
 }
 
 /// The first message; none when the client went away before it.
-async fn first(from: &mut Incoming) -> Result<Option<ExecBody>, Problem> {
+async fn first(from: &mut Incoming) -> Result<Option<ExecRequest>, Problem> {
     let message = async {
         loop {
             match from.next().await {
@@ -313,8 +297,8 @@ async fn listen(
                 _ => return Err(Problem::request("a binary message does not begin with the channel 0")),
             },
             Some(Ok(Message::Text(text))) => {
-                let Said { resize, stdin_end, detach } = read::<Said>(text.as_bytes())?;
-                if let Some(Size { rows, cols }) = resize {
+                let ExecInput { resize, stdin_end, detach } = read::<ExecInput>(text.as_bytes())?;
+                if let Some(TerminalSize { rows, cols }) = resize {
                     // A command that has just ended has no terminal to resize.
                     let _ = control.resize(rows, cols).await;
                 }

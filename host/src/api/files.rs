@@ -17,9 +17,9 @@ use super::args::{Args, Named};
 use super::error::Problem;
 use super::guard::{BODY_TIME, Turn};
 use super::health::answer;
-use super::verbs::Nothing;
 use crate::lifecycle::{Error, PathView};
 use crate::service::stopped;
+use crate::wire::Empty;
 
 /// What archives say they are.
 pub(super) const TAR: &str = "application/x-tar";
@@ -91,7 +91,7 @@ pub(super) async fn read(
     ("id" = String, Path, description = "Id or name"),
     ("path" = String, Query, description = "An absolute path in the workspace"),
 ), request_body(content = String, content_type = "application/x-tar"),
-    responses((status = 200, description = "It is there", body = Nothing)))]
+    responses((status = 200, description = "It is there", body = Empty)))]
 pub(super) async fn write(
     State(api): State<Api>,
     caller: Caller,
@@ -125,7 +125,7 @@ pub(super) async fn write(
         () = caller.revoked(&api.handle) => Err(Problem::bad_token()),
     };
     copied??;
-    answer(&Nothing {})
+    answer(&Empty {})
 }
 
 /// Hands over what the client sends, as fast as it is taken. It ends with an error where the body breaks off, which breaks the

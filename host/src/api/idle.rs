@@ -2,15 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::access::Caller;
 use super::args::{Args, Json, Named};
 use super::error::Problem;
 use super::health::answer;
-use crate::config::Span;
 use crate::lifecycle::{IdleView, Idleness, Lifecycle};
+use crate::wire::{Lease, LeaseRequest};
 use crate::workspace::WorkspaceId;
 
 /// How idle the workspaces that run are (`wharf idle`)
@@ -31,15 +30,6 @@ pub(super) async fn show(State(api): State<Api>, name: Named, args: Args) -> Res
     args.end()?;
     let (lifecycle, id) = whole(&api, &name).await?;
     answer(&IdleView::of(lifecycle.idleness(&id).await?, &lifecycle.loaded(), true))
-}
-
-/// A lease.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Lease {
-    /// The workspace.
-    id: WorkspaceId,
-    /// Until when it is not stopped as idle; null without a lease.
-    until: Option<jiff::Timestamp>,
 }
 
 fn lease_of(lifecycle: &Lifecycle, id: WorkspaceId) -> Result<Response, Problem> {
@@ -63,24 +53,15 @@ pub(super) async fn leased(State(api): State<Api>, name: Named, args: Args) -> R
     lease_of(&lifecycle, id)
 }
 
-/// The body of a lease.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LeaseBody {
-    /// How long from now on, e.g. `2h`.
-    #[schema(value_type = String)]
-    time: Span,
-}
-
 /// Keeps a workspace from being stopped as idle (`wharf lease TIME`)
-#[utoipa::path(post, path = "/v1/workspaces/{id}/lease", request_body = LeaseBody,
+#[utoipa::path(post, path = "/v1/workspaces/{id}/lease", request_body = LeaseRequest,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The lease", body = Lease)))]
 pub(super) async fn lease(
     State(api): State<Api>,
     name: Named,
     args: Args,
-    Json(body): Json<LeaseBody>,
+    Json(body): Json<LeaseRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let until = jiff::Timestamp::now().checked_add(body.time.0);

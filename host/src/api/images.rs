@@ -2,19 +2,19 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::access::Caller;
 use super::args::{Args, Json, Word};
 use super::error::Problem;
 use super::health::answer;
+use super::making::absolute;
 use super::once::Keyed;
-use super::progress::{self, ProgressEvent};
-use super::request::{BuildBody, absolute};
+use super::progress;
 use super::stream::Wants;
-use super::verbs::{Nothing, carry_out};
+use super::verbs::carry_out;
 use crate::lifecycle::ImageView;
+use crate::wire::{BuildRequest, Empty, KeptImage, Progress, PrunedImages, PullRequest};
 
 /// The images, sorted by name (`wharf image ls`)
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, description = "The images", body = Vec<ImageView>)))]
@@ -23,26 +23,18 @@ pub(super) async fn list(State(api): State<Api>, args: Args) -> Result<Response,
     answer(&api.lifecycle()?.images().await?)
 }
 
-/// The body of a pull, and its result.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PullBody {
-    /// As `docker pull` takes it.
-    reference: String,
-}
-
 /// Fetches an image (`wharf image pull`)
-#[utoipa::path(post, path = "/v1/images/pull", request_body = PullBody, params(
+#[utoipa::path(post, path = "/v1/images/pull", request_body = PullRequest, params(
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "It is there", content(
-    (PullBody = "application/json"), (ProgressEvent = "text/event-stream"),
+    (PullRequest = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(super) async fn pull(
     State(api): State<Api>,
     caller: Caller,
     wants: Wants,
     args: Args,
-    Keyed { body, once }: Keyed<PullBody>,
+    Keyed { body, once }: Keyed<PullRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
@@ -53,41 +45,28 @@ pub(super) async fn pull(
     progress::carry_out((&api, &caller), "image-pull", (&wants, once), pulling).await
 }
 
-/// The body of a build.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ImageBuildBody {
-    /// Absolute path of the project that it is built for; the folder itself.
-    project: Option<String>,
-    /// Name of the image; one that tells what it was built from.
-    tag: Option<String>,
-    /// What it is built from.
-    build: BuildBody,
-}
-
 /// Builds an image from a folder (`wharf image build`)
-#[utoipa::path(post, path = "/v1/images/build", request_body = ImageBuildBody, params(
+#[utoipa::path(post, path = "/v1/images/build", request_body = BuildRequest, params(
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The image", content(
-    (ImageView = "application/json"), (ProgressEvent = "text/event-stream"),
+    (ImageView = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(super) async fn build(
     State(api): State<Api>,
     caller: Caller,
     wants: Wants,
     args: Args,
-    Keyed { body, once }: Keyed<ImageBuildBody>,
+    Keyed { body, once }: Keyed<BuildRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
-    let build = body.build.build()?;
-    let folder = match &body.project {
-        Some(project) => absolute("project", project)?,
-        None => build.context.clone(),
-    };
+    let BuildRequest { project, tag, build } = body;
+    absolute("build.context", &build.context)?;
+    let folder = project.unwrap_or_else(|| build.context.clone());
+    absolute("project", &folder)?;
     let lifecycle = api.lifecycle()?;
     let project = lifecycle.project(&folder, None)?;
     let building = async move |mut report: progress::Report| {
-        lifecycle.build_image(&build, &project, body.tag.as_deref(), &mut report).await
+        lifecycle.build_image(&build, &project, tag.as_deref(), &mut report).await
     };
     progress::carry_out((&api, &caller), "image-build", (&wants, once), building).await
 }
@@ -111,34 +90,14 @@ pub(super) async fn remove(
     .await
 }
 
-/// What became of the images that nobody uses.
-#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-pub(super) struct PrunedImages {
-    /// Those that were removed.
-    removed: Vec<String>,
-    /// Those that could not be removed.
-    failed: Vec<KeptImage>,
-}
-
-/// An image that could not be removed.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct KeptImage {
-    /// The image.
-    image: String,
-    /// A stable word for why.
-    code: String,
-    /// Why.
-    detail: String,
-}
-
 /// Removes the images that no container uses (`wharf image prune`)
-#[utoipa::path(post, path = "/v1/images/prune", request_body = Option<Nothing>,
+#[utoipa::path(post, path = "/v1/images/prune", request_body = Option<Empty>,
     responses((status = 200, description = "What became of them", body = PrunedImages)))]
 pub(super) async fn prune(
     State(api): State<Api>,
     caller: Caller,
     args: Args,
-    Json(Nothing {}): Json<Nothing>,
+    Json(Empty {}): Json<Empty>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;

@@ -1,10 +1,10 @@
 //! Making workspaces: from a project, and from a snapshot; and waiting for them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::Api;
 use super::access::Caller;
@@ -13,39 +13,57 @@ use super::error::Problem;
 use super::guard::Turn;
 use super::health::answer;
 use super::once::Keyed;
-use super::progress::{ProgressEvent, carry_out};
-use super::request::{SidecarBody, WorkspaceBody};
+use super::progress::carry_out;
 use super::stream::Wants;
 use crate::config::Span;
-use crate::lifecycle::{Awaited, Recreate, WaitView, WorkspaceView};
+use crate::lifecycle::{Recreate, WaitView, WorkspaceView};
 use crate::service::stopped;
+use crate::wire::{Progress, SidecarRequest, WaitRequest, WorkspaceRequest};
+use crate::workspace::Awaited;
 
 /// How long is waited for a token that says no time.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// A request whose folders have whole paths: to a service a relative one means nothing.
+pub(super) fn checked(request: WorkspaceRequest) -> Result<WorkspaceRequest, Problem> {
+    if request.project.as_os_str().is_empty() {
+        return Err(Problem::request("the body: missing field `project`"));
+    }
+    absolute("project", &request.project)?;
+    if let Some(build) = &request.build {
+        absolute("build.context", &build.context)?;
+    }
+    Ok(request)
+}
+
+pub(super) fn absolute(field: &str, path: &Path) -> Result<(), Problem> {
+    if path.is_absolute() { Ok(()) } else { Err(Problem::request(format!("{field} is not an absolute path"))) }
+}
 
 /// Makes the workspace of a project, or starts it (`wharf up`)
 ///
 /// Answers when it is made. As `text/event-stream` with events `progress`, and at last `result` or `problem`. With
 /// `Idempotency-Key` it is carried out once: the same request within a day gets the same answer.
-#[utoipa::path(post, path = "/v1/workspaces", request_body = WorkspaceBody, params(
+#[utoipa::path(post, path = "/v1/workspaces", request_body = WorkspaceRequest, params(
     ("recreate" = Option<bool>, Query, description = "Replaces a workspace that differs from what is decided now"),
     ("wait" = Option<String>, Query, description = "Waits so long until it is healthy, e.g. `60s`"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The workspace", content(
-    (WorkspaceView = "application/json"), (ProgressEvent = "text/event-stream"),
+    (WorkspaceView = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(super) async fn make(
     State(api): State<Api>,
     caller: Caller,
     wants: Wants,
     mut args: Args,
-    Keyed { body, once }: Keyed<WorkspaceBody>,
+    Keyed { body, once }: Keyed<WorkspaceRequest>,
 ) -> Result<Response, Problem> {
     let recreate = if args.flag("recreate")? { Recreate::IfDifferent } else { Recreate::Never };
     let wait = args.one("wait", str::parse::<Span>)?;
     args.end()?;
-    let request = body.request(&api.handle.loaded())?;
+    let request = checked(body)?;
     let lifecycle = api.lifecycle()?;
+    lifecycle.check_request(&request)?;
     carry_out((&api, &caller), "up", (&wants, once), async move |mut report| {
         let made = lifecycle.up(&request, recreate, &mut report).await?;
         match wait {
@@ -63,13 +81,13 @@ pub(super) async fn make(
 ///
 /// It is a workspace itself, with the id `ID-NAME`: read, stopped and removed as such. Progress and `Idempotency-Key` as for
 /// a workspace.
-#[utoipa::path(post, path = "/v1/workspaces/{id}/sidecars/{name}", request_body = SidecarBody, params(
+#[utoipa::path(post, path = "/v1/workspaces/{id}/sidecars/{name}", request_body = SidecarRequest, params(
     ("id" = String, Path, description = "Id or name"),
     ("name" = String, Path, description = "Its name"),
     ("recreate" = Option<bool>, Query, description = "Replaces a sidecar that differs from what is decided now"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The sidecar", content(
-    (WorkspaceView = "application/json"), (ProgressEvent = "text/event-stream"),
+    (WorkspaceView = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(super) async fn add_sidecar(
     State(api): State<Api>,
@@ -78,32 +96,21 @@ pub(super) async fn add_sidecar(
     Word(sidecar): Word,
     wants: Wants,
     mut args: Args,
-    Keyed { body, once }: Keyed<SidecarBody>,
+    Keyed { body, once }: Keyed<SidecarRequest>,
 ) -> Result<Response, Problem> {
     let recreate = if args.flag("recreate")? { Recreate::IfDifferent } else { Recreate::Never };
     args.end()?;
-    let request = body.request()?;
     let lifecycle = api.lifecycle()?;
+    lifecycle.check_request(&body.0)?;
     let id = name.find(&lifecycle).await?;
     carry_out((&api, &caller), "sidecar-add", (&wants, once), async move |mut report| {
-        lifecycle.add_sidecar(&id, &sidecar, &request, recreate, &mut report).await
+        lifecycle.add_sidecar(&id, &sidecar, &body, recreate, &mut report).await
     })
     .await
 }
 
-/// The body of a wait.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WaitBody {
-    /// What is waited for: `running`, `healthy`, `exited` or `removed`; `healthy`.
-    r#for: Option<Awaited>,
-    /// Fails after this time, e.g. `60s`; without, it is waited for as long as it takes, and with a token for an hour.
-    #[schema(value_type = Option<String>)]
-    timeout: Option<Span>,
-}
-
 /// Waits until a workspace is so (`wharf wait`)
-#[utoipa::path(post, path = "/v1/workspaces/{id}/wait", request_body = Option<WaitBody>,
+#[utoipa::path(post, path = "/v1/workspaces/{id}/wait", request_body = Option<WaitRequest>,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "How it is", body = WaitView)))]
 pub(super) async fn wait(
@@ -112,7 +119,7 @@ pub(super) async fn wait(
     name: Named,
     turn: Turn,
     args: Args,
-    Json(body): Json<WaitBody>,
+    Json(body): Json<WaitRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::access::Routes;
 use super::args::Args;
-use super::error::{Body, Problem};
+use super::error::Problem;
 
 /// Properties of answers that may be missing; all others are always there.
 const OPTIONAL: [(&str, &[&str]); 6] = [
@@ -64,7 +64,12 @@ fn complete(routes: Routes) -> Value {
         "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
     });
     document["servers"] = json!([{ "url": "http://localhost", "description": "The Unix socket of the service" }]);
-    document["components"]["schemas"][Body::name().as_ref()] = serde_json::to_value(Body::schema()).unwrap_or_default();
+    type Body = crate::wire::Problem;
+    let mut problem = vec![(Body::name().into_owned(), Body::schema())];
+    Body::schemas(&mut problem);
+    for (name, schema) in problem {
+        document["components"]["schemas"][name] = serde_json::to_value(schema).unwrap_or_default();
+    }
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, operations) in paths {
             for (method, operation) in operations.as_object_mut().into_iter().flatten() {

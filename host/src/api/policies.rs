@@ -10,11 +10,11 @@ use super::access::Caller;
 use super::args::{Args, Json};
 use super::error::Problem;
 use super::health::answer;
-use super::verbs::Nothing;
 use crate::config::instant;
 use crate::lifecycle::ShadowSummary;
 use crate::service::PolicyView;
 use crate::store::ChainStatus;
+use crate::wire::Empty;
 use crate::workspace::WorkspaceId;
 
 /// What stands in place of words that may be about other workspaces.
@@ -75,12 +75,12 @@ pub(super) async fn shadows(State(api): State<Api>, mut args: Args) -> Result<Re
 }
 
 /// Reloads configuration and policies (`wharf policy reload`)
-#[utoipa::path(post, path = "/v1/policies/reload", request_body = Option<Nothing>,
+#[utoipa::path(post, path = "/v1/policies/reload", request_body = Option<Empty>,
     responses((status = 200, description = "The chain that decides then", body = ChainStatus)))]
 pub(super) async fn reload(
     State(api): State<Api>,
     args: Args,
-    Json(Nothing {}): Json<Nothing>,
+    Json(Empty {}): Json<Empty>,
 ) -> Result<Response, Problem> {
     args.end()?;
     if api.stopping() {

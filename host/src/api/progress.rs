@@ -14,52 +14,14 @@ use super::error::Problem;
 use super::health::answer;
 use super::once::{Begun, Once};
 use super::stream::{self, Source, Wants};
-use crate::lifecycle::{Error, Progress, for_this_caller};
+use crate::lifecycle::{Error, for_this_caller};
+use crate::wire::Progress;
 
 /// Steps that wait for a client that reads slowly; what comes then is left out.
 const WAITING: usize = 256;
 
 /// What a verb tells of its progress.
 pub(super) type Report = Box<dyn FnMut(Progress) + Send>;
-
-/// A step of a verb that takes long
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub(super) enum ProgressEvent {
-    /// What is done now.
-    Step {
-        /// For people.
-        text: String,
-    },
-    /// A layer of an image that is fetched.
-    Pull {
-        /// Its id; null for words about the whole image.
-        layer: Option<String>,
-        /// The engine's words.
-        status: String,
-        /// Bytes done in this step.
-        current: Option<u64>,
-        /// Bytes to do in this step.
-        total: Option<u64>,
-    },
-    /// A line of an image's build.
-    Build {
-        /// The line.
-        text: String,
-    },
-}
-
-impl From<Progress> for ProgressEvent {
-    fn from(progress: Progress) -> Self {
-        match progress {
-            Progress::Step(text) => Self::Step { text },
-            Progress::Build(text) => Self::Build { text },
-            Progress::Pull(pull) => {
-                Self::Pull { layer: pull.layer, status: pull.status, current: pull.current, total: pull.total }
-            }
-        }
-    }
-}
 
 /// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
 pub(super) async fn carry_out<T, F, Verb>(
@@ -87,7 +49,7 @@ where
     let once = once.map(|once| once.run(api.handle.clone()));
     let task = async move {
         // Nobody may listen, or listen too slowly.
-        let report = move |progress: Progress| drop(to.try_send(ProgressEvent::from(progress)));
+        let report = move |progress: Progress| drop(to.try_send(progress));
         let result = handle.metrics().verb(name, verb(Box::new(report))).await;
         let result = result.map_err(|error| Problem::told(error, &caller)).and_then(|made| {
             // Here, so that what is kept and what is sent are the same.
@@ -107,7 +69,7 @@ where
 }
 
 struct Telling {
-    steps: mpsc::Receiver<ProgressEvent>,
+    steps: mpsc::Receiver<Progress>,
     task: Option<JoinHandle<Result<Value, Problem>>>,
 }
 

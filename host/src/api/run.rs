@@ -1,12 +1,10 @@
 //! Running a command to its end, with what it wrote as the answer; and what that has in common with a WebSocket.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -18,12 +16,11 @@ use super::error::Problem;
 use super::guard::Turn;
 use super::health::answer;
 use super::stream::Seat;
-use crate::config::Span;
 use crate::docker::{ExecControl, ExecEnd, StdStream};
-use crate::hooks::ExecSpec;
 use crate::lifecycle::{Error, for_this_caller};
 use crate::service::stopped;
-use crate::workspace::{WorkspaceId, base64};
+use crate::wire::{ExecAnswer, ExecDetached, ExecRequest, ExecResult};
+use crate::workspace::base64;
 
 /// How long a command without a limit may take.
 const USUAL_LIMIT: Duration = Duration::from_secs(60);
@@ -35,60 +32,11 @@ pub(super) const REST: Duration = Duration::from_secs(2);
 /// Bytes of each stream that are collected.
 const COLLECTED: usize = 1 << 20;
 
-/// A command, as the first message of a WebSocket, or as a body.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExecBody {
-    /// The command and its arguments; no shell is involved.
-    command: Vec<String>,
-    /// Environment, beside that of the workspace.
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// User or `uid:gid`.
-    user: Option<String>,
-    /// Folder in the workspace.
-    workdir: Option<String>,
-    /// Gives it a terminal; only over a WebSocket.
-    #[serde(default)]
-    tty: bool,
-    /// Rows of the terminal.
-    rows: Option<u16>,
-    /// Columns of the terminal.
-    cols: Option<u16>,
-    /// Over a WebSocket, whether bytes for its input come.
-    #[serde(default)]
-    pub(super) stdin: bool,
-    /// Its input, where its output is collected.
-    pub(super) input: Option<String>,
-    /// Kills it when it takes longer, e.g. `30s`; where its output is collected, 60 seconds unless something else is said.
-    #[schema(value_type = Option<String>)]
-    pub(super) timeout: Option<Span>,
-    /// Starts it and does not wait for it; what it writes is lost.
-    #[serde(default)]
-    pub(super) detach: bool,
-}
-
-impl ExecBody {
-    pub(super) fn check(&self) -> Result<(), Problem> {
-        if self.command.is_empty() {
-            return Err(Problem::request("command: there is none"));
-        }
-        Ok(())
-    }
-
-    /// The user that is asked for.
-    pub(super) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    pub(super) fn spec(&self) -> ExecSpec {
-        let Self { command, env, user, workdir, tty, .. } = self;
-        let (command, env, user, working_dir) = (command.clone(), env.clone(), user.clone(), workdir.clone());
-        ExecSpec { command, env, user, working_dir, tty: *tty }
-    }
-
-    pub(super) fn size(&self) -> Option<(u16, u16)> {
-        self.rows.zip(self.cols)
+/// Refuses a request without a command.
+pub(super) fn check(request: &ExecRequest) -> Result<(), Problem> {
+    match request.command.is_empty() {
+        true => Err(Problem::request("command: there is none")),
+        false => Ok(()),
     }
 }
 
@@ -151,51 +99,10 @@ pub(super) async fn exit_code(control: &ExecControl) -> Result<i64, Problem> {
     }
 }
 
-/// What a command did.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(untagged)]
-#[allow(clippy::large_enum_variant)]
-pub(super) enum ExecAnswer {
-    /// It has ended.
-    Ended(ExecResult),
-    /// It was left to itself.
-    Detached(ExecDetached),
-}
-
-/// How a command ended.
-#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-pub(super) struct ExecResult {
-    /// Its exit code; 128 + n for signal n.
-    exit_code: i64,
-    /// What it wrote to stdout; bytes that are no text are replaced.
-    stdout: String,
-    /// What it wrote to stderr.
-    stderr: String,
-    /// The bytes as they are, where they are no text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout_base64: Option<String>,
-    /// The bytes as they are, where they are no text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr_base64: Option<String>,
-    /// Whether there was more than 1 MiB of one of them.
-    truncated: bool,
-    /// Whether a process that it left behind still holds its output; what that writes later is lost.
-    cut: bool,
-}
-
-/// A command that nobody waits for.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct ExecDetached {
-    /// The workspace.
-    workspace: WorkspaceId,
-    /// The engine's id of the command.
-    exec_id: String,
-}
-
 /// Runs a command to its end, and gives what it wrote (`wharf exec`)
 ///
 /// Without a terminal. One that takes too long is killed, and so is one whose client goes away.
-#[utoipa::path(post, path = "/v1/workspaces/{id}/exec", request_body = ExecBody,
+#[utoipa::path(post, path = "/v1/workspaces/{id}/exec", request_body = ExecRequest,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "How it ended", body = ExecAnswer)))]
 pub(super) async fn run(
@@ -204,10 +111,10 @@ pub(super) async fn run(
     name: Named,
     turn: Turn,
     args: Args,
-    Json(body): Json<ExecBody>,
+    Json(body): Json<ExecRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
-    body.check()?;
+    check(&body)?;
     if body.tty || body.stdin || body.rows.is_some() || body.cols.is_some() {
         return Err(Problem::request("'tty', 'stdin', 'rows' and 'cols' need a WebSocket"));
     }
@@ -216,7 +123,7 @@ pub(super) async fn run(
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    lifecycle.check_exec_user(&id, body.user()).await?;
+    lifecycle.check_exec_user(&id, body.user.as_deref()).await?;
     if body.detach {
         let begin = lifecycle.exec_detached(&id, body.spec());
         let begun = api.handle.metrics().verb("exec", begin).await;

@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use serde::Serialize;
 
 use super::Api;
 use super::access::Caller;
@@ -11,18 +10,9 @@ use super::args::{Args, Named, Word, bytes_of};
 use super::error::Problem;
 use super::health::answer;
 use super::verbs::carry_out;
-use crate::lifecycle::{Lifecycle, SecretBytes};
+use crate::lifecycle::Lifecycle;
+use crate::wire::{SecretBytes, SecretNames};
 use crate::workspace::WorkspaceId;
-
-/// The secrets of a workspace
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct SecretNames {
-    /// The workspace.
-    #[schema(value_type = String)]
-    workspace: WorkspaceId,
-    /// Names, sorted.
-    names: Vec<String>,
-}
 
 fn names(lifecycle: &Lifecycle, workspace: WorkspaceId) -> Result<SecretNames, crate::lifecycle::Error> {
     Ok(SecretNames { names: lifecycle.secret_names(&workspace)?, workspace })

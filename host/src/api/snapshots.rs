@@ -1,10 +1,7 @@
 //! `/v1/snapshots`: keeping workspaces, and making them again.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::Api;
 use super::access::Caller;
@@ -12,11 +9,12 @@ use super::args::{Args, Named, Word};
 use super::error::Problem;
 use super::health::answer;
 use super::once::Keyed;
-use super::progress::{self, ProgressEvent};
+use super::progress::{self};
 use super::stream::Wants;
 use super::verbs::carry_out;
-use crate::lifecycle::{RestoreRequest, WorkspaceView};
+use crate::lifecycle::WorkspaceView;
 use crate::store::Snapshot;
+use crate::wire::{Progress, RestoreRequest, SnapshotRequest};
 
 /// The snapshots, sorted by name (`wharf snapshot ls`)
 #[utoipa::path(get, path = "/v1/snapshots", params(
@@ -39,20 +37,12 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller, mut args: Args)
     answer(&all)
 }
 
-/// The body that keeps a workspace.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SnapshotBody {
-    /// Name of the snapshot; the time.
-    name: Option<String>,
-}
-
 /// Keeps a workspace as it is now (`wharf snapshot create`)
-#[utoipa::path(post, path = "/v1/workspaces/{id}/snapshots", request_body = Option<SnapshotBody>, params(
+#[utoipa::path(post, path = "/v1/workspaces/{id}/snapshots", request_body = Option<SnapshotRequest>, params(
     ("id" = String, Path, description = "Id or name"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The snapshot", content(
-    (Snapshot = "application/json"), (ProgressEvent = "text/event-stream"),
+    (Snapshot = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(super) async fn create(
     State(api): State<Api>,
@@ -60,7 +50,7 @@ pub(super) async fn create(
     name: Named,
     wants: Wants,
     args: Args,
-    Keyed { body, once }: Keyed<SnapshotBody>,
+    Keyed { body, once }: Keyed<SnapshotRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
@@ -71,26 +61,12 @@ pub(super) async fn create(
     progress::carry_out((&api, &caller), "snapshot", (&wants, once), keeping).await
 }
 
-/// The body of a restore.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RestoreBody {
-    /// Makes another workspace of this name for the same project.
-    r#as: Option<String>,
-    /// Environment, beside what the snapshot has: values of secrets are no part of it.
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// Replaces the workspace that exists.
-    #[serde(default)]
-    recreate: bool,
-}
-
 /// Makes a workspace from a snapshot (`wharf snapshot restore`)
-#[utoipa::path(post, path = "/v1/snapshots/{name}/restore", request_body = Option<RestoreBody>, params(
+#[utoipa::path(post, path = "/v1/snapshots/{name}/restore", request_body = Option<RestoreRequest>, params(
     ("name" = String, Path, description = "Its name; the `/` in it is written `%2F`"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The workspace", content(
-    (WorkspaceView = "application/json"), (ProgressEvent = "text/event-stream"),
+    (WorkspaceView = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(super) async fn restore(
     State(api): State<Api>,
@@ -98,13 +74,11 @@ pub(super) async fn restore(
     Word(name): Word,
     wants: Wants,
     args: Args,
-    Keyed { body, once }: Keyed<RestoreBody>,
+    Keyed { body, once }: Keyed<RestoreRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
-    let request = RestoreRequest { name: body.r#as, env: body.env, recreate: body.recreate };
-    let making =
-        async move |mut report: progress::Report| lifecycle.restore_snapshot(&name, &request, &mut report).await;
+    let making = async move |mut report: progress::Report| lifecycle.restore_snapshot(&name, &body, &mut report).await;
     progress::carry_out((&api, &caller), "restore", (&wants, once), making).await
 }
 

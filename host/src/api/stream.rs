@@ -1,6 +1,6 @@
 //! Answers without an end: server-sent events (the HTML standard's section 9.2), and lines of JSON.
 //!
-//! Whoever follows something has a seat; seats are fewer than connections, so that reading stays possible. Nothing is
+//! Whoever follows something has a seat; seats are fewer than connections, so that reading stays possible. Empty is
 //! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
 //! ends with the service.
 

@@ -5,7 +5,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracing::Instrument;
 
 use super::Api;
@@ -13,55 +13,8 @@ use super::access::Caller;
 use super::args::{Args, Json, Named};
 use super::error::Problem;
 use super::health::answer;
-use crate::config::{Size, Span};
-use crate::hooks::Adjustment;
-use crate::lifecycle::{Error, WorkspaceView, for_this_caller, parse_restart};
-
-/// The body of a verb that takes nothing.
-#[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
-
-/// The body of `stop` and `restart`.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StopBody {
-    /// How long it may take to end before it is killed, e.g. `10s`.
-    #[schema(value_type = Option<String>)]
-    timeout: Option<Span>,
-}
-
-/// The body of `down`.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DownBody {
-    /// Removes the named volumes that were made for it, too.
-    #[serde(default)]
-    volumes: bool,
-}
-
-/// The body of `kill`.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KillBody {
-    /// The signal; `KILL`.
-    signal: Option<String>,
-}
-
-/// The body of `update`.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UpdateBody {
-    /// Memory limit, e.g. `4GiB`, or bytes.
-    #[schema(value_type = Option<crate::api::request::SizeBody>)]
-    memory: Option<Size>,
-    /// CPU quota in cores.
-    cpus: Option<f64>,
-    /// Most processes and threads at once.
-    pids: Option<u32>,
-    /// `no`, `on-failure[:TIMES]`, `always` or `unless-stopped`.
-    restart: Option<String>,
-}
+use crate::lifecycle::{Error, WorkspaceView, for_this_caller};
+use crate::wire::{DownRequest, Empty, KillRequest, StopRequest, UpdateRequest};
 
 /// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
 pub(super) async fn carry_out<T: Serialize + Send + 'static>(
@@ -110,54 +63,54 @@ verb!(
     /// Starts a workspace (`wharf start`)
     start,
     "/v1/workspaces/{id}/start",
-    Nothing,
+    Empty,
     |lifecycle, id, _| lifecycle.start(&id)
 );
 verb!(
     /// Stops a workspace (`wharf stop`)
     stop,
     "/v1/workspaces/{id}/stop",
-    StopBody,
+    StopRequest,
     |lifecycle, id, body| lifecycle.stop(&id, body.timeout.map(|span| span.0))
 );
 verb!(
     /// Stops a workspace and starts it again (`wharf restart`)
     restart,
     "/v1/workspaces/{id}/restart",
-    StopBody,
+    StopRequest,
     |lifecycle, id, body| lifecycle.restart(&id, body.timeout.map(|span| span.0))
 );
 verb!(
     /// Stops a workspace and removes it (`wharf down`)
     down,
     "/v1/workspaces/{id}/down",
-    DownBody,
+    DownRequest,
     |lifecycle, id, body| lifecycle.down(&id, body.volumes)
 );
 verb!(
     /// Freezes a workspace (`wharf pause`)
     pause,
     "/v1/workspaces/{id}/pause",
-    Nothing,
+    Empty,
     |lifecycle, id, _| lifecycle.pause(&id)
 );
 verb!(
     /// Lets a paused workspace go on (`wharf unpause`)
     unpause,
     "/v1/workspaces/{id}/unpause",
-    Nothing,
+    Empty,
     |lifecycle, id, _| lifecycle.unpause(&id)
 );
 verb!(
     /// Sends a signal (`wharf kill`)
     kill,
     "/v1/workspaces/{id}/kill",
-    KillBody,
+    KillRequest,
     |lifecycle, id, body| lifecycle.kill(&id, body.signal.as_deref().unwrap_or("KILL"))
 );
 
 /// Changes limits (`wharf update`): at least one
-#[utoipa::path(post, path = "/v1/workspaces/{id}/update", request_body = UpdateBody,
+#[utoipa::path(post, path = "/v1/workspaces/{id}/update", request_body = UpdateRequest,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
 pub(super) async fn update(
@@ -165,23 +118,15 @@ pub(super) async fn update(
     caller: Caller,
     name: Named,
     args: Args,
-    Json(body): Json<UpdateBody>,
+    Json(body): Json<UpdateRequest>,
 ) -> Result<Response, Problem> {
     args.end()?;
-    let mut fields = Vec::new();
-    fields.extend(body.memory.map(|memory| (Adjustment::Memory(memory.0), format!("memory = {memory}"))));
-    fields.extend(body.cpus.map(|cpus| (Adjustment::Cpus(cpus), format!("cpus = {cpus}"))));
-    fields.extend(body.pids.map(|pids| (Adjustment::Pids(pids), format!("pids = {pids}"))));
-    if let Some(text) = &body.restart {
-        let restart = parse_restart(text).map_err(|error| Problem::request(format!("restart: {error}")))?;
-        fields.push((Adjustment::Restart(restart), "restart".to_owned()));
-    }
-    if fields.is_empty() {
+    if body == UpdateRequest::default() {
         return Err(Problem::request("nothing is to be changed: name memory, cpus, pids or restart"));
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
-    carry_out((&api, &caller), "update", async move { lifecycle.update(&id, &fields).await }).await
+    carry_out((&api, &caller), "update", async move { lifecycle.update(&id, &body).await }).await
 }
 
 /// Removes a workspace (`wharf rm`)

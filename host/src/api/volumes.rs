@@ -8,8 +8,8 @@ use super::access::Caller;
 use super::args::{Args, Word};
 use super::error::Problem;
 use super::health::answer;
-use super::verbs::Nothing;
 use crate::lifecycle::VolumeView;
+use crate::wire::Empty;
 
 /// The named volumes that Wharf made, sorted by name (`wharf volume ls`)
 #[utoipa::path(get, path = "/v1/volumes", responses((status = 200, description = "The volumes", body = Vec<VolumeView>)))]
@@ -20,7 +20,7 @@ pub(super) async fn list(State(api): State<Api>, args: Args) -> Result<Response,
 
 /// Removes one with its data; one that a container uses stays (`wharf volume rm`)
 #[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, description = "It is gone", body = Nothing)))]
+    responses((status = 200, description = "It is gone", body = Empty)))]
 pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,
@@ -30,7 +30,7 @@ pub(super) async fn remove(
     args.end()?;
     let lifecycle = api.lifecycle()?;
     super::verbs::carry_out((&api, &caller), "volume-rm", async move {
-        lifecycle.remove_volume(&name).await.map(|()| Nothing {})
+        lifecycle.remove_volume(&name).await.map(|()| Empty {})
     })
     .await
 }

@@ -1,23 +1,18 @@
 //! `wharf audit`: the decision records. It reads the store only, so it needs no engine.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::instant::instant;
 use super::{Context, Failure};
+use crate::backend::RecordItem;
 use crate::hooks::{Decision, Hook, Outcome};
-use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView, find_record, newest_records, recorded_workspace, trail};
+use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView, trail};
 use crate::printable::Printable;
-use crate::store::{DecisionQuery, Store, StoredDecision};
-use crate::workspace::WorkspaceId;
+use crate::store::StoredDecision;
 
-mod by_service;
 mod chain;
-
-/// How often `--follow` looks for new records.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -88,7 +83,7 @@ struct ListArgs {
     policy: Option<String>,
     /// That came out so
     #[arg(long, value_enum)]
-    outcome: Option<Wanted>,
+    outcome: Option<OutcomeKind>,
     /// Since a time (2026-01-31T12:00:00Z) or for a duration (10m)
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<Timestamp>,
@@ -103,33 +98,6 @@ struct ListArgs {
     follow: bool,
 }
 
-/// Outcomes that can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Wanted {
-    /// The request went on
-    Allowed,
-    /// It was refused
-    Denied,
-    /// A policy gave no verdict, whatever came of it
-    Failed,
-    /// Policies asked for actions
-    Actions,
-    /// A sweep stopped or removed something
-    Sweep,
-}
-
-impl From<Wanted> for OutcomeKind {
-    fn from(wanted: Wanted) -> Self {
-        match wanted {
-            Wanted::Allowed => Self::Allowed,
-            Wanted::Denied => Self::Denied,
-            Wanted::Failed => Self::Failed,
-            Wanted::Actions => Self::Actions,
-            Wanted::Sweep => Self::Sweep,
-        }
-    }
-}
-
 impl Args {
     /// Whether a service can do it: the chain of records is verified and pruned where its key is.
     pub(super) fn goes_to_a_service(&self) -> bool {
@@ -140,73 +108,44 @@ impl Args {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let store = || context.app.store();
-    match (&args.command, context.client()?) {
-        (None, Some(client)) => by_service::list(context, &client, &args.list).await,
-        (None, None) => list(context, &context.store().await?, &args.list).await,
-        (Some(Command::Show(args)), Some(client)) => {
-            show(context, &by_service::record(&client, &args.record).await?, args)
-        }
-        (Some(Command::Show(args)), None) => show(context, &find_record(&context.store().await?, &args.record)?, args),
-        (Some(Command::Verify { public_key, anchor }), _) => {
+    match &args.command {
+        None => list(context, &args.list).await,
+        Some(Command::Show(args)) => show(context, &context.backend(&[])?.record(&args.record).await?, args),
+        Some(Command::Verify { public_key, anchor }) => {
             chain::verify(context, &store()?, public_key.as_deref(), anchor.as_deref())
         }
-        (Some(Command::Anchor { append }), _) => chain::anchor(context, &store()?, append.as_deref()),
-        (Some(Command::Acknowledge { reason }), _) => chain::acknowledge(context, &store()?, reason),
-        (Some(Command::Prune { keep, before }), _) => chain::prune(context, &store()?, *keep, *before),
+        Some(Command::Anchor { append }) => chain::anchor(context, &store()?, append.as_deref()),
+        Some(Command::Acknowledge { reason }) => chain::acknowledge(context, &store()?, reason),
+        Some(Command::Prune { keep, before }) => chain::prune(context, &store()?, *keep, *before),
     }
 }
 
-async fn list(context: &Context, store: &Store, args: &ListArgs) -> Result<u8, Failure> {
-    let workspace = args.workspace.as_deref().map(|name| about(context, store, name)).transpose()?;
+async fn list(context: &Context, args: &ListArgs) -> Result<u8, Failure> {
     let filter = RecordFilter {
-        workspace,
         hook: args.hook,
         policy: args.policy.clone(),
-        outcome: args.outcome.map(OutcomeKind::from),
+        outcome: args.outcome,
         since: args.since,
         until: args.until,
-        among: None,
-        labels: Default::default(),
+        ..RecordFilter::default()
     };
-    let query = filter.query();
-    let wanted = |decision: &Decision| filter.holds(decision);
-    // Printed from here on; what comes later is read behind the newest that was there at the beginning.
-    let newest = store.decisions_before(&DecisionQuery::default(), i64::MAX, 1)?.first().map_or(0, |last| last.number);
-    if args.limit == 0 {
-        for stored in store.decision_pages(query.clone()) {
-            let stored = stored?;
-            if stored.number <= newest {
-                print_if(context, &stored, &wanted)?;
-            }
-        }
-    } else {
-        let page = newest_records(store, &filter, newest.saturating_add(1), args.limit, usize::MAX)?;
-        for stored in page.records.iter().rev() {
-            print_if(context, stored, &|_| true)?;
-        }
-    }
-    if !args.follow {
-        return Ok(0);
-    }
-    let mut seen = newest;
+    let backend = context.backend(&[])?;
+    let workspace = args.workspace.as_deref();
+    let mut records = backend.records(filter, workspace, args.limit, args.follow).await?;
     loop {
-        for stored in store.decisions_after(&query, seen, 256)? {
-            seen = stored.number;
-            print_if(context, &stored, &wanted)?;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(130),
+        let item = tokio::select! {
+            item = records.next() => item?,
+            _ = tokio::signal::ctrl_c(), if args.follow => return Ok(130),
+        };
+        match item {
+            None => return Ok(0),
+            Some(RecordItem::Record(stored)) => print(context, &stored)?,
+            Some(RecordItem::Notice(text)) => context.out.notice(&text),
         }
     }
 }
 
-/// The workspace that a filter names: one that exists, or an id whose records are left.
-pub(super) fn about(context: &Context, store: &Store, name: &str) -> Result<WorkspaceId, Failure> {
-    Ok(recorded_workspace(store, &context.target(Some(name))?)?)
-}
-
-fn print_if(context: &Context, stored: &StoredDecision, wanted: &dyn Fn(&Decision) -> bool) -> Result<(), Failure> {
+fn print(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
     let decision = match stored.decision() {
         Ok(decision) => decision,
         Err(error) => {
@@ -214,9 +153,6 @@ fn print_if(context: &Context, stored: &StoredDecision, wanted: &dyn Fn(&Decisio
             return Ok(());
         }
     };
-    if !wanted(&decision) {
-        return Ok(());
-    }
     if context.out.json {
         return json_line(context, stored);
     }

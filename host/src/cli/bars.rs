@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output::say;
-use crate::lifecycle::Progress;
 use crate::printable::Printable;
+use crate::wire::Progress;
 
 /// Progress on stderr: bars on a terminal, plain lines elsewhere.
 pub(crate) struct Bars {
@@ -28,20 +28,20 @@ impl Bars {
         }
         let Some(multi) = &self.multi else {
             match progress {
-                Progress::Step(text) => say(text),
-                Progress::Build(text) => Printable::lines(&text).for_each(say),
-                Progress::Pull(_) => {}
+                Progress::Step { text } => say(text),
+                Progress::Build { text } => Printable::lines(&text).for_each(say),
+                Progress::Pull { .. } | Progress::Unknown => {}
             }
             return;
         };
         match progress {
-            Progress::Build(text) => {
+            Progress::Build { text } => {
                 // Above the bars, if there are any.
                 for line in Printable::lines(&text) {
                     let _ = multi.println(line.as_str());
                 }
             }
-            Progress::Step(text) => {
+            Progress::Step { text } => {
                 let step = self.step.get_or_insert_with(|| {
                     let bar = multi.add(ProgressBar::new_spinner());
                     bar.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -49,8 +49,9 @@ impl Bars {
                 });
                 step.set_message(Printable::from(text).to_string());
             }
-            Progress::Pull(pull) => {
-                let Some(layer) = pull.layer else { return };
+            Progress::Unknown => {}
+            Progress::Pull { layer, status, current, total } => {
+                let Some(layer) = layer else { return };
                 let bar = self.layers.entry(layer.clone()).or_insert_with(|| {
                     let bar = multi.add(ProgressBar::new(0));
                     let style = ProgressStyle::with_template("  {prefix:12} {msg:18} {bar:30} {bytes}/{total_bytes}");
@@ -58,13 +59,13 @@ impl Bars {
                     bar.set_prefix(Printable::from(layer).to_string());
                     bar
                 });
-                if let Some(total) = pull.total {
+                if let Some(total) = total {
                     bar.set_length(total);
                 }
-                if let Some(current) = pull.current {
+                if let Some(current) = current {
                     bar.set_position(current);
                 }
-                bar.set_message(Printable::from(pull.status).to_string());
+                bar.set_message(Printable::from(status).to_string());
             }
         }
     }

@@ -5,6 +5,7 @@ use super::{Context, Failure};
 use crate::hooks::SweepChoice;
 use crate::lifecycle::SweepLine;
 use crate::store::LedgerEntry;
+use crate::wire::SweepRequest;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -44,11 +45,11 @@ enum Command {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     match &args.command {
         None => {
-            let grace = context.app.loaded.config.cleanup.grace.0;
-            let report = backend.sweep(args.dry_run, args.no_grace, grace).await?;
+            let request = SweepRequest { dry_run: args.dry_run, no_grace: args.no_grace };
+            let report = backend.sweep(&request).await?;
             if context.out.json {
                 context.out.value(&report)?;
             } else {
@@ -81,7 +82,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 match backend.undo_cleanup(which).await {
                     Ok(entry) if entry.action == "stop" => tell(&mut several, &entry, "runs again"),
                     Ok(entry) => tell(&mut several, &entry, "stays; sweeps leave it alone"),
-                    Err(failure) => several.failed(&failure),
+                    Err(failure) => several.failed(&failure.into()),
                 }
             }
             several.end()
@@ -91,7 +92,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             for which in which {
                 match backend.allow_cleanup(which).await {
                     Ok(entry) => tell(&mut several, &entry, "is left to sweeps again"),
-                    Err(failure) => several.failed(&failure),
+                    Err(failure) => several.failed(&failure.into()),
                 }
             }
             several.end()

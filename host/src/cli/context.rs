@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use super::Failure;
 use super::output::Output;
 use crate::app::App;
-use crate::client::{self, Client, Token};
+use crate::backend::Backend;
 use crate::hooks::Hook;
-use crate::lifecycle::{Lifecycle, Target};
-use crate::store::Store;
+use crate::lifecycle::Target;
 
 /// What all commands have.
 pub(crate) struct Context {
@@ -19,58 +18,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Everything that carries out verbs, and Ctrl-C wired to it.
-    pub(crate) async fn lifecycle(&self) -> Result<Lifecycle, Failure> {
-        Ok(stoppable(self.app.lifecycle().await?))
+    /// This process or a service, whose first verb asks these hooks; Ctrl-C interrupts its verbs.
+    pub(crate) fn backend(&self, hooks: &'static [Hook]) -> Result<Backend, Failure> {
+        Ok(Backend::new(self.app.clone(), hooks, Some(stop_at_signals))?)
     }
 
-    /// The store, for what is read without an engine. One that an earlier version wrote is cleaned first, for which its engine is
-    /// asked once; where that is away, it is said that values may be left.
-    pub(crate) async fn store(&self) -> Result<Store, Failure> {
-        let store = self.app.store()?;
-        if !store.may_hold_values()? {
-            return Ok(store);
-        }
-        drop(store);
-        if let Err(error) = self.app.lifecycle().await {
-            tracing::warn!("what an earlier version kept may still hold the values of secrets: {error}");
-        }
-        Ok(self.app.store()?)
-    }
-
-    /// The service that carries commands out, where one is named.
-    pub(crate) fn client(&self) -> Result<Option<Client>, Failure> {
-        let config = &self.app.loaded.config.client;
-        let Some(server) = config.server.clone().filter(|server| !server.is_empty()) else { return Ok(None) };
-        let base = |path: &PathBuf| self.app.loaded.base().join(path);
-        let given = self.app.sources.env.get("WHARF_TOKEN").filter(|token| !token.is_empty());
-        let token = match (given, &config.token_file) {
-            (Some(token), _) => Some(Token::new(token)?),
-            (None, Some(path)) => Some(Token::read(&base(path))?),
-            (None, None) => None,
-        };
-        let identity = config.cert_file.as_ref().zip(config.key_file.as_ref());
-        let settings = client::Settings {
-            server,
-            token,
-            ca_file: config.ca_file.as_ref().map(base),
-            identity: identity.map(|(certificate, key)| (base(certificate), base(key))),
-        };
-        Ok(Some(Client::new(&settings)?))
-    }
-
-    /// The same for a verb that asks policies at these hooks.
-    pub(crate) async fn deciding(&self, hooks: &'static [Hook]) -> Result<Lifecycle, Failure> {
-        Ok(stoppable(self.app.deciding(hooks).await?))
-    }
-
-    /// The workspace that a command means: the named one, or that of the current folder.
-    pub(crate) async fn find(
-        &self,
-        lifecycle: &Lifecycle,
-        name: Option<&str>,
-    ) -> Result<crate::workspace::WorkspaceId, Failure> {
-        Ok(lifecycle.find(&self.target(name)?).await?)
+    /// The same; Ctrl-C is for the command that runs there.
+    pub(crate) fn backend_without_signals(&self, hooks: &'static [Hook]) -> Result<Backend, Failure> {
+        Ok(Backend::new(self.app.clone(), hooks, None)?)
     }
 
     /// What a name, or the lack of one, means.
@@ -90,12 +45,6 @@ impl Context {
     pub(crate) fn project_folder(&self) -> PathBuf {
         self.project.clone().unwrap_or_else(|| PathBuf::from("."))
     }
-}
-
-/// Lets Ctrl-C and SIGTERM end the verb under way, which then undoes what it did.
-fn stoppable(lifecycle: Lifecycle) -> Lifecycle {
-    stop_at_signals(lifecycle.stopper());
-    lifecycle
 }
 
 /// Tells of Ctrl-C and SIGTERM.

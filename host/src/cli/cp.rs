@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
-use super::backend::{Backend, Out};
 use super::{Context, Failure, terminal};
 use crate::archive::{self, Bound, Owner};
+use crate::backend::{Backend, Outgoing};
 use crate::docker::PathKind;
 use crate::lifecycle::{Error, Target};
 use crate::printable::Printable;
@@ -52,8 +52,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let (source, target) = (side(&args.source), side(&args.target));
     match (source, target) {
         (Side::Inside { workspace, path }, to @ (Side::Local(_) | Side::Pipe)) => {
-            let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
-            let mut stop = backend.stopper();
+            let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
+            let mut stop = backend.stopper().await?.subscribe();
             let path = if path.is_empty() { "/" } else { path };
             let out = unless(&mut stop, NOTHING, backend.copy_out(&target, path)).await?;
             match to {
@@ -66,10 +66,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             }
         }
         (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
-            let (backend, target) = (context.backend(&[]).await?, context.target(workspace)?);
+            let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
             let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
             let left = "what had arrived by then stays";
-            unless(&mut backend.stopper(), left, bring_in(context, &backend, &target, (from, path))).await?;
+            unless(&mut backend.stopper().await?.subscribe(), left, bring_in(context, &backend, &target, (from, path)))
+                .await?;
         }
         _ => return Err(usage("one side must be in a workspace (WS:/path), and the other one must not".into())),
     }
@@ -80,16 +81,19 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
 const NOTHING: &str = "nothing was copied";
 
 /// Does something until it is to stop; `left` says what is there then.
-async fn unless<T>(
+async fn unless<T, E>(
     stop: &mut watch::Receiver<bool>,
     left: &str,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
     // First of all, as work that always has something more would never let it be seen.
     tokio::select! {
         biased;
         Ok(_) = stop.wait_for(|stop| *stop) => Err(Error::LeftOff(left.to_owned()).into()),
-        done = work => done,
+        done = work => Ok(done?),
     }
 }
 
@@ -148,7 +152,7 @@ async fn bring_in(
     let id = &to.workspace;
     let Some(from) = from else {
         let stdin = archive::stream(|to| std::io::copy(&mut std::io::stdin(), to).map(drop));
-        return to.unpack(path, stdin).await;
+        return Ok(to.unpack(path, stdin).await?);
     };
     let written = from.as_os_str().as_encoded_bytes();
     let contents = written.ends_with(b"/.");
@@ -189,7 +193,7 @@ fn numeric(user: &str) -> Option<Owner> {
     Some(Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
 }
 
-async fn pour_out(mut out: Out) -> Result<(), Failure> {
+async fn pour_out(mut out: Outgoing) -> Result<(), Failure> {
     while let Some(bytes) = out.next().await {
         let bytes = bytes?;
         // A reader that does not read must not keep Ctrl-C from being heard.

@@ -1,27 +1,16 @@
 //! What commands have in common about the `devcontainer.json` of a project.
 
 use crate::devcontainer::Record;
-use crate::lifecycle::DevcontainerChoice;
 
 /// Which one is read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevcontainerArgs {
     /// Reads .devcontainer/NAME/devcontainer.json of the project
     #[arg(long, value_name = "NAME")]
-    devcontainer: Option<String>,
+    pub(crate) devcontainer: Option<String>,
     /// Reads no devcontainer.json
     #[arg(long, conflicts_with = "devcontainer")]
-    no_devcontainer: bool,
-}
-
-impl DevcontainerArgs {
-    pub(crate) fn choice(self) -> DevcontainerChoice {
-        match self.devcontainer {
-            Some(name) => DevcontainerChoice::Named(name),
-            None if self.no_devcontainer => DevcontainerChoice::Off,
-            None => DevcontainerChoice::Usual,
-        }
-    }
+    pub(crate) no_devcontainer: bool,
 }
 
 /// What a `devcontainer.json` asks for in vain, on one line.

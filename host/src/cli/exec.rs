@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::say;
 use super::{Context, Failure, terminal};
 
+use crate::backend::{ExecEnd, ExecInput, ExecSession};
 use crate::config::Span;
-use crate::docker::{ExecControl, ExecEnd, ExecStdin};
 use crate::hooks::{ExecSpec, Hook};
-use crate::lifecycle::Error;
 
-mod by_service;
 mod hint;
 mod printer;
 
@@ -31,8 +29,6 @@ const TIMED_OUT: u8 = 124;
 const CUT: &str = "the command has ended, and something that it started still holds its output; what that writes from now \
                    on is not shown";
 
-/// How long a command that was killed for its time may take to be gone.
-const DYING: Duration = Duration::from_millis(500);
 /// How long a slow reader may take for what is left to be said.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -114,14 +110,10 @@ fn wharf_failed(mut failure: Failure) -> Failure {
 
 /// Starts a command and leaves it to itself.
 async fn detached_session(context: &Context, name: Option<&str>, spec: ExecSpec) -> Result<u8, Failure> {
-    if let Some(client) = context.client()? {
-        return by_service::detached(context, &client, name, &spec).await;
-    }
-    let lifecycle = context.deciding(&[Hook::PreExec]).await?;
-    let id = context.find(&lifecycle, name).await?;
-    let exec = lifecycle.exec_detached(&id, spec).await?;
+    let backend = context.backend(&[Hook::PreExec])?;
+    let detached = backend.exec_detached(&context.target(name)?, spec).await?;
     if context.out.json {
-        context.out.value(&serde_json::json!({ "workspace": id, "exec_id": exec }))?;
+        context.out.value(&detached)?;
     }
     Ok(0)
 }
@@ -145,22 +137,18 @@ async fn session(
     if tty && let Ok(term) = std::env::var("TERM") {
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
-    if let Some(client) = context.client()? {
-        return by_service::session(context, &client, name, (&spec, interactive, limit)).await;
-    }
     // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
-    let lifecycle = context.app.deciding(&[Hook::PreExec]).await?;
-    let id = context.find(&lifecycle, name).await?;
+    let backend = context.backend_without_signals(&[Hook::PreExec])?;
+    let target = context.target(name)?;
     let size = (tty && terminal::is_out()).then(crossterm::terminal::size);
     let size = size.and_then(Result::ok).map(|(columns, rows)| (rows, columns));
     let hints = hint::applies(&spec);
-    let session = lifecycle.exec(&id, spec, interactive, size).await?;
-    let (mut output, stdin, control) = session.into_parts();
+    let ExecSession { mut output, input, control } = backend.exec(&target, spec, interactive, size, limit).await?;
 
     let raw = if tty && interactive { Some(RawMode::enter()?) } else { None };
     let detach = std::sync::Arc::new(tokio::sync::Notify::new());
-    if let Some(stdin) = stdin {
-        tokio::spawn(pump(stdin, raw.is_some().then(|| detach.clone())));
+    if let Some(input) = input {
+        tokio::spawn(pump(input, raw.is_some().then(|| detach.clone())));
     }
     if tty {
         let control = control.clone();
@@ -168,38 +156,39 @@ async fn session(
             let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
             while changes.recv().await.is_some() {
                 if let Ok((columns, rows)) = crossterm::terminal::size() {
-                    // A command that has just ended has no terminal to resize.
-                    let _ = control.resize(rows, columns).await;
+                    control.resize(rows, columns).await;
                 }
             }
         });
     }
-    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit + control.patience());
     let mut printer = Printer::start()?;
     let over = {
         let run = async {
-            while let Some(item) = output.next().await {
-                let (stream, bytes) = item.map_err(Error::from)?;
+            while let Some((stream, bytes)) = output.next().await? {
                 if let Err(error) = printer.print(stream, bytes).await {
-                    // Nobody is left who would end it in time.
+                    // This process ends, and with it the one that would end the command in time.
                     if limit.is_some() {
-                        kill(&control).await?;
+                        control.abandon().await?;
                     }
                     return Err(Failure::from(error));
                 }
             }
-            let end = control.exit().await.map_err(Error::from)?;
+            let end = control.end().await?;
+            if end == ExecEnd::TimedOut {
+                return Ok(Over::Late);
+            }
             printer.end().await?;
             Ok(Over::Ended { end, cut: output.cut() })
         };
         tokio::pin!(run);
         tokio::select! {
             over = &mut run => over,
-            () = until(deadline) => match kill(&control).await {
+            () = until(deadline) => match control.kill_late().await {
                 Ok(true) => Ok(Over::Late),
                 // It was in time; only who reads its output is not.
                 Ok(false) => run.await,
-                Err(failure) => Err(failure),
+                Err(error) => Err(error.into()),
             },
             () = detach.notified() => Ok(Over::Left),
         }
@@ -214,13 +203,13 @@ async fn session(
             say_late(limit.unwrap_or_default()).await;
             Ok(TIMED_OUT)
         }
-        Over::Left | Over::Ended { end: ExecEnd::Detached, .. } => Ok(detached()),
+        Over::Left | Over::Ended { end: ExecEnd::Detached | ExecEnd::TimedOut, .. } => Ok(detached()),
         Over::Ended { end: ExecEnd::Exited(code), cut } => {
             if cut {
                 context.out.notice(CUT);
             }
             if hints {
-                hint::here(context, (&lifecycle, &id), code, &printer)?;
+                hint::tell(context, (&backend, &target), code, &printer).await;
             }
             Ok(u8::try_from(code).unwrap_or(1))
         }
@@ -237,19 +226,6 @@ enum Over {
     Late,
     /// The keys for detaching were typed.
     Left,
-}
-
-/// Ends a command; says whether that was still to be done.
-async fn kill(control: &ExecControl) -> Result<bool, Failure> {
-    loop {
-        if control.kill().await.map_err(Error::from)? {
-            return Ok(true);
-        }
-        // It has ended, or the engine is only about to start it.
-        if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
-            return Ok(false);
-        }
-    }
 }
 
 /// Says that a command was killed for its time, unless nobody takes it.
@@ -278,7 +254,7 @@ const DETACH: [u8; 2] = [0x10, 0x11];
 
 /// Copies stdin to the command; the end of stdin is the end of the command's input. On a terminal, the keys for
 /// detaching are told to `detach` and end it.
-async fn pump(mut to: ExecStdin, detach: Option<std::sync::Arc<tokio::sync::Notify>>) {
+async fn pump(mut to: ExecInput, detach: Option<std::sync::Arc<tokio::sync::Notify>>) {
     let mut from = tokio::io::stdin();
     let mut buffer = vec![0; 64 << 10];
     let mut held = false;
@@ -291,11 +267,12 @@ async fn pump(mut to: ExecStdin, detach: Option<std::sync::Arc<tokio::sync::Noti
                     Some(_) => typed(bytes, &mut held),
                     None => (bytes.into(), false),
                 };
-                if to.write_all(&bytes).await.is_err() {
+                if !to.write(&bytes).await {
                     // The command has closed its input; what it does next is its own business.
                     return;
                 }
                 if let (Some(detach), true) = (&detach, leave) {
+                    to.detach().await;
                     detach.notify_one();
                     // The connection ends with this process; ended here, it would be the end of the command's input.
                     return std::future::pending().await;
@@ -303,7 +280,7 @@ async fn pump(mut to: ExecStdin, detach: Option<std::sync::Arc<tokio::sync::Noti
             }
         }
     }
-    let _ = to.shutdown().await;
+    to.close().await;
 }
 
 /// What to pass on of typed bytes, and whether the keys for detaching came after it. The first of them is held back

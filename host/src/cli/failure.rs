@@ -1,6 +1,7 @@
 //! Why a command failed: what people read, what programs read, and the exit code.
 
-use crate::{client, config, docker, lifecycle, store};
+use crate::wire::{ErrorKind, TrailStep};
+use crate::{backend, config, docker, lifecycle, store};
 
 /// Why a command failed, as the person or program who called it sees it.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub(crate) struct Failure {
     pub(crate) detail: Option<(String, bool)>,
     pub(crate) exit: u8,
     /// For programs: the trail until a denial.
-    pub(crate) trail: Vec<lifecycle::TrailStep>,
+    pub(crate) trail: Vec<TrailStep>,
 }
 
 impl Failure {
@@ -32,100 +33,60 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+impl From<backend::Error> for Failure {
+    fn from(error: backend::Error) -> Self {
+        let mut failure = Self::new(error.code(), error.to_string(), error.remedy(), exit_code(error.kind()));
+        failure.detail = error.detail();
+        failure.trail = error.trail();
+        failure
+    }
+}
+
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
-        let mut failure = Self::new("configuration", error.message, error.remedy, 3);
-        failure.detail = error.detail.map(|text| (text, true));
-        failure
+        backend::Error::from(error).into()
     }
 }
 
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
-        lifecycle::Error::from(error).into()
+        backend::Error::from(error).into()
     }
 }
 
 impl From<docker::Error> for Failure {
     fn from(error: docker::Error) -> Self {
-        lifecycle::Error::from(error).into()
-    }
-}
-
-impl From<client::Error> for Failure {
-    fn from(error: client::Error) -> Self {
-        let text = error.to_string();
-        match error {
-            client::Error::Problem(problem) => {
-                // As the command by itself would have ended.
-                let exit = match (problem.status, problem.code.as_str()) {
-                    // A policy's own denial has a trail, and a word that it chose.
-                    (_, "cross-site" | "wrong-host" | "role" | "label-scope") if problem.trail.is_empty() => 1,
-                    (403, _) => 4,
-                    (_, "configuration" | "policy-not-loaded" | "reload-refused") => 3,
-                    (
-                        _,
-                        "workspace-not-found"
-                        | "workspace-ambiguous"
-                        | "project-unusable"
-                        | "no-field"
-                        | "snapshot-not-found"
-                        | "secret-not-found"
-                        | "policy-not-found"
-                        | "record-not-found",
-                    ) => 5,
-                    (_, "bad-request" | "devcontainer") => 2,
-                    (_, "spec-differs") => 7,
-                    (_, "engine-unreachable" | "engine-too-old" | "engine-endpoint") => 6,
-                    (_, "interrupted") => 130,
-                    _ => 1,
-                };
-                let mut failure = Self::new(&problem.code, text, problem.remedy, exit);
-                failure.trail = problem.trail;
-                failure
-            }
-            client::Error::Setting { remedy, .. } => Self::new("server", text, remedy, 2),
-            client::Error::Unreachable { .. } => {
-                let remedy = "see that 'wharf serve' runs there, and that --server names it";
-                Self::new("service-unreachable", text, remedy, 6)
-            }
-            client::Error::Answer { .. } => {
-                Self::new("service-answer", text, "see that a service of the same version answers there", 1)
-            }
-        }
+        backend::Error::from(error).into()
     }
 }
 
 impl From<lifecycle::Error> for Failure {
     fn from(error: lifecycle::Error) -> Self {
-        use lifecycle::Error as E;
-        let exit = match &error {
-            E::Denied { .. } => 4,
-            E::PolicyNotLoaded { .. } | E::Store(store::Error::Untrusted(_)) => 3,
-            E::NotFound(_)
-            | E::Missing { .. }
-            | E::NoRecord { .. }
-            | E::NoField { .. }
-            | E::Project { .. }
-            | E::Ambiguous { .. } => 5,
-            E::Request(_)
-            | E::ProjectFile(_)
-            | E::Store(store::Error::BadAnchor { .. })
-            | E::Docker(docker::Error::BadRequest { .. }) => 2,
-            E::Differs { .. } => 7,
-            E::Interrupted | E::LeftOff(_) => 130,
-            E::Docker(
-                docker::Error::Unreachable { .. }
-                | docker::Error::TooOld { .. }
-                | docker::Error::UnsupportedEndpoint { .. },
-            ) => 6,
-            _ => 1,
-        };
-        let mut failure = Self::new(error.code(), error.to_string(), error.remedy(), exit);
-        failure.detail = error.detail();
-        if let E::Denied { trail, .. } = &error {
-            failure.trail = lifecycle::trail(trail);
-        }
-        failure
+        backend::Error::from(error).into()
+    }
+}
+
+/// The exit code for a kind of failure, see docs/cli.md.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::BadRequest | ErrorKind::ProjectFile => 2,
+        ErrorKind::Configuration | ErrorKind::ReloadRefused => 3,
+        ErrorKind::Denied => 4,
+        ErrorKind::NotFound | ErrorKind::Ambiguous | ErrorKind::Project => 5,
+        ErrorKind::EngineUnreachable => 6,
+        ErrorKind::Differs => 7,
+        ErrorKind::Interrupted => 130,
+        ErrorKind::Refused
+        | ErrorKind::NoObject
+        | ErrorKind::Conflict
+        | ErrorKind::Unusable
+        | ErrorKind::TimedOut
+        | ErrorKind::Unavailable
+        | ErrorKind::EngineLost
+        | ErrorKind::EngineTimeout
+        | ErrorKind::Engine
+        | ErrorKind::NotUndone
+        | ErrorKind::Internal
+        | ErrorKind::Unknown => 1,
     }
 }

@@ -1,8 +1,8 @@
 //! `wharf idle` and `wharf lease`
 
-use super::backend::Lease;
 use super::output::ago;
 use super::{Context, Failure};
+use crate::backend::LeaseChange;
 use crate::config::Span;
 use crate::lifecycle::{IdleView, Idleness};
 use crate::store::{Signal, SignalKind};
@@ -40,7 +40,7 @@ pub(crate) struct LeaseArgs {
 
 /// Shows how idle workspaces are.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     if let Some(Command::Why { workspace }) = &args.command {
         return why(context, &backend.idleness(&context.target(workspace.as_deref())?).await?);
     }
@@ -117,15 +117,12 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
     if args.release && time.is_some() {
         return Err(usage("a time and --release cannot go together".into()));
     }
-    let lease = match time {
-        Some(time) => {
-            let until = jiff::Timestamp::now().checked_add(time.0);
-            Lease::Take(time, until.map_err(|_| usage(format!("{time} is too long")))?)
-        }
-        None if args.release => Lease::Release,
-        None => Lease::Show,
+    let change = match time {
+        Some(time) => LeaseChange::Take(time),
+        None if args.release => LeaseChange::Release,
+        None => LeaseChange::Show,
     };
-    let leased = context.backend(&[]).await?.lease(&context.target(name)?, lease).await?;
+    let leased = context.backend(&[])?.lease(&context.target(name)?, change).await?;
     if context.out.json {
         context.out.value(&leased)?;
     } else {

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
-use super::backend::{Pruned, folder_there};
 use super::bars::Bars;
 use super::output::{Several, ago, bytes};
 use super::{Context, Failure};
-use crate::client::Client;
-use crate::lifecycle::ImageBuild;
+use crate::backend::PrunedImage;
+use crate::wire::ImageBuild;
 
 /// What to do with images.
 #[derive(Debug, clap::Subcommand)]
@@ -85,20 +82,6 @@ impl BuildArgs {
     }
 }
 
-/// What an image is built from, as a service takes it.
-pub(crate) fn body(client: &Client, build: &ImageBuild) -> Result<Value, Failure> {
-    let ImageBuild { context, dockerfile, args, target, no_cache, pull } = build;
-    let context = folder_there(client, "the folder to build from", context)?;
-    let mut body = json!({ "context": context, "args": args, "no_cache": no_cache, "pull": pull });
-    if let Some(dockerfile) = dockerfile {
-        body["dockerfile"] = json!(dockerfile);
-    }
-    if let Some(target) = target {
-        body["target"] = json!(target);
-    }
-    Ok(body)
-}
-
 fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>, String> {
     let pair = |text: String| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
@@ -109,7 +92,7 @@ fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>, String> {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     match command {
         Command::Ls => {
             let all = backend.images().await?;
@@ -146,8 +129,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                 pull: args.pull,
             };
             let mut bars = Bars::new(context.out.json);
-            let tag = args.tag.as_deref();
-            let built = backend.build_image(&build, tag, &mut |step| bars.show(step)).await;
+            let built = backend.build_image(build, args.tag, &mut |step| bars.show(step)).await;
             bars.clear();
             let image = built?;
             if context.out.json {
@@ -158,41 +140,41 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             Ok(0)
         }
         Command::Rm { images } => {
-            let mut told = Told::new(context);
+            let mut removals = Removals::new(context);
             for image in images {
                 let removed = backend.remove_image(&image).await;
-                told.tell((image, removed));
+                removals.tell((image, removed));
             }
-            told.end()
+            removals.end()
         }
         Command::Prune => {
-            let mut told = Told::new(context);
+            let mut removals = Removals::new(context);
             for pruned in backend.prune_images().await? {
-                told.tell(pruned);
+                removals.tell(pruned);
             }
-            told.end()
+            removals.end()
         }
     }
 }
 
 /// Tells what became of images, one after the other.
-struct Told<'a> {
+struct Removals<'a> {
     several: Several<'a>,
     removed: Vec<String>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Removals<'a> {
     fn new(context: &'a Context) -> Self {
         Self { several: Several::new(&context.out), removed: Vec::new() }
     }
 
-    fn tell(&mut self, (image, removed): Pruned) {
+    fn tell(&mut self, (image, removed): PrunedImage) {
         match removed {
             Ok(()) => {
                 self.several.line(format!("{image} removed"));
                 self.removed.push(image);
             }
-            Err(failure) => self.several.failed(&failure),
+            Err(error) => self.several.failed(&error.into()),
         }
     }
 

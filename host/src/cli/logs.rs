@@ -2,11 +2,11 @@
 
 use super::instant::instant;
 use super::{Context, Failure, terminal};
+use crate::backend::{LogItem, LogOptions, LogStream};
 use crate::docker::StdStream;
-use crate::lifecycle::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
+use crate::lifecycle::{Cursor, Line, LineView, LogContainer, LogQuery};
 use crate::printable::{push_line, write_json};
 
-mod by_service;
 mod printer;
 use printer::Printer;
 
@@ -49,11 +49,11 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    if let Some(client) = context.client()? {
-        return by_service::run(context, &client, args).await;
+    let backend = context.backend(&[])?;
+    let targets = args.targets.of(context, &backend).await?;
+    if targets.is_empty() {
+        return Ok(0);
     }
-    let lifecycle = context.lifecycle().await?;
-    let containers = args.targets.containers(context, &lifecycle).await?;
     let query = LogQuery {
         follow: args.follow,
         since: args.since,
@@ -66,21 +66,22 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             _ => None,
         },
         after: args.after.clone(),
-        grep: args.grep.as_deref().map(|pattern| Grep::new(pattern, args.ignore_case)).transpose()?,
+        grep: None,
     };
-    let mut logs = lifecycle.logs(containers, &query).await?;
+    let grep = args.grep.clone().map(|pattern| (pattern, args.ignore_case));
+    let mut logs = backend.logs(&targets, LogOptions { query, grep }).await?;
     let mut look = Look::new(context, args, logs.containers());
     let mut printer = Printer::new();
-    let mut stop = lifecycle.stopper().subscribe();
+    let mut stop = backend.stopper().await?.subscribe();
     let mut stop_flush = stop.clone();
     loop {
-        let event = {
+        let item = {
             let mut next = std::pin::pin!(logs.next());
             loop {
                 let due = printer.due();
                 tokio::select! {
                     biased;
-                    event = &mut next => break event,
+                    item = &mut next => break item?,
                     // Only a reader that does not read keeps the printer from taking more.
                     _ = stop.wait_for(|stop| *stop) => return Ok(130),
                     () = until(due), if due.is_some() => tokio::select! {
@@ -90,22 +91,20 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 }
             }
         };
-        let Some(event) = event else { break };
+        let Some(item) = item else { break };
         let print = async {
-            match event? {
-                LogEvent::Lines(lines) => look.lines(&mut printer, &logs, &lines).await,
-                LogEvent::Interrupted { container, cause } => {
-                    let name = look.name(container);
+            match item {
+                LogItem::Lines(lines) => look.lines(&mut printer, &logs, &lines).await,
+                LogItem::Interrupted(name, cause) => {
                     printer.flush().await?;
-                    context.out.notice(&format!("{name}: {cause}; trying again until the engine answers"));
+                    context.out.notice(&format!("{name}: {cause}; trying again until it answers"));
                     Ok(())
                 }
-                LogEvent::Resumed { container, lost } => {
-                    let name = look.name(container);
+                LogItem::Resumed(name, lost) => {
                     printer.flush().await?;
                     context.out.notice(&match lost {
                         true => format!("{name}: the log was rotated meanwhile; lines may be missing here"),
-                        false => format!("{name}: the engine answers again; going on where it was"),
+                        false => format!("{name}: it answers again; going on where it was"),
                     });
                     Ok(())
                 }
@@ -133,7 +132,6 @@ async fn until(due: Option<tokio::time::Instant>) {
 struct Look {
     json: bool,
     timestamps: bool,
-    names: Vec<String>,
     /// One per container, where there is more than one.
     prefixes: Vec<String>,
     /// The stream whose line was not complete, where pieces are printed as they come.
@@ -156,14 +154,10 @@ impl Look {
             0 | 1 => Vec::new(),
             _ => names.iter().zip(COLORS.iter().cycle()).map(prefix).collect(),
         };
-        Self { json: context.out.json, timestamps: args.timestamps, names, prefixes, open: None }
+        Self { json: context.out.json, timestamps: args.timestamps, prefixes, open: None }
     }
 
-    fn name(&self, container: usize) -> &str {
-        self.names.get(container).map_or("", String::as_str)
-    }
-
-    async fn lines(&mut self, printer: &mut Printer, logs: &Logs, lines: &[Line]) -> Result<(), Failure> {
+    async fn lines(&mut self, printer: &mut Printer, logs: &LogStream, lines: &[Line]) -> Result<(), Failure> {
         for line in lines {
             let view = if self.json { logs.view(line) } else { None };
             self.one(printer, line, view.as_ref()).await?;

@@ -1,10 +1,9 @@
 //! `wharf metrics`
 
 use super::output::{bytes, spark};
-use super::{Context, Failure, backend, terminal};
-use crate::client::Client;
+use super::{Context, Failure, terminal};
 use crate::config::Span;
-use crate::lifecycle::{self, History, HistoryPoint, HistoryRow, Target};
+use crate::lifecycle::{History, HistoryPoint, HistoryRow};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -27,21 +26,13 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let target = context.target(args.workspace.as_deref())?;
     let until = args.until.unwrap_or_else(jiff::Timestamp::now);
     let step = args.step.map(|step| i64::try_from(step.0.as_millis()).unwrap_or(i64::MAX));
-    let (id, history) = match context.client()? {
-        None => {
-            let store = context.app.store()?;
-            let id = lifecycle::find_stored(&store, &target)?.id;
-            let history = lifecycle::history(&store, &id, (args.since, until), step, None)?;
-            (id.to_string(), history)
-        }
-        Some(client) => of_service(&client, &target, History::steps(args.since, until, step)?, until).await?,
-    };
+    let (id, history) = context.backend(&[])?.history(&target, (args.since, until), step).await?;
     if context.out.json && history.points.is_empty() {
         context.out.value::<[HistoryRow; 0]>(&[])?;
         return Ok(0);
     }
     if context.out.json {
-        context.out.value(&HistoryRow::of(&id.parse().map_err(std::io::Error::other)?, history.points))?;
+        context.out.value(&HistoryRow::of(&id, history.points))?;
         return Ok(0);
     }
     if history.points.is_empty() {
@@ -62,23 +53,6 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let head = ["TIME", "CPU %", "MEMORY", "LIMIT", "NET RX/s", "NET TX/s", "READ/s", "WRITTEN/s", "PIDS"];
     context.out.table(&head, history.points.iter().map(row).collect())?;
     Ok(0)
-}
-
-/// The same from a service, in steps that were laid out here.
-async fn of_service(
-    client: &Client,
-    target: &Target,
-    mut history: History,
-    until: jiff::Timestamp,
-) -> Result<(String, History), Failure> {
-    let name = backend::meant(client, target).await?;
-    let since = jiff::Timestamp::from_millisecond(history.since_ms).map_err(std::io::Error::other)?;
-    let (since, until, step) = (since.to_string(), until.to_string(), format!("{}ms", history.step_ms));
-    let query = [("since", since.as_str()), ("until", until.as_str()), ("step", step.as_str())];
-    let rows: Vec<HistoryRow> = client.get(&backend::path(&name, "metrics"), &query).await?;
-    let id = rows.first().map_or(name, |row| row.id.to_string());
-    history.points = rows.into_iter().map(|row| row.point).collect();
-    Ok((id, history))
 }
 
 fn rate(value: Option<f64>) -> String {

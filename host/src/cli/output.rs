@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{Failure, terminal};
 pub(crate) use crate::config::ago;
 use crate::hooks::record::{StepMode, Waiver};
-use crate::lifecycle::TrailStep;
 use crate::printable::{Printable, json, pretty_json};
+use crate::wire::TrailStep;
 
 /// Where and how to print.
 #[derive(Debug, Clone)]

@@ -1,17 +1,11 @@
 //! `wharf plan`: the chain on a request, nothing created.
 
-use std::sync::Arc;
-
 use super::up::ProjectArgs;
 use super::{Context, Failure};
-use crate::hooks::Hook;
-use crate::hooks::chain::LookedAt;
+use crate::backend::{DiffOf, PlannedDiff};
 use crate::hooks::record::Refusal;
-use crate::lifecycle::{self, Explained, FieldChange, Plan, PlanDiff, Project, WorkspaceRequest};
+use crate::lifecycle::{self, Explained, FieldChange, Plan, PlanDiff};
 use crate::printable::Printable;
-use crate::store::Workspace;
-
-mod by_service;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -29,34 +23,13 @@ pub(crate) struct Args {
 
 /// Runs the command. A denial is shown as the plan's result, with the exit code that `up` would have.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
-    if let Some(client) = context.client()? {
-        return by_service::run(context, &client, args).await;
-    }
-    let mut request = args.request.request(context)?;
-    let stored = match &args.diff {
-        Some(name) => Some(existing(context, name, &request).await?),
-        None => None,
-    };
-    if let Some(stored) = &stored {
-        request = lifecycle::remembered(stored, request);
-    }
-    let mut chain = context.app.prepared_chain(&Hook::CREATE)?;
-    // A plan makes no state, and what it asks says nothing about how policies are doing.
-    let mut known = Vec::new();
-    if context.app.state_dir.join("wharf.db").exists() {
-        let store = context.app.store()?;
-        known = store.known_workspaces()?;
-        chain = chain.with_standings(Arc::new(LookedAt(Arc::new(store))));
-    }
-    let docker = if args.offline { None } else { context.app.docker("").await.ok() };
-    let plan = {
-        let app = &context.app;
-        lifecycle::plan(&app.loaded, &chain, docker.as_ref(), &app.state_dir, &known, &request).await?
-    };
-    match &stored {
-        Some(stored) => diff(context, &PlanDiff::of(stored, &plan), &plan.project, plan.detail.clone()),
-        None => whole(context, &plan),
-    }
+    let backend = context.backend(&[])?;
+    let request = args.request.request(context)?;
+    let Some(name) = &args.diff else { return whole(context, &backend.plan(request, args.offline).await?) };
+    let target = (!name.is_empty()).then(|| context.target(Some(name))).transpose()?;
+    let of = target.as_ref().map_or(DiffOf::Request, DiffOf::Workspace);
+    let PlannedDiff { diff: shown, project, detail } = backend.plan_diff(of, request, args.offline).await?;
+    diff(context, &shown, &project, detail)
 }
 
 /// Shows a plan, and gives the exit code.
@@ -85,24 +58,6 @@ fn diff(context: &Context, shown: &PlanDiff, project: &str, detail: Option<(Stri
 fn denied(refusal: &Refusal, detail: Option<(String, bool)>) -> Failure {
     let error = lifecycle::Error::Denied { refusal: refusal.clone(), trail: Vec::new() };
     Failure { detail, ..error.into() }
-}
-
-/// The workspace that `--diff` means: the named one, or the one that the request would make.
-async fn existing(context: &Context, name: &str, request: &WorkspaceRequest) -> Result<Workspace, Failure> {
-    let store = context.store().await?;
-    let stored = if !name.is_empty() {
-        lifecycle::find_stored(&store, &context.target(Some(name))?)?
-    } else {
-        let known = store.known_workspaces()?;
-        let project = Project::resolve(&request.project, request.name.as_deref(), &context.app.loaded, &known)?;
-        let missing = || lifecycle::Error::NotFound(project.id.to_string());
-        store.workspace(&project.id)?.ok_or_else(missing)?
-    };
-    if let Some(parent) = &stored.part_of {
-        let text = format!("{} is a sidecar of {parent}, and is planned with it", stored.id);
-        return Err(Failure::new("sidecar", text, "'wharf sidecar add' says what would differ", 2));
-    }
-    Ok(stored)
 }
 
 fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), Failure> {

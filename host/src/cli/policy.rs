@@ -79,11 +79,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
 }
 
 async fn ls(context: &Context) -> Result<u8, Failure> {
-    let client = context.client()?;
-    let rows: Vec<PolicyView> = match &client {
-        Some(client) => client.get("/v1/policies", &[]).await?,
-        None => context.app.policies()?,
-    };
+    let (rows, chain) = context.backend(&[])?.policies().await?;
     if context.out.json {
         context.out.value(&rows)?;
         return Ok(0);
@@ -100,7 +96,6 @@ async fn ls(context: &Context) -> Result<u8, Failure> {
             context.out.line(format!("{}: {note}", row.name))?;
         }
     }
-    let chain = if client.is_none() { context.app.service()?.map(|service| service.chain) } else { None };
     if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = chain {
         let (when, before) = (ago(refused_at), ago(since));
         context

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::{Context, Failure};
-use crate::lifecycle::SecretBytes;
+use crate::wire::SecretBytes;
 
 /// What to do with secrets. Their values are never shown.
 #[derive(Debug, clap::Subcommand)]
@@ -48,7 +48,7 @@ pub(crate) fn parse(text: &str) -> Result<(String, SecretBytes), String> {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     match command {
         Command::Ls { workspace } => {
             let names = backend.secrets(&context.target(workspace.as_deref())?).await?;
@@ -64,13 +64,13 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
             let target = context.target(workspace.as_deref())?;
             let mut value = Vec::new();
             std::io::stdin().take(1 << 20).read_to_end(&mut value)?;
-            let id = backend.change_secret(&target, name, Some(SecretBytes(value))).await?;
+            let id = backend.set_secret(&target, name, SecretBytes(value)).await?;
             if !context.out.json {
                 context.out.line(format!("{id}: {name} set"))?;
             }
         }
         Command::Rm { name, workspace } => {
-            let id = backend.change_secret(&context.target(workspace.as_deref())?, name, None).await?;
+            let id = backend.remove_secret(&context.target(workspace.as_deref())?, name).await?;
             if !context.out.json {
                 context.out.line(format!("{id}: {name} removed"))?;
             }

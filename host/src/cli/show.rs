@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::backend::Backend;
 use super::output::ago;
 use super::{Context, Failure, terminal};
-use crate::client::{Client, Events};
-use crate::lifecycle::{WorkspaceEvents, WorkspaceView};
+use crate::backend::{Backend, Changes};
+use crate::lifecycle::WorkspaceView;
 use crate::printable::Printable;
 
 /// How often a watched list on a terminal is drawn anew when nothing changes.
@@ -36,7 +35,7 @@ pub(crate) struct InspectArgs {
 
 /// Lists workspaces.
 pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     if args.watch {
         return watch(context, &backend).await;
     }
@@ -46,7 +45,7 @@ pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> 
 /// The list, anew at every change: on a terminal in the same place, elsewhere and as JSON one after the other. An engine or a
 /// service that goes away is waited for, once the list has been seen.
 async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
-    let mut stop = backend.stopper();
+    let mut stop = backend.stopper().await?.subscribe();
     let mut watch = Watch { terminal: !context.out.json && terminal::is_out(), shown: None, away: false };
     loop {
         let failed = tokio::select! {
@@ -80,7 +79,7 @@ struct Watch {
 impl Watch {
     /// Shows the list and waits for a change, again and again.
     async fn follow(&mut self, context: &Context, backend: &Backend) -> Result<(), Failure> {
-        let mut changes = Changes::of(backend).await?;
+        let mut changes = backend.changes().await?;
         loop {
             let all = backend.list().await?;
             self.away = false;
@@ -96,54 +95,23 @@ impl Watch {
             tokio::select! {
                 // Ages go on, too.
                 () = tokio::time::sleep(AGES), if self.terminal => {}
-                changed = changes.next() => changed?,
+                changed = settled(&mut changes) => changed?,
             }
         }
     }
 }
 
-/// That something has changed.
-enum Changes<'a> {
-    Here(Box<WorkspaceEvents>),
-    Service(&'a Client, Box<Events>),
-}
-
-impl<'a> Changes<'a> {
-    async fn of(backend: &'a Backend) -> Result<Self, Failure> {
-        match backend {
-            Backend::Here(lifecycle) => Ok(Self::Here(Box::new(lifecycle.events(None, None).await?))),
-            Backend::Service(client) => {
-                Ok(Self::Service(client, Box::new(client.events("/v1/events", &[], None).await?)))
+/// Waits for a change, and for those that come close behind it; where they never end, it does.
+async fn settled(changes: &mut Changes) -> Result<(), Failure> {
+    changes.next().await?;
+    let more = async {
+        loop {
+            if let Err(error) = changes.next().await {
+                return Failure::from(error);
             }
         }
-    }
-
-    /// Waits for one, and for those that come close behind it; where they never end, it does.
-    async fn next(&mut self) -> Result<(), Failure> {
-        self.one().await?;
-        let more = async {
-            loop {
-                self.one().await?;
-            }
-        };
-        tokio::time::timeout(CLOSE, more).await.unwrap_or(Ok(()))
-    }
-
-    async fn one(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::Here(events) => match events.next().await {
-                Some(_) => Ok(()),
-                None => std::future::pending().await,
-            },
-            Self::Service(client, events) => match events.next().await? {
-                Some(_) => Ok(()),
-                None => {
-                    let text = format!("the service at {} has ended", client.server());
-                    Err(Failure::new("service-unreachable", text, "start it again: wharf serve", 6))
-                }
-            },
-        }
-    }
+    };
+    tokio::time::timeout(CLOSE, more).await.map_or(Ok(()), Err)
 }
 
 /// Prints workspaces as `ls` does.
@@ -194,7 +162,7 @@ fn ports(workspace: &WorkspaceView) -> Vec<String> {
 
 /// Shows one workspace.
 pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8, Failure> {
-    let workspace = context.backend(&[]).await?.inspect(&context.target(args.workspace.as_deref())?).await?;
+    let workspace = context.backend(&[])?.inspect(&context.target(args.workspace.as_deref())?).await?;
     if context.out.json {
         context.out.value(&workspace)?;
         return Ok(0);

@@ -6,7 +6,7 @@ use super::bars::Bars;
 use super::output::{Several, ago};
 use super::up::UpOutput;
 use super::{Context, Failure};
-use crate::lifecycle::RestoreRequest;
+use crate::wire::RestoreRequest;
 
 /// What to do with snapshots.
 #[derive(Debug, clap::Subcommand)]
@@ -55,7 +55,7 @@ pub(crate) struct RestoreArgs {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     match command {
         Command::Create { workspace, name } => {
             let target = context.target(workspace.as_deref())?;
@@ -94,14 +94,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             let mut output = UpOutput::new(context, args.quiet);
             let made =
                 backend.restore_snapshot(&args.snapshot, &restore, &mut |progress| output.progress(progress)).await;
-            output.finish(made)
+            output.finish(made.map_err(Failure::from))
         }
         Command::Rm { snapshots } => {
             let mut several = Several::new(&context.out);
             for name in snapshots {
                 match backend.remove_snapshot(&name).await {
                     Ok(_) => several.line(format!("{name} removed")),
-                    Err(failure) => several.failed(&failure),
+                    Err(failure) => several.failed(&failure.into()),
                 }
             }
             several.end()

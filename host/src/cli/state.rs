@@ -3,24 +3,15 @@
 
 use futures_util::StreamExt;
 
-use super::backend::{Limits, Verb};
 use super::{Context, Failure};
-use crate::config::{Size, Span};
-pub(crate) use crate::lifecycle::parse_restart as restart_policy;
-use crate::lifecycle::{Lifecycle, Target, WorkspaceView};
-use crate::workspace::{Container, State, WorkspaceId};
+use crate::backend::{Backend, Verb};
+use crate::config::Span;
+use crate::lifecycle::{Target, WorkspaceView};
+use crate::wire::UpdateRequest;
+use crate::workspace::{State, WorkspaceId};
 
 /// This many workspaces are worked on at once: measured, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
-
-/// A number of cores.
-pub(crate) fn cores(text: &str) -> Result<f64, String> {
-    let cores: f64 = text.parse().map_err(|_| "is no number of cores, such as 1.5".to_owned())?;
-    match cores.is_finite() {
-        true => Ok(cores),
-        false => Err("is not a number of cores from 0.01 up".to_owned()),
-    }
-}
 
 /// Which workspaces.
 #[derive(Debug, clap::Args)]
@@ -43,7 +34,7 @@ impl Targets {
     }
 
     /// What is meant; `all` is asked only when it is about as many as there are.
-    pub(crate) fn meant(&self, context: &Context, all: &[WorkspaceView]) -> Result<Vec<Target>, Failure> {
+    fn meant(&self, context: &Context, all: &[WorkspaceView]) -> Result<Vec<Target>, Failure> {
         if self.several() {
             return Ok(select(all, &self.label).into_iter().map(|id| Target::Named(id.to_string())).collect());
         }
@@ -53,31 +44,10 @@ impl Targets {
         Ok(self.workspaces.iter().map(|name| Target::Named(name.clone())).collect())
     }
 
-    /// All containers of the workspaces that are meant, each once.
-    pub(crate) async fn containers(
-        &self,
-        context: &Context,
-        lifecycle: &Lifecycle,
-    ) -> Result<Vec<(WorkspaceId, Container)>, Failure> {
-        let mut wanted = Vec::new();
-        let all = lifecycle.list().await?;
-        if self.all || !self.label.is_empty() {
-            wanted = select(&all, &self.label);
-        } else if self.workspaces.is_empty() {
-            wanted.push(context.find(lifecycle, None).await?);
-        } else {
-            for name in &self.workspaces {
-                wanted.push(context.find(lifecycle, Some(name)).await?);
-            }
-        }
-        if let [id] = wanted.as_slice() {
-            return Ok(lifecycle.containers_of(Some(id)).await?);
-        }
-        let meant = |(id, _): &(WorkspaceId, Container)| {
-            let parent = all.iter().find(|view| view.id == *id).and_then(|view| view.part_of.as_ref());
-            wanted.iter().any(|wanted| wanted == id || parent == Some(wanted))
-        };
-        Ok(lifecycle.containers_of(None).await?.into_iter().filter(meant).collect())
+    /// The workspaces that are meant; the backend lists all of them only where that is needed.
+    pub(crate) async fn of(&self, context: &Context, backend: &Backend) -> Result<Vec<Target>, Failure> {
+        let all = if self.several() { backend.list().await? } else { Vec::new() };
+        self.meant(context, &all)
     }
 }
 
@@ -132,23 +102,8 @@ pub(crate) struct DownArgs {
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     targets: Targets,
-    /// Memory limit, e.g. 4GiB
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<Size>,
-    /// CPU quota in cores, e.g. 1.5
-    #[arg(long, value_name = "CORES", value_parser = cores)]
-    cpus: Option<f64>,
-    /// Most processes and threads at once
-    #[arg(long, value_name = "COUNT")]
-    pids: Option<u32>,
-    /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
-    #[arg(long, value_name = "POLICY", value_parser = written_restart)]
-    restart: Option<String>,
-}
-
-/// A restart policy as it was written, checked.
-fn written_restart(text: &str) -> Result<String, String> {
-    restart_policy(text).map(|_| text.to_owned())
+    #[command(flatten)]
+    limits: UpdateRequest,
 }
 
 pub(crate) async fn stop(context: &Context, args: &StopArgs) -> Result<u8, Failure> {
@@ -184,16 +139,15 @@ pub(crate) async fn down(context: &Context, args: &DownArgs) -> Result<u8, Failu
 }
 
 pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, Failure> {
-    let (memory, cpus, pids, restart) = (args.memory, args.cpus, args.pids, args.restart.clone());
-    each(context, &args.targets, &Verb::Update(Limits { memory, cpus, pids, restart })).await
+    each(context, &args.targets, &Verb::Update(args.limits.clone())).await
 }
 
 /// Does something to each workspace, to some at once. One that fails is reported and does not keep the others from their
 /// turn; the exit code is that of the first failure. In JSON: an object for one workspace, an array for several.
 async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, Failure> {
-    let backend = &context.backend(verb.hooks()).await?;
+    let backend = &context.backend(verb.hooks())?;
     let several = targets.several();
-    let meant = targets.meant(context, &if several { backend.list().await? } else { Vec::new() })?;
+    let meant = targets.of(context, backend).await?;
     let single = !several && meant.len() == 1;
     if meant.is_empty() && !targets.label.is_empty() {
         context.out.notice(&format!("no workspace has the label {}", targets.label.join(" and ")));
@@ -209,15 +163,16 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
                 if !context.out.json && printed.is_ok() {
                     let ended = matches!(verb, Verb::Start | Verb::Restart(_)) && view.state != State::Running;
                     printed = context.out.line(match view.notes.last().filter(|_| ended) {
-                        Some(note) => format!("{} {} and is {} again: {note}", view.id, verb.done(), view.state),
-                        None if ended => format!("{} {} and is {} again", view.id, verb.done(), view.state),
-                        None => format!("{} {}", view.id, verb.done()),
+                        Some(note) => format!("{} {} and is {} again: {note}", view.id, done(verb), view.state),
+                        None if ended => format!("{} {} and is {} again", view.id, done(verb), view.state),
+                        None => format!("{} {}", view.id, done(verb)),
                     });
                 }
                 views.push((place, view));
             }
-            Err(failure) if single => return Err(failure),
-            Err(failure) => {
+            Err(error) if single => return Err(error.into()),
+            Err(error) => {
+                let failure = Failure::from(error);
                 context.out.failure(&failure);
                 if place < exit.0 {
                     exit = (place, failure.exit);
@@ -237,6 +192,20 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
         }
     }
     Ok(exit.1)
+}
+
+/// The verb's result, for people.
+fn done(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Start => "started",
+        Verb::Stop(_) => "stopped",
+        Verb::Restart(_) => "restarted",
+        Verb::Pause => "paused",
+        Verb::Unpause => "unpaused",
+        Verb::Kill(_) => "got the signal",
+        Verb::Remove { .. } | Verb::Down { .. } => "removed",
+        Verb::Update(_) => "updated",
+    }
 }
 
 /// The workspaces that have all these labels. Sidecars come along with theirs.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::backend::Backend;
 use super::output::bytes;
-use super::readings::Readings;
 use super::{Context, Failure, terminal};
 use crate::lifecycle::StatsView;
 use crate::workspace::State;
@@ -26,25 +24,12 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
-    let mut stop = backend.stopper();
+    let backend = context.backend(&[])?;
+    let mut stop = backend.stopper().await?.subscribe();
     let live = !args.no_stream && !context.out.json && terminal::is_out();
     if !live {
-        let once = async {
-            match &backend {
-                // Reads twice where it must, so that there are CPU figures.
-                Backend::Here(lifecycle) => {
-                    let mut ids = Vec::new();
-                    for name in &args.workspaces {
-                        ids.push(context.find(lifecycle, Some(name)).await?);
-                    }
-                    Ok::<_, Failure>(lifecycle.stats(&ids).await?)
-                }
-                Backend::Service(_) => Readings::of(context, &backend, &args.workspaces).await?.read().await,
-            }
-        };
         let all = tokio::select! {
-            all = once => all?,
+            all = backend.stats(&args.workspaces) => all?,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
         if context.out.json {
@@ -54,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
-    let mut readings = Readings::of(context, &backend, &args.workspaces).await?;
+    let mut readings = backend.readings(&args.workspaces).await?;
     let mut pause = FIRST;
     loop {
         let all = tokio::select! {

@@ -7,7 +7,6 @@ use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifier
 use crossterm::{cursor, terminal as screen_mode};
 use tokio::sync::{mpsc, watch};
 
-use super::readings::Readings;
 use super::{Context, Failure, terminal};
 
 mod screen;
@@ -84,9 +83,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             2,
         ));
     }
-    let backend = context.backend(&[]).await?;
-    let mut stop = backend.stopper();
-    let mut watch = Readings::of(context, &backend, &args.workspaces).await?;
+    let backend = context.backend(&[])?;
+    let mut stop = backend.stopper().await?.subscribe();
+    let mut watch = backend.readings(&args.workspaces).await?;
     let mut screen = Screen::default();
     let mut typed = events();
     let _full = FullScreen::enter()?;
@@ -105,7 +104,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         // An engine that is restarted comes back; what was seen last stays meanwhile.
         match read {
             Ok(all) => screen.update(all),
-            Err(failure) => screen.failed(failure.message),
+            Err(error) => screen.failed(error.to_string()),
         }
         let next = tokio::time::sleep(pause);
         pause = REFRESH;

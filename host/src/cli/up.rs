@@ -5,17 +5,12 @@ use std::path::PathBuf;
 
 use super::bars::Bars;
 use super::devcontainer::{DevcontainerArgs, not_honoured};
-use super::health::HealthArgs;
 use super::{Context, Failure};
-use crate::config::{HealthCheckConfig, Size, Span};
-use crate::hooks::{Adjustment, Hook};
-use crate::lifecycle::{
-    Awaited, Progress, Recreate, WorkspaceRequest, WorkspaceView, parse_mount, parse_port, parse_tmpfs, parse_ulimit,
-};
+use crate::config::Span;
+use crate::hooks::Hook;
+use crate::lifecycle::WorkspaceView;
 use crate::printable::Printable;
-use crate::workspace::{Network, PullPolicy, Restart};
-
-mod by_service;
+use crate::wire::{Progress, WorkspaceRequest};
 
 /// What `up` and `plan` share: which workspace, and what it should be.
 #[derive(Debug, clap::Args)]
@@ -32,108 +27,34 @@ pub(crate) struct ProjectArgs {
 }
 
 impl ProjectArgs {
+    /// The request as it was written.
     pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
         let project = self.path.unwrap_or_else(|| context.project_folder());
-        let health = context.app.loaded.config.workspace.health_check.as_ref();
-        let devcontainer = self.devcontainer.choice();
-        Ok(WorkspaceRequest { project, name: self.name, devcontainer, ..self.request.request(health)? })
+        let DevcontainerArgs { devcontainer, no_devcontainer } = self.devcontainer;
+        Ok(WorkspaceRequest { project, name: self.name, devcontainer, no_devcontainer, ..self.request.request()? })
     }
 }
 
-/// Everything that a request may name of a container.
+/// Everything that a request may name of a container. Fields that a command line writes as the API does are those of the request
+/// itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RequestArgs {
-    /// The image; policies may still deny it
-    #[arg(long, value_name = "REFERENCE")]
-    image: Option<String>,
+    #[command(flatten)]
+    request: WorkspaceRequest,
     #[command(flatten)]
     build: super::image::BuildArgs,
-    /// When the image of --image is fetched
-    #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
-    pull: Option<Pull>,
     /// Environment: NAME=VALUE, or NAME to take it from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Label: NAME=VALUE
     #[arg(short, long, value_name = "NAME=VALUE")]
     label: Vec<String>,
-    /// Published port: [[ADDRESS:]HOST:]PORT[/udp]
-    #[arg(short, long, value_name = "PORT")]
-    publish: Vec<String>,
-    /// Mount: SOURCE:TARGET[:ro]
-    #[arg(long, value_name = "MOUNT")]
-    mount: Vec<String>,
-    /// Memory limit, e.g. 4GiB
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<Size>,
-    /// CPU quota in cores, e.g. 1.5
-    #[arg(long, value_name = "CORES", value_parser = super::state::cores)]
-    cpus: Option<f64>,
-    /// Memory file system: TARGET[:SIZE], e.g. /tmp:64MiB
-    #[arg(long, value_name = "TARGET")]
-    tmpfs: Vec<String>,
     /// Secret file /run/secrets/NAME: NAME=FILE, or NAME to take it from a variable here
     #[arg(long, value_name = "NAME[=FILE]")]
     secret: Vec<String>,
-    /// Most processes and threads at once
-    #[arg(long, value_name = "COUNT")]
-    pids: Option<u32>,
-    /// Size of /dev/shm, e.g. 256MiB
-    #[arg(long, value_name = "SIZE")]
-    shm_size: Option<Size>,
-    /// Size of the writable layer, e.g. 10GiB, where the engine's storage can limit it
-    #[arg(long, value_name = "SIZE")]
-    disk: Option<Size>,
-    /// Process limit: NAME=SOFT[:HARD], e.g. nofile=1024:4096
-    #[arg(long, value_name = "LIMIT")]
-    ulimit: Vec<String>,
-    /// What it is connected to
-    #[arg(long, value_enum, value_name = "KIND")]
-    network: Option<NetworkKind>,
-    /// When the engine starts it again: no, on-failure[:TIMES], always, unless-stopped
-    #[arg(long, value_name = "POLICY", value_parser = super::state::restart_policy)]
-    restart: Option<Restart>,
-    /// Time to live: it is stopped so long after its start, e.g. 8h
-    #[arg(long, value_name = "TIME")]
-    ttl: Option<Span>,
-    /// User or uid:gid
-    #[arg(short, long)]
-    user: Option<String>,
-    #[command(flatten)]
-    health: HealthArgs,
     /// The command that keeps the workspace up
     #[arg(last = true)]
     command: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum NetworkKind {
-    /// The network of all workspaces
-    Shared,
-    /// A network of its own
-    Own,
-    /// No network
-    None,
-    /// The host's; needs allow.host_network
-    Host,
-}
-
-impl From<NetworkKind> for Network {
-    fn from(kind: NetworkKind) -> Self {
-        match kind {
-            NetworkKind::Shared => Self::Shared,
-            NetworkKind::Own => Self::Own,
-            NetworkKind::None => Self::None,
-            NetworkKind::Host => Self::Host,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Pull {
-    Missing,
-    Always,
-    Never,
 }
 
 /// Arguments.
@@ -153,8 +74,8 @@ pub(crate) struct Args {
 }
 
 impl RequestArgs {
-    /// What is asked for; the project is left to the caller. The flags of the health check change a part of this one.
-    pub(crate) fn request(self, health: Option<&HealthCheckConfig>) -> Result<WorkspaceRequest, Failure> {
+    /// The request without its project.
+    pub(crate) fn request(self) -> Result<WorkspaceRequest, Failure> {
         let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
         let mut env = BTreeMap::new();
         for text in self.env {
@@ -166,26 +87,6 @@ impl RequestArgs {
                 text.split_once('=').ok_or_else(|| usage(format!("--label {text}: write it as NAME=VALUE")))?;
             labels.insert(name.to_owned(), value.to_owned());
         }
-        let mut fields = Vec::new();
-        for text in self.publish {
-            fields.push((parse_port(&text).map_err(usage)?, format!("--publish {text}")));
-        }
-        for text in self.mount {
-            let absolute = absolute_source(&text);
-            fields.push((parse_mount(&absolute).map_err(usage)?, format!("--mount {text}")));
-        }
-        if let Some(memory) = self.memory {
-            fields.push((Adjustment::Memory(memory.0), format!("--memory {memory}")));
-        }
-        if let Some(cpus) = self.cpus {
-            fields.push((Adjustment::Cpus(cpus), format!("--cpus {cpus}")));
-        }
-        for text in self.tmpfs {
-            fields.push((parse_tmpfs(&text).map_err(usage)?, format!("--tmpfs {text}")));
-        }
-        for text in self.ulimit {
-            fields.push((parse_ulimit(&text).map_err(usage)?, format!("--ulimit {text}")));
-        }
         let mut secrets = BTreeMap::new();
         for text in self.secret {
             let (name, secret) = super::secret::parse(&text).map_err(usage)?;
@@ -193,36 +94,8 @@ impl RequestArgs {
                 return Err(usage(format!("the secret {name} is given twice")));
             }
         }
-        fields.extend(self.pids.map(|pids| (Adjustment::Pids(pids), format!("--pids {pids}"))));
-        fields.extend(self.shm_size.map(|size| (Adjustment::ShmSize(Some(size.0)), format!("--shm-size {size}"))));
-        fields.extend(self.disk.map(|size| (Adjustment::Disk(Some(size.0)), format!("--disk {size}"))));
-        fields.extend(self.restart.map(|restart| (Adjustment::Restart(restart), "--restart".to_owned())));
-        fields.extend(self.network.map(|kind| (Adjustment::Network(kind.into()), "--network".to_owned())));
-        if let Some(user) = self.user {
-            fields.push((Adjustment::User(Some(user.clone())), format!("--user {user}")));
-        }
-        if let Some(ttl) = self.ttl {
-            let ms = u64::try_from(ttl.0.as_millis()).unwrap_or(u64::MAX);
-            fields.push((Adjustment::TimeToLiveMs(Some(ms)), format!("--ttl {ttl}")));
-        }
         let build = self.build.build().map_err(usage)?;
-        fields.extend(self.health.field(health).map_err(usage)?);
-        let pull = self.pull.map(|pull| match pull {
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Always => PullPolicy::Always,
-            Pull::Never => PullPolicy::Never,
-        });
-        Ok(WorkspaceRequest {
-            image: self.image,
-            build,
-            pull,
-            command: self.command,
-            env,
-            labels,
-            secrets,
-            fields,
-            ..WorkspaceRequest::default()
-        })
+        Ok(WorkspaceRequest { build, command: self.command, env, labels, secrets, ..self.request })
     }
 }
 
@@ -237,36 +110,12 @@ pub(crate) fn env_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `./data:/data` or `../data:/data` names a folder here; the engine takes only absolute paths.
-fn absolute_source(text: &str) -> String {
-    match text.split_once(':') {
-        Some((source, rest)) if source.starts_with('.') => {
-            let path = std::fs::canonicalize(source).or_else(|_| std::path::absolute(source));
-            let path = path.unwrap_or_else(|_| source.into());
-            format!("{}:{rest}", path.display())
-        }
-        _ => text.to_owned(),
-    }
-}
-
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
-    let mut output = UpOutput::new(context, args.quiet);
-    if let Some(client) = context.client()? {
-        let made = by_service::up(context, &client, args, &mut |progress| output.progress(progress)).await;
-        return output.finish(made);
-    }
     let request = args.project.request(context)?;
-    let lifecycle =
-        context.deciding(&[Hook::SelectImage, Hook::SecurityProfile, Hook::PreCreate, Hook::PostStart]).await?;
-    let recreate = if args.recreate { Recreate::IfDifferent } else { Recreate::Never };
-    let mut made = lifecycle.up(&request, recreate, &mut |progress| output.progress(progress)).await;
-    if let (Ok(workspace), Some(limit)) = (&mut made, args.wait) {
-        let waited = lifecycle.wait(&workspace.id, Awaited::Healthy, Some(limit.0), true).await?;
-        if let Some(now) = waited.workspace {
-            *workspace = now;
-        }
-    }
+    let backend = context.backend(&[Hook::SelectImage, Hook::SecurityProfile, Hook::PreCreate, Hook::PostStart])?;
+    let mut output = UpOutput::new(context, args.quiet);
+    let made = backend.up(request, args.recreate, args.wait, &mut |progress| output.progress(progress)).await;
     output.finish(made.map_err(Failure::from))
 }
 

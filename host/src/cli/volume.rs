@@ -19,7 +19,7 @@ pub(crate) enum Command {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
-    let backend = context.backend(&[]).await?;
+    let backend = context.backend(&[])?;
     match command {
         Command::Ls => {
             let all = backend.volumes().await?;
@@ -38,7 +38,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
             for name in volumes {
                 match backend.remove_volume(name).await {
                     Ok(()) => several.line(format!("{name} removed")),
-                    Err(failure) => several.failed(&failure),
+                    Err(failure) => several.failed(&failure.into()),
                 }
             }
             several.end()

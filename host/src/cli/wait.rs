@@ -2,7 +2,7 @@
 
 use super::{Context, Failure};
 use crate::config::Span;
-use crate::lifecycle::Awaited;
+use crate::workspace::Awaited;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -11,7 +11,7 @@ pub(crate) struct Args {
     workspace: Option<String>,
     /// What is waited for
     #[arg(long = "for", value_enum, value_name = "STATE", default_value = "healthy")]
-    state: Wanted,
+    state: Awaited,
     /// Fails after this time, e.g. 60s [default: waits for as long as it takes]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
@@ -20,45 +20,22 @@ pub(crate) struct Args {
     exit_code: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Wanted {
-    /// It runs
-    Running,
-    /// Its health check says so; without one: it runs
-    Healthy,
-    /// It has ended; its exit code is printed
-    Exited,
-    /// It is gone
-    Removed,
-}
-
-impl From<Wanted> for Awaited {
-    fn from(wanted: Wanted) -> Self {
-        match wanted {
-            Wanted::Running => Self::Running,
-            Wanted::Healthy => Self::Healthy,
-            Wanted::Exited => Self::Exited,
-            Wanted::Removed => Self::Removed,
-        }
-    }
-}
-
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    if args.exit_code && args.state != Wanted::Exited {
+    if args.exit_code && args.state != Awaited::Exited {
         let text = "--exit-code goes with --for exited: otherwise there is no exit code";
         return Err(Failure::new("bad-request", text, "add --for exited, or leave --exit-code out", 2));
     }
     let target = context.target(args.workspace.as_deref())?;
-    let awaited = Awaited::from(args.state);
-    let waited = context.backend(&[]).await?.wait(&target, awaited, args.timeout).await?;
+    let awaited = args.state;
+    let waited = context.backend(&[])?.wait(&target, awaited, args.timeout).await?;
     let exit_code = waited.exit_code;
     if context.out.json {
         context.out.value(&waited)?;
     } else {
         match (args.state, exit_code) {
-            (Wanted::Exited, Some(code)) => context.out.line(code.to_string())?,
-            (Wanted::Exited, None) => context.out.line("-")?,
+            (Awaited::Exited, Some(code)) => context.out.line(code.to_string())?,
+            (Awaited::Exited, None) => context.out.line("-")?,
             _ => context.out.line(format!("{} is {}", waited.id, awaited.as_str()))?,
         }
     }

@@ -1,9 +1,9 @@
 //! `wharf why`: who set each field, who was overruled, and where. It reads the store only, so it needs no engine.
 
 use super::plan::{bound, short};
-use super::{Context, Failure, backend};
-use crate::client::Client;
-use crate::lifecycle::{Explained, Target, Why, find_stored, place, why};
+use super::{Context, Failure};
+use crate::backend::{Backend, Error};
+use crate::lifecycle::{Explained, Why, place};
 use crate::printable::Printable;
 
 /// Arguments.
@@ -17,10 +17,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let (why, all) = match context.client()? {
-        Some(client) => there(context, &client, args).await?,
-        None => here(context, args).await?,
-    };
+    let backend = context.backend(&[])?;
+    let (why, all) = explained(context, &backend, args).await?;
     if context.out.json {
         context.out.value(&why)?;
     } else {
@@ -29,44 +27,23 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// What a service says; and whether all fields were asked for.
-async fn there(context: &Context, client: &Client, args: &Args) -> Result<(Why, bool), Failure> {
+/// The explanation, and whether it is of all fields. One word may be a workspace, or a field of this folder's workspace.
+async fn explained(context: &Context, backend: &Backend, args: &Args) -> Result<(Why, bool), Failure> {
+    let missing = |error: &Error| matches!(error.code(), "workspace-not-found" | "workspace-ambiguous");
     let (workspace, field) = (args.workspace.as_deref(), args.field.as_deref());
-    if let (Some(word), None) = (workspace, field) {
-        let first = match of(client, &context.target(Some(word))?, None).await {
-            Err(error) if matches!(error.code.as_str(), "workspace-not-found" | "workspace-ambiguous") => error,
-            other => return Ok((other?, true)),
-        };
-        // It may be a field of this folder's workspace.
-        return match backend::meant(client, &context.target(None)?).await {
-            Ok(name) => Ok((of(client, &Target::Named(name), Some(word)).await?, false)),
-            Err(_) => Err(first),
-        };
-    }
-    Ok((of(client, &context.target(workspace)?, field).await?, field.is_none()))
-}
-
-async fn of(client: &Client, target: &Target, field: Option<&str>) -> Result<Why, Failure> {
-    let name = backend::meant(client, target).await?;
-    let query: Vec<_> = field.map(|field| ("field", field)).into_iter().collect();
-    Ok(client.get(&backend::path(&name, "why"), &query).await?)
-}
-
-/// The same from the store here.
-async fn here(context: &Context, args: &Args) -> Result<(Why, bool), Failure> {
-    let store = context.store().await?;
-    // One word may be a workspace or a field of this folder's workspace.
-    let (workspace, field) = match (&args.workspace, &args.field) {
-        (Some(word), None) => match find_stored(&store, &context.target(Some(word))?) {
-            Ok(workspace) => (workspace, None),
-            Err(first) => match find_stored(&store, &context.target(None)?) {
-                Ok(workspace) => (workspace, Some(word.as_str())),
-                Err(_) => return Err(first.into()),
-            },
-        },
-        (name, field) => (find_stored(&store, &context.target(name.as_deref())?)?, field.as_deref()),
+    let (Some(word), None) = (workspace, field) else {
+        return Ok((backend.why(&context.target(workspace)?, field).await?, field.is_none()));
     };
-    Ok((why(&store, &context.app.loaded, &workspace, field)?, field.is_none()))
+    let first = match backend.why(&context.target(Some(word))?, None).await {
+        Err(error) if missing(&error) => error,
+        other => return Ok((other?, true)),
+    };
+    let Ok(folder) = context.target(None) else { return Err(first.into()) };
+    match backend.why(&folder, Some(word)).await {
+        // Neither is there: the word was rather meant as a workspace.
+        Err(error) if missing(&error) || error.code() == "bad-request" => Err(first.into()),
+        other => Ok((other?, false)),
+    }
 }
 
 fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {

@@ -3,42 +3,44 @@
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::Method;
+use serde::Serialize;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
 use super::{Client, Error, connect};
 
 /// Most bytes of a message that the service may send.
 const MESSAGE: usize = 16 << 20;
 
-/// What the service said.
+/// A message of the service.
 #[derive(Debug)]
-pub enum Said {
+pub enum Message {
     /// Bytes behind the one that names their channel.
     Bytes(bytes::Bytes),
     /// JSON.
     Text(String),
 }
 
-/// The half that talks.
-pub struct Talk(SplitSink<WebSocketStream<connect::Stream>, Message>);
+/// The half that sends.
+pub struct Outgoing(SplitSink<WebSocketStream<connect::Stream>, Frame>);
 
-/// The half that listens.
-pub struct Listen {
+/// The half that receives.
+pub struct Incoming {
     server: String,
     stream: SplitStream<WebSocketStream<connect::Stream>>,
 }
 
 impl Client {
-    /// Opens a WebSocket at a path.
+    /// Opens a WebSocket to talk to a command in a workspace; the first message is its [`crate::wire::ExecRequest`].
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn socket(&self, path: &str) -> Result<(Talk, Listen), Error> {
+    pub async fn exec_socket(&self, workspace: &str) -> Result<(Outgoing, Incoming), Error> {
+        let path = super::verbs::path(workspace, "exec");
         let request = self
-            .request(Method::GET, path)?
+            .request(Method::GET, &path)?
             .header("connection", "Upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-version", "13")
@@ -60,36 +62,37 @@ impl Client {
             other => self.unreachable(other),
         })?;
         let (sink, stream) = socket.split();
-        Ok((Talk(sink), Listen { server: self.server(), stream }))
+        Ok((Outgoing(sink), Incoming { server: self.server(), stream }))
     }
 }
 
-impl Talk {
-    /// Sends JSON. Says whether somebody still listens.
-    pub async fn text(&mut self, value: &serde_json::Value) -> bool {
-        self.0.send(Message::text(value.to_string())).await.is_ok()
+impl Outgoing {
+    /// Sends JSON. Says whether the connection still stands.
+    pub async fn text(&mut self, value: &impl Serialize) -> bool {
+        let Ok(text) = serde_json::to_string(value) else { return false };
+        self.0.send(Frame::text(text)).await.is_ok()
     }
 
-    /// Sends bytes of a channel. Says whether somebody still listens.
+    /// Sends bytes of a channel. Says whether the connection still stands.
     pub async fn bytes(&mut self, channel: u8, bytes: &[u8]) -> bool {
         let mut message = Vec::with_capacity(bytes.len() + 1);
         message.push(channel);
         message.extend_from_slice(bytes);
-        self.0.send(Message::binary(message)).await.is_ok()
+        self.0.send(Frame::binary(message)).await.is_ok()
     }
 }
 
-impl Listen {
+impl Incoming {
     /// What the service says next; none when it has ended the conversation.
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn next(&mut self) -> Result<Option<Said>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Message>, Error> {
         loop {
             match self.stream.next().await {
-                None | Some(Ok(Message::Close(_))) => return Ok(None),
-                Some(Ok(Message::Binary(bytes))) => return Ok(Some(Said::Bytes(bytes))),
-                Some(Ok(Message::Text(text))) => return Ok(Some(Said::Text(text.as_str().to_owned()))),
+                None | Some(Ok(Frame::Close(_))) => return Ok(None),
+                Some(Ok(Frame::Binary(bytes))) => return Ok(Some(Message::Bytes(bytes))),
+                Some(Ok(Frame::Text(text))) => return Ok(Some(Message::Text(text.as_str().to_owned()))),
                 // Pings are answered by the library.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {

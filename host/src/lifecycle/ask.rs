@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::create::{Decided, Progress};
+use super::create::Decided;
 use super::devcontainer::ask;
 use super::facts::{engine_facts, image_facts};
 use super::image_config;
-use super::images::ImageBuild;
 use super::plan::{DecidedCreate, decide_create};
-use super::secret_files::{self, SecretBytes};
-use super::{Error, Lifecycle, Project, WorkspaceRequest};
+use super::secret_files;
+use super::{Error, Lifecycle, Project, ResolvedRequest};
 use crate::docker::{self, EngineInfo, ImageInfo};
 use crate::hooks::redact::Values;
 use crate::hooks::{Chain, Facts, ImageConfig, Step};
+use crate::wire::{ImageBuild, Progress, SecretBytes};
 use crate::workspace::Container;
 
 /// What a decision about a workspace is made of, so that the policies can be asked twice.
 pub(super) struct Asked {
     pub(super) project: Project,
-    request: WorkspaceRequest,
+    request: ResolvedRequest,
     facts: Facts,
     pub(super) info: EngineInfo,
     local: Vec<docker::LocalImage>,
@@ -42,7 +42,7 @@ impl Lifecycle {
     pub(super) async fn ask_for(
         &self,
         mut project: Project,
-        request: &WorkspaceRequest,
+        request: &ResolvedRequest,
     ) -> Result<(Asked, Option<Container>, Guess), Error> {
         let id = project.id.clone();
         project.secrets = secret_files::folder(self.store.dir(), &id, request);

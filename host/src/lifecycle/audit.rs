@@ -1,6 +1,7 @@
 //! The decision records as people and programs look them up: filtered, the newest first, and one by number or id.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -37,7 +38,7 @@ pub struct RecordFilter {
 }
 
 /// Outcomes that can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutcomeKind {
     /// The request went on.
     Allowed,
@@ -54,13 +55,19 @@ pub enum OutcomeKind {
 impl FromStr for OutcomeKind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "allowed" => Self::Allowed,
-            "denied" => Self::Denied,
-            "failed" => Self::Failed,
-            "actions" => Self::Actions,
-            "sweep" => Self::Sweep,
-            other => return Err(format!("'{other}' is none of allowed, denied, failed, actions, sweep")),
+        <Self as clap::ValueEnum>::from_str(text, false)
+            .map_err(|_| format!("'{text}' is none of allowed, denied, failed, actions, sweep"))
+    }
+}
+
+impl fmt::Display for OutcomeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Actions => "actions",
+            Self::Sweep => "sweep",
         })
     }
 }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::ResolvedRequest;
 use super::binds::Places;
 use super::image_config;
-use super::images::ImageBuild;
 use super::reconcile::STRAGGLERS;
-use super::secret_files::SecretBytes;
 use super::view::view;
 use super::withheld::Withheld;
-use super::{Error, Lifecycle, Project, WorkspaceRequest, WorkspaceView};
-use crate::docker::{self, CreateRequest, PullProgress};
+use super::{Error, Lifecycle, Project, WorkspaceView};
+use crate::docker::{self, CreateRequest};
 use crate::hooks::record::Draft;
 use crate::hooks::redact::Values;
 use crate::hooks::{ImageConfig, Step};
 use crate::store::{self, Verb};
+use crate::wire::{ImageBuild, Progress, SecretBytes, WorkspaceRequest};
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
     LABEL_SPEC, LABEL_WORKSPACE, State,
@@ -31,15 +31,11 @@ pub enum Recreate {
     IfDifferent,
 }
 
-/// What `up` reports while it works.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// What is done now, e.g. `pulling node:22`.
-    Step(String),
-    /// A layer of an image.
-    Pull(PullProgress),
-    /// A line of an image's build.
-    Build(String),
+impl Recreate {
+    /// Whether a difference may replace it.
+    pub fn if_different(replace: bool) -> Self {
+        if replace { Self::IfDifferent } else { Self::Never }
+    }
 }
 
 /// Everything that making a container needs.
@@ -81,6 +77,30 @@ impl Lifecycle {
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
+        // In a box of its own: what a verb keeps while it waits is large, and a debug build copies it at each call.
+        let request = self.resolve(request)?;
+        Box::pin(self.up_resolved(&request, recreate, progress)).await
+    }
+
+    /// Checks a request in itself.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the flag that makes no sense.
+    pub fn check_request(&self, request: &WorkspaceRequest) -> Result<(), Error> {
+        self.resolve(request).map(drop)
+    }
+
+    pub(super) fn resolve(&self, request: &WorkspaceRequest) -> Result<ResolvedRequest, Error> {
+        ResolvedRequest::of(request, self.loaded().config.workspace.health_check.as_ref())
+    }
+
+    /// [`Lifecycle::up`] with a request that was read.
+    pub(super) async fn up_resolved(
+        &self,
+        request: &ResolvedRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
         let project = self.project(&request.project, request.name.as_deref())?;
         let _lock = self.lock(&project.id).await?;
         // With its lock held it gets no others meanwhile.
@@ -98,7 +118,7 @@ impl Lifecycle {
     pub(super) async fn up_locked(
         &self,
         project: Project,
-        request: &WorkspaceRequest,
+        request: &ResolvedRequest,
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {

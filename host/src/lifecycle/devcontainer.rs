@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
+use super::ResolvedRequest;
 use super::facts::MOST_BYTES;
-use super::images::ImageBuild;
 use super::withheld::Withheld;
-use super::{Difference, Error, Project, WorkspaceRequest};
+use super::{Difference, Error, Project};
 use crate::archive::{Folder, Found};
 use crate::config::{Config, Loaded, Origin};
 use crate::devcontainer::{self, Build, Command, Devcontainer, NotHonoured, OWNER, Record, Surroundings};
@@ -16,6 +16,7 @@ use crate::hooks::record::{Draft, Owner};
 use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::{Adjustment, EngineFacts, ProjectFacts};
 use crate::store;
+use crate::wire::ImageBuild;
 use crate::workspace::{ImageChoice, Network, PullPolicy};
 
 /// Where the file is when none is named, in order.
@@ -53,7 +54,7 @@ pub(super) struct Asked {
 /// [`Error::ProjectFile`] when there is one that cannot be used.
 pub(super) async fn ask(
     project: &Project,
-    request: &WorkspaceRequest,
+    request: &ResolvedRequest,
     loaded: &Loaded,
     engine: &EngineFacts,
 ) -> Result<Option<Asked>, Error> {
@@ -76,7 +77,7 @@ pub(super) async fn ask(
 
 fn ask_blocking(
     project: &Project,
-    request: &WorkspaceRequest,
+    request: &ResolvedRequest,
     loaded: &Loaded,
     engine: &EngineFacts,
 ) -> Result<Option<Asked>, Error> {
@@ -127,7 +128,7 @@ fn ask_blocking(
 }
 
 /// Leaves a host name out that the engine would answer for to every workspace on the shared network.
-fn without_host_name(mut says: Devcontainer, request: &WorkspaceRequest, config: &Config) -> Devcontainer {
+fn without_host_name(mut says: Devcontainer, request: &ResolvedRequest, config: &Config) -> Devcontainer {
     let network = |edit: &Adjustment| match edit {
         Adjustment::Network(network) => Some(*network),
         _ => None,
@@ -219,7 +220,7 @@ impl Asked {
             self.image = Some((choice(reference.clone(), PullPolicy::Missing, "names"), *line));
         } else if let Some(build) = &self.says.build {
             let image = image_build(&project.path, &self.file, build)?;
-            let reference = image.reference(&project.id).map_err(|error| match error {
+            let reference = super::images::reference(&image, &project.id).map_err(|error| match error {
                 Error::Request(text) => Error::ProjectFile(format!("{}:{}: {text}", self.file, build.line)),
                 other => other,
             })?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::hooks::record::Refusal;
 use crate::hooks::redact::Values;
 use crate::hooks::{PolicyError, Step};
+use crate::wire::ErrorKind;
 use crate::workspace::State;
 use crate::{docker, store};
 
@@ -171,6 +172,56 @@ impl Error {
             _ => {}
         }
         self
+    }
+
+    /// The kind, which gives a command its exit code and an answer its status.
+    pub fn kind(&self) -> ErrorKind {
+        use docker::Error as D;
+        match self {
+            Self::Request(_) | Self::Store(store::Error::BadAnchor { .. }) | Self::Docker(D::BadRequest { .. }) => {
+                ErrorKind::BadRequest
+            }
+            Self::ProjectFile(_) => ErrorKind::ProjectFile,
+            Self::Project { .. } => ErrorKind::Project,
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::NotFound(_) | Self::Missing { .. } | Self::NoRecord { .. } | Self::NoField { .. } => {
+                ErrorKind::NotFound
+            }
+            // A workspace's container that is gone is a state that it is in; an image, a volume or a path is an object of the request.
+            Self::Docker(D::NotFound { what, .. }) if *what != "container" => ErrorKind::NoObject,
+            Self::Ambiguous { .. } => ErrorKind::Ambiguous,
+            Self::Differs { .. } => ErrorKind::Differs,
+            Self::NotRunning { .. }
+            | Self::Running { .. }
+            | Self::InUse { .. }
+            | Self::Store(store::Error::Locked(_))
+            | Self::Docker(
+                D::NotFound { .. }
+                | D::NameTaken { .. }
+                | D::PortInUse { .. }
+                | D::Conflict { .. }
+                | D::NotRunning { .. }
+                | D::NotOurs { .. },
+            ) => ErrorKind::Conflict,
+            Self::Docker(
+                D::ImageMissing { .. }
+                | D::MountSourceMissing { .. }
+                | D::StartFailed { .. }
+                | D::CommandNotFound { .. }
+                | D::CommandNotExecutable { .. },
+            ) => ErrorKind::Unusable,
+            Self::Interrupted | Self::LeftOff(_) => ErrorKind::Interrupted,
+            Self::TimedOut { .. } => ErrorKind::TimedOut,
+            Self::Docker(D::Unreachable { .. } | D::TooOld { .. } | D::UnsupportedEndpoint { .. }) => {
+                ErrorKind::EngineUnreachable
+            }
+            Self::Docker(D::Stream { .. }) => ErrorKind::EngineLost,
+            Self::Docker(D::Timeout { .. }) => ErrorKind::EngineTimeout,
+            Self::Docker(_) | Self::NotAsDecided(_) => ErrorKind::Engine,
+            Self::PolicyNotLoaded { .. } | Self::Store(store::Error::Untrusted(_)) => ErrorKind::Configuration,
+            Self::NotUndone { .. } => ErrorKind::NotUndone,
+            Self::Store(_) | Self::Internal(_) => ErrorKind::Internal,
+        }
     }
 
     /// A stable word for programs.

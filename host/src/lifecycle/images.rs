@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 use super::binds::invariants;
-use super::create::{Decided, Progress};
+use super::create::Decided;
 use super::request::Project;
 use super::{Error, Lifecycle};
 use crate::archive::{self, Context};
@@ -17,27 +17,11 @@ use crate::config::Loaded;
 use crate::docker::{self, BuildRequest, LocalImage};
 use crate::hooks::record::Refusal;
 use crate::hooks::validate::HostPaths;
+use crate::wire::{ImageBuild, Progress};
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, LABEL_SNAPSHOT,
     PullPolicy, WorkspaceId,
 };
-
-/// An image to build.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageBuild {
-    /// The folder.
-    pub context: PathBuf,
-    /// The Dockerfile's path in the folder; none means `Dockerfile`.
-    pub dockerfile: Option<String>,
-    /// Build arguments.
-    pub args: BTreeMap<String, String>,
-    /// The stage; none means the last one.
-    pub target: Option<String>,
-    /// Builds every step anew.
-    pub no_cache: bool,
-    /// Fetches newer base images.
-    pub pull: bool,
-}
 
 /// An image of ours.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
@@ -56,37 +40,35 @@ pub struct ImageView {
     pub created_at: Option<jiff::Timestamp>,
 }
 
-impl ImageBuild {
-    fn open(&self) -> Result<Context, Error> {
-        let dockerfile = self.dockerfile.as_deref().unwrap_or("Dockerfile");
-        Context::open(&self.context, dockerfile).map_err(|text| Error::Request(format!("the build: {text}")))
-    }
+fn open(build: &ImageBuild) -> Result<Context, Error> {
+    let dockerfile = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+    Context::open(&build.context, dockerfile).map_err(|text| Error::Request(format!("the build: {text}")))
+}
 
-    /// The name of the image: it tells the context, the arguments and the stage, so that the same build has the same name
-    /// and another one has another.
-    ///
-    /// # Errors
-    /// [`Error::Request`] when the context cannot be read.
-    pub(super) fn reference(&self, id: &WorkspaceId) -> Result<String, Error> {
-        struct Hash(sha2::Sha256);
-        impl Write for Hash {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                sha2::Digest::update(&mut self.0, bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
+/// The name of a build's image: it tells the context, the arguments and the stage, so that the same build has the same name
+/// and another one has another.
+///
+/// # Errors
+/// [`Error::Request`] when the context cannot be read.
+pub(super) fn reference(build: &ImageBuild, id: &WorkspaceId) -> Result<String, Error> {
+    struct Hash(sha2::Sha256);
+    impl Write for Hash {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            sha2::Digest::update(&mut self.0, bytes);
+            Ok(bytes.len())
         }
-        let context = self.open()?;
-        let mut hash = Hash(sha2::Digest::new());
-        let unreadable = |error: std::io::Error| Error::Request(format!("the build's context: {error}"));
-        context.write(&mut hash).map_err(unreadable)?;
-        let rest = serde_json::json!([context.dockerfile(), self.args, self.target]);
-        hash.write_all(rest.to_string().as_bytes()).map_err(unreadable)?;
-        let digest: String = sha2::Digest::finalize(hash.0).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("wharf/{id}:{digest}"))
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
+    let context = open(build)?;
+    let mut hash = Hash(sha2::Digest::new());
+    let unreadable = |error: std::io::Error| Error::Request(format!("the build's context: {error}"));
+    context.write(&mut hash).map_err(unreadable)?;
+    let rest = serde_json::json!([context.dockerfile(), build.args, build.target]);
+    hash.write_all(rest.to_string().as_bytes()).map_err(unreadable)?;
+    let digest: String = sha2::Digest::finalize(hash.0).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("wharf/{id}:{digest}"))
 }
 
 /// A build copies what it likes of its context, so the context must be what a workspace of the project may mount. Gives the build
@@ -117,6 +99,13 @@ fn not_inherited() -> BTreeMap<String, String> {
     [LABEL_ATTEMPT, LABEL_SNAPSHOT].map(|name| (name.to_owned(), String::new())).into()
 }
 
+impl From<docker::PullProgress> for Progress {
+    fn from(pull: docker::PullProgress) -> Self {
+        let docker::PullProgress { layer, status, current, total } = pull;
+        Self::Pull { layer, status, current, total }
+    }
+}
+
 impl Lifecycle {
     /// Builds an image for a project, under a name that tells what it was built from, or under the one given.
     ///
@@ -142,7 +131,7 @@ impl Lifecycle {
             }
             None => {
                 let (build, id) = (build.clone(), id.clone());
-                let named = tokio::task::spawn_blocking(move || build.reference(&id)).await;
+                let named = tokio::task::spawn_blocking(move || self::reference(&build, &id)).await;
                 named.map_err(|error| Error::Internal(error.to_string()))??
             }
         };
@@ -171,7 +160,7 @@ impl Lifecycle {
         let opening = build.clone();
         let args = build.args.clone();
         let open = move || {
-            let context = opening.open()?;
+            let context = open(&opening)?;
             let wrong = |error: std::io::Error| Error::Request(format!("the Dockerfile: {error}"));
             let bases = context.bases().map_err(wrong)?;
             let images = context.images(&args).map_err(wrong)?;
@@ -223,7 +212,7 @@ impl Lifecycle {
             memory: Some(self.loaded().config.workspace.memory.0.min(self.loaded().config.limits.memory.0)),
             bases,
         };
-        progress(Progress::Step(format!("building {reference}")));
+        progress(Progress::step(format!("building {reference}")));
         // To the engine it is only a request that broke off.
         let unreadable = Arc::new(OnceLock::new());
         let tell = unreadable.clone();
@@ -236,7 +225,7 @@ impl Lifecycle {
             }
             written
         });
-        let mut line = |line: &str| progress(Progress::Build(line.to_owned()));
+        let mut line = |line: &str| progress(Progress::build(line));
         tokio::select! {
             built = self.docker.build(&request, pieces, &mut line) => match (built, unreadable.get()) {
                 (Err(_), Some(cause)) => return Err(Error::Request(cause.clone())),
@@ -314,8 +303,8 @@ impl Lifecycle {
     /// The engine's.
     pub async fn pull_image(&self, reference: &str, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
         let before = self.docker.image(reference).await?.map(|image| image.id);
-        progress(Progress::Step(format!("pulling {reference}")));
-        let mut report = |pull: docker::PullProgress| progress(Progress::Pull(pull));
+        progress(Progress::step(format!("pulling {reference}")));
+        let mut report = |pull: docker::PullProgress| progress(pull.into());
         tokio::select! {
             pulled = self.docker.pull(reference, &mut report) => pulled?,
             () = self.interrupted() => return Err(Error::Interrupted),

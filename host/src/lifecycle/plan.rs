@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ResolvedRequest;
 use super::devcontainer::{ask, hide};
 use super::explain::{Explained, explain};
 use super::facts::{engine_facts, image_facts, only_these, project_facts};
 use super::image_config;
+use super::plan_diff::remembered;
 use super::request::draft;
 use super::secret_files;
 use super::view::trail;
 use super::withheld::{Withheld, in_name};
-use super::{Error, Lifecycle, Project, TrailStep, WorkspaceRequest, now_ms};
+use super::{Error, Lifecycle, Project, now_ms};
 use crate::config::Loaded;
 use crate::devcontainer::Record;
 use crate::docker::{Docker, ImageInfo};
@@ -24,6 +26,7 @@ use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::validate::Sight;
 use crate::hooks::{Chain, Facts, ImageConfig, Outcome, Step};
 use crate::store::{self, KnownWorkspace};
+use crate::wire::{TrailStep, WorkspaceRequest};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
 /// What `plan` shows: the spec that `up` would make, and who decided it.
@@ -58,29 +61,46 @@ pub struct Plan {
     pub engine: bool,
 }
 
-/// Decides without an engine or with one, and creates nothing.
-///
-/// # Errors
-/// When the project cannot be used or the request makes no sense; a denial is part of the plan.
-pub async fn plan(
-    loaded: &Loaded,
-    chain: &Chain,
-    docker: Option<&Docker>,
-    state_dir: &Path,
-    known: &[KnownWorkspace],
-    request: &WorkspaceRequest,
-) -> Result<Plan, Error> {
-    plan_knowing(loaded, chain, docker, state_dir, known, request, None).await
+/// Decides as `wharf up` would, with an engine or without one, and creates nothing.
+pub struct Planner<'a> {
+    /// The configuration.
+    pub loaded: &'a Loaded,
+    /// The chain that decides.
+    pub chain: &'a Chain,
+    /// The engine; without one, policies see no local images and no abilities.
+    pub docker: Option<&'a Docker>,
+    /// The state folder.
+    pub state_dir: &'a Path,
+    /// The workspaces that exist.
+    pub known: &'a [KnownWorkspace],
 }
 
-/// The same, of which the caller learns of no image but these.
-async fn plan_knowing(
-    loaded: &Loaded,
-    chain: &Chain,
-    docker: Option<&Docker>,
-    state_dir: &Path,
-    known: &[KnownWorkspace],
-    request: &WorkspaceRequest,
+impl Planner<'_> {
+    /// The plan for a request.
+    ///
+    /// # Errors
+    /// When the project cannot be used or the request makes no sense; a denial is part of the plan.
+    pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
+        plan_resolved(self, &self.resolve(request)?, None).await
+    }
+
+    /// The plan for a workspace that exists, made again with the request that made it and this one over it.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub async fn plan_again(&self, stored: &store::Workspace, request: &WorkspaceRequest) -> Result<Plan, Error> {
+        plan_resolved(self, &remembered(stored, self.resolve(request)?), None).await
+    }
+
+    fn resolve(&self, request: &WorkspaceRequest) -> Result<ResolvedRequest, Error> {
+        ResolvedRequest::of(request, self.loaded.config.workspace.health_check.as_ref())
+    }
+}
+
+/// Plans; the caller learns of no image but `only_images`.
+async fn plan_resolved(
+    &Planner { loaded, chain, docker, state_dir, known }: &Planner<'_>,
+    request: &ResolvedRequest,
     only_images: Option<BTreeSet<String>>,
 ) -> Result<Plan, Error> {
     let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded, known)?;
@@ -161,34 +181,50 @@ async fn plan_knowing(
 }
 
 impl Lifecycle {
-    /// Decides what [`Lifecycle::up`] would make, with the chain that decides now; makes and records nothing.
+    /// The plan for [`Lifecycle::up`], with the chain that decides now; makes and records nothing.
     ///
     /// # Errors
-    /// As [`plan`].
+    /// As [`Planner::plan`].
     pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
-        // What is asked for a plan says nothing about how policies are doing.
-        let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone())));
-        let known = self.store.known_workspaces()?;
-        plan(&self.loaded(), &chain, Some(&self.docker), self.store.dir(), &known, request).await
+        let (loaded, chain, known) = self.planning().await?;
+        self.planner(&loaded, &chain, &known).plan(request).await
     }
-}
 
-impl Lifecycle {
+    /// The plan for a workspace that exists, see [`Planner::plan_again`].
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub async fn plan_again(&self, stored: &store::Workspace, request: &WorkspaceRequest) -> Result<Plan, Error> {
+        let (loaded, chain, known) = self.planning().await?;
+        self.planner(&loaded, &chain, &known).plan_again(stored, request).await
+    }
+
     /// The same for a caller who sees this workspace and not the rest of the host: no path and no image is looked for but those that
     /// the workspace has, and its project.
     ///
     /// # Errors
-    /// As [`plan`].
+    /// As [`Planner::plan`].
     pub async fn plan_in_sight(&self, stored: &store::Workspace, request: &WorkspaceRequest) -> Result<Plan, Error> {
         let spec = &stored.draft.spec;
         let mut paths: BTreeSet<String> = spec.mounts.values().map(|mount| mount.source.clone()).collect();
         paths.extend(self.invariants().bind_roots.iter().map(|root| root.display().to_string()));
         let sight = Sight { project: stored.project.clone().into(), paths };
         let images = spec.image.iter().map(|image| image.reference.clone()).collect();
-        let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone()))).seeing(sight);
-        let known = self.store.known_workspaces()?;
-        let (docker, state) = (Some(&self.docker), self.store.dir());
-        plan_knowing(&self.loaded(), &chain, docker, state, &known, request, Some(images)).await
+        let (loaded, chain, known) = self.planning().await?;
+        let chain = chain.seeing(sight);
+        let planner = self.planner(&loaded, &chain, &known);
+        let request = remembered(stored, planner.resolve(request)?);
+        plan_resolved(&planner, &request, Some(images)).await
+    }
+
+    async fn planning(&self) -> Result<(Arc<Loaded>, Chain, Vec<KnownWorkspace>), Error> {
+        // What is asked for a plan says nothing about how policies are doing.
+        let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone())));
+        Ok((self.loaded(), chain, self.store.known_workspaces()?))
+    }
+
+    fn planner<'a>(&'a self, loaded: &'a Loaded, chain: &'a Chain, known: &'a [KnownWorkspace]) -> Planner<'a> {
+        Planner { loaded, chain, docker: Some(&self.docker), state_dir: self.store.dir(), known }
     }
 }
 
@@ -206,7 +242,7 @@ pub(super) fn decide_create(
     loaded: &Loaded,
     secrets: &SecretNames,
     project: &Project,
-    request: &WorkspaceRequest,
+    request: &ResolvedRequest,
     mut facts: Facts,
     image: &dyn Fn(&str) -> Result<Option<ImageInfo>, Error>,
 ) -> Result<DecidedCreate, Error> {

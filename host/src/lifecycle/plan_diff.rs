@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Plan;
+use super::ResolvedRequest;
 use super::devcontainer::DevcontainerChoice;
 use super::explain::place;
-use super::{Plan, WorkspaceRequest};
 use crate::hooks::adjust::diff;
 use crate::hooks::record::{Change, Draft};
 use crate::hooks::{Adjustment, Hook};
@@ -52,7 +53,7 @@ impl PlanDiff {
 
 /// The request that a workspace was made with, as far as its record tells, with what is asked for now over it. Values of
 /// secrets are not remembered.
-pub fn remembered(stored: &Workspace, now: WorkspaceRequest) -> WorkspaceRequest {
+pub(super) fn remembered(stored: &Workspace, now: ResolvedRequest) -> ResolvedRequest {
     let mut request = now;
     request.project = std::path::PathBuf::from(&stored.project);
     request.name = Some(stored.name.clone());
@@ -97,7 +98,7 @@ fn asked(draft: &Draft) -> Vec<&Change> {
 }
 
 /// What would change.
-pub fn plan_diff(stored: &Workspace, plan: &Plan) -> Vec<FieldChange> {
+fn plan_diff(stored: &Workspace, plan: &Plan) -> Vec<FieldChange> {
     let plain = |spec: &ContainerSpec| {
         let mut spec = spec.clone();
         // Why an image was chosen, and when it is fetched, does not change the container.

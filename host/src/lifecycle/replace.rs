@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::create::{Decided, Progress};
+use super::create::Decided;
 use super::reconcile::{STRAGGLERS, attempt_of};
 use super::stop::lives;
 use super::{Error, Lifecycle, WorkspaceView};
 use crate::docker;
 use crate::store::{JournalEntry, Verb};
+use crate::wire::Progress;
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
 
 /// What the name of a container that is set aside ends with; no id of a sidecar has a dot.
@@ -31,7 +32,7 @@ impl Lifecycle {
         init: bool,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
-        progress(Progress::Step(format!("replacing the container of {id}")));
+        progress(Progress::step(format!("replacing the container of {id}")));
         if self.aside(id).await?.is_some() {
             // Its lock was just taken, so that was tried.
             let cause = "the container that an earlier replacement set aside cannot be removed yet".to_owned();

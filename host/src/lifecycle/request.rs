@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::devcontainer::{Asked, DevcontainerChoice};
-use super::images::{ImageBuild, check_context};
-use super::secret_files::{SECRETS_TARGET, SecretBytes};
+use super::ResolvedRequest;
+use super::devcontainer::Asked;
+use super::secret_files::SECRETS_TARGET;
 use super::withheld::Withheld;
 use crate::config::Loaded;
 use crate::hooks::record::{Draft, Owner};
@@ -16,53 +16,6 @@ use crate::store::KnownWorkspace;
 use crate::workspace::{
     ContainerSpec, ImageChoice, Mount, MountKind, Network, PullPolicy, Resources, Restart, Security, WorkspaceId,
 };
-
-/// A request for a workspace: the project, and what the person or program named. Everything else is decided.
-#[derive(Debug, Clone, Default)]
-pub struct WorkspaceRequest {
-    /// The project folder, as it was given.
-    pub project: PathBuf,
-    /// Makes another workspace for the same folder.
-    pub name: Option<String>,
-    /// The image.
-    pub image: Option<String>,
-    /// Builds the image; then none is named.
-    pub build: Option<ImageBuild>,
-    /// When it is fetched.
-    pub pull: Option<PullPolicy>,
-    /// The command.
-    pub command: Vec<String>,
-    /// Environment.
-    pub env: BTreeMap<String, String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Secrets that become files in `/run/secrets`, by name.
-    pub secrets: BTreeMap<String, SecretBytes>,
-    /// Which `devcontainer.json` of the project counts.
-    pub devcontainer: DevcontainerChoice,
-    /// Further fields: typed, each with the words that it was given as, e.g. `--memory 4GiB`.
-    pub fields: Vec<(Adjustment, String)>,
-}
-
-impl WorkspaceRequest {
-    /// Names the image that is to be built, so that policies can decide about it before it is.
-    pub(super) async fn with_build(
-        mut self,
-        project: &Project,
-        loaded: &Loaded,
-        state_dir: &Path,
-    ) -> Result<Self, Error> {
-        if let Some(build) = self.build.clone() {
-            let build = check_context(&build, &project.path, loaded, state_dir)?;
-            self.build = Some(build.clone());
-            let id = project.id.clone();
-            let named = tokio::task::spawn_blocking(move || build.reference(&id)).await;
-            self.image = Some(named.map_err(|error| Error::Internal(error.to_string()))??);
-            self.pull = Some(PullPolicy::Never);
-        }
-        Ok(self)
-    }
-}
 
 /// A project folder that was checked, and the workspace that it gets.
 #[derive(Debug, Clone)]
@@ -183,7 +136,7 @@ impl Project {
     }
 
     /// The workspace as policies see it.
-    pub(super) fn facts(&self, request: &WorkspaceRequest, loaded: &Loaded) -> WorkspaceFacts {
+    pub(super) fn facts(&self, request: &ResolvedRequest, loaded: &Loaded) -> WorkspaceFacts {
         let mut labels = loaded.config.workspace.labels.clone();
         labels.extend(request.labels.clone());
         SecretNames(loaded.config.secrets.env.clone()).redact_env(&mut labels);
@@ -217,7 +170,7 @@ fn id_of(name: &str, project: &str, known: &[KnownWorkspace]) -> Result<Workspac
 /// # Errors
 /// [`Error::Request`] for a value of the request that makes no sense in itself.
 pub(super) fn draft(
-    request: &WorkspaceRequest,
+    request: &ResolvedRequest,
     project: &Project,
     loaded: &Loaded,
     secrets: &SecretNames,

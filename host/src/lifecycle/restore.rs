@@ -3,27 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::create::{Progress, Recreate};
+use super::create::Recreate;
 use super::secret_files::SECRETS_TARGET;
 use super::sidecar::sidecar_kept;
-use super::{Error, Lifecycle, WorkspaceRequest, WorkspaceView};
+use super::{Error, Lifecycle, ResolvedRequest, WorkspaceView};
 use crate::hooks::Adjustment;
 use crate::hooks::adjust::diff;
 use crate::hooks::redact::REDACTED;
 use crate::store::{Snapshot, Verb};
+use crate::wire::{Progress, RestoreRequest};
 use crate::workspace::{ContainerSpec, LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind};
-
-/// How a snapshot is restored.
-#[derive(Debug, Clone, Default)]
-pub struct RestoreRequest {
-    /// Makes another workspace of this name for the same project, or of a sidecar another one of the same workspace;
-    /// otherwise the workspace itself is made anew.
-    pub name: Option<String>,
-    /// Environment, beside what the snapshot has: values of secrets are no part of it.
-    pub env: BTreeMap<String, String>,
-    /// Whether a workspace that exists may be replaced.
-    pub recreate: bool,
-}
 
 impl Lifecycle {
     /// Makes a workspace from a snapshot, or a sidecar from that of a sidecar. Its volumes are copied, so that the
@@ -58,7 +47,7 @@ impl Lifecycle {
             let mut volumes = BTreeMap::new();
             for (source, kept) in &snapshot.volumes {
                 let copy = format!("{source}-restored-{entry}");
-                progress(Progress::Step(format!("copying the volume {kept}")));
+                progress(Progress::step(format!("copying the volume {kept}")));
                 let mut labels = self.volume_labels(&snapshot.workspace, &snapshot.name, &entry.to_string());
                 // From now on it is a workspace's, and no part of the snapshot.
                 labels.remove(LABEL_SNAPSHOT);
@@ -77,9 +66,9 @@ impl Lifecycle {
                     // Its workspace may have other labels now, and a sidecar has those.
                     let now = self.store.workspace(&parent)?.map(|parent| parent.draft.spec.labels).unwrap_or_default();
                     request.labels.retain(|label, value| now.get(label).is_none_or(|now| now == value));
-                    self.add_sidecar(&parent, name, &request, recreate, progress).await
+                    Box::pin(self.add_resolved_sidecar(&parent, name, &request, recreate, progress)).await
                 }
-                None => self.up(&request, recreate, progress).await,
+                None => Box::pin(self.up_resolved(&request, recreate, progress)).await,
             }
         };
         match made.await {
@@ -135,7 +124,7 @@ fn request(
     image: &str,
     restore: &RestoreRequest,
     volumes: &BTreeMap<String, String>,
-) -> WorkspaceRequest {
+) -> ResolvedRequest {
     let mut spec = snapshot.spec.clone();
     for mount in spec.mounts.values_mut().filter(|mount| mount.kind == MountKind::Volume) {
         if let Some(copy) = volumes.get(&mount.source) {
@@ -163,7 +152,7 @@ fn request(
     let words = format!("the snapshot {}", snapshot.name);
     let mut fields: Vec<_> = fields.map(|edit| (edit, words.clone())).collect();
     fields.push((Adjustment::Network(spec.network), words));
-    WorkspaceRequest {
+    ResolvedRequest {
         project: snapshot.project.clone().into(),
         name: Some(restore.name.clone().unwrap_or_else(|| snapshot.workspace_name.clone())),
         image: Some(image.to_owned()),
@@ -172,7 +161,7 @@ fn request(
         env,
         labels: spec.labels,
         fields,
-        ..WorkspaceRequest::default()
+        ..ResolvedRequest::default()
     }
 }
 

@@ -1,13 +1,13 @@
 //! The commands of a `devcontainer.json`: run in the workspace, never on the host, one after the other. A policy may deny
 //! each at `pre-exec`. The first that fails ends them and marks the workspace degraded; it keeps running.
 
-use super::create::Progress;
 use super::owner::hint;
 use super::{Error, Lifecycle, view::view};
 use crate::devcontainer::{Command, OWNER, Record};
 use crate::docker::{ExecControl, ExecEnd, ExecRequest};
 use crate::hooks::ExecSpec;
 use crate::store;
+use crate::wire::Progress;
 use crate::workspace::{Container, State, WorkspaceId};
 
 /// Kills a command with its children; says how that went.
@@ -110,7 +110,7 @@ impl Lifecycle {
                 words => words.join(" "),
             };
             let shown = scrub.text(&clean(&shown));
-            progress(Progress::Step(format!("{}: {shown}", command.property)));
+            progress(Progress::step(format!("{}: {shown}", command.property)));
             if let Err(reason) = self.run_command(workspace, container, (command, user), progress).await {
                 return Some(self.without_secrets(container, format!("{} failed: {reason}", command.property)));
             }
@@ -147,7 +147,7 @@ impl Lifecycle {
         let run = async {
             while let Some(item) = output.next().await {
                 let (_, bytes) = item?;
-                said.add(&bytes, &mut |line| progress(Progress::Build(scrub.text(line))));
+                said.add(&bytes, &mut |line| progress(Progress::build(scrub.text(line))));
             }
             control.exit().await
         };
@@ -157,7 +157,7 @@ impl Lifecycle {
                 return Err(format!("it was interrupted{}", killed(&control).await));
             }
         };
-        said.end(&mut |line| progress(Progress::Build(scrub.text(line))));
+        said.end(&mut |line| progress(Progress::build(scrub.text(line))));
         match ended {
             Err(_) => Err(format!(
                 "it took longer than {} (devcontainer.command_timeout){}",

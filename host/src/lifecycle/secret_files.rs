@@ -5,14 +5,14 @@
 //! host the state folder (mode 0700) keeps others out.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::Missing;
-use super::{Error, Lifecycle, WorkspaceRequest};
+use super::{Error, Lifecycle, ResolvedRequest};
+use crate::wire::SecretBytes;
 use crate::workspace::{Container, LABEL_WORKSPACE, WorkspaceId};
 
 /// Where a workspace finds its secrets.
@@ -24,16 +24,6 @@ const TELLING: usize = 8;
 /// Most bytes of one secret, as with Docker's own.
 const MOST_BYTES: usize = 500 << 10;
 
-/// The value of a secret: it shows in no text.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct SecretBytes(pub Vec<u8>);
-
-impl fmt::Debug for SecretBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// Where the secret files of all workspaces are, without links: it is handed to the engine.
 pub fn secrets_dir(state_dir: &Path) -> PathBuf {
     let state = state_dir.canonicalize().or_else(|_| std::path::absolute(state_dir));
@@ -41,7 +31,7 @@ pub fn secrets_dir(state_dir: &Path) -> PathBuf {
 }
 
 /// The folder of a workspace's secrets, if it has any or the request brings some.
-pub(super) fn folder(state_dir: &Path, id: &WorkspaceId, request: &WorkspaceRequest) -> Option<PathBuf> {
+pub(super) fn folder(state_dir: &Path, id: &WorkspaceId, request: &ResolvedRequest) -> Option<PathBuf> {
     let folder = secrets_dir(state_dir).join(id.as_str());
     (!request.secrets.is_empty() || folder.is_dir()).then_some(folder)
 }

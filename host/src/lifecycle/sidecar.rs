@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::create::{Decided, Progress, Recreate};
+use super::create::{Decided, Recreate};
 use super::reconcile::attempt_of;
-use super::{Error, Lifecycle, Parent, Project, WorkspaceRequest, WorkspaceView};
+use super::{Error, Lifecycle, Parent, Project, ResolvedRequest, WorkspaceView};
 use crate::hooks::redact::REDACTED;
 use crate::store::{self, Snapshot};
+use crate::wire::{Progress, SidecarRequest};
 use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, Network, WorkspaceId};
 
 /// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
@@ -67,7 +68,21 @@ impl Lifecycle {
         &self,
         parent: &WorkspaceId,
         name: &str,
-        request: &WorkspaceRequest,
+        request: &SidecarRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        // The check of the configuration is meant for projects.
+        let request = ResolvedRequest::of(&request.0, None)?;
+        Box::pin(self.add_resolved_sidecar(parent, name, &request, recreate, progress)).await
+    }
+
+    /// [`Lifecycle::add_sidecar`] with a request that was read.
+    pub(super) async fn add_resolved_sidecar(
+        &self,
+        parent: &WorkspaceId,
+        name: &str,
+        request: &ResolvedRequest,
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::create::Progress;
 use super::error::Missing;
 use super::{Error, Lifecycle};
 use crate::docker::{self, CommitRequest};
 use crate::hooks::redact::REDACTED;
 use crate::store::{JournalEntry, Snapshot, Verb};
+use crate::wire::Progress;
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE,
     LABEL_MANAGED, LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind, State, WorkspaceId,
@@ -99,7 +99,7 @@ impl Lifecycle {
             (LABEL_ATTEMPT, attempt.as_str()),
         ];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        progress(Progress::Step(format!("keeping {id} as {repository}:{tag}")));
+        progress(Progress::step(format!("keeping {id} as {repository}:{tag}")));
         let spec = &stored.draft.spec;
         let request = CommitRequest {
             repository: &repository,
@@ -124,7 +124,7 @@ impl Lifecycle {
         for mount in spec.mounts.values().filter(|mount| mount.kind == MountKind::Volume) {
             self.check_interrupt()?;
             let copy = format!("{}-{tag}-{entry}", mount.source);
-            progress(Progress::Step(format!("copying the volume {}", mount.source)));
+            progress(Progress::step(format!("copying the volume {}", mount.source)));
             let labels = self.volume_labels(id, full, &attempt);
             self.copy_volume(&image_id, &mount.source, &copy, &labels).await?;
             volumes.insert(mount.source.clone(), copy);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::create::Progress;
 use super::facts::project_facts;
 use super::view::view;
 use super::{ACTION_TIME, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::docker::ExecRequest;
 use crate::hooks::{Action, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
 use crate::store;
+use crate::wire::Progress;
 use crate::workspace::{Container, State, WorkspaceId};
 
 /// Most bytes of a policy's command's output that are kept for a message.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::facts::{engine_facts, image_facts, project_facts};
 use super::image_config;
+use super::resolved::limits;
 use super::view::view;
 use super::{Difference, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::docker;
@@ -12,6 +13,7 @@ use crate::hooks::record::Owner;
 use crate::hooks::redact::Values;
 use crate::hooks::{Adjustment, Facts, Hook, Step, Subject};
 use crate::store::Verb;
+use crate::wire::UpdateRequest;
 use crate::workspace::{Container, ContainerSpec, State, WorkspaceId};
 
 /// The fields that an engine can change while a container exists.
@@ -26,7 +28,8 @@ impl Lifecycle {
     /// # Errors
     /// [`Error::Denied`], [`Error::Differs`] when more than limits would change, and the engine's; the limits are then
     /// as before.
-    pub async fn update(&self, id: &WorkspaceId, fields: &[(Adjustment, String)]) -> Result<WorkspaceView, Error> {
+    pub async fn update(&self, id: &WorkspaceId, request: &UpdateRequest) -> Result<WorkspaceView, Error> {
+        let fields = limits(request)?;
         let _lock = self.lock(id).await?;
         let mut stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
         let container = self
@@ -45,7 +48,7 @@ impl Lifecycle {
                 image.map(|image| image_config::of_image(&image)).transpose().map_err(Error::Request)?;
         }
         let mut draft = stored.draft.clone();
-        for (adjustment, words) in fields {
+        for (adjustment, words) in &fields {
             adjustment.check().map_err(|text| Error::Request(format!("{words}: {text}")))?;
             draft.set(adjustment, Owner::host("request", Some(words.clone())), None);
         }

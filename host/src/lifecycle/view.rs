@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::DiskView;
 use crate::docker::Stats;
-use crate::hooks::record::{StepMode, Waiver};
-use crate::hooks::{Hook, PolicyKind, Step};
+use crate::hooks::Step;
 use crate::store;
+use crate::wire::TrailStep;
 use crate::workspace::{Container, Happening, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
 
 /// A workspace: what was meant (from the store) and what is (from the engine).
@@ -72,65 +72,6 @@ impl WorkspaceView {
         match wanted.split_once('=') {
             Some((name, value)) => self.labels.get(name).is_some_and(|found| found == value),
             None => self.labels.contains_key(wanted),
-        }
-    }
-}
-
-/// One policy's part in a decision.
-#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
-pub struct TrailStep {
-    /// Its name.
-    pub policy: String,
-    /// `plugin` or `script`.
-    pub kind: PolicyKind,
-    /// The hook.
-    pub hook: Hook,
-    /// `enforce`; `canary` when it counts for a share of the workspaces only, `shadow` when it counts for nothing.
-    pub mode: StepMode,
-    /// `pass`, `adjust`, `deny`, `act`, `sweep` or `error`.
-    pub verdict: String,
-    /// The fields that it set.
-    pub fields: Vec<String>,
-    /// Time of the call.
-    pub microseconds: u64,
-    /// The reason of a denial or error, the image's reason, or what was asked for.
-    pub detail: Option<String>,
-    /// Waivers that let it loosen something.
-    pub waivers: Vec<Waiver>,
-    /// What it logged.
-    pub logs: Vec<String>,
-}
-
-impl From<&Step> for TrailStep {
-    fn from(step: &Step) -> Self {
-        use crate::hooks::{Action, Adjustment};
-        let denial = step.denial.as_ref().map(|denial| format!("{} ({})", denial.reason, denial.code));
-        let error = step.error.as_ref().map(|error| error.message.clone());
-        let image = step.adjustments.iter().find_map(|adjustment| match adjustment {
-            Adjustment::Image(choice) if choice.reason.is_empty() => Some(choice.reference.clone()),
-            Adjustment::Image(choice) => Some(format!("{}: {}", choice.reference, choice.reason)),
-            _ => None,
-        });
-        let actions = || {
-            let each = step.actions.iter().map(|action| match action {
-                Action::Run { command, .. } => format!("run {}", command.join(" ")),
-                Action::Note(text) => format!("note: {text}"),
-                Action::Stop(why) => format!("stop: {why}"),
-            });
-            let all: Vec<_> = each.collect();
-            (!all.is_empty()).then(|| all.join("; "))
-        };
-        Self {
-            policy: step.policy.clone(),
-            kind: step.kind,
-            hook: step.hook,
-            mode: step.mode,
-            verdict: step.verdict.clone(),
-            fields: step.fields.clone(),
-            microseconds: step.microseconds,
-            detail: denial.or(error).or(image).or_else(actions),
-            waivers: step.waivers.clone(),
-            logs: step.logs.clone(),
         }
     }
 }

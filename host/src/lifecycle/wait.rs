@@ -6,33 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Lifecycle, Notice, WorkspaceEvents, WorkspaceView};
 use crate::docker;
-use crate::workspace::{Container, Happening, State, WorkspaceId};
-
-/// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Awaited {
-    /// All its containers run.
-    Running,
-    /// All its containers run and are healthy; one without a health check is healthy when it runs.
-    Healthy,
-    /// Its container has ended.
-    Exited,
-    /// It has no container any more.
-    Removed,
-}
-
-impl Awaited {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Healthy => "healthy",
-            Self::Exited => "exited",
-            Self::Removed => "removed",
-        }
-    }
-}
+use crate::workspace::{Awaited, Container, Happening, State, WorkspaceId};
 
 /// How a wait ended.
 #[derive(Debug, Clone)]

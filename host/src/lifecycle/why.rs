@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Error;
 use super::explain::{Explained, explain};
 use super::view::trail;
-use super::{Error, TrailStep};
 use crate::config::Loaded;
 use crate::store::{self, Store};
+use crate::wire::TrailStep;
 
 /// Why a workspace is what it is.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]

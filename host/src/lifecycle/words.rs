@@ -1,8 +1,8 @@
 //! Fields of a request as people write them, in the words of `docker run`.
 
-use crate::config::{HealthCheckConfig, Size, Span};
+use crate::config::Size;
 use crate::hooks::Adjustment;
-use crate::workspace::{HostPort, Mount, MountKind, Restart, Tmpfs, Ulimit};
+use crate::workspace::{HostPort, Mount, MountKind, Tmpfs, Ulimit};
 
 /// Parses `[address:][host port:]container port[/protocol]`, as `docker run -p` takes it.
 ///
@@ -58,9 +58,7 @@ pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
 /// One line that says what is taken.
 pub fn parse_tmpfs(text: &str) -> Result<Adjustment, String> {
     let (target, size) = match text.split_once(':') {
-        Some((target, size)) => {
-            (target, Some(size.parse::<Size>().map_err(|error| format!("--tmpfs {text}: {error}"))?))
-        }
+        Some((target, size)) => (target, Some(size.parse::<Size>().map_err(|error| format!("'{text}': {error}"))?)),
         None => (text, None),
     };
     Ok(Adjustment::Tmpfs(target.to_owned(), Some(Tmpfs { size: size.map(|size| size.0) })))
@@ -71,70 +69,11 @@ pub fn parse_tmpfs(text: &str) -> Result<Adjustment, String> {
 /// # Errors
 /// One line that says what is taken.
 pub fn parse_ulimit(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("--ulimit {text}: write it as NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024:4096");
+    let wrong = || format!("'{text}' is not a limit: write it as NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024:4096");
     let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let (soft, hard) = (soft.parse().map_err(|_| wrong())?, hard.parse().map_err(|_| wrong())?);
     Ok(Adjustment::Ulimit(name.to_owned(), Some(Ulimit { soft, hard })))
-}
-
-/// What a request says about the health check; what is left out is as the configuration says, or Docker's default.
-#[derive(Debug, Clone, Default)]
-pub struct HealthRequest {
-    /// A line for sh in the workspace.
-    pub line: Option<String>,
-    /// Time between two checks.
-    pub interval: Option<Span>,
-    /// A check that takes longer has failed.
-    pub timeout: Option<Span>,
-    /// Failures during this time after the start do not count.
-    pub start_period: Option<Span>,
-    /// This many failures in a row make it unhealthy.
-    pub retries: Option<u32>,
-}
-
-impl HealthRequest {
-    /// What it asks for, as a change of the configured check; none when it asks for nothing.
-    ///
-    /// # Errors
-    /// One line, when there is no check that could be changed.
-    pub fn field(self, configured: Option<&HealthCheckConfig>) -> Result<Option<(Adjustment, String)>, String> {
-        let times = [self.interval, self.timeout, self.start_period];
-        let (mut check, words) = match (self.line, configured.cloned()) {
-            (Some(line), configured) => {
-                let command = ["sh".to_owned(), "-c".to_owned(), line].into();
-                let check = configured.unwrap_or_else(|| HealthCheckConfig::new(Vec::new()));
-                (HealthCheckConfig { command, ..check }, "--health-cmd")
-            }
-            (None, _) if times.iter().all(Option::is_none) && self.retries.is_none() => return Ok(None),
-            (None, Some(check)) => (check, "--health-interval and the like"),
-            (None, None) => {
-                return Err("the --health flags need a --health-cmd, or a check in the configuration".into());
-            }
-        };
-        let [interval, timeout, start_period] = times;
-        check.interval = interval.unwrap_or(check.interval);
-        check.timeout = timeout.unwrap_or(check.timeout);
-        check.start_period = start_period.unwrap_or(check.start_period);
-        check.retries = self.retries.unwrap_or(check.retries);
-        Ok(Some((Adjustment::HealthCheck(Some(check.spec())), words.to_owned())))
-    }
-}
-
-/// Parses a restart policy as `docker run --restart` takes it.
-///
-/// # Errors
-/// One line that says what is taken.
-pub fn parse_restart(text: &str) -> Result<Restart, String> {
-    match text.split_once(':').unwrap_or((text, "")) {
-        ("no", "") => Ok(Restart::No),
-        ("always", "") => Ok(Restart::Always),
-        ("unless-stopped", "") => Ok(Restart::UnlessStopped),
-        // The engine takes 0 as "without end".
-        ("on-failure", "") => Ok(Restart::OnFailure(0)),
-        ("on-failure", times) if times.parse::<u32>().is_ok() => Ok(Restart::OnFailure(times.parse().unwrap_or(0))),
-        _ => Err(format!("'{text}' is not one of no, on-failure, on-failure:TIMES, always, unless-stopped")),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `ContainerSpec`: the fields of a container that policies may decide.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +112,7 @@ pub struct ImageChoice {
 }
 
 /// When an image is fetched from its registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
     /// Only when the engine does not have it.
@@ -195,7 +197,7 @@ impl Port {
 }
 
 /// What a container is connected to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// The shared bridge network of all workspaces.
@@ -269,6 +271,35 @@ pub enum Restart {
     Always,
     /// Always starts it again, unless it was stopped on purpose.
     UnlessStopped,
+}
+
+/// As `docker run --restart` takes it: `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:TIMES`.
+impl FromStr for Restart {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':').unwrap_or((text, "")) {
+            ("no", "") => Ok(Self::No),
+            ("always", "") => Ok(Self::Always),
+            ("unless-stopped", "") => Ok(Self::UnlessStopped),
+            // The engine takes 0 as "without end".
+            ("on-failure", "") => Ok(Self::OnFailure(0)),
+            ("on-failure", times) if times.parse::<u32>().is_ok() => Ok(Self::OnFailure(times.parse().unwrap_or(0))),
+            _ => Err(format!("'{text}' is not one of no, on-failure, on-failure:TIMES, always, unless-stopped")),
+        }
+    }
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => f.write_str("no"),
+            Self::OnFailure(0) => f.write_str("on-failure"),
+            Self::OnFailure(times) => write!(f, "on-failure:{times}"),
+            Self::Always => f.write_str("always"),
+            Self::UnlessStopped => f.write_str("unless-stopped"),
+        }
+    }
 }
 
 /// A health check. The command is not given to a shell.

@@ -66,10 +66,10 @@ fn why_and_plan_say_what_the_commands_say() {
     let body = json!({ "project": project, "name": "next", "pids": 50, "env": { "A": "b" }, "publish": ["8080"] });
     let plan = post(&sandbox, "/v1/plan", &body.to_string()).ok();
     let printed = sandbox.json(&["plan", "--name", "next", "--pids", "50", "--env", "A=b", "--publish", "8080"]);
-    for key in ["id", "name", "project", "spec", "owners", "shadows", "denied", "engine"] {
+    for key in ["id", "name", "project", "spec", "owners", "fields", "shadows", "denied", "engine"] {
         assert_eq!(plan[key], printed[key], "{key}");
     }
-    assert_eq!(plan["fields"]["resources.pids"]["history"][1]["by"]["at"], "pids = 50");
+    assert_eq!(plan["fields"]["resources.pids"]["history"][1]["by"]["at"], "--pids 50");
     let denied = post(&sandbox, "/v1/plan", &json!({ "project": project, "pids": 77 }).to_string()).ok();
     assert_eq!(denied["denied"]["code"], "unlucky");
     assert_eq!(get(&sandbox, "/v1/decisions?limit=1").ok(), before, "a plan is no decision");

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{Context, Failure, NOTHING, last_name, local, shown, tell_left_out, unless};
 use crate::archive::{self, Bound, Folder, Unpacked};
-use crate::cli::backend::Out;
+use crate::backend::Outgoing;
 use crate::cli::output::say;
 use crate::docker::PathKind;
 use crate::printable::Printable;
@@ -75,7 +75,7 @@ impl Target {
 
 pub(super) async fn take_out(
     context: &Context,
-    (out, stop): (Out, watch::Receiver<bool>),
+    (out, stop): (Outgoing, watch::Receiver<bool>),
     path: &str,
     (to, bounds): (&Path, &[Bound]),
 ) -> Result<(), Failure> {
@@ -140,18 +140,18 @@ fn top(staging: &Folder, path: &str, entries: u64) -> Result<OsString, Failure> 
     Ok(first)
 }
 
-async fn receive((mut out, mut stop): (Out, watch::Receiver<bool>), folder: Folder) -> Result<Unpacked, Failure> {
+async fn receive((mut out, mut stop): (Outgoing, watch::Receiver<bool>), folder: Folder) -> Result<Unpacked, Failure> {
     let (to, from) = tokio::sync::mpsc::channel(16);
     let unpacker = tokio::task::spawn_blocking(move || archive::unpack(archive::Reader::new(from), &folder));
     let stopped = loop {
-        let bytes = match unless(&mut stop, NOTHING, async { Ok(out.next().await) }).await {
+        let bytes = match unless(&mut stop, NOTHING, async { Ok::<_, Failure>(out.next().await) }).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break None,
             Err(stopped) => break Some(stopped),
         };
-        let bytes = bytes.map_err(|failure| std::io::Error::other(failure.message));
+        let bytes = bytes.map_err(|failure| std::io::Error::other(failure.to_string()));
         // The unpacker that has gone says itself why.
-        match unless(&mut stop, NOTHING, async { Ok(to.send(bytes).await) }).await {
+        match unless(&mut stop, NOTHING, async { Ok::<_, Failure>(to.send(bytes).await) }).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => break None,
             Err(stopped) => break Some(stopped),

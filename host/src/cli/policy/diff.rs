@@ -21,15 +21,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
-    let all: BTreeMap<String, ShadowSummary> = match context.client()? {
-        Some(client) => {
-            let since = args.since.to_string();
-            let mut query = vec![("since", since.as_str())];
-            query.extend(args.policy.as_deref().map(|policy| ("policy", policy)));
-            client.get("/v1/policies/shadows", &query).await?
-        }
-        None => context.app.shadows(&context.store().await?, args.policy.as_deref(), args.since)?,
-    };
+    let all = context.backend(&[])?.shadows(args.policy.as_deref(), args.since).await?;
     if context.out.json {
         context.out.value(&all)?;
     } else {

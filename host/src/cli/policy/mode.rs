@@ -3,16 +3,10 @@
 //! The mode is written into `wharf.toml`, with its comments kept: the file stays the one place that says what decides, and
 //! a service reloads it.
 
-use std::time::{Duration, Instant};
-
 use super::super::{Context, Failure};
 use crate::app::App;
 use crate::config::{self, Origin};
 use crate::hooks::chain::Mode;
-use crate::store::ChainStatus;
-
-/// How long a reload is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn index(app: &App, policy: &str) -> Result<usize, Failure> {
     let known = app.loaded.config.policy.iter().position(|entry| entry.name == policy);
@@ -86,45 +80,11 @@ pub(super) fn reset(context: &Context, policy: &str) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Asks the service to reload, and waits for what comes of it.
+/// Has the service reload, and waits for the result.
 pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
-    if let Some(client) = context.client()? {
-        let chain: ChainStatus = client.post("/v1/policies/reload", &serde_json::json!({})).await?;
-        return reloaded(context, &chain);
-    }
-    let store = context.app.store()?;
-    let none = || {
-        let remedy = "nothing is to be reloaded: every command reads configuration and policies when it begins";
-        Failure::new("no-service", "no wharf serve runs with this state folder", remedy, 5)
-    };
-    let before = store.service()?.ok_or_else(none)?;
-    let pid = i32::try_from(before.pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(none)?;
-    rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|error| {
-        let text = format!("the service (process {}) cannot be told: {error}", before.pid);
-        Failure::new("no-service", text, "run this as the user that runs the service", 1)
-    })?;
-    let begin = Instant::now();
-    let chain = loop {
-        let status = store.service()?.ok_or_else(none)?;
-        if status.chain.attempts > before.chain.attempts {
-            break status.chain;
-        }
-        if begin.elapsed() > PATIENCE {
-            let text = format!("the service has not reloaded within {} s", PATIENCE.as_secs());
-            return Err(Failure::new("timeout", text, "see its log, and 'wharf doctor'", 1));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    if let Some(why) = chain.refused {
-        let text = format!("the service refused the reload, and decides as before: {why}");
-        return Err(Failure::new("reload-refused", text, "correct that and reload again", 3));
-    }
-    reloaded(context, &chain)
-}
-
-fn reloaded(context: &Context, chain: &ChainStatus) -> Result<u8, Failure> {
+    let chain = context.backend(&[])?.reload_policies().await?;
     if context.out.json {
-        context.out.value(chain)?;
+        context.out.value(&chain)?;
     } else {
         context.out.line(format!("the service has reloaded; it decides with {} policies", chain.policies.len()))?;
     }

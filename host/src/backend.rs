@@ -1,0 +1,199 @@
+//! The one choice between carrying verbs out in this process and having a service carry them out (`--server`, `client.server`).
+//!
+//! A [`Backend`] has a method for everything that a command asks for. None of its callers knows which of the two answers: results,
+//! progress and errors are the same. In this process, engine and store are opened by the first method that needs them, so a verb that
+//! needs no engine works without one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, watch};
+
+use crate::app::App;
+use crate::client::{self, Client, Token};
+use crate::config::Span;
+use crate::hooks::Hook;
+use crate::lifecycle::{Lifecycle, Target, WorkspaceView, find_listed};
+use crate::store::Store;
+use crate::workspace::WorkspaceId;
+
+mod cleanup;
+mod error;
+mod exec;
+mod files;
+mod images;
+mod logs;
+mod plan;
+mod policies;
+mod records;
+mod stats;
+mod streams;
+mod verbs;
+
+pub use cleanup::LeaseChange;
+pub use error::Error;
+pub use exec::{ExecControl, ExecEnd, ExecInput, ExecOutput, ExecSession};
+pub use files::{CopyTarget, Outgoing};
+pub use images::PrunedImage;
+pub use logs::{LogItem, LogOptions, LogStream};
+pub use plan::{DiffOf, PlannedDiff};
+pub use policies::{Reloaded, ReplayedAll};
+pub use records::{RecordItem, RecordStream};
+pub use stats::Readings;
+pub use streams::{Changes, EventItem, EventStream};
+pub use verbs::Verb;
+
+pub use crate::client::Report;
+
+/// A function that is called once, when verbs begin, with the sender that interrupts them.
+pub type Interrupts = fn(watch::Sender<bool>);
+
+/// This process, or a service.
+pub struct Backend {
+    app: App,
+    /// The hooks that the first verb asks: their policies load while the engine is asked.
+    hooks: &'static [Hook],
+    service: Option<Client>,
+    lifecycle: OnceCell<Lifecycle>,
+    interrupts: Option<Interrupts>,
+    /// For a service, which has no verbs of this process to interrupt.
+    stop: watch::Sender<bool>,
+}
+
+impl Backend {
+    /// Chooses: the service that the configuration names, or this process. Nothing is opened yet.
+    ///
+    /// `hooks` are those that the first verb asks; `interrupts` wires signals to the verbs of this process.
+    ///
+    /// # Errors
+    /// When address, token or certificates of the service cannot be used.
+    pub fn new(app: App, hooks: &'static [Hook], interrupts: Option<Interrupts>) -> Result<Self, Error> {
+        let service = service(&app)?;
+        let (stop, _) = watch::channel(false);
+        if let (Some(_), Some(wire)) = (&service, interrupts) {
+            wire(stop.clone());
+        }
+        Ok(Self { app, hooks, service, lifecycle: OnceCell::new(), interrupts, stop })
+    }
+
+    /// The address of the service, for messages about it; none where this process carries verbs out.
+    pub fn server(&self) -> Option<String> {
+        self.service.as_ref().map(Client::server)
+    }
+
+    /// The sender that interrupts the verbs of this process: they undo what they did.
+    ///
+    /// # Errors
+    /// When engine or store cannot be opened.
+    pub async fn stopper(&self) -> Result<watch::Sender<bool>, Error> {
+        match &self.service {
+            Some(_) => Ok(self.stop.clone()),
+            None => Ok(self.here().await?.stopper()),
+        }
+    }
+
+    /// The parts that carry verbs out in this process.
+    async fn here(&self) -> Result<&Lifecycle, Error> {
+        let open = async || {
+            let lifecycle = match self.hooks {
+                [] => self.app.lifecycle().await?,
+                hooks => self.app.deciding(hooks).await?,
+            };
+            if let Some(wire) = self.interrupts {
+                wire(lifecycle.stopper());
+            }
+            Ok(lifecycle)
+        };
+        self.lifecycle.get_or_try_init(open).await
+    }
+
+    /// The store, for methods that need no engine. One that an earlier version wrote is cleaned first, for which its engine is
+    /// asked once; where that is unreachable, a warning says that values may be left.
+    async fn store(&self) -> Result<Store, Error> {
+        let store = self.app.store()?;
+        if !store.may_hold_values()? {
+            return Ok(store);
+        }
+        drop(store);
+        if let Err(error) = self.app.lifecycle().await {
+            tracing::warn!("records of an earlier version may still hold the values of secrets: {error}");
+        }
+        Ok(self.app.store()?)
+    }
+
+    /// All workspaces, sorted by id.
+    ///
+    /// # Errors
+    /// See [`Error`], as for all methods.
+    pub async fn list(&self) -> Result<Vec<WorkspaceView>, Error> {
+        Ok(match &self.service {
+            Some(client) => client.list().await?,
+            None => self.here().await?.list().await?,
+        })
+    }
+
+    /// One workspace.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn inspect(&self, target: &Target) -> Result<WorkspaceView, Error> {
+        match &self.service {
+            Some(client) => Ok(client.inspect(&named(client, target).await?).await?),
+            None => {
+                let lifecycle = self.here().await?;
+                Ok(lifecycle.inspect(&lifecycle.find(target).await?).await?)
+            }
+        }
+    }
+
+    /// The id of a workspace.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
+        match &self.service {
+            Some(_) => Ok(self.inspect(target).await?.id),
+            None => Ok(self.here().await?.find(target).await?),
+        }
+    }
+}
+
+/// The service that the configuration names.
+fn service(app: &App) -> Result<Option<Client>, Error> {
+    let config = &app.loaded.config.client;
+    let Some(server) = config.server.clone().filter(|server| !server.is_empty()) else { return Ok(None) };
+    let base = |path: &PathBuf| app.loaded.base().join(path);
+    let given = app.sources.env.get("WHARF_TOKEN").filter(|token| !token.is_empty());
+    let token = match (given, &config.token_file) {
+        (Some(token), _) => Some(Token::new(token)?),
+        (None, Some(path)) => Some(Token::read(&base(path))?),
+        (None, None) => None,
+    };
+    let identity = config.cert_file.as_ref().zip(config.key_file.as_ref());
+    let settings = client::Settings {
+        server,
+        token,
+        ca_file: config.ca_file.as_ref().map(base),
+        identity: identity.map(|(certificate, key)| (base(certificate), base(key))),
+    };
+    Ok(Some(Client::new(&settings)?))
+}
+
+/// The name by which a service knows a workspace. It finds names as commands do; a folder is the same one on this machine only.
+async fn named(client: &Client, target: &Target) -> Result<String, Error> {
+    match target {
+        Target::Named(name) => Ok(name.clone()),
+        Target::Folder(_) if !client.is_local() => Err(elsewhere(client, "a folder")),
+        Target::Folder(_) => Ok(find_listed(&client.list().await?, target)?.to_string()),
+    }
+}
+
+/// An object of this machine means nothing to a service on another one.
+fn elsewhere(client: &Client, what: &str) -> Error {
+    let text = format!("{what} of this machine means nothing to the service at {}", client.server());
+    Error::usage(text, "name a workspace; 'wharf ls' lists them")
+}
+
+fn duration(span: Option<Span>) -> Option<Duration> {
+    span.map(|span| span.0)
+}

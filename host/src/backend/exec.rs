@@ -1,0 +1,382 @@
+//! Commands in workspaces: bytes in both directions, and control.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::{Backend, Error, named};
+use crate::client::{self, Client, Message};
+use crate::docker::{self, ExecStdin, StdStream};
+use crate::hooks::ExecSpec;
+use crate::lifecycle::{self, Target};
+use crate::wire::{self, ExecAnswer, ExecDetached, ExecEnded, ExecRequest, Problem, TerminalSize};
+
+/// Channels of the conversation with a service.
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+/// Time after a command's limit in which a service tells that it has killed it.
+const ANSWER: Duration = Duration::from_millis(250);
+/// Most bytes that are kept of a command that is over while its output is not read.
+const KEPT: usize = 64 << 20;
+/// Time in which a killed command is gone.
+const DYING: Duration = Duration::from_millis(500);
+/// Time in which a service confirms that it leaves a command running.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// A command that runs.
+pub struct ExecSession {
+    /// Its output.
+    pub output: ExecOutput,
+    /// Its input, if it has one.
+    pub input: Option<ExecInput>,
+    /// Everything else.
+    pub control: ExecControl,
+}
+
+/// The end of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecEnd {
+    /// With this exit code; 128 + n for signal n.
+    Exited(i64),
+    /// It runs on.
+    Detached,
+    /// The service killed it after its time.
+    TimedOut,
+}
+
+/// The output of a command.
+pub struct ExecOutput(Output);
+
+enum Output {
+    Here(Box<docker::ExecOutput>),
+    Service {
+        pieces: mpsc::UnboundedReceiver<Piece>,
+        end: watch::Receiver<Option<Arc<Last>>>,
+        /// Of the piece that was handed out last: with it the next one is read.
+        held: Option<OwnedSemaphorePermit>,
+    },
+}
+
+type Piece = (StdStream, Bytes, Option<OwnedSemaphorePermit>);
+
+/// The last words of a service.
+enum Last {
+    Ended(ExecEnded),
+    Problem(Box<Problem>),
+    Broken(String),
+    Silent,
+}
+
+/// The input of a command. Dropping it closes it.
+pub struct ExecInput(Input);
+
+enum Input {
+    Here(ExecStdin),
+    Service { to: mpsc::Sender<Said>, end: watch::Receiver<Option<Arc<Last>>> },
+}
+
+/// A message for a service.
+enum Said {
+    Bytes(Vec<u8>),
+    Text(wire::ExecInput),
+}
+
+/// Control over a command.
+#[derive(Clone)]
+pub struct ExecControl(Control);
+
+#[derive(Clone)]
+enum Control {
+    Here(docker::ExecControl),
+    Service {
+        server: String,
+        to: mpsc::Sender<Said>,
+        end: watch::Receiver<Option<Arc<Last>>>,
+        /// Whether the time of the command is over: its output is read then, whoever takes it.
+        late: watch::Sender<bool>,
+    },
+}
+
+impl Backend {
+    /// Runs a command and talks to it. `size` is rows and columns of its terminal; a service kills it after `limit`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn exec(
+        &self,
+        target: &Target,
+        spec: ExecSpec,
+        stdin: bool,
+        size: Option<(u16, u16)>,
+        limit: Option<Duration>,
+    ) -> Result<ExecSession, Error> {
+        if let Some(client) = &self.service {
+            let request = ExecRequest {
+                stdin,
+                rows: size.map(|(rows, _)| rows),
+                cols: size.map(|(_, cols)| cols),
+                timeout: limit.map(crate::config::Span),
+                ..ExecRequest::of(spec)
+            };
+            return talk(client, &named(client, target).await?, &request).await;
+        }
+        let lifecycle = self.here().await?;
+        let id = lifecycle.find(target).await?;
+        let (output, stdin, control) = Box::pin(lifecycle.exec(&id, spec, stdin, size)).await?.into_parts();
+        Ok(ExecSession {
+            output: ExecOutput(Output::Here(Box::new(output))),
+            input: stdin.map(|stdin| ExecInput(Input::Here(stdin))),
+            control: ExecControl(Control::Here(control)),
+        })
+    }
+
+    /// Starts a command and leaves it to itself; its output is lost.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn exec_detached(&self, target: &Target, spec: ExecSpec) -> Result<ExecDetached, Error> {
+        if let Some(client) = &self.service {
+            let request = ExecRequest { detach: true, ..ExecRequest::of(spec) };
+            return match client.exec(&named(client, target).await?, &request).await? {
+                ExecAnswer::Detached(detached) => Ok(detached),
+                ExecAnswer::Ended(_) => {
+                    let cause = "a command that was to run by itself has ended".to_owned();
+                    Err(client::Error::Answer { server: client.server(), cause }.into())
+                }
+            };
+        }
+        let lifecycle = self.here().await?;
+        let id = lifecycle.find(target).await?;
+        let exec_id = Box::pin(lifecycle.exec_detached(&id, spec)).await?;
+        Ok(ExecDetached { workspace: id, exec_id })
+    }
+}
+
+async fn talk(client: &Client, workspace: &str, request: &ExecRequest) -> Result<ExecSession, Error> {
+    let (mut outgoing, mut incoming) = client.exec_socket(workspace).await?;
+    outgoing.text(request).await;
+    let (to, mut said) = mpsc::channel::<Said>(4);
+    tokio::spawn(async move {
+        while let Some(said) = said.recv().await {
+            let taken = match said {
+                Said::Bytes(bytes) => outgoing.bytes(STDIN, &bytes).await,
+                Said::Text(input) => outgoing.text(&input).await,
+            };
+            if !taken {
+                return;
+            }
+        }
+        // Dropped, it would end the conversation.
+        std::future::pending::<()>().await;
+    });
+    let (pieces_to, pieces) = mpsc::unbounded_channel();
+    let (end_to, end) = watch::channel(None);
+    let (late, mut is_late) = watch::channel(false);
+    tokio::spawn(async move {
+        // One piece is read ahead: a reader that does not read holds the command up.
+        let ahead = Arc::new(Semaphore::new(1));
+        let mut kept = 0;
+        let last = loop {
+            let (stream, bytes) = match incoming.next().await {
+                Ok(Some(Message::Bytes(bytes))) => match written(bytes) {
+                    Some(piece) => piece,
+                    None => continue,
+                },
+                Ok(Some(Message::Text(text))) => break last_words(&text),
+                Ok(None) => break Last::Silent,
+                Err(error) => break Last::Broken(error.to_string()),
+            };
+            let permit = tokio::select! {
+                biased;
+                permit = ahead.clone().acquire_owned() => permit.ok(),
+                _ = is_late.wait_for(|late| *late) => None,
+            };
+            if permit.is_none() {
+                kept += bytes.len();
+                if kept > KEPT {
+                    break Last::Broken("the command writes on long after its time, and its output is not read".into());
+                }
+            }
+            if pieces_to.send((stream, bytes, permit)).is_err() {
+                return;
+            }
+        };
+        end_to.send_replace(Some(Arc::new(last)));
+    });
+    let input = request.stdin.then(|| ExecInput(Input::Service { to: to.clone(), end: end.clone() }));
+    Ok(ExecSession {
+        output: ExecOutput(Output::Service { pieces, end: end.clone(), held: None }),
+        input,
+        control: ExecControl(Control::Service { server: client.server(), to, end, late }),
+    })
+}
+
+/// Output, apart from the byte that names its channel.
+fn written(mut bytes: Bytes) -> Option<(StdStream, Bytes)> {
+    let stream = match *bytes.first()? {
+        STDOUT => StdStream::Stdout,
+        STDERR => StdStream::Stderr,
+        _ => return None,
+    };
+    bytes.advance(1);
+    Some((stream, bytes))
+}
+
+fn last_words(text: &str) -> Last {
+    match serde_json::from_str::<ExecEnded>(text) {
+        Ok(ended) => Last::Ended(ended),
+        Err(_) => match serde_json::from_str::<Problem>(text) {
+            Ok(problem) => Last::Problem(Box::new(problem)),
+            Err(error) => Last::Broken(error.to_string()),
+        },
+    }
+}
+
+impl ExecOutput {
+    /// The next bytes; none at the end of the output.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn next(&mut self) -> Result<Option<(StdStream, Bytes)>, Error> {
+        match &mut self.0 {
+            Output::Here(output) => Ok(output.next().await.transpose().map_err(lifecycle::Error::from)?),
+            Output::Service { pieces, held, .. } => {
+                drop(held.take());
+                let Some((stream, bytes, permit)) = pieces.recv().await else { return Ok(None) };
+                *held = permit;
+                Ok(Some((stream, bytes)))
+            }
+        }
+    }
+
+    /// Whether a process that the ended command left behind still holds its output.
+    pub fn cut(&self) -> bool {
+        match &self.0 {
+            Output::Here(output) => output.cut(),
+            Output::Service { end, .. } => match end.borrow().as_deref() {
+                Some(Last::Ended(ended)) => ended.cut,
+                _ => false,
+            },
+        }
+    }
+}
+
+impl ExecInput {
+    /// Hands bytes over. Says whether the command still takes some.
+    pub async fn write(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.0 {
+            Input::Here(stdin) => stdin.write_all(bytes).await.is_ok(),
+            Input::Service { to, .. } => to.send(Said::Bytes(bytes.to_vec())).await.is_ok(),
+        }
+    }
+
+    /// Ends the input.
+    pub async fn close(mut self) {
+        match &mut self.0 {
+            // The command may have ended meanwhile.
+            Input::Here(stdin) => drop(stdin.shutdown().await),
+            Input::Service { to, .. } => {
+                let end = wire::ExecInput { stdin_end: true, ..wire::ExecInput::default() };
+                drop(to.send(Said::Text(end)).await);
+            }
+        }
+    }
+
+    /// Leaves the command running. The input has to be kept: its end would be the end of the command's input.
+    pub async fn detach(&mut self) {
+        if let Input::Service { to, end } = &mut self.0 {
+            let detach = wire::ExecInput { detach: true, ..wire::ExecInput::default() };
+            if to.send(Said::Text(detach)).await.is_ok() {
+                // Before it has heard that, the end of the connection would be the end of the command.
+                let _ = tokio::time::timeout(LEAVING, end.wait_for(Option::is_some)).await;
+            }
+        }
+    }
+}
+
+impl ExecControl {
+    /// Tells the command the size of its terminal. One that has just ended has none any more.
+    pub async fn resize(&self, rows: u16, cols: u16) {
+        match &self.0 {
+            Control::Here(control) => drop(control.resize(rows, cols).await),
+            Control::Service { to, .. } => {
+                let resize = Some(TerminalSize { rows, cols });
+                let size = wire::ExecInput { resize, ..wire::ExecInput::default() };
+                drop(to.send(Said::Text(size)).await);
+            }
+        }
+    }
+
+    /// Time after the command's limit before [`ExecControl::kill_late`] has to be called.
+    pub fn patience(&self) -> Duration {
+        match &self.0 {
+            Control::Here(_) => Duration::ZERO,
+            Control::Service { .. } => ANSWER,
+        }
+    }
+
+    /// Ends a command whose time is over; `false` when it ended by itself meanwhile. A service does so by itself, and its word is read
+    /// behind whatever is still unread.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn kill_late(&self) -> Result<bool, Error> {
+        match &self.0 {
+            Control::Here(control) => loop {
+                if control.kill().await.map_err(lifecycle::Error::from)? {
+                    return Ok(true);
+                }
+                // It has ended, or the engine is only about to start it.
+                if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
+                    return Ok(false);
+                }
+            },
+            Control::Service { late, .. } => {
+                late.send_replace(true);
+                Ok(self.end().await? == ExecEnd::TimedOut)
+            }
+        }
+    }
+
+    /// Ends a command whose output is not taken any more. A service ends it when the connection ends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn abandon(&self) -> Result<(), Error> {
+        match &self.0 {
+            Control::Here(_) => self.kill_late().await.map(drop),
+            Control::Service { .. } => Ok(()),
+        }
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn end(&self) -> Result<ExecEnd, Error> {
+        match &self.0 {
+            Control::Here(control) => Ok(match control.exit().await.map_err(lifecycle::Error::from)? {
+                docker::ExecEnd::Exited(code) => ExecEnd::Exited(code),
+                docker::ExecEnd::Detached => ExecEnd::Detached,
+            }),
+            Control::Service { server, end, .. } => {
+                let last = end.clone().wait_for(Option::is_some).await.ok().and_then(|last| last.clone());
+                let answer = |cause: String| client::Error::Answer { server: server.clone(), cause };
+                Ok(match last.as_deref() {
+                    Some(Last::Ended(ended)) if ended.detached => ExecEnd::Detached,
+                    Some(Last::Ended(ended)) => ExecEnd::Exited(ended.exit_code),
+                    Some(Last::Problem(problem)) if problem.code == "timeout" => ExecEnd::TimedOut,
+                    Some(Last::Problem(problem)) => return Err(client::Error::Problem(problem.clone()).into()),
+                    Some(Last::Broken(cause)) => return Err(answer(cause.clone()).into()),
+                    Some(Last::Silent) | None => {
+                        return Err(answer("it ended the conversation without an exit code".to_owned()).into());
+                    }
+                })
+            }
+        }
+    }
+}

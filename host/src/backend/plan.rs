@@ -1,0 +1,168 @@
+//! Plans, and explanations of fields.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Backend, Error, elsewhere, named};
+use crate::client::{self, Client};
+use crate::hooks::Hook;
+use crate::hooks::chain::LookedAt;
+use crate::lifecycle::{self, Plan, PlanDiff, Planner, Project, Target, Why, find_stored};
+use crate::store::Workspace;
+use crate::wire::{ErrorKind, WorkspaceRequest};
+use crate::workspace::WorkspaceId;
+
+/// The workspace of a comparison.
+#[derive(Debug)]
+pub enum DiffOf<'a> {
+    /// This one.
+    Workspace(&'a Target),
+    /// The one that the request would make.
+    Request,
+}
+
+/// A comparison, with the words around it.
+#[derive(Debug)]
+pub struct PlannedDiff {
+    /// The comparison.
+    pub diff: PlanDiff,
+    /// The project of the workspace.
+    pub project: String,
+    /// More about a denial, and whether people see it at once.
+    pub detail: Option<(String, bool)>,
+}
+
+impl Backend {
+    /// The plan for a request; nothing is made. `offline` asks no engine.
+    ///
+    /// # Errors
+    /// See [`Error`]; a denial is part of the plan.
+    pub async fn plan(&self, mut request: WorkspaceRequest, offline: bool) -> Result<Plan, Error> {
+        self.place(&mut request)?;
+        match &self.service {
+            Some(client) if offline => Err(no_offline(client)),
+            Some(client) => Ok(client.plan(&request).await?),
+            None => self.plan_here(&request, None, offline).await,
+        }
+    }
+
+    /// The changes that a workspace would get, made again with this request over its own. `offline` asks no engine.
+    ///
+    /// # Errors
+    /// See [`Error`]; a denial is part of the comparison.
+    pub async fn plan_diff(
+        &self,
+        of: DiffOf<'_>,
+        mut request: WorkspaceRequest,
+        offline: bool,
+    ) -> Result<PlannedDiff, Error> {
+        self.place(&mut request)?;
+        let Some(client) = &self.service else {
+            let stored = self.compared(of, &request).await?;
+            let plan = self.plan_here(&request, Some(&stored), offline).await?;
+            let diff = PlanDiff::of(&stored, &plan);
+            return Ok(PlannedDiff { diff, project: plan.project, detail: plan.detail });
+        };
+        if offline {
+            return Err(no_offline(client));
+        }
+        let (name, guessed) = match of {
+            DiffOf::Workspace(target) => (named(client, target).await?, false),
+            DiffOf::Request => (of_request(client, &request).await?, true),
+        };
+        let view = match client.inspect(&name).await {
+            Err(client::Error::Problem(problem)) if guessed && problem.kind() == ErrorKind::NotFound => {
+                return Err(lifecycle::Error::NotFound(name).into());
+            }
+            view => view?,
+        };
+        // The project is that of the workspace; services want to read one.
+        request.project = "/".into();
+        let diff = client.plan_diff(&name, request).await?;
+        Ok(PlannedDiff { diff, project: view.project, detail: None })
+    }
+
+    async fn plan_here(
+        &self,
+        request: &WorkspaceRequest,
+        again: Option<&Workspace>,
+        offline: bool,
+    ) -> Result<Plan, Error> {
+        let app = &self.app;
+        let mut chain = app.prepared_chain(&Hook::CREATE)?;
+        // A plan makes no state, and what it asks says nothing about how policies are doing.
+        let mut known = Vec::new();
+        if app.state_dir.join("wharf.db").exists() {
+            let store = app.store()?;
+            known = store.known_workspaces()?;
+            chain = chain.with_standings(Arc::new(LookedAt(Arc::new(store))));
+        }
+        let docker = if offline { None } else { app.docker("").await.ok() };
+        let planner = Planner {
+            loaded: &app.loaded,
+            chain: &chain,
+            docker: docker.as_ref(),
+            state_dir: &app.state_dir,
+            known: &known,
+        };
+        Ok(match again {
+            Some(stored) => Box::pin(planner.plan_again(stored, request)).await?,
+            None => Box::pin(planner.plan(request)).await?,
+        })
+    }
+
+    /// The workspace of a comparison, from the store of this machine.
+    async fn compared(&self, of: DiffOf<'_>, request: &WorkspaceRequest) -> Result<Workspace, Error> {
+        let store = self.store().await?;
+        let stored = match of {
+            DiffOf::Workspace(target) => find_stored(&store, target)?,
+            DiffOf::Request => {
+                let (known, loaded) = (store.known_workspaces()?, &self.app.loaded);
+                let project = Project::resolve(&request.project, request.name.as_deref(), loaded, &known)?;
+                let missing = || lifecycle::Error::NotFound(project.id.to_string());
+                store.workspace(&project.id)?.ok_or_else(missing)?
+            }
+        };
+        if let Some(parent) = &stored.part_of {
+            let text = format!("{} is a sidecar of {parent}, and is planned with it", stored.id);
+            return Err(lifecycle::Error::Request(text).into());
+        }
+        Ok(stored)
+    }
+
+    /// The fields of a workspace, explained; one of them, or all. It needs no engine.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn why(&self, target: &Target, field: Option<&str>) -> Result<Why, Error> {
+        if let Some(client) = &self.service {
+            return Ok(client.why(&named(client, target).await?, field).await?);
+        }
+        let store = self.store().await?;
+        let workspace = find_stored(&store, target)?;
+        Ok(lifecycle::why(&store, &self.app.loaded, &workspace, field)?)
+    }
+}
+
+fn no_offline(client: &Client) -> Error {
+    let text = format!("--offline asks no engine, and the service at {} asks its own", client.server());
+    Error::usage(text, "leave --offline or --server out")
+}
+
+/// The workspace that a request would make, as its folder tells on this machine.
+async fn of_request(client: &Client, request: &WorkspaceRequest) -> Result<String, Error> {
+    if !client.is_local() {
+        return Err(elsewhere(client, "a folder"));
+    }
+    let real = Path::new(&request.project).canonicalize().map_err(|error| lifecycle::Error::Project {
+        path: request.project.clone(),
+        cause: error.to_string(),
+        remedy: "name an existing folder that you can read",
+    })?;
+    let last = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
+    let name = request.name.as_deref().unwrap_or(&last);
+    let real = real.to_string_lossy();
+    let all = client.list().await?;
+    let found = all.iter().find(|view| view.part_of.is_none() && view.name == name && view.project == real);
+    Ok(found.map_or_else(|| WorkspaceId::derive(name, &real), |view| view.id.clone()).to_string())
+}

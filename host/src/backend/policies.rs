@@ -1,0 +1,212 @@
+//! Policies: the chain, its shadows, reloads and replays.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Backend, Error};
+use crate::app::{App, PolicyView};
+use crate::carried;
+use crate::client::Client;
+use crate::config::{PolicyConfig, instant};
+use crate::hooks::redact::SecretNames;
+use crate::hooks::replay::{replay, unplayable};
+use crate::hooks::{Chain, Decision, Hook};
+use crate::lifecycle::{self, Replayed, ShadowSummary, Target, find_record, recorded_workspace, replay_decisions};
+use crate::store::{ChainStatus, DecisionQuery};
+use crate::wire::{ErrorKind, ReplayRequest};
+
+/// Time for a reload.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Most decisions that a service runs again at once.
+const REPLAYED: u32 = 2000;
+
+/// A reload that the service carried out.
+pub type Reloaded = ChainStatus;
+
+/// The results of a replay.
+#[derive(Debug)]
+pub struct ReplayedAll {
+    /// The results.
+    pub replayed: Replayed,
+    /// The place of the new policy in the chain.
+    pub place: Option<String>,
+    /// Of one decision: as it was recorded, and as it came out again. A service does not tell it.
+    pub steps: Option<(Decision, Decision)>,
+    /// More that the caller should know.
+    pub notice: Option<String>,
+}
+
+impl Backend {
+    /// The policies of the chain, and why the service of this state folder refused its last reload, if it did.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn policies(&self) -> Result<(Vec<PolicyView>, Option<ChainStatus>), Error> {
+        match &self.service {
+            Some(client) => Ok((client.policies().await?, None)),
+            None => Ok((self.app.policies()?, self.app.service()?.map(|service| service.chain))),
+        }
+    }
+
+    /// The changes that shadows would have made since a time: one of them, or all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn shadows(
+        &self,
+        policy: Option<&str>,
+        since: Timestamp,
+    ) -> Result<BTreeMap<String, ShadowSummary>, Error> {
+        match &self.service {
+            Some(client) => Ok(client.shadows(policy, since).await?),
+            None => Ok(self.app.shadows(&self.store().await?, policy, since)?),
+        }
+    }
+
+    /// Has the service reload configuration and policies, and waits until it has.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reload_policies(&self) -> Result<Reloaded, Error> {
+        if let Some(client) = &self.service {
+            return Ok(client.reload_policies().await?);
+        }
+        let store = self.app.store()?;
+        let none = || Error::Other {
+            kind: ErrorKind::NotFound,
+            code: "no-service",
+            message: "no wharf serve runs with this state folder".into(),
+            remedy: "nothing is to be reloaded: every command reads configuration and policies when it begins".into(),
+        };
+        let before = store.service()?.ok_or_else(none)?;
+        let pid = i32::try_from(before.pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(none)?;
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|error| Error::Other {
+            kind: ErrorKind::Unknown,
+            code: "no-service",
+            message: format!("the service (process {}) cannot be told: {error}", before.pid),
+            remedy: "run this as the user that runs the service".into(),
+        })?;
+        let begin = Instant::now();
+        let chain = loop {
+            let status = store.service()?.ok_or_else(none)?;
+            if status.chain.attempts > before.chain.attempts {
+                break status.chain;
+            }
+            if begin.elapsed() > PATIENCE {
+                return Err(Error::Other {
+                    kind: ErrorKind::TimedOut,
+                    code: "timeout",
+                    message: format!("the service has not reloaded within {} s", PATIENCE.as_secs()),
+                    remedy: "see its log, and 'wharf doctor'".into(),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        match chain.refused {
+            Some(why) => Err(Error::Other {
+                kind: ErrorKind::ReloadRefused,
+                code: "reload-refused",
+                message: format!("the service refused the reload, and decides as before: {why}"),
+                remedy: "correct that and reload again".into(),
+            }),
+            None => Ok(chain),
+        }
+    }
+
+    /// Runs recorded decisions again; `with` puts a policy into the chain first, under its name or in the place of a named one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn replay(
+        &self,
+        request: &ReplayRequest,
+        with: Option<(PolicyConfig, Option<&str>)>,
+    ) -> Result<ReplayedAll, Error> {
+        if let Some(client) = &self.service {
+            return replay_there(client, request, with.is_some()).await;
+        }
+        let store = self.store().await?;
+        let (chain, missing, place) = self.replay_chain(with)?;
+        let secrets = SecretNames(self.app.loaded.config.secrets.env.clone());
+        let mut steps = None;
+        let replayed = match &request.decision {
+            Some(wanted) => {
+                let stored = find_record(&store, wanted)?;
+                let decision = stored.decision()?;
+                if unplayable(&decision, &missing).is_none() {
+                    let again = replay(&chain, &secrets, &decision);
+                    steps = Some((decision, again));
+                }
+                replay_decisions(&chain, &secrets, &missing, std::iter::once(Ok(stored)))?
+            }
+            None => {
+                let about = |name: &String| recorded_workspace(&store, &Target::Named(name.clone()));
+                let workspace = request.workspace.as_ref().map(about).transpose()?;
+                let time =
+                    |text: &Option<String>| text.as_deref().map(instant).transpose().map_err(lifecycle::Error::Request);
+                let (since, until) = (time(&request.since)?, time(&request.until)?);
+                let query = DecisionQuery { workspace, hook: request.hook, since, until, counting: false };
+                replay_decisions(&chain, &secrets, &missing, store.decision_pages(query))?
+            }
+        };
+        Ok(ReplayedAll { replayed, place, steps, notice: None })
+    }
+
+    /// The chain of the configuration with a new policy in it, its optional policies that cannot be loaded, and the place of the new
+    /// policy.
+    fn replay_chain(
+        &self,
+        with: Option<(PolicyConfig, Option<&str>)>,
+    ) -> Result<(Chain, Vec<String>, Option<String>), Error> {
+        let mut loaded = self.app.loaded.clone();
+        let mut list = std::mem::take(&mut loaded.config.policy);
+        if list.is_empty() {
+            list = carried::default_chain();
+        }
+        let place = with.map(|(policy, name)| put(&mut list, policy, name));
+        loaded.config.policy = list;
+        let app = App::new(self.app.sources.clone(), loaded, self.app.state_dir.clone());
+        let (app, missing) = app.for_replays()?;
+        Ok((app.prepared_chain(&Hook::ALL)?, missing, place))
+    }
+}
+
+async fn replay_there(client: &Client, request: &ReplayRequest, with: bool) -> Result<ReplayedAll, Error> {
+    if with {
+        let text =
+            format!("--with takes a file of this machine, and the service at {} has its own chain", client.server());
+        let remedy = "run it on the service's machine without --server, or put the policy into the chain as a shadow";
+        return Err(Error::usage(text, remedy));
+    }
+    let limit = request.decision.is_none().then_some(REPLAYED);
+    let replayed = client.replay(&ReplayRequest { limit, ..request.clone() }).await?;
+    let all = replayed.replayed + replayed.not_replayed.values().sum::<u64>();
+    let cut = limit.is_some_and(|limit| all >= u64::from(limit));
+    let notice =
+        cut.then(|| format!("a service replays at most the newest {REPLAYED} of them; --until names older ones"));
+    Ok(ReplayedAll { replayed, place: None, steps: None, notice })
+}
+
+/// Puts a policy into a chain: in the place of its namesake, whose settings and rights it takes over, or at the end.
+/// Names the place.
+fn put(list: &mut Vec<PolicyConfig>, new: PolicyConfig, name: Option<&str>) -> String {
+    let stem = new.name.rsplit_once('.').map_or(new.name.as_str(), |(stem, _)| stem).to_owned();
+    let names = name.map_or_else(|| vec![new.name.clone(), stem], |name| vec![name.to_owned()]);
+    match list.iter_mut().find(|policy| names.contains(&policy.name)) {
+        Some(old) => {
+            let place = format!("in the place of '{}'", old.name);
+            (old.builtin, old.wasm, old.script) = (None, new.wasm, new.script);
+            // It is another file now.
+            old.digest = None;
+            place
+        }
+        None => {
+            let name = name.map_or(new.name.clone(), str::to_owned);
+            let place = format!("'{name}' at the end of the chain");
+            list.push(PolicyConfig { name, ..new });
+            place
+        }
+    }
+}

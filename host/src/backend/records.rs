@@ -1,0 +1,199 @@
+//! Decision records.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Backend, Error};
+use crate::client::{Client, Followed, Follower};
+use crate::lifecycle::{RecordFilter, RecordView, Target, find_record, newest_records, recorded_workspace};
+use crate::store::{DecisionQuery, Store, StoredDecision};
+
+/// Pause between looks for new records in the store of this machine.
+const LOOK: Duration = Duration::from_millis(200);
+/// A list of all records of a service is given up when it stands still for so long.
+const STILL: Duration = Duration::from_secs(60);
+/// Records that are read from the store at once.
+const PAGE: u32 = 256;
+
+/// An item of a stream of records.
+#[derive(Debug)]
+pub enum RecordItem {
+    /// A record.
+    Record(StoredDecision),
+    /// A word about the stream: a break, or a gap.
+    Notice(String),
+}
+
+/// Records in order: those that exist, then new ones.
+pub struct RecordStream {
+    ready: VecDeque<StoredDecision>,
+    filter: RecordFilter,
+    source: Source,
+    /// The number of the last record that was handed out or passed over.
+    seen: i64,
+    follow: bool,
+}
+
+enum Source {
+    Here(Box<Store>, DecisionQuery),
+    Service {
+        new: Box<Follower>,
+        /// All records from the first one on, up to this number.
+        all: Option<(Box<Follower>, i64)>,
+    },
+}
+
+impl Backend {
+    /// One record, by number or id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn record(&self, wanted: &str) -> Result<StoredDecision, Error> {
+        match &self.service {
+            Some(client) => Ok(stored(client.record(wanted).await?)),
+            None => Ok(find_record(&self.store().await?, wanted)?),
+        }
+    }
+
+    /// The newest so many records that a filter lets through, in their order (all of them with 0); with `follow` new ones behind them.
+    /// The workspace may be one that is gone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn records(
+        &self,
+        mut filter: RecordFilter,
+        workspace: Option<&str>,
+        most: usize,
+        follow: bool,
+    ) -> Result<RecordStream, Error> {
+        if let Some(client) = &self.service {
+            return of_service(client, filter, workspace, most, follow).await;
+        }
+        let store = self.store().await?;
+        let about = |name: &str| recorded_workspace(&store, &Target::Named(name.to_owned()));
+        filter.workspace = workspace.map(about).transpose()?;
+        let query = filter.query();
+        // Later ones are read behind the newest of now.
+        let newest = store.decisions_before(&DecisionQuery::default(), i64::MAX, 1)?;
+        let newest = newest.first().map_or(0, |newest| newest.number);
+        let mut ready = VecDeque::new();
+        if most > 0 {
+            let page = newest_records(&store, &filter, newest.saturating_add(1), most, usize::MAX)?;
+            ready.extend(page.records.into_iter().rev());
+        }
+        let seen = if most > 0 { newest } else { 0 };
+        let source = Source::Here(Box::new(store), query);
+        Ok(RecordStream { ready, filter, source, seen, follow })
+    }
+}
+
+async fn of_service(
+    client: &Client,
+    filter: RecordFilter,
+    workspace: Option<&str>,
+    most: usize,
+    follow: bool,
+) -> Result<RecordStream, Error> {
+    // New ones are listened for first, so that none is lost between them and the others.
+    let mut new = client.follow_records(&filter, workspace, None);
+    if follow {
+        new.open().await?;
+    }
+    let newest = client.newest_records(&filter, workspace, most.max(1)).await?;
+    let seen = newest.first().map_or(0, |newest| newest.number);
+    let (mut ready, mut all) = (VecDeque::new(), None);
+    if most > 0 {
+        ready.extend(newest.into_iter().rev().map(stored));
+    } else if seen > 0 {
+        // They come in order from the first one on.
+        let mut follower = client.follow_records(&filter, workspace, Some(0)).once();
+        follower.open().await?;
+        all = Some((Box::new(follower), seen));
+    }
+    Ok(RecordStream { ready, filter, source: Source::Service { new: Box::new(new), all }, seen, follow })
+}
+
+impl RecordStream {
+    /// The next item; none at the end. Records that do not decode are handed out, too.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn next(&mut self) -> Result<Option<RecordItem>, Error> {
+        loop {
+            if let Some(record) = self.ready.pop_front() {
+                return Ok(Some(RecordItem::Record(record)));
+            }
+            match &mut self.source {
+                Source::Here(store, query) => {
+                    let some = store.decisions_after(query, self.seen, PAGE)?;
+                    let Some(last) = some.last().map(|last| last.number) else {
+                        if !self.follow {
+                            return Ok(None);
+                        }
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    };
+                    self.seen = last;
+                    let filter = &self.filter;
+                    let wanted =
+                        |stored: &StoredDecision| stored.decision().map_or(true, |decision| filter.holds(&decision));
+                    self.ready.extend(some.into_iter().filter(wanted));
+                }
+                Source::Service { all: Some((follower, newest)), .. } => {
+                    let newest = *newest;
+                    let Ok(item) = tokio::time::timeout(STILL, follower.next()).await else {
+                        let server = follower.client().server();
+                        let cause = format!("nothing came for {} s before record {newest}", STILL.as_secs());
+                        return Err(crate::client::Error::Answer { server, cause }.into());
+                    };
+                    let record = match item? {
+                        Followed::Event(event) if event.event.is_empty() => stored(follower.read(&event)?),
+                        _ => continue,
+                    };
+                    let number = record.number;
+                    if number >= newest
+                        && let Source::Service { all, .. } = &mut self.source
+                    {
+                        *all = None;
+                    }
+                    if number <= newest {
+                        self.hand_out(record);
+                    }
+                }
+                Source::Service { all: None, .. } if !self.follow => return Ok(None),
+                Source::Service { new, all: None } => match new.next().await? {
+                    Followed::Event(event) if event.event.is_empty() => {
+                        let record = stored(new.read(&event)?);
+                        if record.number > self.seen {
+                            self.hand_out(record);
+                        }
+                    }
+                    Followed::Event(event) if event.event == "gap" => {
+                        let text = "some of what was decided meanwhile is not kept any more";
+                        return Ok(Some(RecordItem::Notice(text.to_owned())));
+                    }
+                    Followed::Event(_) => {}
+                    Followed::Lost(cause) => return Ok(Some(RecordItem::Notice(format!("{cause}; trying again")))),
+                    Followed::Resumed => {
+                        let text = "connected to the service again; it goes on behind what was seen";
+                        return Ok(Some(RecordItem::Notice(text.to_owned())));
+                    }
+                },
+            }
+        }
+    }
+
+    /// A stream has no words for times, so they are looked at here.
+    fn hand_out(&mut self, record: StoredDecision) {
+        let times = RecordFilter { since: self.filter.since, until: self.filter.until, ..RecordFilter::default() };
+        if record.decision().map_or(true, |decision| times.holds(&decision)) {
+            self.ready.push_back(record);
+        }
+    }
+}
+
+/// A record as the store has it.
+fn stored(RecordView { number, hash, decision }: RecordView) -> StoredDecision {
+    StoredDecision { number, hash, body: decision.to_string() }
+}

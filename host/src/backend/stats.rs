@@ -1,0 +1,113 @@
+//! Usage of workspaces: one reading, one after another, and readings of the past.
+
+use jiff::Timestamp;
+
+use super::{Backend, Error, named};
+use crate::lifecycle::{self, History, StatsView, StatsWatch, Target, find_stored};
+use crate::workspace::WorkspaceId;
+
+/// Readings one after another.
+pub struct Readings<'a> {
+    backend: &'a Backend,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Here(Box<StatsWatch<'a>>),
+    /// Of these workspaces; none: of all.
+    Service(Vec<String>),
+}
+
+impl Readings<'_> {
+    /// The newest reading. The first one of this process has no CPU figures.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn read(&mut self) -> Result<Vec<StatsView>, Error> {
+        match &mut self.source {
+            Source::Here(watch) => Ok(watch.read().await?),
+            Source::Service(names) => self.backend.of_service(names).await,
+        }
+    }
+}
+
+impl Backend {
+    /// One reading with CPU figures of the named workspaces; without names, of all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn stats(&self, names: &[String]) -> Result<Vec<StatsView>, Error> {
+        match &self.service {
+            Some(_) => self.of_service(names).await,
+            None => Ok(self.here().await?.stats(&self.ids(names).await?).await?),
+        }
+    }
+
+    /// Readings one after another of the named workspaces; without names, of all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn readings(&self, names: &[String]) -> Result<Readings<'_>, Error> {
+        let source = match &self.service {
+            Some(_) => Source::Service(names.to_vec()),
+            None => Source::Here(Box::new(self.here().await?.watch_stats(self.ids(names).await?))),
+        };
+        Ok(Readings { backend: self, source })
+    }
+
+    async fn ids(&self, names: &[String]) -> Result<Vec<WorkspaceId>, Error> {
+        let lifecycle = self.here().await?;
+        let mut ids = Vec::new();
+        for name in names {
+            ids.push(lifecycle.find(&Target::Named(name.clone())).await?);
+        }
+        Ok(ids)
+    }
+
+    async fn of_service(&self, names: &[String]) -> Result<Vec<StatsView>, Error> {
+        let Some(client) = &self.service else { return Ok(Vec::new()) };
+        if names.is_empty() {
+            return Ok(client.stats().await?);
+        }
+        let mut all: Vec<StatsView> = Vec::new();
+        for name in names {
+            for one in client.stats_of(name).await? {
+                // A workspace and its sidecar may both be named.
+                if !all.iter().any(|known| known.container_id == one.container_id) {
+                    all.push(one);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Readings of the past, in steps of `step_ms`; without it, in about 60 steps. It needs no engine.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn history(
+        &self,
+        target: &Target,
+        (since, until): (Timestamp, Timestamp),
+        step_ms: Option<i64>,
+    ) -> Result<(WorkspaceId, History), Error> {
+        let Some(client) = &self.service else {
+            let store = self.app.store()?;
+            let id = find_stored(&store, target)?.id;
+            let history = lifecycle::history(&store, &id, (since, until), step_ms, None)?;
+            return Ok((id, history));
+        };
+        // In steps that are laid out here.
+        let mut history = History::steps(since, until, step_ms)?;
+        let name = named(client, target).await?;
+        let begin = Timestamp::from_millisecond(history.since_ms);
+        let begin = begin.map_err(|error| lifecycle::Error::Request(error.to_string()))?;
+        let rows = client.history(&name, (begin, until), history.step_ms).await?;
+        let id = match rows.first() {
+            Some(row) => row.id.clone(),
+            None => client.inspect(&name).await?.id,
+        };
+        history.points = rows.into_iter().map(|row| row.point).collect();
+        Ok((id, history))
+    }
+}

@@ -1,0 +1,238 @@
+//! Verbs on workspaces.
+
+use std::path::{Path, PathBuf};
+
+use super::{Backend, Error, Report, duration, named};
+use crate::client::Client;
+use crate::config::Span;
+use crate::hooks::Hook;
+use crate::lifecycle::{Lifecycle, Recreate, Target, WaitView, WorkspaceView};
+use crate::wire::{Place, SidecarRequest, UpdateRequest, WaitRequest, WorkspaceRequest};
+use crate::workspace::{Awaited, WorkspaceId};
+
+/// A change of a workspace's state.
+#[derive(Debug, Clone)]
+pub enum Verb {
+    /// Starts it.
+    Start,
+    /// Stops it; kills it after this time.
+    Stop(Option<Span>),
+    /// Stops and starts it.
+    Restart(Option<Span>),
+    /// Freezes it.
+    Pause,
+    /// Lets it go on.
+    Unpause,
+    /// Sends a signal: a name or a number.
+    Kill(String),
+    /// Removes it.
+    Remove {
+        /// Kills it when it runs.
+        force: bool,
+        /// With the named volumes that were made for it.
+        volumes: bool,
+    },
+    /// Stops and removes it.
+    Down {
+        /// With the named volumes that were made for it.
+        volumes: bool,
+    },
+    /// Changes its limits.
+    Update(UpdateRequest),
+}
+
+impl Verb {
+    /// The hooks that it asks.
+    pub fn hooks(&self) -> &'static [Hook] {
+        match self {
+            Self::Start => &[Hook::PostStart],
+            Self::Stop(_) | Self::Kill(_) | Self::Remove { .. } | Self::Down { .. } => &[Hook::PreStop],
+            Self::Restart(_) => &[Hook::PreStop, Hook::PostStart],
+            Self::Pause | Self::Unpause => &[],
+            Self::Update(_) => &Hook::CREATE,
+        }
+    }
+
+    async fn here(&self, lifecycle: &Lifecycle, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
+        Ok(match self {
+            Self::Start => Box::pin(lifecycle.start(id)).await?,
+            Self::Stop(timeout) => Box::pin(lifecycle.stop(id, duration(*timeout))).await?,
+            Self::Restart(timeout) => Box::pin(lifecycle.restart(id, duration(*timeout))).await?,
+            Self::Pause => lifecycle.pause(id).await?,
+            Self::Unpause => lifecycle.unpause(id).await?,
+            Self::Kill(signal) => Box::pin(lifecycle.kill(id, signal)).await?,
+            Self::Remove { force, volumes } => Box::pin(lifecycle.remove(id, *force, *volumes)).await?,
+            Self::Down { volumes } => Box::pin(lifecycle.down(id, *volumes)).await?,
+            Self::Update(limits) => Box::pin(lifecycle.update(id, limits)).await?,
+        })
+    }
+
+    async fn there(&self, client: &Client, name: &str) -> Result<WorkspaceView, Error> {
+        Ok(match self {
+            Self::Start => client.start(name).await?,
+            Self::Stop(timeout) => client.stop(name, *timeout).await?,
+            Self::Restart(timeout) => client.restart(name, *timeout).await?,
+            Self::Pause => client.pause(name).await?,
+            Self::Unpause => client.unpause(name).await?,
+            Self::Kill(signal) => client.kill(name, signal).await?,
+            Self::Remove { force, volumes } => client.remove(name, *force, *volumes).await?,
+            Self::Down { volumes } => client.down(name, *volumes).await?,
+            Self::Update(limits) => client.update(name, limits).await?,
+        })
+    }
+}
+
+impl Backend {
+    /// Makes the workspace of a project, or starts it; waits until it is healthy, where `wait` gives a limit.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn up(
+        &self,
+        mut request: WorkspaceRequest,
+        recreate: bool,
+        wait: Option<Span>,
+        report: Report<'_>,
+    ) -> Result<WorkspaceView, Error> {
+        self.place(&mut request)?;
+        match &self.service {
+            Some(client) => unless_interrupted(client, client.up(&request, recreate, wait, report)).await,
+            None => {
+                let lifecycle = self.here().await?;
+                let made = Box::pin(lifecycle.up(&request, Recreate::if_different(recreate), report)).await?;
+                let Some(limit) = wait else { return Ok(made) };
+                let waited = Box::pin(lifecycle.wait(&made.id, Awaited::Healthy, Some(limit.0), true)).await?;
+                Ok(waited.workspace.unwrap_or(made))
+            }
+        }
+    }
+
+    /// Makes a sidecar, or starts it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn add_sidecar(
+        &self,
+        target: &Target,
+        name: &str,
+        mut request: WorkspaceRequest,
+        recreate: bool,
+        report: Report<'_>,
+    ) -> Result<WorkspaceView, Error> {
+        // It needs an image, and says so where there is none.
+        request.build = None;
+        self.place(&mut request)?;
+        let request = SidecarRequest::of(request).map_err(|text| Error::usage(text, "name an image with --image"))?;
+        match &self.service {
+            Some(client) => {
+                let workspace = named(client, target).await?;
+                unless_interrupted(client, client.add_sidecar(&workspace, name, &request, recreate, report)).await
+            }
+            None => {
+                let lifecycle = self.here().await?;
+                let id = lifecycle.find(target).await?;
+                Ok(lifecycle.add_sidecar(&id, name, &request, Recreate::if_different(recreate), report).await?)
+            }
+        }
+    }
+
+    /// The sidecars of a workspace.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn sidecars(&self, target: &Target) -> Result<Vec<WorkspaceView>, Error> {
+        let id = self.find(target).await?;
+        let mut all = self.list().await?;
+        all.retain(|view| view.part_of.as_ref() == Some(&id));
+        Ok(all)
+    }
+
+    /// Changes the state of a workspace.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn act(&self, target: &Target, verb: &Verb) -> Result<WorkspaceView, Error> {
+        match &self.service {
+            Some(client) => verb.there(client, &named(client, target).await?).await,
+            None => {
+                let lifecycle = self.here().await?;
+                verb.here(lifecycle, &lifecycle.find(target).await?).await
+            }
+        }
+    }
+
+    /// Waits until a workspace is in a state.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn wait(&self, target: &Target, awaited: Awaited, timeout: Option<Span>) -> Result<WaitView, Error> {
+        match &self.service {
+            Some(client) => {
+                let request = WaitRequest { r#for: Some(awaited), timeout };
+                Ok(client.wait(&named(client, target).await?, &request).await?)
+            }
+            None => {
+                let lifecycle = self.here().await?;
+                let id = lifecycle.find(target).await?;
+                let waited = Box::pin(lifecycle.wait(&id, awaited, duration(timeout), false)).await?;
+                Ok(waited.view(id, awaited))
+            }
+        }
+    }
+
+    /// Gives the places of a request the paths by which the backend knows them. A relative one is meant on this machine, so a service
+    /// has to run here, too.
+    pub(super) fn place(&self, request: &mut WorkspaceRequest) -> Result<(), Error> {
+        for place in request.places() {
+            match place {
+                Place::Project(path) if self.service.is_some() => *path = self.absolute("the project folder", path)?,
+                // The project's own check names the path as it was given.
+                Place::Project(_) => {}
+                Place::Build(path) => *path = self.absolute("the folder to build from", path)?,
+                Place::Mount(mount) => {
+                    let Some((source, rest)) = mount.split_once(':') else { continue };
+                    let real = std::fs::canonicalize(source).ok().filter(|_| self.is_local());
+                    let source = self.absolute("the mount's source", real.as_deref().unwrap_or(source.as_ref()))?;
+                    *mount = format!("{}:{rest}", source.display());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether paths of this machine mean the same to the backend.
+    pub(super) fn is_local(&self) -> bool {
+        self.service.as_ref().is_none_or(Client::is_local)
+    }
+
+    /// A path of this machine as the backend knows it.
+    pub(super) fn absolute(&self, what: &str, path: &Path) -> Result<PathBuf, Error> {
+        let failed = |error: std::io::Error| Error::usage(format!("{what}: {error}"), "name its absolute path");
+        let absolute = if self.is_local() { std::path::absolute(path).map_err(failed)? } else { path.to_path_buf() };
+        let Some(client) = &self.service else { return Ok(absolute) };
+        if !absolute.is_absolute() {
+            let text = format!(
+                "{what} '{}' is a place on this machine, which means nothing to the service at {}",
+                path.display(),
+                client.server()
+            );
+            return Err(Error::usage(text, "name its absolute path on the service's machine"));
+        }
+        if absolute.to_str().is_none() {
+            let text = format!("{what} '{}' is not plain UTF-8 text, and cannot be sent to a service", path.display());
+            return Err(Error::usage(text, "run the command on the service's machine, without --server"));
+        }
+        Ok(absolute)
+    }
+}
+
+/// Leaves a verb to the service on Ctrl-C: it carries it to its end.
+pub(super) async fn unless_interrupted<T>(
+    client: &Client,
+    verb: impl Future<Output = Result<T, crate::client::Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        done = verb => Ok(done?),
+        _ = tokio::signal::ctrl_c() => Err(Error::LeftToService(client.server())),
+    }
+}

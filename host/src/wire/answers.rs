@@ -1,0 +1,52 @@
+//! Answers that only the API has. Views of workspaces, images and so on are those of the modules that make them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::workspace::WorkspaceId;
+
+/// An empty object: the body of a verb that takes nothing, and the answer of one that has nothing to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Nothing)]
+pub struct Empty {}
+
+/// A lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// The workspace.
+    pub id: WorkspaceId,
+    /// Until then no sweep stops it as idle; null without a lease.
+    pub until: Option<Timestamp>,
+}
+
+/// Results of pruning images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PrunedImages {
+    /// The removed ones.
+    pub removed: Vec<String>,
+    /// Those that could not be removed.
+    pub failed: Vec<KeptImage>,
+}
+
+/// An image that could not be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptImage {
+    /// The image.
+    pub image: String,
+    /// A stable word for the cause.
+    pub code: String,
+    /// The cause.
+    pub detail: String,
+}
+
+/// The secrets of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretNames {
+    /// The workspace.
+    #[schema(value_type = String)]
+    pub workspace: WorkspaceId,
+    /// Names, sorted.
+    pub names: Vec<String>,
+}
