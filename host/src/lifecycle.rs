@@ -19,102 +19,56 @@ use crate::hooks::{Chain, Decision, HookRequest};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
-mod ask;
 mod audit;
-mod belongings;
-mod binds;
 mod caller;
-mod collect;
-mod compare;
-mod copy;
+mod cleanup;
 mod create;
-mod devcontainer;
-mod disk;
-mod earlier;
 mod error;
-mod events;
-mod exec;
-mod expire;
 mod explain;
-mod facts;
-mod file_secrets;
-mod find;
-mod finish;
-mod gate;
 mod history;
-mod idle;
-mod image_config;
-mod images;
-mod logs;
-mod networks;
-mod owner;
-mod plan;
-mod plan_diff;
-mod react;
-mod reconcile;
-mod recover;
-mod replace;
+mod observe;
+mod recovery;
 mod replay;
-mod request;
-mod resolved;
-mod restore;
-mod run_commands;
-mod scrub;
-mod secret_aside;
-mod secret_files;
+mod run;
+mod secrets;
 mod shadow_report;
 mod shadows;
-mod sidecar;
-mod signal;
 mod snapshot;
-mod start;
-mod stats;
-mod stop;
-mod sweep;
-mod sweep_facts;
-mod sweep_sidecars;
-mod sweep_undo;
-mod update;
-mod view;
-mod volumes;
-mod wait;
 mod why;
-mod withheld;
-mod words;
 
 pub use audit::{OutcomeKind, RecordFilter, RecordPage, RecordView, find_record, newest_records, recorded_workspace};
-pub use binds::invariants;
 pub use caller::{acting_for, for_this_caller};
-pub use collect::{Collector, Readings};
-pub use copy::{CopyIn, CopyOut, PathView};
-pub use create::Recreate;
-pub use disk::{DiskMode, DiskView};
+pub use cleanup::idle::{IdleView, Idleness, Usage};
+pub use cleanup::sweep::{SweepLine, SweepReport};
+pub use create::binds::invariants;
+pub use create::facts::engine_facts;
+pub use create::images::ImageView;
+pub use create::owner::{wants_root, ways_to_root};
+pub use create::plan::{Plan, Planner};
+pub use create::plan_diff::{FieldChange, PlanDiff};
+pub use create::request::{Parent, Project};
+pub use create::up::Recreate;
+pub use create::volumes::VolumeView;
 pub use error::{Difference, Error, Missing};
-pub use events::{Notice, WorkspaceEvents};
 pub use explain::{Bound, Explained, Link, explain, place};
-pub use facts::engine_facts;
-pub use find::{Target, find_among, find_listed, find_stored};
 pub use history::{History, HistoryPoint, HistoryRow, history};
-pub use idle::{IdleView, Idleness, Usage};
-pub use images::ImageView;
-pub use logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
-pub use owner::{wants_root, ways_to_root};
-pub use plan::{Plan, Planner};
-pub use plan_diff::{FieldChange, PlanDiff};
-pub use react::Reaction;
-pub use recover::Trouble;
+pub use observe::collect::{Collector, Readings};
+pub use observe::disk::{DiskMode, DiskView};
+pub use observe::events::{Notice, WorkspaceEvents};
+pub use observe::find::{Target, find_among, find_listed, find_stored};
+pub use observe::logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
+pub use observe::stats::StatsWatch;
+pub use observe::view::{StatsView, WorkspaceView, trail};
+pub use recovery::react::Reaction;
+pub use recovery::recover::Trouble;
 pub use replay::{Example, FlipGroup, Replayed, replay_decisions};
-pub use request::{Parent, Project};
-pub use secret_files::secrets_dir;
+pub use run::copy::{CopyIn, CopyOut, PathView};
+pub use run::wait::{WaitView, Waited};
+pub use secrets::files::secrets_dir;
 pub use shadow_report::{ShadowDifference, ShadowSummary, shadow_report};
-pub use stats::StatsWatch;
-pub use sweep::{SweepLine, SweepReport};
-pub use view::{StatsView, WorkspaceView, trail};
-pub use volumes::VolumeView;
-pub use wait::{WaitView, Waited};
 pub use why::{RecordNumber, Why, why};
 
-use resolved::ResolvedRequest;
+use create::resolved::ResolvedRequest;
 
 /// Longest wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -144,7 +98,7 @@ pub struct Lifecycle {
     live: RwLock<Live>,
     load_chain: Arc<LoadChain>,
     loading: tokio::sync::Mutex<()>,
-    gate: gate::Gate,
+    gate: secrets::gate::Gate,
     /// Held while the mounts of a container that runs are looked at.
     looking: tokio::sync::Mutex<()>,
     shadows: shadows::Queue,
@@ -171,7 +125,7 @@ impl Lifecycle {
             live: RwLock::new(Live { loaded: Arc::new(loaded), chain: None }),
             load_chain,
             loading: tokio::sync::Mutex::default(),
-            gate: gate::Gate::default(),
+            gate: secrets::gate::Gate::default(),
             looking: tokio::sync::Mutex::default(),
             shadows: shadows::Queue::new(store.clone(), secrets.clone()),
             observer: OnceLock::new(),
@@ -183,7 +137,7 @@ impl Lifecycle {
             stopper,
         };
         let all = secrets_dir(this.store.dir());
-        secret_files::close(&all).map_err(|error| secret_files::unusable(&all, &error))?;
+        secrets::files::close(&all).map_err(|error| secrets::files::unusable(&all, &error))?;
         for failure in this.reconcile().await? {
             tracing::warn!("{failure}");
         }
@@ -390,8 +344,8 @@ impl Lifecycle {
 }
 
 /// Whether a container is what its workspace has: not set aside to be replaced, and not of a creation that was undone.
-fn is_current(container: &Container, undone: &reconcile::UndoneAttempts) -> bool {
-    !replace::is_aside(container) && !undone.holds(container)
+fn is_current(container: &Container, undone: &recovery::reconcile::UndoneAttempts) -> bool {
+    !create::replace::is_aside(container) && !undone.holds(container)
 }
 
 fn now_ms() -> u64 {

@@ -345,7 +345,7 @@ fn a_wrong_import_is_found_however_it_is_written() {
         ("store.rs", "use crate::{\n    hooks::{Decision, Hook},\n    lifecycle::Error,\n};"),
         ("config.rs", "use crate::docker as d;"),
         ("workspace/spec.rs", "use crate::hooks::Hook;"),
-        ("lifecycle/create.rs", "use bollard::Docker;"),
+        ("lifecycle/create/up/up.rs", "use bollard::Docker;"),
         ("app.rs", "fn f(x: rusqlite::Connection) {}"),
         ("hooks/adjust.rs", "use wasmtime::component::Val;"),
         ("somewhere_new.rs", "use crate::hooks::Hook;"),
@@ -538,7 +538,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_functions_that_architecture_md_names_exist_where_it_says() {
     let text = read(&root().join("host/ARCHITECTURE.md"));
-    // `src/lifecycle/create.rs`: `up`, `decide_create`
+    // `src/lifecycle/create/up/up.rs`: `up`, `decide_create`
     let mut count = 0;
     for (at, _) in text.match_indices("`src/") {
         let rest = &text[at + 1..];

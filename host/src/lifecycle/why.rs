@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::Error;
 use super::explain::{Explained, explain};
-use super::view::trail;
 use crate::config::Loaded;
+use crate::lifecycle::observe::view::trail;
 use crate::store::{self, Store};
 use crate::wire::TrailStep;
 

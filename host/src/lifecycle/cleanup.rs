@@ -1,0 +1,8 @@
+//! Sweeps, and the idleness that they go by.
+
+pub(in crate::lifecycle) mod belongings;
+pub(in crate::lifecycle) mod facts;
+pub(in crate::lifecycle) mod idle;
+pub(in crate::lifecycle) mod sidecars;
+pub(in crate::lifecycle) mod sweep;
+pub(in crate::lifecycle) mod undo;

@@ -1,0 +1,394 @@
+//! Sweeps: policies say what goes, and it goes after a time in which it can be taken back.
+//!
+//! A removal needs a positive verdict and no veto, twice: when it is planned, and when its grace period is over. Between
+//! the verdict and the deed the object is looked at again, under its lock: one that was used meanwhile stays. When a
+//! policy fails, everything stays.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::redact::Values;
+use crate::hooks::{CandidateKind, Decision, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
+use crate::lifecycle::cleanup::facts::{Found, Object};
+use crate::lifecycle::cleanup::sidecars::spare_sidecars;
+use crate::lifecycle::run::stop::{Alive, lives};
+use crate::lifecycle::{Error, Lifecycle, now_ms};
+use crate::store::{LedgerEntry, LedgerState};
+use crate::workspace::{ContainerSpec, State, WorkspaceId};
+
+/// What the ledger says of a removal that is under way.
+const BEGUN: &str = "being removed";
+
+/// What a sweep did, or would do.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct SweepReport {
+    /// One line for each object of ours.
+    pub lines: Vec<SweepLine>,
+    /// Why nothing is removed, when a policy failed.
+    pub failed: Option<String>,
+    /// Bytes that are free on the engine's disk; null for an engine elsewhere.
+    pub disk_free: Option<u64>,
+}
+
+/// An object of ours, and what happens to it.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct SweepLine {
+    /// Workspace, image, volume or network.
+    pub kind: CandidateKind,
+    /// A workspace's id, or e.g. `volume:pgdata`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// State of a workspace.
+    pub state: Option<State>,
+    /// Whether it runs, or is used by a container.
+    pub used: bool,
+    /// Bytes that its removal frees; null when they were not measured.
+    pub bytes: Option<u64>,
+    /// What the policies want.
+    pub choice: SweepChoice,
+    /// Why.
+    pub reason: String,
+    /// The policy that says so; null when none named it, which keeps it.
+    pub policy: Option<String>,
+    /// Number in the ledger, once something is planned or done.
+    pub entry: Option<i64>,
+    /// When it goes.
+    pub due: Option<Timestamp>,
+    /// `kept`, `planned`, `stopped`, `removed`, `protected` (somebody took it back) or `failed`; null for a dry run.
+    pub outcome: Option<Cow<'static, str>>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Lifecycle {
+    /// Asks the policies about everything of ours. Unless it is a dry run: stops, plans removals, and removes what was
+    /// planned at least `grace` ago (0 removes at once).
+    ///
+    /// # Errors
+    /// When another process sweeps, or engine or store fail. What fails for one object is told in its line.
+    pub async fn sweep(&self, dry_run: bool, grace: Duration) -> Result<SweepReport, Error> {
+        let _alone = match self.store.try_lock_sweeps()? {
+            Some(lock) => lock,
+            None => return Err(crate::store::Error::Locked("a sweep".into()).into()),
+        };
+        let (mut facts, found, values) = self.sweep_facts(!dry_run).await?;
+        for candidate in &mut facts.candidates {
+            self.secrets.redact_env(&mut candidate.labels);
+        }
+        let disk_free = (facts.disk_total > 0).then_some(facts.disk_free);
+        let request = HookRequest {
+            hook: Hook::Cleanup,
+            now_ms: now_ms(),
+            facts: Arc::new(Facts { caller: Some(self.caller()), ..Facts::default() }),
+            spec: ContainerSpec::empty(),
+            subject: Subject::Sweep(facts),
+        };
+        let ruling = self.decide_without(request, &values, |chain, request| chain.sweep(request)).await?;
+        let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
+        if let [Decision { outcome: Outcome::Sweep(verdicts), .. }] = &mut decisions {
+            // They go into the ledger and to the caller.
+            let known = Values::of(&values);
+            verdicts.iter_mut().for_each(|verdict| known.clean(&mut verdict.reason));
+        }
+        if !dry_run {
+            self.record_without(&mut decisions, shadows, &values)?;
+        }
+        let [decision] = decisions;
+        let failed = decision.steps.iter().find_map(|step| {
+            let error = step.error.as_ref()?;
+            Some(format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message))
+        });
+        let mut verdicts: BTreeMap<String, SweepVerdict> = match decision.outcome {
+            Outcome::Sweep(verdicts) => verdicts.into_iter().map(|verdict| (verdict.id.clone(), verdict)).collect(),
+            _ => BTreeMap::new(),
+        };
+        if !dry_run {
+            self.end_begun(&found)?;
+        }
+        let pending = self.store.ledger(Some(LedgerState::Pending), u32::MAX)?;
+        spare_sidecars(&found, &mut verdicts, &self.store.ledger(Some(LedgerState::Undone), u32::MAX)?);
+        let mut lines = Vec::new();
+        for found in &found {
+            self.check_interrupt()?;
+            let planned = pending.iter().find(|entry| removes(entry, found));
+            let mut line = line(found, verdicts.remove(&found.candidate.id), failed.as_deref());
+            line.entry = planned.map(|entry| entry.id);
+            line.due = planned.map(|entry| entry.due);
+            if line.choice != SweepChoice::Keep && self.is_protected(found)? {
+                protect(&mut line);
+            } else if !dry_run {
+                line.outcome = Some(Cow::Borrowed(match self.carry_out(found, &mut line, planned, grace).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => {
+                        tracing::warn!("cleanup of {}: {error}", line.id);
+                        line.error = Some(error.to_string());
+                        "failed"
+                    }
+                }));
+            }
+            lines.push(line);
+        }
+        if !dry_run {
+            let there = |entry: &LedgerEntry| {
+                found.iter().any(|found| entry.object == found.candidate.id && entry.identity == found.identity)
+            };
+            for entry in pending.iter().filter(|entry| !there(entry)) {
+                let cancelled = (LedgerState::Pending, LedgerState::Cancelled);
+                self.store.ledger_turn(entry.id, cancelled, Some("it was gone before"))?;
+            }
+            self.store.ledger_forget()?;
+        }
+        let report = SweepReport { lines, failed, disk_free };
+        if let (Some(observer), false) = (self.observer.get(), dry_run) {
+            observer.swept(&report);
+        }
+        Ok(report)
+    }
+
+    async fn carry_out(
+        &self,
+        found: &Found,
+        line: &mut SweepLine,
+        planned: Option<&LedgerEntry>,
+        grace: Duration,
+    ) -> Result<&'static str, Error> {
+        let cancelled = (LedgerState::Pending, LedgerState::Cancelled);
+        let cancel = |why: &str| match planned {
+            Some(entry) => self.store.ledger_turn(entry.id, cancelled, Some(why)),
+            None => Ok(false),
+        };
+        match line.choice {
+            SweepChoice::Keep => {
+                cancel(&line.reason)?;
+                Ok("kept")
+            }
+            SweepChoice::Stop => {
+                cancel("the policies only want it stopped")?;
+                let Object::Workspace(id) = &found.object else { return Ok("kept") };
+                if !found.candidate.used {
+                    return Ok("kept");
+                }
+                self.sweep_stop(id, found, line).await
+            }
+            SweepChoice::Remove => {
+                if found.candidate.used {
+                    let Object::Workspace(id) = &found.object else {
+                        cancel("it is in use")?;
+                        "it is in use".clone_into(&mut line.reason);
+                        line.choice = SweepChoice::Keep;
+                        return Ok("kept");
+                    };
+                    match self.sweep_stop(id, found, line).await? {
+                        "stopped" => {}
+                        "removed" => {
+                            if let Some(entry) = planned {
+                                let done = (LedgerState::Pending, LedgerState::Done);
+                                self.store.ledger_turn(entry.id, done, Some("removed"))?;
+                            }
+                            return Ok("removed");
+                        }
+                        other => return Ok(other),
+                    }
+                    // A stop may take long; whoever has taken the plan back meanwhile has it started again.
+                    if self.is_protected(found)? {
+                        protect(line);
+                        return Ok("protected");
+                    }
+                }
+                let now = Timestamp::now();
+                let (entry, due) = match planned {
+                    Some(entry) => (entry.id, entry.due),
+                    None => {
+                        let due = now.saturating_add(jiff::SignedDuration::try_from(grace).unwrap_or_default());
+                        let due = due.unwrap_or(Timestamp::MAX);
+                        (self.store.ledger_add(&entry_of(found, line, "remove", now, due))?, due)
+                    }
+                };
+                (line.entry, line.due) = (Some(entry), Some(due));
+                if due > now && !grace.is_zero() {
+                    return Ok("planned");
+                }
+                // From here on it cannot be taken back; until here somebody may have done so.
+                let (pending, done) = (LedgerState::Pending, LedgerState::Done);
+                if !self.store.ledger_turn(entry, (pending, done), Some(BEGUN))? {
+                    protect(line);
+                    return Ok("protected");
+                }
+                match self.sweep_remove(found).await {
+                    Ok(true) => {
+                        self.store.ledger_turn(entry, (done, done), Some("removed"))?;
+                        Ok("removed")
+                    }
+                    Ok(false) => {
+                        let cancelled = (done, LedgerState::Cancelled);
+                        self.store.ledger_turn(entry, cancelled, Some("it was used meanwhile"))?;
+                        Ok("kept")
+                    }
+                    Err(error) => {
+                        self.store.ledger_turn(entry, (done, pending), None)?;
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes down what became of a removal that a process began and did not live to end.
+    fn end_begun(&self, found: &[Found]) -> Result<(), Error> {
+        let done = self.store.ledger(Some(LedgerState::Done), u32::MAX)?;
+        for entry in done.iter().filter(|entry| entry.outcome.as_deref() == Some(BEGUN)) {
+            let (to, outcome) = match found.iter().any(|found| removes(entry, found)) {
+                true => (LedgerState::Cancelled, "it was interrupted"),
+                false => (LedgerState::Done, "removed"),
+            };
+            self.store.ledger_turn(entry.id, (LedgerState::Done, to), Some(outcome))?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has taken the removal of an object back.
+    fn is_protected(&self, found: &Found) -> Result<bool, Error> {
+        Ok(self.store.ledger(Some(LedgerState::Undone), u32::MAX)?.iter().any(|entry| removes(entry, found)))
+    }
+
+    /// Stops a workspace unless it was used, or the sweep's plan taken back, since the policies were asked. Says what became
+    /// of it.
+    async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<&'static str, Error> {
+        let _lock = self.lock(id).await?;
+        if self.is_protected(found)? {
+            protect(line);
+            return Ok("protected");
+        }
+        if self.went_with_its_workspace(id, found).await? {
+            return Ok("removed");
+        }
+        if !self.is_as_before(id, found).await? {
+            return Ok("kept");
+        }
+        self.stop_with_sidecars(id, "stop", None).await?;
+        let by = line.policy.as_deref().unwrap_or_default();
+        let note = format!("stopped by a sweep: {} ({by})", line.reason);
+        self.store.update_workspace(id, |stored| stored.notes.push(note))?;
+        let now = Timestamp::now();
+        let mut entry = entry_of(found, line, "stop", now, now);
+        (entry.state, entry.ended) = (LedgerState::Done, Some(now));
+        entry.outcome = Some("stopped".into());
+        line.entry = Some(self.store.ledger_add(&entry)?);
+        Ok("stopped")
+    }
+
+    /// Whether a workspace is the one that the policies were asked about, and nobody has used it since.
+    async fn is_as_before(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
+        let container = self.container(id).await?;
+        let activity = self.store.workspace(id)?.and_then(|stored| stored.last_activity);
+        let activity = activity.and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        Ok(container.map(|container| container.id).unwrap_or_default() == found.identity
+            && activity == found.candidate.last_activity_ms)
+    }
+
+    /// Whether it is a sidecar that the same sweep, or somebody, removed with its workspace.
+    async fn went_with_its_workspace(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
+        Ok(found.part_of.is_some() && self.container(id).await?.is_none() && self.store.workspace(id)?.is_none())
+    }
+
+    /// Removes an object if it still is what the policies were asked about. Says whether it did.
+    async fn sweep_remove(&self, found: &Found) -> Result<bool, Error> {
+        match &found.object {
+            Object::Workspace(id) => {
+                let _lock = self.lock(id).await?;
+                if self.went_with_its_workspace(id, found).await? {
+                    return Ok(true);
+                }
+                if !self.is_as_before(id, found).await? || self.container(id).await?.is_some_and(|c| lives(&c)) {
+                    return Ok(false);
+                }
+                self.remove_locked(id, Alive::Refuse, false).await?;
+                Ok(true)
+            }
+            Object::Image(name) => {
+                if self.docker.image(name).await?.is_none_or(|image| image.id != found.identity) {
+                    return Ok(false);
+                }
+                self.sweep_image(name, &found.identity).await?;
+                self.store.forget_pulled_image(name)?;
+                Ok(true)
+            }
+            Object::Volume(name) => {
+                let created = self.docker.volume(name).await?.map(|volume| volume.created_at);
+                let identity = created.map(|time| time.map(|time| time.to_string()).unwrap_or_default());
+                if identity.as_ref() != Some(&found.identity) {
+                    return Ok(false);
+                }
+                Ok(self.docker.remove_volume(name).await?)
+            }
+            Object::Network(name) => {
+                let _networks = self.lock_networks(true).await?;
+                Ok(self.docker.remove_network_if_unused(name).await?)
+            }
+        }
+    }
+}
+
+/// Whether an entry is about the removal of this very object.
+pub(in crate::lifecycle) fn removes(entry: &LedgerEntry, found: &Found) -> bool {
+    entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
+}
+
+fn protect(line: &mut SweepLine) {
+    line.outcome = Some("protected".into());
+    line.due = None;
+}
+
+fn line(found: &Found, verdict: Option<SweepVerdict>, failed: Option<&str>) -> SweepLine {
+    let candidate = &found.candidate;
+    let (choice, reason, policy) = match verdict {
+        Some(verdict) => (verdict.choice, verdict.reason, Some(verdict.by)),
+        None => (SweepChoice::Keep, failed.unwrap_or("no policy names it").to_owned(), None),
+    };
+    SweepLine {
+        kind: candidate.kind,
+        id: candidate.id.clone(),
+        name: candidate.name.clone(),
+        state: candidate.state,
+        used: candidate.used,
+        bytes: candidate.size,
+        choice,
+        reason,
+        policy,
+        entry: None,
+        due: None,
+        outcome: None,
+        error: None,
+    }
+}
+
+fn entry_of(found: &Found, line: &SweepLine, action: &str, planned: Timestamp, due: Timestamp) -> LedgerEntry {
+    let kind = match line.kind {
+        CandidateKind::Workspace => "workspace",
+        CandidateKind::Image => "image",
+        CandidateKind::Volume => "volume",
+        CandidateKind::Network => "network",
+    };
+    LedgerEntry {
+        id: 0,
+        kind: kind.to_owned(),
+        object: line.id.clone(),
+        name: line.name.clone(),
+        identity: found.identity.clone(),
+        action: action.to_owned(),
+        reason: line.reason.clone(),
+        policy: line.policy.clone().unwrap_or_default(),
+        bytes: line.bytes,
+        planned,
+        due,
+        state: LedgerState::Pending,
+        ended: None,
+        outcome: None,
+    }
+}

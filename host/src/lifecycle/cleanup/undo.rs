@@ -1,0 +1,140 @@
+//! The ledger of sweeps, and taking back what they have planned or done.
+
+use jiff::Timestamp;
+
+use crate::lifecycle::run::stop::lives;
+use crate::lifecycle::{Error, Lifecycle};
+use crate::store::{LedgerEntry, LedgerState};
+use crate::workspace::WorkspaceId;
+
+impl Lifecycle {
+    /// Entries of the ledger, newest first: what is planned, or all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn ledger(&self, pending: bool, most: u32) -> Result<Vec<LedgerEntry>, Error> {
+        Ok(self.store.ledger(pending.then_some(LedgerState::Pending), most)?)
+    }
+
+    /// Takes back what sweeps have planned for, or done to, an object: named by the entry's number, by its id, or by its
+    /// name. A planned removal is given up, and the object protected from sweeps; a workspace that a sweep has stopped, also
+    /// to remove it later, is started unless somebody has used it since.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when there is nothing that could be taken back.
+    pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
+        let all = self.store.ledger(None, u32::MAX)?;
+        let undoable = |entry: &&LedgerEntry| {
+            entry.state == LedgerState::Pending || (entry.state == LedgerState::Done && entry.action == "stop")
+        };
+        one_object(all.iter().filter(undoable), which)?;
+        // What a sweep is yet to do comes before what it has done.
+        let meant = || all.iter().filter(|entry| is_meant(entry, which));
+        let planned = meant().find(|entry| entry.state == LedgerState::Pending);
+        let numbered = meant().find(|entry| entry.id.to_string() == which);
+        // A plan that was given up hides no stop before it.
+        let other = || meant().find(|entry| entry.state != LedgerState::Cancelled).or_else(|| meant().next());
+        let Some(mut entry) = numbered.or(planned).or_else(other).cloned() else {
+            return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
+        };
+        match (entry.state, entry.action.as_str()) {
+            (LedgerState::Pending, _) => {
+                // Now, so that no sweep does it meanwhile.
+                self.take_back(&entry)?;
+                let mut all = all;
+                if entry.kind == "workspace" && self.store.try_lock_sweeps()?.is_none() {
+                    // A sweep that is stopping it does so to the end, and writes it down.
+                    match self.lock(&entry.object.parse().map_err(Error::Internal)?).await {
+                        Ok(lock) => drop(lock),
+                        Err(error) => {
+                            tracing::warn!(
+                                "{} is taken back, but may be stopped by then ({error}); 'wharf start' starts it",
+                                entry.object
+                            );
+                            entry.state = LedgerState::Undone;
+                            return Ok(entry);
+                        }
+                    }
+                    all = self.store.ledger(None, u32::MAX)?;
+                }
+                let stop = |stop: &&LedgerEntry| {
+                    stop.object == entry.object && stop.identity == entry.identity && stop.action == "stop"
+                };
+                if let Some(stop) = all.iter().find(stop).filter(|stop| stop.state == LedgerState::Done) {
+                    self.undo_stop(stop).await?;
+                }
+            }
+            (LedgerState::Done, "stop") => {
+                let id: WorkspaceId = entry.object.parse().map_err(Error::Internal)?;
+                self.start(&id).await?;
+                self.take_back(&entry)?;
+            }
+            (LedgerState::Done, _) => {
+                let when = entry.ended.map(|time| time.to_string()).unwrap_or_default();
+                let text = format!("{} was removed at {when}, and that cannot be undone", entry.object);
+                return Err(Error::Request(text));
+            }
+            (LedgerState::Undone | LedgerState::Cancelled, _) => {
+                let text = format!("entry {} about {} is {} already", entry.id, entry.object, entry.state.as_str());
+                return Err(Error::Request(text));
+            }
+        }
+        entry.state = LedgerState::Undone;
+        Ok(entry)
+    }
+
+    fn take_back(&self, entry: &LedgerEntry) -> Result<(), Error> {
+        if self.store.ledger_turn(entry.id, (entry.state, LedgerState::Undone), Some("taken back"))? {
+            return Ok(());
+        }
+        let text =
+            format!("a sweep has just come to {}; 'wharf cleanup ls --all' shows what became of it", entry.object);
+        Err(Error::Request(text))
+    }
+
+    /// Starts a workspace that a sweep has stopped, if it still stands as that has left it.
+    async fn undo_stop(&self, stop: &LedgerEntry) -> Result<(), Error> {
+        let id: WorkspaceId = stop.object.parse().map_err(Error::Internal)?;
+        let container = self.container_in_full(&id).await?.filter(|container| container.id == stop.identity);
+        let since = |end: Timestamp| stop.ended.is_some_and(|stopped| end > stopped);
+        if container.is_none_or(|container| lives(&container) || container.finished_at.is_none_or(since)) {
+            return Ok(());
+        }
+        self.start(&id).await?;
+        self.take_back(stop)
+    }
+
+    /// Lets sweeps have an object again that somebody took back.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when nobody did.
+    pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
+        let mut allowed = None;
+        let protected = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;
+        one_object(protected.iter(), which)?;
+        for mut entry in protected {
+            if is_meant(&entry, which) {
+                let cancelled = (LedgerState::Undone, LedgerState::Cancelled);
+                self.store.ledger_turn(entry.id, cancelled, Some("left to sweeps again"))?;
+                entry.state = LedgerState::Cancelled;
+                allowed.get_or_insert(entry);
+            }
+        }
+        let none = || Error::Request(format!("'{which}' is not protected; 'wharf cleanup ls --all' shows the ledger"));
+        allowed.ok_or_else(none)
+    }
+}
+
+/// Several workspaces may have one name, and only one is meant.
+fn one_object<'a>(entries: impl Iterator<Item = &'a LedgerEntry>, which: &str) -> Result<(), Error> {
+    let named = entries.filter(|entry| is_meant(entry, which) && entry.object != which);
+    let ids: std::collections::BTreeSet<String> = named.map(|entry| entry.object.clone()).collect();
+    match ids.len() {
+        0 | 1 => Ok(()),
+        _ => Err(Error::Ambiguous { name: which.to_owned(), ids: ids.into_iter().collect() }),
+    }
+}
+
+fn is_meant(entry: &LedgerEntry, which: &str) -> bool {
+    entry.id.to_string() == which || entry.object == which || entry.name == which
+}

@@ -1,0 +1,385 @@
+//! Images: built from a folder, listed, removed. Only images that this installation built or pulled are removed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{self, Context};
+use crate::config::Loaded;
+use crate::docker::{self, BuildRequest, LocalImage};
+use crate::hooks::record::Refusal;
+use crate::hooks::validate::HostPaths;
+use crate::lifecycle::create::binds::invariants;
+use crate::lifecycle::create::request::Project;
+use crate::lifecycle::create::up::Decided;
+use crate::lifecycle::{Error, Lifecycle};
+use crate::wire::{ImageBuild, Progress};
+use crate::workspace::{
+    Container, LABEL_ATTEMPT, LABEL_IMAGE, LABEL_IMAGE_HOST, LABEL_IMAGE_NAME, LABEL_IMAGE_WORKSPACE, LABEL_SNAPSHOT,
+    PullPolicy, WorkspaceId,
+};
+
+/// An image of ours.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct ImageView {
+    /// Its name, or its id when it has lost its name.
+    pub reference: String,
+    /// Content id.
+    pub id: String,
+    /// `built`, `pulled` or `snapshot`.
+    pub origin: Cow<'static, str>,
+    /// The workspace that it was made for, if one is known.
+    pub workspace: Option<String>,
+    /// Bytes, layers that others share included.
+    pub size: u64,
+    /// When it was built.
+    pub created_at: Option<jiff::Timestamp>,
+}
+
+fn open(build: &ImageBuild) -> Result<Context, Error> {
+    let dockerfile = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+    Context::open(&build.context, dockerfile).map_err(|text| Error::Request(format!("the build: {text}")))
+}
+
+/// The name of a build's image: it tells the context, the arguments and the stage, so that the same build has the same name
+/// and another one has another.
+///
+/// # Errors
+/// [`Error::Request`] when the context cannot be read.
+pub(in crate::lifecycle) fn reference(build: &ImageBuild, id: &WorkspaceId) -> Result<String, Error> {
+    struct Hash(sha2::Sha256);
+    impl Write for Hash {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            sha2::Digest::update(&mut self.0, bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let context = open(build)?;
+    let mut hash = Hash(sha2::Digest::new());
+    let unreadable = |error: std::io::Error| Error::Request(format!("the build's context: {error}"));
+    context.write(&mut hash).map_err(unreadable)?;
+    let rest = serde_json::json!([context.dockerfile(), build.args, build.target]);
+    hash.write_all(rest.to_string().as_bytes()).map_err(unreadable)?;
+    let digest: String = sha2::Digest::finalize(hash.0).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("wharf/{id}:{digest}"))
+}
+
+/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount. Gives the build
+/// with the path of its context that was checked, without links: from here on none is followed on the way to it.
+///
+/// # Errors
+/// [`Error::Denied`], and [`Error::Request`] for one that is not there.
+pub(in crate::lifecycle) fn check_context(
+    build: &ImageBuild,
+    project: &Path,
+    loaded: &Loaded,
+    state_dir: &Path,
+) -> Result<ImageBuild, Error> {
+    let context = &std::fs::canonicalize(&build.context)
+        .map_err(|error| Error::Request(format!("the build's context {}: {error}", build.context.display())))?;
+    // A folder of the kernel's is one however it is written.
+    let written = std::path::absolute(&build.context).unwrap_or_else(|_| context.clone());
+    invariants(loaded, state_dir).bind_allowed(&written, project, &mut HostPaths::of_host()).map_err(|reason| {
+        let reason = format!("build.context: {reason}");
+        let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
+        Error::Denied { refusal, trail: Vec::new() }
+    })?;
+    Ok(ImageBuild { context: context.clone(), ..build.clone() })
+}
+
+/// Labels that a Dockerfile cannot give its image: those by which Wharf knows parts of a snapshot.
+fn not_inherited() -> BTreeMap<String, String> {
+    [LABEL_ATTEMPT, LABEL_SNAPSHOT].map(|name| (name.to_owned(), String::new())).into()
+}
+
+impl From<docker::PullProgress> for Progress {
+    fn from(pull: docker::PullProgress) -> Self {
+        let docker::PullProgress { layer, status, current, total } = pull;
+        Self::Pull { layer, status, current, total }
+    }
+}
+
+impl Lifecycle {
+    /// Builds an image for a project, under a name that tells what it was built from, or under the one given.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] for a context that a workspace of the project may not see, [`Error::Request`] when it cannot be
+    /// read, and the builder's.
+    pub async fn build_image(
+        &self,
+        build: &ImageBuild,
+        project: &Project,
+        reference: Option<&str>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<ImageView, Error> {
+        let id = &project.id;
+        let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let reference = match reference {
+            Some(reference) => {
+                if !docker::is_image_name(reference) {
+                    let form = "an image's name is [HOST[:PORT]/]PATH[:TAG], and PATH has small letters";
+                    return Err(Error::Request(format!("the tag '{reference}': {form}")));
+                }
+                reference.to_owned()
+            }
+            None => {
+                let (build, id) = (build.clone(), id.clone());
+                let named = tokio::task::spawn_blocking(move || self::reference(&build, &id)).await;
+                named.map_err(|error| Error::Internal(error.to_string()))??
+            }
+        };
+        self.build_as(build, project, &reference, progress).await?;
+        let image = self.docker.image(&reference).await?;
+        let image = image.ok_or_else(|| docker::Error::ImageMissing { reference: reference.clone() })?;
+        let (size, created_at) = (image.size, image.created_at);
+        Ok(ImageView {
+            reference,
+            id: image.id,
+            origin: Cow::Borrowed("built"),
+            workspace: Some(id.to_string()),
+            size,
+            created_at,
+        })
+    }
+
+    pub(in crate::lifecycle) async fn build_as(
+        &self,
+        build: &ImageBuild,
+        project: &Project,
+        reference: &str,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), Error> {
+        let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
+        let opening = build.clone();
+        let args = build.args.clone();
+        let open = move || {
+            let context = open(&opening)?;
+            let wrong = |error: std::io::Error| Error::Request(format!("the Dockerfile: {error}"));
+            let bases = context.bases().map_err(wrong)?;
+            let images = context.images(&args).map_err(wrong)?;
+            Ok::<_, Error>((context, bases, images))
+        };
+        // Files of a network mount may take their time.
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (context, bases, images) = opened.map_err(|error| Error::Internal(error.to_string()))??;
+        for image in images {
+            if self.loaded().config.allow.images.contains(&image) {
+                continue;
+            }
+            if let Some(other) = self.image_of_another(project, &image).await? {
+                let reason = format!(
+                    "the Dockerfile reads from the image {image}, which was made for the workspace {other}; allow.images can allow it"
+                );
+                let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
+                return Err(Error::Denied { refusal, trail: Vec::new() });
+            }
+        }
+        if let Some(before) = self.docker.image(reference).await? {
+            // A name that means somebody else's image must go on meaning it. Another installation on this engine may have
+            // the same project.
+            let name = reference.to_owned();
+            let ours =
+                docker::given_names(&before.labels, self.store.host_id(), std::slice::from_ref(&name)).count() > 0;
+            if !ours {
+                return Err(docker::Error::NotOurs { what: "image", name }.into());
+            }
+            // It loses its name to the new one, and without it only the store knows that it is ours.
+            self.store.put_pulled_image(&before.id, &before.id)?;
+        }
+        let labels = [
+            (LABEL_IMAGE_HOST, self.store.host_id()),
+            (LABEL_IMAGE_NAME, reference),
+            (LABEL_IMAGE_WORKSPACE, project.id.as_str()),
+            (LABEL_IMAGE, "build"),
+        ];
+        let mut all_labels = not_inherited();
+        all_labels.extend(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let request = BuildRequest {
+            reference: reference.to_owned(),
+            dockerfile: context.dockerfile(),
+            args: build.args.clone(),
+            target: build.target.clone(),
+            labels: all_labels,
+            no_cache: build.no_cache,
+            pull: build.pull,
+            memory: Some(self.loaded().config.workspace.memory.0.min(self.loaded().config.limits.memory.0)),
+            bases,
+        };
+        progress(Progress::step(format!("building {reference}")));
+        // To the engine it is only a request that broke off.
+        let unreadable = Arc::new(OnceLock::new());
+        let tell = unreadable.clone();
+        let pieces = archive::stream(move |to| {
+            let written = context.write(to);
+            if let Err(error) = &written
+                && error.kind() != std::io::ErrorKind::BrokenPipe
+            {
+                let _ = tell.set(format!("the build's context: {error}"));
+            }
+            written
+        });
+        let mut line = |line: &str| progress(Progress::build(line));
+        tokio::select! {
+            built = self.docker.build(&request, pieces, &mut line) => match (built, unreadable.get()) {
+                (Err(_), Some(cause)) => return Err(Error::Request(cause.clone())),
+                (built, _) => built?,
+            },
+            () = self.interrupted() => return Err(Error::Interrupted),
+        };
+        Ok(())
+    }
+
+    /// The images that this installation built, kept or pulled, sorted by name.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
+        let mut views = Vec::new();
+        let labelled = self.docker.labelled_images(&[(LABEL_IMAGE_HOST, self.store.host_id())]).await?;
+        for (image, labels) in labelled {
+            let origin =
+                if labels.get(LABEL_IMAGE).is_some_and(|what| what == "snapshot") { "snapshot" } else { "built" };
+            let names = docker::given_names(&labels, self.store.host_id(), &image.references);
+            views.extend(names.map(|reference| ImageView {
+                reference: reference.clone(),
+                id: image.id.clone(),
+                origin: Cow::Borrowed(origin),
+                workspace: labels.get(LABEL_IMAGE_WORKSPACE).cloned(),
+                size: image.size,
+                created_at: image.created_at,
+            }));
+        }
+        for pulled in self.store.pulled_images()? {
+            let image = self.docker.image(&pulled.reference).await?.filter(|image| image.id == pulled.image_id);
+            // One that was built and lost its name since then is known by its id; a name that it has now is not ours.
+            let nameless = pulled.reference == pulled.image_id;
+            let image = image.filter(|image| !nameless || image.references.is_empty());
+            if let Some(image) = image.filter(|image| !views.iter().any(|view| view.id == image.id)) {
+                views.push(ImageView {
+                    reference: pulled.reference,
+                    id: image.id,
+                    origin: Cow::Borrowed(if nameless { "built" } else { "pulled" }),
+                    workspace: image.labels.get(LABEL_IMAGE_WORKSPACE).filter(|_| nameless).cloned(),
+                    size: image.size,
+                    created_at: image.created_at,
+                });
+            }
+        }
+        views.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(views)
+    }
+
+    /// Content ids of the images that containers were made from, whoever made them, running or not.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn used_images(&self) -> Result<std::collections::BTreeSet<String>, Error> {
+        Ok(self.docker.list(&[], true).await?.into_iter().map(|container| container.image_id).collect())
+    }
+
+    /// The images of ours that no container was made from and that are no snapshot's, sorted by name.
+    ///
+    /// # Errors
+    /// When the engine or the store fails.
+    pub async fn unused_images(&self) -> Result<Vec<String>, Error> {
+        let used = self.used_images().await?;
+        // What a snapshot is made of is not unused.
+        let snapshots = self.store.snapshots(None)?;
+        let kept = |image: &ImageView| snapshots.iter().any(|snapshot| snapshot.image_id == image.id);
+        let unused = self.images().await?.into_iter().filter(|image| !used.contains(&image.id) && !kept(image));
+        Ok(unused.map(|image| image.reference).collect())
+    }
+
+    /// Fetches an image. One that was not there before is ours from then on.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn pull_image(&self, reference: &str, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), Error> {
+        let before = self.docker.image(reference).await?.map(|image| image.id);
+        progress(Progress::step(format!("pulling {reference}")));
+        let mut report = |pull: docker::PullProgress| progress(pull.into());
+        tokio::select! {
+            pulled = self.docker.pull(reference, &mut report) => pulled?,
+            () = self.interrupted() => return Err(Error::Interrupted),
+        }
+        // One that somebody else has fetched since we did is theirs.
+        let known = self.store.pulled_images()?.into_iter().find(|image| image.reference == reference);
+        let ours = before.is_none() || known.is_some_and(|known| Some(known.image_id) == before);
+        if ours && let Some(image) = self.docker.image(reference).await? {
+            self.store.put_pulled_image(reference, &image.id)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an image of ours. One that a container uses stays.
+    ///
+    /// # Errors
+    /// `not-ours`, `not-found`, and `conflict` while a container, running or not, uses it, or a snapshot is made of it.
+    pub async fn remove_image(&self, reference: &str) -> Result<(), Error> {
+        let missing = || docker::Error::NotFound { what: "image", name: reference.to_owned() };
+        let image = self.docker.image(reference).await?.ok_or_else(missing)?;
+        let tagged = format!("{reference}:latest");
+        let ours = self.images().await?.into_iter().any(|view| {
+            view.id == image.id && [reference, tagged.as_str(), image.id.as_str()].contains(&view.reference.as_str())
+        });
+        if !ours {
+            return Err(docker::Error::NotOurs { what: "image", name: reference.to_owned() }.into());
+        }
+        if let Some(snapshot) = self.store.snapshots(None)?.into_iter().find(|snapshot| snapshot.image_id == image.id) {
+            return Err(Error::InUse {
+                text: format!("the image {reference} is that of the snapshot {}", snapshot.name),
+                remedy: format!("remove the snapshot: 'wharf snapshot rm {}'", snapshot.name),
+            });
+        }
+        self.docker.remove_image(reference).await?;
+        Ok(self.store.forget_pulled_image(reference)?)
+    }
+
+    /// The image's digest in its registry, e.g. `debian@sha256:...`; one that was built here has none.
+    pub(in crate::lifecycle) async fn image_digest(
+        &self,
+        container: &Container,
+        local: &[LocalImage],
+    ) -> Option<String> {
+        let digests = match local.iter().find(|image| image.id == container.image_id) {
+            Some(image) => image.digests.clone(),
+            None => self.docker.image(&container.image_id).await.ok().flatten()?.digests,
+        };
+        let named = container.image.split(['@', ':']).next().unwrap_or_default();
+        let of_name = digests.iter().find(|digest| digest.starts_with(named));
+        of_name.or(digests.first()).cloned()
+    }
+
+    /// Sees to it that the engine has the image that was decided: built, pulled, or there already. Whether it was built or pulled.
+    pub(in crate::lifecycle) async fn fetch_image(
+        &self,
+        decided: &Decided,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<bool, Error> {
+        let Some(image) = &decided.draft.spec.image else {
+            return Err(Error::Internal("the chain let a spec without an image through".into()));
+        };
+        let reference = &image.reference;
+        let tagged = format!("{reference}:latest");
+        let is_known = |known: &String| known == reference || *known == tagged;
+        let listed = decided.local.iter().any(|image| image.references.iter().chain(&image.digests).any(is_known));
+        let present = listed || self.docker.image(reference).await?.is_some();
+        if let (Some(build), false) = (&decided.build, present) {
+            return self.build_as(build, &decided.project, reference, progress).await.map(|()| true);
+        }
+        match (image.pull, present) {
+            (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
+            (PullPolicy::Never | PullPolicy::Missing, true) => Ok(false),
+            (PullPolicy::Always, _) | (PullPolicy::Missing, false) => {
+                self.pull_image(reference, progress).await.map(|()| true)
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! `up`: decide, then make what was decided, or leave nothing behind.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::docker::{self, CreateRequest};
+use crate::hooks::record::Draft;
+use crate::hooks::redact::Values;
+use crate::hooks::{ImageConfig, Step};
+use crate::lifecycle::ResolvedRequest;
+use crate::lifecycle::create::binds::Places;
+use crate::lifecycle::create::image_config;
+use crate::lifecycle::observe::view::view;
+use crate::lifecycle::recovery::reconcile::STRAGGLERS;
+use crate::lifecycle::secrets::withheld::Withheld;
+use crate::lifecycle::{Error, Lifecycle, Project, WorkspaceView};
+use crate::store::{self, Verb};
+use crate::wire::{ImageBuild, Progress, SecretBytes, WorkspaceRequest};
+use crate::workspace::{
+    Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
+    LABEL_SPEC, LABEL_WORKSPACE, State,
+};
+
+/// Whether `up` may replace what exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recreate {
+    /// A difference is an error.
+    Never,
+    /// A difference replaces it.
+    IfDifferent,
+}
+
+impl Recreate {
+    /// Whether a difference may replace it.
+    pub fn if_different(replace: bool) -> Self {
+        if replace { Self::IfDifferent } else { Self::Never }
+    }
+}
+
+/// Everything that making a container needs.
+pub(in crate::lifecycle) struct Decided {
+    pub(in crate::lifecycle) project: Project,
+    pub(in crate::lifecycle) draft: Draft,
+    pub(in crate::lifecycle) withheld: Withheld,
+    pub(in crate::lifecycle) secret_files: BTreeMap<String, SecretBytes>,
+    /// What the image that the request builds is built from.
+    pub(in crate::lifecycle) build: Option<ImageBuild>,
+    pub(in crate::lifecycle) trail: Vec<Step>,
+    /// Ids of the records of what was decided.
+    pub(in crate::lifecycle) decisions: Vec<uuid::Uuid>,
+    /// The files of the host that it mounts, and its project.
+    pub(in crate::lifecycle) places: Places,
+    /// Images that the engine had before.
+    pub(in crate::lifecycle) local: Vec<docker::LocalImage>,
+    /// What its image says, as far as the engine has it.
+    pub(in crate::lifecycle) image: Option<ImageConfig>,
+}
+
+impl Lifecycle {
+    /// A project folder, checked, and the workspace that it has or gets.
+    ///
+    /// # Errors
+    /// See [`Project::resolve`].
+    pub fn project(&self, path: &Path, name: Option<&str>) -> Result<Project, Error> {
+        Project::resolve(path, name, &self.loaded(), &self.store.known_workspaces()?)
+    }
+
+    /// Makes the workspace of a project, or starts the one that exists.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Differs`], and everything that engine and store can fail with. After an error
+    /// nothing that this call made is left.
+    pub async fn up(
+        &self,
+        request: &WorkspaceRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        // In a box of its own: what a verb keeps while it waits is large, and a debug build copies it at each call.
+        let request = self.resolve(request)?;
+        Box::pin(self.up_resolved(&request, recreate, progress)).await
+    }
+
+    /// Checks a request in itself.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the flag that makes no sense.
+    pub fn check_request(&self, request: &WorkspaceRequest) -> Result<(), Error> {
+        self.resolve(request).map(drop)
+    }
+
+    pub(in crate::lifecycle) fn resolve(&self, request: &WorkspaceRequest) -> Result<ResolvedRequest, Error> {
+        ResolvedRequest::of(request, self.loaded().config.workspace.health_check.as_ref())
+    }
+
+    /// [`Lifecycle::up`] with a request that was read.
+    pub(in crate::lifecycle) async fn up_resolved(
+        &self,
+        request: &ResolvedRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let project = self.project(&request.project, request.name.as_deref())?;
+        let _lock = self.lock(&project.id).await?;
+        // With its lock held it gets no others meanwhile.
+        let id = project.id.clone();
+        let (view, sidecars) = tokio::join!(self.up_locked(project, request, recreate, progress), self.sidecars(&id));
+        let view = view?;
+        // A policy may have stopped it at once.
+        if view.state == State::Running {
+            self.start_sidecars(&sidecars?).await?;
+        }
+        Ok(view)
+    }
+
+    /// What a workspace and a sidecar have in common; the lock is held.
+    pub(in crate::lifecycle) async fn up_locked(
+        &self,
+        project: Project,
+        request: &ResolvedRequest,
+        recreate: Recreate,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let id = project.id.clone();
+        let (asked, existing, guess) = self.ask_for(project, request).await?;
+        let decided = self.decide_up(&asked, Some(guess)).await?;
+        let init = asked.info.init_available;
+        if let Some(container) = existing {
+            let differences = self.compare(&decided, &container).await?;
+            if differences.is_empty() {
+                self.write_secrets(&id, &decided.secret_files)?;
+                let record = asked.project.devcontainer.as_ref().map(|asked| asked.record(&decided.withheld));
+                self.keep_record(&id, record)?;
+                if container.state != State::Running && decided.project.part_of.is_none() {
+                    // First, as with a start.
+                    self.start_sidecars(&self.sidecars(&id).await?).await?;
+                }
+                return self.start_existing(&id, &container, progress).await;
+            }
+            if recreate == Recreate::Never {
+                let name = decided.project.name.rsplit_once('/').map(|(_, name)| name.to_owned());
+                let sidecar = name.filter(|_| decided.project.part_of.is_some());
+                return Err(Error::Differs { id: id.to_string(), sidecar, differences });
+            }
+            // Everything that can fail without touching the old one comes first.
+            let decided = self.with_image(&asked, decided, progress).await?;
+            return self.replace(&id, &container, decided, init, progress).await;
+        }
+        let entry = self.store.begin(&id, Verb::Create)?;
+        match self.with_image(&asked, decided, progress).await {
+            Ok(decided) => self.create(entry, decided, init, progress).await,
+            Err(error) => Err(self.undo(entry, &id, error).await),
+        }
+    }
+
+    /// Makes what was decided; its entry in the journal is open.
+    pub(in crate::lifecycle) async fn create(
+        &self,
+        entry: i64,
+        decided: Decided,
+        init: bool,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<WorkspaceView, Error> {
+        let id = decided.project.id.clone();
+        match self.make(entry, &decided, init).await {
+            Ok(container) => {
+                let workspace = store::Workspace {
+                    id: id.clone(),
+                    name: decided.project.name,
+                    project: decided.project.path.display().to_string(),
+                    part_of: decided.project.part_of.map(|parent| parent.id),
+                    created_at: container.created_at.unwrap_or_else(jiff::Timestamp::now),
+                    container_id: container.id.clone(),
+                    image_digest: self.image_digest(&container, &decided.local).await,
+                    draft: self.redacted(decided.draft, &decided.withheld),
+                    trail: decided.trail,
+                    decisions: decided.decisions,
+                    notes: Vec::new(),
+                    degraded: None,
+                    devcontainer: decided.project.devcontainer.map(|asked| asked.record(&decided.withheld)),
+                    places: decided.places,
+                    image_config: decided.image.map(|mut image| {
+                        image_config::clean(&mut image, &Values::of(&decided.withheld.values()));
+                        image
+                    }),
+                    last_activity: Some(jiff::Timestamp::now()),
+                    stopped: None,
+                    start_unfinished: true,
+                };
+                if let Err(error) = self.store.put_workspace(&workspace) {
+                    return Err(self.undo(entry, &id, error.into()).await);
+                }
+                // From here on it is made. Open until its policies were asked: the next process then knows if they were not.
+                let begun = self.after_start(workspace, container, true, progress).await;
+                if !matches!(begun, Ok(_) | Err(Error::LeftOff(_)))
+                    && let Err(error) = self.mark_unfinished(&id)
+                {
+                    tracing::warn!(
+                        "{id} runs without its post-start policies, which could not be written down: {error}"
+                    );
+                }
+                self.store.done(entry, "done")?;
+                let (workspace, container) = begun?;
+                view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
+            }
+            // What the engine says of a command repeats its words.
+            Err(error) => Err(self.undo(entry, &id, error.without(&Values::of(&decided.withheld.values()))).await),
+        }
+    }
+
+    /// Network -> create -> start -> compare.
+    async fn make(&self, entry: i64, decided: &Decided, init: bool) -> Result<Container, Error> {
+        let (id, spec) = (&decided.project.id, &decided.draft.spec);
+
+        self.check_volumes(&decided.project, &decided.draft).await?;
+        self.write_secrets(id, &decided.secret_files)?;
+        let parent = decided.project.part_of.as_ref().map(|parent| &parent.id);
+        let network = self.placement(&decided.project, spec);
+        // Until the container is on it, it must not be taken for unused.
+        let _networks = self.lock_networks(false).await?;
+        if let Some(network) = &network {
+            self.make_network(network).await?;
+        }
+
+        let mut actual_spec = spec.clone();
+        decided.withheld.fill_in(&mut actual_spec);
+        let mut labels = BTreeMap::from([
+            (LABEL_MANAGED.to_owned(), "true".to_owned()),
+            (LABEL_HOST.to_owned(), self.store.host_id().to_owned()),
+            (LABEL_WORKSPACE.to_owned(), id.to_string()),
+            (LABEL_NAME.to_owned(), decided.project.name.clone()),
+            (LABEL_PROJECT.to_owned(), decided.project.path.display().to_string()),
+            (LABEL_SPEC.to_owned(), spec.digest()),
+            (LABEL_ATTEMPT.to_owned(), entry.to_string()),
+        ]);
+        labels.extend(parent.map(|parent| (LABEL_PART_OF.to_owned(), parent.to_string())));
+        // A container inherits its image's labels, and an image says nothing about whose a container is.
+        let inherited = decided.image.iter().flat_map(|image| image.labels.keys());
+        for name in inherited.filter(|name| name.starts_with(LABEL_PREFIX)) {
+            labels.entry(name.clone()).or_default();
+        }
+        // A sidecar is only with its own workspace, which knows it by its short name.
+        let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
+        let aliases: Vec<String> = alias.into_iter().collect();
+        let new_volumes = self.make_volumes(decided, &labels).await?;
+        let seccomp = self.seccomp_profile(&spec.security.seccomp)?;
+        let mut request = CreateRequest {
+            name: &id.container_name(),
+            spec: &actual_spec,
+            labels: &labels,
+            network_name: network.as_ref().map(|network| network.name.as_str()),
+            aliases: &aliases,
+            init,
+            seccomp_profile: seccomp.as_deref(),
+            enforce_disk: spec.resources.disk.is_some() && self.engine_info().await?.disk_limit_possible(),
+        };
+        let begin = tokio::time::Instant::now();
+        let created = loop {
+            match self.docker.create(&request).await {
+                // The container of a creation that was undone came late, and has the name.
+                Err(docker::Error::NameTaken { .. })
+                    if begin.elapsed() < STRAGGLERS && self.remove_stragglers(id).await? =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                // Whether the file system below has quotas, only an attempt tells; without, the limit is watched.
+                Err(docker::Error::Unsupported { .. }) if request.enforce_disk => request.enforce_disk = false,
+                other => break other?,
+            }
+        };
+        for warning in &created.warnings {
+            tracing::warn!("the engine warns: {warning}");
+        }
+        self.prepare_home(decided, &created.id, &new_volumes).await?;
+        self.join_sidecars(&decided.project, spec, &created.id).await?;
+        self.check_interrupt()?;
+        let places = self.check_mounts(id, spec, &decided.project.path, Some(&decided.places))?;
+        self.docker.start(&created.id).await?;
+        self.compare_mounts(&created.id, spec, &places).await?;
+        self.check_interrupt()?;
+
+        // With an init process the engine starts a command that does not exist without complaint.
+        let container =
+            if init { self.docker.started(&created.id).await? } else { self.docker.inspect(&created.id).await? };
+        if container.state != State::Running
+            && let Some(error) = self.docker.refused_command(&container).await?
+        {
+            return Err(error.into());
+        }
+        self.check_image_id(decided, &container).await?;
+        if let Some(actual) = &container.actual {
+            let mut differences = docker::differences(&actual_spec, actual, request.enforce_disk);
+            // Which secret differs may be said, its values may not.
+            for difference in &mut differences {
+                if self.secrets.contains_field(&difference.field) {
+                    "\"***\"".clone_into(&mut difference.decided);
+                    "\"***\"".clone_into(&mut difference.actual);
+                }
+            }
+            if !differences.is_empty() {
+                let each =
+                    differences.iter().map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided));
+                return Err(Error::NotAsDecided(each.collect()));
+            }
+        }
+        if container.state != State::Running {
+            let code = container.exit_code.map_or(String::new(), |code| format!(" with code {code}"));
+            tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
+        }
+        Ok(container)
+    }
+
+    fn seccomp_profile(&self, name: &str) -> Result<Option<String>, Error> {
+        if name == "default" || name == "unconfined" {
+            return Ok(None);
+        }
+        let wrong = |cause: String| Error::Request(format!("security.seccomp: the profile '{name}' {cause}"));
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            return Err(wrong("is no plain name".into()));
+        }
+        let path = self.loaded().base().join("seccomp").join(format!("{name}.json"));
+        let text = crate::trust::read_to_string(&path, 1 << 20)
+            .map_err(|error| wrong(format!("cannot be read from {}: {error}", path.display())))?;
+        serde_json::from_str::<serde_json::Value>(&text)
+            .map_err(|error| wrong(format!("is not JSON ({}): {error}", path.display())))?;
+        Ok(Some(text))
+    }
+
+    fn redacted(&self, mut draft: Draft, withheld: &Withheld) -> Draft {
+        self.secrets.redact_draft(&mut draft, &withheld.values());
+        draft
+    }
+}

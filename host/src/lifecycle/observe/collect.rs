@@ -1,0 +1,206 @@
+//! The collector: one loop reads what all workspaces use, keeps the last readings, and writes history to the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::lifecycle::{Error, Lifecycle, StatsView};
+use crate::store::MetricRow;
+use crate::workspace::State;
+
+/// How often history is thinned out.
+const THIN: Duration = Duration::from_secs(60);
+/// Longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often it reads while somebody follows the readings.
+const FOLLOWED: Duration = Duration::from_secs(1);
+
+/// The longest that a reading which somebody asks for now is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The last reading.
+#[derive(Debug, Clone, Default)]
+struct Latest {
+    /// When it was made; none before the first.
+    at: Option<Instant>,
+    views: Arc<Vec<StatsView>>,
+}
+
+/// What the collector knows, for everybody who asks.
+#[derive(Debug)]
+pub struct Collector {
+    latest: watch::Sender<Latest>,
+    /// Whoever follows the readings has it, too.
+    following: Arc<()>,
+    followed: Notify,
+    failures: AtomicU64,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self {
+            latest: watch::Sender::default(),
+            following: Arc::default(),
+            followed: Notify::new(),
+            failures: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Collector {
+    /// The last readings, of containers that do not run too; empty before the first.
+    pub fn latest(&self) -> Arc<Vec<StatsView>> {
+        self.latest.borrow().views.clone()
+    }
+
+    /// The readings that come, at whatever pace.
+    pub fn subscribe(&self) -> Readings {
+        Readings { latest: self.latest.subscribe(), _following: None }
+    }
+
+    /// A reading that is at most a second old: the last one, or one that is made now for all who ask. None where none
+    /// comes about within two seconds.
+    pub async fn recent(&self) -> Option<Arc<Vec<StatsView>>> {
+        // As long as it is followed, the next one is due a second after the last.
+        let mut readings = self.follow();
+        let last = self.latest.borrow().clone();
+        if last.at.is_some_and(|at| at.elapsed() < FOLLOWED) {
+            return Some(last.views);
+        }
+        tokio::time::timeout(PATIENCE, readings.next()).await.ok().flatten()
+    }
+
+    /// Follows the readings: as long as somebody does, there is one each second.
+    pub fn follow(&self) -> Readings {
+        let readings = Readings { latest: self.latest.subscribe(), _following: Some(self.following.clone()) };
+        self.followed.notify_one();
+        readings
+    }
+
+    /// How often reading or writing has failed since the start.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the next reading is due: `every` after the last one, or sooner when somebody follows the readings.
+    async fn due(&self, last: Option<Instant>, every: Duration) {
+        let Some(last) = last else { return };
+        loop {
+            let wait = if Arc::strong_count(&self.following) > 1 { every.min(FOLLOWED) } else { every };
+            tokio::select! {
+                () = tokio::time::sleep_until(last + wait) => return,
+                () = self.followed.notified() => {}
+            }
+        }
+    }
+
+    /// Collects every `metrics.interval` until it is told to stop. A failure is counted and told to `failed_with`, and the
+    /// next attempt comes later the more there are in a row; nothing ends it but `stop`.
+    pub async fn run(
+        &self,
+        lifecycle: &Lifecycle,
+        mut stop: watch::Receiver<bool>,
+        failed_with: impl Fn(&Error) + Send,
+    ) {
+        let interval = lifecycle.loaded().config.metrics.interval.0;
+        let mut watch = lifecycle.watch_stats(Vec::new());
+        let (mut read, mut kept): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut thinned: Option<Instant> = None;
+        let mut failed = 0_u32;
+        loop {
+            let pause = interval.saturating_mul(2_u32.saturating_pow(failed)).min(LONGEST_PAUSE);
+            let step = async {
+                if failed > 0 {
+                    tokio::time::sleep(pause).await;
+                } else {
+                    self.due(read, interval).await;
+                }
+                read = Some(Instant::now());
+                let views = watch.read().await?;
+                // History is kept at its own pace, however closely somebody looks.
+                let keep = kept.is_none_or(|when| when.elapsed() + FOLLOWED / 2 >= interval);
+                let rows = views.iter().filter(|_| keep).filter_map(row).collect();
+                self.latest.send_replace(Latest { at: read, views: Arc::new(views) });
+                if !keep {
+                    return Ok(false);
+                }
+                kept = read;
+                let thin = thinned.is_none_or(|when| when.elapsed() >= THIN);
+                lifecycle.keep(rows, thin).await.map(|()| thin)
+            };
+            let done = tokio::select! {
+                done = step => done,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match done {
+                Ok(thin) => {
+                    failed = 0;
+                    if thin {
+                        thinned = Some(Instant::now());
+                    }
+                }
+                Err(error) => {
+                    failed = failed.saturating_add(1).min(8);
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                    failed_with(&error);
+                }
+            }
+        }
+    }
+}
+
+/// Readings as they come.
+#[derive(Debug)]
+pub struct Readings {
+    latest: watch::Receiver<Latest>,
+    /// While somebody has it they come each second.
+    _following: Option<Arc<()>>,
+}
+
+impl Readings {
+    /// The next reading, or the newest of those that came meanwhile; none when the collector is gone.
+    pub async fn next(&mut self) -> Option<Arc<Vec<StatsView>>> {
+        self.latest.changed().await.ok()?;
+        Some(self.latest.borrow_and_update().views.clone())
+    }
+}
+
+fn row(view: &StatsView) -> Option<MetricRow> {
+    let time_ms = view.read_at.filter(|_| view.state == State::Running)?.as_millisecond();
+    Some(MetricRow {
+        workspace: view.id.clone(),
+        container: view.container_id.clone(),
+        time_ms,
+        cpu_percent: view.cpu_percent,
+        memory: view.memory_used,
+        memory_limit: view.memory_limit,
+        rx: view.network_rx,
+        tx: view.network_tx,
+        read: view.block_read,
+        written: view.block_write,
+        pids: view.pids,
+    })
+}
+
+impl Lifecycle {
+    /// Writes readings, and thins out older ones; on a thread that may block.
+    async fn keep(&self, rows: Vec<MetricRow>, thin: bool) -> Result<(), Error> {
+        let store = self.store.clone();
+        let retention = i64::try_from(self.loaded().config.metrics.retention.0.as_millis()).unwrap_or(i64::MAX);
+        let write = move || {
+            if !rows.is_empty() {
+                store.add_metrics(&rows)?;
+            }
+            let mut after = thin.then_some(0);
+            while let Some(at) = after {
+                after = store.thin_metrics(jiff::Timestamp::now().as_millisecond(), retention, at)?;
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(write).await.map_err(|error| Error::Internal(error.to_string()))?
+    }
+}

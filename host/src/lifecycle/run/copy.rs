@@ -1,0 +1,190 @@
+//! `cp`: files of a workspace, in and out.
+//!
+//! Copying is something that is done in a workspace, so the policies of `pre-exec` are asked: they see the command
+//! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. What they adjust has no meaning here.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{self, Pieces};
+use crate::docker::{self, Archive, PathKind};
+use crate::hooks::ExecSpec;
+use crate::hooks::redact::REDACTED;
+use crate::lifecycle::{Error, Lifecycle};
+use crate::workspace::{MountKind, WorkspaceId};
+
+/// A path in a workspace that something can be copied to.
+pub struct CopyIn<'a> {
+    lifecycle: &'a Lifecycle,
+    container: String,
+    /// The path that policies were asked about.
+    path: String,
+    /// What the path is now.
+    pub kind: PathKind,
+    /// The user ids that the workspace runs as, if they are known.
+    pub user: Option<String>,
+}
+
+/// A path in a workspace, as a place for files
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PathView {
+    /// The workspace.
+    #[schema(value_type = String)]
+    pub workspace: WorkspaceId,
+    /// What it is now.
+    pub kind: PathKind,
+    /// The user that the workspace runs as, where it says so.
+    pub user: Option<String>,
+}
+
+/// A path in a workspace that is copied from.
+pub struct CopyOut {
+    /// The archive; the first name in it is that of the path.
+    pub archive: Archive,
+    /// What the path is.
+    pub kind: PathKind,
+}
+
+impl Lifecycle {
+    /// Asks whether something may be copied to a path of a workspace, running or not.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's.
+    pub async fn copy_in(&self, id: &WorkspaceId, path: &str) -> Result<CopyIn<'_>, Error> {
+        let path = &plain(path)?;
+        let container = self.may_copy(id, "in", path).await?;
+        let kind = self.docker.path_kind(&container, path).await?;
+        let mut user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
+        if user.as_ref().is_some_and(|user| user.contains(REDACTED)) {
+            // A value was taken out of what is kept; the container has it.
+            user = self.docker.inspect(&container).await?.actual.and_then(|spec| spec.user);
+        }
+        Ok(CopyIn { lifecycle: self, container, path: path.clone(), kind, user })
+    }
+
+    /// Reads a path of a workspace, running or not.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's when there is no such path.
+    pub async fn copy_out(&self, id: &WorkspaceId, path: &str) -> Result<CopyOut, Error> {
+        let path = &plain(path)?;
+        let container = self.may_copy(id, "out", path).await?;
+        let kind = self.docker.path_kind(&container, path).await?;
+        Ok(CopyOut { archive: self.docker.read_archive(&container, path).await?, kind })
+    }
+
+    /// Folders and files of the host that workspaces write: their projects, and what else is mounted there and not read-only.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn written_by_workspaces(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut written = std::collections::BTreeSet::new();
+        for workspace in self.store.workspaces()? {
+            let mounts = workspace.draft.spec.mounts.values();
+            let binds = mounts.filter(|mount| mount.kind == MountKind::Bind && !mount.read_only);
+            written.extend(binds.map(|mount| PathBuf::from(&mount.source)));
+            written.insert(PathBuf::from(&workspace.project));
+        }
+        Ok(written.into_iter().collect())
+    }
+
+    async fn may_copy(&self, id: &WorkspaceId, way: &str, path: &str) -> Result<String, Error> {
+        let container = self.container(id).await?.ok_or_else(|| Error::NotRunning {
+            id: id.to_string(),
+            state: "missing (make it again with 'wharf up')".into(),
+        })?;
+        let command = ["wharf", "cp", way, path].map(str::to_owned).into();
+        self.allow_exec(id, &container, ExecSpec { command, ..ExecSpec::default() }).await?;
+        Ok(container.id)
+    }
+}
+
+/// One spelling for a path in a workspace: policies are asked about the text that the engine is given. What `..` leads to is
+/// found in the text alone. A `/` or `/.` at the end stays, since it asks for a folder.
+///
+/// # Errors
+/// [`Error::Request`] for what is no absolute path.
+fn plain(path: &str) -> Result<String, Error> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(Error::Request(format!("'{path}' is not an absolute path in the workspace")));
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let plain = format!("/{}", parts.join("/"));
+    let folder = if plain == "/" { "" } else { "/" };
+    Ok(match path.rsplit('/').next() {
+        Some(".") => format!("{plain}{folder}."),
+        Some("") => format!("{plain}{folder}"),
+        _ => plain,
+    })
+}
+
+impl CopyIn<'_> {
+    /// The same for a caller of the API, who cannot write as another user than was decided: the files belong to the user of the
+    /// workspace, and none runs as its owner.
+    ///
+    /// # Errors
+    /// Those of [`CopyIn::unpack`], and that the archive is none.
+    pub async fn unpack_for_caller(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
+        let allowed = &self.lifecycle.loaded().config.allow.exec_users;
+        if ["*", "root", "0"].iter().any(|user| allowed.contains(*user)) {
+            return self.unpack(folder, pieces).await;
+        }
+        let owner = self.lifecycle.file_owner(&self.container).await?;
+        let wrong = Arc::new(OnceLock::new());
+        let done = self.unpack(folder, archive::restamp(pieces, owner, wrong.clone())).await;
+        match (done, wrong.get()) {
+            // To the engine it is only a request that broke off.
+            (Err(_), Some(cause)) => Err(docker::Error::BadRequest {
+                operation: "copy into the container",
+                cause: format!("what was sent is not a whole tar archive: {cause}"),
+            }
+            .into()),
+            (done, _) => done,
+        }
+    }
+
+    /// Unpacks an archive in a folder of the workspace.
+    ///
+    /// # Errors
+    /// The engine's, e.g. `not-found` for a folder that is not there.
+    pub async fn unpack(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
+        let folder = &plain(folder)?;
+        let bare = |path: &str| path.trim_end_matches('.').trim_end_matches('/').to_owned();
+        let above = bare(&self.path).rsplit_once('/').map(|(above, _)| above.to_owned());
+        if bare(folder) != bare(&self.path) && Some(bare(folder)) != above {
+            return Err(Error::Request(format!("'{folder}' is not the place that was asked for, {}", self.path)));
+        }
+        Ok(self.lifecycle.docker.write_archive(&self.container, folder, pieces).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        let same =
+            ["/run/secrets/K", "//run/secrets/K", "/run/./secrets/K", "/run/../run/secrets/K", "/../run/secrets//K"];
+        for path in same {
+            assert_eq!(plain(path).unwrap(), "/run/secrets/K", "{path}");
+        }
+        for (path, wanted) in
+            [("/a/b/.", "/a/b/."), ("/a//b/", "/a/b/"), ("/", "/"), ("/.", "/."), ("/a/..", "/"), ("/a/b/../.", "/a/.")]
+        {
+            assert_eq!(plain(path).unwrap(), wanted, "{path}");
+        }
+        for wrong in ["", "a", "./a", "/a\0b"] {
+            assert!(plain(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Starts and stops of a container that exists: written down before the engine is asked, and finished by the next process
+//! when this one dies meanwhile.
+//!
+//! The engine carries out a stop even when the process that asked for it is gone. Until it has, a command would be run in
+//! a container that is just ending; so the next process asks for the same stop again, which returns when it is done.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::docker;
+use crate::lifecycle::recovery::reconcile::STRAGGLERS;
+use crate::lifecycle::{Error, Lifecycle};
+use crate::store::{JournalEntry, Verb};
+use crate::workspace::{Container, State, WorkspaceId};
+
+/// Why a workspace is degraded whose start was finished by another process.
+const UNFINISHED: &str =
+    "the process that started it died before the post-start policies were asked; 'wharf start' asks them";
+
+impl Lifecycle {
+    /// Stops a container that lives.
+    pub(in crate::lifecycle) async fn stop_container(
+        &self,
+        id: &WorkspaceId,
+        container: &Container,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let detail = format!("{} {}", container.id, timeout.as_secs());
+        // On a full disk, too, a workspace can be stopped.
+        let entry = self.store.begin_with(id, Verb::Stop, Some(&detail));
+        let stopped = self.stop_living(container, timeout).await;
+        let result = if stopped.is_ok() { "done" } else { "failed" };
+        if let Err(error) = entry.and_then(|entry| self.store.done(entry, result)) {
+            tracing::warn!("the stop of {id} could not be written down: {error}");
+        }
+        stopped
+    }
+
+    async fn stop_living(&self, container: &Container, timeout: Duration) -> Result<(), Error> {
+        if container.state == State::Paused {
+            self.go_on(&container.id).await?;
+        }
+        self.docker.stop(&container.id, timeout).await?;
+        Ok(())
+    }
+
+    /// Does what starts a workspace, with [`JournalEntry::RESTART`] as the detail if it is stopped on the way.
+    pub(in crate::lifecycle) async fn starting<T>(
+        &self,
+        id: &WorkspaceId,
+        detail: Option<&str>,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let entry = self.store.begin_with(id, Verb::Start, detail)?;
+        let started = work.await;
+        // Who asked for it is told of a failure: there is nothing to finish then.
+        let result = if started.is_ok() { "done" } else { "failed" };
+        if let Err(error) = self.store.done(entry, result) {
+            tracing::warn!("the start of {id} could not be written down: {error}");
+        }
+        started
+    }
+
+    /// Finishes a stop, unless the container was started since.
+    pub(in crate::lifecycle) async fn finish_stop(&self, entry: &JournalEntry) -> Result<(), Error> {
+        let detail = entry.detail.as_deref().unwrap_or_default();
+        let damaged = || Error::Internal(format!("'{detail}' in the journal is no container with seconds"));
+        let (container, seconds) = detail.split_once(' ').ok_or_else(damaged)?;
+        let seconds = seconds.parse().map_err(|_| damaged())?;
+        let container = match self.docker.inspect(container).await {
+            Err(docker::Error::NotFound { .. }) => return Ok(()),
+            other => other?,
+        };
+        let since = container.started_at.is_some_and(|time| time > entry.begun);
+        if crate::lifecycle::run::stop::lives(&container) && !since && self.is_ours(&container)? {
+            // The engine goes on with it when nobody waits: one that may take an hour holds up no other command for so long.
+            let stop = self.stop_living(&container, Duration::from_secs(seconds));
+            match tokio::time::timeout(STRAGGLERS, stop).await {
+                Ok(stopped) => stopped?,
+                Err(_) => {
+                    tracing::warn!("{} is still being stopped, as a dead process had begun to", entry.workspace);
+                    return Ok(());
+                }
+            }
+            tracing::warn!("finished the stop of {} that a dead process had begun", entry.workspace);
+        }
+        Ok(())
+    }
+
+    /// Finishes a start, or the second half of a restart. What a restart has not stopped yet is left alone.
+    pub(in crate::lifecycle) async fn finish_start(&self, entry: &JournalEntry) -> Result<(), Error> {
+        let restart = entry.detail.as_deref() == Some(JournalEntry::RESTART);
+        let mut all = if restart { self.sidecars(&entry.workspace).await? } else { Vec::new() };
+        all.push(entry.workspace.clone());
+        for id in &all {
+            let Some(container) = self.container(id).await? else { continue };
+            let container = self.docker.inspect(&container.id).await?;
+            if restart
+                && crate::lifecycle::run::stop::lives(&container)
+                && container.started_at.is_none_or(|time| time < entry.begun)
+            {
+                continue;
+            }
+            self.start_again(id, &container).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a container for a process that died, and marks the workspace: its policies are asked by the next start that
+    /// somebody waits for. One that does not start is told of, and not started late, when what stands against it is gone.
+    pub(in crate::lifecycle) async fn start_again(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
+        let start = async {
+            match container.state {
+                State::Running => Ok(()),
+                State::Paused => self.go_on(&container.id).await,
+                _ => self.start_container(self.store.workspace(id)?.as_ref(), container).await,
+            }
+        };
+        match start.await {
+            Ok(()) => {}
+            Err(error @ Error::Docker(docker::Error::Unreachable { .. } | docker::Error::Timeout { .. })) => {
+                return Err(error);
+            }
+            Err(error @ (Error::Docker(_) | Error::Denied { .. } | Error::Project { .. })) => {
+                tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
+                let reason = format!("it was being started by a process that died, and does not start: {error}");
+                self.store.update_workspace(id, |workspace| workspace.degraded = Some(reason))?;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.mark_unfinished(id)?;
+        tracing::warn!("finished the start of {id} that a dead process had begun");
+        Ok(())
+    }
+
+    /// Marks a workspace that was started without its `post-start` policies having been asked.
+    pub(in crate::lifecycle) fn mark_unfinished(&self, id: &WorkspaceId) -> Result<(), Error> {
+        self.store.update_workspace(id, |workspace| {
+            workspace.start_unfinished = true;
+            workspace.degraded = Some(UNFINISHED.to_owned());
+            workspace.stopped = None;
+            workspace.last_activity = Some(Timestamp::now());
+        })?;
+        Ok(())
+    }
+}
