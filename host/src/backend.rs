@@ -13,7 +13,8 @@ use crate::app::App;
 use crate::client::{self, Client, Token};
 use crate::config::Span;
 use crate::hooks::Hook;
-use crate::lifecycle::{Lifecycle, Target, WorkspaceView, find_listed};
+use crate::lifecycle::{Lifecycle, WorkspaceView, find_listed};
+use crate::records::Target;
 use crate::store::Store;
 use crate::workspace::WorkspaceId;
 

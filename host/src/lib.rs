@@ -9,7 +9,7 @@
 //! 3. [`wasm`] and [`script`]: the two kinds of policies.
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
 //!    [`devcontainer`]: what a project says about its own workspace.
-//! 5. [`wire`]: what commands, the API and its client say to each other. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
+//! 5. [`wire`]: what commands, the API and its client say to each other. [`records`]: what the store keeps, looked up. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
 //! 6. [`trust`]: which files may decide. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
 //!    between them. [`api`]: how programs call it; [`client`]: the same from the other side. [`backend`]: the one choice
 //!    between `lifecycle` and `client`.
@@ -33,6 +33,7 @@ pub mod hooks;
 pub mod lifecycle;
 pub mod paths;
 pub mod printable;
+pub mod records;
 pub mod script;
 pub mod service;
 pub mod spans;

@@ -18,7 +18,7 @@ mod verbs;
 
 pub use answers::{Empty, KeptImage, Lease, PrunedImages, SecretNames};
 pub use exec::{ExecAnswer, ExecDetached, ExecEnded, ExecInput, ExecRequest, ExecResult, TerminalSize};
-pub use problem::{ErrorKind, Problem, TrailStep};
+pub use problem::{ErrorKind, Problem, TrailStep, trail};
 pub use progress::Progress;
 pub use request::{HealthRequest, ImageBuild, Place, SecretBytes, SidecarRequest, SizeText, WorkspaceRequest};
 pub use verbs::{

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: the picture of ARCHITECTURE.md. A module that is not named may import nothing.
-const IMPORTS: [(&str, &[&str]); 23] = [
+const IMPORTS: [(&str, &[&str]); 24] = [
     ("workspace", &[]),
     ("paths", &[]),
     ("trust", &["paths"]),
@@ -22,13 +22,41 @@ const IMPORTS: [(&str, &[&str]); 23] = [
     ("config", &["hooks", "script", "trust", "workspace"]),
     ("carried", &["config"]),
     ("wire", &["config", "hooks", "workspace"]),
+    ("records", &["config", "hooks", "store", "wire", "workspace"]),
     (
         "lifecycle",
-        &["archive", "config", "devcontainer", "docker", "hooks", "paths", "store", "trust", "wire", "workspace"],
+        &[
+            "archive",
+            "config",
+            "devcontainer",
+            "docker",
+            "hooks",
+            "paths",
+            "records",
+            "store",
+            "trust",
+            "wire",
+            "workspace",
+        ],
     ),
     ("printable", &[]),
-    ("app", &["carried", "config", "docker", "hooks", "lifecycle", "script", "store", "trust", "wasm", "workspace"]),
-    ("service", &["app", "config", "docker", "hooks", "lifecycle", "spans", "store", "workspace"]),
+    (
+        "app",
+        &[
+            "carried",
+            "config",
+            "docker",
+            "hooks",
+            "lifecycle",
+            "records",
+            "script",
+            "store",
+            "trust",
+            "wasm",
+            "workspace",
+        ],
+    ),
+    ("service", &["app", "config", "docker", "hooks", "lifecycle", "records", "spans", "store", "workspace"]),
     (
         "api",
         &[
@@ -36,6 +64,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
             "docker",
             "hooks",
             "lifecycle",
+            "records",
             "service",
             "spans",
             "store",
@@ -45,7 +74,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
             "workspace",
         ],
     ),
-    ("client", &["app", "config", "lifecycle", "store", "trust", "wire", "workspace"]),
+    ("client", &["app", "config", "lifecycle", "records", "store", "trust", "wire", "workspace"]),
     ("telemetry", &["client", "printable", "spans"]),
     (
         "backend",
@@ -58,6 +87,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
             "docker",
             "hooks",
             "lifecycle",
+            "records",
             "store",
             "wire",
             "workspace",
@@ -77,6 +107,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
             "hooks",
             "lifecycle",
             "printable",
+            "records",
             "service",
             "store",
             "telemetry",
@@ -113,7 +144,7 @@ const HIDDEN: [(&str, &[&str]); 30] = [
     ("rusqlite", &["store"]),
     ("toml", &["config"]),
     ("toml_edit", &["config"]),
-    ("clap", &["cli", "lifecycle", "wire", "workspace"]),
+    ("clap", &["cli", "records", "wire", "workspace"]),
     ("clap_complete", &["cli"]),
     ("comfy_table", &["cli"]),
     ("indicatif", &["cli"]),

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
-use crate::lifecycle::{Lifecycle, Target, find_among};
+use crate::lifecycle::Lifecycle;
+use crate::records::{Target, find_among};
 use crate::store::{self, Store};
 use crate::workspace::{WorkspaceId, url_encoded};
 

@@ -17,9 +17,8 @@ use super::stream::{self, Following, Growing, Wants};
 use crate::config::instant;
 use crate::hooks::Hook;
 use crate::hooks::record::{Difference, Owner};
-use crate::lifecycle::{
-    Error, OutcomeKind, RecordFilter, RecordView, Replayed, Target, Why, find_record, newest_records,
-    recorded_workspace, why,
+use crate::records::{
+    OutcomeKind, RecordFilter, RecordView, Replayed, Target, Why, find_record, newest_records, recorded_workspace, why,
 };
 use crate::store::{Store, StoredDecision};
 use crate::wire::ReplayRequest;
@@ -180,7 +179,7 @@ pub(super) async fn show(
     let (among, labels) = (caller.seen(store)?, caller.labels().clone());
     let filter = RecordFilter { among, labels, ..RecordFilter::default() };
     if !filter.holds(&stored.decision()?) {
-        return Err(Error::NoRecord { wanted: record, pruned: false }.into());
+        return Err(crate::records::Error::NoRecord { wanted: record, pruned: false }.into());
     }
     answer(&shown(&stored, &caller)?)
 }

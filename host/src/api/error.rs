@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::service::Failed;
 use crate::store::Role;
 use crate::wire::{self, ErrorKind};
-use crate::{lifecycle, store};
+use crate::{lifecycle, records, store};
 
 /// A failure as a client sees it, and the headers that go with it.
 #[derive(Debug)]
@@ -250,9 +250,15 @@ impl From<lifecycle::Error> for Problem {
         let mut problem = Self::of((status, kind), error.code(), error.to_string(), error.remedy());
         problem.retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         if let lifecycle::Error::Denied { trail, .. } = &error {
-            problem.body.trail = lifecycle::trail(trail);
+            problem.body.trail = crate::wire::trail(trail);
         }
         problem
+    }
+}
+
+impl From<records::Error> for Problem {
+    fn from(error: records::Error) -> Self {
+        lifecycle::Error::from(error).into()
     }
 }
 

@@ -11,7 +11,7 @@ use super::args::{Args, Json};
 use super::error::Problem;
 use super::health::answer;
 use crate::config::instant;
-use crate::lifecycle::ShadowSummary;
+use crate::records::ShadowSummary;
 use crate::service::PolicyView;
 use crate::store::ChainStatus;
 use crate::wire::Empty;

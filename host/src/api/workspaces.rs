@@ -9,7 +9,8 @@ use super::args::{Args, Named};
 use super::error::Problem;
 use super::health::answer;
 use crate::config::{Span, instant};
-use crate::lifecycle::{HistoryRow, WorkspaceView, history};
+use crate::lifecycle::WorkspaceView;
+use crate::records::{HistoryRow, history};
 
 /// Workspaces, sorted by id (`wharf ls`)
 #[utoipa::path(get, path = "/v1/workspaces", params(

@@ -11,7 +11,8 @@ use crate::hooks::Entry;
 use crate::hooks::chain::{Mode, Standing};
 use crate::hooks::record::Waiver;
 use crate::hooks::{Hook, PolicyKind};
-use crate::lifecycle::{self, ShadowSummary, shadow_report};
+use crate::lifecycle::{self};
+use crate::records::{ShadowSummary, shadow_report};
 use crate::store::{self, ChainStatus, ServiceStatus};
 
 /// A policy of the chain.
@@ -84,7 +85,7 @@ impl App {
         policy: Option<&str>,
         since: jiff::Timestamp,
     ) -> Result<BTreeMap<String, ShadowSummary>, lifecycle::Error> {
-        shadow_report(store, &carried::chain(&self.loaded.config), policy, since)
+        Ok(shadow_report(store, &carried::chain(&self.loaded.config), policy, since)?)
     }
 
     /// The service of this state folder, if one runs.

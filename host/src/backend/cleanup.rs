@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::{Backend, Error, named};
 use crate::config::Span;
-use crate::lifecycle::{IdleView, Idleness, SweepReport, Target};
+use crate::lifecycle::{IdleView, Idleness, SweepReport};
+use crate::records::Target;
 use crate::store::LedgerEntry;
 use crate::wire::{Lease, SweepRequest};
 

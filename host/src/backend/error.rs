@@ -1,7 +1,7 @@
 //! Failures of either backend, with one kind, code and remedy each.
 
 use crate::wire::{ErrorKind, TrailStep};
-use crate::{client, config, docker, lifecycle, store};
+use crate::{client, config, docker, lifecycle, records, store};
 
 /// Why a method failed.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ impl Error {
     /// The steps of the policies until a denial.
     pub fn trail(&self) -> Vec<TrailStep> {
         match self {
-            Self::Here(lifecycle::Error::Denied { trail, .. }) => lifecycle::trail(trail),
+            Self::Here(lifecycle::Error::Denied { trail, .. }) => crate::wire::trail(trail),
             Self::Service(client::Error::Problem(problem)) => problem.trail.clone(),
             _ => Vec::new(),
         }
@@ -129,6 +129,12 @@ impl From<store::Error> for Error {
 
 impl From<docker::Error> for Error {
     fn from(error: docker::Error) -> Self {
+        Self::Here(error.into())
+    }
+}
+
+impl From<records::Error> for Error {
+    fn from(error: records::Error) -> Self {
         Self::Here(error.into())
     }
 }

@@ -11,7 +11,8 @@ use super::{Backend, Error, named};
 use crate::client::{self, Client, Message};
 use crate::docker::{self, ExecStdin, StdStream};
 use crate::hooks::ExecSpec;
-use crate::lifecycle::{self, Target};
+use crate::lifecycle::{self};
+use crate::records::Target;
 use crate::wire::{self, ExecAnswer, ExecDetached, ExecEnded, ExecRequest, Problem, TerminalSize};
 
 /// Channels of the conversation with a service.

@@ -8,7 +8,8 @@ use super::{Backend, Error, named};
 use crate::archive::Pieces;
 use crate::client::{Client, Download};
 use crate::docker::{Archive, PathKind};
-use crate::lifecycle::{self, CopyIn, PathView, Target, VolumeView};
+use crate::lifecycle::{self, CopyIn, PathView, VolumeView};
+use crate::records::Target;
 use crate::wire::SecretBytes;
 use crate::workspace::WorkspaceId;
 

@@ -2,7 +2,8 @@
 
 use super::verbs::unless_interrupted;
 use super::{Backend, Error, Report, named};
-use crate::lifecycle::{ImageView, Target, WorkspaceView};
+use crate::lifecycle::{ImageView, WorkspaceView};
+use crate::records::Target;
 use crate::store::Snapshot;
 use crate::wire::{BuildRequest, ImageBuild, KeptImage, RestoreRequest};
 

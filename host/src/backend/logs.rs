@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Backend, Error, named};
 use crate::client::{Client, Followed, Follower};
 use crate::docker::StdStream;
-use crate::lifecycle::{Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs, Target, WorkspaceView};
+use crate::lifecycle::{Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs, WorkspaceView};
+use crate::records::Target;
 use crate::workspace::{Container, WorkspaceId};
 
 /// What to read of logs. The pattern of `grep` is an expression and whether it matches capital and small letters alike.

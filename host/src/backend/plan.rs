@@ -7,7 +7,8 @@ use super::{Backend, Error, elsewhere, named};
 use crate::client::{self, Client};
 use crate::hooks::Hook;
 use crate::hooks::chain::LookedAt;
-use crate::lifecycle::{self, Plan, PlanDiff, Planner, Project, Target, Why, find_stored};
+use crate::lifecycle::{self, Plan, PlanDiff, Planner, Project};
+use crate::records::{Target, Why, find_stored};
 use crate::store::Workspace;
 use crate::wire::{ErrorKind, WorkspaceRequest};
 use crate::workspace::WorkspaceId;
@@ -72,7 +73,7 @@ impl Backend {
         };
         let view = match client.inspect(&name).await {
             Err(client::Error::Problem(problem)) if guessed && problem.kind() == ErrorKind::NotFound => {
-                return Err(lifecycle::Error::NotFound(name).into());
+                return Err(lifecycle::Error::not_found(name).into());
             }
             view => view?,
         };
@@ -119,7 +120,7 @@ impl Backend {
             DiffOf::Request => {
                 let (known, loaded) = (store.known_workspaces()?, &self.app.loaded);
                 let project = Project::resolve(&request.project, request.name.as_deref(), loaded, &known)?;
-                let missing = || lifecycle::Error::NotFound(project.id.to_string());
+                let missing = || lifecycle::Error::not_found(project.id.to_string());
                 store.workspace(&project.id)?.ok_or_else(missing)?
             }
         };
@@ -140,7 +141,7 @@ impl Backend {
         }
         let store = self.store().await?;
         let workspace = find_stored(&store, target)?;
-        Ok(lifecycle::why(&store, &self.app.loaded, &workspace, field)?)
+        Ok(crate::records::why(&store, &self.app.loaded, &workspace, field)?)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::config::{PolicyConfig, instant};
 use crate::hooks::redact::SecretNames;
 use crate::hooks::replay::{replay, unplayable};
 use crate::hooks::{Chain, Decision, Hook};
-use crate::lifecycle::{self, Replayed, ShadowSummary, Target, find_record, recorded_workspace, replay_decisions};
+use crate::lifecycle::{self};
+use crate::records::{Replayed, ShadowSummary, Target, find_record, recorded_workspace, replay_decisions};
 use crate::store::{ChainStatus, DecisionQuery};
 use crate::wire::{ErrorKind, ReplayRequest};
 

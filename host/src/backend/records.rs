@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Backend, Error};
 use crate::client::{Client, Followed, Follower};
-use crate::lifecycle::{RecordFilter, RecordView, Target, find_record, newest_records, recorded_workspace};
+use crate::records::{RecordFilter, RecordView, Target, find_record, newest_records, recorded_workspace};
 use crate::store::{DecisionQuery, Store, StoredDecision};
 
 /// Pause between looks for new records in the store of this machine.

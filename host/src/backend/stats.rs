@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::{Backend, Error, named};
-use crate::lifecycle::{self, History, StatsView, StatsWatch, Target, find_stored};
+use crate::lifecycle::{self, StatsView, StatsWatch};
+use crate::records::{History, Target, find_stored};
 use crate::workspace::WorkspaceId;
 
 /// Readings one after another.
@@ -94,7 +95,7 @@ impl Backend {
         let Some(client) = &self.service else {
             let store = self.app.store()?;
             let id = find_stored(&store, target)?.id;
-            let history = lifecycle::history(&store, &id, (since, until), step_ms, None)?;
+            let history = crate::records::history(&store, &id, (since, until), step_ms, None)?;
             return Ok((id, history));
         };
         // In steps that are laid out here.

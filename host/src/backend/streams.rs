@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::{Backend, Error, named};
 use crate::client::{Client, Followed, Follower};
-use crate::lifecycle::{Notice, Target, WorkspaceEvents};
+use crate::lifecycle::{Notice, WorkspaceEvents};
+use crate::records::Target;
 use crate::workspace::{Event, WorkspaceId};
 
 /// Events of the past come at once; after such a pause they have all come.

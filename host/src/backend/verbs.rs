@@ -6,7 +6,8 @@ use super::{Backend, Error, Report, duration, named};
 use crate::client::Client;
 use crate::config::Span;
 use crate::hooks::Hook;
-use crate::lifecycle::{Lifecycle, Recreate, Target, WaitView, WorkspaceView};
+use crate::lifecycle::{Lifecycle, Recreate, WaitView, WorkspaceView};
+use crate::records::Target;
 use crate::wire::{Place, SidecarRequest, UpdateRequest, WaitRequest, WorkspaceRequest};
 use crate::workspace::{Awaited, WorkspaceId};
 

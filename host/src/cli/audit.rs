@@ -8,9 +8,10 @@ use super::instant::instant;
 use super::{Context, Failure};
 use crate::backend::RecordItem;
 use crate::hooks::{Decision, Hook, Outcome};
-use crate::lifecycle::{OutcomeKind, RecordFilter, RecordView, trail};
 use crate::printable::Printable;
+use crate::records::{OutcomeKind, RecordFilter, RecordView};
 use crate::store::StoredDecision;
+use crate::wire::trail;
 
 mod chain;
 

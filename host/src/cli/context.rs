@@ -7,7 +7,7 @@ use super::output::Output;
 use crate::app::App;
 use crate::backend::Backend;
 use crate::hooks::Hook;
-use crate::lifecycle::Target;
+use crate::records::Target;
 
 /// What all commands have.
 pub(crate) struct Context {

@@ -9,8 +9,9 @@ use super::{Context, Failure, terminal};
 use crate::archive::{self, Bound, Owner};
 use crate::backend::{Backend, Outgoing};
 use crate::docker::PathKind;
-use crate::lifecycle::{Error, Target};
+use crate::lifecycle::Error;
 use crate::printable::Printable;
+use crate::records::Target;
 
 mod take_out;
 

@@ -1,7 +1,7 @@
 //! Why a command failed: what people read, what programs read, and the exit code.
 
 use crate::wire::{ErrorKind, TrailStep};
-use crate::{backend, config, docker, lifecycle, store};
+use crate::{backend, config, docker, lifecycle, records, store};
 
 /// Why a command failed, as the person or program who called it sees it.
 #[derive(Debug)]
@@ -62,6 +62,12 @@ impl From<docker::Error> for Failure {
 
 impl From<lifecycle::Error> for Failure {
     fn from(error: lifecycle::Error) -> Self {
+        backend::Error::from(error).into()
+    }
+}
+
+impl From<records::Error> for Failure {
+    fn from(error: records::Error) -> Self {
         backend::Error::from(error).into()
     }
 }

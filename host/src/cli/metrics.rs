@@ -3,7 +3,7 @@
 use super::output::{bytes, spark};
 use super::{Context, Failure, terminal};
 use crate::config::Span;
-use crate::lifecycle::{History, HistoryPoint, HistoryRow};
+use crate::records::{History, HistoryPoint, HistoryRow};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

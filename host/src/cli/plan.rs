@@ -4,8 +4,9 @@ use super::up::ProjectArgs;
 use super::{Context, Failure};
 use crate::backend::{DiffOf, PlannedDiff};
 use crate::hooks::record::Refusal;
-use crate::lifecycle::{self, Explained, FieldChange, Plan, PlanDiff};
+use crate::lifecycle::{self, FieldChange, Plan, PlanDiff};
 use crate::printable::Printable;
+use crate::records::Explained;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -97,7 +98,7 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for field in plan.owners.keys() {
         let last = plan.history.iter().rev().find(|change| change.field == *field);
-        let by = last.map_or("default".to_owned(), |change| lifecycle::place(&change.by));
+        let by = last.map_or("default".to_owned(), |change| crate::records::place(&change.by));
         let value = crate::hooks::record::lookup(&spec, field).unwrap_or_default();
         rows.push(vec![field.clone(), short(&value), by]);
     }
@@ -108,8 +109,10 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
         // A default that somebody replaced is no news; a value that somebody asked for and did not get is.
         let asked = explained.history.iter().filter(|link| link.by.policy != "default").count();
         if asked > 1 {
-            let each =
-                explained.history.iter().map(|link| format!("{} ({})", short(&link.value), lifecycle::place(&link.by)));
+            let each = explained
+                .history
+                .iter()
+                .map(|link| format!("{} ({})", short(&link.value), crate::records::place(&link.by)));
             lines.push(format!("  {field}: {}", each.collect::<Vec<_>>().join(" -> ")));
         }
         if let Some(text) = bound(explained) {

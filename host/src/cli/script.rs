@@ -73,7 +73,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Trace { file, case, decision } => {
             let request = match (case, decision) {
                 (Some(case), _) => of_case(case)?,
-                (None, Some(record)) => crate::lifecycle::find_record(&context.app.store()?, record)?
+                (None, Some(record)) => crate::records::find_record(&context.app.store()?, record)?
                     .decision()
                     .map(|decision| decision.input)?,
                 (None, None) => return Err(Failure::new("usage", "name a --case or a --decision", "see --help", 2)),

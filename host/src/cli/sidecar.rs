@@ -3,7 +3,8 @@
 use super::up::{RequestArgs, UpOutput};
 use super::{Context, Failure};
 use crate::backend::Verb;
-use crate::lifecycle::{Error, Target};
+use crate::lifecycle::Error;
+use crate::records::Target;
 
 /// What to do with sidecars.
 #[derive(Debug, clap::Subcommand)]

@@ -6,7 +6,8 @@ use futures_util::StreamExt;
 use super::{Context, Failure};
 use crate::backend::{Backend, Verb};
 use crate::config::Span;
-use crate::lifecycle::{Target, WorkspaceView};
+use crate::lifecycle::WorkspaceView;
+use crate::records::Target;
 use crate::wire::UpdateRequest;
 use crate::workspace::{State, WorkspaceId};
 

@@ -3,8 +3,8 @@
 use super::plan::{bound, short};
 use super::{Context, Failure};
 use crate::backend::{Backend, Error};
-use crate::lifecycle::{Explained, Why, place};
 use crate::printable::Printable;
+use crate::records::{Explained, Why, place};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::resources::{Words, pairs, record_words};
 use super::{Client, Error, Events, ServerEvent};
-use crate::lifecycle::RecordFilter;
+use crate::records::RecordFilter;
 use crate::wire::Problem;
 
 /// Pauses before a service that went away is asked again: the first, and the longest.

@@ -9,10 +9,8 @@ use super::verbs::{Report, path};
 use super::{Client, Download, Error};
 use crate::app::PolicyView;
 use crate::config::Span;
-use crate::lifecycle::{
-    HistoryRow, IdleView, Idleness, ImageView, PathView, RecordFilter, RecordView, Replayed, ShadowSummary, StatsView,
-    SweepReport, VolumeView, WorkspaceView,
-};
+use crate::lifecycle::{IdleView, Idleness, ImageView, PathView, StatsView, SweepReport, VolumeView, WorkspaceView};
+use crate::records::{HistoryRow, RecordFilter, RecordView, Replayed, ShadowSummary};
 use crate::store::{ChainStatus, LedgerEntry, Snapshot};
 use crate::wire::{
     BuildRequest, CleanupTarget, Empty, Lease, LeaseRequest, PrunedImages, PullRequest, ReplayRequest, RestoreRequest,

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Client, Error, Query};
 use crate::config::Span;
-use crate::lifecycle::{Plan, PlanDiff, WaitView, Why, WorkspaceView};
+use crate::lifecycle::{Plan, PlanDiff, WaitView, WorkspaceView};
+use crate::records::Why;
 use crate::wire::{
     DownRequest, Empty, ExecAnswer, ExecRequest, KillRequest, PlanDiffRequest, Problem, Progress, SidecarRequest,
     StopRequest, UpdateRequest, WaitRequest, WorkspaceRequest,

@@ -121,7 +121,7 @@ impl Docker {
     /// running.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
+    /// [`Error::Records`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
     /// not exist is only known later, see [`ExecControl::exit`].
     pub async fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession> {
         let exec = self.prepare(id, request, true).await?;
@@ -258,7 +258,7 @@ impl ExecControl {
     /// Tells the command the size of its terminal.
     ///
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::Engine`] when it has ended or has no terminal.
+    /// [`Error::Records`] and [`Error::Engine`] when it has ended or has no terminal.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let path = format!("/exec/{}/resize?h={rows}&w={columns}", self.id);
         let call = Call::post("resize the terminal", path).about("command", &self.id);
@@ -271,7 +271,7 @@ impl ExecControl {
     /// # Errors
     /// [`Error::CommandNotFound`] and [`Error::CommandNotExecutable`] (by custom the exit codes 127 and 126, see
     /// [`Error::exit_code`]), [`Error::NotRunning`] when the container ended while it was starting,
-    /// [`Error::StartFailed`], and [`Error::NotFound`] when the container is gone.
+    /// [`Error::StartFailed`], and [`Error::Records`] when the container is gone.
     pub async fn exit(&self) -> Result<ExecEnd> {
         let mut end = self.end.clone();
         let mut closed_at = None;

@@ -224,7 +224,7 @@ impl Docker {
     /// Puts a container on one more network of ours. One that is on it already stays as it is.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; the ones of a failing engine or a broken connection.
+    /// [`Error::Records`]; the ones of a failing engine or a broken connection.
     pub async fn connect_to_network(&self, network: &str, container: &str) -> Result<()> {
         let call = self.membership(network, container, "connect")?;
         let reply = self.http().send(&call).await?;

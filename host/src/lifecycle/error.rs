@@ -7,7 +7,7 @@ use crate::hooks::redact::Values;
 use crate::hooks::{PolicyError, Step};
 use crate::wire::ErrorKind;
 use crate::workspace::State;
-use crate::{docker, store};
+use crate::{docker, records, store};
 
 /// One field that differs between what is and what was decided.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -32,8 +32,6 @@ pub enum Missing {
         /// The workspace.
         of: String,
     },
-    /// A policy, of which no record tells either.
-    Policy,
 }
 
 impl std::fmt::Display for Missing {
@@ -41,7 +39,6 @@ impl std::fmt::Display for Missing {
         match self {
             Self::Snapshot => f.write_str("snapshot"),
             Self::Secret { of } => write!(f, "secret of {of}"),
-            Self::Policy => f.write_str("policy"),
         }
     }
 }
@@ -77,25 +74,13 @@ pub enum Error {
     #[error("the policy '{policy}' ({from}) cannot be loaded: {error}")]
     #[allow(missing_docs)]
     PolicyNotLoaded { policy: String, from: String, error: PolicyError },
-    /// There is no such workspace.
-    #[error("there is no workspace {0}")]
-    NotFound(String),
-    /// A workspace has no such secret, or there is no such snapshot or policy.
+    /// The store has no such workspace, record, field or policy, or several workspaces are meant.
+    #[error("{0}")]
+    Records(records::Error),
+    /// A workspace has no such secret, or there is no such snapshot.
     #[error("there is no {what} '{name}'")]
     #[allow(missing_docs)]
     Missing { what: Missing, name: String },
-    /// There is no such decision record.
-    #[error("{}", no_record(.wanted, *.pruned))]
-    #[allow(missing_docs)]
-    NoRecord { wanted: String, pruned: bool },
-    /// A workspace has no such field.
-    #[error("{id} has no field '{field}'")]
-    #[allow(missing_docs)]
-    NoField { id: String, field: String },
-    /// More than one workspace is meant.
-    #[error("'{name}' means several workspaces: {}", .ids.join(", "))]
-    #[allow(missing_docs)]
-    Ambiguous { name: String, ids: Vec<String> },
     /// What exists differs from what was decided now.
     #[error("the workspace {id} exists and differs from what is decided now: {}", list(.differences))]
     #[allow(missing_docs)]
@@ -140,15 +125,22 @@ pub enum Error {
     Internal(String),
 }
 
+impl From<records::Error> for Error {
+    fn from(error: records::Error) -> Self {
+        match error {
+            records::Error::Store(error) => Self::Store(error),
+            records::Error::Request(text) => Self::Request(text),
+            records::Error::Internal(text) => Self::Internal(text),
+            error => Self::Records(error),
+        }
+    }
+}
+
 fn place(refusal: &Refusal) -> String {
     match &refusal.at {
         Some(at) if !at.starts_with("sha256:") => at.clone(),
         _ => refusal.policy.clone(),
     }
-}
-
-fn no_record(wanted: &str, pruned: bool) -> String {
-    if pruned { format!("record {wanted} was pruned") } else { format!("there is no record '{wanted}'") }
 }
 
 fn or_unknown(state: &str) -> &str {
@@ -163,6 +155,16 @@ fn list(differences: &[Difference]) -> String {
 }
 
 impl Error {
+    /// There is no such workspace.
+    pub(crate) fn not_found(workspace: impl Into<String>) -> Self {
+        Self::Records(records::Error::NotFound(workspace.into()))
+    }
+
+    /// Whether there is no such workspace.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Records(records::Error::NotFound(_)))
+    }
+
     /// The same without these values, which the engine's words and what it made may have in them.
     pub(super) fn without(mut self, values: &Values) -> Self {
         match &mut self {
@@ -184,12 +186,10 @@ impl Error {
             Self::ProjectFile(_) => ErrorKind::ProjectFile,
             Self::Project { .. } => ErrorKind::Project,
             Self::Denied { .. } => ErrorKind::Denied,
-            Self::NotFound(_) | Self::Missing { .. } | Self::NoRecord { .. } | Self::NoField { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::Records(error) => error.kind().unwrap_or(ErrorKind::Internal),
+            Self::Missing { .. } => ErrorKind::NotFound,
             // A workspace's container that is gone is a state that it is in; an image, a volume or a path is an object of the request.
             Self::Docker(D::NotFound { what, .. }) if *what != "container" => ErrorKind::NoObject,
-            Self::Ambiguous { .. } => ErrorKind::Ambiguous,
             Self::Differs { .. } => ErrorKind::Differs,
             Self::NotRunning { .. }
             | Self::Running { .. }
@@ -232,13 +232,9 @@ impl Error {
             Self::ProjectFile(_) => "devcontainer",
             Self::Denied { refusal, .. } => &refusal.code,
             Self::PolicyNotLoaded { .. } => "policy-not-loaded",
-            Self::NotFound(_) => "workspace-not-found",
+            Self::Records(error) => error.code(),
             Self::Missing { what: Missing::Snapshot, .. } => "snapshot-not-found",
             Self::Missing { what: Missing::Secret { .. }, .. } => "secret-not-found",
-            Self::Missing { what: Missing::Policy, .. } => "policy-not-found",
-            Self::NoRecord { .. } => "record-not-found",
-            Self::NoField { .. } => "no-field",
-            Self::Ambiguous { .. } => "workspace-ambiguous",
             Self::Differs { .. } => "spec-differs",
             Self::NotAsDecided(_) => "not-as-decided",
             Self::NotRunning { .. } => "not-running",
@@ -279,13 +275,9 @@ impl Error {
             Self::PolicyNotLoaded { .. } => {
                 "correct the policy or its entry in the configuration; see 'wharf policy check'".into()
             }
-            Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
+            Self::Records(error) => error.remedy(),
             Self::Missing { what: Missing::Snapshot, .. } => "'wharf snapshot ls' lists them".into(),
             Self::Missing { what: Missing::Secret { .. }, .. } => "'wharf secret ls' lists them".into(),
-            Self::Missing { what: Missing::Policy, .. } => "'wharf policy ls' lists the chain".into(),
-            Self::NoRecord { .. } => "'wharf audit --limit 0' lists all; a number or an id names one".into(),
-            Self::NoField { .. } => "'wharf why' without a field lists them all".into(),
-            Self::Ambiguous { .. } => "use one of the ids".into(),
             Self::Differs { sidecar: Some(name), .. } => format!(
                 "nothing was changed; the same 'wharf sidecar add {name} ...' with --recreate replaces it (its writable layer is lost)"
             ),

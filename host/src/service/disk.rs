@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
                         shared.board.error("disk", &format!("{id}: its policies are too busy to be told"));
                     }
                 }
-                Ok(None) | Err(Error::NotFound(_)) => {}
+                Ok(None) | Err(Error::Records(crate::records::Error::NotFound(_))) => {}
                 Err(error) => shared.board.error("disk", &format!("{id}: {error}")),
             }
         }

@@ -9,9 +9,8 @@ use super::{Metrics, PolicyView};
 use crate::app::App;
 use crate::config::Loaded;
 use crate::hooks::redact::SecretNames;
-use crate::lifecycle::{
-    Collector, Error, Lifecycle, Readings, Replayed, ShadowSummary, StatsView, find_record, replay_decisions,
-};
+use crate::lifecycle::{Collector, Error, Lifecycle, Readings, StatsView};
+use crate::records::{Replayed, ShadowSummary, find_record, replay_decisions};
 use crate::store::{self, ChainStatus, DecisionQuery, Store};
 
 /// Who waits for a reload: told how the chain is then, or why it was refused.
@@ -141,7 +140,7 @@ impl Handle {
             Some(wanted) => vec![find_record(&self.0.store, wanted)?],
             None => self.0.store.decisions_before(query, i64::MAX, most)?,
         };
-        replay_decisions(&app.chain()?, &secrets, &missing, records.into_iter().rev().map(Ok))
+        Ok(replay_decisions(&app.chain()?, &secrets, &missing, records.into_iter().rev().map(Ok))?)
     }
 
     /// The grace period of sweeps, as the configuration says.

@@ -54,7 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                     }
                 }
                 // It was removed meanwhile.
-                Err(Error::NotFound(_)) => {}
+                Err(Error::Records(crate::records::Error::NotFound(_))) => {}
                 Err(error) => shared.board.error("idle", &format!("{id}: {error}")),
             }
         }
@@ -64,7 +64,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
 async fn end(shared: &Shared, id: &WorkspaceId) {
     match shared.lifecycle.stop_idle(id).await {
         Ok(Some(reason)) => shared.board.say(&Said::Done(format!("{id} stopped: {reason}"))),
-        Ok(None) | Err(Error::Interrupted | Error::LeftOff(_) | Error::NotFound(_)) => {}
+        Ok(None) | Err(Error::Interrupted | Error::LeftOff(_) | Error::Records(crate::records::Error::NotFound(_))) => {
+        }
         Err(error) => shared.board.error("idle", &format!("{id}: {error}")),
     }
 }

@@ -166,3 +166,8 @@ impl From<&Step> for TrailStep {
         }
     }
 }
+
+/// Steps as people and programs see them.
+pub fn trail(steps: &[Step]) -> Vec<TrailStep> {
+    steps.iter().map(TrailStep::from).collect()
+}

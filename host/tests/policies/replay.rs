@@ -10,7 +10,7 @@ use wharf::hooks::{
     Adjustment, Candidate, CandidateKind, Chain, Decision, ExecSpec, Facts, FileContent, Hook, HookRequest, Limits,
     Subject, SweepFacts,
 };
-use wharf::lifecycle::replay_decisions;
+use wharf::records::replay_decisions;
 use wharf::store::{DecisionQuery, Store};
 use wharf::workspace::{HostPort, Mount, MountKind, State};
 

@@ -4,7 +4,8 @@ use super::printer::Printer;
 use crate::backend::Backend;
 use crate::cli::Context;
 use crate::hooks::ExecSpec;
-use crate::lifecycle::{Target, wants_root, ways_to_root};
+use crate::lifecycle::{wants_root, ways_to_root};
+use crate::records::Target;
 
 /// Whether such a failure of a command can be told: its errors come apart from its output, and the workspace chose its user.
 pub(super) fn applies(spec: &ExecSpec) -> bool {

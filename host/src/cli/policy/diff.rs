@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::instant::instant;
 use super::super::plan::short;
 use super::super::{Context, Failure};
-use crate::lifecycle::{ShadowDifference, ShadowSummary};
+use crate::records::{ShadowDifference, ShadowSummary};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

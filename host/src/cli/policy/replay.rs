@@ -8,8 +8,8 @@ use crate::cli::instant::instant;
 use crate::cli::{Context, Failure};
 use crate::hooks::replay::{Comparison, compare};
 use crate::hooks::{Decision, Hook};
-use crate::lifecycle::{FlipGroup, Replayed};
 use crate::printable::Printable;
+use crate::records::{FlipGroup, Replayed};
 use crate::wire::ReplayRequest;
 
 /// Arguments.
@@ -70,7 +70,7 @@ fn shown(context: &Context, replayed: &Replayed, place: Option<&str>) -> Result<
 fn explain(context: &Context, recorded: &Decision, again: &Decision) -> Result<(), Failure> {
     for (what, decision) in [("recorded", recorded), ("replayed", again)] {
         context.out.line(context.out.bold(what))?;
-        for line in context.out.trail(&crate::lifecycle::trail(&decision.steps)) {
+        for line in context.out.trail(&crate::wire::trail(&decision.steps)) {
             context.out.line(Printable::from("  ") + line)?;
         }
     }

@@ -69,9 +69,9 @@ impl Lifecycle {
     /// How idle a workspace is now. Of a sidecar, that of the workspace that it belongs to is asked for.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or when the engine or the store fails.
+    /// [`Error::Records`], or when the engine or the store fails.
     pub async fn idleness(&self, id: &WorkspaceId) -> Result<Idleness, Error> {
-        let stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let stored = self.store.workspace(id)?.ok_or_else(|| Error::not_found(id.to_string()))?;
         let containers = match self.containers_of(Some(id)).await {
             Ok(containers) => containers,
             Err(Error::NotRunning { .. }) => Vec::new(),
@@ -126,7 +126,7 @@ impl Lifecycle {
             match self.idleness(&view.id).await {
                 Ok(idle) => all.push(idle),
                 // The store does not know it, or it was removed meanwhile.
-                Err(Error::NotFound(_)) => {}
+                Err(Error::Records(crate::records::Error::NotFound(_))) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -136,7 +136,7 @@ impl Lifecycle {
     /// The workspace that one is a part of, or the one itself: a sidecar is idle when its workspace is.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the store does not know it.
+    /// [`Error::Records`] when the store does not know it.
     pub fn whole(&self, id: WorkspaceId) -> Result<WorkspaceId, Error> {
         Ok(self.stored(&id)?.part_of.unwrap_or(id))
     }
@@ -210,10 +210,10 @@ impl Lifecycle {
     /// now.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or when the store fails.
+    /// [`Error::Records`], or when the store fails.
     pub fn lease(&self, id: &WorkspaceId, until: Option<Timestamp>) -> Result<(), Error> {
         if self.store.workspace(id)?.is_none() {
-            return Err(Error::NotFound(id.to_string()));
+            return Err(Error::not_found(id.to_string()));
         }
         match until {
             Some(until) => {

@@ -131,7 +131,7 @@ fn one_object<'a>(entries: impl Iterator<Item = &'a LedgerEntry>, which: &str) -
     let ids: std::collections::BTreeSet<String> = named.map(|entry| entry.object.clone()).collect();
     match ids.len() {
         0 | 1 => Ok(()),
-        _ => Err(Error::Ambiguous { name: which.to_owned(), ids: ids.into_iter().collect() }),
+        _ => Err(crate::records::Error::Ambiguous { name: which.to_owned(), ids: ids.into_iter().collect() }.into()),
     }
 }
 

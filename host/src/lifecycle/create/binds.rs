@@ -109,7 +109,7 @@ impl Lifecycle {
         container: &Container,
     ) -> Result<Places, Error> {
         let Some(stored) = stored else {
-            let unknown = || Error::NotFound(format!("for the container {} in the store", container.name));
+            let unknown = || Error::not_found(format!("for the container {} in the store", container.name));
             let container = self.docker.inspect(&container.id).await?;
             let label = |key: &str| container.labels.get(key).cloned().ok_or_else(unknown);
             let id = label(LABEL_WORKSPACE)?.parse().map_err(|_| unknown())?;

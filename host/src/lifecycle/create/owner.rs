@@ -10,7 +10,8 @@ use crate::archive::{self, Owner as FileOwner};
 use crate::hooks::Adjustment;
 use crate::hooks::record::{Draft, Owner};
 use crate::lifecycle::create::up::Decided;
-use crate::lifecycle::{Error, Lifecycle, Why};
+use crate::lifecycle::{Error, Lifecycle};
+use crate::records::Why;
 use crate::workspace::{Container, MountKind, WorkspaceId};
 
 /// The place that stands beside `default` where the user of a workspace is its project's owner.

@@ -20,12 +20,12 @@ use crate::lifecycle::create::facts::{engine_facts, image_facts, only_these, pro
 use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::plan_diff::remembered;
 use crate::lifecycle::create::request::draft;
-use crate::lifecycle::explain::{Explained, explain};
-use crate::lifecycle::observe::view::trail;
 use crate::lifecycle::secrets::files;
 use crate::lifecycle::secrets::withheld::{Withheld, in_name};
 use crate::lifecycle::{Error, Lifecycle, Project, now_ms};
+use crate::records::{Explained, explain};
 use crate::store::{self, KnownWorkspace};
+use crate::wire::trail;
 use crate::wire::{TrailStep, WorkspaceRequest};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 

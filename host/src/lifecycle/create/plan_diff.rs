@@ -9,7 +9,7 @@ use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::Plan;
 use crate::lifecycle::ResolvedRequest;
 use crate::lifecycle::create::devcontainer::DevcontainerChoice;
-use crate::lifecycle::explain::place;
+use crate::records::place;
 use crate::store::Workspace;
 use crate::workspace::{ContainerSpec, PullPolicy};
 

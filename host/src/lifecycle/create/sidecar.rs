@@ -96,7 +96,7 @@ impl Lifecycle {
         }
         // The workspace must not go while it gets a sidecar.
         let _parent = self.lock(parent).await?;
-        let stored = self.store.workspace(parent)?.ok_or_else(|| Error::NotFound(parent.to_string()))?;
+        let stored = self.store.workspace(parent)?.ok_or_else(|| Error::not_found(parent.to_string()))?;
         if let Some(of) = &stored.part_of {
             return Err(Error::Request(format!("{parent} is a sidecar of {of}, and a sidecar has none of its own")));
         }

@@ -31,7 +31,7 @@ impl Lifecycle {
     pub async fn update(&self, id: &WorkspaceId, request: &UpdateRequest) -> Result<WorkspaceView, Error> {
         let fields = limits(request)?;
         let _lock = self.lock(id).await?;
-        let mut stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let mut stored = self.store.workspace(id)?.ok_or_else(|| Error::not_found(id.to_string()))?;
         let container = self
             .container(id)
             .await?

@@ -1,34 +1,24 @@
 //! Which workspace is meant, and reading: list, inspect, decisions.
 
-use std::path::{Path, PathBuf};
-
 use crate::hooks::Decision;
 use crate::lifecycle::observe::view::view;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
+use crate::records::{Target, one, pick};
 use crate::store::{self, KnownWorkspace};
 use crate::workspace::{
     Container, LABEL_HOST, LABEL_NAME, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, State, WorkspaceId,
 };
-
-/// A workspace as somebody names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Its id or name.
-    Named(String),
-    /// The workspace of the project that this folder is in.
-    Folder(PathBuf),
-}
 
 impl Lifecycle {
     /// Finds the one workspace that is meant: in the store, and where that does not know it, by the containers' labels
     /// (the store may have been lost).
     ///
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::Ambiguous`].
+    /// [`Error::Records`].
     pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
         let found = pick(&self.store.known_workspaces()?, target);
         if !found.is_empty() {
-            return one(found, target);
+            return Ok(one(found, target)?);
         }
         let label = |container: &Container, key: &str| container.labels.get(key).cloned().unwrap_or_default();
         let labelled = self.containers().await?.into_iter().filter_map(|(id, container)| {
@@ -36,7 +26,7 @@ impl Lifecycle {
             let part_of = container.labels.get(LABEL_PART_OF).and_then(|id| id.parse().ok());
             Some(KnownWorkspace { id: id.parse().ok()?, name, project, part_of })
         });
-        one(pick(&labelled.collect::<Vec<_>>(), target), target)
+        Ok(one(pick(&labelled.collect::<Vec<_>>(), target), target)?)
     }
 
     /// The workspace with its container; the container is missing when somebody removed it.
@@ -72,11 +62,11 @@ impl Lifecycle {
     /// One workspace in full.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or when the engine or the store fails.
+    /// [`Error::Records`], or when the engine or the store fails.
     pub async fn inspect(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
         let container = self.container_in_full(id).await?;
-        let mut view = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let mut view = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::not_found(id.to_string()))?;
         if let Some(container) = &container {
             view.last_check = container.last_check.clone().map(|mut check| {
                 check.output = self.scrub(container, &check.output);
@@ -92,9 +82,9 @@ impl Lifecycle {
     /// What was meant, with owners and history, for `why`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the store does not know it.
+    /// [`Error::Records`] when the store does not know it.
     pub fn stored(&self, id: &WorkspaceId) -> Result<store::Workspace, Error> {
-        self.store.workspace(id)?.ok_or_else(|| Error::NotFound(format!("{id} in the store")))
+        self.store.workspace(id)?.ok_or_else(|| Error::not_found(format!("{id} in the store")))
     }
 
     /// The newest decisions about a workspace, newest first.
@@ -108,7 +98,7 @@ impl Lifecycle {
     /// The containers that logs or stats are read from: of one workspace with its sidecars, or of all.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the workspace has no container.
+    /// [`Error::Records`] when the workspace has no container.
     pub async fn containers_of(&self, id: Option<&WorkspaceId>) -> Result<Vec<(WorkspaceId, Container)>, Error> {
         let Some(id) = id else { return Ok(by_id(self.containers().await?.into_values())) };
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_PART_OF, id.as_str())];
@@ -144,27 +134,10 @@ fn by_id(containers: impl Iterator<Item = Container>) -> Vec<(WorkspaceId, Conta
     all
 }
 
-/// Finds a workspace in the store alone: for what needs no engine.
-///
-/// # Errors
-/// [`Error::NotFound`] and [`Error::Ambiguous`].
-pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Workspace, Error> {
-    find_among(store, store.known_workspaces()?, target)
-}
-
-/// The same among some workspaces only, as if there were no others.
-///
-/// # Errors
-/// [`Error::NotFound`] and [`Error::Ambiguous`].
-pub fn find_among(store: &store::Store, some: Vec<KnownWorkspace>, target: &Target) -> Result<store::Workspace, Error> {
-    let id = one(pick(&some, target), target)?;
-    store.workspace(&id)?.ok_or_else(|| Error::NotFound(id.to_string()))
-}
-
 /// The same in a list of all workspaces, such as a service gives.
 ///
 /// # Errors
-/// [`Error::NotFound`] and [`Error::Ambiguous`].
+/// [`Error::Records`].
 pub fn find_listed(all: &[WorkspaceView], target: &Target) -> Result<WorkspaceId, Error> {
     let known = |view: &WorkspaceView| KnownWorkspace {
         id: view.id.clone(),
@@ -172,81 +145,5 @@ pub fn find_listed(all: &[WorkspaceView], target: &Target) -> Result<WorkspaceId
         project: view.project.clone(),
         part_of: view.part_of.clone(),
     };
-    one(pick(&all.iter().map(known).collect::<Vec<_>>(), target), target)
-}
-
-/// An id is matched exactly, then a name exactly; nothing is matched in part.
-fn pick(known: &[KnownWorkspace], target: &Target) -> Vec<KnownWorkspace> {
-    match target {
-        Target::Named(name) => {
-            let by_id: Vec<_> = known.iter().filter(|known| known.id.as_str() == name).cloned().collect();
-            if !by_id.is_empty() {
-                return by_id;
-            }
-            known.iter().filter(|known| known.name == *name).cloned().collect()
-        }
-        Target::Folder(folder) => of_folder(known, folder),
-    }
-}
-
-fn one(mut found: Vec<KnownWorkspace>, target: &Target) -> Result<WorkspaceId, Error> {
-    match (found.len(), target) {
-        (1, _) => found.pop().map(|known| known.id).ok_or_else(|| Error::NotFound(String::new())),
-        (0, Target::Named(name)) => Err(Error::NotFound(format!("named '{name}'"))),
-        (0, Target::Folder(folder)) => Err(Error::NotFound(format!("for the folder {}", folder.display()))),
-        (_, target) => {
-            let name = match target {
-                Target::Named(name) => name.clone(),
-                Target::Folder(folder) => folder.display().to_string(),
-            };
-            Err(Error::Ambiguous { name, ids: found.into_iter().map(|known| known.id.to_string()).collect() })
-        }
-    }
-}
-
-/// The workspaces whose project is this folder, or the nearest one above it. A sidecar is only meant when it is named.
-fn of_folder(known: &[KnownWorkspace], folder: &Path) -> Vec<KnownWorkspace> {
-    for above in folder.ancestors() {
-        let at = |known: &&KnownWorkspace| known.part_of.is_none() && Path::new(&known.project) == above;
-        let here: Vec<_> = known.iter().filter(at).cloned().collect();
-        // Beside others made with --name, the one named after the folder is meant.
-        let own = above.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let Some(own) = here.iter().find(|known| Some(&known.name) == own.as_ref()) {
-            return vec![own.clone()];
-        }
-        if !here.is_empty() {
-            return here;
-        }
-    }
-    Vec::new()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_means_the_nearest_project_and_the_workspace_named_after_it() {
-        let ws = |name: &str, project: &str| {
-            let part_of = name.split_once('/').map(|(parent, _)| WorkspaceId::derive(parent, project));
-            let id = WorkspaceId::derive(name, project);
-            KnownWorkspace { id, name: name.to_owned(), project: project.to_owned(), part_of }
-        };
-        let known = [
-            ws("a", "/srv/a"),
-            ws("other", "/srv/a"),
-            ws("b", "/srv/a/b"),
-            ws("b/db", "/srv/a/b"),
-            ws("x", "/srv/c"),
-            ws("y", "/srv/c"),
-        ];
-        let names = |folder: &str| -> Vec<String> {
-            of_folder(&known, Path::new(folder)).into_iter().map(|known| known.name).collect()
-        };
-        assert_eq!(names("/srv/a"), ["a"]);
-        assert_eq!(names("/srv/a/src"), ["a"]);
-        assert_eq!(names("/srv/a/b/c"), ["b"]);
-        assert_eq!(names("/srv/c"), ["x", "y"]);
-        assert!(names("/srv").is_empty() && names("/srv/ab").is_empty());
-    }
+    Ok(one(pick(&all.iter().map(known).collect::<Vec<_>>(), target), target)?)
 }

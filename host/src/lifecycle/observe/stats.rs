@@ -158,7 +158,7 @@ impl StatsWatch<'_> {
             match self.lifecycle.containers_of(Some(id)).await {
                 Ok(found) => listed.extend(found),
                 // It was removed meanwhile.
-                Err(Error::NotRunning { .. } | Error::NotFound(_)) => {}
+                Err(Error::NotRunning { .. } | Error::Records(crate::records::Error::NotFound(_))) => {}
                 Err(error) => return Err(error),
             }
         }

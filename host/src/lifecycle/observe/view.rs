@@ -4,10 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::docker::Stats;
-use crate::hooks::Step;
 use crate::lifecycle::DiskView;
 use crate::store;
-use crate::wire::TrailStep;
+use crate::wire::{TrailStep, trail};
 use crate::workspace::{Container, Happening, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
 
 /// A workspace: what was meant (from the store) and what is (from the engine).
@@ -74,11 +73,6 @@ impl WorkspaceView {
             None => self.labels.contains_key(wanted),
         }
     }
-}
-
-/// Steps as people and programs see them.
-pub fn trail(steps: &[Step]) -> Vec<TrailStep> {
-    steps.iter().map(TrailStep::from).collect()
 }
 
 /// Puts together what was meant and what is; at least one of them is known.

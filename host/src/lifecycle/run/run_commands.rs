@@ -94,7 +94,7 @@ impl Lifecycle {
             Some(workspace) => Some(self.run_commands(workspace, container, false, progress).await?),
             None => None,
         };
-        view(stored.as_ref(), Some(container)).ok_or_else(|| Error::NotFound(container.name.clone()))
+        view(stored.as_ref(), Some(container)).ok_or_else(|| Error::not_found(container.name.clone()))
     }
 
     async fn run_each(

@@ -19,7 +19,7 @@ impl Lifecycle {
     /// Starts a workspace that exists.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the engine's.
+    /// [`Error::Records`], or the engine's.
     pub async fn start(&self, id: &WorkspaceId) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.start_sidecars(&self.sidecars(id).await?).await?;
@@ -66,7 +66,7 @@ impl Lifecycle {
         }
         let container = self.docker.inspect(&listed.id).await?;
         let Some(mut workspace) = stored else {
-            return view(None, Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()));
+            return view(None, Some(&container)).ok_or_else(|| Error::not_found(id.to_string()));
         };
         workspace.last_activity = Some(jiff::Timestamp::now());
         let begun = self.after_start(workspace, container, false, progress).await;
@@ -75,7 +75,7 @@ impl Lifecycle {
             self.back_to(listed).await;
         }
         let (workspace, container) = begun?;
-        view(Some(&workspace), Some(&container)).ok_or_else(|| Error::NotFound(id.to_string()))
+        view(Some(&workspace), Some(&container)).ok_or_else(|| Error::not_found(id.to_string()))
     }
 
     /// Takes a start back that could not be written down. Why it failed is told in any case.

@@ -20,7 +20,7 @@ impl Lifecycle {
     /// Stops a workspace. One that is not running stays as it is.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the engine's.
+    /// [`Error::Records`], or the engine's.
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.stop_with_sidecars(id, "stop", timeout).await?;
@@ -36,7 +36,7 @@ impl Lifecycle {
     /// Stops a workspace and starts it again.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the engine's.
+    /// [`Error::Records`], or the engine's.
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         // One that cannot be started again is not stopped.
@@ -57,7 +57,7 @@ impl Lifecycle {
     /// runs; `volumes` takes the named volumes that were made for it, with their data.
     ///
     /// # Errors
-    /// [`Error::Running`] without `force`, [`Error::NotFound`], or the engine's.
+    /// [`Error::Running`] without `force`, [`Error::Records`], or the engine's.
     pub async fn remove(&self, id: &WorkspaceId, force: bool, volumes: bool) -> Result<WorkspaceView, Error> {
         self.remove_with(id, if force { Alive::Kill } else { Alive::Refuse }, volumes).await
     }
@@ -65,7 +65,7 @@ impl Lifecycle {
     /// Stops and removes a workspace as [`Lifecycle::remove`] does.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the engine's.
+    /// [`Error::Records`], or the engine's.
     pub async fn down(&self, id: &WorkspaceId, volumes: bool) -> Result<WorkspaceView, Error> {
         self.remove_with(id, Alive::Stop, volumes).await
     }
@@ -106,7 +106,7 @@ impl Lifecycle {
         volumes: bool,
     ) -> Result<WorkspaceView, Error> {
         let stored = self.store.workspace(id)?;
-        let last = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let last = view(stored.as_ref(), container.as_ref()).ok_or_else(|| Error::not_found(id.to_string()))?;
         if let Some(container) = &container {
             match (lives(container), alive) {
                 (true, Alive::Refuse) => {
@@ -147,7 +147,7 @@ impl Lifecycle {
         for sidecar in sidecars {
             let container = self.container(sidecar).await?;
             let none = Box::pin(self.remove_one(sidecar, container, alive, &[], false)).await;
-            if !matches!(none, Err(Error::NotFound(_))) {
+            if !matches!(none, Err(Error::Records(crate::records::Error::NotFound(_)))) {
                 none?;
             }
         }
@@ -169,7 +169,7 @@ impl Lifecycle {
         let Some(container) = self.container(id).await? else {
             return match self.store.workspace(id)? {
                 Some(_) => Ok(()),
-                None => Err(Error::NotFound(id.to_string())),
+                None => Err(Error::not_found(id.to_string())),
             };
         };
         if matches!(container.state, State::Exited | State::Created | State::Dead) {

@@ -81,7 +81,7 @@ impl Lifecycle {
         };
         let workspace = match self.inspect(id).await {
             Ok(view) => Some(view),
-            Err(Error::NotFound(_)) => None,
+            Err(Error::Records(crate::records::Error::NotFound(_))) => None,
             Err(error) => return Err(error),
         };
         Ok(Waited { workspace, exit_code: code })

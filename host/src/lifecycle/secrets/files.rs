@@ -150,7 +150,7 @@ impl Lifecycle {
     }
 
     fn has_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
-        let stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let stored = self.store.workspace(id)?.ok_or_else(|| Error::not_found(id.to_string()))?;
         if stored.draft.spec.mounts.contains_key(SECRETS_TARGET) {
             return Ok(());
         }

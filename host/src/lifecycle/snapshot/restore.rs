@@ -20,7 +20,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// Those of [`Lifecycle::up`], [`Error::Request`] when there is no such snapshot or a part of it is gone, and
-    /// [`Error::NotFound`] when the workspace of a sidecar is gone.
+    /// [`Error::Records`] when the workspace of a sidecar is gone.
     pub async fn restore_snapshot(
         &self,
         name: &str,
@@ -34,7 +34,7 @@ impl Lifecycle {
         let target = match &sidecar {
             Some((parent, name)) => {
                 let whose = || format!("{parent}, whose sidecar the snapshot {} was made of", snapshot.name);
-                self.store.workspace(parent)?.ok_or_else(|| Error::NotFound(whose()))?;
+                self.store.workspace(parent)?.ok_or_else(|| Error::not_found(whose()))?;
                 parent.sidecar(name).map_err(Error::Request)?
             }
             None => {

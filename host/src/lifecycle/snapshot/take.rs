@@ -32,7 +32,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Snapshot, Error> {
         let _lock = self.lock(id).await?;
-        let stored = self.store.workspace(id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let stored = self.store.workspace(id)?.ok_or_else(|| Error::not_found(id.to_string()))?;
         let name = match name {
             Some(name) => name.to_owned(),
             None => jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string(),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Error, Missing};
+use super::Error;
 use crate::config::PolicyConfig;
 use crate::hooks::Hook;
 use crate::hooks::record::Difference;
@@ -117,7 +117,7 @@ pub fn shadow_report(
         && all.is_empty()
         && !chain.iter().any(|known| known.name == name)
     {
-        return Err(Error::Missing { what: Missing::Policy, name: name.to_owned() });
+        return Err(Error::NoPolicy(name.to_owned()));
     }
     for summary in all.values_mut() {
         summary.differences.sort_by_key(|group| (!group.denies(), std::cmp::Reverse(group.count)));

@@ -9,9 +9,8 @@ use uuid::Uuid;
 use super::Error;
 use super::explain::{Explained, explain};
 use crate::config::Loaded;
-use crate::lifecycle::observe::view::trail;
 use crate::store::{self, Store};
-use crate::wire::TrailStep;
+use crate::wire::{TrailStep, trail};
 
 /// Why a workspace is what it is.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
