@@ -8,6 +8,9 @@
 //!
 //! May touch: its socket and its address, the files of its certificate, and what the service hands it.
 
+mod http;
+mod routes;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,57 +24,18 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::service::{self, Handle, Loop, Stop};
 use crate::store::Role;
 
-mod access;
-mod args;
-mod cleanup;
-mod dashboard;
-mod decisions;
-mod error;
-mod events;
-mod exec;
-mod files;
-mod guard;
-mod health;
-mod idle;
-mod images;
-mod limits;
-mod listen;
-mod logs;
-mod making;
-mod once;
-mod openapi;
-mod openmetrics;
-mod places;
-mod plan;
-mod policies;
-mod progress;
-mod pulse;
-mod remote;
-mod run;
-mod secrets;
-mod session;
-mod snapshots;
-mod socket;
-mod stats;
-mod stream;
-mod tls;
-mod told;
-mod verbs;
-mod volumes;
-mod workspaces;
-
-use access::{Needs, Routes};
-use error::Problem;
-use listen::{FAREWELL, Listener, Network, Shared, serve};
-use places::Places;
-use pulse::Pulse;
-use remote::Remote;
-use socket::{Refused, Socket};
+use http::access::{Needs, Routes};
+use http::concurrency::Places;
+use http::error::Problem;
+use http::listen::{FAREWELL, Listener, Network, Shared, serve};
+use http::notifier::Pulse;
+use http::remote::Remote;
+use http::socket::{Refused, Socket};
 
 /// A body as the routes read it.
 #[cfg(test)]
 pub(crate) fn read_body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    args::read(bytes).map_err(|problem| format!("{problem:?}"))
+    http::args::read(bytes).map_err(|problem| format!("{problem:?}"))
 }
 
 /// Requests that are answered at once, over the socket and over the network; and the parts of the network's of which a token has
@@ -170,73 +134,73 @@ fn routes() -> Routes {
     const BUILD: Needs = Needs::Whole(Role::Operator);
     const RULE: Needs = Needs::Whole(Role::Admin);
     Routes::new()
-        .route(SURVEY, "/metrics", get(openmetrics::text))
-        .routes(Needs::Nothing, routes!(health::alive))
-        .route(Needs::Nothing, "/", get(dashboard::page))
-        .route(Needs::Nothing, "/dashboard/{*file}", get(dashboard::file))
-        .routes(READ, routes!(health::ready))
-        .routes(READ, routes!(health::version))
-        .routes(READ, routes!(openapi::document))
-        .routes(READ, routes!(session::show, session::end))
-        .routes(Needs::Nothing, routes!(session::begin))
-        .routes(READ, routes!(workspaces::list))
-        .routes(BUILD, routes!(making::make))
-        .routes(READ, routes!(workspaces::inspect))
-        .routes(ACT, routes!(verbs::remove))
-        .routes(READ, routes!(workspaces::metrics))
-        .routes(READ, routes!(decisions::explain))
-        .routes(ACT, routes!(plan::diff))
-        .routes(ACT, routes!(verbs::start))
-        .routes(ACT, routes!(verbs::stop))
-        .routes(ACT, routes!(verbs::restart))
-        .routes(ACT, routes!(verbs::down))
-        .routes(ACT, routes!(verbs::pause))
-        .routes(ACT, routes!(verbs::unpause))
-        .routes(ACT, routes!(verbs::kill))
-        .routes(ACT, routes!(verbs::update))
-        .routes(READ, routes!(making::wait))
-        .routes(ACT, routes!(exec::talk))
-        .routes(ACT, routes!(run::run))
-        .routes(READ, routes!(logs::read))
-        .routes(READ, routes!(logs::read_several))
-        .routes(READ, routes!(stats::one))
-        .routes(BUILD, routes!(making::add_sidecar))
-        .routes(READ, routes!(secrets::list))
-        .routes(ACT, routes!(secrets::set, secrets::remove))
-        .routes(ACT, routes!(files::kind))
-        .routes(ACT, routes!(files::read, files::write))
-        .routes(READ, routes!(idle::show))
-        .routes(READ, routes!(idle::leased))
-        .routes(ACT, routes!(idle::lease))
-        .routes(ACT, routes!(idle::release))
-        .routes(ACT, routes!(snapshots::create))
-        .routes(READ, routes!(snapshots::list))
-        .routes(BUILD, routes!(snapshots::remove))
-        .routes(BUILD, routes!(snapshots::restore))
-        .routes(SURVEY, routes!(images::list))
-        .routes(BUILD, routes!(images::pull))
-        .routes(BUILD, routes!(images::build))
-        .routes(BUILD, routes!(images::prune))
-        .routes(BUILD, routes!(images::remove))
-        .routes(SURVEY, routes!(volumes::list))
-        .routes(BUILD, routes!(volumes::remove))
-        .routes(READ, routes!(idle::list))
-        .routes(READ, routes!(stats::all))
-        .routes(BUILD, routes!(plan::plan))
-        .routes(READ, routes!(decisions::list))
-        .routes(READ, routes!(decisions::follow))
-        .routes(RULE, routes!(decisions::replay))
-        .routes(READ, routes!(decisions::show))
-        .routes(READ, routes!(events::list))
-        .routes(READ, routes!(policies::list))
-        .routes(SURVEY, routes!(policies::shadows))
-        .routes(RULE, routes!(policies::reload))
-        .routes(SURVEY, routes!(cleanup::ledger))
-        .routes(RULE, routes!(cleanup::sweep))
-        .routes(BUILD, routes!(cleanup::undo))
-        .routes(BUILD, routes!(cleanup::allow))
+        .route(SURVEY, "/metrics", get(routes::openmetrics::text))
+        .routes(Needs::Nothing, routes!(routes::health::alive))
+        .route(Needs::Nothing, "/", get(routes::dashboard::page))
+        .route(Needs::Nothing, "/dashboard/{*file}", get(routes::dashboard::file))
+        .routes(READ, routes!(routes::health::ready))
+        .routes(READ, routes!(routes::health::version))
+        .routes(READ, routes!(http::openapi::document))
+        .routes(READ, routes!(routes::session::show, routes::session::end))
+        .routes(Needs::Nothing, routes!(routes::session::begin))
+        .routes(READ, routes!(routes::workspaces::list))
+        .routes(BUILD, routes!(routes::making::make))
+        .routes(READ, routes!(routes::workspaces::inspect))
+        .routes(ACT, routes!(routes::verbs::remove))
+        .routes(READ, routes!(routes::workspaces::metrics))
+        .routes(READ, routes!(routes::decisions::explain))
+        .routes(ACT, routes!(routes::plan::diff))
+        .routes(ACT, routes!(routes::verbs::start))
+        .routes(ACT, routes!(routes::verbs::stop))
+        .routes(ACT, routes!(routes::verbs::restart))
+        .routes(ACT, routes!(routes::verbs::down))
+        .routes(ACT, routes!(routes::verbs::pause))
+        .routes(ACT, routes!(routes::verbs::unpause))
+        .routes(ACT, routes!(routes::verbs::kill))
+        .routes(ACT, routes!(routes::verbs::update))
+        .routes(READ, routes!(routes::making::wait))
+        .routes(ACT, routes!(routes::exec::talk))
+        .routes(ACT, routes!(routes::run::run))
+        .routes(READ, routes!(routes::logs::read))
+        .routes(READ, routes!(routes::logs::read_several))
+        .routes(READ, routes!(routes::stats::one))
+        .routes(BUILD, routes!(routes::making::add_sidecar))
+        .routes(READ, routes!(routes::secrets::list))
+        .routes(ACT, routes!(routes::secrets::set, routes::secrets::remove))
+        .routes(ACT, routes!(routes::files::kind))
+        .routes(ACT, routes!(routes::files::read, routes::files::write))
+        .routes(READ, routes!(routes::idle::show))
+        .routes(READ, routes!(routes::idle::leased))
+        .routes(ACT, routes!(routes::idle::lease))
+        .routes(ACT, routes!(routes::idle::release))
+        .routes(ACT, routes!(routes::snapshots::create))
+        .routes(READ, routes!(routes::snapshots::list))
+        .routes(BUILD, routes!(routes::snapshots::remove))
+        .routes(BUILD, routes!(routes::snapshots::restore))
+        .routes(SURVEY, routes!(routes::images::list))
+        .routes(BUILD, routes!(routes::images::pull))
+        .routes(BUILD, routes!(routes::images::build))
+        .routes(BUILD, routes!(routes::images::prune))
+        .routes(BUILD, routes!(routes::images::remove))
+        .routes(SURVEY, routes!(routes::volumes::list))
+        .routes(BUILD, routes!(routes::volumes::remove))
+        .routes(READ, routes!(routes::idle::list))
+        .routes(READ, routes!(routes::stats::all))
+        .routes(BUILD, routes!(routes::plan::plan))
+        .routes(READ, routes!(routes::decisions::list))
+        .routes(READ, routes!(routes::decisions::follow))
+        .routes(RULE, routes!(routes::decisions::replay))
+        .routes(READ, routes!(routes::decisions::show))
+        .routes(READ, routes!(routes::events::list))
+        .routes(READ, routes!(routes::policies::list))
+        .routes(SURVEY, routes!(routes::policies::shadows))
+        .routes(RULE, routes!(routes::policies::reload))
+        .routes(SURVEY, routes!(routes::cleanup::ledger))
+        .routes(RULE, routes!(routes::cleanup::sweep))
+        .routes(BUILD, routes!(routes::cleanup::undo))
+        .routes(BUILD, routes!(routes::cleanup::allow))
 }
 
 fn router(api: Api) -> Router {
-    routes().router().layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard)).with_state(api)
+    routes().router().layer(axum::middleware::from_fn_with_state(api.clone(), http::middleware::guard)).with_state(api)
 }

@@ -12,42 +12,16 @@ use crate::config;
 use crate::printable::Printable;
 use crate::telemetry::{Lines, Telemetry};
 
-mod audit;
-mod backup;
+mod admin;
 mod bars;
-mod cleanup;
-mod config_cmd;
 mod context;
-mod cp;
 mod deferred;
 mod devcontainer;
-mod doctor;
-mod events;
-mod exec;
 mod failure;
-mod idle;
-mod image;
 mod instant;
-mod logs;
-mod metrics;
 mod output;
-mod plan;
-mod policy;
-mod script;
-mod secret;
-mod serve;
-mod show;
-mod sidecar;
-mod snapshot;
-mod state;
-mod stats;
 mod terminal;
-mod token;
-mod top;
-mod up;
-mod volume;
-mod wait;
-mod why;
+mod workspaces;
 
 pub(crate) use context::Context;
 use deferred::Deferred;
@@ -96,93 +70,93 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes the workspace of a project, or starts it
-    Up(Deferred<up::Args>),
+    Up(Deferred<workspaces::up::Args>),
     /// Lists workspaces
     #[command(alias = "ps")]
-    Ls(Deferred<show::LsArgs>),
+    Ls(Deferred<workspaces::show::LsArgs>),
     /// Shows everything about a workspace
-    Inspect(Deferred<show::InspectArgs>),
+    Inspect(Deferred<workspaces::show::InspectArgs>),
     /// Runs a command in a workspace: wharf exec [WS] -- COMMAND
-    Exec(Deferred<exec::Args>),
+    Exec(Deferred<workspaces::exec::Args>),
     /// Opens a shell in a workspace
-    Shell(Deferred<exec::ShellArgs>),
+    Shell(Deferred<workspaces::exec::ShellArgs>),
     /// Prints what a workspace's command wrote
-    Logs(Deferred<logs::Args>),
+    Logs(Deferred<workspaces::logs::Args>),
     /// Shows what happens to workspaces, as it happens
-    Events(Deferred<events::Args>),
+    Events(Deferred<workspaces::events::Args>),
     /// Shows what workspaces use
-    Stats(Deferred<stats::Args>),
+    Stats(Deferred<workspaces::stats::Args>),
     /// Shows how idle workspaces are, and when they will be stopped
-    Idle(Deferred<idle::Args>),
+    Idle(Deferred<workspaces::idle::Args>),
     /// Keeps a workspace from being stopped as idle: wharf lease [WS] TIME
-    Lease(Deferred<idle::LeaseArgs>),
+    Lease(Deferred<workspaces::idle::LeaseArgs>),
     /// Waits until a workspace is running, healthy, exited or removed
-    Wait(Deferred<wait::Args>),
+    Wait(Deferred<workspaces::wait::Args>),
     /// Shows what workspaces use, on the whole screen
-    Top(Deferred<top::Args>),
+    Top(Deferred<workspaces::top::Args>),
     /// Shows what a workspace used over time
-    Metrics(Deferred<metrics::Args>),
+    Metrics(Deferred<workspaces::metrics::Args>),
     /// Stops workspaces
-    Stop(Deferred<state::StopArgs>),
+    Stop(Deferred<workspaces::state::StopArgs>),
     /// Starts workspaces
-    Start(Deferred<state::Targets>),
+    Start(Deferred<workspaces::state::Targets>),
     /// Stops workspaces and starts them again
-    Restart(Deferred<state::StopArgs>),
+    Restart(Deferred<workspaces::state::StopArgs>),
     /// Freezes workspaces
-    Pause(Deferred<state::Targets>),
+    Pause(Deferred<workspaces::state::Targets>),
     /// Lets paused workspaces go on
-    Unpause(Deferred<state::Targets>),
+    Unpause(Deferred<workspaces::state::Targets>),
     /// Sends a signal to the first process of workspaces
-    Kill(Deferred<state::KillArgs>),
+    Kill(Deferred<workspaces::state::KillArgs>),
     /// Changes the limits of workspaces while they exist
-    Update(Deferred<state::UpdateArgs>),
+    Update(Deferred<workspaces::state::UpdateArgs>),
     /// Removes workspaces
-    Rm(Deferred<state::RmArgs>),
+    Rm(Deferred<workspaces::state::RmArgs>),
     /// Stops and removes workspaces
-    Down(Deferred<state::DownArgs>),
+    Down(Deferred<workspaces::state::DownArgs>),
     /// Copies files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
-    Cp(Deferred<cp::Args>),
+    Cp(Deferred<workspaces::cp::Args>),
     /// Sweeps: policies say what is stopped and removed, and it can be taken back
-    Cleanup(Deferred<cleanup::Args>),
+    Cleanup(Deferred<workspaces::cleanup::Args>),
     /// Further containers of a workspace, such as its database
     #[command(subcommand)]
-    Sidecar(Deferred<sidecar::Command>),
+    Sidecar(Deferred<workspaces::sidecar::Command>),
     /// Secret files of a workspace
     #[command(subcommand)]
-    Secret(Deferred<secret::Command>),
+    Secret(Deferred<workspaces::secret::Command>),
     /// Images that Wharf built, kept or pulled
     #[command(subcommand)]
-    Image(Deferred<image::Command>),
+    Image(Deferred<workspaces::image::Command>),
     /// Keeps workspaces, and makes them again
     #[command(subcommand)]
-    Snapshot(Deferred<snapshot::Command>),
+    Snapshot(Deferred<workspaces::snapshot::Command>),
     /// Named volumes
     #[command(subcommand)]
-    Volume(Deferred<volume::Command>),
+    Volume(Deferred<workspaces::volume::Command>),
     /// Shows what 'up' would make and who decides it; creates nothing
-    Plan(Deferred<plan::Args>),
+    Plan(Deferred<workspaces::plan::Args>),
     /// Explains who set each field of a workspace: wharf why [WS] [FIELD]
-    Why(Deferred<why::Args>),
+    Why(Deferred<workspaces::why::Args>),
     /// What was decided: lists, shows and verifies the decision records
-    Audit(Deferred<audit::Args>),
+    Audit(Deferred<admin::audit::Args>),
     /// The chain of policies
     #[command(subcommand)]
-    Policy(Deferred<policy::Command>),
+    Policy(Deferred<admin::policy::Command>),
     /// Writing scripts: check, test, trace, and the reference of what they have
     #[command(subcommand)]
-    Script(Deferred<script::Command>),
+    Script(Deferred<admin::script::Command>),
     /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
-    Serve(Deferred<serve::Args>),
+    Serve(Deferred<admin::serve::Args>),
     /// Copies the store, also while the service runs, and verifies the copy
-    Backup(Deferred<backup::Args>),
+    Backup(Deferred<admin::backup::Args>),
     /// Who may call the API of the service over the network
     #[command(subcommand)]
-    Token(Deferred<token::Command>),
+    Token(Deferred<admin::token::Command>),
     /// Checks engine, configuration, policies and state, and says what to do
     Doctor,
     /// The configuration
     #[command(subcommand)]
-    Config(Deferred<config_cmd::Command>),
+    Config(Deferred<admin::config_cmd::Command>),
     /// Prints a completion script for a shell
     Completions {
         /// The shell
@@ -267,7 +241,7 @@ impl Cli {
     pub fn begin_telemetry(&self) -> Result<Telemetry, u8> {
         let (json, traces) = match &self.command {
             Command::Serve(Deferred(args)) => {
-                (args.log_format.map_or(self.json, |format| format == serve::LogFormat::Json), true)
+                (args.log_format.map_or(self.json, |format| format == admin::serve::LogFormat::Json), true)
             }
             _ => (self.json, false),
         };
@@ -308,13 +282,13 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     }
     let sources = config::Sources::of_process(cli.config, set);
     let state_dir = cli.state_dir.unwrap_or_else(App::usual_state_dir);
-    if let Command::Config(Deferred(config_cmd::Command::Init(args))) = cli.command {
-        return config_cmd::init(&args, &sources, out);
+    if let Command::Config(Deferred(admin::config_cmd::Command::Init(args))) = cli.command {
+        return admin::config_cmd::init(&args, &sources, out);
     }
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
         // The doctor is asked exactly when something is wrong.
-        Err(error) if matches!(cli.command, Command::Doctor) => return doctor::broken_config(&error, out),
+        Err(error) if matches!(cli.command, Command::Doctor) => return admin::doctor::broken_config(&error, out),
         Err(error) => return Err(error.into()),
     };
     for ignored in &loaded.ignored {
@@ -333,45 +307,45 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         return Err(Failure::new("server", text, "run it there, without --server and client.server", 2));
     }
     match cli.command {
-        Command::Up(Deferred(args)) => boxed(up::run(&context, args)).await,
-        Command::Ls(Deferred(args)) => boxed(show::ls(&context, &args)).await,
-        Command::Inspect(Deferred(args)) => boxed(show::inspect(&context, &args)).await,
-        Command::Exec(Deferred(args)) => boxed(exec::run(&context, args)).await,
-        Command::Shell(Deferred(args)) => boxed(exec::shell(&context, args)).await,
-        Command::Logs(Deferred(args)) => boxed(logs::run(&context, &args)).await,
-        Command::Events(Deferred(args)) => boxed(events::run(&context, &args)).await,
-        Command::Stats(Deferred(args)) => boxed(stats::run(&context, &args)).await,
-        Command::Idle(Deferred(args)) => boxed(idle::run(&context, &args)).await,
-        Command::Lease(Deferred(args)) => boxed(idle::lease(&context, &args)).await,
-        Command::Wait(Deferred(args)) => boxed(wait::run(&context, &args)).await,
-        Command::Top(Deferred(args)) => boxed(top::run(&context, &args)).await,
-        Command::Metrics(Deferred(args)) => boxed(metrics::run(&context, &args)).await,
-        Command::Stop(Deferred(args)) => boxed(state::stop(&context, &args)).await,
-        Command::Start(Deferred(args)) => boxed(state::start(&context, &args)).await,
-        Command::Restart(Deferred(args)) => boxed(state::restart(&context, &args)).await,
-        Command::Pause(Deferred(args)) => boxed(state::pause(&context, &args)).await,
-        Command::Unpause(Deferred(args)) => boxed(state::unpause(&context, &args)).await,
-        Command::Kill(Deferred(args)) => boxed(state::kill(&context, &args)).await,
-        Command::Update(Deferred(args)) => boxed(state::update(&context, &args)).await,
-        Command::Cp(Deferred(args)) => boxed(cp::run(&context, &args)).await,
-        Command::Cleanup(Deferred(args)) => boxed(cleanup::run(&context, &args)).await,
-        Command::Sidecar(Deferred(command)) => boxed(sidecar::run(&context, command)).await,
-        Command::Secret(Deferred(command)) => boxed(secret::run(&context, &command)).await,
-        Command::Image(Deferred(command)) => boxed(image::run(&context, command)).await,
-        Command::Snapshot(Deferred(command)) => boxed(snapshot::run(&context, command)).await,
-        Command::Volume(Deferred(command)) => boxed(volume::run(&context, &command)).await,
-        Command::Rm(Deferred(args)) => boxed(state::rm(&context, &args)).await,
-        Command::Down(Deferred(args)) => boxed(state::down(&context, &args)).await,
-        Command::Plan(Deferred(args)) => boxed(plan::run(&context, args)).await,
-        Command::Why(Deferred(args)) => boxed(why::run(&context, &args)).await,
-        Command::Audit(Deferred(args)) => boxed(audit::run(&context, &args)).await,
-        Command::Policy(Deferred(command)) => boxed(policy::run(&context, &command)).await,
-        Command::Script(Deferred(command)) => script::run(&context, &command),
-        Command::Serve(Deferred(args)) => boxed(serve::run(&context, &args)).await,
-        Command::Backup(Deferred(args)) => backup::run(&context, &args),
-        Command::Token(Deferred(command)) => token::run(&context, &command),
-        Command::Doctor => boxed(doctor::run(&context)).await,
-        Command::Config(Deferred(command)) => config_cmd::run(&context, &command),
+        Command::Up(Deferred(args)) => boxed(workspaces::up::run(&context, args)).await,
+        Command::Ls(Deferred(args)) => boxed(workspaces::show::ls(&context, &args)).await,
+        Command::Inspect(Deferred(args)) => boxed(workspaces::show::inspect(&context, &args)).await,
+        Command::Exec(Deferred(args)) => boxed(workspaces::exec::run(&context, args)).await,
+        Command::Shell(Deferred(args)) => boxed(workspaces::exec::shell(&context, args)).await,
+        Command::Logs(Deferred(args)) => boxed(workspaces::logs::run(&context, &args)).await,
+        Command::Events(Deferred(args)) => boxed(workspaces::events::run(&context, &args)).await,
+        Command::Stats(Deferred(args)) => boxed(workspaces::stats::run(&context, &args)).await,
+        Command::Idle(Deferred(args)) => boxed(workspaces::idle::run(&context, &args)).await,
+        Command::Lease(Deferred(args)) => boxed(workspaces::idle::lease(&context, &args)).await,
+        Command::Wait(Deferred(args)) => boxed(workspaces::wait::run(&context, &args)).await,
+        Command::Top(Deferred(args)) => boxed(workspaces::top::run(&context, &args)).await,
+        Command::Metrics(Deferred(args)) => boxed(workspaces::metrics::run(&context, &args)).await,
+        Command::Stop(Deferred(args)) => boxed(workspaces::state::stop(&context, &args)).await,
+        Command::Start(Deferred(args)) => boxed(workspaces::state::start(&context, &args)).await,
+        Command::Restart(Deferred(args)) => boxed(workspaces::state::restart(&context, &args)).await,
+        Command::Pause(Deferred(args)) => boxed(workspaces::state::pause(&context, &args)).await,
+        Command::Unpause(Deferred(args)) => boxed(workspaces::state::unpause(&context, &args)).await,
+        Command::Kill(Deferred(args)) => boxed(workspaces::state::kill(&context, &args)).await,
+        Command::Update(Deferred(args)) => boxed(workspaces::state::update(&context, &args)).await,
+        Command::Cp(Deferred(args)) => boxed(workspaces::cp::run(&context, &args)).await,
+        Command::Cleanup(Deferred(args)) => boxed(workspaces::cleanup::run(&context, &args)).await,
+        Command::Sidecar(Deferred(command)) => boxed(workspaces::sidecar::run(&context, command)).await,
+        Command::Secret(Deferred(command)) => boxed(workspaces::secret::run(&context, &command)).await,
+        Command::Image(Deferred(command)) => boxed(workspaces::image::run(&context, command)).await,
+        Command::Snapshot(Deferred(command)) => boxed(workspaces::snapshot::run(&context, command)).await,
+        Command::Volume(Deferred(command)) => boxed(workspaces::volume::run(&context, &command)).await,
+        Command::Rm(Deferred(args)) => boxed(workspaces::state::rm(&context, &args)).await,
+        Command::Down(Deferred(args)) => boxed(workspaces::state::down(&context, &args)).await,
+        Command::Plan(Deferred(args)) => boxed(workspaces::plan::run(&context, args)).await,
+        Command::Why(Deferred(args)) => boxed(workspaces::why::run(&context, &args)).await,
+        Command::Audit(Deferred(args)) => boxed(admin::audit::run(&context, &args)).await,
+        Command::Policy(Deferred(command)) => boxed(admin::policy::run(&context, &command)).await,
+        Command::Script(Deferred(command)) => admin::script::run(&context, &command),
+        Command::Serve(Deferred(args)) => boxed(admin::serve::run(&context, &args)).await,
+        Command::Backup(Deferred(args)) => admin::backup::run(&context, &args),
+        Command::Token(Deferred(command)) => admin::token::run(&context, &command),
+        Command::Doctor => boxed(admin::doctor::run(&context)).await,
+        Command::Config(Deferred(command)) => admin::config_cmd::run(&context, &command),
         Command::Completions { .. } => Ok(0),
     }
 }

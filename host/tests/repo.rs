@@ -470,10 +470,10 @@ fn nothing_is_left_unfinished_and_no_machine_is_named() {
 /// The files of the commands that may write bytes as they are, and what those bytes are.
 const RAW: [(&str, &str); 5] = [
     ("cli.rs", "a completion script"),
-    ("cli/cp.rs", "an archive"),
-    ("cli/exec/printer.rs", "a workspace's own stream"),
-    ("cli/logs/printer.rs", "a workspace's own stream"),
-    ("cli/top.rs", "the sequences that draw a screen"),
+    ("cli/workspaces/cp.rs", "an archive"),
+    ("cli/workspaces/exec/printer.rs", "a workspace's own stream"),
+    ("cli/workspaces/logs/printer.rs", "a workspace's own stream"),
+    ("cli/workspaces/top.rs", "the sequences that draw a screen"),
 ];
 
 /// What a source of the commands prints past the type for text that may be printed.

@@ -1,0 +1,69 @@
+//! Places: the number of requests, streams and verbs that go on at once.
+//!
+//! The socket has places of its own, so that no number of callers on the network keeps it waiting. Of the network's places a
+//! token has a share, so that it leaves some to the others.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::http::access::Caller;
+use crate::api::http::error::Problem;
+use crate::api::http::limits::{Crowd, Place};
+
+/// Places for one kind of work.
+pub(in crate::api) struct Places {
+    /// The kind, for messages: `streams`.
+    of: &'static str,
+    most: usize,
+    socket: Arc<Semaphore>,
+    network: Arc<Semaphore>,
+    shares: Arc<Crowd<Arc<str>>>,
+}
+
+/// A place, as long as it is held.
+pub(in crate::api) struct Taken {
+    _permit: OwnedSemaphorePermit,
+    _share: Option<Place<Arc<str>>>,
+}
+
+impl Places {
+    /// So many for the socket and as many for the network, of which a token has one of `parts` parts.
+    pub(in crate::api) fn new(of: &'static str, most: usize, parts: usize) -> Self {
+        let semaphore = || Arc::new(Semaphore::new(most));
+        Self { of, most, socket: semaphore(), network: semaphore(), shares: Arc::new(Crowd::new(most / parts)) }
+    }
+
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// 503 when the caller's token holds its share, or all are taken.
+    pub(in crate::api) fn take(&self, caller: &Caller) -> Result<Taken, Problem> {
+        let (places, share) = match caller.holder() {
+            None => (&self.socket, None),
+            Some(token) => {
+                let share = self.shares.enter(token).ok_or_else(|| Problem::share(self.of))?;
+                (&self.network, Some(share))
+            }
+        };
+        let permit = places.clone().try_acquire_owned().map_err(|_| Problem::busy(self.of))?;
+        Ok(Taken { _permit: permit, _share: share })
+    }
+
+    /// The number of places that are taken.
+    pub(in crate::api) fn taken(&self) -> usize {
+        [&self.socket, &self.network]
+            .map(|places| self.most.saturating_sub(places.available_permits()))
+            .into_iter()
+            .sum()
+    }
+
+    /// Ends when none is taken.
+    pub(in crate::api) async fn all_free(&self) {
+        let most = u32::try_from(self.most).unwrap_or(u32::MAX);
+        for places in [&self.socket, &self.network] {
+            // They are never closed.
+            drop(places.acquire_many(most).await);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Answers without an end: server-sent events (the HTML standard's section 9.2), and lines of JSON.
+//!
+//! Whoever follows something has a seat; seats are fewer than connections, so that reading stays possible. Empty is
+//! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
+//! ends with the service.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+
+use crate::api::Api;
+use crate::api::http::access::Caller;
+use crate::api::http::concurrency::Taken;
+use crate::api::http::error::Problem;
+use crate::api::http::notifier::Follower;
+use crate::api::routes::files;
+use crate::service::stopped;
+use crate::store::Store;
+
+/// A stream that has nothing to say says so this often: who is between does not take it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What a stream of events says it is.
+pub(in crate::api) const EVENTS: &str = "text/event-stream";
+
+/// What lines of JSON say they are.
+pub(in crate::api) const LINES: &str = "application/x-ndjson";
+
+/// A place for a stream.
+pub(in crate::api) type Seat = Taken;
+
+impl Api {
+    /// Takes a place for a stream.
+    pub(in crate::api) fn seat(&self, caller: &Caller) -> Result<Seat, Problem> {
+        if self.stopping() {
+            return Err(Problem::stopping());
+        }
+        self.streams.take(caller)
+    }
+}
+
+/// How a client wants its answer.
+#[derive(Debug)]
+pub(in crate::api) struct Wants {
+    /// As events, because `Accept` names them.
+    pub(in crate::api) events: bool,
+    /// Behind the event of this id.
+    pub(in crate::api) last: Option<String>,
+}
+
+impl Wants {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut kinds = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let named = |kinds: &str| {
+            let mut each = kinds.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+            each.any(|kind| kind.eq_ignore_ascii_case(EVENTS))
+        };
+        let events = kinds.any(named);
+        let last = headers.get("last-event-id").map(|id| id.to_str().map(str::to_owned));
+        let last = last.transpose().map_err(|_| Problem::request("the header 'last-event-id' is no plain text"))?;
+        Ok(Self { events, last: last.filter(|id| !id.is_empty()) })
+    }
+
+    /// The number in the id, where ids are numbers.
+    pub(in crate::api) fn number(&self) -> Result<Option<i64>, Problem> {
+        let number = |id: &String| match id.parse::<i64>() {
+            Ok(number) if number >= 0 => Ok(number),
+            _ => Err(Problem::request("the header 'last-event-id' is no id that this stream gave")),
+        };
+        self.last.as_ref().map(number).transpose()
+    }
+}
+
+impl FromRequestParts<Api> for Wants {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        Self::of(&parts.headers)
+    }
+}
+
+/// Where a stream comes from.
+pub(in crate::api) trait Source: Send + 'static {
+    /// The next piece, or none at the end. It is not dropped while it waits, unless the stream is.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Problem>> + Send;
+}
+
+/// Something in the store that only grows, each entry with a number.
+pub(in crate::api) trait Growing: Send + 'static {
+    /// Puts what stands behind a number, up to so many entries, into `ready`, as far as it is for the caller. Gives the number
+    /// of the last one that was looked at, or none when there is nothing more yet.
+    fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem>;
+}
+
+/// Follows it from a number on; `ready` is said first.
+pub(in crate::api) struct Following<G> {
+    pub(in crate::api) api: Api,
+    pub(in crate::api) of: G,
+    pub(in crate::api) after: i64,
+    pub(in crate::api) ready: VecDeque<Bytes>,
+    pub(in crate::api) pulse: Follower,
+}
+
+impl<G: Growing> Source for Following<G> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Ok(Some(bytes));
+            }
+            match self.of.read(self.api.handle.store(), self.after, &mut self.ready)? {
+                Some(last) => {
+                    self.after = last;
+                    // Where little of much is for the caller, others have their turn meanwhile.
+                    tokio::task::yield_now().await;
+                }
+                None => self.pulse.beat().await,
+            }
+        }
+    }
+}
+
+/// An event: `data` is JSON on one line.
+pub(in crate::api) fn event<T: Serialize>(name: Option<&str>, id: Option<&str>, data: &T) -> Result<Bytes, Problem> {
+    let mut text = String::new();
+    if let Some(id) = id {
+        text.push_str(&format!("id: {id}\n"));
+    }
+    if let Some(name) = name {
+        text.push_str(&format!("event: {name}\n"));
+    }
+    let data = serde_json::to_string(data).map_err(Problem::internal)?;
+    text.push_str(&format!("data: {data}\n\n"));
+    Ok(text.into())
+}
+
+/// Tells where the stream is, and nothing else: a client that comes again goes on from there.
+pub(in crate::api) fn place(id: &str) -> Bytes {
+    format!("id: {id}\n\n").into()
+}
+
+/// What went wrong, as the last event.
+pub(in crate::api) fn problem_event(problem: &Problem) -> Bytes {
+    event(Some("problem"), None, problem).unwrap_or_default()
+}
+
+/// A source as a stream that tells what went wrong as its last piece.
+fn pieces(source: impl Source, failed: fn(&Problem) -> Bytes) -> impl Stream<Item = Bytes> + Send {
+    futures_util::stream::unfold(Some(source), move |source| async move {
+        let mut source = source?;
+        match source.next().await {
+            Ok(Some(bytes)) => Some((bytes, Some(source))),
+            Ok(None) => None,
+            Err(problem) => Some((failed(&problem), None)),
+        }
+    })
+}
+
+/// Answers with events.
+pub(in crate::api) fn events(api: &Api, seat: Seat, source: impl Source) -> Response {
+    let pieces = Box::pin(pieces(source, problem_event));
+    let body = futures_util::stream::unfold((pieces, api.stop.clone(), seat), |(mut pieces, mut stop, seat)| async {
+        let piece = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            piece = pieces.next() => piece,
+            () = tokio::time::sleep(KEEP_ALIVE) => Some(Bytes::from_static(b":\n\n")),
+        };
+        Some((Ok::<_, Infallible>(piece?), (pieces, stop, seat)))
+    });
+    ([(header::CONTENT_TYPE, EVENTS)], Body::from_stream(body)).into_response()
+}
+
+/// Answers with the events of a verb: they end with it, and not with the service, which waits for verbs.
+pub(in crate::api) fn verb(source: impl Source) -> Response {
+    let pieces = Box::pin(pieces(source, problem_event));
+    let body = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = tokio::select! {
+            biased;
+            piece = pieces.next() => piece,
+            () = tokio::time::sleep(KEEP_ALIVE) => Some(Bytes::from_static(b":\n\n")),
+        };
+        Some((Ok::<_, Infallible>(piece?), pieces))
+    });
+    ([(header::CONTENT_TYPE, EVENTS)], Body::from_stream(body)).into_response()
+}
+
+/// Answers with lines of JSON, to the end of the source.
+pub(in crate::api) fn lines(api: &Api, seat: Seat, source: impl Source) -> Response {
+    let pieces = Box::pin(pieces(source, problem_line));
+    let body = futures_util::stream::unfold(Some((pieces, api.stop.clone(), seat)), |going| async {
+        let (mut pieces, mut stop, seat) = going?;
+        let piece = tokio::select! {
+            biased;
+            // Lines that just break off would look like all of them.
+            () = stopped(&mut stop) => return Some((Ok(problem_line(&Problem::stopping())), None)),
+            piece = pieces.next() => piece,
+        };
+        Some((Ok::<_, Infallible>(piece?), Some((pieces, stop, seat))))
+    });
+    ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
+}
+
+/// What went wrong, as the last line: what was read is of no use to somebody who does not know that it is not all.
+fn problem_line(problem: &Problem) -> Bytes {
+    let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+/// How an answer that may go on for long says that it is not all.
+pub(in crate::api) enum Last {
+    Event,
+    Line,
+    /// An archive has no place for words: the connection breaks off.
+    Broken,
+}
+
+impl Last {
+    /// None of answers that come at once.
+    pub(in crate::api) fn of(kind: &HeaderValue) -> Option<Self> {
+        match kind {
+            kind if kind == EVENTS => Some(Self::Event),
+            kind if kind == LINES => Some(Self::Line),
+            kind if kind == files::TAR => Some(Self::Broken),
+            _ => None,
+        }
+    }
+}
+
+/// An answer that goes on as long as its caller may.
+pub(in crate::api) fn until_revoked(
+    body: Body,
+    revoked: impl Future<Output = ()> + Send + 'static,
+    last: Last,
+) -> Body {
+    let going = Some((body.into_data_stream(), Box::pin(revoked), last));
+    Body::from_stream(futures_util::stream::unfold(going, |going| async {
+        let (mut body, mut revoked, last) = going?;
+        tokio::select! {
+            biased;
+            () = &mut revoked => {
+                let problem = Problem::bad_token();
+                let last = match last {
+                    Last::Event => Ok(problem_event(&problem)),
+                    Last::Line => Ok(problem_line(&problem)),
+                    Last::Broken => Err(BoxError::from("the token does not count any more")),
+                };
+                Some((last, None))
+            }
+            piece = body.next() => Some((piece?.map_err(BoxError::from), Some((body, revoked, last)))),
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_wanted_when_they_are_named() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            Wants::of(&headers).unwrap().events
+        };
+        assert!(wants("text/event-stream") && wants("text/html, Text/Event-Stream;q=0.9"));
+        assert!(!wants("*/*") && !wants("application/json") && !wants("text/event-stream-not"));
+        assert!(!Wants::of(&HeaderMap::new()).unwrap().events);
+    }
+
+    #[test]
+    fn an_event_has_its_data_on_one_line() {
+        let bytes = event(Some("what"), Some("7"), &serde_json::json!({ "text": "a\nb" })).unwrap();
+        assert_eq!(bytes, "id: 7\nevent: what\ndata: {\"text\":\"a\\nb\"}\n\n");
+        assert_eq!(place("7"), "id: 7\n\n");
+    }
+
+    #[test]
+    fn an_id_that_is_no_number_is_refused_where_ids_are_numbers() {
+        let wants = |last: &str| Wants { events: true, last: Some(last.to_owned()) };
+        assert_eq!(wants("12").number().unwrap(), Some(12));
+        assert!(wants("x").number().is_err() && wants("-1").number().is_err());
+    }
+}

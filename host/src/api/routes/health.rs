@@ -1,0 +1,82 @@
+//! `/v1/health`, `/v1/ready` and `/v1/version`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::api::Api;
+use crate::api::http::error::Problem;
+
+/// How long the engine may take to say that it is there.
+const ENGINE: Duration = Duration::from_secs(5);
+
+/// What is asked of a service that lives.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::api) struct Status {
+    /// `alive`, or `ready`.
+    status: &'static str,
+}
+
+/// Answers as long as the service lives
+#[utoipa::path(get, path = "/v1/health", responses((status = 200, description = "It lives", body = Status)))]
+pub(in crate::api) async fn alive() -> Result<Response, Problem> {
+    answer(&Status { status: "alive" })
+}
+
+/// The program, and what it speaks.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::api) struct Version {
+    /// `wharf`
+    name: &'static str,
+    /// Of the program.
+    version: &'static str,
+    /// The versions of this API that it has.
+    api: Vec<&'static str>,
+}
+
+/// The program and the versions of this API
+#[utoipa::path(get, path = "/v1/version", responses((status = 200, description = "The versions", body = Version)))]
+pub(in crate::api) async fn version() -> Result<Response, Problem> {
+    answer(&Version { name: "wharf", version: env!("CARGO_PKG_VERSION"), api: vec!["v1"] })
+}
+
+/// Whether it can do what it is there for
+///
+/// The engine answers, the store takes writes, and a chain decides; else 503 with what is `missing`.
+#[utoipa::path(get, path = "/v1/ready", responses((status = 200, description = "It can", body = Status)))]
+pub(in crate::api) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
+    let mut missing = Vec::new();
+    let handle = api.handle.clone();
+    // Another process may hold the store for a while.
+    let asked = tokio::task::spawn_blocking(move || (handle.store().service(), handle.store().probe()));
+    let (status, written) = asked.await.map_err(Problem::internal)?;
+    match &status {
+        Ok(Some(status)) if status.chain.since.is_some() => {}
+        Ok(_) => missing.push("chain: no policies are loaded yet".to_owned()),
+        Err(error) => missing.push(format!("store: {error}")),
+    }
+    if let (Ok(_), Err(error)) = (&status, written) {
+        missing.push(format!("store: {error}"));
+    }
+    let away = status.ok().flatten().and_then(|status| status.engine_away);
+    match api.handle.lifecycle() {
+        None => missing.push(format!("engine: {}", away.unwrap_or_else(|| "not reached yet".to_owned()))),
+        Some(lifecycle) => match tokio::time::timeout(ENGINE, lifecycle.docker().ask_info()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => missing.push(format!("engine: {error}")),
+            Err(_) => missing.push(format!("engine: no answer within {} s", ENGINE.as_secs())),
+        },
+    }
+    if api.stopping() {
+        missing.push("the service ends".to_owned());
+    }
+    if missing.is_empty() { answer(&Status { status: "ready" }) } else { Err(Problem::not_ready(missing)) }
+}
+
+/// An answer of JSON.
+pub(in crate::api) fn answer<T: serde::Serialize>(value: &T) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(value).map_err(Problem::internal)?;
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response())
+}

@@ -1,0 +1,68 @@
+//! `/v1/plan`: what would be made, and who decides it. Empty is made, and nothing recorded.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::api::Api;
+use crate::api::http::access::Caller;
+use crate::api::http::args::{Args, Json, Named};
+use crate::api::http::error::Problem;
+use crate::api::routes::health::answer;
+use crate::api::routes::making::checked;
+use crate::lifecycle::{Error, Plan, PlanDiff};
+use crate::wire::{PlanDiffRequest, WorkspaceRequest};
+
+/// What a request would make, and who decides it (`wharf plan`)
+///
+/// A denial is part of the plan.
+#[utoipa::path(post, path = "/v1/plan", request_body = WorkspaceRequest,
+    responses((status = 200, description = "The plan", body = Plan)))]
+pub(in crate::api) async fn plan(
+    State(api): State<Api>,
+    args: Args,
+    Json(body): Json<WorkspaceRequest>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    answer(&api.lifecycle()?.plan(&checked(body)?).await?)
+}
+
+/// Whether the answer could tell the things at a path of the host, or the volumes. The project of a workspace that exists is its
+/// own.
+fn names_paths(request: &WorkspaceRequest) -> bool {
+    request.build.is_some() || !request.mounts.is_empty()
+}
+
+/// What would change in a workspace, were it made again (`wharf plan --diff`)
+#[utoipa::path(post, path = "/v1/workspaces/{id}/plan", request_body = Option<PlanDiffRequest>,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "What would change", body = PlanDiff)))]
+pub(in crate::api) async fn diff(
+    State(api): State<Api>,
+    caller: Caller,
+    name: Named,
+    args: Args,
+    Json(PlanDiffRequest { request }): Json<PlanDiffRequest>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let stored = name.stored(api.handle.store())?;
+    if let Some(parent) = &stored.part_of {
+        return Err(Problem::request(format!("{} is a sidecar of {parent}, and is planned with it", stored.id)));
+    }
+    if !caller.sees_all() && request.as_ref().is_some_and(names_paths) {
+        // Before anything is looked at: no answer tells whether a path is there.
+        return Err(Problem::host_paths());
+    }
+    let request = request.map(checked).transpose()?.unwrap_or_default();
+    let lifecycle = api.lifecycle()?;
+    let plan = match caller.sees_all() {
+        true => lifecycle.plan_again(&stored, &request).await?,
+        false => match lifecycle.plan_in_sight(&stored, &request).await {
+            // The context of a build that its devcontainer.json names, which a workspace may write.
+            Err(Error::Request(_) | Error::Denied { .. } | Error::Project { .. } | Error::ProjectFile(_)) => {
+                return Err(Problem::project_paths());
+            }
+            plan => plan.map_err(|error| Problem::told(error, &caller))?,
+        },
+    };
+    answer(&PlanDiff::of(&stored, &plan))
+}

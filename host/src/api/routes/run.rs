@@ -1,0 +1,197 @@
+//! Running a command to its end, with what it wrote as the answer; and what that has in common with a WebSocket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use crate::api::Api;
+use crate::api::http::access::Caller;
+use crate::api::http::args::{Args, Json, Named};
+use crate::api::http::error::Problem;
+use crate::api::http::middleware::Turn;
+use crate::api::http::stream::Seat;
+use crate::api::routes::health::answer;
+use crate::docker::{ExecControl, ExecEnd, StdStream};
+use crate::lifecycle::{Error, for_this_caller};
+use crate::service::stopped;
+use crate::wire::{ExecAnswer, ExecDetached, ExecRequest, ExecResult};
+use crate::workspace::base64;
+
+/// How long a command without a limit may take.
+const USUAL_LIMIT: Duration = Duration::from_secs(60);
+/// How often a command is killed that nobody waits for any more, and how long it may take each time.
+const KILLS: usize = 10;
+const DYING: Duration = Duration::from_millis(500);
+/// How long the rest of the output of a command may take that ended just when its time was over.
+pub(in crate::api) const REST: Duration = Duration::from_secs(2);
+/// Bytes of each stream that are collected.
+const COLLECTED: usize = 1 << 20;
+
+/// Refuses a request without a command.
+pub(in crate::api) fn check(request: &ExecRequest) -> Result<(), Problem> {
+    match request.command.is_empty() {
+        true => Err(Problem::request("command: there is none")),
+        false => Ok(()),
+    }
+}
+
+/// A command that is ended when nobody waits for it any more.
+pub(in crate::api) struct Running(Option<(ExecControl, Arc<Seat>)>);
+
+impl Running {
+    pub(in crate::api) fn new(control: ExecControl, seat: Arc<Seat>) -> Self {
+        Self(Some((control, seat)))
+    }
+
+    /// There is nothing to be ended any more.
+    pub(in crate::api) fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((control, seat)) = self.0.take() {
+            tokio::spawn(async move {
+                // The service waits for seats at its end.
+                let _seat = seat;
+                // One that the engine was just about to start cannot be killed yet.
+                for _ in 0..KILLS {
+                    if let Err(error) = control.kill().await {
+                        tracing::warn!("api: a command whose client has gone cannot be ended: {error}");
+                        return;
+                    }
+                    if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
+                        return;
+                    }
+                }
+                tracing::warn!("api: a command whose client has gone does not end");
+            });
+        }
+    }
+}
+
+/// Ends a command whose time is over, and says what to answer then: that it was killed, or why it runs on. None where it has
+/// ended by itself meanwhile.
+pub(in crate::api) async fn too_late(control: &ExecControl, limit: Duration) -> Option<Problem> {
+    for _ in 0..KILLS {
+        match control.kill().await {
+            Ok(true) => return Some(Problem::took_longer(limit)),
+            // It has ended, or the engine is only about to start it.
+            Ok(false) if tokio::time::timeout(DYING, control.exit()).await.is_ok() => return None,
+            Ok(false) => {}
+            Err(error) => return Some(Error::from(error).into()),
+        }
+    }
+    Some(Problem::internal("the command took longer than its timeout and cannot be ended; it runs on"))
+}
+
+/// The code of a command when it has ended; 0 of one that was left.
+pub(in crate::api) async fn exit_code(control: &ExecControl) -> Result<i64, Problem> {
+    match control.exit().await.map_err(Error::from)? {
+        ExecEnd::Exited(code) => Ok(code),
+        ExecEnd::Detached => Ok(0),
+    }
+}
+
+/// Runs a command to its end, and gives what it wrote (`wharf exec`)
+///
+/// Without a terminal. One that takes too long is killed, and so is one whose client goes away.
+#[utoipa::path(post, path = "/v1/workspaces/{id}/exec", request_body = ExecRequest,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "How it ended", body = ExecAnswer)))]
+pub(in crate::api) async fn run(
+    State(api): State<Api>,
+    caller: Caller,
+    name: Named,
+    turn: Turn,
+    args: Args,
+    Json(body): Json<ExecRequest>,
+) -> Result<Response, Problem> {
+    args.end()?;
+    check(&body)?;
+    if body.tty || body.stdin || body.rows.is_some() || body.cols.is_some() {
+        return Err(Problem::request("'tty', 'stdin', 'rows' and 'cols' need a WebSocket"));
+    }
+    if body.detach && (body.input.is_some() || body.timeout.is_some()) {
+        return Err(Problem::request("'detach' leaves nobody for 'input' and 'timeout'"));
+    }
+    let lifecycle = api.lifecycle()?;
+    let id = name.find(&lifecycle).await?;
+    lifecycle.check_exec_user(&id, body.user.as_deref()).await?;
+    if body.detach {
+        let begin = lifecycle.exec_detached(&id, body.spec());
+        let begun = api.handle.metrics().verb("exec", begin).await;
+        let exec_id = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
+        return answer(&ExecAnswer::Detached(ExecDetached { workspace: id, exec_id }));
+    }
+    let seat = Arc::new(api.seat(&caller)?);
+    turn.give_back();
+    let (spec, fed) = (body.spec(), body.input.is_some());
+    let (to, begun) = oneshot::channel();
+    // A client that goes away while the engine begins it: whatever is begun then is dropped, and so ended.
+    let handle = api.handle.clone();
+    let begin = async move {
+        let begun = handle.metrics().verb("exec", lifecycle.exec(&id, spec, fed, None)).await.map(|session| {
+            let (output, stdin, control) = session.into_parts();
+            (output, stdin, control.clone(), Running::new(control, seat))
+        });
+        drop(to.send(begun));
+    };
+    tokio::spawn(for_this_caller(begin).in_current_span());
+    let begun = begun.await.map_err(Problem::internal)?;
+    let (mut output, stdin, control, running) = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {
+            // A command need not read its input.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            let _ = stdin.shutdown().await;
+        }
+        std::future::pending::<()>().await
+    };
+    let (mut all, mut truncated) = ([Vec::new(), Vec::new()], false);
+    let gather = async {
+        while let Some(item) = output.next().await {
+            let (stream, bytes) = item.map_err(Error::from)?;
+            let [stdout, stderr] = &mut all;
+            let into = if stream == StdStream::Stdout { stdout } else { stderr };
+            let room = COLLECTED.saturating_sub(into.len());
+            truncated |= bytes.len() > room;
+            into.extend(bytes.iter().take(room));
+        }
+        exit_code(&control).await
+    };
+    let limit = body.timeout.map_or(USUAL_LIMIT, |span| span.0);
+    let mut stop = api.stop.clone();
+    let (exit_code, endless) = {
+        tokio::pin!(gather);
+        tokio::select! {
+            code = &mut gather => (code?, false),
+            () = feed => return Err(Problem::internal("the input of a command ended twice")),
+            () = tokio::time::sleep(limit) => match too_late(&control, limit).await {
+                Some(problem) => return Err(problem),
+                // It was in time. Something that it left behind may write for ever.
+                None => match tokio::time::timeout(REST, gather).await {
+                    Ok(code) => (code?, false),
+                    Err(_) => (exit_code(&control).await?, true),
+                },
+            },
+            () = stopped(&mut stop) => return Err(Problem::stopping()),
+        }
+    };
+    running.ended();
+    let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {
+        Ok(text) => (text, None),
+        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(base64(error.as_bytes()))),
+    };
+    let [stdout, stderr] = all;
+    let ((stdout, stdout_base64), (stderr, stderr_base64)) = (text(stdout), text(stderr));
+    let cut = endless || output.cut();
+    let ended = ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated, cut };
+    answer(&ExecAnswer::Ended(ended))
+}

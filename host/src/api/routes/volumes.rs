@@ -1,0 +1,36 @@
+//! `/v1/volumes`: the named volumes that Wharf made.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::api::Api;
+use crate::api::http::access::Caller;
+use crate::api::http::args::{Args, Word};
+use crate::api::http::error::Problem;
+use crate::api::routes::health::answer;
+use crate::lifecycle::VolumeView;
+use crate::wire::Empty;
+
+/// The named volumes that Wharf made, sorted by name (`wharf volume ls`)
+#[utoipa::path(get, path = "/v1/volumes", responses((status = 200, description = "The volumes", body = Vec<VolumeView>)))]
+pub(in crate::api) async fn list(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
+    args.end()?;
+    answer(&api.lifecycle()?.volumes().await?)
+}
+
+/// Removes one with its data; one that a container uses stays (`wharf volume rm`)
+#[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, description = "It is gone", body = Empty)))]
+pub(in crate::api) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    Word(name): Word,
+    args: Args,
+) -> Result<Response, Problem> {
+    args.end()?;
+    let lifecycle = api.lifecycle()?;
+    crate::api::routes::verbs::carry_out((&api, &caller), "volume-rm", async move {
+        lifecycle.remove_volume(&name).await.map(|()| Empty {})
+    })
+    .await
+}

@@ -1,0 +1,255 @@
+//! `wharf audit`: the decision records. It reads the store only, so it needs no engine.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::backend::RecordItem;
+use crate::cli::instant::instant;
+use crate::cli::{Context, Failure};
+use crate::hooks::{Decision, Hook, Outcome};
+use crate::printable::Printable;
+use crate::records::{OutcomeKind, RecordFilter, RecordView};
+use crate::store::StoredDecision;
+use crate::wire::trail;
+
+mod chain;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Shows a whole record
+    Show(ShowArgs),
+    /// Checks that no record was edited or taken away; says which one was
+    Verify {
+        /// The public key (hex) that has to have signed them [default: this installation's]
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+        /// Holds the records against what 'wharf audit anchor' wrote into this file
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
+    },
+    /// Prints the end of the records, signed, for a witness elsewhere
+    Anchor {
+        /// Appends it to this file instead
+        #[arg(long, value_name = "FILE")]
+        append: Option<PathBuf>,
+    },
+    /// Notes in the records that a loss of records is known; it is reported no more
+    Acknowledge {
+        /// Why it is no cause for alarm, or what was done about it
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
+    },
+    /// Forgets old records as [decisions] says, and signs where the chain goes on
+    Prune {
+        /// Keeps this many instead of decisions.keep
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        keep: Option<u64>,
+        /// Forgets what is older than this time or duration instead of decisions.age
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        before: Option<Timestamp>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// Number or id of the record
+    record: String,
+    /// Prints it as a case for 'wharf policy test'
+    #[arg(long)]
+    as_case: bool,
+}
+
+/// Which records are listed.
+#[derive(Debug, Clone, clap::Args)]
+struct ListArgs {
+    /// About a workspace: id or name, also of one that is gone (id)
+    #[arg(short, long, value_name = "WS")]
+    workspace: Option<String>,
+    /// Of a hook
+    #[arg(long)]
+    hook: Option<Hook>,
+    /// In which this policy was asked
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// That came out so
+    #[arg(long, value_enum)]
+    outcome: Option<OutcomeKind>,
+    /// Since a time (2026-01-31T12:00:00Z) or for a duration (10m)
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<Timestamp>,
+    /// Up to a time, or up to so long ago
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<Timestamp>,
+    /// The newest so many; 0 means all
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+    limit: usize,
+    /// Goes on with new ones
+    #[arg(short, long)]
+    follow: bool,
+}
+
+impl Args {
+    /// Whether a service can do it: the chain of records is verified and pruned where its key is.
+    pub(in crate::cli) fn goes_to_a_service(&self) -> bool {
+        matches!(self.command, None | Some(Command::Show(_)))
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let store = || context.app.store();
+    match &args.command {
+        None => list(context, &args.list).await,
+        Some(Command::Show(args)) => show(context, &context.backend(&[])?.record(&args.record).await?, args),
+        Some(Command::Verify { public_key, anchor }) => {
+            chain::verify(context, &store()?, public_key.as_deref(), anchor.as_deref())
+        }
+        Some(Command::Anchor { append }) => chain::anchor(context, &store()?, append.as_deref()),
+        Some(Command::Acknowledge { reason }) => chain::acknowledge(context, &store()?, reason),
+        Some(Command::Prune { keep, before }) => chain::prune(context, &store()?, *keep, *before),
+    }
+}
+
+async fn list(context: &Context, args: &ListArgs) -> Result<u8, Failure> {
+    let filter = RecordFilter {
+        hook: args.hook,
+        policy: args.policy.clone(),
+        outcome: args.outcome,
+        since: args.since,
+        until: args.until,
+        ..RecordFilter::default()
+    };
+    let backend = context.backend(&[])?;
+    let workspace = args.workspace.as_deref();
+    let mut records = backend.records(filter, workspace, args.limit, args.follow).await?;
+    loop {
+        let item = tokio::select! {
+            item = records.next() => item?,
+            _ = tokio::signal::ctrl_c(), if args.follow => return Ok(130),
+        };
+        match item {
+            None => return Ok(0),
+            Some(RecordItem::Record(stored)) => print(context, &stored)?,
+            Some(RecordItem::Notice(text)) => context.out.notice(&text),
+        }
+    }
+}
+
+fn print(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
+    let decision = match stored.decision() {
+        Ok(decision) => decision,
+        Err(error) => {
+            context.out.notice(&format!("record {} cannot be read: {error}", stored.number));
+            return Ok(());
+        }
+    };
+    if context.out.json {
+        return json_line(context, stored);
+    }
+    let line = format!(
+        "#{:<6} {}  {:<16}  {:<28}  {}",
+        stored.number,
+        decision.time.round(jiff::Unit::Second).unwrap_or(decision.time),
+        decision.hook,
+        if decision.workspace.is_empty() { "-" } else { &decision.workspace },
+        summary(&decision)
+    );
+    Ok(context.out.line(line.trim_end())?)
+}
+
+fn json_line(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
+    Ok(context.out.json_line(&RecordView::of(stored)?)?)
+}
+
+/// What came out, on one line.
+fn summary(decision: &Decision) -> String {
+    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let failed = decision.steps.iter().find_map(|step| {
+        let error = step.error.as_ref()?;
+        Some(format!("; '{}' failed: {}", step.policy, plain(&error.message)))
+    });
+    let failed = failed.unwrap_or_default();
+    if let Some(of) = decision.shadow_of {
+        let each: Vec<_> = decision.differences.iter().map(|one| format!("{}: {}", one.policy, one.field)).collect();
+        return plain(&format!(
+            "shadows  of {of}: {}{failed}",
+            if each.is_empty() { "no difference".into() } else { each.join("; ") }
+        ));
+    }
+    match &decision.outcome {
+        Outcome::Allowed(_) | Outcome::AllowedExec(_) => {
+            let of = |step: &crate::hooks::Step| {
+                (!step.fields.is_empty()).then(|| format!("{}: {}", step.policy, step.fields.join(", ")))
+            };
+            let set: Vec<_> = decision.steps.iter().filter_map(of).collect();
+            plain(&format!("allowed  {}", set.join("; ")))
+        }
+        Outcome::Denied(refusal) => {
+            plain(&format!("denied   by {}: {} ({})", refusal.policy, refusal.reason, refusal.code))
+        }
+        Outcome::Actions { actions, delay_ms } => {
+            let delay = if *delay_ms > 0 { format!(", waits {delay_ms} ms") } else { String::new() };
+            format!("actions  {}{delay}{failed}", actions.len())
+        }
+        Outcome::Sweep(verdicts) => {
+            let count = |choice| verdicts.iter().filter(|verdict| verdict.choice == choice).count();
+            use crate::hooks::SweepChoice as C;
+            format!("sweep    removes {}, stops {}, keeps the rest{failed}", count(C::Remove), count(C::Stop))
+        }
+    }
+}
+
+fn show(context: &Context, stored: &StoredDecision, args: &ShowArgs) -> Result<u8, Failure> {
+    let decision = stored.decision()?;
+    if args.as_case {
+        let case = crate::hooks::case::Case::of(&decision);
+        context.out.indented(&case)?;
+        return Ok(0);
+    }
+    if context.out.json {
+        json_line(context, stored)?;
+        return Ok(0);
+    }
+    let out = &context.out;
+    out.line(out.bold(format!("record {} ({})", stored.number, decision.id)))?;
+    out.line(format!("  {} at {}, version {}", decision.hook, decision.time, decision.version))?;
+    if !decision.workspace.is_empty() {
+        let facts = &decision.input.facts.workspace;
+        out.line(format!("  {} ({})", decision.workspace, facts.project))?;
+    }
+    for line in out.trail(&trail(&decision.steps)) {
+        out.line(Printable::from("  ") + line)?;
+    }
+    for conflict in &decision.conflicts {
+        out.line(format!("  conflict: {conflict}"))?;
+    }
+    for violation in &decision.violations {
+        out.line(format!("  invariant: {violation}"))?;
+    }
+    out.line(format!("  {}", summary(&decision)))?;
+    out.line(format!("  hash {}", stored.hash))?;
+    for step in &decision.steps {
+        let settings = step.settings_digest.get(..12).unwrap_or_default();
+        let digest = step.digest.get(..12).unwrap_or_default();
+        out.line(format!(
+            "  {} is sha256:{digest}, its settings sha256:{settings}; cost {}",
+            step.policy, step.operations
+        ))?;
+    }
+    out.line(out.bold("input"))?;
+    out.indented(&decision.input)?;
+    out.line(out.bold("outcome"))?;
+    out.indented(&decision.outcome)?;
+    Ok(0)
+}

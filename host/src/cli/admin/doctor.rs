@@ -1,0 +1,247 @@
+//! `wharf doctor`: engine, configuration, policies, state and limits, each with what to do.
+
+use serde::Serialize;
+
+use crate::cli::output::{Output, ago};
+use crate::cli::{Context, Failure};
+use crate::config;
+use crate::docker::EngineInfo;
+use crate::store::Store;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Status {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    status: Status,
+    message: String,
+    /// What to do.
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, message: message.into(), remedy: None }
+    }
+    fn warn(name: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Warn, message: message.into(), remedy: Some(remedy.into()) }
+    }
+    fn fail(name: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Fail, message: message.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Runs all checks. Exits with 1 when one failed.
+pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
+    let app = &context.app;
+    let mut checks = Vec::new();
+    checks.push(match &app.loaded.file {
+        Some(file) => Check::ok("config", format!("{} is valid", file.display())),
+        None => Check::ok("config", "no file: secure defaults ('wharf config init' writes one)"),
+    });
+    let untrusted = app.untrusted();
+    for one in &untrusted {
+        checks.push(Check::fail("files", one.to_string(), one.remedy.clone()));
+    }
+    for ignored in &app.loaded.ignored {
+        checks.push(Check::warn("config", ignored, "correct or unset it"));
+    }
+    for policy in app.load_policies(true) {
+        let name = &policy.config.name;
+        checks.push(match &policy.result {
+            Ok(entry) => {
+                let hooks: Vec<_> = entry.hooks.iter().map(|hook| hook.as_str()).collect();
+                Check::ok("policy", format!("{name}: {} for {}", entry.policy.kind().as_str(), hooks.join(", ")))
+            }
+            Err(error) if policy.config.optional => {
+                Check::warn("policy", format!("{name}: {error}"), "it is optional and left out; correct it")
+            }
+            Err(error) => Check::fail("policy", format!("{name}: {error}"), "correct it; see 'wharf policy check'"),
+        });
+    }
+    // One that others can change is not opened.
+    let host_id = match app.store() {
+        Ok(store) => {
+            checks.push(match store.verify(None) {
+                Err(error) => Check::fail("state", error.to_string(), error.remedy()),
+                Ok(verified) => match verified.damages.first() {
+                    None => {
+                        let (state, count) = (app.state_dir.display(), verified.records);
+                        Check::ok("state", format!("{state}: {count} decisions, unbroken"))
+                    }
+                    Some(damage) => Check::fail(
+                        "state",
+                        format!("the decision records are damaged: {damage}"),
+                        "keep a copy and find out who can write to it; 'wharf audit verify' lists all, and what is lost for a known reason is acknowledged with 'wharf audit acknowledge'",
+                    ),
+                },
+            });
+            service(context, &store, &mut checks);
+            standings(&store, &mut checks);
+            checks.extend(outdated(&store));
+            store.host_id().to_owned()
+        }
+        Err(error) => {
+            checks.push(Check::fail("state", error.to_string(), error.remedy()));
+            String::new()
+        }
+    };
+    match app.docker(&host_id).await {
+        Err(error) => checks.push(Check::fail("engine", error.to_string(), error.remedy())),
+        Ok(docker) => match docker.ask_info().await {
+            Err(error) => checks.push(Check::fail("engine", error.to_string(), error.remedy())),
+            Ok(info) => {
+                let endpoint = docker.endpoint();
+                checks.push(Check::ok(
+                    "engine",
+                    format!("{} (API {}) at {endpoint}, {}", info.version, info.api_version, info.operating_system),
+                ));
+                limits(context, &info, &mut checks);
+            }
+        },
+    }
+    let code = report(&checks, &context.out)?;
+    // As every other command ends with it.
+    Ok(if untrusted.is_empty() { code } else { 3 })
+}
+
+/// Policies that are not asked for a while, and canaries that were rolled back.
+fn standings(store: &Store, checks: &mut Vec<Check>) {
+    let standings = match store.standings() {
+        Ok(standings) => standings,
+        Err(error) => return checks.push(Check::fail("policy", error.to_string(), error.remedy())),
+    };
+    for (name, standing) in &standings {
+        for (at, breaker, _) in standing.open() {
+            let text = format!("{name}: its breaker is open at {at}; the last failure: {}", breaker.last);
+            checks.push(Check::warn("policy", text, "correct it; 'wharf policy reset' closes the breaker"));
+        }
+        if let Some(end) = &standing.rolled_back {
+            let text = format!("{name}: as a canary it was rolled back: {}", end.why);
+            checks.push(Check::warn("policy", text, "correct it, or 'wharf policy reset' to try it again"));
+        }
+    }
+}
+
+/// Workspaces for which not every promise holds, because an earlier version made them.
+fn outdated(store: &Store) -> Option<Check> {
+    let all = match store.workspaces() {
+        Ok(all) => all,
+        Err(error) => return Some(Check::fail("workspaces", error.to_string(), error.remedy())),
+    };
+    let old: Vec<String> = all.iter().filter(|one| one.image_config.is_none()).map(|one| one.id.to_string()).collect();
+    let text = format!("an earlier version made {}; 'wharf inspect' says what that means for each", old.join(", "));
+    (!old.is_empty()).then(|| Check::warn("workspaces", text, "'wharf up --recreate' in the folder of each"))
+}
+
+/// Whether the service runs, and how its loops are doing.
+fn service(context: &Context, store: &Store, checks: &mut Vec<Check>) {
+    let restart = &context.app.loaded.config.restart;
+    let idle = context.app.loaded.config.idle.after.is_some();
+    let status = match store.service() {
+        Ok(Some(status)) => status,
+        Ok(None) if restart.unhealthy || restart.failed || idle => {
+            let text =
+                "wharf serve does not run: nothing is restarted or stopped as idle, though [restart] or [idle] asks";
+            return checks.push(Check::warn("service", text, "run 'wharf serve', e.g. as a service of systemd"));
+        }
+        Ok(None) => {
+            let text = "wharf serve does not run: no history, no hook 'event', and no restarts meanwhile";
+            return checks.push(Check::ok("service", text));
+        }
+        Err(error) => return checks.push(Check::fail("service", error.to_string(), error.remedy())),
+    };
+    let text = format!("wharf serve runs (process {}, since {:.0})", status.pid, status.since);
+    checks.push(match &status.engine_away {
+        None => Check::ok("service", text),
+        Some(why) => Check::warn("service", format!("{text}, without its engine: {why}"), "see the check 'engine'"),
+    });
+    if let Some(why) = &status.chain.refused {
+        let text = format!("it refused a reload {}, and decides as before: {why}", ago(status.chain.refused_at));
+        checks.push(Check::warn("service", text, "correct that; it is tried again when the file changes"));
+    }
+    for failed in status.loops.iter().filter(|status| status.errors > 0) {
+        let (name, count, last) = (&failed.name, failed.errors, failed.last_error.as_deref().unwrap_or_default());
+        let text = format!("the loop '{name}' failed {count} times; last {}: {last}", ago(failed.last_error_at));
+        checks.push(Check::warn("service", text, "see its log; restart it once the cause is gone"));
+    }
+}
+
+fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
+    let config = &context.app.loaded.config;
+    checks.push(Check::ok(
+        "limits",
+        format!("cgroup v{}, {} cores, {}", info.cgroup_version, info.cpus, bytesize::ByteSize(info.memory)),
+    ));
+    if info.security.iter().any(|feature| feature == "seccomp") {
+        checks.push(Check::ok("security", format!("the engine has {}", info.security.join(", "))));
+    } else {
+        checks.push(Check::fail("security", "the engine has no seccomp", "use an engine and a kernel with seccomp"));
+    }
+    if !info.swap_limit {
+        checks.push(Check::warn(
+            "limits",
+            "the engine cannot limit swap, so a memory limit does not cover it",
+            "turn swap off, or boot with swapaccount=1",
+        ));
+    }
+    if config.limits.memory.0 > info.memory {
+        checks.push(Check::warn(
+            "limits",
+            format!("limits.memory is {}, more than the machine has", config.limits.memory),
+            "set limits.memory lower, so that one workspace cannot take the whole machine",
+        ));
+    }
+    if !info.disk_limit_possible() {
+        checks.push(Check::warn(
+            "disk",
+            format!(
+                "watched: the storage driver {} cannot limit a workspace's disk; wharf serve measures it and tells policies",
+                info.storage_driver
+            ),
+            "use overlay2 on xfs with pquota, btrfs or zfs, if the limits must hold",
+        ));
+    }
+    if info.disk_limit_possible() {
+        let text = "enforced: the storage driver can limit a workspace's disk; without quotas below it, it is watched";
+        checks.push(Check::ok("disk", text));
+    }
+    if !info.init_available {
+        checks.push(Check::warn(
+            "engine",
+            "the engine has no init process, so a workspace's command must reap its children and heed SIGTERM",
+            "install docker-init (Debian: tini)",
+        ));
+    }
+}
+
+/// When the configuration itself is broken, that is the diagnosis.
+pub(crate) fn broken_config(error: &config::Error, out: &Output) -> Result<u8, Failure> {
+    let code = report(&[Check::fail("config", error.message.clone(), error.remedy.clone())], out)?;
+    Ok(if error.untrusted { 3 } else { code })
+}
+
+fn report(checks: &[Check], out: &Output) -> Result<u8, Failure> {
+    if out.json {
+        out.value(&checks)?;
+    } else {
+        for check in checks {
+            let mark = match check.status {
+                Status::Ok => "ok  ",
+                Status::Warn => "warn",
+                Status::Fail => "FAIL",
+            };
+            out.line(format!("{mark}  {:<8}  {}", check.name, check.message))?;
+            if let Some(remedy) = &check.remedy {
+                out.line(format!("                what to do: {remedy}"))?;
+            }
+        }
+    }
+    Ok(u8::from(checks.iter().any(|check| check.status == Status::Fail)))
+}

@@ -1,0 +1,161 @@
+//! `wharf policy`: the chain, what is wrong with it, and how its policies take part.
+
+use std::path::Path;
+
+use crate::app::PolicyView;
+use crate::cli::output::ago;
+use crate::cli::{Context, Failure};
+use crate::config::PolicyConfig;
+use crate::hooks::chain::Mode;
+use crate::store::ChainStatus;
+
+mod diff;
+mod mode;
+
+mod cases;
+mod replay;
+
+/// The chain of policies.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Lists the chain, in order
+    Ls,
+    /// Sums up what shadows would have changed
+    Diff(diff::Args),
+    /// Makes a policy count: writes mode = "enforce", or a canary, into wharf.toml
+    Promote {
+        /// Name of a policy in the chain
+        policy: String,
+        /// Only for this percentage of the workspaces
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        canary: Option<u8>,
+    },
+    /// Makes a policy a shadow again: writes mode = "shadow" into wharf.toml
+    Rollback {
+        /// Name of a policy in the chain
+        policy: String,
+    },
+    /// Closes a policy's breakers, and takes back the automatic roll-back of a canary
+    Reset {
+        /// Name of a policy in the chain
+        policy: String,
+    },
+    /// Has the service reload configuration and policies now, and says how that went
+    Reload,
+    /// Loads policies and says what is wrong: the whole chain, one of it, or a file (.wasm or .rhai)
+    Check {
+        /// Name of a policy in the chain, or a file
+        policy: Option<String>,
+    },
+    /// Runs recorded decisions again, and says which would come out otherwise
+    Replay(replay::Args),
+    /// Runs golden cases: folders of inputs and what has to come out
+    Test(cases::Args),
+}
+
+impl Command {
+    /// Whether a service can do it, or it is about files here.
+    pub(crate) fn goes_to_a_service(&self) -> bool {
+        match self {
+            Self::Ls | Self::Reload | Self::Diff(_) | Self::Replay(_) | Self::Check { .. } | Self::Test(_) => true,
+            Self::Promote { .. } | Self::Rollback { .. } | Self::Reset { .. } => false,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
+    match command {
+        Command::Ls => ls(context).await,
+        Command::Diff(args) => diff::run(context, args).await,
+        Command::Promote { policy, canary } => mode::set(context, policy, canary.map_or(Mode::Enforce, Mode::Canary)),
+        Command::Rollback { policy } => mode::set(context, policy, Mode::Shadow),
+        Command::Reset { policy } => mode::reset(context, policy),
+        Command::Reload => mode::reload(context).await,
+        Command::Check { policy } => check(context, policy.as_deref()),
+        Command::Replay(args) => replay::run(context, args).await,
+        Command::Test(args) => cases::run(context, args),
+    }
+}
+
+async fn ls(context: &Context) -> Result<u8, Failure> {
+    let (rows, chain) = context.backend(&[])?.policies().await?;
+    if context.out.json {
+        context.out.value(&rows)?;
+        return Ok(0);
+    }
+    let cells = |row: &PolicyView| {
+        let digest = row.digest.as_deref().and_then(|digest| digest.get(..19)).unwrap_or("-").to_owned();
+        let state = row.error.clone().unwrap_or_else(|| hooks(row));
+        let (kind, mode) = (row.kind.as_str().to_owned(), row.mode.clone());
+        vec![row.order.to_string(), row.name.clone(), kind, mode, digest, row.source.clone(), state]
+    };
+    context.out.table(&["#", "NAME", "KIND", "MODE", "DIGEST", "SOURCE", "HOOKS"], rows.iter().map(cells).collect())?;
+    for row in &rows {
+        for note in &row.notes {
+            context.out.line(format!("{}: {note}", row.name))?;
+        }
+    }
+    if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = chain {
+        let (when, before) = (ago(refused_at), ago(since));
+        context
+            .out
+            .line(format!("the service refused a reload {when} and decides with the chain of {before}: {why}"))?;
+    }
+    Ok(0)
+}
+
+fn hooks(row: &PolicyView) -> String {
+    row.hooks.iter().map(|hook| hook.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
+    let mut all = match which.map(Path::new).filter(|path| path.exists()) {
+        Some(path) => vec![context.app.load_policy(of_file(path)?)],
+        None => context.app.load_policies(true),
+    };
+    if let Some(name) = which
+        && !Path::new(name).exists()
+    {
+        all.retain(|policy| policy.config.name == name);
+        if all.is_empty() {
+            let text = format!("there is neither a policy nor a file '{name}'");
+            return Err(Failure::new("policy-not-found", text, "'wharf policy ls' lists the chain", 5));
+        }
+    }
+    let rows = PolicyView::of_files(&all);
+    let failed = rows.iter().filter(|row| !row.ok).count();
+    if context.out.json {
+        context.out.value(&rows)?;
+    } else {
+        for (row, policy) in rows.iter().zip(&all) {
+            match &policy.result {
+                Ok(_) => context.out.line(format!("ok      {} ({}: {})", row.name, row.kind.as_str(), hooks(row)))?,
+                Err(error) => {
+                    context.out.line(format!("failed  {} ({}): {error}", row.name, row.source))?;
+                    if let Some(detail) = error.detail.as_ref().filter(|_| error.marked) {
+                        context.out.detail(detail, error.marked)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(if failed == 0 { 0 } else { 3 })
+}
+
+/// An entry for a file that is in no chain, under its own name.
+pub(in crate::cli) fn of_file(path: &Path) -> Result<PolicyConfig, Failure> {
+    let absolute = std::path::absolute(path)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut config = PolicyConfig::builtin(&name);
+    config.builtin = None;
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("wasm") => config.wasm = Some(absolute),
+        Some("rhai") => config.script = Some(absolute),
+        _ => {
+            let text = format!("{} is neither a .wasm nor a .rhai file", path.display());
+            return Err(Failure::new("policy-kind", text, "name a plugin or a script", 2));
+        }
+    }
+    Ok(config)
+}

@@ -1,0 +1,56 @@
+//! `wharf policy diff`: what shadows would have changed, summed up.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::cli::instant::instant;
+use crate::cli::workspaces::plan::short;
+use crate::cli::{Context, Failure};
+use crate::records::{ShadowDifference, ShadowSummary};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only of this policy
+    policy: Option<String>,
+    /// Since then: a time, or how long ago
+    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = instant)]
+    since: jiff::Timestamp,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let all = context.backend(&[])?.shadows(args.policy.as_deref(), args.since).await?;
+    if context.out.json {
+        context.out.value(&all)?;
+    } else {
+        print(context, &all)?;
+    }
+    Ok(0)
+}
+
+fn print(context: &Context, all: &BTreeMap<String, ShadowSummary>) -> Result<(), Failure> {
+    let out = &context.out;
+    if all.is_empty() {
+        out.line("no shadow was asked in that time; give a policy mode = \"shadow\" (see docs/configuration.md)")?;
+    }
+    for (policy, summary) in all {
+        let ShadowSummary { asked, failed, changed, .. } = summary;
+        out.line(out.bold(policy) + format!(": asked {asked} times, would have changed {changed}, failed {failed}"))?;
+        if let Some(last) = &summary.last_failure {
+            out.line(format!("  last failure: {last}"))?;
+        }
+        let row = |group: &ShadowDifference| {
+            let change = format!("{} -> {}", short(&group.from), short(&group.to));
+            let about = group.about.clone().map(Value::from).map(|about| short(&about)).unwrap_or_default();
+            let example = group.examples.last().cloned().unwrap_or_default();
+            vec![group.count.to_string(), group.hook.to_string(), group.field.clone(), change, about, example]
+        };
+        let rows: Vec<_> = summary.differences.iter().map(row).collect();
+        if !rows.is_empty() {
+            out.table(&["COUNT", "HOOK", "FIELD", "CHANGE", "ABOUT", "LAST DECISION"], rows)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `wharf cleanup`: one sweep, the ledger, and taking back.
+
+use crate::cli::output::{Several, ago, bytes};
+use crate::cli::{Context, Failure};
+use crate::hooks::SweepChoice;
+use crate::lifecycle::SweepLine;
+use crate::store::LedgerEntry;
+use crate::wire::SweepRequest;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Shows everything that Wharf made and what the policies want with it; changes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Removes at once, without the time to take it back
+    #[arg(long, conflicts_with = "dry_run")]
+    no_grace: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists the ledger: what is planned; with --all what was done, too
+    Ls {
+        /// Also what was done, taken back or given up
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Takes back a planned removal, or starts again what a sweep has stopped
+    Undo {
+        /// Numbers of the ledger, ids or names
+        #[arg(required = true)]
+        which: Vec<String>,
+    },
+    /// Lets sweeps have again what was taken back
+    Allow {
+        /// Numbers of the ledger, ids or names
+        #[arg(required = true)]
+        which: Vec<String>,
+    },
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let backend = context.backend(&[])?;
+    match &args.command {
+        None => {
+            let request = SweepRequest { dry_run: args.dry_run, no_grace: args.no_grace };
+            let report = backend.sweep(&request).await?;
+            if context.out.json {
+                context.out.value(&report)?;
+            } else {
+                let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome.as_deref() != Some("kept"));
+                let rows: Vec<_> = shown.map(row).collect();
+                if rows.is_empty() {
+                    context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows why")?;
+                } else {
+                    context.out.table(&["WHAT", "SIZE", "VERDICT", "WHEN", "BY", "WHY"], rows)?;
+                }
+                if let Some(failed) = &report.failed {
+                    context.out.line(format!("everything is kept: {}", failed))?;
+                }
+            }
+            Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))
+        }
+        Some(Command::Ls { all }) => {
+            let entries = backend.ledger(*all).await?;
+            if context.out.json {
+                context.out.value(&entries)?;
+            } else {
+                let rows = entries.iter().map(entry_row).collect();
+                context.out.table(&["NUMBER", "WHAT", "SIZE", "ACTION", "STATE", "WHEN", "BY", "WHY"], rows)?;
+            }
+            Ok(0)
+        }
+        Some(Command::Undo { which }) => {
+            let mut several = Several::new(&context.out);
+            for which in which {
+                match backend.undo_cleanup(which).await {
+                    Ok(entry) if entry.action == "stop" => tell(&mut several, &entry, "runs again"),
+                    Ok(entry) => tell(&mut several, &entry, "stays; sweeps leave it alone"),
+                    Err(failure) => several.failed(&failure.into()),
+                }
+            }
+            several.end()
+        }
+        Some(Command::Allow { which }) => {
+            let mut several = Several::new(&context.out);
+            for which in which {
+                match backend.allow_cleanup(which).await {
+                    Ok(entry) => tell(&mut several, &entry, "is left to sweeps again"),
+                    Err(failure) => several.failed(&failure.into()),
+                }
+            }
+            several.end()
+        }
+    }
+}
+
+fn tell(several: &mut Several<'_>, entry: &LedgerEntry, what: &str) {
+    several.print(|out| if out.json { out.value(entry) } else { out.line(format!("{} {what}", entry.object)) });
+}
+
+fn row(line: &SweepLine) -> Vec<String> {
+    let choice = match line.choice {
+        SweepChoice::Keep => "keep",
+        SweepChoice::Stop => "stop",
+        SweepChoice::Remove => "remove",
+    };
+    let verdict = match line.outcome.as_deref() {
+        Some(outcome) if outcome != choice => outcome.to_owned(),
+        _ => choice.to_owned(),
+    };
+    let when = match (line.due, line.outcome.as_deref()) {
+        (Some(due), Some("planned") | None) => due.round(jiff::Unit::Second).unwrap_or(due).to_string(),
+        _ => "-".to_owned(),
+    };
+    let what = match line.state {
+        Some(state) => format!("{} ({state})", line.id),
+        None if line.used => format!("{} (used)", line.id),
+        None => line.id.clone(),
+    };
+    let why = line.error.clone().unwrap_or_else(|| line.reason.clone());
+    vec![what, bytes(line.bytes), verdict, when, line.policy.clone().unwrap_or_else(|| "-".into()), why]
+}
+
+fn entry_row(entry: &LedgerEntry) -> Vec<String> {
+    let when = match entry.ended {
+        Some(ended) => ago(Some(ended)),
+        None => entry.due.round(jiff::Unit::Second).unwrap_or(entry.due).to_string(),
+    };
+    vec![
+        entry.id.to_string(),
+        entry.object.clone(),
+        bytes(entry.bytes),
+        entry.action.clone(),
+        entry.state.as_str().to_owned(),
+        when,
+        entry.policy.clone(),
+        entry.reason.clone(),
+    ]
+}

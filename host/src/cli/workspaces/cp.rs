@@ -1,0 +1,226 @@
+//! `wharf cp`: files in and out, with the habits of `docker cp`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+
+use crate::archive::{self, Bound, Owner};
+use crate::backend::{Backend, Outgoing};
+use crate::cli::{Context, Failure, terminal};
+use crate::docker::PathKind;
+use crate::lifecycle::Error;
+use crate::printable::Printable;
+use crate::records::Target;
+
+mod take_out;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A path in a workspace is written WS:/path, or :/path for the workspace of this folder; '-' is a tar archive on stdin or \
+stdout. A folder that exists is copied into; 'DIR/.' means what is in it. A link stays a link, and 'LINK/.' means what is \
+in the folder that it leads to. Files that are copied in belong to the user of \
+the workspace where its id is known, else to root. Policies of pre-exec are asked as for a command.")]
+pub(crate) struct Args {
+    /// What is copied
+    source: String,
+    /// Where it goes
+    target: String,
+}
+
+/// One side of a copy.
+#[derive(Debug, PartialEq, Eq)]
+enum Side<'a> {
+    Pipe,
+    Local(&'a str),
+    Inside { workspace: Option<&'a str>, path: &'a str },
+}
+
+fn side(text: &str) -> Side<'_> {
+    match text.split_once(':') {
+        _ if text == "-" => Side::Pipe,
+        // `./a:b` and `/a:b` are local, as with Docker.
+        Some((workspace, path)) if !workspace.contains('/') && workspace != "." => {
+            Side::Inside { workspace: Some(workspace).filter(|name| !name.is_empty()), path }
+        }
+        _ => Side::Local(text),
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let (source, target) = (side(&args.source), side(&args.target));
+    match (source, target) {
+        (Side::Inside { workspace, path }, to @ (Side::Local(_) | Side::Pipe)) => {
+            let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
+            let mut stop = backend.stopper().await?.subscribe();
+            let path = if path.is_empty() { "/" } else { path };
+            let out = unless(&mut stop, NOTHING, backend.copy_out(&target, path)).await?;
+            match to {
+                Side::Local(to) => {
+                    // A workspace may exchange anything there at any moment.
+                    let bounds: Vec<_> = backend.written().await?.iter().filter_map(|path| Bound::at(path)).collect();
+                    take_out::take_out(context, (out, stop), path, (Path::new(to), &bounds)).await?;
+                }
+                _ => unless(&mut stop, "the archive is cut off", pour_out(out)).await?,
+            }
+        }
+        (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
+            let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
+            let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
+            let left = "what had arrived by then stays";
+            unless(&mut backend.stopper().await?.subscribe(), left, bring_in(context, &backend, &target, (from, path)))
+                .await?;
+        }
+        _ => return Err(usage("one side must be in a workspace (WS:/path), and the other one must not".into())),
+    }
+    Ok(0)
+}
+
+/// What is left of a copy out that was interrupted.
+const NOTHING: &str = "nothing was copied";
+
+/// Does something until it is to stop; `left` says what is there then.
+async fn unless<T, E>(
+    stop: &mut watch::Receiver<bool>,
+    left: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    // First of all, as work that always has something more would never let it be seen.
+    tokio::select! {
+        biased;
+        Ok(_) = stop.wait_for(|stop| *stop) => Err(Error::LeftOff(left.to_owned()).into()),
+        done = work => Ok(done?),
+    }
+}
+
+fn usage(text: String) -> Failure {
+    Failure::new("bad-request", text, "see 'wharf cp --help'", 2)
+}
+
+fn local(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new("local-file", format!("{}: {error}", shown(path)), "see that the path exists and is yours", 1)
+}
+
+/// A path whose names a workspace may have chosen.
+fn shown(path: &Path) -> String {
+    Printable::from(path.display().to_string()).to_string()
+}
+
+/// Says what was not copied, and is not made on the other side.
+fn tell_left_out(context: &Context, names: &[String]) {
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(|name| Printable::from(name).to_string()).collect();
+        context.out.notice(&format!("left out, neither file, folder nor link: {}", names.join(", ")));
+    }
+}
+
+/// The last name of a path in a workspace; none of its root. The engine, too, goes up by the words alone.
+fn last_name(path: &str) -> Option<&str> {
+    let mut names = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.pop()
+}
+
+/// The last name of a path, and the folder that it is in.
+fn split(path: &str) -> (&str, &str) {
+    let trimmed = path.trim_end_matches('/');
+    match trimmed.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some(parts) => parts,
+        None => ("/", trimmed),
+    }
+}
+
+async fn bring_in(
+    context: &Context,
+    backend: &Backend,
+    target: &Target,
+    (from, path): (Option<&Path>, &str),
+) -> Result<(), Failure> {
+    // First of all, so that nothing of this side matters to what is refused there.
+    let to = backend.copy_in(target, path).await?;
+    let id = &to.workspace;
+    let Some(from) = from else {
+        let stdin = archive::stream(|to| std::io::copy(&mut std::io::stdin(), to).map(drop));
+        return Ok(to.unpack(path, stdin).await?);
+    };
+    let written = from.as_os_str().as_encoded_bytes();
+    let contents = written.ends_with(b"/.");
+    // A link stays a link, as those inside a folder do, unless a slash behind it asks for what it leads to.
+    let meta = if contents || written.ends_with(b"/") { from.metadata() } else { from.symlink_metadata() };
+    let meta = meta.map_err(|error| local(from, &error))?;
+    if !meta.is_dir() && !meta.is_file() && !meta.is_symlink() {
+        let text = format!("{} is neither file, folder nor link", shown(from));
+        return Err(Failure::new("bad-request", text, "name something that can be copied", 1));
+    }
+    let source = if meta.is_symlink() { Ok(from.to_path_buf()) } else { from.canonicalize() };
+    let source = source.map_err(|error| local(from, &error))?;
+    let name = from.file_name().or(source.file_name()).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let (parent, last) = split(path);
+    let (folder, name) = match (to.kind, meta.is_dir()) {
+        (PathKind::Folder, true) if contents => (path, PathBuf::from(".")),
+        (PathKind::Folder, _) => (path, name),
+        (PathKind::Missing, false) if path.ends_with('/') => {
+            return Err(Failure::new("not-found", format!("there is no folder {path} in {id}"), "make it first", 1));
+        }
+        (PathKind::File, true) => {
+            let text = format!("{path} in {id} is a file, and {} is a folder", from.display());
+            return Err(Failure::new("bad-request", text, "name another place", 1));
+        }
+        (PathKind::Missing | PathKind::File, _) => (parent, PathBuf::from(last)),
+    };
+    let owner = to.user.as_deref().and_then(numeric).unwrap_or(Owner { uid: 0, gid: 0 });
+    let (pieces, left_out) = archive::pack(source, name, Some(owner));
+    to.unpack(folder, pieces).await?;
+    // An engine that had enough before the end does not say what it did not want to have.
+    tell_left_out(context, &left_out.await.unwrap_or_default());
+    Ok(())
+}
+
+/// `1000` or `1000:100`; a name is only known inside.
+fn numeric(user: &str) -> Option<Owner> {
+    let (uid, gid) = user.split_once(':').unwrap_or((user, user));
+    Some(Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+}
+
+async fn pour_out(mut out: Outgoing) -> Result<(), Failure> {
+    while let Some(bytes) = out.next().await {
+        let bytes = bytes?;
+        // A reader that does not read must not keep Ctrl-C from being heard.
+        let write = move || {
+            let mut stdout = terminal::raw_out().lock();
+            stdout.write_all(&bytes).and_then(|()| stdout.flush())
+        };
+        tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)??;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_workspace_is_told_from_a_local_one_as_docker_users_write_them() {
+        assert_eq!(side("shop:/a/b"), Side::Inside { workspace: Some("shop"), path: "/a/b" });
+        assert_eq!(side(":/a"), Side::Inside { workspace: None, path: "/a" });
+        assert_eq!((side("-"), side("./a:b"), side("/x:y")), (Side::Pipe, Side::Local("./a:b"), Side::Local("/x:y")));
+        assert_eq!(split("/a/b/"), ("/a", "b"));
+        assert_eq!(split("/a"), ("/", "a"));
+        let names = ["/", "/.", "/etc/..", "/a/b/", "/a/b/.", "/a/b/..", "/../a//b/./c/"].map(last_name);
+        assert_eq!(names, [None, None, None, Some("b"), Some("b"), Some("a"), Some("c")]);
+        assert_eq!(numeric("1000:100"), Some(Owner { uid: 1000, gid: 100 }));
+        assert_eq!(numeric("node"), None);
+    }
+}

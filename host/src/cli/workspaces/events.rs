@@ -1,0 +1,56 @@
+//! `wharf events`
+
+use crate::backend::EventItem;
+use crate::cli::instant::instant;
+use crate::cli::output::say;
+use crate::cli::{Context, Failure};
+use crate::workspace::Event;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Id or name [default: all workspaces]
+    workspace: Option<String>,
+    /// Also what happened since a time (2026-01-31T12:00:00Z) or for a duration (10m)
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<jiff::Timestamp>,
+    /// Ends at a time, or shows only up to so long ago (0s: up to now)
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<jiff::Timestamp>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let backend = context.backend(&[])?;
+    let target = args.workspace.as_deref().map(|name| context.target(Some(name))).transpose()?;
+    let mut stop = backend.stopper().await?.subscribe();
+    let mut events = tokio::select! {
+        events = backend.events(target.as_ref(), args.since, args.until) => events?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(130),
+    };
+    loop {
+        let item = tokio::select! {
+            item = events.next() => item?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(130),
+        };
+        match item {
+            None => return Ok(0),
+            Some(EventItem::Event(event)) => print(context, &event)?,
+            Some(EventItem::Notice(text)) => say(format_args!("wharf: {text}")),
+        }
+    }
+}
+
+fn print(context: &Context, event: &Event) -> Result<(), Failure> {
+    if context.out.json {
+        return Ok(context.out.json_line(event)?);
+    }
+    let mut what = event.what.to_string();
+    if let Some(code) = event.exit_code {
+        what.push_str(&format!(" ({code})"));
+    }
+    let detail = event.detail.as_deref().unwrap_or_default();
+    let container: String = event.container_id.chars().take(12).collect();
+    let line = format!("{:.3}  {}  {container}  {what}  {detail}", event.time, event.workspace);
+    Ok(context.out.line(line.trim_end())?)
+}

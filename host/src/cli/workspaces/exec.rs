@@ -1,0 +1,365 @@
+//! `wharf exec` and `wharf shell`: bytes pass through, and the exit code is the command's.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::output::say;
+use crate::cli::{Context, Failure, terminal};
+
+use crate::backend::{ExecEnd, ExecInput, ExecSession};
+use crate::config::Span;
+use crate::hooks::{ExecSpec, Hook};
+
+mod hint;
+mod printer;
+
+use printer::Printer;
+
+/// Exit code when Wharf itself failed, as Docker users know it.
+const WHARF_FAILED: u8 = 125;
+
+/// Exit code of a command that took too long, as of timeout(1).
+const TIMED_OUT: u8 = 124;
+
+/// Why output may be missing that a command's children write after its end.
+const CUT: &str = "the command has ended, and something that it started still holds its output; what that writes from now \
+                   on is not shown";
+
+/// How long a slow reader may take for what is left to be said.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Arguments of `exec`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Id or name [default: the workspace of this folder]
+    workspace: Option<String>,
+    /// Environment: NAME=VALUE, or NAME for the value that it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// User or uid:gid
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Folder in the workspace
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Passes stdin on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Gives the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Kills the command, with its process group, when it takes longer, e.g. 30s; exit code 124
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Span>,
+    /// Starts the command and does not wait for it; what it writes is lost
+    #[arg(short, long, conflicts_with_all = ["interactive", "timeout"])]
+    detach: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Arguments of `shell`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShellArgs {
+    /// Id or name [default: the workspace of this folder]
+    workspace: Option<String>,
+    /// User or uid:gid
+    #[arg(short, long)]
+    user: Option<String>,
+}
+
+/// Runs a command.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
+    let mut env = BTreeMap::new();
+    for text in args.env {
+        let usage = |text| Failure::new("bad-request", text, "see 'wharf exec --help'", WHARF_FAILED);
+        env.extend([crate::cli::workspaces::up::env_pair(&text).map_err(usage)?]);
+    }
+    let spec = ExecSpec { command: args.command, env, user: args.user, working_dir: args.workdir, tty: args.tty };
+    if args.detach {
+        return detached_session(context, args.workspace.as_deref(), spec).await.map_err(wharf_failed);
+    }
+    let limit = args.timeout.map(|span| span.0);
+    session(context, args.workspace.as_deref(), spec, args.interactive, limit).await.map_err(wharf_failed)
+}
+
+/// Opens a shell.
+pub(crate) async fn shell(context: &Context, args: ShellArgs) -> Result<u8, Failure> {
+    // bash where the image has it.
+    let command = ["sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi"];
+    let tty = std::io::stdin().is_terminal();
+    let spec = ExecSpec { command: command.map(str::to_owned).into(), user: args.user, tty, ..ExecSpec::default() };
+    session(context, args.workspace.as_deref(), spec, true, None).await.map_err(wharf_failed)
+}
+
+/// Keeps the codes that mean something (126, 127, denials, a missing workspace) apart from the command's own.
+fn wharf_failed(mut failure: Failure) -> Failure {
+    failure.exit = match failure.code.as_str() {
+        "command-not-found" => 127,
+        "command-not-executable" => 126,
+        "broken-pipe" => 0,
+        _ => WHARF_FAILED,
+    };
+    failure
+}
+
+/// Starts a command and leaves it to itself.
+async fn detached_session(context: &Context, name: Option<&str>, spec: ExecSpec) -> Result<u8, Failure> {
+    let backend = context.backend(&[Hook::PreExec])?;
+    let detached = backend.exec_detached(&context.target(name)?, spec).await?;
+    if context.out.json {
+        context.out.value(&detached)?;
+    }
+    Ok(0)
+}
+
+async fn session(
+    context: &Context,
+    name: Option<&str>,
+    mut spec: ExecSpec,
+    interactive: bool,
+    limit: Option<Duration>,
+) -> Result<u8, Failure> {
+    if spec.tty && interactive && !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            "no-terminal",
+            "-t: stdin is no terminal",
+            "leave -t out, or run it in a terminal",
+            2,
+        ));
+    }
+    let tty = spec.tty;
+    if tty && let Ok(term) = std::env::var("TERM") {
+        spec.env.entry("TERM".to_owned()).or_insert(term);
+    }
+    // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
+    let backend = context.backend_without_signals(&[Hook::PreExec])?;
+    let target = context.target(name)?;
+    let size = (tty && terminal::is_out()).then(crossterm::terminal::size);
+    let size = size.and_then(Result::ok).map(|(columns, rows)| (rows, columns));
+    let hints = hint::applies(&spec);
+    let ExecSession { mut output, input, control } = backend.exec(&target, spec, interactive, size, limit).await?;
+
+    let raw = if tty && interactive { Some(RawMode::enter()?) } else { None };
+    let detach = std::sync::Arc::new(tokio::sync::Notify::new());
+    if let Some(input) = input {
+        tokio::spawn(pump(input, raw.is_some().then(|| detach.clone())));
+    }
+    if tty {
+        let control = control.clone();
+        tokio::spawn(async move {
+            let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+            while changes.recv().await.is_some() {
+                if let Ok((columns, rows)) = crossterm::terminal::size() {
+                    control.resize(rows, columns).await;
+                }
+            }
+        });
+    }
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit + control.patience());
+    let mut printer = Printer::start()?;
+    let over = {
+        let run = async {
+            while let Some((stream, bytes)) = output.next().await? {
+                if let Err(error) = printer.print(stream, bytes).await {
+                    // This process ends, and with it the one that would end the command in time.
+                    if limit.is_some() {
+                        control.abandon().await?;
+                    }
+                    return Err(Failure::from(error));
+                }
+            }
+            let end = control.end().await?;
+            if end == ExecEnd::TimedOut {
+                return Ok(Over::Late);
+            }
+            printer.end().await?;
+            Ok(Over::Ended { end, cut: output.cut() })
+        };
+        tokio::pin!(run);
+        tokio::select! {
+            over = &mut run => over,
+            () = until(deadline) => match control.kill_late().await {
+                Ok(true) => Ok(Over::Late),
+                // It was in time; only who reads its output is not.
+                Ok(false) => run.await,
+                Err(error) => Err(error.into()),
+            },
+            () = detach.notified() => Ok(Over::Left),
+        }
+    };
+    if !matches!(over, Ok(Over::Ended { .. })) {
+        // A reader who does not read must hold up neither the end nor the message about it.
+        let _ = tokio::time::timeout(LAST_WORDS, printer.end()).await;
+    }
+    drop(raw);
+    match over? {
+        Over::Late => {
+            say_late(limit.unwrap_or_default()).await;
+            Ok(TIMED_OUT)
+        }
+        Over::Left | Over::Ended { end: ExecEnd::Detached | ExecEnd::TimedOut, .. } => Ok(detached()),
+        Over::Ended { end: ExecEnd::Exited(code), cut } => {
+            if cut {
+                context.out.notice(CUT);
+            }
+            if hints {
+                hint::tell(context, (&backend, &target), code, &printer).await;
+            }
+            Ok(u8::try_from(code).unwrap_or(1))
+        }
+    }
+}
+
+/// How a session ends.
+enum Over {
+    Ended {
+        end: ExecEnd,
+        cut: bool,
+    },
+    /// It took too long and was killed.
+    Late,
+    /// The keys for detaching were typed.
+    Left,
+}
+
+/// Says that a command was killed for its time, unless nobody takes it.
+async fn say_late(limit: Duration) {
+    let seconds = limit.as_secs_f64();
+    let tell = move || say(format_args!("wharf: the command took longer than {seconds} s and was killed"));
+    let _ = tokio::time::timeout(LAST_WORDS, tokio::task::spawn_blocking(tell)).await;
+}
+
+/// Ends at a time, or never.
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn detached() -> u8 {
+    terminal::say_raw("\r\ndetached; the command runs on\r\n");
+    0
+}
+
+/// The keys that leave a command running, as Docker users know them: Ctrl-P, Ctrl-Q. They are taken out here, as the
+/// docker CLI does: an engine that takes them itself ends the command (seen with 20.10).
+const DETACH: [u8; 2] = [0x10, 0x11];
+
+/// Copies stdin to the command; the end of stdin is the end of the command's input. On a terminal, the keys for
+/// detaching are told to `detach` and end it.
+async fn pump(mut to: ExecInput, detach: Option<std::sync::Arc<tokio::sync::Notify>>) {
+    let mut from = tokio::io::stdin();
+    let mut buffer = vec![0; 64 << 10];
+    let mut held = false;
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => {
+                let Some(bytes) = buffer.get(..count) else { break };
+                let (bytes, leave) = match &detach {
+                    Some(_) => typed(bytes, &mut held),
+                    None => (bytes.into(), false),
+                };
+                if !to.write(&bytes).await {
+                    // The command has closed its input; what it does next is its own business.
+                    return;
+                }
+                if let (Some(detach), true) = (&detach, leave) {
+                    to.detach().await;
+                    detach.notify_one();
+                    // The connection ends with this process; ended here, it would be the end of the command's input.
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+    to.close().await;
+}
+
+/// What to pass on of typed bytes, and whether the keys for detaching came after it. The first of them is held back
+/// until the next key is known.
+fn typed<'a>(bytes: &'a [u8], held: &mut bool) -> (std::borrow::Cow<'a, [u8]>, bool) {
+    if !*held && !bytes.contains(&DETACH[0]) {
+        return (bytes.into(), false);
+    }
+    let mut pass = Vec::with_capacity(bytes.len() + 1);
+    for byte in bytes {
+        if std::mem::take(held) {
+            if *byte == DETACH[1] {
+                return (pass.into(), true);
+            }
+            pass.push(DETACH[0]);
+        }
+        if *byte == DETACH[0] {
+            *held = true;
+        } else {
+            pass.push(*byte);
+        }
+    }
+    (pass.into(), false)
+}
+
+/// The terminal in raw mode, and back when dropped.
+struct RawMode;
+
+impl RawMode {
+    fn enter() -> std::io::Result<Self> {
+        // Taken before, so that none of them ends this process and leaves the terminal as it is.
+        let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()]
+            .into_iter()
+            .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        crossterm::terminal::enable_raw_mode()?;
+        tokio::spawn(async move {
+            let first = ends.iter_mut().map(|(number, signals)| {
+                let number = *number;
+                Box::pin(async move {
+                    signals.recv().await;
+                    number
+                })
+            });
+            let (number, ..) = futures_util::future::select_all(first).await;
+            let _ = crossterm::terminal::disable_raw_mode();
+            std::process::exit(128 + number);
+        });
+        Ok(Self)
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let _ = crossterm::terminal::disable_raw_mode();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_both_keys_one_after_the_other_detach() {
+        let all = |chunks: &[&[u8]]| -> (Vec<u8>, bool) {
+            let (mut held, mut passed) = (false, Vec::new());
+            for chunk in chunks {
+                let (bytes, leave) = typed(chunk, &mut held);
+                passed.extend_from_slice(&bytes);
+                if leave {
+                    return (passed, true);
+                }
+            }
+            (passed, false)
+        };
+        assert_eq!(all(&[b"ls\n"]), (b"ls\n".to_vec(), false));
+        assert_eq!(all(&[b"a\x10\x11b"]), (b"a".to_vec(), true));
+        assert_eq!(all(&[b"a\x10", b"\x11b"]), (b"a".to_vec(), true));
+        assert_eq!(all(&[b"\x10x\x11"]), (b"\x10x\x11".to_vec(), false));
+        assert_eq!(all(&[b"\x10", b"\x10\x11"]), (b"\x10".to_vec(), true));
+    }
+}

@@ -1,0 +1,136 @@
+//! `wharf idle` and `wharf lease`
+
+use crate::backend::LeaseChange;
+use crate::cli::output::ago;
+use crate::cli::{Context, Failure};
+use crate::config::Span;
+use crate::lifecycle::{IdleView, Idleness};
+use crate::store::{Signal, SignalKind};
+use crate::workspace::State;
+
+/// Arguments of `idle`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Id or name [default: all workspaces]
+    workspace: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Shows each signal with its value and time, and when it will be stopped
+    Why {
+        /// Id or name [default: the workspace of this folder]
+        workspace: Option<String>,
+    },
+}
+
+/// Arguments of `lease`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LeaseArgs {
+    /// [WS] TIME, e.g. 'wharf lease 2h' or 'wharf lease shop 2h'; without a time, shows the lease
+    #[arg(value_name = "WS TIME", num_args = 0..=2)]
+    words: Vec<String>,
+    /// Gives it free
+    #[arg(long)]
+    release: bool,
+}
+
+/// Shows how idle workspaces are.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let backend = context.backend(&[])?;
+    if let Some(Command::Why { workspace }) = &args.command {
+        return why(context, &backend.idleness(&context.target(workspace.as_deref())?).await?);
+    }
+    let all = match &args.workspace {
+        Some(name) => vec![backend.idleness(&context.target(Some(name))?).await?.idle],
+        None => backend.all_idleness().await?,
+    };
+    if context.out.json {
+        context.out.value(&all)?;
+        return Ok(0);
+    }
+    let row = |idle: &Idleness| {
+        let by = idle.signals.first().filter(|_| idle.active_at.is_some()).map_or("-", |signal| signal.kind.as_str());
+        vec![idle.id.to_string(), idle.state.to_string(), ago(idle.active_at), by.to_owned(), stops(idle)]
+    };
+    context.out.table(&["ID", "STATE", "USED", "SIGN", "STOPS"], all.iter().map(row).collect())?;
+    Ok(0)
+}
+
+fn stops(idle: &Idleness) -> String {
+    let Some(time) = idle.stops_at else { return "-".into() };
+    let left = time.duration_since(jiff::Timestamp::now());
+    if left.is_positive() { format!("in {}", rounded(left.unsigned_abs())) } else { "now".into() }
+}
+
+/// Whole seconds, or whole minutes from two minutes on.
+fn rounded(time: std::time::Duration) -> Span {
+    let seconds = time.as_secs();
+    Span::seconds(if seconds < 120 { seconds } else { seconds / 60 * 60 })
+}
+
+fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
+    let IdleView { idle, after, service } = view;
+    if context.out.json {
+        context.out.value(view)?;
+        return Ok(0);
+    }
+    let row = |signal: &Signal| {
+        let lease = signal.kind == SignalKind::Lease;
+        vec![
+            signal.kind.as_str().to_owned(),
+            signal.value.clone().unwrap_or_else(|| "no value yet".into()),
+            if lease { "-".into() } else { ago(signal.active_at) },
+            ago(signal.measured_at),
+        ]
+    };
+    context.out.table(&["SIGN", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
+    let id = &idle.id;
+    context.out.line(match (after, idle.stops_at) {
+        _ if idle.state != State::Running => format!("{id} is {}", idle.state),
+        (None, _) => format!("{id} is not stopped for being idle: idle.after is not set"),
+        (Some(after), Some(time)) => {
+            format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
+        }
+        (Some(after), None) => format!("{id} has no sign of use yet; idle.after is {after}"),
+    })?;
+    if !service && after.is_some() {
+        context.out.line("wharf serve does not run: nothing is stopped, and CPU and network are not measured")?;
+    }
+    Ok(0)
+}
+
+/// Takes, shows or releases a lease.
+pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Failure> {
+    let usage = |text: String| Failure::new("bad-request", text, "see 'wharf lease --help'", 2);
+    let (name, time) = match args.words.as_slice() {
+        [] => (None, None),
+        [word] => match word.parse::<Span>() {
+            Ok(time) => (None, Some(time)),
+            Err(_) => (Some(word.as_str()), None),
+        },
+        [name, time, ..] => (Some(name.as_str()), Some(time.parse::<Span>().map_err(usage)?)),
+    };
+    if args.release && time.is_some() {
+        return Err(usage("a time and --release cannot go together".into()));
+    }
+    let change = match time {
+        Some(time) => LeaseChange::Take(time),
+        None if args.release => LeaseChange::Release,
+        None => LeaseChange::Show,
+    };
+    let leased = context.backend(&[])?.lease(&context.target(name)?, change).await?;
+    if context.out.json {
+        context.out.value(&leased)?;
+    } else {
+        let id = &leased.id;
+        context.out.line(match leased.until {
+            Some(until) => format!("{id} is leased until {until:.0}"),
+            None => format!("{id} is not leased"),
+        })?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,99 @@
+//! `wharf why`: who set each field, who was overruled, and where. It reads the store only, so it needs no engine.
+
+use crate::backend::{Backend, Error};
+use crate::cli::workspaces::plan::{bound, short};
+use crate::cli::{Context, Failure};
+use crate::printable::Printable;
+use crate::records::{Explained, Why, place};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Id or name; left out, the workspace of this folder
+    workspace: Option<String>,
+    /// A field such as image, env.TEAM or resources.memory; a group such as env or security
+    field: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
+    let backend = context.backend(&[])?;
+    let (why, all) = explained(context, &backend, args).await?;
+    if context.out.json {
+        context.out.value(&why)?;
+    } else {
+        print(context, &why, all)?;
+    }
+    Ok(0)
+}
+
+/// The explanation, and whether it is of all fields. One word may be a workspace, or a field of this folder's workspace.
+async fn explained(context: &Context, backend: &Backend, args: &Args) -> Result<(Why, bool), Failure> {
+    let missing = |error: &Error| matches!(error.code(), "workspace-not-found" | "workspace-ambiguous");
+    let (workspace, field) = (args.workspace.as_deref(), args.field.as_deref());
+    let (Some(word), None) = (workspace, field) else {
+        return Ok((backend.why(&context.target(workspace)?, field).await?, field.is_none()));
+    };
+    let first = match backend.why(&context.target(Some(word))?, None).await {
+        Err(error) if missing(&error) => error,
+        other => return Ok((other?, true)),
+    };
+    let Ok(folder) = context.target(None) else { return Err(first.into()) };
+    match backend.why(&folder, Some(word)).await {
+        // Neither is there: the word was rather meant as a workspace.
+        Err(error) if missing(&error) || error.code() == "bad-request" => Err(first.into()),
+        other => Ok((other?, false)),
+    }
+}
+
+fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
+    let out = &context.out;
+    out.line(out.bold(&why.id))?;
+    if all {
+        for line in out.trail(&why.trail) {
+            out.line(Printable::from("  ") + line)?;
+        }
+    }
+    for (name, field) in &why.fields {
+        if field.history.is_empty() {
+            // Whole lists of defaults would hide what somebody decided.
+            if !all {
+                out.line(format!("{name} = {}", short(&field.value)))?;
+                out.line("    default")?;
+                details(context, field)?;
+            }
+            continue;
+        }
+        out.line(out.bold(name) + format!(" = {}", short(&field.value)))?;
+        for link in &field.history {
+            let hook = link.hook.map_or(String::new(), |hook| format!(" at {hook}"));
+            let fate = link.overruled_by.as_ref().map_or(String::new(), |by| format!("  (overruled by {by})"));
+            out.line(format!("    {}{hook}: {}{fate}", place(&link.by), short(&link.value)))?;
+        }
+        details(context, field)?;
+    }
+    let numbers: Vec<_> =
+        why.records.iter().filter_map(|record| record.number.map(|number| format!("#{number}"))).collect();
+    if !numbers.is_empty() {
+        out.line(format!("decided in {} ('wharf audit show')", numbers.join(" ")))?;
+    }
+    let pruned = why.records.len() - numbers.len();
+    if pruned > 0 {
+        let when = why.pruned.map_or(String::new(), |time| format!(" on {time:.0} or before"));
+        out.line(format!(
+            "{pruned} of its decision records were pruned{when}; this is what the workspace itself keeps"
+        ))?;
+    }
+    Ok(())
+}
+
+/// What bounds a field, and what lets it be looser.
+fn details(context: &Context, field: &Explained) -> Result<(), Failure> {
+    if let Some(text) = bound(field) {
+        context.out.line(format!("    {text}"))?;
+    }
+    if let Some(waiver) = &field.waiver {
+        context.out.line(format!("    waived: {waiver}"))?;
+    }
+    Ok(())
+}
