@@ -3,6 +3,8 @@
 //! A [`Backend`] has a method for everything that a command asks for. None of its callers knows which of the two answers: results,
 //! progress and errors are the same. In this process, engine and store are opened by the first method that needs them, so a verb that
 //! needs no engine works without one.
+//!
+//! Every method fails with [`Error`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub use error::Error;
 pub use exec::{ExecControl, ExecEnd, ExecInput, ExecOutput, ExecSession};
 pub use files::{CopyTarget, Outgoing};
 pub use images::PrunedImage;
-pub use logs::{LogItem, LogOptions, LogStream};
+pub use logs::{LogItem, LogOptions, LogStream, Lost};
 pub use plan::{DiffOf, PlannedDiff};
 pub use policies::{Reloaded, ReplayedAll};
 pub use records::{RecordItem, RecordStream};
@@ -134,9 +136,6 @@ impl Backend {
     }
 
     /// One workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn inspect(&self, target: &Target) -> Result<WorkspaceView, Error> {
         match &self.service {
             Some(client) => Ok(client.inspect(&named(client, target).await?).await?),
@@ -148,9 +147,6 @@ impl Backend {
     }
 
     /// The id of a workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
         match &self.service {
             Some(_) => Ok(self.inspect(target).await?.id),

@@ -4,6 +4,8 @@
 //! words that the command would have had by itself; everything else that goes wrong is a broken or missing connection.
 //!
 //! May touch: the service's address, and the files with its token and certificate authority.
+//!
+//! Every method fails with [`Error`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -178,36 +180,24 @@ impl Client {
     }
 
     /// Reads a resource.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Error> {
         let response = self.send(Method::GET, path, query, "application/json", None::<&()>, &[]).await?;
         self.value(response).await
     }
 
     /// Asks for something to be done.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let response = self.send(Method::POST, path, &[], "application/json", Some(body), &[]).await?;
         self.value(response).await
     }
 
     /// Asks for something to be removed.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn delete<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Error> {
         let response = self.send(Method::DELETE, path, query, "application/json", None::<&()>, &[]).await?;
         self.value(response).await
     }
 
     /// All pages of a list.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn pages<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<Vec<T>, Error> {
         let (mut all, mut next) = self.page(path, query).await?;
         while let Some(link) = next {
@@ -223,9 +213,6 @@ impl Client {
     }
 
     /// One page of a list, and the address of the next one.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn page<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -237,9 +224,6 @@ impl Client {
     }
 
     /// Follows a stream of events; `after` is the id of the last one that was seen.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn events(&self, path: &str, query: Query<'_>, after: Option<&str>) -> Result<Events, Error> {
         let headers: Vec<_> = after.map(|id| ("last-event-id", id)).into_iter().collect();
         let response = self.send(Method::GET, path, query, "text/event-stream", None::<&()>, &headers).await?;
@@ -247,9 +231,6 @@ impl Client {
     }
 
     /// Asks for something whose progress is told as events.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn post_events(&self, path: &str, query: Query<'_>, body: &impl Serialize) -> Result<Events, Error> {
         let response = self.send(Method::POST, path, query, "text/event-stream", Some(body), &[]).await?;
         self.stream(response)

@@ -1,4 +1,6 @@
 //! Sweeps and their ledger, idleness, and leases.
+//!
+//! Every method fails with [`Error`].
 
 use std::time::Duration;
 
@@ -27,9 +29,6 @@ pub enum LeaseChange {
 
 impl Backend {
     /// One sweep. A service gives its own time to take removals back.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn sweep(&self, request: &SweepRequest) -> Result<SweepReport, Error> {
         match &self.service {
             Some(client) => Ok(client.sweep(request).await?),
@@ -41,9 +40,6 @@ impl Backend {
     }
 
     /// The ledger of sweeps, newest first; with `all` also entries that are done, undone or given up.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn ledger(&self, all: bool) -> Result<Vec<LedgerEntry>, Error> {
         match &self.service {
             Some(client) => Ok(client.ledger(all).await?),
@@ -52,9 +48,6 @@ impl Backend {
     }
 
     /// Undoes a planned removal or a stop: number of the ledger, id or name.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         match &self.service {
             Some(client) => Ok(client.undo_cleanup(which).await?),
@@ -63,9 +56,6 @@ impl Backend {
     }
 
     /// Gives sweeps an object back that was taken from them.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         match &self.service {
             Some(client) => Ok(client.allow_cleanup(which).await?),
@@ -74,9 +64,6 @@ impl Backend {
     }
 
     /// The idleness of all workspaces that run.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn all_idleness(&self) -> Result<Vec<Idleness>, Error> {
         match &self.service {
             Some(client) => Ok(client.all_idleness().await?),
@@ -85,9 +72,6 @@ impl Backend {
     }
 
     /// The idleness of one workspace; a sidecar is idle when its workspace is.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn idleness(&self, target: &Target) -> Result<IdleView, Error> {
         match &self.service {
             Some(client) => Ok(client.idleness(&named(client, target).await?).await?),
@@ -101,9 +85,6 @@ impl Backend {
     }
 
     /// Shows, takes or ends the lease of a workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn lease(&self, target: &Target, change: LeaseChange) -> Result<Lease, Error> {
         match &self.service {
             Some(client) => {

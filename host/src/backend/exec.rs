@@ -1,4 +1,6 @@
 //! Commands in workspaces: bytes in both directions, and control.
+//!
+//! Every method fails with [`Error`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,9 +106,6 @@ enum Control {
 
 impl Backend {
     /// Runs a command and talks to it. `size` is rows and columns of its terminal; a service kills it after `limit`.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn exec(
         &self,
         target: &Target,
@@ -136,9 +135,6 @@ impl Backend {
     }
 
     /// Starts a command and leaves it to itself; its output is lost.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn exec_detached(&self, target: &Target, spec: ExecSpec) -> Result<ExecDetached, Error> {
         if let Some(client) = &self.service {
             let request = ExecRequest { detach: true, ..ExecRequest::of(spec) };
@@ -239,9 +235,6 @@ fn last_words(text: &str) -> Last {
 
 impl ExecOutput {
     /// The next bytes; none at the end of the output.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn next(&mut self) -> Result<Option<(StdStream, Bytes)>, Error> {
         match &mut self.0 {
             Output::Here(output) => Ok(output.next().await.transpose().map_err(lifecycle::Error::from)?),
@@ -322,9 +315,6 @@ impl ExecControl {
 
     /// Ends a command whose time is over; `false` when it ended by itself meanwhile. A service does so by itself, and its word is read
     /// behind whatever is still unread.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn kill_late(&self) -> Result<bool, Error> {
         match &self.0 {
             Control::Here(control) => loop {
@@ -344,9 +334,6 @@ impl ExecControl {
     }
 
     /// Ends a command whose output is not taken any more. A service ends it when the connection ends.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn abandon(&self) -> Result<(), Error> {
         match &self.0 {
             Control::Here(_) => self.kill_late().await.map(drop),
@@ -355,9 +342,6 @@ impl ExecControl {
     }
 
     /// Waits for the end.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn end(&self) -> Result<ExecEnd, Error> {
         match &self.0 {
             Control::Here(control) => Ok(match control.exit().await.map_err(lifecycle::Error::from)? {

@@ -1,4 +1,6 @@
 //! Secrets, volumes, and files of workspaces.
+//!
+//! Every method fails with [`Error`].
 
 use std::path::PathBuf;
 
@@ -53,9 +55,6 @@ enum Sink<'a> {
 
 impl CopyTarget<'_> {
     /// Unpacks an archive in a folder.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn unpack(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
         match &self.to {
             Sink::Here(place) => Ok(place.unpack(folder, pieces).await?),
@@ -66,9 +65,6 @@ impl CopyTarget<'_> {
 
 impl Backend {
     /// The names of the secrets of a workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn secrets(&self, target: &Target) -> Result<Vec<String>, Error> {
         match &self.service {
             Some(client) => Ok(client.secrets(&named(client, target).await?).await?.names),
@@ -80,9 +76,6 @@ impl Backend {
     }
 
     /// Sets a secret. Gives the workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn set_secret(&self, target: &Target, name: &str, value: SecretBytes) -> Result<WorkspaceId, Error> {
         match &self.service {
             Some(client) => Ok(client.set_secret(&named(client, target).await?, name, value).await?.workspace),
@@ -96,9 +89,6 @@ impl Backend {
     }
 
     /// Removes a secret. Gives the workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn remove_secret(&self, target: &Target, name: &str) -> Result<WorkspaceId, Error> {
         match &self.service {
             Some(client) => Ok(client.remove_secret(&named(client, target).await?, name).await?.workspace),
@@ -112,9 +102,6 @@ impl Backend {
     }
 
     /// The named volumes, sorted by name.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn volumes(&self) -> Result<Vec<VolumeView>, Error> {
         match &self.service {
             Some(client) => Ok(client.volumes().await?),
@@ -123,9 +110,6 @@ impl Backend {
     }
 
     /// Removes a named volume with its data.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn remove_volume(&self, name: &str) -> Result<(), Error> {
         match &self.service {
             Some(client) => Ok(client.remove_volume(name).await?),
@@ -134,9 +118,6 @@ impl Backend {
     }
 
     /// Reads a path of a workspace as an archive.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn copy_out(&self, target: &Target, file: &str) -> Result<Outgoing, Error> {
         match &self.service {
             Some(client) => {
@@ -153,9 +134,6 @@ impl Backend {
     }
 
     /// Folders and files of this machine that workspaces write. A service tells of projects only.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn written(&self) -> Result<Vec<PathBuf>, Error> {
         match &self.service {
             Some(client) if client.is_local() => {
@@ -167,9 +145,6 @@ impl Backend {
     }
 
     /// Asks whether something may be copied to a path of a workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn copy_in(&self, target: &Target, file: &str) -> Result<CopyTarget<'_>, Error> {
         match &self.service {
             Some(client) => {

@@ -1,4 +1,6 @@
 //! Images and snapshots.
+//!
+//! Every method fails with [`Error`].
 
 use super::verbs::unless_interrupted;
 use super::{Backend, Error, Report, named};
@@ -12,9 +14,6 @@ pub type PrunedImage = (String, Result<(), Error>);
 
 impl Backend {
     /// The images that Wharf built, kept or pulled, sorted by name.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
         match &self.service {
             Some(client) => Ok(client.images().await?),
@@ -23,9 +22,6 @@ impl Backend {
     }
 
     /// Pulls an image.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn pull_image(&self, reference: &str, report: Report<'_>) -> Result<(), Error> {
         match &self.service {
             Some(client) => unless_interrupted(client, client.pull_image(reference, report)).await,
@@ -34,9 +30,6 @@ impl Backend {
     }
 
     /// Builds an image for the project of its folder.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn build_image(
         &self,
         build: ImageBuild,
@@ -59,9 +52,6 @@ impl Backend {
     }
 
     /// Removes an image that Wharf built, kept or pulled.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn remove_image(&self, image: &str) -> Result<(), Error> {
         match &self.service {
             Some(client) => Ok(client.remove_image(image).await?),
@@ -94,9 +84,6 @@ impl Backend {
     }
 
     /// Keeps a workspace as it is now.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn create_snapshot(
         &self,
         target: &Target,
@@ -117,9 +104,6 @@ impl Backend {
     }
 
     /// The snapshots of one workspace, or of all.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn snapshots(&self, target: Option<&Target>) -> Result<Vec<Snapshot>, Error> {
         match (&self.service, target) {
             (Some(client), None) => Ok(client.snapshots(None).await?),
@@ -133,9 +117,6 @@ impl Backend {
     }
 
     /// Makes a workspace from a snapshot.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn restore_snapshot(
         &self,
         snapshot: &str,
@@ -149,9 +130,6 @@ impl Backend {
     }
 
     /// Removes a snapshot.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn remove_snapshot(&self, name: &str) -> Result<Snapshot, Error> {
         match &self.service {
             Some(client) => Ok(client.remove_snapshot(name).await?),

@@ -1,4 +1,6 @@
 //! Logs of workspaces and their sidecars.
+//!
+//! Every method fails with [`Error`].
 
 use std::collections::BTreeMap;
 
@@ -22,10 +24,29 @@ pub struct LogOptions {
 pub enum LogItem {
     /// Lines of one container after another.
     Lines(Vec<Line>),
-    /// The stream of a workspace, or all of it, broke off, for this cause.
-    Interrupted(String, String),
+    /// The stream of a workspace, or that of a service, broke off, for this cause.
+    Interrupted(Lost, String),
     /// It goes on; with `true`, lines may be missing.
-    Resumed(String, bool),
+    Resumed(Lost, bool),
+}
+
+/// A stream that broke off.
+#[derive(Debug)]
+pub struct Lost {
+    /// The workspace, or the address of the service.
+    pub name: String,
+    /// The side that does not answer: `the engine`, or `the service`.
+    pub by: &'static str,
+}
+
+impl Lost {
+    fn engine(name: String) -> Self {
+        Self { name, by: "the engine" }
+    }
+
+    fn service(follower: &Follower) -> Self {
+        Self { name: follower.client().server(), by: "the service" }
+    }
 }
 
 /// Lines of several containers in the order of time.
@@ -48,9 +69,6 @@ enum Source {
 
 impl Backend {
     /// Reads the logs of workspaces with their sidecars.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn logs(&self, targets: &[Target], options: LogOptions) -> Result<LogStream, Error> {
         // Checked first, so that an error marks its place in the pattern.
         let grep = options.grep.as_ref().map(|(pattern, ignore_case)| Grep::new(pattern, *ignore_case)).transpose()?;
@@ -147,9 +165,6 @@ impl LogStream {
     }
 
     /// The next item; none at the end.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn next(&mut self) -> Result<Option<LogItem>, Error> {
         let name = |containers: &[LogContainer], index: usize| {
             containers.get(index).map_or(String::new(), |container| container.id.to_string())
@@ -160,10 +175,10 @@ impl LogStream {
                     None => None,
                     Some(LogEvent::Lines(lines)) => Some(LogItem::Lines(lines)),
                     Some(LogEvent::Interrupted { container, cause }) => {
-                        Some(LogItem::Interrupted(name(&self.containers, container), cause))
+                        Some(LogItem::Interrupted(Lost::engine(name(&self.containers, container)), cause))
                     }
                     Some(LogEvent::Resumed { container, lost }) => {
-                        Some(LogItem::Resumed(name(&self.containers, container), lost))
+                        Some(LogItem::Resumed(Lost::engine(name(&self.containers, container)), lost))
                     }
                 });
             }
@@ -176,9 +191,9 @@ impl LogStream {
             let event = match follower.next().await? {
                 Followed::Event(event) => event,
                 Followed::Lost(cause) => {
-                    return Ok(Some(LogItem::Interrupted(follower.client().server(), cause)));
+                    return Ok(Some(LogItem::Interrupted(Lost::service(follower), cause)));
                 }
-                Followed::Resumed => return Ok(Some(LogItem::Resumed(follower.client().server(), false))),
+                Followed::Resumed => return Ok(Some(LogItem::Resumed(Lost::service(follower), false))),
             };
             match event.event.as_str() {
                 "" => {
@@ -193,11 +208,11 @@ impl LogStream {
                 }
                 "interrupted" => {
                     let told: Told = follower.read(&event)?;
-                    return Ok(Some(LogItem::Interrupted(told.workspace, told.cause)));
+                    return Ok(Some(LogItem::Interrupted(Lost::engine(told.workspace), told.cause)));
                 }
                 "resumed" => {
                     let told: Told = follower.read(&event)?;
-                    return Ok(Some(LogItem::Resumed(told.workspace, told.lost.unwrap_or(true))));
+                    return Ok(Some(LogItem::Resumed(Lost::engine(told.workspace), told.lost.unwrap_or(true))));
                 }
                 "end" => {
                     *ended = true;

@@ -1,4 +1,6 @@
 //! Plans, and explanations of fields.
+//!
+//! Every method fails with [`Error`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -132,9 +134,6 @@ impl Backend {
     }
 
     /// The fields of a workspace, explained; one of them, or all. It needs no engine.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn why(&self, target: &Target, field: Option<&str>) -> Result<Why, Error> {
         if let Some(client) = &self.service {
             return Ok(client.why(&named(client, target).await?, field).await?);

@@ -1,4 +1,6 @@
 //! Policies: the chain, its shadows, reloads and replays.
+//!
+//! Every method fails with [`Error`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -41,9 +43,6 @@ pub struct ReplayedAll {
 
 impl Backend {
     /// The policies of the chain, and why the service of this state folder refused its last reload, if it did.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn policies(&self) -> Result<(Vec<PolicyView>, Option<ChainStatus>), Error> {
         match &self.service {
             Some(client) => Ok((client.policies().await?, None)),
@@ -52,9 +51,6 @@ impl Backend {
     }
 
     /// The changes that shadows would have made since a time: one of them, or all.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn shadows(
         &self,
         policy: Option<&str>,
@@ -67,9 +63,6 @@ impl Backend {
     }
 
     /// Has the service reload configuration and policies, and waits until it has.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn reload_policies(&self) -> Result<Reloaded, Error> {
         if let Some(client) = &self.service {
             return Ok(client.reload_policies().await?);
@@ -117,9 +110,6 @@ impl Backend {
     }
 
     /// Runs recorded decisions again; `with` puts a policy into the chain first, under its name or in the place of a named one.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn replay(
         &self,
         request: &ReplayRequest,

@@ -1,4 +1,6 @@
 //! Decision records.
+//!
+//! Every method fails with [`Error`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,9 +47,6 @@ enum Source {
 
 impl Backend {
     /// One record, by number or id.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn record(&self, wanted: &str) -> Result<StoredDecision, Error> {
         match &self.service {
             Some(client) => Ok(stored(client.record(wanted).await?)),
@@ -57,9 +56,6 @@ impl Backend {
 
     /// The newest so many records that a filter lets through, in their order (all of them with 0); with `follow` new ones behind them.
     /// The workspace may be one that is gone.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn records(
         &self,
         mut filter: RecordFilter,
@@ -116,9 +112,6 @@ async fn of_service(
 
 impl RecordStream {
     /// The next item; none at the end. Records that do not decode are handed out, too.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn next(&mut self) -> Result<Option<RecordItem>, Error> {
         loop {
             if let Some(record) = self.ready.pop_front() {

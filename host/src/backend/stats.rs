@@ -1,4 +1,6 @@
 //! Usage of workspaces: one reading, one after another, and readings of the past.
+//!
+//! Every method fails with [`Error`].
 
 use jiff::Timestamp;
 
@@ -21,9 +23,6 @@ enum Source<'a> {
 
 impl Readings<'_> {
     /// The newest reading. The first one of this process has no CPU figures.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn read(&mut self) -> Result<Vec<StatsView>, Error> {
         match &mut self.source {
             Source::Here(watch) => Ok(watch.read().await?),
@@ -34,9 +33,6 @@ impl Readings<'_> {
 
 impl Backend {
     /// One reading with CPU figures of the named workspaces; without names, of all.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn stats(&self, names: &[String]) -> Result<Vec<StatsView>, Error> {
         match &self.service {
             Some(_) => self.of_service(names).await,
@@ -45,9 +41,6 @@ impl Backend {
     }
 
     /// Readings one after another of the named workspaces; without names, of all.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn readings(&self, names: &[String]) -> Result<Readings<'_>, Error> {
         let source = match &self.service {
             Some(_) => Source::Service(names.to_vec()),
@@ -83,9 +76,6 @@ impl Backend {
     }
 
     /// Readings of the past, in steps of `step_ms`; without it, in about 60 steps. It needs no engine.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn history(
         &self,
         target: &Target,

@@ -1,4 +1,6 @@
 //! What happens to workspaces, as it happens.
+//!
+//! Every method fails with [`Error`].
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -41,9 +43,6 @@ enum Source {
 
 impl Backend {
     /// Events of a workspace, or of all: from `since`, or from now, up to `until`, or without end.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn events(
         &self,
         target: Option<&Target>,
@@ -79,9 +78,6 @@ impl Backend {
     }
 
     /// Tells that something has changed, for a list that is drawn again.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn changes(&self) -> Result<Changes, Error> {
         Ok(match &self.service {
             Some(client) => {
@@ -104,9 +100,6 @@ enum Signs {
 
 impl Changes {
     /// Waits for the next one.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn next(&mut self) -> Result<(), Error> {
         match &mut self.0 {
             Signs::Here(events) => match events.next().await {
@@ -143,9 +136,6 @@ async fn of_service(
 
 impl EventStream {
     /// The next item; none at the end.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn next(&mut self) -> Result<Option<EventItem>, Error> {
         loop {
             if let Some(item) = self.ready.pop_front() {

@@ -1,4 +1,6 @@
 //! Verbs on workspaces.
+//!
+//! Every method fails with [`Error`].
 
 use std::path::{Path, PathBuf};
 
@@ -85,9 +87,6 @@ impl Verb {
 
 impl Backend {
     /// Makes the workspace of a project, or starts it; waits until it is healthy, where `wait` gives a limit.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn up(
         &self,
         mut request: WorkspaceRequest,
@@ -109,9 +108,6 @@ impl Backend {
     }
 
     /// Makes a sidecar, or starts it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn add_sidecar(
         &self,
         target: &Target,
@@ -138,9 +134,6 @@ impl Backend {
     }
 
     /// The sidecars of a workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn sidecars(&self, target: &Target) -> Result<Vec<WorkspaceView>, Error> {
         let id = self.find(target).await?;
         let mut all = self.list().await?;
@@ -149,9 +142,6 @@ impl Backend {
     }
 
     /// Changes the state of a workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn act(&self, target: &Target, verb: &Verb) -> Result<WorkspaceView, Error> {
         match &self.service {
             Some(client) => verb.there(client, &named(client, target).await?).await,
@@ -163,9 +153,6 @@ impl Backend {
     }
 
     /// Waits until a workspace is in a state.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn wait(&self, target: &Target, awaited: Awaited, timeout: Option<Span>) -> Result<WaitView, Error> {
         match &self.service {
             Some(client) => {

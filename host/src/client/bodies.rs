@@ -1,4 +1,6 @@
 //! Bodies that are no JSON: bytes, and archives of any size in either direction.
+//!
+//! Every method fails with [`Error`].
 
 use std::io;
 
@@ -45,9 +47,6 @@ impl Download {
 
 impl Client {
     /// Puts bytes in a place.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn put<T: DeserializeOwned>(&self, path: &str, bytes: Vec<u8>) -> Result<T, Error> {
         let request = self.request(Method::PUT, path)?.header(header::CONTENT_TYPE, "application/octet-stream");
         let response = self.deliver(request, Full::new(Bytes::from(bytes))).await?;
@@ -55,9 +54,6 @@ impl Client {
     }
 
     /// Reads an archive.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn download(&self, path: &str, query: Query<'_>) -> Result<Download, Error> {
         let request = self.request(Method::GET, &address(path, query))?.header(header::ACCEPT, "application/x-tar");
         let response = self.deliver(request, Full::<Bytes>::default()).await?;
@@ -67,9 +63,6 @@ impl Client {
     }
 
     /// Sends an archive while it is made; an error in it breaks the request off.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn upload<T: DeserializeOwned>(
         &self,
         path: &str,

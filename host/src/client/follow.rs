@@ -1,4 +1,6 @@
 //! A stream of events that goes on where it broke off, for as long as the service comes back.
+//!
+//! Every method fails with [`Error`].
 
 use std::time::Duration;
 
@@ -94,9 +96,6 @@ impl Follower {
     }
 
     /// Opens the stream, so that nothing from here on is missed.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn open(&mut self) -> Result<(), Error> {
         let now = Timestamp::now();
         if let Some(opened) = self.opened

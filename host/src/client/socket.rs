@@ -1,4 +1,6 @@
 //! A WebSocket to the service, for commands that are talked to.
+//!
+//! Every method fails with [`Error`].
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -34,9 +36,6 @@ pub struct Incoming {
 
 impl Client {
     /// Opens a WebSocket to talk to a command in a workspace; the first message is its [`crate::wire::ExecRequest`].
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn exec_socket(&self, workspace: &str) -> Result<(Outgoing, Incoming), Error> {
         let path = super::verbs::path(workspace, "exec");
         let request = self

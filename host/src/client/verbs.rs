@@ -1,5 +1,7 @@
 //! Verbs on workspaces, with the names that `lifecycle::Lifecycle` gives them. A workspace is named as on the command line: by id or
 //! name.
+//!
+//! Every method fails with [`Error`].
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,9 +27,6 @@ pub(super) fn path(workspace: &str, part: &str) -> String {
 
 impl Client {
     /// Makes the workspace of a project, or starts it; waits until it is healthy, where `wait` gives a limit.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn up(
         &self,
         request: &WorkspaceRequest,
@@ -42,9 +41,6 @@ impl Client {
     }
 
     /// Makes a sidecar, or starts it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn add_sidecar(
         &self,
         workspace: &str,
@@ -58,73 +54,46 @@ impl Client {
     }
 
     /// All workspaces, sorted by id.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn list(&self) -> Result<Vec<WorkspaceView>, Error> {
         self.pages("/v1/workspaces", &[("limit", "1000")]).await
     }
 
     /// One workspace.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn inspect(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.get(&path(workspace, ""), &[]).await
     }
 
     /// Starts it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn start(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "start"), &Empty {}).await
     }
 
     /// Stops it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn stop(&self, workspace: &str, timeout: Option<Span>) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "stop"), &StopRequest { timeout }).await
     }
 
     /// Stops it and starts it again.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn restart(&self, workspace: &str, timeout: Option<Span>) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "restart"), &StopRequest { timeout }).await
     }
 
     /// Freezes it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn pause(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "pause"), &Empty {}).await
     }
 
     /// Lets it go on.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn unpause(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "unpause"), &Empty {}).await
     }
 
     /// Sends it a signal: a name or a number.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn kill(&self, workspace: &str, signal: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "kill"), &KillRequest { signal: Some(signal.to_owned()) }).await
     }
 
     /// Removes it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn remove(&self, workspace: &str, force: bool, volumes: bool) -> Result<WorkspaceView, Error> {
         let mut query = Vec::new();
         query.extend(force.then_some(("force", "true")));
@@ -133,66 +102,42 @@ impl Client {
     }
 
     /// Stops and removes it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn down(&self, workspace: &str, volumes: bool) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "down"), &DownRequest { volumes }).await
     }
 
     /// Changes its limits.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn update(&self, workspace: &str, request: &UpdateRequest) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "update"), request).await
     }
 
     /// Waits until it is in a state.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn wait(&self, workspace: &str, request: &WaitRequest) -> Result<WaitView, Error> {
         self.post(&path(workspace, "wait"), request).await
     }
 
     /// The plan for a request.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
         self.post("/v1/plan", request).await
     }
 
     /// The changes that a workspace would get, made again with this request over its own.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn plan_diff(&self, workspace: &str, request: WorkspaceRequest) -> Result<PlanDiff, Error> {
         self.post(&path(workspace, "plan"), &PlanDiffRequest { request: Some(request) }).await
     }
 
     /// The fields of a workspace, explained; one of them, or all.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn why(&self, workspace: &str, field: Option<&str>) -> Result<Why, Error> {
         let query: Vec<_> = field.map(|field| ("field", field)).into_iter().collect();
         self.get(&path(workspace, "why"), &query).await
     }
 
     /// Runs a command without talking to it.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub async fn exec(&self, workspace: &str, request: &ExecRequest) -> Result<ExecAnswer, Error> {
         self.post(&path(workspace, "exec"), request).await
     }
 
     /// Runs a verb that takes long, and reports its steps. The service carries it to its end, whether the caller waits or not.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub(super) async fn long<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -1,6 +1,6 @@
 //! `wharf logs`
 
-use crate::backend::{LogItem, LogOptions, LogStream};
+use crate::backend::{LogItem, LogOptions, LogStream, Lost};
 use crate::cli::instant::instant;
 use crate::cli::{Context, Failure, terminal};
 use crate::docker::StdStream;
@@ -95,16 +95,16 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let print = async {
             match item {
                 LogItem::Lines(lines) => look.lines(&mut printer, &logs, &lines).await,
-                LogItem::Interrupted(name, cause) => {
+                LogItem::Interrupted(Lost { name, by }, cause) => {
                     printer.flush().await?;
-                    context.out.notice(&format!("{name}: {cause}; trying again until it answers"));
+                    context.out.notice(&format!("{name}: {cause}; trying again until {by} answers"));
                     Ok(())
                 }
-                LogItem::Resumed(name, lost) => {
+                LogItem::Resumed(Lost { name, by }, lost) => {
                     printer.flush().await?;
                     context.out.notice(&match lost {
                         true => format!("{name}: the log was rotated meanwhile; lines may be missing here"),
-                        false => format!("{name}: it answers again; going on where it was"),
+                        false => format!("{name}: {by} answers again; going on where it was"),
                     });
                     Ok(())
                 }
