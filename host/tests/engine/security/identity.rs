@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::engine_api::{self as engine, BASE, label};
-use crate::sandbox::{LABEL_SANDBOX, Sandbox};
+use crate::support::engine_api::{self as engine, BASE, label};
+use crate::support::sandbox::{LABEL_SANDBOX, Sandbox};
 use wharf::store::Store;
 use wharf::workspace::WorkspaceId;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::Sandbox;
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::sandbox::Sandbox;
 
 /// All that an image can say. Its entry point marks each start with a line.
 fn dockerfile(more: &str) -> String {
@@ -211,7 +211,7 @@ fn a_name_that_another_image_has_by_the_time_of_the_creation_makes_no_workspace(
     engine::post(&tag, &json!({})).ok();
     let other = build(&sandbox, "");
     let retag = format!("/images/{other}/tag?repo={repository}&tag=1");
-    let relay = crate::fake_daemon::relay(&sandbox.path("relay.sock"), move |request| {
+    let relay = crate::support::fake_daemon::relay(&sandbox.path("relay.sock"), move |request| {
         if request.starts_with("POST") && request.contains("/containers/create") {
             engine::post(&retag, &json!({})).ok();
         }

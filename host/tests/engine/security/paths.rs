@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::{Output, Sandbox, until};
-use crate::serve::Serving;
+use crate::service::serve::Serving;
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::sandbox::{Output, Sandbox, until};
 
 /// An image whose `/srv` is a link to `/`: a path through it leads to the root of whoever resolves it.
 fn image_with_a_link(sandbox: &Sandbox) -> String {

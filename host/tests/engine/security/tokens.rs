@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{self, Answer};
-use crate::engine_api::{self as engine, BASE};
-use crate::https::{Https, token};
-use crate::sandbox::{LABEL_SANDBOX, Sandbox, until};
+use crate::api::requests::{self as api, Answer};
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::https::{Https, token};
+use crate::support::sandbox::{LABEL_SANDBOX, Sandbox, until};
 
 /// Denies a command with its words, or fails with them.
 const WORDS: &str =

@@ -1,0 +1,10 @@
+//! What the tests stand on: sandboxes, runs of the program, and stand-ins for engines, registries and networks.
+
+pub mod docker_lab;
+pub mod engine_api;
+pub mod fake_daemon;
+pub mod https;
+pub mod process;
+pub mod registry;
+pub mod sandbox;
+mod unchanged;
