@@ -7,6 +7,6 @@ mod exec;
 mod making;
 mod metrics;
 mod network;
-pub mod requests;
+mod requests;
 mod session;
 mod streams;

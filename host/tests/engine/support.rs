@@ -3,8 +3,10 @@
 pub mod docker_lab;
 pub mod engine_api;
 pub mod fake_daemon;
+pub mod http;
 pub mod https;
 pub mod process;
 pub mod registry;
 pub mod sandbox;
+pub mod service_api;
 mod unchanged;

@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::requests::{Answer, get, post, raw, send, socket};
 use crate::service::serve::Serving;
 use crate::support::https::{Https, token};
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{Answer, get, post, raw, send, socket};
 
 /// Everything that an endpoint answers to bytes.
 fn all(sandbox: &Sandbox, bytes: &[u8]) -> String {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::requests::{get, post};
 use crate::service::serve::Serving;
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{get, post};
 
 const RULE: &str = "fn pre_create(ctx) { if ctx.spec.resources.pids == 77 { ctx.deny(\"unlucky\", \"not 77\"); } \
                     ctx.spec.env.TEAM = \"pay\"; }";

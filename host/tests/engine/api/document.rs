@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::requests::{self as api, get, post};
 use crate::service::serve::Serving;
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{self as api, get, post};
 
 struct Document(Value);
 

@@ -11,10 +11,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::requests::{get, post, send, socket};
 use crate::service::serve::Serving;
 use crate::support::https::{Https, token};
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{get, post, send, socket};
 
 /// Longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(60);

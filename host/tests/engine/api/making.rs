@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::requests::{get, post, send, socket};
 use super::streams::Events;
 use crate::service::serve::Serving;
 use crate::support::engine_api::BASE;
 use crate::support::https::{Https, token};
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{get, post, send, socket};
 
-fn delete(sandbox: &Sandbox, path: &str) -> super::requests::Answer {
+fn delete(sandbox: &Sandbox, path: &str) -> crate::support::service_api::Answer {
     send(&socket(sandbox), "DELETE", path, "host: localhost\r\n", "")
 }
 
 /// Sends a request for a workspace with a key.
-fn keyed(sandbox: &Sandbox, key: &str, body: &Value) -> super::requests::Answer {
+fn keyed(sandbox: &Sandbox, key: &str, body: &Value) -> crate::support::service_api::Answer {
     let headers = format!("host: localhost\r\ncontent-type: application/json\r\nidempotency-key: {key}\r\n");
     send(&socket(sandbox), "POST", "/v1/workspaces", &headers, &body.to_string())
 }

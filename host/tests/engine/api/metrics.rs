@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use super::requests::{self as api, get, post};
 use crate::service::serve::Serving;
 use crate::support::fake_daemon::Outage;
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{self as api, get, post};
 
 /// What was scraped: series -> value.
 struct Scraped(BTreeMap<String, f64>);

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use super::requests as api;
 use crate::service::serve::Serving;
 use crate::support::https::{self, Https, token};
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api as api;
 
 #[test]
 fn without_a_token_nothing_is_told_and_a_role_has_what_is_its_own() {

@@ -1,9 +1,8 @@
 //! The HTTP API of `wharf serve`, over its real socket.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -11,85 +10,10 @@ use crate::service::serve::Serving;
 use crate::support::engine_api as engine;
 use crate::support::fake_daemon::Outage;
 use crate::support::sandbox::{Sandbox, until};
-
-/// What the API answered.
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
-}
-
-impl Answer {
-    pub fn of(all: &[u8]) -> Self {
-        let end = all.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no HTTP answer: {:?}", String::from_utf8_lossy(all)));
-        let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
-        let status = head[9..12].parse().unwrap();
-        let body = all[end + 4..].to_vec();
-        Self { status, head, body }
-    }
-
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&self.body)))
-    }
-
-    #[track_caller]
-    pub fn ok(self) -> Value {
-        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
-        assert!(self.head.contains("content-type: application/json"), "{}", self.head);
-        self.json()
-    }
-
-    /// Expects a whole problem, and gives its code.
-    #[track_caller]
-    pub fn problem(&self, status: u16) -> String {
-        assert_eq!(self.status, status, "{}\n{}", self.head, String::from_utf8_lossy(&self.body));
-        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
-        let problem = self.json();
-        for key in ["type", "title", "detail", "code", "remedy"] {
-            assert!(problem[key].as_str().is_some_and(|text| !text.is_empty() && !text.contains('\n')), "{problem}");
-        }
-        assert_eq!(problem["status"], status);
-        problem["code"].as_str().unwrap().to_owned()
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")))
-    }
-}
+use crate::support::service_api::{get, post, raw, send, socket};
 
 /// A command that says that it was asked to end, and does so when it may.
 const UNTIL_IT_MAY: &str = "trap 'echo > /workspace/told' TERM; while ! test -e /workspace/go; do sleep 0.1; done";
-
-pub fn socket(sandbox: &Sandbox) -> PathBuf {
-    sandbox.path("state/wharf.sock")
-}
-
-/// Sends bytes, and takes all that comes.
-pub fn raw(socket: &Path, request: &[u8]) -> Answer {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    // The API may answer and close before it has read everything.
-    let _ = stream.write_all(request);
-    let mut all = Vec::new();
-    let _ = stream.read_to_end(&mut all);
-    Answer::of(&all)
-}
-
-pub fn send(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
-    raw(socket, format!("{head}{body}").as_bytes())
-}
-
-pub fn get(sandbox: &Sandbox, path: &str) -> Answer {
-    send(&socket(sandbox), "GET", path, "host: localhost\r\n", "")
-}
-
-pub fn post(sandbox: &Sandbox, path: &str, body: &str) -> Answer {
-    send(&socket(sandbox), "POST", path, "host: localhost\r\ncontent-type: application/json\r\n", body)
-}
 
 #[test]
 fn the_socket_is_closed_to_others_and_comes_and_goes_with_the_service() {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::requests::{self as api, Answer};
 use crate::support::https::{Https, token};
 use crate::support::sandbox::Sandbox;
+use crate::support::service_api::{self as api, Answer};
 
 /// The cookie that an answer sets, as a browser sends it.
 #[track_caller]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::requests::{Answer, get, post, send, socket};
 use crate::service::serve::Serving;
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{Answer, get, post, send, socket};
 
 /// Longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(60);

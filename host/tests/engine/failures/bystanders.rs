@@ -36,7 +36,7 @@ fn a_container_that_has_our_name_but_not_our_labels_is_left_alone_and_said_to_be
         assert_eq!(sandbox.run(args).code, 5, "{args:?}");
     }
     assert_eq!(fingerprint(&bystander), before);
-    engine::delete(&format!("/containers/{bystander}?force=true")).ok();
+    engine::delete(&format!("/containers/{bystander}?force=true")).done();
     sandbox.up();
 }
 
@@ -107,7 +107,7 @@ fn a_network_that_has_our_name_but_not_our_label_is_never_used_or_removed() {
     let network = sandbox.bystander_network(&name, &[]);
     let bystander = sandbox.bystander(&format!("{name}-user"), &[], true);
     let body = json!({ "Container": bystander });
-    engine::post(&format!("/networks/{network}/connect"), &body).ok();
+    engine::post(&format!("/networks/{network}/connect"), &body).done();
     let before = fingerprint(&bystander);
     sandbox.refused(&["up"], 1, "not-ours", &[&name, "not made by this Wharf"]);
     assert_eq!(engine::get(&format!("/networks/{network}"))["Name"], json!(name));
@@ -125,13 +125,13 @@ fn our_network_stays_while_somebody_elses_container_is_on_it() {
     sandbox.up();
     let network = sandbox.own_networks()[0]["Id"].as_str().unwrap().to_owned();
     let bystander = sandbox.bystander(&format!("{}-guest", sandbox.id()), &[], true);
-    engine::post(&format!("/networks/{network}/connect"), &json!({ "Container": bystander })).ok();
+    engine::post(&format!("/networks/{network}/connect"), &json!({ "Container": bystander })).done();
     let before = fingerprint(&bystander);
     sandbox.json(&["down"]);
     assert_eq!(sandbox.own_containers(), Vec::<Value>::new());
     assert_eq!(fingerprint(&bystander), before);
     assert_eq!(sandbox.own_networks().len(), 1);
-    engine::delete(&format!("/containers/{bystander}?force=true")).ok();
+    engine::delete(&format!("/containers/{bystander}?force=true")).done();
     sandbox.up();
     sandbox.json(&["down"]);
     sandbox.assert_nothing_left();
@@ -148,7 +148,7 @@ fn a_volume_with_a_name_outlives_its_workspace() {
     sandbox.json(&["up", "--mount", &mount]);
     assert_eq!(sandbox.sh("cat /cache/file"), "kept\n");
     sandbox.json(&["down"]);
-    engine::delete(&format!("/volumes/{volume}")).ok();
+    engine::delete(&format!("/volumes/{volume}")).done();
 }
 
 #[test]
@@ -156,11 +156,11 @@ fn what_somebody_makes_from_an_image_that_was_committed_from_a_workspace_is_his(
     let sandbox = Sandbox::new();
     let view = sandbox.up();
     let (id, image) = (view["container_id"].as_str().unwrap(), format!("wharf-test-committed-{}", sandbox.name()));
-    engine::post(&format!("/commit?container={id}&repo={image}&tag=1"), &json!({})).ok();
+    engine::post(&format!("/commit?container={id}&repo={image}&tag=1"), &json!({})).done();
     let body = json!({ "Image": format!("{image}:1"), "Cmd": ["sleep", "1000"], "HostConfig": { "Init": true } });
-    let made = engine::post(&format!("/containers/create?name={image}"), &body).ok().json();
+    let made = engine::post(&format!("/containers/create?name={image}"), &body).done().json();
     let his = made["Id"].as_str().unwrap();
-    engine::post(&format!("/containers/{his}/start"), &json!({})).ok();
+    engine::post(&format!("/containers/{his}/start"), &json!({})).done();
     assert_eq!(engine::inspect(his)["Config"]["Labels"][LABEL_HOST], sandbox.host().as_str(), "it has our labels");
     let before = fingerprint(his);
 
@@ -173,6 +173,6 @@ fn what_somebody_makes_from_an_image_that_was_committed_from_a_workspace_is_his(
     assert_eq!(sandbox.json(&["ls"]).as_array().unwrap().len(), 1);
     sandbox.run(&["rm", "--all", "--force"]).ok();
     assert_eq!(fingerprint(his), before);
-    engine::delete(&format!("/containers/{his}?force=true")).ok();
-    engine::delete(&format!("/images/{image}:1")).ok();
+    engine::delete(&format!("/containers/{his}?force=true")).done();
+    engine::delete(&format!("/images/{image}:1")).done();
 }

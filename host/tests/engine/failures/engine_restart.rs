@@ -79,7 +79,7 @@ impl OwnEngine {
             std::thread::sleep(Duration::from_millis(100));
         }
         // It listens before it has found its containers again, and answers after that.
-        engine::call_at(&self.socket(), "GET", "/version", b"").ok();
+        engine::call_at(&self.socket(), "GET", "/version", b"").done();
     }
 }
 
@@ -104,8 +104,8 @@ fn numbers(text: &str) -> Vec<u64> {
 #[test]
 fn service_followers_and_commands_get_over_an_engine_that_is_stopped_or_killed_and_started_again() {
     let mut own = OwnEngine::start();
-    let image = engine::call("GET", &format!("/images/{BASE}/get"), b"").ok();
-    engine::call_at(&own.socket(), "POST", "/images/load", &image.body).ok();
+    let image = engine::call("GET", &format!("/images/{BASE}/get"), b"").done();
+    engine::call_at(&own.socket(), "POST", "/images/load", &image.body).done();
 
     let mut sandbox = Sandbox::new();
     sandbox.env("DOCKER_HOST", &own.endpoint());

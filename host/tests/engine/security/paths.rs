@@ -385,7 +385,7 @@ impl Forwarder {
         let listener = UnixListener::bind(path).unwrap();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = std::os::unix::net::UnixStream::connect("/var/run/docker.sock") else { return };
+                let Ok(server) = std::os::unix::net::UnixStream::connect(engine::socket()) else { return };
                 let pairs = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())];
                 for (from, to) in pairs {
                     let (Ok(mut from), Ok(mut to)) = (from, to) else { continue };

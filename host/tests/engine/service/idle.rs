@@ -104,9 +104,9 @@ fn what_is_busy_or_leased_is_not_stopped() {
     let container = sandbox.json(&["inspect", "project"])["container_id"].as_str().unwrap().to_owned();
     // By another way than `wharf exec`, which is a sign of use itself.
     let body = json!({ "Cmd": ["touch", "/tmp/rest"] });
-    let exec = crate::support::engine_api::post(&format!("/containers/{container}/exec"), &body).ok().json();
+    let exec = crate::support::engine_api::post(&format!("/containers/{container}/exec"), &body).done().json();
     let start = format!("/exec/{}/start", exec["Id"].as_str().unwrap());
-    crate::support::engine_api::post(&start, &json!({ "Detach": true })).ok();
+    crate::support::engine_api::post(&start, &json!({ "Detach": true })).done();
     assert!(serving.lines.next().contains(&sandbox.id()), "then it rests");
     assert_eq!(sandbox.run_in(&leased, &["--json", "inspect"]).ok().json()["state"], "running");
     serving.end();

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::events::Lines;
 use super::serve::Serving;
-use crate::api::requests::{get, post, send};
 use crate::support::https::{self, Https, token};
 use crate::support::sandbox::{Running, Sandbox, until};
+use crate::support::service_api::{get, post, send};
 
 /// A service manager: what it was told, one after the other.
 struct Manager(UnixDatagram);

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::remote::Both;
 use super::serve::Serving;
-use crate::api::requests::{self as api, get, raw, send, socket};
 use crate::support::engine_api::BASE;
 use crate::support::https::{self, Https};
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{Answer, get, raw, send, socket};
 
 #[test]
 fn what_belongs_to_a_workspace_is_shown_alike_and_refused_alike() {
@@ -97,7 +97,8 @@ fn an_archive_that_breaks_off_is_no_whole_one_and_the_service_lives_on() {
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    assert!(answer.is_empty() || api::Answer::of(&answer).status != 200, "{}", String::from_utf8_lossy(&answer));
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.is_empty() || Answer::of(answer).status != 200, "{text}");
     get(&both.sandbox, "/v1/version").ok();
     // One whose client goes while it is sent ends, too.
     let mut stream = UnixStream::connect(socket(&both.sandbox)).unwrap();

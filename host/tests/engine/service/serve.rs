@@ -94,10 +94,10 @@ fn the_store_follows_what_the_engine_does_and_a_new_service_catches_up() {
     assert!(started.duration_since(said).as_secs().abs() < 2, "{started} {said}");
     assert!(sandbox.json(&["ls"])[0]["started_at"].is_string(), "a list knows it from the service");
     // Nobody but the engine says what another client does.
-    engine::post(&format!("/containers/{container}/pause"), &Value::Null).ok();
+    engine::post(&format!("/containers/{container}/pause"), &Value::Null).done();
     until("it is known to be paused", || state().is_some_and(|state| state.state == State::Paused));
-    engine::post(&format!("/containers/{container}/unpause"), &Value::Null).ok();
-    engine::post(&format!("/containers/{container}/kill?signal=KILL"), &Value::Null).ok();
+    engine::post(&format!("/containers/{container}/unpause"), &Value::Null).done();
+    engine::post(&format!("/containers/{container}/kill?signal=KILL"), &Value::Null).done();
     until("it is known to have ended", || state().is_some_and(|state| state.exit_code == Some(137)));
     assert!(state().unwrap().end_requested && state().unwrap().finished_at.is_some());
     serving.end();

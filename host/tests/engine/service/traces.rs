@@ -16,9 +16,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 
 use super::serve::Serving;
-use crate::api::requests::{get, send, socket};
 use crate::support::https;
 use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api::{get, send, socket};
 
 /// The trace that a caller's request belongs to, and the span that it is in.
 const CALLER: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");

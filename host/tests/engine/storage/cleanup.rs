@@ -149,7 +149,7 @@ fn nothing_of_others_is_ever_a_candidate_even_for_a_policy_that_wants_all() {
     sandbox.bystander_network(&format!("{name}-net"), &[(LABEL_MANAGED, "true")]);
     let label = crate::support::sandbox::LABEL_SANDBOX;
     let volume = json!({ "Name": format!("{name}-vol"), "Labels": { label: name, LABEL_MANAGED: "true" } });
-    engine::post("/volumes/create", &volume).ok();
+    engine::post("/volumes/create", &volume).done();
     let report = sandbox.json(&["cleanup", "--no-grace"]);
     let ids: Vec<_> = report["lines"].as_array().unwrap().iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert!(!ids.iter().any(|id| id.contains(&format!("{name}-")) || id.contains(BASE)), "{ids:?}");
@@ -191,18 +191,18 @@ fn an_image_that_was_there_before_or_was_replaced_by_others_is_not_ours() {
     let pulled = engine::get(&format!("/images/{}/json", registry.reference))["Id"].as_str().unwrap().to_owned();
     // Somebody gives the name to another image: what the name means now is theirs.
     let (repository, tag) = registry.reference.rsplit_once(':').unwrap();
-    engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &Value::Null).ok();
+    engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &Value::Null).done();
     let report = sandbox.json(&["cleanup", "--no-grace"]);
     assert!(!report.to_string().contains(&image), "{report}");
     assert!(has_image(&registry.reference));
     // Nor does it become ours when a pull brings nothing new.
-    engine::post(&format!("/images/{pulled}/tag?repo={repository}&tag={tag}"), &Value::Null).ok();
+    engine::post(&format!("/images/{pulled}/tag?repo={repository}&tag={tag}"), &Value::Null).done();
     let store = sandbox.store();
     store.put_pulled_image(&registry.reference, "sha256:what-we-fetched-once").unwrap();
     sandbox.run(&["image", "pull", &registry.reference]).ok();
     assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
     assert!(has_image(&registry.reference));
-    engine::delete(&format!("/images/{}", registry.reference)).ok();
+    engine::delete(&format!("/images/{}", registry.reference)).done();
     engine::delete(&format!("/images/{pulled}?force=true"));
 }
 

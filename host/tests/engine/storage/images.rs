@@ -67,10 +67,10 @@ fn a_folder_is_built_without_what_dockerignore_leaves_out() {
 
     // A container that somebody else makes from it is somebody else's.
     let body = json!({ "Image": reference, "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
-    let stranger = engine::post("/containers/create", &body).ok().json()["Id"].as_str().unwrap().to_owned();
+    let stranger = engine::post("/containers/create", &body).done().json()["Id"].as_str().unwrap().to_owned();
     assert_eq!(sandbox.own_containers().len(), 1);
     assert_eq!(sandbox.json(&["ls"]).as_array().map(Vec::len), Some(1));
-    engine::delete(&format!("/containers/{stranger}")).ok();
+    engine::delete(&format!("/containers/{stranger}")).done();
 
     // The container uses it, so it stays; afterwards it goes.
     let busy = sandbox.run(&["--json", "image", "rm", &reference]);
@@ -165,7 +165,7 @@ fn the_name_and_the_images_of_others_are_left_alone() {
     // Pulled although it was there already: it stays somebody else's.
     let registry = Registry::new();
     let (name, tag) = (registry.reference.replace(":1", ""), "1");
-    engine::call("POST", &format!("/images/create?fromImage={name}&tag={tag}"), b"").ok();
+    engine::call("POST", &format!("/images/create?fromImage={name}&tag={tag}"), b"").done();
     sandbox.run(&["image", "pull", &registry.reference]).ok();
     assert_eq!(sandbox.json(&["image", "ls"]), json!([]));
     assert!(has_image(&registry.reference));
@@ -230,11 +230,12 @@ fn what_is_built_from_an_image_of_ours_and_a_name_that_somebody_gave_one_are_not
     let ours = format!("wharf-test-ours-{}:1", sandbox.name());
     sandbox.run(&["image", "build", ".", "--tag", &ours]).ok();
     let his = format!("wharf-test-his-{}", sandbox.name());
-    engine::post(&format!("/images/{ours}/tag?repo={his}&tag=alias"), &json!({})).ok();
-    let made = engine::post(&format!("/containers/create?name={his}"), &json!({ "Image": ours, "Cmd": ["true"] })).ok();
+    engine::post(&format!("/images/{ours}/tag?repo={his}&tag=alias"), &json!({})).done();
+    let made =
+        engine::post(&format!("/containers/create?name={his}"), &json!({ "Image": ours, "Cmd": ["true"] })).done();
     let container = made.json()["Id"].as_str().unwrap().to_owned();
-    engine::post(&format!("/commit?container={container}&repo={his}&tag=child"), &json!({})).ok();
-    engine::delete(&format!("/containers/{container}?force=true")).ok();
+    engine::post(&format!("/commit?container={container}&repo={his}&tag=child"), &json!({})).done();
+    engine::delete(&format!("/containers/{container}?force=true")).done();
 
     let listed: Vec<Value> = sandbox.json(&["image", "ls"]).as_array().unwrap().clone();
     assert_eq!(listed.iter().map(|image| image["reference"].clone()).collect::<Vec<_>>(), [json!(ours)]);
@@ -249,7 +250,7 @@ fn what_is_built_from_an_image_of_ours_and_a_name_that_somebody_gave_one_are_not
     assert!(!has_image(&ours) && has_image(&format!("{his}:alias")) && has_image(&format!("{his}:child")));
     assert_eq!(sandbox.json(&["image", "ls"]), json!([]));
     for name in ["child", "alias"] {
-        engine::delete(&format!("/images/{his}:{name}")).ok();
+        engine::delete(&format!("/images/{his}:{name}")).done();
     }
 }
 

@@ -19,7 +19,7 @@ fn next_entry(sandbox: &Sandbox) -> i64 {
 /// A volume that Wharf did not make.
 fn foreign_volume(sandbox: &Sandbox, name: &str) {
     let body = json!({ "Name": name, "Labels": { LABEL_SANDBOX: sandbox.name() } });
-    engine::post("/volumes/create", &body).ok();
+    engine::post("/volumes/create", &body).done();
 }
 
 fn volume(name: &str) -> Option<Value> {
@@ -49,7 +49,7 @@ fn the_name_of_another_installations_snapshot_is_not_taken_and_one_that_lost_its
 
     // Whoever takes the name away takes nothing else.
     let (repository, tag) = image.split_once(':').unwrap();
-    engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &json!(null)).ok();
+    engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &json!(null)).done();
     let name = snapshot["name"].as_str().unwrap();
     sandbox.json(&["snapshot", "restore", name, "--as", "again"]);
     assert_eq!(sandbox.run(&["exec", "again", "--", "cat", "/kept"]).ok().text(), "mine\n");
@@ -57,7 +57,7 @@ fn the_name_of_another_installations_snapshot_is_not_taken_and_one_that_lost_its
     sandbox.json(&["down", "again"]);
     sandbox.run(&["snapshot", "rm", name]).ok();
     assert_eq!(images_of(&sandbox.host()), Vec::<String>::new());
-    engine::delete(&format!("/images/{image}")).ok();
+    engine::delete(&format!("/images/{image}")).done();
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_snapshot_without_the_copy_of_a_volume_is_not_restored_as_an_empty_one() {
     assert_eq!((refused.code, &error["code"]), (1, &json!("conflict")), "{}", refused.stderr);
     assert!(error["remedy"].as_str().unwrap().contains(&format!("wharf snapshot rm {name}")), "{error}");
 
-    engine::delete(&format!("/volumes/{copy}")).ok();
+    engine::delete(&format!("/volumes/{copy}")).done();
     let before = sandbox.snapshot();
     let refused = |why: &str| {
         let output = sandbox.run(&["snapshot", "restore", name, "--as", "x"]);
@@ -84,7 +84,7 @@ fn a_snapshot_without_the_copy_of_a_volume_is_not_restored_as_an_empty_one() {
     assert!(volume(copy).is_none());
     foreign_volume(sandbox, copy);
     refused("somebody else has made a volume of that name");
-    engine::delete(&format!("/volumes/{copy}")).ok();
+    engine::delete(&format!("/volumes/{copy}")).done();
     assert_eq!(sandbox.store().open_entries().unwrap(), []);
     sandbox.run(&["snapshot", "rm", name]).ok();
     assert_eq!(sandbox.json(&["snapshot", "ls"]), json!([]));
@@ -108,7 +108,7 @@ fn a_volume_that_has_the_name_of_a_copy_already_is_not_written_to() {
     assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("not-ours")), "{}", refused.stderr);
     for name in [taken, taken_too] {
         assert!(volume(&name).is_some_and(|volume| volume["Labels"][LABEL_SANDBOX] == sandbox.name()), "{name}");
-        engine::delete(&format!("/volumes/{name}")).ok();
+        engine::delete(&format!("/volumes/{name}")).done();
     }
     assert_eq!(sandbox.store().open_entries().unwrap(), []);
     sandbox.run(&["snapshot", "restore", &name, "--as", "x"]).ok();

@@ -130,9 +130,9 @@ fn values_of_secrets_are_no_part_of_a_snapshot() {
     // Nor does a container that somebody else makes from it look like ours.
     let body =
         json!({ "Image": snapshot["image"], "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
-    let stranger = engine::post("/containers/create", &body).ok().json()["Id"].as_str().unwrap().to_owned();
+    let stranger = engine::post("/containers/create", &body).done().json()["Id"].as_str().unwrap().to_owned();
     assert_eq!(sandbox.own_containers().len(), 1);
-    engine::delete(&format!("/containers/{stranger}")).ok();
+    engine::delete(&format!("/containers/{stranger}")).done();
     let view =
         sandbox.json(&["snapshot", "restore", snapshot["name"].as_str().unwrap(), "--as", "x", "-e", "API_TOKEN=new"]);
     let read = sandbox

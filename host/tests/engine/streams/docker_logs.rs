@@ -54,7 +54,7 @@ async fn a_terminals_log_has_no_frames_and_is_read_all_the_same() {
         "Image": engine::BASE, "Tty": true, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
         "HostConfig": { "NetworkMode": "none" },
     });
-    let made = engine::post("/containers/create", &body).ok().json();
+    let made = engine::post("/containers/create", &body).done().json();
     let id = made["Id"].as_str().unwrap();
     lab.docker.start(id).await.unwrap();
     lab.docker.wait(id).await.unwrap();

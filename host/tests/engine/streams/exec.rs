@@ -213,7 +213,7 @@ fn a_container_that_dies_meanwhile_is_not_a_success() {
     let up = sandbox.up();
     let run = sandbox.spawn(&["exec", "--", "sh", "-c", "touch /workspace/begun; sleep 1000"]);
     crate::support::sandbox::until("the command runs", || sandbox.path("project/begun").exists());
-    engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!(null)).ok();
+    engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!(null)).done();
     let output = run.finish();
     assert_ne!(output.code, 0, "{}", output.text());
 }

@@ -26,7 +26,7 @@ async fn container(lab: &Lab, tty: bool, log: Value, line: &str) -> String {
         "Image": engine::BASE, "Tty": tty, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
         "HostConfig": { "NetworkMode": "none", "LogConfig": { "Type": "json-file", "Config": log } },
     });
-    let made = engine::post("/containers/create", &body).ok().json();
+    let made = engine::post("/containers/create", &body).done().json();
     let id = made["Id"].as_str().unwrap().to_owned();
     lab.docker.start(&id).await.unwrap();
     id

@@ -10,7 +10,7 @@ use crate::support::sandbox::{Output, Sandbox};
 fn wrote(line: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let up = sandbox.json(&["up", "--", "sh", "-c", line]);
-    engine::post(&format!("/containers/{}/wait", up["container_id"].as_str().unwrap()), &Value::Null).ok();
+    engine::post(&format!("/containers/{}/wait", up["container_id"].as_str().unwrap()), &Value::Null).done();
     sandbox
 }
 

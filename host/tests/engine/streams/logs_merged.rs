@@ -19,7 +19,7 @@ fn workspace(sandbox: &Sandbox, name: &str, line: &str) -> (String, String) {
 #[track_caller]
 fn ended(sandbox: &Sandbox, name: &str, line: &str) -> String {
     let (id, container) = workspace(sandbox, name, line);
-    engine::post(&format!("/containers/{container}/wait"), &Value::Null).ok();
+    engine::post(&format!("/containers/{container}/wait"), &Value::Null).done();
     id
 }
 
@@ -216,7 +216,7 @@ fn a_reader_that_stops_reading_does_not_fill_the_memory() {
         let before = peak(pid);
         // Nothing is read until all of it is written.
         assert_eq!(
-            engine::post(&format!("/containers/{container}/wait"), &Value::Null).ok().json()["StatusCode"],
+            engine::post(&format!("/containers/{container}/wait"), &Value::Null).done().json()["StatusCode"],
             json!(0)
         );
         let grown = peak(pid) - before;

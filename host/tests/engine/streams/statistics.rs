@@ -19,7 +19,7 @@ use crate::support::sandbox::{Sandbox, until};
 async fn busy(lab: &Lab, count: usize) -> Vec<String> {
     let network = lab.name("net");
     let body = json!({ "Name": network, "Labels": lab.labels() });
-    engine::post("/networks/create", &body).ok();
+    engine::post("/networks/create", &body).done();
     let line = "echo x > /tmp/f; while :; do head -c 100000 /dev/urandom > /tmp/f; done";
     let mut ids = Vec::new();
     for _ in 0..count {
@@ -27,7 +27,7 @@ async fn busy(lab: &Lab, count: usize) -> Vec<String> {
             "Image": engine::BASE, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
             "HostConfig": { "NetworkMode": network, "NanoCpus": 200_000_000, "Memory": 64 << 20 },
         });
-        let made = engine::post("/containers/create", &body).ok().json();
+        let made = engine::post("/containers/create", &body).done().json();
         let id = made["Id"].as_str().unwrap().to_owned();
         lab.docker.start(&id).await.unwrap();
         ids.push(id);

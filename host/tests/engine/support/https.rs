@@ -1,6 +1,5 @@
 //! A listener on the network of its own for a test, and a client that believes only its certificate.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use super::http::{Answer, exchange, request};
 use super::sandbox::Sandbox;
-use crate::api::requests::Answer;
 use crate::service::serve::Serving;
 
 /// Where things are, and whom clients believe.
@@ -71,20 +70,12 @@ impl Https {
     /// Sends one request on a connection of its own.
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-        let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
-        self.raw(format!("{head}{body}").as_bytes())
+        self.raw(&request(method, path, headers, body.as_bytes()))
     }
 
     #[track_caller]
     pub fn raw(&self, request: &[u8]) -> Answer {
-        let mut stream = self.connect().unwrap();
-        // The API may answer and close before it has read everything.
-        let _ = stream.write_all(request);
-        let mut all = Vec::new();
-        let _ = stream.read_to_end(&mut all);
-        Answer::of(&all)
+        exchange(self.connect().unwrap(), request)
     }
 
     /// With a token.

@@ -185,10 +185,10 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
 /// The files of the base image, as a tar archive.
 fn base_layer() -> Vec<u8> {
     let body = json!({ "Image": BASE, "Cmd": ["sh"], "Labels": { LABEL_SANDBOX: "registry" } });
-    let made = engine::post("/containers/create", &body).ok().json();
+    let made = engine::post("/containers/create", &body).done().json();
     let path = format!("/containers/{}", made["Id"].as_str().unwrap());
-    let exported = engine::call("GET", &format!("{path}/export"), b"").ok().body;
-    engine::delete(&path).ok();
+    let exported = engine::call("GET", &format!("{path}/export"), b"").done().body;
+    engine::delete(&path).done();
     exported
 }
 

@@ -115,10 +115,10 @@ impl Sandbox {
     pub fn command_in(&self, folder: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
         command.args(args).current_dir(folder).stdin(Stdio::null()).env_clear();
-        for name in ["PATH", "DOCKER_HOST"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // A Docker context is found through the home, which is another one here.
+        if engine::socket() != Path::new(engine::SOCKET) {
+            command.env("DOCKER_HOST", format!("unix://{}", engine::socket().display()));
         }
         command
             .env("HOME", self.path("home"))

@@ -78,7 +78,7 @@ fn what_needs_another_state_says_what_leads_there() {
         let refused = sandbox.run(args);
         assert!(refused.stderr.contains("wharf unpause") && !refused.stderr.contains("start"), "{}", refused.stderr);
     }
-    crate::support::engine_api::delete(&format!("/containers/{container}?force=true")).ok();
+    crate::support::engine_api::delete(&format!("/containers/{container}?force=true")).done();
     let refused = sandbox.run(&["exec", "--", "true"]);
     assert!(refused.stderr.contains("wharf up") && !refused.stderr.contains("start"), "{}", refused.stderr);
 }
@@ -185,7 +185,7 @@ fn a_command_that_ends_by_itself_leaves_its_code_0_included() {
     for code in [0, 7] {
         let up = sandbox.json(&["up", "--recreate", "--", "sh", "-c", &format!("echo bye; exit {code}")]);
         let id = up["container_id"].as_str().unwrap();
-        engine::post(&format!("/containers/{id}/wait"), &Value::Null).ok();
+        engine::post(&format!("/containers/{id}/wait"), &Value::Null).done();
         let inspected = sandbox.json(&["inspect"]);
         assert_eq!((&inspected["state"], &inspected["exit_code"]), (&json!("exited"), &json!(code)));
         let listed = sandbox.run(&["ls"]).ok().text();
@@ -239,7 +239,7 @@ fn stats_has_a_number_for_everything_that_programs_rely_on() {
 fn a_container_that_somebody_removed_is_said_to_be_missing_and_up_makes_it_again() {
     let sandbox = Sandbox::new();
     let up = sandbox.up();
-    engine::delete(&format!("/containers/{}?force=true", up["container_id"].as_str().unwrap())).ok();
+    engine::delete(&format!("/containers/{}?force=true", up["container_id"].as_str().unwrap())).done();
     assert_eq!(sandbox.json(&["inspect"])["state"], "missing");
     let started = sandbox.run(&["--json", "start"]);
     assert_eq!((started.code, &started.error()["code"]), (1, &json!("not-running")));

@@ -119,7 +119,7 @@ fn a_volume_that_somebody_else_made_is_neither_mounted_nor_removed() {
     let sandbox = Sandbox::new();
     let name = format!("foreign-{}", sandbox.name());
     let label = crate::support::sandbox::LABEL_SANDBOX;
-    engine::post("/volumes/create", &json!({ "Name": name, "Labels": { label: sandbox.name() } })).ok();
+    engine::post("/volumes/create", &json!({ "Name": name, "Labels": { label: sandbox.name() } })).done();
     let before = sandbox.snapshot();
     let mount = format!("{name}:/data");
     let refused = sandbox.run(&["--json", "up", "--mount", &mount]);

@@ -159,7 +159,7 @@ fn a_workspace_is_found_by_its_labels_when_somebody_renamed_its_container() {
     let sandbox = Sandbox::new();
     let up = sandbox.up();
     let container = up["container_id"].as_str().unwrap();
-    engine::post(&format!("/containers/{container}/rename?name=renamed-{}", sandbox.name()), &json!(null)).ok();
+    engine::post(&format!("/containers/{container}/rename?name=renamed-{}", sandbox.name()), &json!(null)).done();
     assert_eq!(sandbox.sh("echo found"), "found\n");
     assert_eq!(sandbox.up()["container_id"], container);
     sandbox.json(&["restart", "-t", "1s"]);
