@@ -25,7 +25,7 @@ mod bindings {
     // One world with every export gives the bindings of each interface; a component needs to export only some of them,
     // because each is looked up by itself (see `Exports`).
     wasmtime::component::bindgen!({
-        path: "../wit/v0.1",
+        path: "wit/v0.1",
         inline: "
             package wharf:bindings;
             world every {
