@@ -13,6 +13,7 @@ mod engine;
 mod guest;
 mod licences;
 mod load;
+mod package;
 mod quickstart;
 mod setup;
 mod smoke;
@@ -32,6 +33,7 @@ commands:
   setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
   plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
                                   --debian uses Debian's toolchain even where the installed one would do
+  package                         the packages that are published, with the plugins, each built from what it holds
 
 --install-engine lets it install a missing Docker engine (on Debian, as root); with CI=true it does so unasked.";
 
@@ -63,6 +65,7 @@ fn run() -> Result<()> {
         ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),
         ["plugins"] => guest::build(&root()?, guest::Source::Any),
         ["plugins", "--debian"] => guest::build(&root()?, guest::Source::Debian),
+        ["package"] => package::run(&root()?),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
