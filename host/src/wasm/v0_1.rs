@@ -1,5 +1,4 @@
 //! `wharf:policy@0.1`: the generated bindings and ALL conversions for this version. Generated types stop here.
-// Long because every conversion for this version of the contract stands here and nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -158,6 +157,7 @@ impl Exports {
     }
 
     /// Calls the function of the request's hook.
+    // Long because every hook has its arm, with the conversion of its input and its answer.
     pub(super) fn evaluate(
         &self,
         store: &mut Store<State>,

@@ -96,6 +96,7 @@ impl Document {
     }
 }
 
+// Long because it asks every route that answers with a document, one after the other.
 #[test]
 fn answers_are_what_the_document_says() {
     let sandbox = Sandbox::new();
