@@ -5,6 +5,7 @@ pub mod engine_api;
 pub mod fake_daemon;
 pub mod http;
 pub mod https;
+mod masked;
 pub mod process;
 pub mod registry;
 pub mod sandbox;
