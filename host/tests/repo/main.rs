@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod documents;
+mod generated;
 mod imports;
 mod limits;
 mod packages;
