@@ -15,6 +15,7 @@ mod licences;
 mod load;
 mod package;
 mod quickstart;
+mod rustdoc;
 mod setup;
 mod smoke;
 mod stage;
@@ -38,6 +39,13 @@ commands:
 --install-engine lets it install a missing Docker engine (on Debian, as root); with CI=true it does so unasked.";
 
 fn main() -> ExitCode {
+    if let Some(real) = std::env::var_os(rustdoc::REAL) {
+        let args: Vec<_> = std::env::args_os().skip(1).collect();
+        return rustdoc::run(&real, &args).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        });
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
