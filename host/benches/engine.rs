@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use wharf::app::App;
@@ -19,12 +19,21 @@ use wharf::hooks::ExecSpec;
 use wharf::lifecycle::{Lifecycle, Recreate};
 use wharf::wire::WorkspaceRequest;
 
+/// The one of the tests.
+#[allow(dead_code)]
+#[path = "../tests/engine/support/http.rs"]
+mod http;
+
 /// As in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const IMAGE: &str = "wharf-base:local";
-const SOCKET: &str = "/var/run/docker.sock";
+
+/// The engine's socket: that of `DOCKER_HOST`, of the Docker context, or the usual one.
+static SOCKET: LazyLock<PathBuf> = LazyLock::new(|| {
+    wharf::docker::socket(None).expect("this bench needs an engine on a Unix socket; DOCKER_HOST names another one")
+});
 
 /// How long the engine has had work, and the last body of a create.
 #[derive(Default)]
@@ -58,7 +67,7 @@ fn relay(socket: &Path) -> Shared {
     let shared = meter.clone();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let engine = UnixStream::connect(SOCKET).unwrap();
+            let engine = UnixStream::connect(&*SOCKET).unwrap();
             let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
             let meter = shared.clone();
             // Whether the engine has a request of this connection that it has not answered.
@@ -108,20 +117,11 @@ fn relay(socket: &Path) -> Shared {
 
 /// One request of the raw API, on a connection of its own.
 fn raw(method: &str, path: &str, body: &[u8]) -> serde_json::Value {
-    let mut stream = UnixStream::connect(SOCKET).unwrap();
-    let head = format!(
-        "{method} /v1.41{path} HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let text = String::from_utf8_lossy(&answer);
-    // A connection that is taken over answers as HTTP/1.1 whatever it was asked in.
-    let status = text.split(' ').nth(1).unwrap_or_default();
-    assert!(status.starts_with('2') || status == "101", "{method} {path}: {text}");
-    let at = text.find("\r\n\r\n").unwrap();
-    serde_json::from_str(&text[at + 4..]).unwrap_or_default()
+    let request = http::request_without_chunks(method, &format!("/v1.41{path}"), body);
+    let answer = http::exchange(UnixStream::connect(&*SOCKET).unwrap(), &request);
+    // A connection that is taken over answers with 101.
+    assert!(answer.status == 101 || answer.status / 100 == 2, "{method} {path}: {} {}", answer.status, answer.text());
+    serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
 /// What a verb took with the library, how much of that was Wharf's own, and what the raw API took.

@@ -18,9 +18,10 @@ use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
-/// Largest file of a policy.
 /// Code of a policy whose file others can change.
 const UNTRUSTED: &str = "untrusted";
+/// Code of a built-in policy that the program was built without.
+const NOT_BUILT: &str = "not-built";
 
 pub mod cases;
 mod lazy;
@@ -192,8 +193,8 @@ impl App {
         for policy in policies {
             match policy.result {
                 Ok(entry) => entries.push(entry),
-                // A file that others can write is no absence.
-                Err(error) if policy.config.optional && error.code != UNTRUSTED => {
+                // A file that others can write is no absence, and a program that lacks a part is not whole.
+                Err(error) if policy.config.optional && ![UNTRUSTED, NOT_BUILT].contains(&error.code) => {
                     tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
                 }
                 Err(error) => {

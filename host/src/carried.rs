@@ -25,10 +25,10 @@ macro_rules! plugin {
 pub const ALL: [(&str, Carried); 6] = [
     ("image-selector", plugin!("image-selector")),
     ("security-baseline", plugin!("security-baseline")),
-    ("pre-create.rhai", Carried::Script(include_str!("../../policies/pre-create.rhai"))),
-    ("post-start.rhai", Carried::Script(include_str!("../../policies/post-start.rhai"))),
+    ("pre-create.rhai", Carried::Script(include_str!("../policies/pre-create.rhai"))),
+    ("post-start.rhai", Carried::Script(include_str!("../policies/post-start.rhai"))),
     ("cleanup-policy", plugin!("cleanup-policy")),
-    ("cleanup.rhai", Carried::Script(include_str!("../../policies/cleanup.rhai"))),
+    ("cleanup.rhai", Carried::Script(include_str!("../policies/cleanup.rhai"))),
 ];
 
 /// A carried policy.

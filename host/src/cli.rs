@@ -67,6 +67,12 @@ pub struct Cli {
     command: Command,
 }
 
+/// The definition of the command line, for the reference of commands.
+#[doc(hidden)]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes the workspace of a project, or starts it

@@ -20,6 +20,7 @@ mod layers;
 mod own_files;
 mod plain;
 mod policy;
+mod schema;
 mod service;
 mod units;
 
@@ -28,6 +29,7 @@ pub use edit::set_mode;
 pub use layers::{Loaded, Origin, Sources, load};
 pub use plain::read_toml;
 pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
+pub use schema::schema;
 pub use service::{
     ApiConfig, Backoff, Budget, CleanupConfig, ClientConfig, DecisionsConfig, DiskConfig, EventsConfig,
     HealthCheckConfig, IdleConfig, MetricsConfig, ReloadConfig, RestartConfig,
@@ -55,7 +57,7 @@ impl From<crate::trust::Untrusted> for Error {
 }
 
 /// Everything that can be configured. `wharf config init` writes a commented file; `wharf config show` prints all.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Which engine, and how it is used.
@@ -97,7 +99,7 @@ pub struct Config {
 }
 
 /// `[engine]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
     /// `unix:///path` or `tcp://host:port`; none means DOCKER_HOST, then the current Docker context, then the default
@@ -122,7 +124,7 @@ impl Default for EngineConfig {
 }
 
 /// `[workspace]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkspaceConfig {
     /// The image, when no policy chooses another.
@@ -173,7 +175,7 @@ impl Default for WorkspaceConfig {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ceilings {
     /// Most memory of a workspace.
@@ -191,12 +193,14 @@ impl Default for Ceilings {
 }
 
 /// `[allow]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Allow {
     /// Folders that projects may be in; empty means everywhere but system folders and a whole home.
+    #[schema(value_type = Vec<String>)]
     pub projects: Vec<PathBuf>,
     /// Host folders that policies and requests may mount, besides the project itself.
+    #[schema(value_type = Vec<String>)]
     pub bind_roots: Vec<PathBuf>,
     /// Named volumes of others that may be mounted; volumes of this installation always may.
     pub volumes: BTreeSet<String>,
@@ -243,7 +247,7 @@ impl Default for Allow {
 }
 
 /// `[secrets]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Secrets {
     /// Environment variables whose values are secrets, as globs. Policies, records and output see `***`.
@@ -258,7 +262,7 @@ impl Default for Secrets {
 }
 
 /// `[script]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScriptConfig {
     /// Environment variables that `wharf.rhai` sees as `c.vars.NAME`.

@@ -139,7 +139,7 @@ impl FromStr for Hook {
 }
 
 /// What a policy's failure means. Security fails closed, deletion fails safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureMode {
     /// The request is denied.

@@ -15,9 +15,10 @@
 //!    between `lifecycle` and `client`.
 //! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it. [`printable`]: text that may reach a terminal.
 //!
-//! Imports go one way; `tests/repo.rs` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
+//! Imports go one way; `tests/repo` fails on one that doesn't. `ARCHITECTURE.md` follows one hook from end to end.
 
 #![warn(clippy::print_stderr)]
+#![deny(rustdoc::broken_intra_doc_links)]
 
 pub mod api;
 pub mod app;

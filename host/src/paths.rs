@@ -187,7 +187,7 @@ pub(crate) fn walk<E: From<Errno>>(path: &Path, check: &mut dyn FnMut(&Step<'_>)
     Ok(way)
 }
 
-/// Resolves a path as [`walk`] does. Links that stand in `/proc`, `/sys` or `/dev` are not followed, and nothing in these folders
+/// Resolves a path as `walk` does. Links that stand in `/proc`, `/sys` or `/dev` are not followed, and nothing in these folders
 /// is resolved.
 ///
 /// # Errors

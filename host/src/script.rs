@@ -5,7 +5,7 @@
 //! (`deny`, `choose`, `run`, `note`, `stop`, `keep`, `remove`, `delay`, `log`). The host compares the spec before and
 //! after, so that a script's edits become the same typed adjustments that a plugin makes.
 //!
-//! [`check`], [`run_tests`], [`trace`] and [`reference`] are for those who write scripts.
+//! [`check`], [`run_tests`], [`trace`] and [`reference()`] are for those who write scripts.
 //!
 //! May touch: nothing but the script's text, and the folder that it imports others from. No Rhai type leaves this module.
 

@@ -152,6 +152,7 @@ async fn slept(time: Duration, stop: &mut Stop) -> bool {
 /// # Errors
 /// When another service runs, when store or policies cannot be used, or when a loop ended by a defect. An engine that
 /// is away is waited for.
+// Long because it registers every part of the service, in the order in which they start and end.
 pub async fn run(
     app: &App,
     mut stop: Stop,
@@ -186,39 +187,22 @@ pub async fn run(
     // Ended with the runtime; without a manager that asks it has ended already.
     tokio::spawn(async move { alive.watchdog(until).await });
     let board = Board::new(store, &LOOPS, metrics.clone(), say)?;
-    let ready = |engine| {
+    let mut said = false;
+    let mut ready = |engine| {
+        if std::mem::replace(&mut said, true) {
+            return;
+        }
         board.say(&Said::Ready { engine, loops: LOOPS.into(), api: api.clone() });
         if let Err(error) = notify.send("READY=1") {
             tracing::warn!("the service manager cannot be told that the service is ready: {error}");
         }
     };
-    let mut said = false;
-    let mut wait = ENGINE_BACKOFF.0;
-    let lifecycle = loop {
-        let attempt = tokio::select! {
-            attempt = app.lifecycle() => attempt,
-            () = stopped(&mut stop) => return end(&board, &halt, &mut tasks).await,
-        };
-        if attempt.is_err() {
-            handle.set_tried();
-        }
-        match attempt {
-            Ok(lifecycle) => break lifecycle,
-            Err(lifecycle::Error::Docker(error)) if may_come_back(&error) => {
-                if !said {
-                    ready(Err(error.to_string()));
-                    said = true;
-                }
-                board.engine_away(&error.to_string());
-                if !slept(wait, &mut stop).await {
-                    return end(&board, &halt, &mut tasks).await;
-                }
-                wait = (wait * 2).min(ENGINE_BACKOFF.1);
-            }
-            Err(error) => {
-                end(&board, &halt, &mut tasks).await?;
-                return Err(error.into());
-            }
+    let lifecycle = match connect(app, &handle, &board, &mut stop, &mut ready).await {
+        Ok(Some(lifecycle)) => lifecycle,
+        Ok(None) => return end(&board, &halt, &mut tasks).await,
+        Err(error) => {
+            end(&board, &halt, &mut tasks).await?;
+            return Err(error.into());
         }
     };
     board.chain_loaded(policies::versions(&chain), false);
@@ -227,10 +211,8 @@ pub async fn run(
     let lifecycle = Arc::new(lifecycle);
     handle.set_lifecycle(lifecycle.clone());
     board.engine_back();
-    if !said {
-        let docker = lifecycle.docker();
-        ready(Ok(format!("{} ({})", docker.endpoint(), docker.engine_version())));
-    }
+    let docker = lifecycle.docker();
+    ready(Ok(format!("{} ({})", docker.endpoint(), docker.engine_version())));
 
     let interrupt = lifecycle.stopper();
     let shared =
@@ -277,6 +259,38 @@ pub async fn run(
     match defect {
         Some(text) => Err(lifecycle::Error::Internal(text).into()),
         None => Ok(()),
+    }
+}
+
+/// Connects to the engine, again and again while it is unreachable; `None` when the service is told to stop before. The
+/// service is ready with an engine that is unreachable, too.
+async fn connect(
+    app: &App,
+    handle: &Handle,
+    board: &Board,
+    stop: &mut Stop,
+    ready: &mut (dyn FnMut(Result<String, String>) + Send),
+) -> Result<Option<Lifecycle>, lifecycle::Error> {
+    let mut wait = ENGINE_BACKOFF.0;
+    loop {
+        let attempt = tokio::select! {
+            attempt = app.lifecycle() => attempt,
+            () = stopped(stop) => return Ok(None),
+        };
+        if attempt.is_err() {
+            handle.set_tried();
+        }
+        match attempt {
+            Err(lifecycle::Error::Docker(error)) if may_come_back(&error) => {
+                ready(Err(error.to_string()));
+                board.engine_away(&error.to_string());
+                if !slept(wait, stop).await {
+                    return Ok(None);
+                }
+                wait = (wait * 2).min(ENGINE_BACKOFF.1);
+            }
+            attempt => return attempt.map(Some),
+        }
     }
 }
 

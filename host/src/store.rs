@@ -1,7 +1,7 @@
 //! What was meant: workspaces, the journal of intents, and the decision records, in SQLite.
 //!
 //! One file in the state folder, in WAL mode, so that several processes (CLI calls, a service) work on it at once.
-//! Writers wait for each other up to [`BUSY`]. A workspace's verbs are kept apart by a lock file, see [`Store::try_lock`].
+//! Writers wait for each other up to `BUSY`. A workspace's verbs are kept apart by a lock file, see [`Store::try_lock`].
 //!
 //! May touch: the state folder. No rusqlite type leaves this module.
 

@@ -136,7 +136,11 @@ impl Clone {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(&self.here).stdin(Stdio::null()).env_clear();
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        if let Some(host) = std::env::var_os("DOCKER_HOST") {
+        // A Docker context is found through the home, which is another one here.
+        let socket = wharf::docker::socket(None).filter(|socket| socket != Path::new("/var/run/docker.sock"));
+        if let Some(socket) = socket {
+            command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+        } else if let Some(host) = std::env::var_os("DOCKER_HOST") {
             command.env("DOCKER_HOST", host);
         }
         let home = self.dir.join("home");

@@ -10,7 +10,7 @@
 /// The imports and the shared types; every other module refers to this one's types.
 pub mod host_imports {
     wit_bindgen::generate!({
-        path: ["../wit/v0.1", "wit"],
+        path: ["wit/v0.1", "wit"],
         world: "wharf:plugin-sdk/host-imports",
         generate_all,
         generate_unused_types: true,
@@ -22,7 +22,7 @@ macro_rules! export_world {
     ($module:ident, $world:literal) => {
         pub mod $module {
             wit_bindgen::generate!({
-                path: ["../wit/v0.1", "wit"],
+                path: ["wit/v0.1", "wit"],
                 world: $world,
                 with: {
                     "wharf:policy/types@0.1.0": crate::bindings::host_imports::wharf::policy::types,

@@ -37,6 +37,8 @@
 //! Build it as a `cdylib` for `wasm32-unknown-unknown` and make a component of it; inside Wharf's repository
 //! `cargo xtask plugins` does both.
 
+#![deny(rustdoc::broken_intra_doc_links)]
+
 #[cfg(any(all(target_family = "wasm", feature = "allocator", not(target_feature = "atomics")), test))]
 mod allocator;
 pub mod cleanup;

@@ -99,7 +99,7 @@ enum Control {
         server: String,
         to: mpsc::Sender<Said>,
         end: watch::Receiver<Option<Arc<Last>>>,
-        /// Whether the time of the command is over: its output is read then, whoever takes it.
+        /// Whether the time of the command is over: its output is read then, whether it is taken or not.
         late: watch::Sender<bool>,
     },
 }

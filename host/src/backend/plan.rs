@@ -59,6 +59,10 @@ impl Backend {
         mut request: WorkspaceRequest,
         offline: bool,
     ) -> Result<PlannedDiff, Error> {
+        if matches!(of, DiffOf::Workspace(_)) {
+            // The project is that of the workspace.
+            request.project = "/".into();
+        }
         self.place(&mut request)?;
         let Some(client) = &self.service else {
             let stored = self.compared(of, &request).await?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Span;
 
 /// `[devcontainer]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DevcontainerConfig {
     /// Whether the `devcontainer.json` of a project is read.

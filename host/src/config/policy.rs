@@ -11,7 +11,7 @@ use crate::hooks::record::Waiver;
 use crate::hooks::{FailureMode, Hook, is_under_floor};
 
 /// `[[policy]]`: everything about one policy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// Its name: in trails, records and messages.
@@ -21,9 +21,11 @@ pub struct PolicyConfig {
     pub builtin: Option<String>,
     /// A component's path, relative to the configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub wasm: Option<PathBuf>,
     /// A script's path, relative to the configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub script: Option<PathBuf>,
     /// SHA-256 that the bytes must have (`sha256:<hex>`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +83,7 @@ pub struct PolicyConfig {
     pub capabilities: Capabilities,
     /// Its own settings; it checks them itself.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schema(value_type = Object)]
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -139,17 +142,18 @@ impl PolicyConfig {
 }
 
 /// `[policy.capabilities]`: none by default, and only for plugins.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capabilities {
     /// Path as the plugin sees it -> folder of the host, relative to the configuration file; read-only.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub dirs: BTreeMap<String, PathBuf>,
     /// Environment variables of the process that asks.
     pub env: Vec<String>,
 }
 
 /// `[policy.rollback]`: a canary is a shadow for everybody again when more than `percent` of at least `calls` calls failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct RollbackConfig {
@@ -165,7 +169,7 @@ impl Default for RollbackConfig {
 }
 
 /// `[policy.breaker]`: after so many failures in a row it is not asked for a while; 0 means always ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct BreakerConfig {

@@ -13,7 +13,7 @@ use super::{Size, Span};
 use crate::workspace::HealthCheck;
 
 /// `[workspace.health_check]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheckConfig {
     /// The command and its arguments; it is not given to a shell.
@@ -64,7 +64,7 @@ impl HealthCheckConfig {
 }
 
 /// `[cleanup]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CleanupConfig {
     /// Time between two sweeps of the service; 0 turns them off.
@@ -80,7 +80,7 @@ impl Default for CleanupConfig {
 }
 
 /// `[restart]`: what the service does with workspaces that are in trouble.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RestartConfig {
     /// Restarts what its health check says is unhealthy.
@@ -101,7 +101,7 @@ impl Default for RestartConfig {
 }
 
 /// `[idle]`: stopping what nobody uses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdleConfig {
     /// A workspace is stopped this long after the last sign of its being used; none: never.
@@ -123,7 +123,7 @@ impl Default for IdleConfig {
 }
 
 /// `[disk]`: watching limits that the engine cannot enforce.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiskConfig {
     /// Time between two measurements; 0 turns them off. Measuring walks through files.
@@ -137,7 +137,7 @@ impl Default for DiskConfig {
 }
 
 /// `[events]`: how much of the history is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
     /// Most events.
@@ -153,7 +153,7 @@ impl Default for EventsConfig {
 }
 
 /// `[decisions]`: how many decision records are kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionsConfig {
     /// Most records.
@@ -169,7 +169,7 @@ impl Default for DecisionsConfig {
 }
 
 /// `[metrics]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
     /// How often the service reads what all workspaces use.
@@ -185,20 +185,25 @@ impl Default for MetricsConfig {
 }
 
 /// `[api]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
     /// Whether the service has an API.
     pub enabled: bool,
     /// Its Unix socket, an absolute path; none means `wharf.sock` in the state folder.
+    #[schema(value_type = Option<String>)]
     pub socket: Option<PathBuf>,
     /// Where it listens on the network, with TLS only; none: nowhere.
+    #[schema(value_type = Option<String>)]
     pub listen: Option<SocketAddr>,
     /// The certificate and those above it, PEM; an absolute path.
+    #[schema(value_type = Option<String>)]
     pub tls_cert: Option<PathBuf>,
     /// Its key, PEM; an absolute path to a file that others cannot read.
+    #[schema(value_type = Option<String>)]
     pub tls_key: Option<PathBuf>,
     /// Certificates of authorities, PEM: when set, clients need a certificate of one of them, too.
+    #[schema(value_type = Option<String>)]
     pub client_ca: Option<PathBuf>,
     /// Names by which clients on the network call this host, besides those of loopback and the address of `listen`.
     pub hosts: Vec<String>,
@@ -262,27 +267,32 @@ impl ApiConfig {
 }
 
 /// `[reload]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReloadConfig {
     /// Folders of golden cases, or single ones, that a chain must pass before the service decides with it. Relative paths
     /// begin at the configuration's folder.
+    #[schema(value_type = Vec<String>)]
     pub cases: Vec<PathBuf>,
 }
 
 /// `[client]`: the service that commands are carried out by, instead of by themselves.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
     /// `unix:///path` or `https://host:port`; none means that commands do it themselves.
     pub server: Option<String>,
     /// The file with the token for it.
+    #[schema(value_type = Option<String>)]
     pub token_file: Option<PathBuf>,
     /// A PEM file with the certificate authorities to trust, instead of those of the system.
+    #[schema(value_type = Option<String>)]
     pub ca_file: Option<PathBuf>,
     /// A PEM file with a certificate of our own, for services that ask for one.
+    #[schema(value_type = Option<String>)]
     pub cert_file: Option<PathBuf>,
     /// The PEM file with its key.
+    #[schema(value_type = Option<String>)]
     pub key_file: Option<PathBuf>,
 }
 

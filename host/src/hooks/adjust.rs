@@ -1,5 +1,4 @@
 //! Adjustments: typed edits of a spec. One adjustment changes one field, and a field has a name and an owner.
-// Long because every field has its arm in each of these matches, and they are read side by side.
 
 use std::collections::BTreeSet;
 
@@ -138,6 +137,7 @@ impl Adjustment {
     ///
     /// # Errors
     /// One line that names the field and what it takes.
+    // Long because every field has its arm.
     pub fn check(&self) -> Result<(), String> {
         let field = self.field();
         let absolute = |path: &str| {

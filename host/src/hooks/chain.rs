@@ -86,7 +86,7 @@ impl Entry {
 }
 
 /// Which workspaces a policy is asked about; the default is all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scope {
     /// The workspace has all these labels; a value may be a glob.

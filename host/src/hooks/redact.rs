@@ -3,7 +3,7 @@
 //! Variables and labels whose names say so are secrets, those in the files of a project too, and so are secret files. Policies
 //! see `***` in their place, so a record loses nothing that a replay needs. What remains is what policies set and say
 //! themselves, and secret values that stand in other places (a command's words, a URL, a log line): these are found by value, in
-//! the forms that [`forms`] knows.
+//! the forms that `forms` knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -17,7 +17,7 @@ pub struct Explained {
     pub value: Value,
     /// Who set it last: a policy, or `default`, `project`, `config` or `request`.
     pub owner: String,
-    /// All that was set, in order; empty for a default that nobody touched.
+    /// All that was set, in order; empty for a default that was left alone.
     pub history: Vec<Link>,
     /// What of the configuration no policy and no request can pass.
     pub bound: Option<Bound>,

@@ -6,7 +6,7 @@ use super::Error;
 use crate::store::{self, KnownWorkspace};
 use crate::workspace::WorkspaceId;
 
-/// A workspace as somebody names it.
+/// The name by which a workspace is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Its id or name.

@@ -11,7 +11,7 @@ use crate::workspace::WorkspaceId;
 
 /// More points than this are refused.
 const MOST_POINTS: i64 = 5000;
-/// Points that are made where nobody says how many.
+/// Points where the request names no step.
 const USUAL_POINTS: i64 = 60;
 /// Steps that people count in, in milliseconds.
 const ROUND: [i64; 10] =

@@ -158,6 +158,7 @@ fn register_document(engine: &mut Engine) {
         .register_into_engine(engine, |document: &mut Document| document.value().to_string());
 }
 
+// Long because it registers everything that a script can call on `ctx`.
 fn register_context(engine: &mut Engine) {
     engine.register_type_with_name::<Context>("Context");
     engine.register_indexer_get(|context: NativeCallContext, ctx: &mut Context, key: ImmutableString| {

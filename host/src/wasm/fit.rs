@@ -7,11 +7,11 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 
 /// The contract, as it is written.
 const WIT: [&str; 5] = [
-    include_str!("../../../wit/v0.1/settings.wit"),
-    include_str!("../../../wit/v0.1/image.wit"),
-    include_str!("../../../wit/v0.1/security.wit"),
-    include_str!("../../../wit/v0.1/hooks.wit"),
-    include_str!("../../../wit/v0.1/cleanup.wit"),
+    include_str!("../../wit/v0.1/settings.wit"),
+    include_str!("../../wit/v0.1/image.wit"),
+    include_str!("../../wit/v0.1/security.wit"),
+    include_str!("../../wit/v0.1/hooks.wit"),
+    include_str!("../../wit/v0.1/cleanup.wit"),
 ];
 
 /// How deep types are shown.

@@ -1,5 +1,4 @@
 //! `wharf:policy@0.1`: the generated bindings and ALL conversions for this version. Generated types stop here.
-// Long because every conversion for this version of the contract stands here and nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +24,7 @@ mod bindings {
     // One world with every export gives the bindings of each interface; a component needs to export only some of them,
     // because each is looked up by itself (see `Exports`).
     wasmtime::component::bindgen!({
-        path: "../wit/v0.1",
+        path: "wit/v0.1",
         inline: "
             package wharf:bindings;
             world every {
@@ -158,6 +157,7 @@ impl Exports {
     }
 
     /// Calls the function of the request's hook.
+    // Long because every hook has its arm, with the conversion of its input and its answer.
     pub(super) fn evaluate(
         &self,
         store: &mut Store<State>,

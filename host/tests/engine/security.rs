@@ -1,5 +1,6 @@
 //! Attacks: an untrusted project, plugin, script, image or token tries to get further than its owner decided.
 
+mod binds;
 mod callers;
 mod copies;
 mod files;

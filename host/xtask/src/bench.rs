@@ -79,12 +79,13 @@ fn median(times: &[Duration]) -> f64 {
 struct Bench {
     wharf: PathBuf,
     folder: PathBuf,
+    raw: raw::Raw,
 }
 
 impl Bench {
     fn new(root: &Path, wharf: PathBuf) -> Result<Self> {
         let folder = root.join("target/bench");
-        let bench = Self { wharf, folder };
+        let bench = Self { wharf, folder, raw: raw::Raw::find()? };
         // What a run that was interrupted has left.
         bench.clear()?;
         // Installed, as the docker CLI is: what a linker has just written lies in the page cache in small pieces, and takes
@@ -140,14 +141,14 @@ impl Bench {
             quiet(&mut self.wharf("one", &["rm", "--force", "one"]))?;
             quiet(&mut docker(&["rm", "-f", NAME]))?;
             // What is done to a container costs the engine more on such a network, too: like is compared with like.
-            let raw_up = || raw::up(RAW, IMAGE, &network, &one);
+            let raw_up = || self.raw.up(RAW, IMAGE, &network, &one);
             same.time_all(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_same), raw_up)?;
             let mut run = self.wharf("one", &["exec", "--", "true"]);
-            exec.time_all(&mut run, &mut docker(&["exec", NAME, "true"]), || raw::exec(RAW))?;
+            exec.time_all(&mut run, &mut docker(&["exec", NAME, "true"]), || self.raw.exec(RAW))?;
             let mut end = self.wharf("one", &["stop", "-t", "0s"]);
-            stop.time_all(&mut end, &mut docker(&["stop", "-t", "0", NAME]), || raw::stop(RAW))?;
+            stop.time_all(&mut end, &mut docker(&["stop", "-t", "0", NAME]), || self.raw.stop(RAW))?;
             let mut rm = self.wharf("one", &["rm", "one"]);
-            remove.time_all(&mut rm, &mut docker(&["rm", NAME]), || raw::remove(RAW, false))?;
+            remove.time_all(&mut rm, &mut docker(&["rm", NAME]), || self.raw.remove(RAW, false))?;
         }
         // Away from starts and stops, whose ends the engine still works on afterwards.
         for _ in 0..rounds * 4 {
@@ -182,7 +183,7 @@ impl Bench {
         for _ in 0..rounds.min(7) {
             files.time(&mut self.wharf("one", &["logs"]), &mut docker(&["logs", &container]))?;
             let set = ["--set", "engine.local_files=false", "logs"];
-            let raw = || raw::logs(&container);
+            let raw = || self.raw.logs(&container);
             api.time_all(&mut self.wharf("one", &set), &mut docker(&["logs", &container]), raw)?;
         }
         rows.extend([up, same, many, exec, stream, ls, stop, remove, plan, stats, files, api]);
@@ -209,11 +210,11 @@ impl Bench {
         for _ in 0..rounds {
             row.wharf.push(at_once(&|number| quiet(&mut self.wharf(&ours(number), &["up", "-q"])).map(drop))?);
             row.docker.push(at_once(&run)?);
-            row.raw.push(at_once(&|number| raw::up(&alone(number), IMAGE, network, project))?);
+            row.raw.push(at_once(&|number| self.raw.up(&alone(number), IMAGE, network, project))?);
             at_once(&|number| {
                 quiet(&mut self.wharf("one", &["rm", "--force", &ours(number)]))?;
-                raw::remove(&theirs(number), true)?;
-                raw::remove(&alone(number), true)
+                self.raw.remove(&theirs(number), true)?;
+                self.raw.remove(&alone(number), true)
             })?;
         }
         Ok(row)

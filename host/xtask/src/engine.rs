@@ -84,7 +84,11 @@ impl Engine {
         Ok(engine)
     }
 
-    fn find() -> Result<Self> {
+    /// The engine that `DOCKER_HOST` or the Docker context names, or the usual one; it need not answer.
+    ///
+    /// # Errors
+    /// When the address is one that Wharf cannot use.
+    pub fn find() -> Result<Self> {
         if let Some(host) = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
             return Self::parse(&host).with_context(|| format!("DOCKER_HOST={host}"));
         }
@@ -118,13 +122,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends one request and reads the answer.
+    /// Sends one request, with an archive where it has a body, and reads the answer.
     ///
     /// # Errors
     /// When there is no answer within `limit`.
     pub fn call(&self, method: &str, path: &str, body: &[u8], limit: Duration) -> Result<Answer> {
+        self.send(method, path, ("application/x-tar", body), limit)
+    }
+
+    /// The same with JSON.
+    ///
+    /// # Errors
+    /// When there is no answer within `limit`.
+    pub fn call_json(&self, method: &str, path: &str, body: &str, limit: Duration) -> Result<Answer> {
+        self.send(method, path, ("application/json", body.as_bytes()), limit)
+    }
+
+    fn send(&self, method: &str, path: &str, (kind, body): (&str, &[u8]), limit: Duration) -> Result<Answer> {
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         let until = Instant::now() + limit;
@@ -162,7 +178,7 @@ fn exchange<S: Read + Write>(
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     stream.flush()?;
-    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 1 << 20]);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -13,7 +13,9 @@ mod engine;
 mod guest;
 mod licences;
 mod load;
+mod package;
 mod quickstart;
+mod rustdoc;
 mod setup;
 mod smoke;
 mod stage;
@@ -32,10 +34,18 @@ commands:
   setup [--install-engine]        only what both need: a Docker engine, the image wharf-base:local, the plugins
   plugins [--debian]              only the plugins, into target/plugins and target/test-plugins;
                                   --debian uses Debian's toolchain even where the installed one would do
+  package                         the packages that are published, with the plugins, each built from what it holds
 
 --install-engine lets it install a missing Docker engine (on Debian, as root); with CI=true it does so unasked.";
 
 fn main() -> ExitCode {
+    if let Some(real) = std::env::var_os(rustdoc::REAL) {
+        let args: Vec<_> = std::env::args_os().skip(1).collect();
+        return rustdoc::run(&real, &args).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        });
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,6 +73,7 @@ fn run() -> Result<()> {
         ["setup", "--install-engine"] => setup::run(&root()?, true, &mut stage::Stages::new()),
         ["plugins"] => guest::build(&root()?, guest::Source::Any),
         ["plugins", "--debian"] => guest::build(&root()?, guest::Source::Debian),
+        ["package"] => package::run(&root()?),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::stage::Stages;
-use crate::{command, licences, setup};
+use crate::{command, licences, rustdoc, setup};
 
 /// Everything but xtask.
 const PRODUCT: [&str; 3] = ["--workspace", "--exclude", "xtask"];
@@ -61,8 +61,10 @@ pub fn run(root: &Path, nextest: &[String]) -> Result<()> {
     stages.run("clippy, and build the tests", || {
         command::run_within(checked().args(["build", "--all-targets", "--locked"]).args(PRODUCT), LONG)
     })?;
-    stages.run("examples in the documentation", || {
-        command::run_within(checked().args(["test", "--doc", "--locked"]).args(LIBRARIES), LONG)
+    stages.run("documentation and its examples", || {
+        let mut examples = checked();
+        rustdoc::document(&mut examples, root)?;
+        command::run_within(examples.args(["test", "--doc", "--locked"]).args(LIBRARIES), LONG)
     })?;
     eprintln!("\n{}\n\n==> tests", stages.summary());
     let mut tests = checked();

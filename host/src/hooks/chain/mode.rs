@@ -11,7 +11,7 @@ use crate::hooks::{Candidate, Decision, Facts, Hook};
 use crate::workspace::sha256_hex;
 
 /// How a policy takes part in the chain.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Its verdicts count.

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::api;
-use crate::https::{Https, token};
-use crate::sandbox::{Sandbox, until};
-use crate::serve::Serving;
+use crate::service::serve::Serving;
+use crate::support::https::{Https, token};
+use crate::support::sandbox::{Sandbox, until};
+use crate::support::service_api as api;
 
 /// Denies what anybody but the named ones wants done, at each hook that can deny, and notes the rest.
 const NOSY: &str = r#"

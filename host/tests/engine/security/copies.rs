@@ -3,9 +3,9 @@
 use std::os::unix::fs::symlink;
 
 use super::reads::while_exchanged;
-use crate::engine_api::BASE;
-use crate::sandbox::Sandbox;
-use crate::server::both_ways;
+use crate::service::remote::both_ways;
+use crate::support::engine_api::BASE;
+use crate::support::sandbox::Sandbox;
 
 /// Copies a tree out many times while names in a folder are exchanged. Gives how many copies came through and were refused.
 fn copies_while_exchanged(sandbox: &Sandbox, folder: &str, pair: (&str, &str), to: &str) -> (usize, usize) {

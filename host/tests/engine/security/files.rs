@@ -3,8 +3,8 @@
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::engine_api::BASE;
-use crate::sandbox::{Sandbox, component};
+use crate::support::engine_api::BASE;
+use crate::support::sandbox::{Sandbox, component};
 
 const COMMANDS: [&[&str]; 10] = [
     &["ls"],
@@ -160,7 +160,7 @@ fn a_service_that_runs_refuses_a_reload_of_a_file_that_others_can_write() {
     let sandbox = sandbox();
     std::fs::remove_file(sandbox.path("config/cases/one.json")).unwrap();
     let mut serve = sandbox.spawn(&["serve"]);
-    crate::sandbox::until("the service runs", || sandbox.run(&["doctor"]).text().contains("wharf serve runs"));
+    crate::support::sandbox::until("the service runs", || sandbox.run(&["doctor"]).text().contains("wharf serve runs"));
     mode(&sandbox.path("config/policies/rule.rhai"), 0o666);
     let reload = sandbox.run(&["policy", "reload"]);
     assert_eq!(reload.code, 3, "{}", reload.stderr);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::engine_api::{self as engine, BASE, label};
-use crate::sandbox::{LABEL_SANDBOX, Sandbox};
+use crate::support::engine_api::{self as engine, BASE, label};
+use crate::support::sandbox::{LABEL_SANDBOX, Sandbox};
 use wharf::store::Store;
 use wharf::workspace::WorkspaceId;
 
@@ -12,9 +12,9 @@ fn image_with_labels(sandbox: &Sandbox, name: &str, labels: &Value) {
     let mut all = labels.clone();
     all[LABEL_SANDBOX] = json!(sandbox.name());
     let made = engine::post("/containers/create", &json!({ "Image": BASE, "Cmd": ["sh"], "Labels": all }));
-    let id = made.ok().json()["Id"].as_str().unwrap().to_owned();
-    engine::post(&format!("/commit?container={id}&repo={name}&tag=latest"), &json!({})).ok();
-    engine::delete(&format!("/containers/{id}?force=true")).ok();
+    let id = made.done().json()["Id"].as_str().unwrap().to_owned();
+    engine::post(&format!("/commit?container={id}&repo={name}&tag=latest"), &json!({})).done();
+    engine::delete(&format!("/containers/{id}?force=true")).done();
 }
 
 /// Gives a workspace the id that an earlier version would have given it.
@@ -61,7 +61,7 @@ fn an_id_that_is_known_is_only_its_own_projects() {
     assert_ne!(made["id"], json!(taken));
     assert_eq!(sandbox.run_in(&victim, &["--json", "plan"]).ok().json()["id"], json!(taken));
     // Its container has the labels of before, so it goes by the store.
-    engine::delete(&format!("/containers/wharf-{old}?force=true")).ok();
+    engine::delete(&format!("/containers/wharf-{old}?force=true")).done();
     let _ = engine::delete("/volumes/shopdata");
 }
 
@@ -97,7 +97,7 @@ fn an_image_that_calls_itself_a_sidecar_is_none() {
     of_victim(&["down", "--volumes"]).ok();
     assert!(running(&own) && engine::volumes().iter().any(|volume| volume["Name"] == "bdata"));
     sandbox.run_in(&b, &["down", "--volumes", &own]).ok();
-    engine::delete(&format!("/images/{image}?force=true")).ok();
+    engine::delete(&format!("/images/{image}?force=true")).done();
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn a_container_that_an_earlier_wharf_made_of_such_an_image_is_none_either() {
     let was = engine::inspect(made["container_id"].as_str().unwrap());
     let mut labels = was["Config"]["Labels"].clone();
     labels["wharf.workspace.part-of"] = json!(victim);
-    engine::delete(&format!("/containers/wharf-{own}?force=true")).ok();
+    engine::delete(&format!("/containers/wharf-{own}?force=true")).done();
     let again = json!({ "Image": BASE, "Cmd": ["sleep", "600"], "Labels": labels });
-    let id = engine::post(&format!("/containers/create?name=wharf-{own}"), &again).ok().json()["Id"]
+    let id = engine::post(&format!("/containers/create?name=wharf-{own}"), &again).done().json()["Id"]
         .as_str()
         .unwrap()
         .to_owned();
-    engine::post(&format!("/containers/{id}/start"), &json!({})).ok();
+    engine::post(&format!("/containers/{id}/start"), &json!({})).done();
     sandbox.store().update_workspace(&own.parse().unwrap(), |workspace| workspace.container_id = id).unwrap();
     sandbox.run_in(&a, &["down"]).ok();
     assert_eq!(sandbox.json(&["inspect", &own])["state"], "running");
@@ -130,11 +130,11 @@ fn a_container_with_the_name_and_the_labels_of_a_workspaces_own_is_not_taken_for
     let made = sandbox.up();
     let own = sandbox.id();
     let labels = engine::inspect(made["container_id"].as_str().unwrap())["Config"]["Labels"].clone();
-    engine::delete(&format!("/containers/wharf-{own}?force=true")).ok();
+    engine::delete(&format!("/containers/wharf-{own}?force=true")).done();
     let again = json!({ "Image": BASE, "Cmd": ["sleep", "600"], "Labels": labels });
-    let other = engine::post(&format!("/containers/create?name=wharf-{own}"), &again).ok().json();
+    let other = engine::post(&format!("/containers/create?name=wharf-{own}"), &again).done().json();
     let other = other["Id"].as_str().unwrap();
-    engine::post(&format!("/containers/{other}/start"), &json!({})).ok();
+    engine::post(&format!("/containers/{other}/start"), &json!({})).done();
     assert_eq!(sandbox.json(&["inspect", &own])["state"], "missing");
     assert_eq!(sandbox.json(&["ls"])[0]["container_id"], Value::Null);
     for args in [&["exec", "--", "true"][..], &["logs"], &["cp", ":/etc/hostname", "copied"], &["start"]] {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::Sandbox;
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::sandbox::Sandbox;
 
 /// All that an image can say. Its entry point marks each start with a line.
 fn dockerfile(more: &str) -> String {
@@ -208,12 +208,12 @@ fn a_name_that_another_image_has_by_the_time_of_the_creation_makes_no_workspace(
     let sandbox = Sandbox::new();
     let name = format!("{}-moved", sandbox.name());
     let (repository, tag) = (name.clone(), format!("/images/{BASE}/tag?repo={name}&tag=1"));
-    engine::post(&tag, &json!({})).ok();
+    engine::post(&tag, &json!({})).done();
     let other = build(&sandbox, "");
     let retag = format!("/images/{other}/tag?repo={repository}&tag=1");
-    let relay = crate::fake_daemon::relay(&sandbox.path("relay.sock"), move |request| {
+    let relay = crate::support::fake_daemon::relay(&sandbox.path("relay.sock"), move |request| {
         if request.starts_with("POST") && request.contains("/containers/create") {
-            engine::post(&retag, &json!({})).ok();
+            engine::post(&retag, &json!({})).done();
         }
         true
     });
@@ -222,5 +222,5 @@ fn a_name_that_another_image_has_by_the_time_of_the_creation_makes_no_workspace(
     assert_ne!(refused.code, 0, "{}", refused.text());
     assert!(refused.error()["message"].as_str().unwrap().contains("another image"), "{}", refused.stderr);
     assert_eq!(sandbox.own_containers().len(), 0);
-    engine::delete(&format!("/images/{image}")).ok();
+    engine::delete(&format!("/images/{image}")).done();
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::Sandbox;
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::sandbox::Sandbox;
 
 /// A workspace that answers `hello-from-NAME` on port 9999.
 fn listening(sandbox: &Sandbox, folder: &str, extra: &[&str]) -> String {
@@ -167,7 +167,8 @@ fn more_workspaces_have_networks_of_their_own_than_the_engine_has_address_pools(
     // Everything that the engine still has, in networks that nothing is on.
     for number in 0..40 {
         let name = format!("{}-pool-{number}", sandbox.name());
-        let body = serde_json::json!({ "Name": name, "Labels": { crate::sandbox::LABEL_SANDBOX: sandbox.name() } });
+        let body =
+            serde_json::json!({ "Name": name, "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
         if engine::post("/networks/create", &body).status != 201 {
             break;
         }

@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::{Output, Sandbox, until};
-use crate::serve::Serving;
+use crate::service::serve::Serving;
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::sandbox::{Output, Sandbox, until};
 
 /// An image whose `/srv` is a link to `/`: a path through it leads to the root of whoever resolves it.
 fn image_with_a_link(sandbox: &Sandbox) -> String {
@@ -385,7 +385,7 @@ impl Forwarder {
         let listener = UnixListener::bind(path).unwrap();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = std::os::unix::net::UnixStream::connect("/var/run/docker.sock") else { return };
+                let Ok(server) = std::os::unix::net::UnixStream::connect(engine::socket()) else { return };
                 let pairs = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())];
                 for (from, to) in pairs {
                     let (Ok(mut from), Ok(mut to)) = (from, to) else { continue };

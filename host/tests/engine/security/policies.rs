@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::Sandbox;
+use crate::support::sandbox::Sandbox;
 
 /// What each command that loads policies says of a chain with this entry; all of them refuse it in time.
 fn refused_by_all(sandbox: &Sandbox, words: &str) {
@@ -153,7 +153,7 @@ fn plugins_are_compiled_by_a_process_that_can_be_ended() {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(bytes).unwrap();
-        crate::sandbox::Output::of(child.wait_with_output().unwrap())
+        crate::support::sandbox::Output::of(child.wait_with_output().unwrap())
     };
     let code = compile(b"\0asm\x0d\0\x01\0").ok();
     assert!(code.stdout.starts_with(b"\x7fELF"), "compiled code is an ELF file");

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
-use crate::api;
-use crate::engine_api::BASE;
-use crate::fake_daemon::relay;
-use crate::sandbox::Sandbox;
-use crate::serve::Serving;
+use crate::service::serve::Serving;
+use crate::support::engine_api::BASE;
+use crate::support::fake_daemon::relay;
+use crate::support::sandbox::Sandbox;
+use crate::support::service_api as api;
 
 const OUTSIDE: &str = "HOST-SECRET-OUTSIDE";
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::sandbox::Sandbox;
+use crate::support::sandbox::Sandbox;
 
 /// A sandbox with some decisions.
 fn lived() -> Sandbox {

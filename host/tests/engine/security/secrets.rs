@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::engine_api as engine;
-use crate::sandbox::{Output, Sandbox};
+use crate::support::engine_api as engine;
+use crate::support::sandbox::{Output, Sandbox};
 
 const SECRET: &str = "Super?secret>value'12";
 /// The same in base64, alone and behind a user's name, in a URL, and in JSON of a program that escapes what is no letter.

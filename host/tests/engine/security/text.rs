@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::engine_api::BASE;
-use crate::sandbox::{Output, Sandbox};
+use crate::support::engine_api::BASE;
+use crate::support::sandbox::{Output, Sandbox};
 
 /// A title, a cleared screen, a colour, a C1 sequence, a change of direction, an unseen character, and a line of its own.
 const BAD: &str = "x\x1b]0;PWNED\x07\x1b[2J\x1b[31m\u{9b}5m\u{202e}y\u{200b}\u{2066}\u{61c}\u{2028}wharf: forged\rwharf: forged\u{85}\u{7f}z";
@@ -102,7 +102,7 @@ fn a_line_of_a_log_cannot_forge_the_prefix_of_another_workspace() {
     sandbox.run_in(&other, &["up", "--image", BASE, "--", "sh", "-c", "echo two; sleep 600"]).ok();
     let (first, second) = (sandbox.id(), sandbox.id_of("other", &other));
     let read = |names: &[&str]| sandbox.run(&[&["logs"], names].concat()).ok();
-    crate::sandbox::until("both have written", || {
+    crate::support::sandbox::until("both have written", || {
         let merged = read(&[&first, &second]).text();
         merged.contains("two") && merged.lines().count() >= 4
     });

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{self, Answer};
-use crate::engine_api::{self as engine, BASE};
-use crate::https::{Https, token};
-use crate::sandbox::{LABEL_SANDBOX, Sandbox, until};
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::https::{Https, token};
+use crate::support::sandbox::{LABEL_SANDBOX, Sandbox, until};
+use crate::support::service_api::{self as api, Answer};
 
 /// Denies a command with its words, or fails with them.
 const WORDS: &str =
@@ -249,7 +249,7 @@ fn a_token_has_its_share_of_verbs_and_others_and_the_socket_keep_theirs() {
         let started = api::post(&sandbox, "/v1/workspaces/another/start", "{}");
         let refused = post(&https, &hog, "/v1/workspaces/another/start", &json!({}));
         // Before anything is asserted, so that a failure waits for nothing.
-        engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!({})).ok();
+        engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!({})).done();
         let held: Vec<_> = held.into_iter().map(|held| held.join().unwrap()).collect();
         assert_eq!(stopped.ok()["state"], "exited");
         assert_eq!(started.ok()["state"], "running");
@@ -302,9 +302,9 @@ fn a_plan_for_a_token_with_labels_has_one_answer_whether_a_path_or_an_image_is_t
     let local = format!("{}-local", sandbox.name());
     let labels = json!({ LABEL_SANDBOX: sandbox.name() });
     let made =
-        engine::post("/containers/create", &json!({ "Image": BASE, "Cmd": ["sh"], "Labels": labels })).ok().json();
+        engine::post("/containers/create", &json!({ "Image": BASE, "Cmd": ["sh"], "Labels": labels })).done().json();
     let id = made["Id"].as_str().unwrap();
-    engine::post(&format!("/commit?container={id}&repo={local}&tag=latest&changes=USER%202222"), &json!({})).ok();
+    engine::post(&format!("/commit?container={id}&repo={local}&tag=latest&changes=USER%202222"), &json!({})).done();
     let missing = local.replace("-local", "-other");
     let image = |name: &str| {
         let (told, whole) = plan(json!({ "project": "/x", "image": name }));
@@ -312,7 +312,7 @@ fn a_plan_for_a_token_with_labels_has_one_answer_whether_a_path_or_an_image_is_t
     };
     let (there, none) = (image(&local), image(&missing));
     let (plain, whole) = plan(json!({ "project": "/x" }));
-    engine::delete(&format!("/images/{local}?force=true")).ok();
+    engine::delete(&format!("/images/{local}?force=true")).done();
     assert_ne!(there.1, none.1, "the example has a difference");
     assert_eq!(there.0, none.0);
     assert!(whole.contains(&local) && !plain.contains(&local) && there.0.contains("IMAGE"), "{plain}");

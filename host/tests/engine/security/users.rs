@@ -5,11 +5,11 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::api;
-use crate::engine_api::{self as engine, BASE};
-use crate::sandbox::Sandbox;
-use crate::serve::Serving;
-use crate::server::both_ways;
+use crate::service::remote::both_ways;
+use crate::service::serve::Serving;
+use crate::support::engine_api::{self as engine, BASE};
+use crate::support::sandbox::Sandbox;
+use crate::support::service_api as api;
 
 /// A sandbox whose project belongs to an ordinary user of the host.
 fn owned(owner: &str) -> Sandbox {
@@ -142,11 +142,11 @@ fn a_strict_profile_leaves_the_owner_a_home_and_an_image_without_users_gets_one(
     // From nothing but a shell.
     let sandbox = owned("1577:1600");
     let name = format!("{}-bare", sandbox.name());
-    let body = json!({ "Image": BASE, "Cmd": ["sh", "-c", "rm -rf /etc/passwd /etc/group"], "Labels": { crate::sandbox::LABEL_SANDBOX: sandbox.name() } });
-    let id = engine::post("/containers/create", &body).ok().json()["Id"].as_str().unwrap().to_owned();
-    engine::post(&format!("/containers/{id}/start"), &json!({})).ok();
+    let body = json!({ "Image": BASE, "Cmd": ["sh", "-c", "rm -rf /etc/passwd /etc/group"], "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
+    let id = engine::post("/containers/create", &body).done().json()["Id"].as_str().unwrap().to_owned();
+    engine::post(&format!("/containers/{id}/start"), &json!({})).done();
     engine::call("POST", &format!("/containers/{id}/wait"), b"");
-    engine::post(&format!("/commit?container={id}&repo={name}&tag=latest"), &json!({})).ok();
+    engine::post(&format!("/commit?container={id}&repo={name}&tag=latest"), &json!({})).done();
     engine::delete(&format!("/containers/{id}?force=true"));
     let made = sandbox.run(&["--json", "up", "--image", &name, "--", "sh"]);
     let gone = sandbox.run(&["exec", "--", "sh", "-c", "cd && pwd && touch x && id -un"]);

@@ -1,0 +1,11 @@
+//! Workspaces from `up` to `down`, and their parts.
+
+mod bulk;
+mod devcontainer;
+mod docker_containers;
+mod life;
+mod secret_files;
+mod secrets;
+mod sidecars;
+mod up;
+mod update;
