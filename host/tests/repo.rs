@@ -87,7 +87,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
 ];
 
 /// Crates that some modules hide from the others.
-const HIDDEN: [(&str, &[&str]); 30] = [
+const HIDDEN: [(&str, &[&str]); 31] = [
     ("async_trait", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_http", &["telemetry"]),
@@ -118,6 +118,7 @@ const HIDDEN: [(&str, &[&str]); 30] = [
     ("comfy_table", &["cli"]),
     ("indicatif", &["cli"]),
     ("crossterm", &["cli"]),
+    ("jsonc_parser", &["devcontainer"]),
 ];
 
 /// Lines of code from which on a file owes a reason.
