@@ -3,6 +3,10 @@
 //!
 //! A helper is a program `docker-credential-<name>` on the PATH that is asked with `get` and the registry on its stdin
 //! (docker/docker-credential-helpers, README).
+//!
+//! Not with the crate `docker_credential` (1.4.0 was read): it waits for a helper without a limit of time or bytes and blocks
+//! its thread, takes `../evil` for a helper's name, and its error shows the output of a helper, which may hold the secret. It
+//! knows no `identitytoken` in `auths`, and where a helper knows nothing it does not look there.
 
 use std::time::Duration;
 
