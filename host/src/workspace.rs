@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 mod event;
+pub mod notation;
 mod spec;
 pub use event::{ContainerState, Event, Happening};
 pub use spec::*;
