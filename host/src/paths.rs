@@ -5,6 +5,9 @@
 //! resolved form is handed on. What the path led to is remembered by device and inode, so that another folder in the same place
 //! is noticed.
 //!
+//! `cap-std` has no such walk: it keeps a way below a folder and shows none of its steps, while here the way begins at the root
+//! and each step, links among them, is open when it is checked (`trust` checks its owner and mode, [`resolve`] its file system).
+//!
 //! May touch: files of the host, to look at them. Nothing is read or written.
 
 use std::ffi::OsString;

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 mod event;
+pub mod notation;
 mod spec;
 pub use event::{ContainerState, Event, Happening};
 pub use spec::*;
@@ -134,74 +138,25 @@ impl FromStr for WorkspaceId {
 
 /// Lower-case hex SHA-256 of some bytes: the digest that Wharf uses everywhere.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    let mut text = String::with_capacity(64);
-    for byte in sha2::Sha256::digest(bytes) {
-        use fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes))
 }
+
+/// All but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text as one part of the path or query of an address (RFC 3986): nothing in it has a meaning there.
 pub fn url_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// The bytes that a text in base64 stands for; none when it is not such a text.
 pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
-    let text = text.as_bytes();
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
-    let value = |byte: u8| {
-        Some(u32::from(match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        }))
-    };
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for (index, four) in text.chunks(4).enumerate() {
-        let last = (index + 1) * 4 == text.len();
-        let mut number = 0;
-        for (place, byte) in four.iter().enumerate() {
-            let padded = last && padding <= 2 && place >= 4 - padding;
-            number = number << 6 | if padded { 0 } else { value(*byte)? };
-        }
-        let [_, rest @ ..] = number.to_be_bytes();
-        bytes.extend_from_slice(rest.get(..if last { 3 - padding.min(2) } else { 3 })?);
-    }
-    Some(bytes)
+    BASE64.decode(text).ok()
 }
 
 /// Bytes as base64 (RFC 4648, with padding): how bytes that are no text stand in JSON.
 pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: [char; 64] = [
-        'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K', 'L', 'M', 'N', 'O', 'P', 'Q', 'R', 'S', 'T', 'U', 'V',
-        'W', 'X', 'Y', 'Z', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r',
-        's', 't', 'u', 'v', 'w', 'x', 'y', 'z', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '/',
-    ];
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let all = three.iter().enumerate().fold(0_usize, |all, (at, byte)| all | usize::from(*byte) << (16 - 8 * at));
-        for digit in 0..4 {
-            let value = all >> (18 - 6 * digit) & 63;
-            text.push(if digit <= three.len() { DIGITS.get(value).copied().unwrap_or('=') } else { '=' });
-        }
-    }
-    text
+    BASE64.encode(bytes)
 }
 
 /// State of a workspace's container, as the engine reports it, and `missing` when there is none.

@@ -1,7 +1,11 @@
 //! JSON as editors write it, with comments and trailing commas, and where each value stands.
 //!
-//! A reader of its own, because what a project says must be traced to a line, and its mistakes to a column. Numbers and
-//! texts are read by `serde_json`, so that their rules are exactly those of JSON.
+//! `jsonc_parser` takes the text apart. Its tree is not used, only its tokens: that parser nests 512 levels deep, keeps
+//! names that are there twice, and takes `[1 [2]]` for a list and a line end within a text. Here each value has its line and
+//! each mistake its column, and numbers and texts are read by `serde_json`, so that their rules are exactly those of JSON.
+
+use jsonc_parser::tokens::Token;
+use jsonc_parser::{Scanner, ScannerOptions};
 
 /// Deepest nesting that is read: real files have at most six levels.
 const DEEPEST: usize = 64;
@@ -34,17 +38,28 @@ pub(super) struct Wrong {
     pub(super) what: String,
 }
 
+/// Nothing of JSON5.
+const STRICT: ScannerOptions = ScannerOptions {
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
+
 /// Reads a whole text.
 ///
 /// # Errors
 /// At the first place that is not JSON with comments and trailing commas, or nested too deeply.
 pub(super) fn parse(text: &str) -> Result<Node, Wrong> {
+    // Offsets count from the start of the file, so its mark is a blank that is passed.
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut reader = Reader { text, at: start, line: 1 };
-    reader.blank()?;
+    let scanner = Scanner::new(text.get(start..).unwrap_or_default(), &STRICT);
+    let mut reader = Reader { text, start, scanner, token: None, at: start, line: 1 };
+    reader.advance()?;
     let node = reader.value(0)?;
-    reader.blank()?;
-    if reader.at < text.len() { Err(reader.wrong("there is more after the end")) } else { Ok(node) }
+    if reader.token.is_some() { Err(reader.wrong("there is more after the end")) } else { Ok(node) }
 }
 
 /// Line and column of a place, 1-based; columns count characters.
@@ -57,17 +72,19 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
 
 struct Reader<'t> {
     text: &'t str,
+    /// Where the scanner begins.
+    start: usize,
+    scanner: Scanner<'t>,
+    /// The token that is read next; none at the end.
+    token: Option<Token<'t>>,
+    /// Where it begins, in bytes from the start, and on which line.
     at: usize,
     line: usize,
 }
 
-impl Reader<'_> {
-    fn rest(&self) -> &str {
+impl<'t> Reader<'t> {
+    fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
     }
 
     fn wrong(&self, what: &str) -> Wrong {
@@ -81,132 +98,99 @@ impl Reader<'_> {
         }
     }
 
-    /// Goes past white space and comments.
-    fn blank(&mut self) -> Result<(), Wrong> {
+    /// Goes to the next token that is no comment.
+    fn advance(&mut self) -> Result<(), Wrong> {
         loop {
-            match self.peek() {
-                Some(b'\n') => {
-                    self.line += 1;
-                    self.at += 1;
-                }
-                Some(b' ' | b'\t' | b'\r') => self.at += 1,
-                Some(b'/') if self.rest().starts_with("//") => {
-                    self.at += self.rest().find('\n').unwrap_or(self.rest().len());
-                }
-                Some(b'/') if self.rest().starts_with("/*") => {
-                    let body = self.rest().get(2..).unwrap_or_default();
-                    let Some(end) = body.find("*/") else { return Err(self.wrong("the comment has no end")) };
-                    self.line += body.get(..end).unwrap_or_default().matches('\n').count();
-                    self.at += end + 4;
-                }
-                _ => return Ok(()),
+            let end = self.start + self.scanner.token_end();
+            let scanned = self.scanner.scan();
+            let at = self.start + self.scanner.token_start();
+            // The scanner passes all that Unicode calls a blank.
+            let blank = self.text.get(end..at).unwrap_or_default();
+            if let Some((odd, c)) = blank.char_indices().find(|(_, c)| !matches!(c, ' ' | '\t' | '\r' | '\n')) {
+                return Err(Wrong { offset: end + odd, what: format!("{c:?} is no blank of JSON") });
+            }
+            self.line += self.text.get(self.at..at).unwrap_or_default().matches('\n').count();
+            self.at = at;
+            self.token = scanned.map_err(|error| self.wrong(&error.kind().to_string().to_lowercase()))?;
+            if !matches!(self.token, Some(Token::CommentLine(_) | Token::CommentBlock(_))) {
+                return Ok(());
             }
         }
     }
 
+    /// Reads a value, and goes past it.
     fn value(&mut self, depth: usize) -> Result<Node, Wrong> {
         if depth > DEEPEST {
             return Err(self.wrong(&format!("nested more than {DEEPEST} levels deep")));
         }
         let (offset, line) = (self.at, self.line);
-        let value = match self.peek() {
-            Some(b'{') => self.object(depth)?,
-            Some(b'[') => self.list(depth)?,
-            Some(b'"') => Value::Text(self.string()?),
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            _ => self.word()?,
+        let value = match &self.token {
+            Some(Token::OpenBrace) => self.object(depth)?,
+            Some(Token::OpenBracket) => self.list(depth)?,
+            Some(Token::String(_)) => Value::Text(self.string()?),
+            Some(Token::Number(_)) => self.number()?,
+            Some(Token::Boolean(value)) => Value::Bool(*value),
+            Some(Token::Null) => Value::Null,
+            _ => return Err(self.unexpected("a value")),
         };
+        self.advance()?;
         Ok(Node { offset, line, value })
     }
 
     fn object(&mut self, depth: usize) -> Result<Value, Wrong> {
         let mut members: Vec<(String, Node)> = Vec::new();
         let mut names = std::collections::HashSet::new();
-        self.at += 1;
-        loop {
-            self.blank()?;
-            match self.peek() {
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(Value::Object(members));
-                }
-                Some(b'"') => {}
-                _ => return Err(self.unexpected("a name in double quotes or '}'")),
+        self.advance()?;
+        while self.token != Some(Token::CloseBrace) {
+            if !matches!(self.token, Some(Token::String(_))) {
+                return Err(self.unexpected("a name in double quotes or '}'"));
             }
-            let begin = self.at;
             let name = self.string()?;
             if !names.insert(name.clone()) {
-                return Err(Wrong { offset: begin, what: format!("{name:?} is there twice") });
+                return Err(self.wrong(&format!("{name:?} is there twice")));
             }
-            self.blank()?;
-            if self.peek() != Some(b':') {
+            self.advance()?;
+            if self.token != Some(Token::Colon) {
                 return Err(self.unexpected("':'"));
             }
-            self.at += 1;
-            self.blank()?;
+            self.advance()?;
             members.push((name, self.value(depth + 1)?));
-            self.end_of_item(b'}')?;
+            self.end_of_item(&Token::CloseBrace)?;
         }
+        Ok(Value::Object(members))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Wrong> {
         let mut items = Vec::new();
-        self.at += 1;
-        loop {
-            self.blank()?;
-            if self.peek() == Some(b']') {
-                self.at += 1;
-                return Ok(Value::List(items));
-            }
+        self.advance()?;
+        while self.token != Some(Token::CloseBracket) {
             items.push(self.value(depth + 1)?);
-            self.end_of_item(b']')?;
+            self.end_of_item(&Token::CloseBracket)?;
         }
+        Ok(Value::List(items))
     }
 
     /// Goes past the comma after an item; before the end it may be missing, and it may stand there.
-    fn end_of_item(&mut self, end: u8) -> Result<(), Wrong> {
-        self.blank()?;
-        match self.peek() {
-            Some(b',') => {
-                self.at += 1;
-                Ok(())
-            }
-            Some(byte) if byte == end => Ok(()),
-            _ => Err(self.unexpected(&format!("',' or '{}'", char::from(end)))),
+    fn end_of_item(&mut self, end: &Token<'_>) -> Result<(), Wrong> {
+        match &self.token {
+            Some(Token::Comma) => self.advance(),
+            Some(token) if token == end => Ok(()),
+            _ => Err(self.unexpected(&format!("',' or '{}'", end.as_str()))),
         }
     }
 
-    fn string(&mut self) -> Result<String, Wrong> {
-        let mut escaped = false;
-        let end = self.rest().bytes().skip(1).position(|byte| {
-            let is_end = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            is_end || byte == b'\n'
-        });
-        let whole = end.and_then(|end| self.rest().get(..end + 2)).filter(|whole| whole.ends_with('"'));
-        let Some(whole) = whole else { return Err(self.wrong("the text has no end on this line")) };
-        let read = serde_json::from_str(whole).map_err(|_| self.wrong("the text holds what JSON does not allow"))?;
-        self.at += whole.len();
-        Ok(read)
+    /// The text that the token is. The scanner lets line ends and other control characters stand in one.
+    fn string(&self) -> Result<String, Wrong> {
+        let whole = self.text.get(self.at..self.start + self.scanner.token_end()).unwrap_or_default();
+        serde_json::from_str(whole).map_err(|_| self.wrong("the text holds what JSON does not allow"))
     }
 
-    fn number(&mut self) -> Result<Value, Wrong> {
+    /// The number that begins with the token, which ends after the first digit of `01`.
+    fn number(&self) -> Result<Value, Wrong> {
         let end = self.rest().find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
         let word = self.rest().get(..end.unwrap_or(self.rest().len())).unwrap_or_default();
         let number = serde_json::from_str(word).map_err(|_| self.wrong(&format!("'{word}' is no number")))?;
-        self.at += word.len();
         Ok(Value::Number(number))
-    }
-
-    fn word(&mut self) -> Result<Value, Wrong> {
-        for (word, value) in [("true", Value::Bool(true)), ("false", Value::Bool(false)), ("null", Value::Null)] {
-            let after = self.rest().strip_prefix(word);
-            if after.is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')) {
-                self.at += word.len();
-                return Ok(value);
-            }
-        }
-        Err(self.unexpected("a value"))
     }
 }
 
@@ -265,6 +249,12 @@ mod tests {
             ("{\"a\": 1,\n \"a\": 2}", 2, 2),
             ("/", 1, 1),
             ("-", 1, 1),
+            ("[1 [2]]", 1, 4),
+            ("{\"a\":\u{a0}1}", 1, 6),
+            ("[1,\u{b}2]", 1, 4),
+            ("[0x1F]", 1, 2),
+            ("[.5]", 1, 2),
+            ("[NaN]", 1, 2),
         ] {
             let wrong = parse(text).expect_err(text);
             assert_eq!(position(text, wrong.offset), (line, column), "{text:?}: {wrong:?}");

@@ -7,7 +7,7 @@ use super::values::{self, MountWords};
 use super::variables::Variables;
 use super::{Devcontainer, NotHonoured, Surroundings, plain};
 use crate::hooks::Adjustment;
-use crate::workspace::{Mount, MountKind};
+use crate::workspace::{Mount, MountKind, notation};
 
 /// Properties that have no effect here, and why.
 pub(super) const WITHOUT_EFFECT: [(&str, &str); 21] = [
@@ -380,7 +380,7 @@ impl Reader<'_> {
                     }
                 }
                 ("memory", Value::Text(text)) => {
-                    let wanted = values::size(text).map_err(|what| wrong(node, what))?;
+                    let wanted = notation::size(text).map_err(|what| wrong(node, what))?;
                     let has = bytesize::ByteSize(around.memory);
                     if around.memory == 0 {
                         self.not(&property, node.line, "the machine's memory is not known");

@@ -4,7 +4,7 @@ use super::json::{Node, Wrong};
 use super::properties::Reader;
 use super::values::{self, MountWords};
 use crate::hooks::Adjustment;
-use crate::workspace::Network;
+use crate::workspace::{Network, notation};
 
 /// Arguments that stand alone.
 const SWITCHES: [&str; 15] = [
@@ -80,12 +80,12 @@ impl Reader<'_> {
                 let (name, value) = value.split_once('=').unwrap_or((&value, &host));
                 return self.env(node, &format!("{property} {name}"), name, value);
             }
-            "-m" | "--memory" => Adjustment::Memory(values::size(&value).map_err(wrong)?),
+            "-m" | "--memory" => Adjustment::Memory(notation::size(&value).map_err(wrong)?),
             "--cpus" => {
                 let cpus = value.parse().map_err(|_| wrong(format!("'{value}' is not a number of cores")))?;
                 Adjustment::Cpus(cpus)
             }
-            "--shm-size" => Adjustment::ShmSize(Some(values::size(&value).map_err(wrong)?)),
+            "--shm-size" => Adjustment::ShmSize(Some(notation::size(&value).map_err(wrong)?)),
             "--pids-limit" => match value.parse() {
                 Ok(pids) => Adjustment::Pids(pids),
                 Err(_) if value == "-1" => {
@@ -94,7 +94,10 @@ impl Reader<'_> {
                 }
                 Err(_) => return Err(wrong(format!("'{value}' is not a number of processes"))),
             },
-            "--ulimit" => values::ulimit(&value).map_err(wrong)?,
+            "--ulimit" => {
+                let (name, limit) = notation::ulimit(&value).map_err(wrong)?;
+                Adjustment::Ulimit(name, Some(limit))
+            }
             "--tmpfs" => {
                 let (edit, ignored) = values::tmpfs(&value).map_err(wrong)?;
                 for option in ignored {
@@ -104,7 +107,7 @@ impl Reader<'_> {
             }
             "-u" | "--user" => Adjustment::User(Some(value)),
             "-h" | "--hostname" => Adjustment::Hostname(value),
-            "--restart" => values::restart(&value).map_err(wrong)?,
+            "--restart" => Adjustment::Restart(value.parse().map_err(wrong)?),
             "-p" | "--publish" => values::port(&value).map_err(wrong)?,
             "-v" | "--volume" => values::volume(&value).map_err(wrong)?,
             "--mount" => MountWords::parse(&value).and_then(MountWords::adjustment).map_err(wrong)?,

@@ -1,7 +1,8 @@
-//! Values as Docker's users write them: mounts, ports, sizes, limits.
+//! Values in Docker's notation as fields: mounts, ports, memory file systems.
 
 use crate::hooks::Adjustment;
-use crate::workspace::{HostPort, Mount, MountKind, Restart, Tmpfs, Ulimit, loopback};
+use crate::workspace::notation::{self, Publish, size};
+use crate::workspace::{HostPort, Mount, MountKind, Tmpfs, loopback};
 
 /// A mount: the fields of `--mount`, read from either form.
 #[derive(Debug, Default)]
@@ -60,75 +61,27 @@ impl MountWords {
 
 /// `source:target[:options]`, as `docker run -v` takes it.
 pub(super) fn volume(text: &str) -> Result<Adjustment, String> {
-    let mut parts = text.split(':');
-    let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-        return Err(format!("'{text}' is not a mount such as /host/path:/target or volume:/target:ro"));
-    };
-    let read_only = parts.flat_map(|options| options.split(',')).any(|option| option == "ro");
-    let kind = if source.starts_with('/') { "bind" } else { "volume" };
-    let (source, target) = (Some(source.to_owned()), Some(target.to_owned()));
+    let (target, Mount { kind, source, read_only }, _) = notation::volume(text)?;
+    let kind = if kind == MountKind::Bind { "bind" } else { "volume" };
+    let (source, target) = (Some(source), Some(target));
     MountWords { kind: Some(kind.into()), source, target, read_only, ..MountWords::default() }.adjustment()
 }
 
 /// A port of `forwardPorts` gets a free port of the host.
 pub(super) fn forwarded(port: u64) -> Result<Adjustment, String> {
-    published(port, None, None, "tcp")
+    let container = u16::try_from(port).ok().filter(|port| *port > 0);
+    let container = container.ok_or_else(|| format!("{port} is no port; there are 1 to 65535"))?;
+    Ok(Adjustment::Port(format!("{container}/tcp"), Some(HostPort { address: loopback(), port: None })))
 }
 
-/// `[[address:]host:]container[/protocol]`; a port alone is published under the same number.
+/// A port to publish; one that stands alone is published under the same number.
 pub(super) fn port(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("'{text}' is not a port such as 8080, 8080:80 or 127.0.0.1:8080:80");
-    let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    match ports.rsplit_once(':') {
-        None => published(number(ports)?, Some(number(ports)?), None, protocol),
-        Some((rest, container)) => {
-            let (address, host) = match rest.rsplit_once(':') {
-                Some((address, host)) => (Some(address.trim_matches(['[', ']']).to_owned()), host),
-                None => (None, rest),
-            };
-            let host = if host.is_empty() { None } else { Some(number(host)?) };
-            published(number(container)?, host, address, protocol)
-        }
+    let Publish { container, key, host } = notation::port(text)?;
+    let host = host.unwrap_or_else(|| HostPort { address: loopback(), port: Some(container) });
+    if host.port == Some(0) {
+        return Err(format!("'{text}': 0 is no port; there are 1 to 65535"));
     }
-}
-
-fn published(container: u64, host: Option<u64>, address: Option<String>, protocol: &str) -> Result<Adjustment, String> {
-    let port = |port: u64| {
-        let valid = u16::try_from(port).ok().filter(|port| *port > 0);
-        valid.ok_or_else(|| format!("{port} is no port; there are 1 to 65535"))
-    };
-    let host = HostPort { address: address.unwrap_or_else(loopback), port: host.map(port).transpose()? };
-    Ok(Adjustment::Port(format!("{}/{protocol}", port(container)?), Some(host)))
-}
-
-/// Bytes, as Docker reads them: `512m` and `512mb` are MiB.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is not a size such as 512m or 4gb");
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
-    let (number, unit) = lower.split_at_checked(digits).ok_or_else(wrong)?;
-    let factor: u64 = match unit.trim() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let bytes = number * factor as f64;
-    // Beyond this a float counts no single bytes; no machine has as much.
-    if bytes.is_finite() && (0.0..9e15).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
-}
-
-/// `nofile=1024:4096`
-pub(super) fn ulimit(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("'{text}' is not a limit such as nofile=1024:4096");
-    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let (soft, hard) = (soft.parse().map_err(|_| wrong())?, hard.parse().map_err(|_| wrong())?);
-    Ok(Adjustment::Ulimit(name.to_owned(), Some(Ulimit { soft, hard })))
+    Ok(Adjustment::Port(key, Some(host)))
 }
 
 /// `/tmp` or `/tmp:size=64m,...`; returns the options that have no effect, too.
@@ -142,19 +95,4 @@ pub(super) fn tmpfs(text: &str) -> Result<(Adjustment, Vec<String>), String> {
         }
     }
     Ok((Adjustment::Tmpfs(target.to_owned(), Some(Tmpfs { size: bytes })), ignored))
-}
-
-/// `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:3`
-pub(super) fn restart(text: &str) -> Result<Adjustment, String> {
-    let wrong =
-        || format!("'{text}' is no restart policy; there are no, on-failure[:times], always and unless-stopped");
-    let restart = match text.split_once(':').unwrap_or((text, "")) {
-        ("no", "") => Restart::No,
-        ("always", "") => Restart::Always,
-        ("unless-stopped", "") => Restart::UnlessStopped,
-        ("on-failure", "") => Restart::OnFailure(0),
-        ("on-failure", times) => Restart::OnFailure(times.parse().map_err(|_| wrong())?),
-        _ => return Err(wrong()),
-    };
-    Ok(Adjustment::Restart(restart))
 }

@@ -1,8 +1,16 @@
 //! HTTP to the engine: a pool of kept-alive connections for calls, and connections of their own for streams.
 //!
-//! Why not bollard's client: it never sends the API version it negotiated (its issue 736: `Url::join` with an
-//! absolute path drops the prefix), keeps no idle connection, hides the status 304, and its streams are handed from
-//! task to task. Here every call carries the version, reuses a connection, and has a time limit.
+//! Every call carries the API version, reuses a connection, and has a time limit for its whole answer.
+//!
+//! bollard gives the types of what is sent and of the large answers, and not the client. A transport of ours
+//! (`Docker::connect_with_custom_transport`) can put back the version that it loses (its issue 736: `Url::join` with an
+//! absolute path drops the prefix), and keep connections. Measured over this pool (bollard 0.21.1, Docker 20.10), it still
+//! costs 13 to 27 us a call: `inspect` takes 282 us and not 257, a start that changes nothing 148 and not 134, an answer
+//! 404 140 and not 120; a list of 50 takes 207 us to read and not 61. And it loses what is promised here: a state or a kind of
+//! port that a newer engine adds makes a whole list unreadable to its types, where ours take only what Wharf needs; its
+//! time limit ends with the head of an answer; 304 is a success like any other; streams go from task to task. Calls that only
+//! change something lose none of that once a task-local brings status and connection back, and the engine's work hides their
+//! time; but then a third of the calls would go another way than the rest, for no promise more.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};

@@ -3,9 +3,16 @@
 //!
 //! A helper is a program `docker-credential-<name>` on the PATH that is asked with `get` and the registry on its stdin
 //! (docker/docker-credential-helpers, README).
+//!
+//! Not with the crate `docker_credential` (1.4.0 was read): it waits for a helper without a limit of time or bytes and blocks
+//! its thread, takes `../evil` for a helper's name, and its error shows the output of a helper, which may hold the secret. It
+//! knows no `identitytoken` in `auths`, and where a helper knows nothing it does not look there.
 
 use std::time::Duration;
 
+use base64::alphabet;
+use base64::engine::general_purpose::URL_SAFE;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -158,48 +165,16 @@ fn registry(repository: &str) -> &str {
 
 /// Base64 for URLs, with padding, as the engine wants it.
 fn encode(bytes: &[u8]) -> String {
-    let digit = |value: u32| match (value & 63) as u8 {
-        v @ 0..=25 => char::from(b'A' + v),
-        v @ 26..=51 => char::from(b'a' + v - 26),
-        v @ 52..=61 => char::from(b'0' + v - 52),
-        62 => '-',
-        _ => '_',
-    };
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let mut group = 0;
-        for index in 0..3 {
-            group = group << 8 | u32::from(chunk.get(index).copied().unwrap_or_default());
-        }
-        for (index, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            out.push(if index <= chunk.len() { digit(group >> shift) } else { '=' });
-        }
-    }
-    out
+    URL_SAFE.encode(bytes)
 }
 
-/// Base64, ordinary or for URLs.
+/// Base64 of either kind, with or without padding: other tools write this file, too.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let (mut group, mut bits) = (0u32, 0);
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        group = group << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((group >> bits) as u8);
-            group &= (1 << bits) - 1;
-        }
-    }
-    Some(out)
+    const ANY_END: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let kinds = [&alphabet::STANDARD, &alphabet::URL_SAFE];
+    kinds.into_iter().find_map(|kind| GeneralPurpose::new(kind, ANY_END).decode(text).ok())
 }
 
 #[cfg(test)]
@@ -240,7 +215,12 @@ mod tests {
         for length in 0..50u8 {
             let bytes: Vec<u8> = (0..length).map(|i| i.wrapping_mul(37).wrapping_add(200)).collect();
             assert_eq!(decode(&encode(&bytes)).unwrap(), bytes);
+            assert_eq!(decode(encode(&bytes).trim_end_matches('=')).unwrap(), bytes);
         }
         assert_eq!(encode(b"ab"), "YWI=");
+        assert_eq!(
+            (decode("+/8="), decode("-_8"), decode("a b=")),
+            (Some(vec![0xfb, 0xff]), Some(vec![0xfb, 0xff]), None)
+        );
     }
 }

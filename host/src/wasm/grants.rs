@@ -100,7 +100,7 @@ impl Grants {
             let (path, mode, time) = (file.path.display(), file.mode, (file.changed.0, file.changed.1));
             hash.update(format!("{path} {mode:o} {} {time:?} {content}\n", file.size));
         }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest = hex::encode(hash.finalize());
         *known = Some((files, digest.clone()));
         Ok(digest)
     }

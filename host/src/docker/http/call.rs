@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::super::error::{self, Error, Result};
@@ -12,6 +13,17 @@ use super::super::error::{self, Error, Result};
 pub(in crate::docker) const QUICK: Duration = Duration::from_secs(30);
 /// For calls that make the engine work: create, start, remove.
 pub(in crate::docker) const SLOW: Duration = Duration::from_secs(180);
+
+/// Characters that are escaped in a path or query; `/`, `:`, `@` and `,` stay, which both allow.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b',');
 
 /// More of an answer that is no JSON is not shown.
 const MESSAGE: usize = 500;
@@ -129,18 +141,9 @@ impl Reply {
     }
 }
 
-/// Percent-encodes a value for a path or query; `/`, `:`, `@` and `,` stay, which both allow.
+/// Percent-encodes a value for a path or query.
 pub(in crate::docker) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/:@,".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            use std::fmt::Write;
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 /// A `filters` query for one key, as the engine wants it: JSON in a query.

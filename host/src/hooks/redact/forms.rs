@@ -3,8 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Digits of base64, without the last two, in which its two kinds differ.
-const DIGITS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+use base64::Engine;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The two kinds of base64, without padding.
+const BASE64: [GeneralPurpose; 2] = [STANDARD_NO_PAD, URL_SAFE_NO_PAD];
+/// The characters that programs escape in a URL: they differ in those that they keep.
+static ESCAPED: [AsciiSet; 5] =
+    [all_but(b"-_.~"), all_but(b"-_.~!*'()"), all_but(b"-_.~/"), all_but(b"-_.~:/?#[]@!$&'()*+,;="), all_but(b"*-._")];
 /// Fewer digits of an encoded value tell nothing, and may be a word.
 const LEAST_ENCODED: usize = 8;
 
@@ -24,11 +31,10 @@ pub(super) fn forms(value: &str) -> BTreeSet<String> {
     }
     for upper in [false, true] {
         forms.insert(ascii_json(value, upper));
-        forms.insert(hex(value, upper));
-        // Programs differ in what they leave as it is.
-        for kept in ["-_.~", "-_.~!*'()", "-_.~/", "-_.~:/?#[]@!$&'()*+,;=", "*-._"] {
-            forms.insert(percent(value, kept, false, upper));
-            forms.insert(percent(value, kept, true, upper));
+        forms.insert(if upper { hex::encode_upper(value) } else { hex::encode(value) });
+        for escaped in &ESCAPED {
+            forms.insert(percent(value, escaped, false, upper));
+            forms.insert(percent(value, escaped, true, upper));
         }
     }
     // Rust's own, and a shell's.
@@ -41,8 +47,8 @@ pub(super) fn forms(value: &str) -> BTreeSet<String> {
     let bare: String = value.chars().flat_map(|c| escaped_in(c, " \t\\\"'$`!&|;<>()[]{}*?#~")).collect();
     forms.insert(bare);
     forms.insert(value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"));
-    for last in [*b"+/", *b"-_"] {
-        forms.extend(encoded(value.as_bytes(), last));
+    for base64 in &BASE64 {
+        forms.extend(encoded(value.as_bytes(), base64));
     }
     forms
 }
@@ -66,25 +72,25 @@ fn ascii_json(value: &str, upper: bool) -> String {
     out
 }
 
-fn hex(value: &str, upper: bool) -> String {
-    let mut out = String::new();
-    for byte in value.bytes() {
-        let _ = if upper { write!(out, "{byte:02X}") } else { write!(out, "{byte:02x}") };
+/// All characters but letters, digits and those that are kept.
+const fn all_but(kept: &[u8]) -> AsciiSet {
+    let (mut set, mut at) = (NON_ALPHANUMERIC.add(b'%'), 0);
+    while at < kept.len() {
+        set = set.remove(kept[at]);
+        at += 1;
     }
-    out
+    set
 }
 
 /// As a part of a URL; `plus` for a blank, as in a form.
-fn percent(value: &str, kept: &str, plus: bool, upper: bool) -> String {
-    let mut out = String::new();
-    for byte in value.bytes() {
-        let c = char::from(byte);
-        if byte.is_ascii_alphanumeric() || (byte.is_ascii() && kept.contains(c)) {
-            out.push(c);
-        } else if plus && byte == b' ' {
-            out.push('+');
-        } else {
-            let _ = if upper { write!(out, "%{byte:02X}") } else { write!(out, "%{byte:02x}") };
+fn percent(value: &str, escaped: &'static AsciiSet, plus: bool, upper: bool) -> String {
+    let mut out = String::with_capacity(value.len());
+    for piece in utf8_percent_encode(value, escaped) {
+        match piece {
+            "%20" if plus => out.push('+'),
+            // No program keeps a percent sign, so this is an escape.
+            piece if !upper && piece.starts_with('%') => out.push_str(&piece.to_ascii_lowercase()),
+            piece => out.push_str(piece),
         }
     }
     out
@@ -92,34 +98,19 @@ fn percent(value: &str, kept: &str, plus: bool, upper: bool) -> String {
 
 /// The value in base64: by itself, and within a longer text, where it begins at any of three places of a group. There the
 /// digits that it shares with its neighbours are not among them.
-fn encoded(value: &[u8], last: [u8; 2]) -> impl Iterator<Item = String> {
+fn encoded(value: &[u8], base64: &GeneralPurpose) -> impl Iterator<Item = String> {
     let mut all = Vec::new();
-    let digits = base64(value, last);
+    let digits = base64.encode(value);
     all.push(format!("{digits}{}", "=".repeat((4 - digits.len() % 4) % 4)));
     all.push(digits);
     for before in 0..3 {
         let shifted: Vec<u8> = std::iter::repeat_n(0, before).chain(value.iter().copied()).collect();
-        let digits = base64(&shifted, last);
+        let digits = base64.encode(&shifted);
         // Six bits a digit: the first whole one, and the end of the last whole one.
         let (first, end) = ((before * 8).div_ceil(6), shifted.len() * 8 / 6);
         all.push(digits.get(first..end).unwrap_or_default().to_owned());
     }
     all.into_iter().filter(|digits| digits.len() >= LEAST_ENCODED)
-}
-
-/// Base64 without padding.
-fn base64(bytes: &[u8], last: [u8; 2]) -> String {
-    let digit = |bits: u32| {
-        let place = (bits & 63) as usize;
-        let digit = DIGITS.get(place).copied().or_else(|| last.get(place.saturating_sub(62)).copied());
-        char::from(digit.unwrap_or(b'A'))
-    };
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
-        out.extend((0..=group.len()).map(|place| digit(bits >> (18 - 6 * place))));
-    }
-    out
 }
 
 #[cfg(test)]
@@ -128,12 +119,10 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        let plain = |text: &str| base64(text.as_bytes(), *b"+/");
-        assert_eq!(
-            [plain(""), plain("f"), plain("fo"), plain("foo"), plain("foobar")],
-            ["", "Zg", "Zm8", "Zm9v", "Zm9vYmFy"]
-        );
-        assert_eq!((base64(&[0xfb, 0xff], *b"+/"), base64(&[0xfb, 0xff], *b"-_")), ("+/8".into(), "-_8".into()));
+        let all = forms("foobar~~~?");
+        for form in ["Zm9vYmFyfn5+Pw", "Zm9vYmFyfn5+Pw==", "Zm9vYmFyfn5-Pw", "Zm9vYmFyfn5-Pw=="] {
+            assert!(all.contains(form), "{form}: {all:#?}");
+        }
     }
 
     #[test]
@@ -142,8 +131,8 @@ mod tests {
         let all = forms(value);
         for before in ["", "u:", "us:", "use:", "user:"] {
             for after in ["", "@", "@h", "@ho"] {
-                for last in [*b"+/", *b"-_"] {
-                    let text = base64(format!("{before}{value}{after}").as_bytes(), last);
+                for base64 in &BASE64 {
+                    let text = base64.encode(format!("{before}{value}{after}"));
                     assert!(all.iter().any(|form| text.contains(form)), "{before}{after}");
                 }
             }

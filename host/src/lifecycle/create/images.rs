@@ -67,8 +67,8 @@ pub(in crate::lifecycle) fn reference(build: &ImageBuild, id: &WorkspaceId) -> R
     context.write(&mut hash).map_err(unreadable)?;
     let rest = serde_json::json!([context.dockerfile(), build.args, build.target]);
     hash.write_all(rest.to_string().as_bytes()).map_err(unreadable)?;
-    let digest: String = sha2::Digest::finalize(hash.0).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("wharf/{id}:{digest}"))
+    let digest = sha2::Digest::finalize(hash.0);
+    Ok(format!("wharf/{id}:{}", hex::encode(digest.get(..6).unwrap_or_default())))
 }
 
 /// A build copies what it likes of its context, so the context must be what a workspace of the project may mount. Gives the build

@@ -2,33 +2,17 @@
 
 use crate::config::Size;
 use crate::hooks::Adjustment;
-use crate::workspace::{HostPort, Mount, MountKind, Tmpfs, Ulimit};
+use crate::workspace::notation::{self, Publish};
+use crate::workspace::{HostPort, Tmpfs, loopback};
 
 /// Parses `[address:][host port:]container port[/protocol]`, as `docker run -p` takes it.
 ///
 /// # Errors
 /// One line that says what is taken.
 pub fn parse_port(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("'{text}' is not a port such as 8080, 8080:80, 127.0.0.1:8080:80 or 53/udp");
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let (rest, container) = match ports.rsplit_once(':') {
-        Some((rest, container)) => (Some(rest), container),
-        None => (None, ports),
-    };
-    let container: u16 = container.parse().map_err(|_| wrong())?;
-    let (address, port) = match rest {
-        None => (crate::workspace::loopback(), None),
-        Some(rest) => match rest.rsplit_once(':') {
-            Some((address, port)) => (address.trim_matches(['[', ']']).to_owned(), Some(port)),
-            None => (crate::workspace::loopback(), Some(rest)),
-        },
-    };
-    let port = match port {
-        None | Some("") => None,
-        Some(port) => Some(port.parse::<u16>().map_err(|_| wrong())?),
-    };
-    let edit = Adjustment::Port(format!("{container}/{protocol}"), Some(HostPort { address, port }));
-    edit.check().map_err(|_| wrong())?;
+    let Publish { key, host, .. } = notation::port(text)?;
+    let edit = Adjustment::Port(key, Some(host.unwrap_or_else(|| HostPort { address: loopback(), port: None })));
+    edit.check().map_err(|_| notation::not_a_port(text))?;
     Ok(edit)
 }
 
@@ -37,19 +21,12 @@ pub fn parse_port(text: &str) -> Result<Adjustment, String> {
 /// # Errors
 /// One line that says what is taken.
 pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
-    let wrong =
-        || format!("'{text}' is not a mount such as /host/path:/target, /host/path:/target:ro or volume:/target");
-    let mut parts = text.split(':');
-    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(wrong()) };
-    let read_only = match (parts.next(), parts.next()) {
-        (None, _) | (Some("rw"), None) => false,
-        (Some("ro"), None) => true,
-        _ => return Err(wrong()),
-    };
-    let kind = if source.starts_with('/') { MountKind::Bind } else { MountKind::Volume };
-    let edit = Adjustment::Mount(target.to_owned(), Some(Mount { kind, source: source.to_owned(), read_only }));
-    edit.check().map_err(|text| format!("{}: {text}", wrong()))?;
-    Ok(edit)
+    let (target, mount, options) = notation::volume(text)?;
+    let known = matches!(options.as_slice(), [] | ["ro" | "rw"]);
+    let edit = Adjustment::Mount(target, Some(mount));
+    let wrong = notation::not_a_mount(text);
+    edit.check().map_err(|cause| format!("{wrong}: {cause}"))?;
+    if known { Ok(edit) } else { Err(wrong) }
 }
 
 /// Parses a memory file system as `docker run --tmpfs` names it: `/tmp` or `/tmp:64MiB`.
@@ -69,11 +46,7 @@ pub fn parse_tmpfs(text: &str) -> Result<Adjustment, String> {
 /// # Errors
 /// One line that says what is taken.
 pub fn parse_ulimit(text: &str) -> Result<Adjustment, String> {
-    let wrong = || format!("'{text}' is not a limit: write it as NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024:4096");
-    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let (soft, hard) = (soft.parse().map_err(|_| wrong())?, hard.parse().map_err(|_| wrong())?);
-    Ok(Adjustment::Ulimit(name.to_owned(), Some(Ulimit { soft, hard })))
+    notation::ulimit(text).map(|(name, limit)| Adjustment::Ulimit(name, Some(limit)))
 }
 
 #[cfg(test)]

@@ -105,10 +105,6 @@ fn attributes(all: &[KeyValue]) -> BTreeMap<String, String> {
     all.iter().map(|value| (value.key.clone(), text(value))).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A span's attribute.
 fn says(span: &Span, name: &str) -> String {
     attributes(&span.attributes).remove(name).unwrap_or_default()
@@ -174,7 +170,10 @@ fn a_request_with_its_verb_its_hook_runs_and_calls_of_policies_and_engine_is_one
 
     let all: Vec<_> = spans.iter().collect();
     let request = named(&all, "POST /v1/workspaces");
-    assert_eq!((hex(&request.trace_id), hex(&request.parent_span_id)), (CALLER.0.to_owned(), CALLER.1.to_owned()));
+    assert_eq!(
+        (hex::encode(&request.trace_id), hex::encode(&request.parent_span_id)),
+        (CALLER.0.to_owned(), CALLER.1.to_owned())
+    );
     assert_eq!((request.kind, failed(request)), (2, false));
     assert_eq!(says(request, "http.response.status_code"), "200");
     let verb = named(&below(&spans, request), "up");
