@@ -5,6 +5,7 @@ mod idle;
 mod operations;
 mod policy_reload;
 pub mod remote;
+mod remote_every;
 mod remote_kept;
 mod remote_making;
 mod remote_parts;

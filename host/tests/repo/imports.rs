@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use crate::{code_of, files, read, root};
 
 /// Crates that some modules hide from the others.
-const HIDDEN: [(&str, &[&str]); 30] = [
+const HIDDEN: [(&str, &[&str]); 31] = [
     ("async_trait", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_http", &["telemetry"]),
@@ -20,6 +20,7 @@ const HIDDEN: [(&str, &[&str]); 30] = [
     ("prometheus_client", &["service"]),
     ("memchr", &["docker"]),
     ("regex", &["lifecycle"]),
+    ("jsonc_parser", &["devcontainer"]),
     ("tar", &["archive"]),
     ("globset", &["archive"]),
     ("bollard", &["docker"]),
