@@ -46,6 +46,8 @@ fn an_error_while_a_script_runs_denies_with_its_line() {
         sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai:2", words]);
     }
     let sandbox = script("fn pre_create(ctx) {\n    loop { let x = 1; }\n}\n");
+    // On a busy machine the time would be over before the operations are.
+    sandbox.append_config("timeout = \"60s\"");
     sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai", "more operations than allowed"]);
     let sandbox = script("fn pre_create(ctx) {\n    throw \"boom\";\n}\n");
     insta::assert_snapshot!("script_that_throws", sandbox.masked(&sandbox.run(&["up"]).stderr));

@@ -128,6 +128,7 @@ fn failed(span: &Span) -> bool {
     span.status.as_ref().is_some_and(|status| status.code == 2)
 }
 
+// Long because it follows one request through every span of its trace.
 #[test]
 fn a_request_with_its_verb_its_hook_runs_and_calls_of_policies_and_engine_is_one_trace_without_a_secret() {
     let mut sandbox = Sandbox::new();
