@@ -39,7 +39,7 @@ pub use create::images::ImageView;
 pub use create::owner::{wants_root, ways_to_root};
 pub use create::plan::{Plan, Planner};
 pub use create::plan_diff::{FieldChange, PlanDiff};
-pub use create::request::{Parent, Project};
+pub use create::project::{Parent, Project};
 pub use create::up::Recreate;
 pub use create::volumes::VolumeView;
 pub use error::{Difference, Error, Missing};
@@ -63,7 +63,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// Bounds of a command that a policy asks for.
 const ACTION_TIME: (u64, u64) = (100, 600_000);
 
-/// How the chain is had when it is first needed: most reading verbs need none, and a broken policy must not keep anybody
+/// How the chain is had when it is first needed: most reading verbs need none, and a broken policy must not keep a user
 /// from listing or removing workspaces.
 pub type LoadChain = dyn Fn() -> Result<Chain, Error> + Send + Sync;
 
@@ -140,7 +140,7 @@ impl Lifecycle {
         self.stopper.clone()
     }
 
-    /// Has somebody told of decisions and sweeps; the first one stays.
+    /// Tells an observer of decisions and sweeps; the first one stays.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         let _ = self.observer.set(observer);
     }

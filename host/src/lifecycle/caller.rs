@@ -42,7 +42,7 @@ pub(super) fn now() -> Caller {
 }
 
 impl Lifecycle {
-    /// The same for a service: what nobody asked it for it does by itself.
+    /// The same for a service: it does by itself whatever no caller asked for.
     #[must_use]
     pub fn of_a_service(self) -> Self {
         let caller = Caller { name: "wharf serve".into(), role: CallerRole::Admin, door: Door::Service };

@@ -3,6 +3,7 @@
 pub(in crate::lifecycle) mod ask;
 pub(in crate::lifecycle) mod binds;
 pub(in crate::lifecycle) mod compare;
+pub(in crate::lifecycle) mod decided;
 pub(in crate::lifecycle) mod devcontainer;
 pub(in crate::lifecycle) mod facts;
 pub(in crate::lifecycle) mod image_config;
@@ -11,6 +12,7 @@ pub(in crate::lifecycle) mod networks;
 pub(in crate::lifecycle) mod owner;
 pub(in crate::lifecycle) mod plan;
 pub(in crate::lifecycle) mod plan_diff;
+pub(in crate::lifecycle) mod project;
 pub(in crate::lifecycle) mod replace;
 pub(in crate::lifecycle) mod request;
 pub(in crate::lifecycle) mod resolved;

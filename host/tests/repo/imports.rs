@@ -155,6 +155,56 @@ fn imports_go_one_way() {
     }
 }
 
+/// The modules below `lifecycle`, each with those that it names by their paths, e.g. `create::up`.
+fn named_below_lifecycle(sources: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = BTreeMap::new();
+    for (module, source) in sources {
+        let code = code_of(source);
+        let mut named = BTreeSet::new();
+        for (at, root) in code.match_indices("crate::lifecycle::") {
+            let path: String =
+                code[at + root.len()..].chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
+            let is = |known: &&String| path == **known || path.starts_with(&format!("{known}::"));
+            named.extend(sources.keys().filter(is).max_by_key(|known| known.len()).cloned());
+        }
+        named.remove(module);
+        all.insert(module.clone(), named);
+    }
+    all
+}
+
+/// A circle of modules, if there is one: what is left when those that name no other one are taken away again and again.
+fn circle(mut named: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    loop {
+        let free: BTreeSet<String> =
+            named.iter().filter(|(_, to)| to.is_empty()).map(|(name, _)| name.clone()).collect();
+        if free.is_empty() {
+            return named.into_keys().collect();
+        }
+        named.retain(|name, _| !free.contains(name));
+        named.values_mut().for_each(|to| to.retain(|name| !free.contains(name)));
+    }
+}
+
+#[test]
+fn files_of_lifecycle_name_each_other_in_no_circle() {
+    let folder = root().join("host/src/lifecycle");
+    let mut sources = BTreeMap::new();
+    for file in files(&folder, ".rs") {
+        let path = file.strip_prefix(&folder).unwrap().display().to_string();
+        // A folder's own file only lists the others.
+        if path.contains('/') {
+            sources.insert(path.trim_end_matches(".rs").replace('/', "::"), read(&file));
+        }
+    }
+    let named = named_below_lifecycle(&sources);
+    assert!(named.values().map(BTreeSet::len).sum::<usize>() > 50, "too few paths were found: {named:?}");
+    assert_eq!(circle(named), BTreeSet::new(), "these name each other, or stand above a circle");
+    let sources = [("a", "use crate::lifecycle::b::f;"), ("b", "fn f() { crate::lifecycle::a::g() }"), ("c", "")];
+    let sources = sources.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    assert_eq!(circle(named_below_lifecycle(&sources)).len(), 2);
+}
+
 #[test]
 fn the_table_says_what_each_module_may_import() {
     let page = "text\n\n| module | what it is | imports | may touch |\n| --- | --- | --- | --- |\n\

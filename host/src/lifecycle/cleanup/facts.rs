@@ -203,7 +203,7 @@ impl Lifecycle {
             match usage.images.iter().find(is) {
                 Some(image) if !image.given.is_empty() => {}
                 Some(image) => add(&pulled.reference, image),
-                // Removed, or given to another image, by somebody else: it is not ours any more. One that is known by its id
+                // Removed, or given to another image, by another client: it is not ours any more. One that is known by its id
                 // still has its name.
                 None if usage.images.iter().any(|image| image.id == pulled.reference) => {}
                 None if note => self.store.forget_pulled_image(&pulled.reference)?,

@@ -19,7 +19,7 @@ use crate::workspace::{Container, Happening, State, WorkspaceId};
 const MOST_FILES: usize = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 
-/// So far ahead of now a time may lie that somebody has just noted.
+/// So far ahead of now a time may lie that was just noted.
 const AHEAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
 
 /// How idle a workspace is.
@@ -226,7 +226,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Until when somebody has leased a workspace, if that is not over.
+    /// The end of a workspace's lease, if that is not over.
     ///
     /// # Errors
     /// When the store fails.
@@ -235,7 +235,7 @@ impl Lifecycle {
         Ok(lease.and_then(|lease| lease.active_at).filter(|until| *until > Timestamp::now()))
     }
 
-    /// Stops a workspace if it is still idle once nobody else works on it. Returns the reason if it was stopped.
+    /// Stops a workspace if it is still idle once its lock is free. Returns the reason if it was stopped.
     ///
     /// # Errors
     /// When the engine or the store fails.

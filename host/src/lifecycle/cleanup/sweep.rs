@@ -5,7 +5,7 @@
 //! policy fails, everything stays.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::hooks::redact::Values;
 use crate::hooks::{CandidateKind, Decision, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
 use crate::lifecycle::cleanup::facts::{Found, Object};
-use crate::lifecycle::cleanup::sidecars::spare_sidecars;
 use crate::lifecycle::run::stop::{Alive, lives};
 use crate::lifecycle::{Error, Lifecycle, now_ms};
 use crate::store::{LedgerEntry, LedgerState};
@@ -60,7 +59,7 @@ pub struct SweepLine {
     pub entry: Option<i64>,
     /// When it goes.
     pub due: Option<Timestamp>,
-    /// `kept`, `planned`, `stopped`, `removed`, `protected` (somebody took it back) or `failed`; null for a dry run.
+    /// `kept`, `planned`, `stopped`, `removed`, `protected` (it was taken back) or `failed`; null for a dry run.
     pub outcome: Option<Cow<'static, str>>,
     /// Why it failed.
     pub error: Option<String>,
@@ -195,7 +194,7 @@ impl Lifecycle {
                         }
                         other => return Ok(other),
                     }
-                    // A stop may take long; whoever has taken the plan back meanwhile has it started again.
+                    // A stop may take long; where the plan was taken back meanwhile, it is started again.
                     if self.is_protected(found)? {
                         protect(line);
                         return Ok("protected");
@@ -214,7 +213,7 @@ impl Lifecycle {
                 if due > now && !grace.is_zero() {
                     return Ok("planned");
                 }
-                // From here on it cannot be taken back; until here somebody may have done so.
+                // From here on it cannot be taken back; until here it may have been.
                 let (pending, done) = (LedgerState::Pending, LedgerState::Done);
                 if !self.store.ledger_turn(entry, (pending, done), Some(BEGUN))? {
                     protect(line);
@@ -252,7 +251,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Whether somebody has taken the removal of an object back.
+    /// Whether the removal of an object was taken back.
     fn is_protected(&self, found: &Found) -> Result<bool, Error> {
         Ok(self.store.ledger(Some(LedgerState::Undone), u32::MAX)?.iter().any(|entry| removes(entry, found)))
     }
@@ -283,7 +282,7 @@ impl Lifecycle {
         Ok("stopped")
     }
 
-    /// Whether a workspace is the one that the policies were asked about, and nobody has used it since.
+    /// Whether a workspace is the one that the policies were asked about, and it was not used since.
     async fn is_as_before(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
         let container = self.container(id).await?;
         let activity = self.store.workspace(id)?.and_then(|stored| stored.last_activity);
@@ -292,7 +291,7 @@ impl Lifecycle {
             && activity == found.candidate.last_activity_ms)
     }
 
-    /// Whether it is a sidecar that the same sweep, or somebody, removed with its workspace.
+    /// Whether it is a sidecar that the same sweep, or another client, removed with its workspace.
     async fn went_with_its_workspace(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
         Ok(found.part_of.is_some() && self.container(id).await?.is_none() && self.store.workspace(id)?.is_none())
     }
@@ -336,8 +335,36 @@ impl Lifecycle {
 }
 
 /// Whether an entry is about the removal of this very object.
-pub(in crate::lifecycle) fn removes(entry: &LedgerEntry, found: &Found) -> bool {
+fn removes(entry: &LedgerEntry, found: &Found) -> bool {
     entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
+}
+
+/// A workspace goes with its sidecars, so it gets the mildest verdict among theirs and its own: a workspace that is to be kept,
+/// or was taken back, is not lost with it. One that no policy names keeps it from being removed, not from being stopped, and
+/// one that has no container any more has nothing to lose.
+fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>, protected: &[LedgerEntry]) {
+    let remove = |(id, verdict): (&String, &SweepVerdict)| (verdict.choice == SweepChoice::Remove).then(|| id.clone());
+    let removed: BTreeSet<String> = verdicts.iter().filter_map(remove).collect();
+    for part in found {
+        let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
+        let own = verdicts.get(&candidate.id);
+        let (most, reason) = match own {
+            _ if protected.iter().any(|entry| removes(entry, part)) => {
+                (SweepChoice::Keep, "its removal was taken back")
+            }
+            Some(verdict) if verdict.choice == SweepChoice::Remove => continue,
+            Some(verdict) => (verdict.choice, &*verdict.reason),
+            None if part.identity.is_empty() => continue,
+            None if !removed.contains(parent.as_str()) => continue,
+            None => (SweepChoice::Keep, "no policy names it"),
+        };
+        let spared = format!("its sidecar {} stays: {reason}", candidate.name);
+        let by = own.map(|verdict| verdict.by.clone());
+        if let Some(verdict) = verdicts.get_mut(parent.as_str()).filter(|verdict| verdict.choice > most) {
+            (verdict.choice, verdict.reason) = (most, spared);
+            verdict.by = by.unwrap_or_else(|| std::mem::take(&mut verdict.by));
+        }
+    }
 }
 
 fn protect(line: &mut SweepLine) {

@@ -18,7 +18,7 @@ impl Lifecycle {
 
     /// Takes back what sweeps have planned for, or done to, an object: named by the entry's number, by its id, or by its
     /// name. A planned removal is given up, and the object protected from sweeps; a workspace that a sweep has stopped, also
-    /// to remove it later, is started unless somebody has used it since.
+    /// to remove it later, is started unless it was used since.
     ///
     /// # Errors
     /// [`Error::Request`] when there is nothing that could be taken back.
@@ -104,10 +104,10 @@ impl Lifecycle {
         self.take_back(stop)
     }
 
-    /// Lets sweeps have an object again that somebody took back.
+    /// Lets sweeps have an object again that was taken back.
     ///
     /// # Errors
-    /// [`Error::Request`] when nobody did.
+    /// [`Error::Request`] when it was not.
     pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         let mut allowed = None;
         let protected = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::docker::{self, EngineInfo, ImageInfo};
 use crate::hooks::redact::Values;
 use crate::hooks::{Chain, Facts, ImageConfig, Step};
+use crate::lifecycle::create::decided::Decided;
 use crate::lifecycle::create::devcontainer::ask;
 use crate::lifecycle::create::facts::{engine_facts, image_facts};
 use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::plan::{DecidedCreate, decide_create};
-use crate::lifecycle::create::up::Decided;
 use crate::lifecycle::secrets::files;
 use crate::lifecycle::{Error, Lifecycle, Project, ResolvedRequest};
 use crate::wire::{ImageBuild, Progress, SecretBytes};
@@ -57,7 +57,7 @@ impl Lifecycle {
             tokio::join!(self.engine_info(), self.docker.local_images(), self.container(&id), guess);
         let (info, local, existing) = (info?, images?, existing?);
         let facts = Facts {
-            workspace: project.facts(request, &self.loaded()),
+            workspace: project.facts(&request.labels, &self.loaded()),
             engine: engine_facts(&info),
             local_images: image_facts(local.clone()),
             caller: Some(self.caller()),

@@ -13,6 +13,8 @@ use crate::hooks::redact::{SecretNames, Values};
 use crate::hooks::{Adjustment, EngineFacts, ProjectFacts};
 use crate::lifecycle::ResolvedRequest;
 use crate::lifecycle::create::facts::MOST_BYTES;
+use crate::lifecycle::create::project::Asked;
+use crate::lifecycle::create::resolved::DevcontainerChoice;
 use crate::lifecycle::secrets::withheld::Withheld;
 use crate::lifecycle::{Difference, Error, Project};
 use crate::store;
@@ -21,32 +23,6 @@ use crate::workspace::{ImageChoice, Network, PullPolicy};
 
 /// Where the file is when none is named, in order.
 const USUAL: [&str; 2] = [".devcontainer/devcontainer.json", ".devcontainer.json"];
-
-/// Which `devcontainer.json` of a project counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum DevcontainerChoice {
-    /// `.devcontainer/devcontainer.json`, else `.devcontainer.json`, else none.
-    #[default]
-    Usual,
-    /// `.devcontainer/<name>/devcontainer.json`
-    Named(String),
-    /// None.
-    Off,
-}
-
-/// What the file of a project asks for.
-#[derive(Debug, Clone)]
-pub(in crate::lifecycle) struct Asked {
-    pub(in crate::lifecycle) says: Devcontainer,
-    /// What the image is built from, under the name of `image`.
-    pub(in crate::lifecycle) build: Option<ImageBuild>,
-    /// Path of the file in the project.
-    file: String,
-    /// The image that it names or builds, and the line.
-    image: Option<(ImageChoice, usize)>,
-    /// Whether the person who asked named the file.
-    named: bool,
-}
 
 /// Finds and reads the file that a request means, if there is one.
 ///

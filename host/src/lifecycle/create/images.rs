@@ -14,8 +14,8 @@ use crate::docker::{self, BuildRequest, LocalImage};
 use crate::hooks::record::Refusal;
 use crate::hooks::validate::HostPaths;
 use crate::lifecycle::create::binds::invariants;
-use crate::lifecycle::create::request::Project;
-use crate::lifecycle::create::up::Decided;
+use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::project::Project;
 use crate::lifecycle::{Error, Lifecycle};
 use crate::wire::{ImageBuild, Progress};
 use crate::workspace::{
@@ -182,7 +182,7 @@ impl Lifecycle {
             }
         }
         if let Some(before) = self.docker.image(reference).await? {
-            // A name that means somebody else's image must go on meaning it. Another installation on this engine may have
+            // A name that means an image of others must go on meaning it. Another installation on this engine may have
             // the same project.
             let name = reference.to_owned();
             let ours =
@@ -276,7 +276,7 @@ impl Lifecycle {
         Ok(views)
     }
 
-    /// Content ids of the images that containers were made from, whoever made them, running or not.
+    /// Content ids of the images that containers were made from, also those of others, running or not.
     ///
     /// # Errors
     /// When the engine fails.
@@ -309,7 +309,7 @@ impl Lifecycle {
             pulled = self.docker.pull(reference, &mut report) => pulled?,
             () = self.interrupted() => return Err(Error::Interrupted),
         }
-        // One that somebody else has fetched since we did is theirs.
+        // One that another client has fetched since we did is theirs.
         let known = self.store.pulled_images()?.into_iter().find(|image| image.reference == reference);
         let ours = before.is_none() || known.is_some_and(|known| Some(known.image_id) == before);
         if ours && let Some(image) = self.docker.image(reference).await? {

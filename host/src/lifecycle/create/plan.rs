@@ -106,7 +106,7 @@ async fn plan_resolved(
     let mut project = Project::resolve(&request.project, request.name.as_deref(), loaded, known)?;
     project.secrets = files::folder(state_dir, &project.id, request);
     let mut facts = Facts {
-        workspace: project.facts(request, loaded),
+        workspace: project.facts(&request.labels, loaded),
         caller: Some(crate::lifecycle::caller::now()),
         ..Facts::default()
     };

@@ -8,7 +8,7 @@ use crate::hooks::record::{Change, Draft};
 use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::Plan;
 use crate::lifecycle::ResolvedRequest;
-use crate::lifecycle::create::devcontainer::DevcontainerChoice;
+use crate::lifecycle::create::resolved::DevcontainerChoice;
 use crate::records::place;
 use crate::store::Workspace;
 use crate::workspace::{ContainerSpec, PullPolicy};
@@ -73,7 +73,7 @@ pub(in crate::lifecycle) fn remembered(stored: &Workspace, now: ResolvedRequest)
             Adjustment::Command(_) => {}
             Adjustment::Env(name, Some(value)) => drop(request.env.entry(name).or_insert(value)),
             Adjustment::Label(name, Some(value)) => drop(request.labels.entry(name).or_insert(value)),
-            // Mounted because there are secret files, not because somebody names the mount.
+            // Mounted because there are secret files, not because the request names the mount.
             Adjustment::Mount(..) if words == "--secret" => {}
             edit if given.contains(&edit.field()) => {}
             edit => request.fields.push((edit, words)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::docker;
-use crate::lifecycle::create::up::Decided;
+use crate::lifecycle::create::decided::Decided;
 use crate::lifecycle::recovery::reconcile::{STRAGGLERS, attempt_of};
 use crate::lifecycle::run::stop::lives;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
@@ -98,7 +98,7 @@ impl Lifecycle {
                 _ => self.secrets_back(id)?,
             },
         }
-        // Once: whoever stops it after that means it.
+        // Once: a stop after that is meant.
         let first = entry.undone.is_none();
         if first
             && entry.detail.as_deref() == Some(JournalEntry::RAN)

@@ -6,15 +6,26 @@ use std::path::{Path, PathBuf};
 use crate::config::{HealthCheckConfig, Loaded};
 use crate::hooks::Adjustment;
 use crate::lifecycle::Error;
-use crate::lifecycle::create::devcontainer::DevcontainerChoice;
 use crate::lifecycle::create::images::{check_context, reference};
-use crate::lifecycle::create::request::Project;
+use crate::lifecycle::create::project::Project;
 use crate::lifecycle::create::words::{parse_mount, parse_port, parse_tmpfs, parse_ulimit};
 use crate::wire::{HealthRequest, ImageBuild, SecretBytes, UpdateRequest, WorkspaceRequest};
 use crate::workspace::{PullPolicy, Restart};
 
 /// An adjustment, and the flag that asks for it, e.g. `--memory 4GiB`.
 pub(in crate::lifecycle) type Field = (Adjustment, String);
+
+/// Which `devcontainer.json` of a project counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DevcontainerChoice {
+    /// `.devcontainer/devcontainer.json`, else `.devcontainer.json`, else none.
+    #[default]
+    Usual,
+    /// `.devcontainer/<name>/devcontainer.json`
+    Named(String),
+    /// None.
+    Off,
+}
 
 /// A request for a workspace, checked in itself.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hooks::redact::REDACTED;
-use crate::lifecycle::create::up::{Decided, Recreate};
+use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::up::Recreate;
 use crate::lifecycle::recovery::reconcile::attempt_of;
 use crate::lifecycle::{Error, Lifecycle, Parent, Project, ResolvedRequest, WorkspaceView};
 use crate::store::{self, Snapshot};
@@ -195,7 +196,7 @@ impl Lifecycle {
         failed.map(|()| sidecars)
     }
 
-    /// Removes the named volumes that were made for these workspaces or sidecars. One that somebody else uses stays, and
+    /// Removes the named volumes that were made for these workspaces or sidecars. One that another container uses stays, and
     /// is told about. With `before`, those stay that a later creation made.
     pub(in crate::lifecycle) async fn remove_volumes(
         &self,

@@ -7,16 +7,15 @@ use std::time::Duration;
 use crate::docker::{self, CreateRequest};
 use crate::hooks::record::Draft;
 use crate::hooks::redact::Values;
-use crate::hooks::{ImageConfig, Step};
 use crate::lifecycle::ResolvedRequest;
-use crate::lifecycle::create::binds::Places;
+use crate::lifecycle::create::decided::Decided;
 use crate::lifecycle::create::image_config;
 use crate::lifecycle::observe::view::view;
 use crate::lifecycle::recovery::reconcile::STRAGGLERS;
 use crate::lifecycle::secrets::withheld::Withheld;
 use crate::lifecycle::{Error, Lifecycle, Project, WorkspaceView};
 use crate::store::{self, Verb};
-use crate::wire::{ImageBuild, Progress, SecretBytes, WorkspaceRequest};
+use crate::wire::{Progress, WorkspaceRequest};
 use crate::workspace::{
     Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
     LABEL_SPEC, LABEL_WORKSPACE, State,
@@ -36,25 +35,6 @@ impl Recreate {
     pub fn if_different(replace: bool) -> Self {
         if replace { Self::IfDifferent } else { Self::Never }
     }
-}
-
-/// Everything that making a container needs.
-pub(in crate::lifecycle) struct Decided {
-    pub(in crate::lifecycle) project: Project,
-    pub(in crate::lifecycle) draft: Draft,
-    pub(in crate::lifecycle) withheld: Withheld,
-    pub(in crate::lifecycle) secret_files: BTreeMap<String, SecretBytes>,
-    /// What the image that the request builds is built from.
-    pub(in crate::lifecycle) build: Option<ImageBuild>,
-    pub(in crate::lifecycle) trail: Vec<Step>,
-    /// Ids of the records of what was decided.
-    pub(in crate::lifecycle) decisions: Vec<uuid::Uuid>,
-    /// The files of the host that it mounts, and its project.
-    pub(in crate::lifecycle) places: Places,
-    /// Images that the engine had before.
-    pub(in crate::lifecycle) local: Vec<docker::LocalImage>,
-    /// What its image says, as far as the engine has it.
-    pub(in crate::lifecycle) image: Option<ImageConfig>,
 }
 
 impl Lifecycle {

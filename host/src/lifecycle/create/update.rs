@@ -103,7 +103,7 @@ impl Lifecycle {
             Ok(container) => {
                 stored.draft = decision.draft;
                 stored.decisions.extend(decisions);
-                // Only that: somebody may have run a command in it meanwhile.
+                // Only that: a command may have run in it meanwhile.
                 let kept = self.store.update_workspace(id, |now| {
                     now.draft.clone_from(&stored.draft);
                     now.decisions.clone_from(&stored.decisions);

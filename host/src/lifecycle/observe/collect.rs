@@ -16,10 +16,10 @@ const THIN: Duration = Duration::from_secs(60);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often it reads while somebody follows the readings.
+/// How often it reads while the readings are followed.
 const FOLLOWED: Duration = Duration::from_secs(1);
 
-/// The longest that a reading which somebody asks for now is waited for.
+/// The longest wait for a reading that is asked for now.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last reading.
@@ -34,7 +34,7 @@ struct Latest {
 #[derive(Debug)]
 pub struct Collector {
     latest: watch::Sender<Latest>,
-    /// Whoever follows the readings has it, too.
+    /// Followers of the readings have it, too.
     following: Arc<()>,
     followed: Notify,
     failures: AtomicU64,
@@ -74,7 +74,7 @@ impl Collector {
         tokio::time::timeout(PATIENCE, readings.next()).await.ok().flatten()
     }
 
-    /// Follows the readings: as long as somebody does, there is one each second.
+    /// Follows the readings: as long as there is a follower, there is one each second.
     pub fn follow(&self) -> Readings {
         let readings = Readings { latest: self.latest.subscribe(), _following: Some(self.following.clone()) };
         self.followed.notify_one();
@@ -86,7 +86,7 @@ impl Collector {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Ends when the next reading is due: `every` after the last one, or sooner when somebody follows the readings.
+    /// Ends when the next reading is due: `every` after the last one, or sooner when the readings are followed.
     async fn due(&self, last: Option<Instant>, every: Duration) {
         let Some(last) = last else { return };
         loop {
@@ -121,7 +121,7 @@ impl Collector {
                 }
                 read = Some(Instant::now());
                 let views = watch.read().await?;
-                // History is kept at its own pace, however closely somebody looks.
+                // History is kept at its own pace, however closely it is followed.
                 let keep = kept.is_none_or(|when| when.elapsed() + FOLLOWED / 2 >= interval);
                 let rows = views.iter().filter(|_| keep).filter_map(row).collect();
                 self.latest.send_replace(Latest { at: read, views: Arc::new(views) });
@@ -157,7 +157,7 @@ impl Collector {
 #[derive(Debug)]
 pub struct Readings {
     latest: watch::Receiver<Latest>,
-    /// While somebody has it they come each second.
+    /// While it exists they come each second.
     _following: Option<Arc<()>>,
 }
 

@@ -82,7 +82,7 @@ impl WorkspaceEvents {
             return true;
         };
         let name = event.attributes.get("name").is_some_and(|name| *name == id.container_name());
-        // A store that cannot be read is told of by whoever needs it.
+        // A store that cannot be read is told of where it is needed.
         !name && self.store.container_id(&id).ok().flatten().is_some_and(|known| known != event.actor)
     }
 }
@@ -90,7 +90,7 @@ impl WorkspaceEvents {
 impl WorkspaceEvents {
     /// The event with the workspace that its own one is a sidecar of, as the store knows it.
     fn related(&self, mut event: Event) -> Option<Event> {
-        // A store that cannot be read is told of by whoever needs it.
+        // A store that cannot be read is told of where it is needed.
         if let Ok(Some(part_of)) = self.store.part_of(&event.workspace) {
             event.part_of = part_of;
         }

@@ -29,7 +29,7 @@ impl Lifecycle {
         Ok(one(pick(&labelled.collect::<Vec<_>>(), target), target)?)
     }
 
-    /// The workspace with its container; the container is missing when somebody removed it.
+    /// The workspace with its container; the container is missing when another client removed it.
     pub(in crate::lifecycle) async fn running(&self, id: &WorkspaceId) -> Result<Container, Error> {
         must_run(id, self.container(id).await?)
     }

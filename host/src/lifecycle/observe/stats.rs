@@ -13,7 +13,7 @@ use crate::docker::{self, Docker, LocalStats, Stats};
 use crate::lifecycle::{Error, Lifecycle, StatsView};
 use crate::workspace::{Container, State, WorkspaceId};
 
-/// Between the two readings that a CPU figure needs, where nobody has an older one.
+/// Between the two readings that a CPU figure needs, where there is no older one.
 const APART: Duration = Duration::from_millis(100);
 /// How long the list of containers is used, unless one of them is gone.
 const LIST_AGE: Duration = Duration::from_secs(3);
@@ -99,7 +99,7 @@ impl Lifecycle {
     }
 }
 
-/// Readings of workspaces; whoever has it says when the next one is due.
+/// Readings of workspaces; its owner says when the next one is due.
 pub struct StatsWatch<'a> {
     lifecycle: &'a Lifecycle,
     ids: Vec<WorkspaceId>,

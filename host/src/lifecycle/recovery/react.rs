@@ -49,7 +49,7 @@ impl Lifecycle {
             Err(error) => return Err(error),
         }
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(Reaction::default()) };
-        // Of a container that was replaced nobody needs to know any more.
+        // A container that was replaced is no news any more.
         if workspace.container_id != event.container_id {
             return Ok(Reaction::default());
         }

@@ -44,14 +44,14 @@ fn left(open: Vec<JournalEntry>) -> Vec<JournalEntry> {
 
 impl Lifecycle {
     /// Undoes or finishes the intents of processes that are gone. Returns what could not be: those intents stay for the
-    /// next time, and keep nobody from working on anything else meanwhile.
+    /// next time, and other workspaces can be worked on meanwhile.
     ///
     /// # Errors
     /// When the engine cannot be reached or the store fails.
     pub async fn reconcile(&self) -> Result<Vec<String>, Error> {
         let mut failed = Vec::new();
         for entry in left(self.store.open_entries()?) {
-            // Somebody may be reconciling the same entry right now; then it is theirs.
+            // Another process may be reconciling the same entry right now; then it is theirs.
             let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
             failed.extend(self.put_right(&entry).await?);
         }
@@ -168,7 +168,7 @@ impl Lifecycle {
         }
     }
 
-    /// Leaves an intent that could be neither carried out nor undone: it stays open and is nobody's, so whoever comes next
+    /// Leaves an intent that could be neither carried out nor undone: it stays open and belongs to no process, so the next one
     /// puts it right.
     pub(in crate::lifecycle) fn not_undone(&self, entry: i64, first: Error, undo: &Error) -> Error {
         if let Err(error) = self.store.abandon(entry) {
@@ -218,7 +218,7 @@ impl Lifecycle {
                 self.remove_container(&container.id).await?;
             }
         }
-        // The engine makes missing volumes on the way: those of this attempt are empty, and nobody else knows them yet.
+        // The engine makes missing volumes on the way: those of this attempt are empty, and no other container knows them yet.
         for volume in self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await? {
             if let Err(error) = self.docker.remove_volume(&volume.name).await {
                 tracing::warn!("the volume {} of a creation that was undone stays: {error}", volume.name);
@@ -230,7 +230,7 @@ impl Lifecycle {
         self.drop_networks(id).await
     }
 
-    /// Removes a container. That it is gone already is no error, and one that somebody is removing is waited for.
+    /// Removes a container. That it is gone already is no error, and one that is being removed is waited for.
     pub(in crate::lifecycle) async fn remove_container(&self, id: &str) -> Result<(), Error> {
         use crate::docker::Error as E;
         let begin = tokio::time::Instant::now();

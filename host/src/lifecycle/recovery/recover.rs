@@ -13,7 +13,7 @@ use crate::workspace::{Container, Event, Happening, Restart, State};
 pub enum Trouble {
     /// Its health check says so.
     Unhealthy,
-    /// It ended with this code though nobody asked for it.
+    /// It ended by itself with this code.
     Failed(i64),
 }
 
@@ -91,7 +91,7 @@ impl Lifecycle {
         let is = match trouble {
             Trouble::Unhealthy => container.state == State::Running && container.health.as_deref() == Some("unhealthy"),
             Trouble::Failed(_) => {
-                // Somebody may have started and stopped it meanwhile, or the engine may start it again itself.
+                // Another client may have started and stopped it meanwhile, or the engine may start it again itself.
                 let same = self
                     .store
                     .state(&container.id)?

@@ -32,7 +32,7 @@ impl Lifecycle {
         Ok(deadlines)
     }
 
-    /// Stops a workspace if its time to live is over once nobody else works on it. Returns the reason if it was
+    /// Stops a workspace if its time to live is over once its lock is free. Returns the reason if it was
     /// stopped.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ impl Lifecycle {
         };
         let since = container.started_at.is_some_and(|time| time > entry.begun);
         if crate::lifecycle::run::stop::lives(&container) && !since && self.is_ours(&container)? {
-            // The engine goes on with it when nobody waits: one that may take an hour holds up no other command for so long.
+            // The engine goes on with it also without a waiting client: one that may take an hour holds up no other command for so long.
             let stop = self.stop_living(&container, Duration::from_secs(seconds));
             match tokio::time::timeout(STRAGGLERS, stop).await {
                 Ok(stopped) => stopped?,
@@ -108,7 +108,7 @@ impl Lifecycle {
     }
 
     /// Starts a container for a process that died, and marks the workspace: its policies are asked by the next start that
-    /// somebody waits for. One that does not start is told of, and not started late, when what stands against it is gone.
+    /// is waited for. One that does not start is told of, and not started late, when what stands against it is gone.
     pub(in crate::lifecycle) async fn start_again(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
         let start = async {
             match container.state {

@@ -127,7 +127,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), String> {
         let draft = &workspace.draft;
-        // A user that somebody else decided is not the project's to change.
+        // A user that was decided elsewhere is not the project's to change.
         let own = draft.owners.get("user").is_none_or(|owner| owner.policy == OWNER);
         let user = user.filter(|_| own).map(str::to_owned);
         let working_dir = crate::lifecycle::secrets::scrub::working_dir(workspace, container);

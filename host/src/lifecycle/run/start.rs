@@ -136,7 +136,7 @@ impl Lifecycle {
                 }
             }
         }
-        // Somebody may have run a command in it meanwhile.
+        // A command may have run in it meanwhile.
         let used = self.store.workspace(&workspace.id)?.and_then(|stored| stored.last_activity);
         workspace.last_activity = workspace.last_activity.max(used);
         self.store.put_workspace(&workspace)?;

@@ -24,7 +24,7 @@ impl Lifecycle {
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.stop_with_sidecars(id, "stop", timeout).await?;
-        // Whoever stops it means it, also after the service had.
+        // A user's stop is meant, also after one of the service.
         if self.store.workspace(id)?.is_some_and(|workspace| workspace.stopped.is_some())
             && let Err(error) = self.store.update_workspace(id, |workspace| workspace.stopped = None)
         {
@@ -116,10 +116,10 @@ impl Lifecycle {
                 _ => self.before_stop(id, container, "remove").await?,
             }
         }
-        // Whoever finishes this has to know whose volumes go: by then the sidecars may be gone.
+        // The process that finishes this has to know whose volumes go: by then the sidecars may be gone.
         let owners: Vec<WorkspaceId> = std::iter::once(id).chain(sidecars).filter(|_| volumes).cloned().collect();
         let words = owners.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
-        // Taken first: once it is begun, nobody interrupts it.
+        // Taken first: once it is begun, it is not interrupted.
         let mut locks = Vec::with_capacity(sidecars.len());
         for sidecar in sidecars {
             locks.push(self.lock(sidecar).await?);
@@ -153,7 +153,7 @@ impl Lifecycle {
         }
         match container {
             Some(container) => self.remove_from_engine(id, container).await?,
-            // Somebody else removed it, and left the network.
+            // Another client removed it, and left the network.
             None => self.drop_networks(id).await?,
         }
         self.store.remove_workspace(id)?;
@@ -230,7 +230,7 @@ impl Lifecycle {
                 () = self.interrupted() => {}
             }
         }
-        // Only what is new: somebody may have run a command in it meanwhile, and a sweep must see that.
+        // Only what is new: a command may have run in it meanwhile, and a sweep must see that.
         let notes = workspace.notes.split_off(known);
         if !notes.is_empty() {
             self.store.update_workspace(id, |workspace| workspace.notes.extend(notes))?;

@@ -24,7 +24,7 @@ impl Gate {
         let semaphore = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() > 1_024 {
-                // Only those that nobody holds or waits for.
+                // Only those that are neither held nor waited for.
                 all.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             }
             all.entry(about.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone()
@@ -43,7 +43,7 @@ impl Gate {
         run: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, tokio::task::JoinError> {
         let turn = self.enter(about).await;
-        // The turn ends with the thread, also where nobody waits for it any more.
+        // The turn ends with the thread, also where it is not waited for any more.
         let span = tracing::Span::current();
         let held = move || {
             let _turn = turn;

@@ -289,7 +289,7 @@ impl Lifecycle {
         let snapshot = self.snapshot(name)?;
         self.check_unused(&snapshot).await?;
         if let Some(image) = self.image_of(&snapshot).await? {
-            // Names that somebody else has given it stay, and the image with them.
+            // Names that others have given it stay, and the image with them.
             let nameless = self.docker.image(&image).await?.is_some_and(|image| image.references.is_empty());
             if image == snapshot.image || nameless {
                 self.docker.remove_image(&image).await?;

@@ -35,7 +35,7 @@ pub(super) struct Source {
     tally: Tally,
     position: Option<Position>,
     skip: Option<Skip>,
-    /// Whether somebody was told that the connection broke.
+    /// Whether it was told that the connection broke.
     interrupted: bool,
     lines: Lines,
     events: VecDeque<LogEvent>,

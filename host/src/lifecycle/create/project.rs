@@ -1,0 +1,216 @@
+//! Project folders: checked, with the workspace that they get.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::Loaded;
+use crate::devcontainer::Devcontainer;
+use crate::hooks::WorkspaceFacts;
+use crate::hooks::redact::SecretNames;
+use crate::lifecycle::Error;
+use crate::store::KnownWorkspace;
+use crate::wire::ImageBuild;
+use crate::workspace::{ImageChoice, Network, WorkspaceId};
+
+/// The request of a project's `devcontainer.json`.
+#[derive(Debug, Clone)]
+pub(in crate::lifecycle) struct Asked {
+    pub(in crate::lifecycle) says: Devcontainer,
+    /// The build of the image, under the name of `image`.
+    pub(in crate::lifecycle) build: Option<ImageBuild>,
+    /// Path of the file in the project.
+    pub(in crate::lifecycle) file: String,
+    /// The image that it names or builds, and the line.
+    pub(in crate::lifecycle) image: Option<(ImageChoice, usize)>,
+    /// Whether the person who asked named the file.
+    pub(in crate::lifecycle) named: bool,
+}
+
+/// A project folder that was checked, and the workspace that it gets.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Absolute path without links.
+    pub path: PathBuf,
+    /// The workspace's id.
+    pub id: WorkspaceId,
+    /// The workspace's name; a sidecar's is `<workspace>/<sidecar>`.
+    pub name: String,
+    /// For a sidecar, the workspace that it belongs to.
+    pub part_of: Option<Parent>,
+    /// The folder of its secret files, if it has or gets any.
+    pub secrets: Option<PathBuf>,
+    /// What its `devcontainer.json` asks for, if it has one.
+    pub(in crate::lifecycle) devcontainer: Option<std::sync::Arc<Asked>>,
+}
+
+/// The workspace that a sidecar belongs to.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// What it is connected to; its sidecars are too.
+    pub network: Network,
+}
+
+/// Folders that are never a project, and whether what is in them isn't either. Where they are links, what these lead to is
+/// among them.
+const SYSTEM: [(&str, bool); 21] = [
+    ("/", false),
+    ("/etc", true),
+    ("/proc", true),
+    ("/sys", true),
+    ("/dev", true),
+    ("/boot", true),
+    ("/run", true),
+    ("/bin", true),
+    ("/sbin", true),
+    ("/lib", true),
+    ("/lib64", true),
+    ("/usr", false),
+    ("/usr/bin", true),
+    ("/usr/sbin", true),
+    ("/usr/lib", true),
+    ("/usr/lib32", true),
+    ("/usr/lib64", true),
+    ("/usr/libexec", true),
+    ("/var", false),
+    ("/home", false),
+    ("/root", false),
+];
+
+impl Project {
+    /// Checks a project folder, and finds the workspace's id: that of the known workspace of this project and name, or else a
+    /// new one.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when the new id is another workspace's; [`Error::Project`] when it is missing, no folder, unreadable, a system folder or outside `allow.projects`.
+    pub fn resolve(path: &Path, name: Option<&str>, loaded: &Loaded, known: &[KnownWorkspace]) -> Result<Self, Error> {
+        let real = Self::check(path, loaded)?;
+        let text = real.to_string_lossy();
+        let folder = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
+        let name = name.unwrap_or(&folder).to_owned();
+        if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
+            return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
+        }
+        if name.contains('/') {
+            let text = format!(
+                "'{name}' is no workspace's name: the names with a '/' are those of sidecars; --name takes one line without it"
+            );
+            return Err(Error::Request(text));
+        }
+        let id = id_of(&name, &text, known)?;
+        Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
+    }
+
+    /// Checks a project folder, and gives its path without links.
+    ///
+    /// # Errors
+    /// [`Error::Project`], see [`Project::resolve`].
+    pub(in crate::lifecycle) fn check(path: &Path, loaded: &Loaded) -> Result<PathBuf, Error> {
+        let fail = |cause: String, remedy| Error::Project { path: path.to_path_buf(), cause, remedy };
+        let absolute = std::path::absolute(path)
+            .map_err(|error| fail(error.to_string(), "name an existing folder that you can read"))?;
+        let real = crate::paths::resolve(&absolute)
+            .map_err(|error| fail(error.to_string(), "name an existing folder that you can read"))?
+            .path;
+        std::fs::read_dir(&real)
+            .map_err(|error| fail(error.to_string(), "name a folder (not a file) that you can read"))?;
+        if real.to_str().is_none_or(|text| text.contains(['\n', '\0'])) {
+            return Err(fail("its path is not plain UTF-8 text".into(), "rename the folder"));
+        }
+        let roots = &loaded.config.allow.projects;
+        if roots.is_empty() {
+            let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
+            let inside = |(dir, deep): &(&str, bool)| real == Path::new(dir) || (*deep && real.starts_with(dir));
+            // A service takes projects of others, too.
+            let is_home = home.as_ref() == Some(&real) || real.parent() == Some(Path::new("/home"));
+            if SYSTEM.iter().any(inside) || is_home {
+                return Err(fail(
+                    "it is a system folder or a whole home".into(),
+                    "use a project's own folder, or let an admin set allow.projects",
+                ));
+            }
+        } else if !roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| real.starts_with(root)) {
+            let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
+            return Err(fail(
+                format!(
+                    "it is outside the allowed roots ({}, from {})",
+                    roots.join(", "),
+                    loaded.origin("allow.projects")
+                ),
+                "move the project there, or let an admin add its folder to allow.projects",
+            ));
+        }
+        Ok(real)
+    }
+
+    /// The workspace as policies see it.
+    pub(in crate::lifecycle) fn facts(&self, asked: &BTreeMap<String, String>, loaded: &Loaded) -> WorkspaceFacts {
+        let mut labels = loaded.config.workspace.labels.clone();
+        labels.extend(asked.clone());
+        SecretNames(loaded.config.secrets.env.clone()).redact_env(&mut labels);
+        WorkspaceFacts {
+            id: self.id.to_string(),
+            name: self.name.clone(),
+            project: self.path.display().to_string(),
+            labels,
+        }
+    }
+}
+
+/// The id of a project's workspace. Ids are short hashes, so one that is known counts only for its own project and name.
+fn id_of(name: &str, project: &str, known: &[KnownWorkspace]) -> Result<WorkspaceId, Error> {
+    let is = |known: &&KnownWorkspace| known.part_of.is_none() && known.name == name && known.project == project;
+    if let Some(found) = known.iter().find(is) {
+        return Ok(found.id.clone());
+    }
+    let id = WorkspaceId::derive(name, project);
+    match known.iter().find(|known| known.id == id) {
+        None => Ok(id),
+        Some(other) => Err(Error::InUse {
+            text: format!("the id {id} is that of the workspace '{}' of {}", other.name, other.project),
+            remedy: "give this one another name with --name".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_that_of_its_own_project_and_name_and_of_no_other() {
+        let known = |id: &str, name: &str, project: &str| KnownWorkspace {
+            id: id.parse().unwrap(),
+            name: name.into(),
+            project: project.into(),
+            part_of: None,
+        };
+        let fresh = id_of("shop", "/srv/shop", &[]).unwrap();
+        assert!(fresh.as_str().starts_with("shop-") && fresh.as_str().len() == 21, "{fresh}");
+        // Made by an earlier version.
+        let old = [known("shop-2eb26c", "shop", "/srv/shop")];
+        assert_eq!(id_of("shop", "/srv/shop", &old).unwrap().as_str(), "shop-2eb26c");
+        for (name, project) in [("shop_", "/srv/shop"), ("shop", "/srv/shop_")] {
+            assert_ne!(id_of(name, project, &old).unwrap().as_str(), "shop-2eb26c");
+        }
+        let taken = [known(fresh.as_str(), "shop", "/srv/other")];
+        let error = id_of("shop", "/srv/shop", &taken).unwrap_err();
+        assert!(error.to_string().contains("/srv/other") && error.remedy().contains("--name"), "{error}");
+    }
+
+    #[test]
+    fn a_system_folder_a_file_and_a_path_outside_the_roots_are_no_projects() {
+        let mut loaded = crate::config::load(&Default::default()).unwrap();
+        for bad in ["/", "/etc", "/etc/ssl", "/proc/self", "/no/such/folder", "/etc/passwd"] {
+            let error = Project::resolve(Path::new(bad), None, &loaded, &[]).unwrap_err();
+            assert_eq!(error.code(), "project-unusable", "{bad}");
+        }
+        let dir = std::env::temp_dir();
+        loaded.config.allow.projects = vec![PathBuf::from("/srv")];
+        let error = Project::resolve(&dir, None, &loaded, &[]).unwrap_err();
+        assert!(error.to_string().contains("outside the allowed roots"), "{error}");
+        loaded.config.allow.projects = vec![dir.clone()];
+        assert!(Project::resolve(&dir, None, &loaded, &[]).is_ok());
+    }
+}
