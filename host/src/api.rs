@@ -2,7 +2,7 @@
 //! those who have a token.
 //!
 //! One file per resource; each route is a short function that asks `lifecycle` or the store and gives the JSON that the
-//! command of the same name prints with `--json`. Whatever fails becomes a [`error::Problem`]; only that file knows status
+//! command of the same name prints with `--json`. Whatever fails becomes a `http::error::Problem`; only that file knows status
 //! codes of errors. Connections come in through `listen`; what every request passes before its route is in `guard`, and
 //! what the route needs of its caller in `access`.
 //!
@@ -107,7 +107,7 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
                 tokio::join!(socket, serve(Listener::Network(network), router, shared), follow);
             }
         }
-        // Commands that somebody talks to are ended, and their clients told.
+        // Commands with a client are ended, and their clients told.
         if tokio::time::timeout(FAREWELL, followed.all_free()).await.is_err() {
             tracing::info!("api: not all streams have ended");
         }

@@ -117,7 +117,7 @@ impl App {
                 Bytes::Plugin(_, digest) => (PolicyKind::Plugin, digest.clone()),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
-            // Whoever asks whether it loads is told what a service would find.
+            // A caller that asks whether it loads is told what a service would find.
             let pool = (self.long_lived || now).then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let known = digest.clone();
@@ -266,7 +266,7 @@ impl App {
         let load = move || {
             let chain = early.lasting_chain();
             let loaded = chain.as_ref().ok().cloned();
-            // Nobody takes it when the verb has failed before.
+            // It is not taken when the verb has failed before.
             let _ = to.send(chain);
             if let Some(chain) = loaded {
                 chain.prepare(hooks);

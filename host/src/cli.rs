@@ -51,16 +51,16 @@ pub struct Cli {
     /// The project whose workspace is meant, for commands that name none [default: the current folder]
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<PathBuf>,
-    /// Sets a value of the configuration, e.g. --set limits.memory=2GiB
+    /// Set a value of the configuration, e.g. --set limits.memory=2GiB
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Prints JSON for programs; errors are JSON on stderr
+    /// Print JSON for programs; errors are JSON on stderr
     #[arg(long, global = true)]
     json: bool,
-    /// Prints the backtrace of a plugin that failed
+    /// Print the backtrace of a plugin that failed
     #[arg(long, global = true)]
     backtrace: bool,
-    /// Says more on stderr; twice says most [also: WHARF_LOG=debug]
+    /// Print more on stderr; twice prints most [also: WHARF_LOG=debug]
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -75,95 +75,95 @@ pub fn command() -> clap::Command {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes the workspace of a project, or starts it
+    /// Make the workspace of a project, or start it
     Up(Deferred<workspaces::up::Args>),
-    /// Lists workspaces
+    /// List workspaces
     #[command(alias = "ps")]
     Ls(Deferred<workspaces::show::LsArgs>),
-    /// Shows everything about a workspace
+    /// Show everything about a workspace
     Inspect(Deferred<workspaces::show::InspectArgs>),
-    /// Runs a command in a workspace: wharf exec [WS] -- COMMAND
+    /// Run a command in a workspace: wharf exec [WS] -- COMMAND
     Exec(Deferred<workspaces::exec::Args>),
-    /// Opens a shell in a workspace
+    /// Open a shell in a workspace
     Shell(Deferred<workspaces::exec::ShellArgs>),
-    /// Prints what a workspace's command wrote
+    /// Print the output of workspaces
     Logs(Deferred<workspaces::logs::Args>),
-    /// Shows what happens to workspaces, as it happens
+    /// Show events of workspaces as they happen
     Events(Deferred<workspaces::events::Args>),
-    /// Shows what workspaces use
+    /// Show the usage of workspaces
     Stats(Deferred<workspaces::stats::Args>),
-    /// Shows how idle workspaces are, and when they will be stopped
+    /// Show how idle workspaces are, and when they will be stopped
     Idle(Deferred<workspaces::idle::Args>),
-    /// Keeps a workspace from being stopped as idle: wharf lease [WS] TIME
+    /// Keep a workspace from being stopped as idle: wharf lease [WS] TIME
     Lease(Deferred<workspaces::idle::LeaseArgs>),
-    /// Waits until a workspace is running, healthy, exited or removed
+    /// Wait until a workspace is running, healthy, exited or removed
     Wait(Deferred<workspaces::wait::Args>),
-    /// Shows what workspaces use, on the whole screen
+    /// Show the usage of workspaces on the whole screen
     Top(Deferred<workspaces::top::Args>),
-    /// Shows what a workspace used over time
+    /// Show the usage of a workspace over time
     Metrics(Deferred<workspaces::metrics::Args>),
-    /// Stops workspaces
+    /// Stop workspaces
     Stop(Deferred<workspaces::state::StopArgs>),
-    /// Starts workspaces
+    /// Start workspaces
     Start(Deferred<workspaces::state::Targets>),
-    /// Stops workspaces and starts them again
+    /// Stop workspaces and start them again
     Restart(Deferred<workspaces::state::StopArgs>),
-    /// Freezes workspaces
+    /// Freeze workspaces
     Pause(Deferred<workspaces::state::Targets>),
-    /// Lets paused workspaces go on
+    /// Resume paused workspaces
     Unpause(Deferred<workspaces::state::Targets>),
-    /// Sends a signal to the first process of workspaces
+    /// Send a signal to the first process of workspaces
     Kill(Deferred<workspaces::state::KillArgs>),
-    /// Changes the limits of workspaces while they exist
+    /// Change the limits of workspaces while they exist
     Update(Deferred<workspaces::state::UpdateArgs>),
-    /// Removes workspaces
+    /// Remove workspaces
     Rm(Deferred<workspaces::state::RmArgs>),
-    /// Stops and removes workspaces
+    /// Stop and remove workspaces
     Down(Deferred<workspaces::state::DownArgs>),
-    /// Copies files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
+    /// Copy files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
     Cp(Deferred<workspaces::cp::Args>),
-    /// Sweeps: policies say what is stopped and removed, and it can be taken back
+    /// Sweep: stop and remove whatever policies name; it can be undone
     Cleanup(Deferred<workspaces::cleanup::Args>),
-    /// Further containers of a workspace, such as its database
+    /// Manage extra containers of a workspace (sidecars), such as its database
     #[command(subcommand)]
     Sidecar(Deferred<workspaces::sidecar::Command>),
-    /// Secret files of a workspace
+    /// Manage the secret files of a workspace
     #[command(subcommand)]
     Secret(Deferred<workspaces::secret::Command>),
-    /// Images that Wharf built, kept or pulled
+    /// Manage images that Wharf built, kept or pulled
     #[command(subcommand)]
     Image(Deferred<workspaces::image::Command>),
-    /// Keeps workspaces, and makes them again
+    /// Manage snapshots of workspaces
     #[command(subcommand)]
     Snapshot(Deferred<workspaces::snapshot::Command>),
-    /// Named volumes
+    /// Manage named volumes
     #[command(subcommand)]
     Volume(Deferred<workspaces::volume::Command>),
-    /// Shows what 'up' would make and who decides it; creates nothing
+    /// Show the workspace that 'up' would make, and the owner of each field; create nothing
     Plan(Deferred<workspaces::plan::Args>),
-    /// Explains who set each field of a workspace: wharf why [WS] [FIELD]
+    /// Explain the owner of each field of a workspace: wharf why [WS] [FIELD]
     Why(Deferred<workspaces::why::Args>),
-    /// What was decided: lists, shows and verifies the decision records
+    /// List, show and verify the decision records
     Audit(Deferred<admin::audit::Args>),
-    /// The chain of policies
+    /// Manage the chain of policies
     #[command(subcommand)]
     Policy(Deferred<admin::policy::Command>),
-    /// Writing scripts: check, test, trace, and the reference of what they have
+    /// Check, test and trace scripts; print their reference
     #[command(subcommand)]
     Script(Deferred<admin::script::Command>),
-    /// Serves until it is stopped: keeps history and states, runs the hook 'event', restarts what is in trouble
+    /// Serve until stopped: keep history and states, run the hook 'event', restart failing workspaces
     Serve(Deferred<admin::serve::Args>),
-    /// Copies the store, also while the service runs, and verifies the copy
+    /// Copy the store, also while the service runs, and verify the copy
     Backup(Deferred<admin::backup::Args>),
-    /// Who may call the API of the service over the network
+    /// Manage tokens for the API of the service
     #[command(subcommand)]
     Token(Deferred<admin::token::Command>),
-    /// Checks engine, configuration, policies and state, and says what to do
+    /// Check engine, configuration, policies and state, and print remedies
     Doctor,
-    /// The configuration
+    /// Show or write the configuration
     #[command(subcommand)]
     Config(Deferred<admin::config_cmd::Command>),
-    /// Prints a completion script for a shell
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,

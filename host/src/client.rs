@@ -294,7 +294,7 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(error))?;
-        // It ends with the answer, or with whoever reads it.
+        // It ends with the answer, or with its reader.
         tokio::spawn(connection);
         let response = sender.send_request(request).await.map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {

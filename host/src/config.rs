@@ -76,7 +76,7 @@ pub struct Config {
     pub cleanup: CleanupConfig,
     /// What the service does with workspaces that are in trouble.
     pub restart: RestartConfig,
-    /// Stopping what nobody uses.
+    /// Stopping workspaces that are not used.
     pub idle: IdleConfig,
     /// Watching disk limits.
     pub disk: DiskConfig,

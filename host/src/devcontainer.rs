@@ -35,7 +35,7 @@ pub struct Surroundings<'a> {
     pub id: &'a str,
     /// Where the project is mounted when the file names no other place.
     pub working_dir: &'a str,
-    /// Who set that place so that the file cannot change it, if somebody did.
+    /// Who set that place so that the file cannot change it, if it was set.
     pub working_dir_fixed: Option<String>,
     /// The variables of the host that the file may read, with their values.
     pub local_env: &'a BTreeMap<String, Option<String>>,

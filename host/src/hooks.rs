@@ -97,8 +97,8 @@ impl Hook {
         }
     }
 
-    /// What an error, trap or timeout of a policy may mean at this hook, the default first. Where there is one, nobody
-    /// can choose: before create a failure is a denial, and a sweep removes nothing that a policy could not be asked
+    /// What an error, trap or timeout of a policy may mean at this hook, the default first. Where there is one, there
+    /// is no choice: before create a failure is a denial, and a sweep removes nothing that a policy could not be asked
     /// about.
     pub fn failure_modes(self) -> &'static [FailureMode] {
         use FailureMode::{Degrade, Deny, Keep, Proceed, Stop};

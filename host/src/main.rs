@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     end(code)
 }
 
-/// Ends the process as it is. A thread may still be reading the terminal, or writing to somebody who does not read, and must
+/// Ends the process as it is. A thread may still be reading the terminal, or writing to a reader that does not read, and must
 /// not keep the program alive; and to give memory back piece by piece that the kernel takes at once would be a tenth of a
 /// short command's time. Nothing waits in standard output: what writes there ends with a line end or flushes.
 fn end(code: u8) -> ! {

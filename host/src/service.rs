@@ -135,7 +135,7 @@ struct Shared {
 
 /// Ends when the service is told to stop.
 pub async fn stopped(stop: &mut Stop) {
-    // Without a sender nobody can say it any more.
+    // Without a sender it cannot be said any more.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

@@ -4,7 +4,7 @@
 //! One request makes this tree: request > verb > hook run > policy call, and engine calls below whatever made them. Names and
 //! attributes follow OpenTelemetry's semantic conventions for HTTP where these have words, and are `wharf.*` elsewhere.
 //!
-//! Without a collector (see `telemetry`) nobody listens to [`TARGET`], and each of these costs one look at a flag.
+//! Without a collector (see `telemetry`) there is no listener to [`TARGET`], and each of these costs one look at a flag.
 
 use std::fmt::Display;
 

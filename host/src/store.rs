@@ -127,7 +127,7 @@ impl Error {
 const DECIDING: [&str; 8] =
     ["wharf.db", "wharf.db-wal", "wharf.db-shm", "installation.key", "engine.json", "locks", "secrets", "compiled"];
 
-/// Whether nobody else can change a state folder or what decides in it.
+/// Whether no other user can change a state folder or what decides in it.
 ///
 /// # Errors
 /// The first file that others can change, with what to do.
@@ -280,7 +280,7 @@ fn host_id(connection: &Connection) -> Result<String, Error> {
     let fresh = uuid::Uuid::now_v7().simple().to_string();
     let what = "read the host id";
     let read = || connection.query_row("select value from meta where key = 'host'", [], |row| row.get(0));
-    // Who only reads waits for nobody.
+    // A reader waits for no writer.
     if let Some(known) = read().optional().map_err(statement(what))? {
         return Ok(known);
     }

@@ -185,7 +185,7 @@ pub fn join(span: &tracing::Span, headers: &HeaderMap) {
     if span.is_disabled() || !headers.contains_key("traceparent") {
         return;
     }
-    // It fails where nobody makes spans of it, and then there is nothing to join.
+    // It fails where no layer makes spans of it, and then there is nothing to join.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
 }
 

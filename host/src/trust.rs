@@ -1,6 +1,6 @@
 //! Files that decide: configuration, policies and what they import, golden cases, seccomp profiles, keys, tokens, and the state
 //! folder. What other users can write there decides with the rights of this one, so such a file is not used: it, and each folder
-//! above it, belongs to this user or to root, and nobody else can write there. `StrictModes` of ssh is the model.
+//! above it, belongs to this user or to root, and no other user can write there. `StrictModes` of ssh is the model.
 //!
 //! The way to a file is walked folder by folder, each opened below the one before, and what is checked is what is read: the
 //! opened file itself. Links are followed, each of them checked like a file, so both ends count.
@@ -285,7 +285,7 @@ impl Rules {
         Ok(())
     }
 
-    /// Whether a group is this user's own: nobody else is in it. With an umask of 002, new files may be written by it.
+    /// Whether a group is this user's own: no other user is in it. With an umask of 002, new files may be written by it.
     fn is_private(&self, group: u32) -> bool {
         if group != self.group {
             return false;

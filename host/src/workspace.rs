@@ -33,20 +33,20 @@ pub const LABEL_PROJECT: &str = "wharf.workspace.project";
 /// Label with the id of the workspace that a sidecar belongs to.
 pub const LABEL_PART_OF: &str = "wharf.workspace.part-of";
 /// Label of an image with the id of the installation that made it. Images have labels of their own: a container inherits
-/// those of its image, and one that somebody else makes from an image of ours must not look like ours.
+/// those of its image, and one that another client makes from an image of ours must not look like ours.
 pub const LABEL_IMAGE_HOST: &str = "wharf.image.host";
 /// Label of an image with the id of the workspace that it was made for.
 pub const LABEL_IMAGE_WORKSPACE: &str = "wharf.image.workspace";
 /// Label of an image with what it is: `build` or `snapshot`.
 pub const LABEL_IMAGE: &str = "wharf.image";
-/// Label of an image with the name that it was made under. What somebody builds from an image of ours inherits its labels, and
+/// Label of an image with the name that it was made under. An image built from one of ours inherits its labels, and
 /// has another name.
 pub const LABEL_IMAGE_NAME: &str = "wharf.image.name";
 /// Label of a volume that is part of a snapshot, and of a snapshot's image, with the snapshot's name.
 pub const LABEL_SNAPSHOT: &str = "wharf.image.snapshot";
 /// Label with the number of the journal entry under which something was made: how what a process that died has left is found.
 pub const LABEL_ATTEMPT: &str = "wharf.attempt";
-/// Label of a volume that a file of a project named: `project`. Its contents are that project's, whoever mounts it.
+/// Label of a volume that a file of a project named: `project`. Its contents are that project's, in every workspace that mounts it.
 pub const LABEL_VOLUME_BY: &str = "wharf.volume.by";
 /// Label with the digest of the decided spec, see [`ContainerSpec::digest`].
 pub const LABEL_SPEC: &str = "wharf.spec";

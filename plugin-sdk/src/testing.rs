@@ -206,7 +206,7 @@ builders!(pre_stop::Input);
 builders!(event::Input);
 
 impl select_image::Input {
-    /// An empty project for which nobody has asked for an image.
+    /// An empty project whose request names no image.
     #[must_use]
     pub fn for_test() -> Self {
         Self {

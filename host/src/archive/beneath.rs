@@ -1,4 +1,4 @@
-//! Reading below a folder whose files somebody else may change at any moment: a project's belong to what runs in its workspace,
+//! Reading below a folder whose files another process may change at any moment: a project's belong to what runs in its workspace,
 //! which can exchange a folder and a link a million times a second. So no path is looked at by one call and opened by the next:
 //! the way is walked from descriptor to descriptor, a link is read where it stands and walked as well, and no step leads above
 //! the folder.

@@ -161,7 +161,7 @@ impl Context {
         self.dockerfile.display().to_string()
     }
 
-    /// Writes the archive: the same bytes for the same files, whoever owns them and whenever they were written.
+    /// Writes the archive: the same bytes for the same files, with any owner and any time.
     ///
     /// # Errors
     /// When a file cannot be read.

@@ -5,10 +5,10 @@ use crate::devcontainer::Record;
 /// Which one is read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevcontainerArgs {
-    /// Reads .devcontainer/NAME/devcontainer.json of the project
+    /// Read .devcontainer/NAME/devcontainer.json of the project
     #[arg(long, value_name = "NAME")]
     pub(crate) devcontainer: Option<String>,
-    /// Reads no devcontainer.json
+    /// Read no devcontainer.json
     #[arg(long, conflicts_with = "devcontainer")]
     pub(crate) no_devcontainer: bool,
 }

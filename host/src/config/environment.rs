@@ -16,7 +16,7 @@ const SLIPS: usize = 2;
 pub(super) struct Environment {
     /// Key, name of the variable, and value.
     pub set: Vec<(String, String, String)>,
-    /// What is wrong with the other variables that begin like ours. They may be somebody else's, so that is no error.
+    /// What is wrong with the other variables that begin like ours. They may belong to another program, so that is no error.
     pub ignored: Vec<String>,
 }
 

@@ -115,7 +115,7 @@ impl Origins {
     /// The place to look at for a mistake.
     fn place(&self, key: &str) -> Origin {
         let below = format!("{key}.");
-        // Of a table that nobody set as a whole, the first thing that was set in it.
+        // Of a table that was not set as a whole, the first thing that was set in it.
         let first =
             || self.0.iter().find(|(known, _)| known.starts_with(&below)).map(|(_, (origin, _))| origin.clone());
         self.0

@@ -245,7 +245,7 @@ impl PolicyConfig {
             if !possible.contains(wanted) {
                 let words: Vec<_> = possible.iter().map(|mode| mode.as_str()).collect();
                 let text = match words.as_slice() {
-                    [only] => format!("a failure at {hook} always means '{only}'; nobody can choose otherwise"),
+                    [only] => format!("a failure at {hook} always means '{only}'; there is no other choice"),
                     _ => format!("a failure at {hook} can mean {}, not '{}'", words.join(", "), wanted.as_str()),
                 };
                 return fail(".on_error", text);

@@ -69,7 +69,7 @@ impl HealthCheckConfig {
 pub struct CleanupConfig {
     /// Time between two sweeps of the service; 0 turns them off.
     pub interval: Span,
-    /// What a sweep removes is only marked at first, and goes this long afterwards, unless somebody takes it back.
+    /// What a sweep removes is only marked at first, and goes this long afterwards, unless it is taken back.
     pub grace: Span,
 }
 
@@ -85,7 +85,7 @@ impl Default for CleanupConfig {
 pub struct RestartConfig {
     /// Restarts what its health check says is unhealthy.
     pub unhealthy: bool,
-    /// Starts again what ended with a code other than 0 though nobody asked for it.
+    /// Restarts a workspace that ended by itself with a code other than 0.
     pub failed: bool,
     /// How long is waited before each restart: the first time, and doubled each time up to the longest.
     pub backoff: Backoff,
@@ -100,7 +100,7 @@ impl Default for RestartConfig {
     }
 }
 
-/// `[idle]`: stopping what nobody uses.
+/// `[idle]`: stopping workspaces that are not used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdleConfig {

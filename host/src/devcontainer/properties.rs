@@ -28,7 +28,7 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 21] = [
     ("remoteEnv", "variables are those of the container; use containerEnv"),
     ("userEnvProbe", "commands get the container's environment, and no shell is asked for another"),
     ("updateRemoteUserUID", "the image's users stay as they are"),
-    ("secrets", "secrets come from whoever runs 'wharf up --secret'"),
+    ("secrets", "secrets come from the caller: 'wharf up --secret'"),
     ("gpu", "devices of the host are not given to workspaces"),
     ("cacheFrom", "images of a registry are no cache of a build"),
     ("options", "options of the builder are not passed on"),

@@ -53,7 +53,7 @@ impl Docker {
     /// Says what a path in a container is; links are followed.
     ///
     /// # Errors
-    /// [`Error::Records`] when there is no such container.
+    /// [`Error::NotFound`] when there is no such container.
     pub async fn path_kind(&self, id: &str, path: &str) -> Result<PathKind> {
         // The answer to HEAD carries mode bits in a header; with a dot behind the path only a folder is found, and no
         // header needs to be understood.
@@ -78,7 +78,7 @@ impl Docker {
     /// root, what is in the folder comes without a name; links before the dot are followed by the engine.
     ///
     /// # Errors
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn read_archive(&self, id: &str, path: &str) -> Result<Archive> {
         let call = Call::get("copy from the container", archive_path(id, path)?).about("path", path);
         match self.http().stream(&call).await {
@@ -96,7 +96,7 @@ impl Docker {
     /// Unpacks an archive in a folder of a container. A folder never takes the place of a file, nor the other way round.
     ///
     /// # Errors
-    /// [`Error::Records`] for the folder, [`Error::BadRequest`] for what is no archive, [`Error::Unsupported`] where the root file system is read-only,
+    /// [`Error::NotFound`] for the folder, [`Error::BadRequest`] for what is no archive, [`Error::Unsupported`] where the root file system is read-only,
     /// [`Error::Stream`] when the maker of the archive failed.
     pub async fn write_archive(&self, id: &str, folder: &str, pieces: Pieces) -> Result<()> {
         let path = format!("{}&noOverwriteDirNonDir=true", archive_path(id, folder)?);

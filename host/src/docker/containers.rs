@@ -100,7 +100,7 @@ impl Docker {
     ///
     /// # Errors
     /// [`Error::CommandNotFound`], [`Error::CommandNotExecutable`], [`Error::PortInUse`], [`Error::StartFailed`],
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn start(&self, id: &str) -> Result<Effect> {
         let call = change("start the container", id, "start")?.within(SLOW);
         let reply = self.http().send(&call).await?;
@@ -115,7 +115,7 @@ impl Docker {
     /// Asks a container to end, and kills it after `timeout` (whole seconds).
     ///
     /// # Errors
-    /// [`Error::Records`]; [`Error::Timeout`] when the engine needs 60 s more than the timeout.
+    /// [`Error::NotFound`]; [`Error::Timeout`] when the engine needs 60 s more than the timeout.
     pub async fn stop(&self, id: &str, timeout: Duration) -> Result<Effect> {
         let call = change("stop the container", id, &format!("stop?t={}", timeout.as_secs()))?;
         self.effect(call.within(timeout + Duration::from_secs(60))).await
@@ -124,7 +124,7 @@ impl Docker {
     /// Gives a container another name.
     ///
     /// # Errors
-    /// [`Error::Records`], [`Error::NameTaken`].
+    /// [`Error::NotFound`], [`Error::NameTaken`].
     pub async fn rename(&self, id: &str, name: &str) -> Result<()> {
         let call = change("rename the container", id, &format!("rename?name={}", encode(name)))?;
         let reply = self.http().send(&call).await?;
@@ -153,7 +153,7 @@ impl Docker {
     /// Changes limits and restart policy of a container, running or not.
     ///
     /// # Errors
-    /// [`Error::Records`], [`Error::Unsupported`], [`Error::Engine`] when the kernel refuses, e.g. less memory than is in
+    /// [`Error::NotFound`], [`Error::Unsupported`], [`Error::Engine`] when the kernel refuses, e.g. less memory than is in
     /// use.
     pub async fn update(&self, id: &str, resources: &Resources, restart: Restart) -> Result<()> {
         let body = spec_map::update_body(resources, restart);
@@ -173,7 +173,7 @@ impl Docker {
     /// Sends a signal (`SIGHUP`, `HUP` or a number) to the first process of a container.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::Records`], [`Error::BadRequest`] for an unknown signal.
+    /// [`Error::NotRunning`], [`Error::NotFound`], [`Error::BadRequest`] for an unknown signal.
     pub async fn kill(&self, id: &str, signal: &str) -> Result<()> {
         let call = change("send a signal to the container", id, &format!("kill?signal={}", encode(signal)))?;
         let reply = self.http().send(&call).await?;
@@ -191,7 +191,7 @@ impl Docker {
     /// Freezes all processes of a container.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::Conflict`] when it is paused already, [`Error::Records`].
+    /// [`Error::NotRunning`], [`Error::Conflict`] when it is paused already, [`Error::NotFound`].
     pub async fn pause(&self, id: &str) -> Result<()> {
         self.http().ok(&change("pause the container", id, "pause")?).await.map(drop)
     }
@@ -199,7 +199,7 @@ impl Docker {
     /// Lets the processes of a paused container go on.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not paused, [`Error::Records`].
+    /// [`Error::Conflict`] when it is not paused, [`Error::NotFound`].
     pub async fn unpause(&self, id: &str) -> Result<()> {
         let call = change("unpause the container", id, "unpause")?;
         let reply = self.http().send(&call).await?;
@@ -218,7 +218,7 @@ impl Docker {
     /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes with it.
     ///
     /// # Errors
-    /// [`Error::Records`], [`Error::Conflict`] when it runs and `force` is not set, or is being removed already.
+    /// [`Error::NotFound`], [`Error::Conflict`] when it runs and `force` is not set, or is being removed already.
     pub async fn remove(&self, id: &str, force: bool, volumes: bool) -> Result<()> {
         let path = format!("{}?force={force}&v={volumes}", path(id)?);
         let call = Call::delete("remove the container", path).about("container", id).within(SLOW);
@@ -228,7 +228,7 @@ impl Docker {
     /// Tells everything about one container, by id or exact name.
     ///
     /// # Errors
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn inspect(&self, id: &str) -> Result<Container> {
         Ok(self.inspect_with_pid(id).await?.0)
     }
@@ -244,7 +244,7 @@ impl Docker {
     /// Bytes of a container's writable layer; none when the engine does not tell. It walks through the files.
     ///
     /// # Errors
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn writable_size(&self, id: &str) -> Result<Option<u64>> {
         #[derive(Deserialize)]
         struct Answer {
@@ -282,7 +282,7 @@ impl Docker {
     /// Waits until a container does not run, however long that takes, and gives its exit code.
     ///
     /// # Errors
-    /// [`Error::Records`]; [`Error::Stream`] when the engine goes away meanwhile.
+    /// [`Error::NotFound`]; [`Error::Stream`] when the engine goes away meanwhile.
     pub async fn wait(&self, id: &str) -> Result<i64> {
         const OPERATION: &str = "wait for the container";
         #[derive(Deserialize)]

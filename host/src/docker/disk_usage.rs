@@ -16,7 +16,7 @@ const MEASURE: Duration = Duration::from_secs(600);
 const OTHERS: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Everything on the engine's disk, whoever made it.
+/// Everything on the engine's disk, of all clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     /// All containers, running or not.

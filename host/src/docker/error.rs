@@ -130,7 +130,7 @@ pub enum Error {
         /// What is not supported.
         cause: String,
     },
-    /// The object is in a state that does not allow it, or somebody else is changing it.
+    /// The object is in a state that does not allow it, or another client is changing it.
     #[error("cannot {operation}: {cause}")]
     Conflict {
         /// What was tried.

@@ -121,7 +121,7 @@ impl Docker {
     /// running.
     ///
     /// # Errors
-    /// [`Error::Records`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
+    /// [`Error::NotFound`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
     /// not exist is only known later, see [`ExecControl::exit`].
     pub async fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession> {
         let exec = self.prepare(id, request, true).await?;
@@ -146,7 +146,7 @@ impl Docker {
         Ok(ExecSession { output, stdin, control })
     }
 
-    /// Starts a command that nobody listens to, and gives the engine's id of it. Its output is lost.
+    /// Starts a command without a listener, and gives the engine's id of it. Its output is lost.
     ///
     /// # Errors
     /// The ones of [`Docker::exec`], and that the command does not exist or cannot be executed.
@@ -258,20 +258,20 @@ impl ExecControl {
     /// Tells the command the size of its terminal.
     ///
     /// # Errors
-    /// [`Error::Records`] and [`Error::Engine`] when it has ended or has no terminal.
+    /// [`Error::NotFound`] and [`Error::Engine`] when it has ended or has no terminal.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let path = format!("/exec/{}/resize?h={rows}&w={columns}", self.id);
         let call = Call::post("resize the terminal", path).about("command", &self.id);
         self.docker.http().ok(&call).await.map(drop)
     }
 
-    /// Waits until the command has ended. Read the output at the same time, or first: a command whose output nobody
-    /// reads waits as well.
+    /// Waits until the command has ended. Read the output at the same time, or first: a command whose output is
+    /// not read waits as well.
     ///
     /// # Errors
     /// [`Error::CommandNotFound`] and [`Error::CommandNotExecutable`] (by custom the exit codes 127 and 126, see
     /// [`Error::exit_code`]), [`Error::NotRunning`] when the container ended while it was starting,
-    /// [`Error::StartFailed`], and [`Error::Records`] when the container is gone.
+    /// [`Error::StartFailed`], and [`Error::NotFound`] when the container is gone.
     pub async fn exit(&self) -> Result<ExecEnd> {
         let mut end = self.end.clone();
         let mut closed_at = None;

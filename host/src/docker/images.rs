@@ -128,7 +128,7 @@ fn image_health(
 }
 
 /// Those of an image's names that the installation `host` gave it. Labels alone do not tell that an image is ours: what is
-/// built from one inherits them, and so does one that somebody gives a further name.
+/// built from one inherits them, and so does one that gets another name.
 pub fn given_names<'a>(
     labels: &'a std::collections::BTreeMap<String, String>,
     host: &str,

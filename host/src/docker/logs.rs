@@ -164,7 +164,7 @@ impl Docker {
     /// Asks what must be known of a container to read its logs.
     ///
     /// # Errors
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn log_source(&self, id: &str) -> Result<LogSource> {
         let call = Call::get("inspect the container", format!("{}/json", containers::path(id)?));
         let raw: Inspected = self.http().json(&call.about("container", id)).await?;
@@ -193,7 +193,7 @@ impl Docker {
     /// Reads the logs of a container from the engine; `tty` says whether it has a terminal. Dropping the stream ends it.
     ///
     /// # Errors
-    /// [`Error::Records`], and [`Error::Unsupported`] or [`Error::Engine`] for a log driver that cannot be read.
+    /// [`Error::NotFound`], and [`Error::Unsupported`] or [`Error::Engine`] for a log driver that cannot be read.
     pub async fn logs(&self, id: &str, tty: bool, options: &LogOptions) -> Result<LogStream> {
         let LogOptions { follow, timestamps, stdout, stderr, .. } = options;
         let mut path = format!(

@@ -1,4 +1,4 @@
-//! Networks: found or made, and removed when nobody needs them.
+//! Networks: found or made, and removed when they are not needed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub struct NetworkId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
     Done,
-    /// Somebody else has removed it.
+    /// Another client has removed it.
     Gone,
     InUse,
 }
@@ -183,7 +183,7 @@ impl Docker {
                 continue;
             }
             match call.error(&reply) {
-                // Somebody else is faster; lists show the network once it is complete.
+                // Another client is faster; lists show the network once it is complete.
                 Error::Conflict { .. } if started.elapsed() < OTHERS => {}
                 Error::Engine { message, .. } if message.contains("same bridge name") && started.elapsed() < OTHERS => {
                 }
@@ -224,7 +224,7 @@ impl Docker {
     /// Puts a container on one more network of ours. One that is on it already stays as it is.
     ///
     /// # Errors
-    /// [`Error::Records`]; the ones of a failing engine or a broken connection.
+    /// [`Error::NotFound`]; the ones of a failing engine or a broken connection.
     pub async fn connect_to_network(&self, network: &str, container: &str) -> Result<()> {
         let call = self.membership(network, container, "connect")?;
         let reply = self.http().send(&call).await?;

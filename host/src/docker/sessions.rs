@@ -47,10 +47,10 @@ struct RawProcess {
 }
 
 impl Docker {
-    /// How many commands run in a container besides its own and its health check, whoever started them.
+    /// How many commands run in a container besides its own and its health check, of all clients.
     ///
     /// # Errors
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn sessions(&self, id: &str) -> Result<u32> {
         let call = Call::get("inspect the container", format!("{}/json", containers::path(id)?));
         let inspected: Inspected = self.http().json(&call.about("container", id)).await?;

@@ -1,7 +1,7 @@
 //! One answer of the engine for all who asked before it was asked for.
 //!
 //! A list of a hundred containers costs the engine 9 ms, and a service with many clients needs it for most of what they
-//! ask. Whoever comes while one is under way waits for the next, which all that wait then share: nobody gets an answer
+//! ask. A caller that comes while one is under way waits for the next, which all that wait then share: no caller gets an answer
 //! that is older than the question.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,10 +26,10 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: Clone> Shared<T> {
-    /// Asks, or takes the answer of somebody who asked later than this call.
+    /// Asks, or takes the answer to a question that began later than this call.
     ///
     /// # Errors
-    /// Those of the question. Nobody takes an error of somebody else's: all who waited ask on their own then, at once.
+    /// Those of the question. No caller takes the error of another one: all that waited ask on their own then, at once.
     pub(super) async fn ask(&self, question: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
         let before = self.asked.load(Ordering::SeqCst);
         let mut last = self.last.lock().await;

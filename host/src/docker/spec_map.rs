@@ -34,7 +34,7 @@ pub(super) fn create_body(request: &CreateRequest<'_>) -> Result<ContainerCreate
     Ok(body)
 }
 
-/// Applies what was decided as edits to a create body; fields that nobody decides stay as they are.
+/// Applies what was decided as edits to a create body; fields without a decision stay as they are.
 fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<()> {
     let spec = request.spec;
     let refuse = |cause: &str| Error::BadRequest { operation: OPERATION, cause: cause.to_owned() };
@@ -357,7 +357,7 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// What no spec can ask for: named among the capabilities, where nobody can have decided it.
+/// What no spec can ask for: named among the capabilities, where it cannot have been decided.
 fn beyond(host: &HostConfig) -> impl Iterator<Item = &'static str> {
     let set =
         |mode: &Option<String>| mode.as_deref().is_some_and(|mode| mode == "host" || mode.starts_with("container:"));

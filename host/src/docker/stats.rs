@@ -153,7 +153,7 @@ impl Docker {
     /// Reads what a container uses, once. The engine takes two readings for the CPU figure, so this takes 1 to 2 s.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::Records`].
+    /// [`Error::NotRunning`], [`Error::NotFound`].
     pub async fn stats(&self, id: &str) -> Result<Stats> {
         let path = format!("{}/stats?stream=false", containers::path(id)?);
         let call = Call::get(OPERATION, path).about("container", id).within(Duration::from_secs(30));
@@ -164,7 +164,7 @@ impl Docker {
     /// Reads what a container uses, about once per second, until it ends. The first item has no CPU figure.
     ///
     /// # Errors
-    /// [`Error::Records`].
+    /// [`Error::NotFound`].
     pub async fn stats_stream(&self, id: &str) -> Result<StatsStream> {
         let path = format!("{}/stats?stream=true", containers::path(id)?);
         let body = self.http().stream(&Call::get(OPERATION, path).about("container", id)).await?;

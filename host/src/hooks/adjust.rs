@@ -133,7 +133,7 @@ impl Adjustment {
         )
     }
 
-    /// Says what is wrong with the value in itself, whoever asks for it.
+    /// Says what is wrong with the value in itself, for every owner.
     ///
     /// # Errors
     /// One line that names the field and what it takes.

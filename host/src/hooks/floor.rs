@@ -1,7 +1,7 @@
 //! The floor: what security fields may become. Policies tighten them and nothing else, at every hook that can set them.
 //!
 //! The order of "tighter" is declared once, in [`ORDER`]. An adjustment is compared with the spec as it is now and with
-//! the spec as the decision began, so that no sequence of adjustments, whoever makes them, ends looser than it began.
+//! the spec as the decision began, so that no sequence of adjustments, of any policies, ends looser than it began.
 //! Only a waiver in a policy's entry lets one policy loosen one field to one value, until a day.
 
 use serde_json::Value;
@@ -23,7 +23,7 @@ enum Order {
     Profile { off: &'static str, default: Option<&'static str> },
     /// Of words, the loosest first; null is written as an empty word.
     Ladder(&'static [&'static str]),
-    /// Of users: root, also the one of an image that names none, is looser than anybody else.
+    /// Of users: root, also the one of an image that names none, is looser than every other user.
     User,
     /// Of memory file systems: being there is tighter than a writable layer, and smaller is tighter.
     Tmpfs,

@@ -303,7 +303,7 @@ impl Draft {
             && let Some(value) = serde_json::to_value(&before).ok().and_then(|json| lookup(&json, &field))
             && !value.is_null()
         {
-            // What the field was before anybody decided it.
+            // The field before the first decision about it.
             let by = Owner::host("default", None);
             self.history.push(Change { field: field.clone(), value, by, hook: None });
         }
@@ -319,7 +319,7 @@ impl Draft {
             let owner = self.owners.get(&field).map_or("default", |owner| owner.policy.as_str());
             names.insert(field, owner.to_owned());
         }
-        // A field that a policy took away is not in the spec, but somebody decided it.
+        // A field that a policy took away is not in the spec, but was decided.
         for (field, owner) in &self.owners {
             names.entry(field.clone()).or_insert_with(|| owner.policy.clone());
         }

@@ -226,7 +226,7 @@ fn binds(spec: &ContainerSpec) -> impl Iterator<Item = (&String, &Mount)> {
 }
 
 /// Mounts that a workspace can put a link in the place of: this one, or another part of it, which has the project. The engine
-/// follows it when it starts the container, and one that it starts by itself nobody can look at before.
+/// follows it when it starts the container, and one that it starts by itself cannot be looked at before.
 fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec<String> {
     let all: Vec<(&String, &Mount)> = binds(spec).collect();
     let own = all.iter().filter(|(_, mount)| !mount.read_only).map(|(_, mount)| Path::new(&mount.source));

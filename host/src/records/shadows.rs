@@ -88,7 +88,7 @@ impl ShadowSummary {
 /// Sums up the records of shadows since a time: of one policy, or of all.
 ///
 /// # Errors
-/// [`Error::Missing`] for a policy that is not in `chain` and that nothing is recorded of; when the store cannot be read.
+/// [`Error::NoPolicy`] for a policy that is not in `chain` and that nothing is recorded of; when the store cannot be read.
 pub fn shadow_report(
     store: &Store,
     chain: &[PolicyConfig],

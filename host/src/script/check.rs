@@ -77,7 +77,7 @@ pub(super) fn check(
             let text = format!("fn {} takes {} arguments; it gets one, {takes}", function.name, function.params.len());
             found.push((position_of(&ast, function.name), text));
         } else if !special && let Some(hook) = close_to_a_hook(function.name) {
-            let text = format!("fn {} is no hook and nobody calls it; did you mean fn {hook}?", function.name);
+            let text = format!("fn {} is no hook and is not called; did you mean fn {hook}?", function.name);
             if !is_called(&ast, function.name) {
                 found.push((position_of(&ast, function.name), text));
             }

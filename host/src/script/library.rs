@@ -255,7 +255,7 @@ fn register_context(engine: &mut Engine) {
         },
     );
     for (name, choice) in [("keep", SweepChoice::Keep), ("stop", SweepChoice::Stop), ("remove", SweepChoice::Remove)] {
-        let text = format!("{name} a candidate; any keep wins, and what nobody names is kept");
+        let text = format!("{name} a candidate; any keep wins, and a candidate without a verdict is kept");
         documented(name, &["ctx: ctx", "id: text", "why: text"], &text).register_into_engine(
             engine,
             move |context: NativeCallContext, ctx: &mut Context, id: &str, reason: &str| -> Fallible<()> {

@@ -83,10 +83,10 @@ async fn look(
         lifecycle.keep_signals(id, &signals(&shared.config.idle, *then, before, now, usage, &kept(shared, id)?))?;
     }
     let idle = lifecycle.idleness(id).await?;
-    // A lease is somebody else's to write.
+    // A lease is written by others.
     let seen: Vec<Signal> = idle.signals.iter().filter(|signal| signal.kind != SignalKind::Lease).cloned().collect();
     lifecycle.keep_signals(id, &seen)?;
-    // Without two readings nobody knows whether it is busy.
+    // Without two readings it is not known whether it is busy.
     let known = before.is_some() && usage.is_some();
     Ok((usage.map(|usage| (now, usage)), known && idle.stops_at.is_some_and(|time| time <= now)))
 }

@@ -1,5 +1,5 @@
 //! What the service counts, in the text format of OpenMetrics. Counters are moved where it happens; states are read when
-//! somebody asks.
+//! they are asked for.
 //!
 //! Labels are bounded: names of policies, hooks, loops and routes, and words of fixed lists. No id of a workspace, no name
 //! that a caller chooses.
@@ -60,7 +60,7 @@ pub struct Metrics {
     loop_errors: Counters<1>,
     collected: Gauge<f64, AtomicU64>,
     engine_up: Gauge,
-    // Read when somebody asks.
+    // Read when it is asked for.
     workspaces: Gauges<1>,
     breakers: Gauges<1>,
     store_bytes: Gauges<1>,

@@ -56,7 +56,7 @@ impl Notify {
 /// How long the manager waits for a sign of life, if it does.
 fn watchdog_time(env: impl Fn(&str) -> Option<String>, own: u32) -> Option<Duration> {
     let micros: u64 = env("WATCHDOG_USEC")?.parse().ok().filter(|micros| *micros > 0)?;
-    // Without a process it is for whoever reads it.
+    // Without a process it is for every reader.
     let ours = env("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own));
     ours.then(|| Duration::from_micros(micros))
 }

@@ -11,7 +11,7 @@ use crate::workspace::{Event, Happening, WorkspaceId};
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) event: Event,
-    /// Whether somebody had asked for the end of the container.
+    /// Whether the end of the container was asked for.
     pub(super) end_requested: bool,
 }
 

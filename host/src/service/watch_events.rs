@@ -116,7 +116,7 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
     }
 }
 
-/// Has the mounts of all containers looked at that run: the engine may have started them while nobody listened.
+/// Has the mounts of all containers looked at that run: the engine may have started them while the service did not listen.
 fn look_at_mounts(shared: &Arc<Shared>, looked: Vec<ContainerState>) {
     let shared = shared.clone();
     tokio::spawn(async move {

@@ -53,7 +53,7 @@ impl Store {
         let made = File::options().write(true).create_new(true).mode(0o600).open(&partial.0);
         made.map_err(|error| unusable(&partial.0, &error))?;
         let text = partial.0.to_str().ok_or_else(|| unusable(to, &std::io::Error::other("its name is not UTF-8")))?;
-        // On a connection of its own: nobody waits for it.
+        // On a connection of its own: no other query waits for it.
         let source = Connection::open_with_flags(self.dir.join("wharf.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
         let source = source.map_err(statement(what))?;
         source.busy_timeout(super::BUSY).map_err(statement(what))?;

@@ -3,7 +3,7 @@
 //! also outside the database (`outside`).
 //!
 //! What that shows: an edited record, a removed one in the middle, a removed end, a forged beginning, and all of them for as
-//! long as nobody has acknowledged it (`acknowledge`). What it cannot show: that the whole state folder was put back to an
+//! long as it is not acknowledged (`acknowledge`). What it cannot show: that the whole state folder was put back to an
 //! earlier day. An `anchor` kept elsewhere shows that.
 
 use jiff::Timestamp;

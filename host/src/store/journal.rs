@@ -66,7 +66,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes an intent away from this process, which could not get through with it: whoever comes next undoes or finishes it.
+    /// Takes an intent away from this process, which could not get through with it: the next process undoes or finishes it.
     ///
     /// # Errors
     /// When the store cannot be written.

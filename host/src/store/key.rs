@@ -1,6 +1,6 @@
 //! The installation's key: an Ed25519 key pair that signs where the chain of decision records begins and ends.
 //!
-//! It proves that records were kept by this installation to whoever cannot read its state folder; a person who can is
+//! It proves that records were kept by this installation to everyone who cannot read its state folder; a person who can is
 //! the installation.
 
 use std::fs::File;

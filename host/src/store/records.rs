@@ -165,7 +165,7 @@ fn start_of(pid: u32) -> Option<i64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything, so count from its end.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // A process that was killed and that nobody has waited for yet does nothing any more.
+    // A process that was killed and that was not waited for yet does nothing any more.
     if matches!(fields.first(), Some(&("Z" | "X"))) {
         return None;
     }

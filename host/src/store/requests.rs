@@ -34,7 +34,7 @@ pub enum KnownRequest {
 }
 
 impl Store {
-    /// Looks a key up, and takes it if nobody has it. `digest` stands for the request.
+    /// Looks a key up, and takes it if it is free. `digest` stands for the request.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -36,7 +36,7 @@ pub enum SignalKind {
     Network,
     /// The newest write in the project folder.
     Project,
-    /// Somebody wants it to run until a time.
+    /// A lease: it is to run until a time.
     Lease,
     /// Bytes of its writable layer. It says nothing about its being used.
     Disk,

@@ -151,7 +151,7 @@ impl Store {
         Ok(gone.map_err(statement("remove a token"))? > 0)
     }
 
-    /// The token of a text that somebody sent; an expired one, too.
+    /// The token of a text that was sent; an expired one, too.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -192,7 +192,7 @@ impl Store {
     }
 }
 
-/// Chance that nobody can guess: 256 bits, in hex.
+/// Chance that cannot be guessed: 256 bits, in hex.
 ///
 /// # Errors
 /// When this machine has no randomness.

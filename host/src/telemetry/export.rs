@@ -29,7 +29,7 @@ const AUTHORITIES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_E
 const CERTIFICATES: [&str; 2] =
     ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
 const KEYS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
-/// Where nobody says how long a request may take: the default of the specification.
+/// Time for a request where no setting gives one: the default of the specification.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// More of an answer is not read.
 const ANSWER: usize = 1 << 20;

@@ -81,7 +81,7 @@ impl Cache {
         }
     }
 
-    /// Opens an entry that is a plain file of this user's, which nobody else can write.
+    /// Opens an entry that is a plain file of this user's, which no other user can write.
     fn open_entry(&self, path: &Path) -> Option<std::fs::File> {
         let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).ok()?;
         let file = std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path).ok()?;

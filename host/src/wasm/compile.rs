@@ -53,7 +53,7 @@ pub fn compiler_process() -> Option<u8> {
 }
 
 fn compile_for_parent() -> Result<Vec<u8>, String> {
-    // It ends with whoever waits for it, and by itself where nobody could end it; and where memory runs out, it is the one to go.
+    // It ends with the process that waits for it, and by itself where no process could end it; and where memory runs out, it is the one to go.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let seconds = Some((TIME + END).as_secs() * cores);
@@ -115,7 +115,7 @@ fn compiled(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, 
 }
 
 /// Compiles in threads of its own, and gives the memory back that this took (tens of MiB): threads that stay, and an
-/// allocator that nobody asks, would keep it for as long as a service lives.
+/// allocator that is not asked, would keep it for as long as a service lives.
 ///
 /// # Errors
 /// One line: it is no component, or takes too long. Without a process one that takes too long goes on by itself, and no other is

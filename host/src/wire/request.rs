@@ -37,13 +37,13 @@ pub struct WorkspaceRequest {
     /// Name of another workspace for the same folder.
     #[arg(skip)]
     pub name: Option<String>,
-    /// Builds the image; `image` is absent then.
+    /// Build the image; `image` is absent then.
     #[arg(skip)]
     pub build: Option<ImageBuild>,
-    /// Reads `.devcontainer/NAME/devcontainer.json` of the project.
+    /// Read `.devcontainer/NAME/devcontainer.json` of the project.
     #[arg(skip)]
     pub devcontainer: Option<String>,
-    /// Reads no `devcontainer.json`.
+    /// Read no `devcontainer.json`.
     #[arg(skip)]
     #[serde(default)]
     pub no_devcontainer: bool,
@@ -70,19 +70,19 @@ pub struct WorkspaceRequest {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     pub secrets: BTreeMap<String, SecretBytes>,
-    /// Published port: [[ADDRESS:]HOST:]PORT[/udp]
+    /// Published port: `[[ADDRESS:]HOST:]PORT[/udp]`
     #[arg(short, long, value_name = "PORT")]
     #[serde(default)]
     pub publish: Vec<String>,
-    /// Mount: SOURCE:TARGET[:ro]; a source is a path, or the name of a volume
+    /// Mount: `SOURCE:TARGET[:ro]`; a source is a path, or the name of a volume
     #[arg(long = "mount", value_name = "MOUNT")]
     #[serde(default)]
     pub mounts: Vec<String>,
-    /// Memory file system: TARGET[:SIZE], e.g. /tmp:64MiB
+    /// Memory file system: `TARGET[:SIZE]`, e.g. /tmp:64MiB
     #[arg(long, value_name = "TARGET")]
     #[serde(default)]
     pub tmpfs: Vec<String>,
-    /// Process limit: NAME=SOFT[:HARD], e.g. nofile=1024:4096
+    /// Process limit: `NAME=SOFT[:HARD]`, e.g. nofile=1024:4096
     #[arg(long = "ulimit", value_name = "LIMIT")]
     #[serde(default)]
     pub ulimits: Vec<String>,
@@ -107,7 +107,7 @@ pub struct WorkspaceRequest {
     /// The network
     #[arg(long, value_enum, value_name = "KIND")]
     pub network: Option<Network>,
-    /// When the engine restarts it: no, on-failure[:TIMES], always, unless-stopped
+    /// When the engine restarts it: no, `on-failure[:TIMES]`, always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart)]
     pub restart: Option<String>,
     /// Time to live: Wharf stops it so long after its start, e.g. 8h

@@ -52,7 +52,7 @@ pub struct UpdateRequest {
     /// Limit of processes and threads
     #[arg(long, value_name = "COUNT")]
     pub pids: Option<u32>,
-    /// When the engine restarts it: no, on-failure[:TIMES], always, unless-stopped
+    /// When the engine restarts it: no, `on-failure[:TIMES]`, always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart)]
     pub restart: Option<String>,
 }

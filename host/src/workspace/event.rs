@@ -60,7 +60,7 @@ pub enum Happening {
     Recovered,
     /// The service has stopped starting it again.
     GivenUp,
-    /// The service stopped it, because nobody used it.
+    /// The service stopped it, because it was not used.
     Idle,
     /// The service stopped it, because its time to live was over.
     Expired,
@@ -153,7 +153,7 @@ pub struct ContainerState {
     pub oom_killed: bool,
     /// `starting`, `healthy` or `unhealthy`; none where no check is defined or none has been seen.
     pub health: Option<String>,
-    /// Whether somebody asked for its end since its last start: such an end is not unexpected.
+    /// Whether its end was asked for since its last start: such an end is not unexpected.
     pub end_requested: bool,
     /// Time of the last event that is in here.
     pub event_at: Timestamp,

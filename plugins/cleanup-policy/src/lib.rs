@@ -1,17 +1,17 @@
-//! Stops workspaces that nobody uses, and removes those that ended, by age.
+//! Stops workspaces that are not used, and removes those that ended, by age.
 //!
 //! | the workspace | what happens | after |
 //! | --- | --- | --- |
 //! | has a label of `keep_labels` | it is kept, whatever other policies say | |
 //! | exited with code 0 | removed | `ended_after` since it ended |
-//! | exited with another code, or is dead | removed, later, so that somebody can look at it | `failed_after` since it ended |
+//! | exited with another code, or is dead | removed, later, so that it can be looked at | `failed_after` since it ended |
 //! | was created and never started | removed | `unused_after` since it was created |
 //! | runs | stopped | `stop_idle_after` since the last exec, shell or start |
 //!
 //! An image, volume or network that Wharf made and that no container uses any more is removed `unused_images_after`,
 //! `unused_volumes_after` or `unused_networks_after` since it was last used.
 //!
-//! Everything else gets no verdict, and so does one whose age is not known: what nobody names is kept. When the disk is
+//! Everything else gets no verdict, and so does one whose age is not known: a candidate without a verdict is kept. When the disk is
 //! nearly full, the ages of `low_disk` count where they are shorter.
 //!
 //! # Settings
@@ -27,7 +27,7 @@
 //! unused_after = "1d"
 //! stop_idle_after = "never"
 //! unused_images_after = "30d"
-//! unused_volumes_after = "never"     # a volume is somebody's data
+//! unused_volumes_after = "never"     # a volume holds data
 //! unused_networks_after = "1h"
 //! snapshots_after = "never"          # images and volumes of snapshots, since nothing uses them
 //!
@@ -152,7 +152,7 @@ impl Cleanup for CleanupPolicy {
     }
 }
 
-/// Returns the rule for an image, volume or network that nobody uses.
+/// Returns the rule for an image, volume or network that is not used.
 fn unused(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
     let (setting, limit, limit_on_low_disk) = match candidate.kind {
         Kind::Workspace => return None,

@@ -108,7 +108,7 @@ fn choose(image: &str, reason: &str, settings: &Settings) -> Verdict {
     })
 }
 
-/// Leaves somebody else's choice as it is, unless it may not be used.
+/// Leaves the choice of another policy as it is, unless it may not be used.
 fn leave(image: &str, settings: &Settings) -> Verdict {
     refusal(image, image, settings).unwrap_or(Verdict::Pass)
 }

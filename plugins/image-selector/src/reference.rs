@@ -1,6 +1,6 @@
 //! Image references: what counts as the same one, which patterns they match, and how they are pinned.
 
-/// Returns whether a text has the form of a reference. Project files are written by anybody, so that what comes out of
+/// Returns whether a text has the form of a reference. Project files can be written by every user, so that what comes out of
 /// them is checked before it gets any further.
 pub fn is_valid(reference: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);

@@ -9,7 +9,7 @@
 //! It never loosens: lists are intersected with what the container has now, limits only get smaller, and what is tight
 //! already is not touched. So it can stand anywhere among other policies, and an adjustment that changes nothing is not
 //! made. The label `security` of a workspace, with the name of a profile, can only choose a tighter one than the
-//! settings; a label that names no profile denies the create, since somebody meant something by it.
+//! settings; a label that names no profile denies the create, since it was meant to choose one.
 //!
 //! # Settings
 //!

@@ -184,7 +184,7 @@ pub(in crate::api) enum Needs {
     Nothing,
     /// A role, or more. The route shows and touches only what its caller sees: by `Named`, or by [`Caller::seen`].
     Role(Role),
-    /// The same, of somebody who sees everything: it shows or touches the whole installation.
+    /// The same, of a caller who sees everything: it shows or touches the whole installation.
     Whole(Role),
 }
 

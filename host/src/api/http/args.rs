@@ -15,7 +15,7 @@ use crate::records::{Target, find_among};
 use crate::store::{self, Store};
 use crate::workspace::{WorkspaceId, url_encoded};
 
-/// Entries of a page, where nobody says how many, and at most.
+/// Entries of a page: the default, and the limit.
 const PAGE: (usize, usize) = (100, 1000);
 
 /// The workspace that a path names: by id or name, as the commands take it; a `/` in it is written `%2F`.
@@ -143,7 +143,7 @@ impl Args {
         Ok(limit.unwrap_or(usual))
     }
 
-    /// Refuses what nobody asked for.
+    /// Refuses names that the path does not take.
     pub(in crate::api) fn end(&self) -> Result<(), Problem> {
         match self.left.first() {
             Some((name, _)) => Err(Problem::request(format!("the query has '{name}', which this path does not take"))),
@@ -193,7 +193,7 @@ pub(in crate::api) async fn bytes_of(body: Body) -> Result<Bytes, Problem> {
 
 /// Says where it is wrong, and of what is there only the names: a value may be a secret.
 pub(in crate::api) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // A list would be taken for an object's values in their order, which nobody means.
+    // A list would be taken for an object's values in their order, which is never meant.
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::request("the body, line 1: a list, and not an object"));
     }

@@ -72,7 +72,7 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, "only-events", "this path answers with events only", remedy)
     }
 
-    /// Nobody said who they are.
+    /// The request names no caller.
     pub(in crate::api) fn no_token() -> Self {
         let detail = "the request has no token, or its session is over";
         let remedy = "send the header 'authorization: Bearer TOKEN'; 'wharf token create' makes one";

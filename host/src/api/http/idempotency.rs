@@ -41,7 +41,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Keyed<T> {
         let caller = Caller::from_request_parts(&mut parts, api).await?;
         let bytes = bytes_of(body).await?;
         let once = key.map(|key| {
-            // The same key for another path, or of somebody else, is another request. None of them has a line break.
+            // The same key for another path, or of another caller, is another request. None of them has a line break.
             let key = format!("{path}\n{}\n{key}", caller.name());
             let query = if query.is_empty() { query } else { query + "\n" };
             let mut all = format!("{}\n{key}\n{query}", api.handle.store().host_id()).into_bytes();

@@ -48,7 +48,7 @@ impl<K: Hash + Eq> Buckets<K> {
     }
 }
 
-/// Of IPv6, somebody has at least a network of 64 bits.
+/// Of IPv6, a client has at least a network of 64 bits.
 pub(in crate::api) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

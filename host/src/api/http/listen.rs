@@ -1,7 +1,7 @@
 //! Listeners and their connections: the Unix socket, and the network with TLS.
 //!
 //! Everything is bounded: connections of all and of one address, the time of a handshake and of a head, the bytes of a
-//! head, and how long somebody may not take what was sent.
+//! head, and how long a client may not take what was sent.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -37,8 +37,8 @@ const OF_ONE: usize = 64;
 const HEAD: Duration = Duration::from_secs(30);
 /// Most bytes of a request's head.
 const HEAD_BYTES: usize = 32 * 1024;
-/// How long somebody on the network may take none of an answer. Who is on this machine, such as a pager that waits for a key,
-/// may take his time: that he has gone is seen at once.
+/// How long a client on the network may take none of an answer. One on this machine, such as a pager that waits for a key,
+/// may take its time: its end is seen at once.
 const STALLED: Duration = Duration::from_secs(30);
 /// How long answers have to be fetched when the service ends.
 pub(in crate::api) const FAREWELL: Duration = Duration::from_secs(2);

@@ -176,7 +176,7 @@ fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Who calls; nobody when that is not said. A browser must not be a way in for pages of others: whatever it says about the
+/// The caller; none when the request names none. A browser must not be a way in for pages of others: whatever it says about the
 /// page, and the name that it called, must be ours.
 async fn caller(api: &Api, parts: &Parts) -> Result<Option<Caller>, Problem> {
     let headers = &parts.headers;

@@ -1,6 +1,6 @@
 //! One look at the store for all who follow it: whether there are new events or decision records.
 //!
-//! Other processes write to the store as well, so it has to be looked at. Without followers nobody looks.
+//! Other processes write to the store as well, so it has to be looked at. Without followers there is no look.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Inner {
     followed: Notify,
 }
 
-/// Somebody who follows the store. Read everything first, then wait.
+/// A follower of the store. Read everything first, then wait.
 pub(in crate::api) struct Follower(watch::Receiver<Newest>);
 
 impl Follower {

@@ -48,7 +48,7 @@ where
     let (to, steps) = mpsc::channel(WAITING);
     let once = once.map(|once| once.run(api.handle.clone()));
     let task = async move {
-        // Nobody may listen, or listen too slowly.
+        // The listener may be gone, or slow.
         let report = move |progress: Progress| drop(to.try_send(progress));
         let result = handle.metrics().verb(name, verb(Box::new(report))).await;
         let result = result.map_err(|error| Problem::told(error, &caller)).and_then(|made| {

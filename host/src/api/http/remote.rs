@@ -19,8 +19,8 @@ use crate::store::Token;
 
 /// Wrong tokens that an address may send at once, and then a second.
 ///
-/// Beyond them a token that is right is still taken: one of 256 bits cannot be guessed, and who shares an address with
-/// somebody must not be locked out by them.
+/// Beyond them a token that is right is still taken: one of 256 bits cannot be guessed, and callers that share an
+/// address must not lock each other out.
 const FAILURES: (u32, f64) = (10, 0.1);
 /// Strangers who send a body at once.
 const LOGINS: usize = 8;
@@ -60,7 +60,7 @@ impl Remote {
         &self.hosts
     }
 
-    /// Finds out who calls; nobody when the request does not say, or its session is over. `changes`: whether it may change
+    /// Finds out who calls; none when the request does not say, or its session is over. `changes`: whether it may change
     /// something.
     pub(in crate::api) async fn who(
         &self,
@@ -95,7 +95,7 @@ impl Remote {
         }
     }
 
-    /// The token that somebody sent, if it is one, and does not come too often.
+    /// The token that was sent, if it is one, and does not come too often.
     pub(in crate::api) async fn token(
         &self,
         handle: &Handle,
@@ -125,7 +125,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Notes that a token was used, unless that was done a moment ago. Nobody waits for it.
+    /// Notes that a token was used, unless that was done a moment ago. No request waits for it.
     fn note(&self, handle: &Handle, id: &str) {
         let now = Instant::now();
         {

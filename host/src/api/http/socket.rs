@@ -108,7 +108,7 @@ impl Socket {
         Ok(Some((Self { listener, own: None }, place)))
     }
 
-    /// The next connection of somebody who may, and the user.
+    /// The next connection of a user who may connect, and the user.
     pub(in crate::api) async fn accept(&self) -> std::io::Result<(UnixStream, u32)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
@@ -124,7 +124,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let Some((path, identity)) = &self.own else { return };
-        // Somebody may have put another one in its place.
+        // Another process may have put another one in its place.
         let same = std::fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == *identity);
         if same && let Err(error) = std::fs::remove_file(path) {
             tracing::warn!("api: {} cannot be removed: {error}", path.display());
@@ -157,7 +157,7 @@ fn may_call(uid: u32, own: u32) -> bool {
     uid == own || uid == 0
 }
 
-/// Whether nobody else can put something in the place of a file of ours.
+/// Whether no other user can replace a file of ours.
 fn is_safe_folder(mode: u32, owner: u32, own: u32) -> bool {
     (owner == own || owner == 0) && (mode & 0o022 == 0 || mode & 0o1000 != 0)
 }
@@ -176,14 +176,14 @@ fn locked(folder: &File) -> std::io::Result<bool> {
     }
 }
 
-/// Whether somebody listens at a socket. One that is too busy to take a connection lives, too.
+/// Whether a socket has a listener. One that is too busy to take a connection lives, too.
 fn lives(path: &Path) -> bool {
     let (to, answer) = mpsc::channel();
     let path = path.to_path_buf();
     let ask = move || {
         let dead = std::os::unix::net::UnixStream::connect(path)
             .is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound));
-        // Nobody waits any more for an answer that came too late.
+        // An answer that came too late is not waited for any more.
         let _ = to.send(!dead);
     };
     let asked = std::thread::Builder::new().name("wharf-socket".into()).spawn(ask).is_ok();

@@ -1,6 +1,6 @@
 //! Answers without an end: server-sent events (the HTML standard's section 9.2), and lines of JSON.
 //!
-//! Whoever follows something has a seat; seats are fewer than connections, so that reading stays possible. Empty is
+//! A follower has a seat; seats are fewer than connections, so that reading stays possible. Empty is
 //! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
 //! ends with the service.
 
@@ -207,7 +207,7 @@ pub(in crate::api) fn lines(api: &Api, seat: Seat, source: impl Source) -> Respo
     ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
 }
 
-/// What went wrong, as the last line: what was read is of no use to somebody who does not know that it is not all.
+/// What went wrong, as the last line: a reader must know that the lines before it are not all.
 fn problem_line(problem: &Problem) -> Bytes {
     let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
     line.push(b'\n');

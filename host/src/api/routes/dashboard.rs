@@ -1,5 +1,5 @@
-//! The dashboard at `/`: HTML, CSS and ES modules that the program carries. They hold nothing of the installation, so that nobody needs
-//! leave to read them; all that they show they ask of the API, as programs do.
+//! The dashboard at `/`: HTML, CSS and ES modules that the program carries. They hold nothing of the installation, so that no leave is
+//! needed to read them; all that they show they ask of the API, as programs do.
 //!
 //! `dashboard/` has the files; `main.js` is where to begin.
 

@@ -28,7 +28,7 @@ use crate::workspace::{ContainerSpec, WorkspaceId};
 const PAGE: u32 = 64;
 /// Records that one request looks through for those that its filter lets through.
 const LOOKED: usize = 20_000;
-/// Records that a replay runs again, where nobody says how many, and at most.
+/// Records that a replay runs again: the default, and the limit.
 const REPLAYED: (u32, u32) = (1000, 2000);
 
 /// What a record looks like: everything that was decided at one hook about one request

@@ -1,7 +1,7 @@
 //! `/v1/events`: what happens to workspaces, from the history that the service keeps.
 //!
 //! The id of an event is its number there, so a stream that breaks off goes on without a gap: what the engine tells is in
-//! the history before anybody is told.
+//! the history before any follower is told.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -122,7 +122,7 @@ enum End {
     Problem(Problem),
     /// The client has left it, and it runs on.
     Left,
-    /// Nobody is there to be told.
+    /// The client has gone.
     Gone,
 }
 
@@ -143,7 +143,7 @@ async fn run(
     }
     let lifecycle = api.lifecycle()?;
     lifecycle.check_exec_user(id, body.user.as_deref()).await?;
-    // By itself: when this is left meanwhile, as a service that stops does, the command must not be left with nobody.
+    // By itself: when this is left meanwhile, as a service that stops does, the command must not be left alone.
     let begun = {
         let (api, id, seat, caller) = (api.clone(), id.clone(), seat.clone(), caller.clone());
         let (spec, stdin, size) = (body.spec(), body.stdin, body.size());
@@ -259,7 +259,7 @@ async fn listen(
     peer: Peer,
 ) -> Result<End, Problem> {
     let mut ahead = None;
-    // On this machine the end of a client is seen; one that is silent waits for somebody who reads slowly.
+    // On this machine the end of a client is seen; one that is silent waits for a slow reader.
     let silence = if peer.is_remote() { PING * 3 } else { Duration::MAX };
     loop {
         // Not while the command does not read: then nothing of the client is read either.

@@ -137,7 +137,7 @@ async fn feed(body: Body, to: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Pro
             Ok(None) => return Ok(()),
             Ok(Some(Ok(part))) => match to.send(Ok(part)).await {
                 Ok(()) => continue,
-                // Whoever took it says why it takes no more.
+                // Its receiver says why it takes no more.
                 Err(_) => std::future::pending().await,
             },
             Ok(Some(Err(_))) => Problem::broken_body(),

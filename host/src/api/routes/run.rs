@@ -24,7 +24,7 @@ use crate::workspace::base64;
 
 /// How long a command without a limit may take.
 const USUAL_LIMIT: Duration = Duration::from_secs(60);
-/// How often a command is killed that nobody waits for any more, and how long it may take each time.
+/// How often a command is killed that is not waited for any more, and how long it may take each time.
 const KILLS: usize = 10;
 const DYING: Duration = Duration::from_millis(500);
 /// How long the rest of the output of a command may take that ended just when its time was over.
@@ -40,7 +40,7 @@ pub(in crate::api) fn check(request: &ExecRequest) -> Result<(), Problem> {
     }
 }
 
-/// A command that is ended when nobody waits for it any more.
+/// A command that is ended when it is not waited for any more.
 pub(in crate::api) struct Running(Option<(ExecControl, Arc<Seat>)>);
 
 impl Running {
@@ -119,7 +119,7 @@ pub(in crate::api) async fn run(
         return Err(Problem::request("'tty', 'stdin', 'rows' and 'cols' need a WebSocket"));
     }
     if body.detach && (body.input.is_some() || body.timeout.is_some()) {
-        return Err(Problem::request("'detach' leaves nobody for 'input' and 'timeout'"));
+        return Err(Problem::request("'detach' goes with neither 'input' nor 'timeout'"));
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;

@@ -27,35 +27,35 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Shows a whole record
+    /// Show a whole record
     Show(ShowArgs),
-    /// Checks that no record was edited or taken away; says which one was
+    /// Check that no record was edited or taken away; name the one that was
     Verify {
         /// The public key (hex) that has to have signed them [default: this installation's]
         #[arg(long, value_name = "HEX")]
         public_key: Option<String>,
-        /// Holds the records against what 'wharf audit anchor' wrote into this file
+        /// Compare the records with the anchors in this file
         #[arg(long, value_name = "FILE")]
         anchor: Option<PathBuf>,
     },
-    /// Prints the end of the records, signed, for a witness elsewhere
+    /// Print the end of the records, signed, for a witness elsewhere
     Anchor {
-        /// Appends it to this file instead
+        /// Append it to this file instead
         #[arg(long, value_name = "FILE")]
         append: Option<PathBuf>,
     },
-    /// Notes in the records that a loss of records is known; it is reported no more
+    /// Note in the records that a loss of records is known, so that it is not reported again
     Acknowledge {
-        /// Why it is no cause for alarm, or what was done about it
+        /// The reason, or the measures taken
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
     },
-    /// Forgets old records as [decisions] says, and signs where the chain goes on
+    /// Forget old records as [decisions] says, and sign where the chain goes on
     Prune {
-        /// Keeps this many instead of decisions.keep
+        /// Keep this many instead of decisions.keep
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         keep: Option<u64>,
-        /// Forgets what is older than this time or duration instead of decisions.age
+        /// Forget records older than this time or duration instead of decisions.age
         #[arg(long, value_name = "TIME", value_parser = instant)]
         before: Option<Timestamp>,
     },
@@ -65,7 +65,7 @@ enum Command {
 struct ShowArgs {
     /// Number or id of the record
     record: String,
-    /// Prints it as a case for 'wharf policy test'
+    /// Print it as a case for 'wharf policy test'
     #[arg(long)]
     as_case: bool,
 }
@@ -94,7 +94,7 @@ struct ListArgs {
     /// The newest so many; 0 means all
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
-    /// Goes on with new ones
+    /// Continue with new ones
     #[arg(short, long)]
     follow: bool,
 }

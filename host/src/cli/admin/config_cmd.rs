@@ -12,12 +12,12 @@ use crate::cli::output::Output;
 use crate::cli::{Context, Failure};
 use crate::config::Sources;
 
-/// The configuration.
+/// Show or write the configuration.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Prints every value and where it came from
+    /// Print every value and where it came from
     Show,
-    /// Writes wharf.toml, wharf.rhai and the carried scripts, commented, to edit
+    /// Write wharf.toml, wharf.rhai and the built-in scripts, commented, to edit
     Init(InitArgs),
 }
 
@@ -26,7 +26,7 @@ pub(crate) enum Command {
 pub(crate) struct InitArgs {
     /// Folder to write to [default: that of the usual wharf.toml]
     dir: Option<PathBuf>,
-    /// Replaces files that exist
+    /// Replace files that exist
     #[arg(long)]
     force: bool,
 }

@@ -15,14 +15,14 @@ mod mode;
 mod cases;
 mod replay;
 
-/// The chain of policies.
+/// Manage the chain of policies.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Lists the chain, in order
+    /// List the chain, in order
     Ls,
-    /// Sums up what shadows would have changed
+    /// Sum up the changes that shadows would have made
     Diff(diff::Args),
-    /// Makes a policy count: writes mode = "enforce", or a canary, into wharf.toml
+    /// Make a policy count: write mode = "enforce", or a canary, into wharf.toml
     Promote {
         /// Name of a policy in the chain
         policy: String,
@@ -30,7 +30,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
         canary: Option<u8>,
     },
-    /// Makes a policy a shadow again: writes mode = "shadow" into wharf.toml
+    /// Make a policy a shadow again: write mode = "shadow" into wharf.toml
     Rollback {
         /// Name of a policy in the chain
         policy: String,
@@ -40,16 +40,16 @@ pub(crate) enum Command {
         /// Name of a policy in the chain
         policy: String,
     },
-    /// Has the service reload configuration and policies now, and says how that went
+    /// Have the service reload configuration and policies now, and report the result
     Reload,
-    /// Loads policies and says what is wrong: the whole chain, one of it, or a file (.wasm or .rhai)
+    /// Load policies and report errors: the whole chain, one policy of it, or a file (.wasm or .rhai)
     Check {
         /// Name of a policy in the chain, or a file
         policy: Option<String>,
     },
-    /// Runs recorded decisions again, and says which would come out otherwise
+    /// Run recorded decisions again, and report changed outcomes
     Replay(replay::Args),
-    /// Runs golden cases: folders of inputs and what has to come out
+    /// Run golden cases: folders of inputs with expected outcomes
     Test(cases::Args),
 }
 

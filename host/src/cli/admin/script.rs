@@ -12,19 +12,19 @@ use crate::hooks::{Hook, HookRequest, PolicyError};
 /// Scripts.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Says what is wrong with scripts, without running them
+    /// Report errors in scripts without running them
     Check {
         /// Scripts
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Runs tests written in Rhai: NAME.test.rhai tests NAME.rhai
+    /// Run tests written in Rhai: NAME.test.rhai tests NAME.rhai
     Test {
         /// Scripts, or their test scripts
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Runs a script line by line, with the values that change
+    /// Run a script line by line, with the values that change
     Trace {
         /// The script
         file: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "RECORD")]
         decision: Option<String>,
     },
-    /// Prints what scripts have: functions, or the fields of ctx at a hook
+    /// Print the reference of scripts: functions, or the fields of ctx at a hook
     Docs {
         /// The fields of ctx at this hook
         hook: Option<Hook>,

@@ -8,7 +8,7 @@ use crate::service::{self, Error, Said};
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Checks configuration, policies, certificate and store, and ends
+    /// Check configuration, policies, certificate and store, and exit
     #[arg(long)]
     check: bool,
     /// How log lines are written on stderr [default: text, or json with --json]
@@ -57,14 +57,14 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Nobody listens any more once it has ended.
+        // There is no listener any more once it has ended.
         let _ = stopper.send(true);
     });
     let (out, state) = (context.out.clone(), context.app.state_dir.display().to_string());
     let say = move |said: &Said| {
         let printed = if out.json { out.value(&object(said, &state)) } else { out.line(line(said, &state)) };
         if let Err(error) = printed {
-            tracing::debug!("nobody reads what the service says: {error}");
+            tracing::debug!("the output of the service is not read: {error}");
         }
     };
     let app = App { long_lived: true, ..context.app.clone() };

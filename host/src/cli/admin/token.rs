@@ -13,11 +13,11 @@ use crate::store::{Role, Token};
 /// What to do with tokens.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Makes a token and prints it, this once
+    /// Make a token and print it, this once
     Create(CreateArgs),
-    /// Lists tokens, never their secrets
+    /// List tokens, never their secrets
     Ls,
-    /// Revokes a token; the service refuses it from then on
+    /// Revoke a token; the service refuses it from then on
     Rm {
         /// Its name
         name: String,
@@ -29,7 +29,7 @@ pub(crate) enum Command {
 pub(crate) struct CreateArgs {
     /// Its name, to find it again
     name: String,
-    /// What it may do: viewer (reads), operator (also changes workspaces and runs commands), admin (everything)
+    /// Its rights: viewer (reads), operator (also changes workspaces and runs commands), admin (everything)
     #[arg(long)]
     role: Role,
     /// How long it is taken, e.g. 30d [default: until it is revoked]

@@ -13,29 +13,29 @@ use crate::wire::SweepRequest;
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Shows everything that Wharf made and what the policies want with it; changes nothing
+    /// Show every object of Wharf with the verdict of the policies; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Removes at once, without the time to take it back
+    /// Remove at once, without the time to take it back
     #[arg(long, conflicts_with = "dry_run")]
     no_grace: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Lists the ledger: what is planned; with --all what was done, too
+    /// List the ledger: planned removals; with --all also past ones
     Ls {
-        /// Also what was done, taken back or given up
+        /// Also done, undone or abandoned entries
         #[arg(short, long)]
         all: bool,
     },
-    /// Takes back a planned removal, or starts again what a sweep has stopped
+    /// Undo a planned removal, or restart a workspace that a sweep stopped
     Undo {
         /// Numbers of the ledger, ids or names
         #[arg(required = true)]
         which: Vec<String>,
     },
-    /// Lets sweeps have again what was taken back
+    /// Let sweeps have objects again that were taken back
     Allow {
         /// Numbers of the ledger, ids or names
         #[arg(required = true)]

@@ -23,7 +23,7 @@ stdout. A folder that exists is copied into; 'DIR/.' means what is in it. A link
 in the folder that it leads to. Files that are copied in belong to the user of \
 the workspace where its id is known, else to root. Policies of pre-exec are asked as for a command.")]
 pub(crate) struct Args {
-    /// What is copied
+    /// The source
     source: String,
     /// Where it goes
     target: String,

@@ -11,10 +11,10 @@ use crate::workspace::Event;
 pub(crate) struct Args {
     /// Id or name [default: all workspaces]
     workspace: Option<String>,
-    /// Also what happened since a time (2026-01-31T12:00:00Z) or for a duration (10m)
+    /// Also events since a time (2026-01-31T12:00:00Z) or for a duration (10m)
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<jiff::Timestamp>,
-    /// Ends at a time, or shows only up to so long ago (0s: up to now)
+    /// End at a time, or show only up to so long ago (0s: up to now)
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<jiff::Timestamp>,
 }

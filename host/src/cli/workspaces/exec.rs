@@ -46,16 +46,16 @@ pub(crate) struct Args {
     /// Folder in the workspace
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Passes stdin on
+    /// Pass stdin on
     #[arg(short, long)]
     interactive: bool,
-    /// Gives the command a terminal
+    /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Kills the command, with its process group, when it takes longer, e.g. 30s; exit code 124
+    /// Kill the command, with its process group, when it takes longer, e.g. 30s; exit code 124
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
-    /// Starts the command and does not wait for it; what it writes is lost
+    /// Start the command and do not wait for it; its output is lost
     #[arg(short, long, conflicts_with_all = ["interactive", "timeout"])]
     detach: bool,
     /// The command and its arguments
@@ -228,7 +228,7 @@ enum Over {
     Left,
 }
 
-/// Says that a command was killed for its time, unless nobody takes it.
+/// Says that a command was killed for its time, unless stderr is not read.
 async fn say_late(limit: Duration) {
     let seconds = limit.as_secs_f64();
     let tell = move || say(format_args!("wharf: the command took longer than {seconds} s and was killed"));

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Shows each signal with its value and time, and when it will be stopped
+    /// Show each signal with its value and time, and when it will be stopped
     Why {
         /// Id or name [default: the workspace of this folder]
         workspace: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) struct LeaseArgs {
     /// [WS] TIME, e.g. 'wharf lease 2h' or 'wharf lease shop 2h'; without a time, shows the lease
     #[arg(value_name = "WS TIME", num_args = 0..=2)]
     words: Vec<String>,
-    /// Gives it free
+    /// Release the lease
     #[arg(long)]
     release: bool,
 }

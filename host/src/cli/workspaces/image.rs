@@ -12,22 +12,22 @@ use crate::wire::ImageBuild;
 /// What to do with images.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Lists the images that Wharf built, kept as snapshots or pulled
+    /// List the images that Wharf built, kept as snapshots or pulled
     Ls,
-    /// Fetches an image
+    /// Fetch an image
     Pull {
         /// As 'docker pull' takes it
         reference: String,
     },
-    /// Builds an image from a folder
+    /// Build an image from a folder
     Build(Args),
-    /// Removes images that Wharf built, kept or pulled
+    /// Remove images that Wharf built, kept or pulled
     Rm {
         /// Names or ids
         #[arg(required = true)]
         images: Vec<String>,
     },
-    /// Removes those that no container uses
+    /// Remove images that no container uses
     Prune,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     /// The folder [default: --project, or the current folder]
     path: Option<PathBuf>,
-    /// Name of the image [default: one that tells what it was built from]
+    /// Name of the image [default: one that tells its inputs]
     #[arg(short, long, value_name = "REFERENCE")]
     tag: Option<String>,
     /// The Dockerfile's path in the folder [default: Dockerfile]
@@ -48,10 +48,10 @@ pub(crate) struct Args {
     /// The stage to build [default: the last one]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Builds every step anew
+    /// Build every step again
     #[arg(long)]
     no_cache: bool,
-    /// Fetches newer base images
+    /// Fetch newer base images
     #[arg(long)]
     pull: bool,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Args {
 /// What `up` takes to build its image.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
-    /// Builds the image from a folder
+    /// Build the image from a folder
     #[arg(long, value_name = "DIR", conflicts_with = "image")]
     build: Option<PathBuf>,
     /// The Dockerfile's path in the folder of --build [default: Dockerfile]

@@ -15,7 +15,7 @@ use printer::Printer;
 pub(crate) struct Args {
     #[command(flatten)]
     targets: crate::cli::workspaces::state::Targets,
-    /// Goes on with new lines until it ends, also after a restart of the engine
+    /// Continue with new lines until it ends, also after a restart of the engine
     #[arg(short, long)]
     follow: bool,
     /// Only since a time (2026-01-31T12:00:00Z) or for a duration (10m)
@@ -27,22 +27,22 @@ pub(crate) struct Args {
     /// Only this many lines from the end of each container
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<u64>,
-    /// Prints when each line was written
+    /// Print when each line was written
     #[arg(short, long)]
     timestamps: bool,
-    /// Only what was written to stdout
+    /// Only stdout
     #[arg(long, conflicts_with = "stderr")]
     stdout: bool,
-    /// Only what was written to stderr
+    /// Only stderr
     #[arg(long)]
     stderr: bool,
     /// Only lines that match a regular expression
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
-    /// Lets the expression match capital and small letters alike
+    /// Let the expression match capital and small letters alike
     #[arg(short, long, requires = "grep")]
     ignore_case: bool,
-    /// Goes on behind a line whose cursor '--json' gave; once per container
+    /// Continue behind a line whose cursor '--json' gave; once per container
     #[arg(long, value_name = "CURSOR", conflicts_with_all = ["since", "tail"])]
     after: Vec<Cursor>,
 }

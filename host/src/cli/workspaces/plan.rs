@@ -13,10 +13,10 @@ use crate::records::Explained;
 pub(crate) struct Args {
     #[command(flatten)]
     request: ProjectArgs,
-    /// Asks no engine: policies then see no local images and no abilities, as they do when none answers
+    /// Ask no engine: policies then see no local images and no abilities, as when none answers
     #[arg(long)]
     offline: bool,
-    /// Shows what would change in a workspace that exists, made again with the request that made it; exits 7 when
+    /// Show the changes that an existing workspace would get, recreated with the request that made it; exits with 7 when
     /// something would [default: that of the folder]
     #[arg(long, value_name = "WS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     diff: Option<String>,
@@ -106,7 +106,7 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     out.table(&["FIELD", "VALUE", "SET BY"], rows)?;
     let mut lines = Vec::new();
     for (field, explained) in &plan.fields {
-        // A default that somebody replaced is no news; a value that somebody asked for and did not get is.
+        // A replaced default is no news; a value that was asked for in vain is.
         let asked = explained.history.iter().filter(|link| link.by.policy != "default").count();
         if asked > 1 {
             let each = explained
@@ -149,7 +149,7 @@ pub(in crate::cli) fn bound(field: &Explained) -> Option<String> {
     let setting = format!("{} = {} ({})", bound.setting, short(&bound.allows), bound.origin);
     match &bound.violated {
         Some(violated) => Some(format!("forbidden: {violated}; {setting}")),
-        // A default that nobody touched is no news.
+        // A default that was left alone is no news.
         None if bound.reached && !field.history.is_empty() => Some(format!("as much as {setting} allows")),
         None => None,
     }

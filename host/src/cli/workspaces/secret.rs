@@ -8,19 +8,19 @@ use crate::wire::SecretBytes;
 /// What to do with secrets. Their values are never shown.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Lists the names of a workspace's secrets
+    /// List the names of a workspace's secrets
     Ls {
         /// Id or name [default: the workspace of this folder]
         workspace: Option<String>,
     },
-    /// Sets a secret to what stdin gives; the workspace sees it at once
+    /// Set a secret from stdin; the workspace sees it at once
     Set {
         /// Its name
         name: String,
         /// Id or name [default: the workspace of this folder]
         workspace: Option<String>,
     },
-    /// Removes a secret
+    /// Remove a secret
     Rm {
         /// Its name
         name: String,

@@ -18,10 +18,10 @@ const CLOSE: Duration = Duration::from_millis(100);
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
-    /// Prints only the ids
+    /// Print only the ids
     #[arg(short, long)]
     quiet: bool,
-    /// Shows the list again whenever something changes, until it is interrupted
+    /// Show the list again whenever something changes, until it is interrupted
     #[arg(short, long, conflicts_with = "quiet")]
     watch: bool,
 }
@@ -72,7 +72,7 @@ struct Watch {
     terminal: bool,
     /// What was shown last.
     shown: Option<String>,
-    /// Whether it was said that nobody answers.
+    /// Whether it was said that there is no answer.
     away: bool,
 }
 

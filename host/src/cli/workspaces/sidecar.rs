@@ -9,14 +9,14 @@ use crate::records::Target;
 /// What to do with sidecars.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Makes a sidecar, or starts it: wharf sidecar add NAME --image REFERENCE
+    /// Make a sidecar, or start it: wharf sidecar add NAME --image REFERENCE
     Add(Box<AddArgs>),
-    /// Lists the sidecars of a workspace
+    /// List the sidecars of a workspace
     Ls {
         /// Id or name of the workspace [default: the workspace of this folder]
         workspace: Option<String>,
     },
-    /// Removes a sidecar
+    /// Remove a sidecar
     Rm {
         /// Its name
         name: String,
@@ -35,10 +35,10 @@ pub(crate) struct AddArgs {
     workspace: Option<String>,
     #[command(flatten)]
     request: RequestArgs,
-    /// Replaces one that differs from what is decided now (its writable layer is lost)
+    /// Replace one that differs from today's decision (its writable layer is lost)
     #[arg(long)]
     recreate: bool,
-    /// Prints only the id
+    /// Print only the id
     #[arg(short, long)]
     quiet: bool,
 }

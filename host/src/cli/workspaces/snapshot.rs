@@ -11,7 +11,7 @@ use crate::wire::RestoreRequest;
 /// What to do with snapshots.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Keeps a workspace as it is now: its writable layer and its volumes
+    /// Keep a workspace as it is now: its writable layer and its volumes
     Create {
         /// Id or name [default: the workspace of this folder]
         workspace: Option<String>,
@@ -19,14 +19,14 @@ pub(crate) enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Lists snapshots
+    /// List snapshots
     Ls {
-        /// Only those of this workspace
+        /// Only snapshots of this workspace
         workspace: Option<String>,
     },
-    /// Makes a workspace from a snapshot
+    /// Make a workspace from a snapshot
     Restore(RestoreArgs),
-    /// Removes snapshots
+    /// Remove snapshots
     Rm {
         /// Names, as 'snapshot ls' shows them
         #[arg(required = true)]
@@ -39,16 +39,16 @@ pub(crate) enum Command {
 pub(crate) struct RestoreArgs {
     /// Name, as 'snapshot ls' shows it
     snapshot: String,
-    /// Makes another workspace of this name for the same project
+    /// Make another workspace of this name for the same project
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
     /// Environment: NAME=VALUE, or NAME to take it from here; values of secrets are no part of a snapshot
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Replaces the workspace that exists
+    /// Replace the workspace that exists
     #[arg(long)]
     recreate: bool,
-    /// Prints only the id
+    /// Print only the id
     #[arg(short, long)]
     quiet: bool,
 }

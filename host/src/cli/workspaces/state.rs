@@ -79,10 +79,10 @@ pub(crate) struct KillArgs {
 pub(crate) struct RmArgs {
     #[command(flatten)]
     targets: Targets,
-    /// Kills what runs
+    /// Kill running ones
     #[arg(short, long)]
     force: bool,
-    /// Removes the named volumes that were made for it, too, with their data
+    /// Remove the named volumes that were made for it, too, with their data
     #[arg(long)]
     volumes: bool,
 }
@@ -92,7 +92,7 @@ pub(crate) struct RmArgs {
 pub(crate) struct DownArgs {
     #[command(flatten)]
     targets: Targets,
-    /// Removes the named volumes that were made for it, too, with their data
+    /// Remove the named volumes that were made for it, too, with their data
     #[arg(long)]
     volumes: bool,
 }

@@ -17,7 +17,7 @@ const FIRST: Duration = Duration::from_millis(200);
 pub(crate) struct Args {
     /// Ids or names [default: all that run]
     workspaces: Vec<String>,
-    /// Prints one value and ends, as it does when the output is no terminal
+    /// Print one value and exit, as when the output is no terminal
     #[arg(long)]
     no_stream: bool,
 }

@@ -62,13 +62,13 @@ pub(crate) struct RequestArgs {
 pub(crate) struct Args {
     #[command(flatten)]
     project: ProjectArgs,
-    /// Replaces a workspace that differs from what is decided now (its writable layer is lost)
+    /// Replace a workspace that differs from today's decision (its writable layer is lost)
     #[arg(long)]
     recreate: bool,
-    /// Waits until it is healthy; without a health check, until it runs
+    /// Wait until it is healthy; without a health check, until it runs
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s")]
     wait: Option<Span>,
-    /// Prints only the id
+    /// Print only the id
     #[arg(short, long)]
     quiet: bool,
 }

@@ -7,9 +7,9 @@ use crate::lifecycle::VolumeView;
 /// What to do with volumes.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Lists the named volumes that this Wharf made
+    /// List the named volumes that this Wharf made
     Ls,
-    /// Removes volumes with their data; those that a container uses stay
+    /// Remove volumes with their data; volumes in use stay
     Rm {
         /// Names
         #[arg(required = true)]

@@ -9,13 +9,13 @@ use crate::workspace::Awaited;
 pub(crate) struct Args {
     /// Id or name [default: the workspace of this folder]
     workspace: Option<String>,
-    /// What is waited for
+    /// The state to wait for
     #[arg(long = "for", value_enum, value_name = "STATE", default_value = "healthy")]
     state: Awaited,
-    /// Fails after this time, e.g. 60s [default: waits for as long as it takes]
+    /// Fail after this time, e.g. 60s [default: waits for as long as it takes]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
-    /// Ends with the exit code that the workspace ended with
+    /// Exit with the code that the workspace ended with
     #[arg(long)]
     exit_code: bool,
 }

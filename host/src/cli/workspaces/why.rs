@@ -56,7 +56,7 @@ fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
     }
     for (name, field) in &why.fields {
         if field.history.is_empty() {
-            // Whole lists of defaults would hide what somebody decided.
+            // Whole lists of defaults would hide the decided fields.
             if !all {
                 out.line(format!("{name} = {}", short(&field.value)))?;
                 out.line("    default")?;

@@ -107,7 +107,7 @@ async fn until_ended(docker: &Docker, id: &str, ended: &AtomicBool) {
 
 /// Why reading ended before the end of the files.
 enum Stop {
-    /// Nobody wants more: the reader is gone, or `until` was reached.
+    /// No more is wanted: the reader is gone, or `until` was reached.
     Enough,
     /// Something that only the engine understands.
     Failed(String),

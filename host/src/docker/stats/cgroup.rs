@@ -3,7 +3,7 @@
 //!
 //! Which folder belongs to a container is read from `/proc/<pid>/cgroup` and the mounts, never guessed from names; and
 //! its name must hold the container's full id, so that neither a reused process id nor an engine on another machine
-//! leads to somebody else's counters.
+//! leads to the counters of another container.
 //!
 //! Sources: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst; containerd/cgroups for which of several files
 //! the engine takes.

@@ -183,7 +183,7 @@ impl Run {
             });
         }
         if self.hook().failure_mode() == FailureMode::Deny || step.mode == StepMode::Shadow {
-            // The refusal says it to whoever asked, once is enough; and a shadow's failure means nothing to anybody yet.
+            // The refusal says it to the caller, once is enough; and a shadow's failure has no effect yet.
             tracing::debug!(policy = step.policy, hook = %step.hook, code, "{message}");
         } else {
             tracing::warn!(policy = step.policy, hook = %step.hook, code, "{message}");

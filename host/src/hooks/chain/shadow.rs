@@ -2,7 +2,7 @@
 //!
 //! They are asked after the decision is recorded, on a thread of their own, so that none of them can delay or change what
 //! was decided. Each sees what it would see if all shadows counted: the verdicts of the others are those that they gave
-//! (nobody is asked twice), merged by the same rules, in the order of the chain. What comes out is a record of its own.
+//! (no policy is asked twice), merged by the same rules, in the order of the chain. What comes out is a record of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -323,7 +323,7 @@ impl World<'_> {
         let (was, is) = (json(was), json(is));
         let one = |edit: &Adjustment| {
             let field = edit.field();
-            // What nobody sets any more was set by the policy that a shadow would replace.
+            // A field that is not set any more was set by the policy that a shadow would replace.
             let of_replaced = || {
                 let by = |step: &&Step| step.fields.contains(&field);
                 let replaced = &self.decision.steps.iter().find(by)?.policy;

@@ -4,7 +4,7 @@
 //! A breaker opens when a policy failed several times in a row at one hook. Until its pause is over the policy is not
 //! asked there, and what its failure means stands at once: at a create hook a denial. Then one caller asks it again; its
 //! success closes the breaker, its failure doubles the pause. Failures about one workspace open it for that workspace
-//! alone, so that nobody can break a policy for everybody else; failures about several open it for all.
+//! alone, so that one workspace cannot break a policy for the others; failures about several open it for all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,7 +88,7 @@ pub struct Breaker {
     pub opened_ms: Option<u64>,
     /// How long it stays so.
     pub pause_ms: u64,
-    /// Until when somebody is asking it again.
+    /// The end of the time in which one caller asks it again.
     pub probe_ms: Option<u64>,
     /// The last failure.
     pub last: String,
@@ -135,7 +135,7 @@ pub trait Standings: Send + Sync {
     fn update(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), String>;
 }
 
-/// Standings that are only looked at: for decisions that nobody carries out.
+/// Standings that are only looked at: for decisions that are not carried out.
 pub struct LookedAt(pub std::sync::Arc<dyn Standings>);
 
 impl Standings for LookedAt {

@@ -281,7 +281,7 @@ fn in_cleanup_any_keep_wins_and_any_failure_keeps_everything() {
     assert_eq!(choice(vec![says("a", Remove), says("b", Keep)]), Some(Keep));
     assert_eq!(choice(vec![says("b", Keep), says("a", Remove)]), Some(Keep));
     assert_eq!(choice(vec![says("a", Remove), says("b", Stop)]), Some(Stop));
-    assert_eq!(choice(vec![]), None, "what nobody names is kept");
+    assert_eq!(choice(vec![]), None, "a candidate that no policy names is kept");
     assert_eq!(choice(vec![says("a", Remove), broken()]), None);
     assert_eq!(choice(vec![broken(), says("a", Remove)]), None);
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{DecisionQuery, StoredDecision};
 use crate::store::{Error, Store};
 
-/// Goes over records in the order of the chain, a page at a time: memory stays flat, and nobody waits for a long read.
+/// Goes over records in the order of the chain, a page at a time: memory stays flat, and no writer waits for a long read.
 pub struct DecisionPages<'a> {
     store: &'a Store,
     query: DecisionQuery,

@@ -109,7 +109,7 @@ fn a_removed_end_stays_to_be_seen_when_the_chain_goes_on() {
 fn one_who_makes_up_records_needs_the_installations_key() {
     let (_dir, store) = store_of("forged", 3);
     let own = store.verify(None).unwrap().public_key;
-    // A whole chain of somebody else's, in the place of the true one.
+    // A whole chain of another installation, in the place of the true one.
     let (_other, forged) = store_of("forger", 3);
     assert_eq!(said(&forged), "");
     let verified = forged.verify(Some(&own)).unwrap();

@@ -66,7 +66,7 @@ async function show() {
     if (link.getAttribute('href') === view.nav) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  // A place of its own: what comes late for a view that was left draws into what nobody sees any more.
+  // A place of its own: what comes late for a view that was left draws out of sight.
   const place = h('div', {}, h('p', { class: 'empty', role: 'status' }, 'Loading…'));
   fill(main, place);
   // Who came by a link is told where they are; the first page is read from its top.

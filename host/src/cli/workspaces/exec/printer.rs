@@ -1,4 +1,4 @@
-//! What a command writes, on its way to whoever reads it. On a thread of its own: a reader that is slow holds the command up,
+//! The output of a command, on its way to the reader. On a thread of its own: a reader that is slow holds the command up,
 //! but neither its deadline nor the keys for detaching.
 
 use std::fs::File;

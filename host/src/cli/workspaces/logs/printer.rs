@@ -30,7 +30,7 @@ impl Printer {
     pub(super) fn new() -> Self {
         let (to, mut from) = mpsc::channel::<(StdStream, Vec<u8>)>(1);
         let (fail, failed) = mpsc::channel(1);
-        // It ends with the process if nobody reads what it writes.
+        // It ends with the process if its output is not read.
         std::thread::spawn(move || {
             while let Some((stream, bytes)) = from.blocking_recv() {
                 let written = match stream {

@@ -120,7 +120,7 @@ pub(super) struct Screen {
     column: Column,
     /// Whether the usual order of the column is turned round.
     reversed: bool,
-    /// Its container: the selection stays with it wherever it is sorted to. None, until somebody moves it: the first row.
+    /// Its container: the selection stays with it wherever it is sorted to. None, until it is moved: the first row.
     selected: Option<String>,
     failure: Option<String>,
     read: bool,

@@ -247,7 +247,7 @@ fn a_policy_that_keeps_failing_is_not_asked_until_its_pause_is_over_and_then_by_
     for call in 0..5 {
         assert!(at("a", call).unwrap().reason.contains("it looped"));
     }
-    // Open for this workspace alone: nobody else has had a failure.
+    // Open for this workspace alone: no other one has had a failure.
     let refusal = at("a", 10).unwrap();
     assert_eq!(
         (refusal.code.as_str(), asked.load(atomic::Ordering::SeqCst)),

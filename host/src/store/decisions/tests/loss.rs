@@ -103,7 +103,7 @@ fn an_acknowledgement_covers_what_it_names_and_nothing_else() {
         let (_again, again) = damaged(&copied, &format!("covers-{index}"), sql);
         assert!(said(&again).contains(expected), "{sql}: {}", said(&again));
     }
-    // One that somebody else has signed is none.
+    // One with the signature of another key is none.
     let (_other, other) = store_of("covers-other", 8);
     let (_forged, forged) = damaged(&other, "covers-forged", &cut(5));
     forged.append(&[decision("w", 0)]).unwrap();

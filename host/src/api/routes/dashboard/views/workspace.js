@@ -239,13 +239,13 @@ async function why(place, current) {
   const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', 'Value', 'Set by', 'How it came to that'],
     Object.entries(found.fields).filter(matches).map(([name, field]) => [
       h('code', {}, name), value(field.value), badge(field.owner, ['default', 'project', 'config', 'request'].includes(field.owner) ? undefined : 'good'),
-      [field.history.length ? h('ol', { class: 'chain' }, field.history.map(step)) : h('span', { class: 'soft small' }, 'nobody changed the default'),
+      [field.history.length ? h('ol', { class: 'chain' }, field.history.map(step)) : h('span', { class: 'soft small' }, 'default'),
         field.bound && (field.bound.reached || field.bound.violated) && h('div', { class: 'small' }, `as much as ${field.bound.setting} = ${JSON.stringify(field.bound.allows)} allows (${field.bound.origin})`),
         field.waiver && h('div', { class: 'small' }, `waived: ${field.waiver}`)],
     ]), 'No field matches.'));
   draw();
   const records = found.records ?? [];
-  fill(place, h('div', { class: 'bar' }, find, h('label', {}, set, 'Only what somebody decided')), body,
+  fill(place, h('div', { class: 'bar' }, find, h('label', {}, set, 'Hide defaults')), body,
     h('h2', {}, 'What the policies did'), trail(found.trail ?? view.trail),
     records.length > 0 && h('p', {}, 'Decision records: ', records.map((record, index) => [index ? ', ' : '', record.number === null ? h('span', { class: 'soft' }, 'pruned') : h('a', { href: `#/decisions/${record.number}` }, `#${record.number}`)])));
 }
