@@ -59,8 +59,8 @@ pub struct Backend {
     service: Option<Client>,
     lifecycle: OnceCell<Lifecycle>,
     interrupts: Option<Interrupts>,
-    /// For a service, which has no verbs of this process to interrupt.
-    stop: watch::Sender<bool>,
+    /// For a service, which has no verbs of this process to interrupt; made when it is first asked for.
+    stop: OnceCell<watch::Sender<bool>>,
 }
 
 impl Backend {
@@ -72,11 +72,7 @@ impl Backend {
     /// When address, token or certificates of the service cannot be used.
     pub fn new(app: App, hooks: &'static [Hook], interrupts: Option<Interrupts>) -> Result<Self, Error> {
         let service = service(&app)?;
-        let (stop, _) = watch::channel(false);
-        if let (Some(_), Some(wire)) = (&service, interrupts) {
-            wire(stop.clone());
-        }
-        Ok(Self { app, hooks, service, lifecycle: OnceCell::new(), interrupts, stop })
+        Ok(Self { app, hooks, service, lifecycle: OnceCell::new(), interrupts, stop: OnceCell::new() })
     }
 
     /// The address of the service, for messages about it; none where this process carries verbs out.
@@ -89,10 +85,18 @@ impl Backend {
     /// # Errors
     /// When engine or store cannot be opened.
     pub async fn stopper(&self) -> Result<watch::Sender<bool>, Error> {
-        match &self.service {
-            Some(_) => Ok(self.stop.clone()),
-            None => Ok(self.here().await?.stopper()),
+        if self.service.is_none() {
+            return Ok(self.here().await?.stopper());
         }
+        // Not before: a caller that does not ask for it is ended by signals as any program.
+        let wired = async || {
+            let (stop, _) = watch::channel(false);
+            if let Some(wire) = self.interrupts {
+                wire(stop.clone());
+            }
+            stop
+        };
+        Ok(self.stop.get_or_init(wired).await.clone())
     }
 
     /// The parts that carry verbs out in this process.

@@ -93,3 +93,16 @@ fn the_calls_of_this_test_are_those_of_all_commands_that_a_service_carries_out()
     let others: BTreeSet<&str> = ["ls", "show", "diff", "replay", "reload"].into();
     assert_eq!(named.difference(&others).copied().collect::<BTreeSet<_>>(), called);
 }
+
+#[test]
+fn ctrl_c_ends_a_command_that_waits_for_a_service() {
+    let both = Both::new();
+    both.sandbox.up();
+    let args = ["--server", &both.server, "wait", "--for", "exited", "--timeout", "20s"];
+    let mut waiting = both.sandbox.spawn(&args);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    waiting.signal("INT");
+    let ended = waiting.finish();
+    // By the signal itself, as any program.
+    assert_eq!(ended.code, 1002, "{}", ended.stderr);
+}
