@@ -30,6 +30,7 @@ pub mod client;
 pub mod config;
 pub mod devcontainer;
 pub mod docker;
+pub mod embed;
 pub mod hooks;
 pub mod lifecycle;
 pub mod paths;
@@ -44,3 +45,6 @@ pub mod trust;
 pub mod wasm;
 pub mod wire;
 pub mod workspace;
+
+pub use backend::Error;
+pub use embed::{Exec, LogEntry, Notice, Options, Output, Running, Up, Wharf};
