@@ -10,7 +10,7 @@
 //! 4. [`docker`]: the engine. [`store`]: what was meant. [`archive`]: local files on their way in and out.
 //!    [`devcontainer`]: what a project says about its own workspace.
 //! 5. [`wire`]: what commands, the API and its client say to each other. [`records`]: what the store keeps, looked up. [`lifecycle`]: the verbs, which put all of it together; `lifecycle::create` is `wharf up`.
-//! 6. [`trust`]: which files may decide. [`config`], [`carried`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
+//! 6. [`trust`]: which files may decide. [`config`], [`builtin`], [`app`]: where everything comes from. [`cli`]: the commands. [`service`]: what runs
 //!    between them. [`api`]: how programs call it; [`client`]: the same from the other side. [`backend`]: the one choice
 //!    between `lifecycle` and `client`.
 //! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it. [`printable`]: text that may reach a terminal.
@@ -24,7 +24,7 @@ pub mod api;
 pub mod app;
 pub mod archive;
 pub mod backend;
-pub mod carried;
+pub mod builtin;
 pub mod cli;
 pub mod client;
 pub mod config;

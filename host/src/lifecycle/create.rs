@@ -20,4 +20,4 @@ pub(in crate::lifecycle) mod sidecar;
 pub(in crate::lifecycle) mod up;
 pub(in crate::lifecycle) mod update;
 pub(in crate::lifecycle) mod volumes;
-pub(in crate::lifecycle) mod words;
+pub(in crate::lifecycle) mod fields;

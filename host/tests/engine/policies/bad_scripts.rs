@@ -110,7 +110,7 @@ fn no_script_can_pass_the_invariants_of_the_host() {
 #[test]
 fn no_request_can_pass_the_invariants_either() {
     let sandbox = Sandbox::new();
-    // Without the carried scripts, one of which would bring the memory down.
+    // Without the built-in scripts, one of which would bring the memory down.
     sandbox.script("none.rhai", "fn pre_create(ctx) {}");
     sandbox.refused(&["up", "--memory", "64GiB"], 4, "invariant", &["--memory 64GiB", "limits.memory"]);
     sandbox.refused(&["up", "--mount", "/etc:/host-etc:ro"], 4, "invariant", &["/etc", "allow.bind_roots"]);
