@@ -53,7 +53,11 @@ pub struct Options {
 impl Options {
     /// The same sources as the command `wharf` without flags: the usual configuration files, and the environment of this process.
     pub fn of_process() -> Self {
-        Self { sources: Sources::of_process(None, Vec::new()), state_dir: None }
+        let this = Self { sources: Sources::of_process(None, Vec::new()), state_dir: None };
+        match this.sources.env.get("WHARF_SERVER").cloned() {
+            Some(server) => this.server(&server),
+            None => this,
+        }
     }
 
     /// No source but the defaults: no configuration file, and no environment. A state folder has to be named.
