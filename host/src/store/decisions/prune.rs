@@ -16,8 +16,8 @@ impl Store {
     /// number.
     ///
     /// # Errors
-    /// When the store cannot be written, or when a record to be removed is damaged. Then the whole chunk with the damage
-    /// stays, so that pruning never hides damage. Chunks before it are already removed.
+    /// When the store cannot be written, or when a record to be removed is damaged. Then the whole chunk with the
+    /// damage stays, so that pruning never hides damage. Chunks before it are already removed.
     pub fn prune_decisions(&self, before: Timestamp, keep: u64) -> Result<u64, Error> {
         let mut gone = 0;
         loop {
