@@ -1,5 +1,5 @@
-//! The only constructor: configuration -> chain, store, engine. Each is made when it is first needed, so that
-//! `wharf plan` needs no engine and `wharf config show` no store.
+//! The only constructor: configuration -> chain, store, engine. Each is created on first use, so that `wharf plan`
+//! needs no engine and `wharf config show` no store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
-/// Code of a policy whose file others can change.
+/// The error code of a policy whose file others can change.
 const UNTRUSTED: &str = "untrusted";
-/// Code of a built-in policy that the program was built without.
+/// The error code of a built-in policy that is missing from this build of the program.
 const NOT_BUILT: &str = "not-built";
 
 pub mod cases;
@@ -34,43 +34,43 @@ pub mod scripts;
 pub use policies::PolicyView;
 use read::Bytes;
 
-/// One engine for all plugins, made when the first of them is loaded.
+/// A WebAssembly engine for all plugins, created when the first plugin is loaded.
 type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;
 
-/// What a process of Wharf is made from.
+/// The parts of a process of Wharf.
 #[derive(Clone)]
 pub struct App {
-    /// What the configuration was read from, to read it again.
+    /// The sources of the configuration, for reading it again.
     pub sources: Sources,
     /// The checked configuration.
     pub loaded: Loaded,
     /// The state folder.
     pub state_dir: PathBuf,
-    /// Whether this process decides again and again: then plugins run in a pool, see [`WasmEngine::pooled`].
+    /// Whether this process decides repeatedly: then plugins run in a pool, see [`WasmEngine::pooled`].
     pub long_lived: bool,
-    /// Whether [`App::check_trust`] was asked a moment ago, by the command that this process is.
+    /// Whether the command of this process has just called [`App::check_trust`].
     pub checked: bool,
     /// The scripts that each script policy imported when it was last read: they are a part of it.
     pub(crate) imported: Arc<Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>>,
 }
 
-/// A policy of the configuration, and how loading it went.
+/// A policy of the configuration, and the result of loading it.
 pub struct LoadedPolicy {
     /// Its entry in the configuration.
     pub config: PolicyConfig,
-    /// Where it came from: a path, or `builtin`.
+    /// Its origin: a path, or `builtin`.
     pub source: String,
-    /// In its place in the chain, or why it is not.
+    /// Its entry in the chain, or the reason that it could not be loaded.
     pub result: Result<Entry, PolicyError>,
 }
 
 impl App {
-    /// Puts configuration and state folder together.
+    /// Combines configuration and state folder.
     pub fn new(sources: Sources, loaded: Loaded, state_dir: PathBuf) -> Self {
         Self { sources, loaded, state_dir, long_lived: false, imported: Arc::default(), checked: false }
     }
 
-    /// The same with the configuration as its sources say now.
+    /// Returns a copy with the configuration read again from its sources.
     ///
     /// # Errors
     /// See [`config::load`].
@@ -80,7 +80,7 @@ impl App {
         Ok(app)
     }
 
-    /// The usual state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, or `wharf` in `$XDG_STATE_HOME`.
+    /// Returns the default state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, or `wharf` in `$XDG_STATE_HOME`.
     pub fn usual_state_dir() -> PathBuf {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(dir) = var("WHARF_STATE_DIR") {
@@ -95,14 +95,14 @@ impl App {
         }
     }
 
-    /// Puts every policy of the configuration, or the carried ones when it names none, in its place. What is known of one
-    /// from before is loaded when it is first asked; `now` loads it all the same.
+    /// Loads every policy of the configuration, or the built-in ones when it names none. A policy that was loaded
+    /// before is loaded only when it is first called; `now` loads it at once anyway.
     pub fn load_policies(&self, now: bool) -> Vec<LoadedPolicy> {
         let wasm = SharedEngine::default();
         builtin::chain(&self.loaded.config).into_iter().map(|config| self.load(config, &wasm, now)).collect()
     }
 
-    /// Loads one policy that need not be in the chain.
+    /// Loads one policy, which need not be in the chain.
     pub fn load_policy(&self, config: PolicyConfig) -> LoadedPolicy {
         self.load(config, &SharedEngine::default(), true)
     }
@@ -117,19 +117,19 @@ impl App {
                 Bytes::Plugin(_, digest) => (PolicyKind::Plugin, digest.clone()),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
-            // A caller that asks whether it loads is told what a service would find.
+            // A check whether a policy loads must give the same result as in a service.
             let pool = (self.long_lived || now).then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let known = digest.clone();
             let load = move |wanted: Option<&[String]>| -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
                     Bytes::Script(text, imports) => {
-                        // One that was loaded before was looked through then.
+                        // A policy that was loaded before has already been checked.
                         let load = if wanted.is_none() { RhaiPolicy::load_checked } else { RhaiPolicy::load_with };
                         Arc::new(load(&name, text, imports, given.clone(), limits)?)
                     }
                     Bytes::Plugin(bytes, _) => {
-                        // Made at the first plugin only: who asks scripts should not pay for it.
+                        // Created at the first plugin only: processes with only scripts should not pay for it.
                         let make = || match pool {
                             Some(memory) => WasmEngine::pooled(Some(&compiled), memory).map(Arc::new),
                             None => WasmEngine::new(Some(&compiled)).map(Arc::new),
@@ -161,22 +161,22 @@ impl App {
         LoadedPolicy { config, source, result }
     }
 
-    /// The most memory that a policy of the configuration may have, in bytes.
+    /// Returns the highest memory limit of all policies of the configuration, in bytes.
     fn most_memory(&self) -> usize {
         let configured = self.loaded.config.policy.iter().map(|policy| policy.limits().memory);
         configured.chain([Limits::default().memory]).max().unwrap_or_default().min(4 << 30)
     }
 
-    /// The chain that decides.
+    /// Returns the chain that decides.
     ///
     /// # Errors
-    /// When a policy that is not optional cannot be loaded: Wharf does not decide with half a chain.
+    /// When a policy that is not optional cannot be loaded: Wharf does not decide with an incomplete chain.
     pub fn chain(&self) -> Result<Chain, lifecycle::Error> {
         self.chain_of(self.load_policies(false))
     }
 
-    /// The same with every policy compiled and its settings checked before it is asked. Those of `running` are not
-    /// optional: one that decides now is not left out because its file was broken meanwhile.
+    /// Returns the chain after compiling every policy and checking its settings. Policies in `running` are not
+    /// optional: a policy that decides now must not be left out because its file was broken meanwhile.
     ///
     /// # Errors
     /// As [`App::chain`].
@@ -193,7 +193,8 @@ impl App {
         for policy in policies {
             match policy.result {
                 Ok(entry) => entries.push(entry),
-                // A file that others can write is no absence, and a program that lacks a part is not whole.
+                // A file that others can write does not count as absent, nor does a part that the program was built
+                // without.
                 Err(error) if policy.config.optional && ![UNTRUSTED, NOT_BUILT].contains(&error.code) => {
                     tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
                 }
@@ -207,14 +208,14 @@ impl App {
             }
         }
         let mut invariants = lifecycle::invariants(&self.loaded, &self.state_dir);
-        // They are known once the policies were read.
+        // The imports are known after the policies were read.
         let guarded =
             |path| Guarded { path, because: "holds a script that a policy imports".to_owned(), engine: false };
         invariants.guarded.extend(self.imports().into_iter().map(guarded));
         Ok(Chain::new(entries, invariants))
     }
 
-    /// The chain of a process that ends with its verb: it is never given back, which would take 3 ms.
+    /// Returns the chain of a process that ends with its verb. It is never freed, because that would take 3 ms.
     ///
     /// # Errors
     /// As [`App::chain`].
@@ -229,7 +230,7 @@ impl App {
     /// # Errors
     /// See [`store::check`] and [`Store::open`].
     pub fn store(&self) -> Result<Store, store::Error> {
-        // A command has just looked; a service looks each time.
+        // A command has just checked it; a service checks it each time.
         if self.long_lived || !self.checked {
             store::check(&self.state_dir)?;
         }
@@ -246,17 +247,17 @@ impl App {
         Ok(docker.with_local_files(engine.local_files).with_memory(self.state_dir.join("engine.json")))
     }
 
-    /// Everything together: what carries out verbs.
+    /// Combines all parts into the lifecycle, which carries out verbs.
     ///
     /// # Errors
-    /// When the store or the engine cannot be had. The chain is loaded when a verb first asks it.
+    /// When the store or the engine is unavailable. The chain is loaded when a verb first needs it.
     pub async fn lifecycle(&self) -> Result<Lifecycle, lifecycle::Error> {
         let app = self.clone();
         self.lifecycle_with(Arc::new(move || app.chain())).await
     }
 
-    /// The same for a verb that asks policies at these hooks: they are loaded on a thread of their own while the store is
-    /// opened and the engine is asked what is there. How that went shows when a policy is asked.
+    /// Returns the lifecycle for a verb that calls policies at these hooks. A separate thread loads them while the
+    /// store is opened and the engine is queried. A failure of the load appears when a policy is called.
     ///
     /// # Errors
     /// As [`App::lifecycle`].
@@ -266,13 +267,13 @@ impl App {
         let load = move || {
             let chain = early.lasting_chain();
             let loaded = chain.as_ref().ok().cloned();
-            // It is not taken when the verb has failed before.
+            // The receiver is gone when the verb has failed before.
             let _ = to.send(chain);
             if let Some(chain) = loaded {
                 chain.prepare(hooks);
             }
         };
-        // Without a thread it is loaded when it is needed.
+        // Without a thread the chain is loaded on first use.
         let early = std::thread::Builder::new().name("wharf-chain".into()).spawn(load).is_ok();
         let chain = Mutex::new(early.then_some(chain));
         let load = move || match chain.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -284,15 +285,15 @@ impl App {
         self.lifecycle_with(Arc::new(load)).await
     }
 
-    /// The chain of a process that ends with its verb, which asks it at these hooks: they are prepared on a thread of
-    /// their own.
+    /// Returns the chain of a process that ends with its verb, which calls it at these hooks. A separate thread
+    /// prepares its policies.
     ///
     /// # Errors
     /// As [`App::chain`].
     pub fn prepared_chain(&self, hooks: &'static [Hook]) -> Result<Chain, lifecycle::Error> {
         let chain = self.lasting_chain()?;
         let preparing = chain.clone();
-        // Without a thread it takes longer, and that is all.
+        // Without a thread it only takes longer.
         let _ = std::thread::Builder::new().name("wharf-chain".into()).spawn(move || preparing.prepare(hooks));
         Ok(chain)
     }
@@ -305,7 +306,7 @@ impl App {
     }
 }
 
-/// Puts a loaded policy in its place: which of its hooks are used.
+/// Creates the entry of a loaded policy with the hooks that are used.
 fn entry(config: &PolicyConfig, policy: Arc<dyn Policy>, settings: &serde_json::Value) -> Result<Entry, PolicyError> {
     let has = policy.hooks();
     let hooks = match &config.hooks {

@@ -1,4 +1,4 @@
-//! The routes, a file for each kind of resource.
+//! The routes, one file per kind of resource.
 
 pub(in crate::api) mod cleanup;
 pub(in crate::api) mod dashboard;

@@ -1,4 +1,4 @@
-//! The bytes of a policy: from the program, or from a file, within their bounds and with their digest.
+//! The bytes of a policy, from the program or from a file, within their limits and with their digest.
 
 use std::path::Path;
 use std::sync::PoisonError;
@@ -11,7 +11,7 @@ use crate::script::{Imports, SOURCE, read_bounded};
 use crate::trust;
 use crate::workspace::sha256_hex;
 
-/// What was read.
+/// The bytes of a policy.
 pub(super) enum Bytes {
     /// With their digest (SHA-256, hex).
     Plugin(std::borrow::Cow<'static, [u8]>, String),
@@ -19,7 +19,7 @@ pub(super) enum Bytes {
 }
 
 impl App {
-    /// What the entry names: where it came from, and its bytes.
+    /// Reads the policy that an entry names: its origin, and its bytes.
     pub(super) fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {
         let missing = |text: String| PolicyError::new("missing", format!("{}: {text}", config.name));
         if let Some(name) = &config.builtin {
@@ -78,7 +78,7 @@ impl App {
     }
 }
 
-/// The bytes of a built-in policy, if they are those of the digest that its entry pins.
+/// Returns the bytes of a built-in policy, if they match the digest that its entry pins.
 fn built_in(policy: &str, bytes: BuiltIn, pinned: Option<&str>) -> Result<Bytes, PolicyError> {
     let (bytes, digest) = match bytes {
         BuiltIn::Plugin([], _) => {

@@ -1,4 +1,4 @@
-//! The chain that recorded decisions are run through again.
+//! The chain for replays of recorded decisions.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::App;
 use crate::config::Span;
 use crate::{builtin, lifecycle};
 
-/// What comes of a replay must not depend on how busy this machine is: policies have at least so much time.
+/// The minimum time limit of policies: the result of a replay must not depend on the load of this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl App {
-    /// The same for replays, and the optional policies that take no part because they cannot be loaded.
+    /// Returns a copy for replays, and the optional policies that are left out because they cannot be loaded.
     ///
     /// # Errors
     /// When a policy that is not optional cannot be loaded.

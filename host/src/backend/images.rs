@@ -8,11 +8,11 @@ use crate::records::Target;
 use crate::store::Snapshot;
 use crate::wire::{BuildRequest, ImageBuild, KeptImage, RestoreRequest};
 
-/// An image that was to be removed, and why it is still there, if it is.
+/// An image that prune has selected, and the error if it could not be removed.
 pub type PrunedImage = (String, Result<(), Error>);
 
 impl Backend {
-    /// The images that Wharf built, kept or pulled, sorted by name.
+    /// Returns the images that Wharf built, kept or pulled, sorted by name.
     pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
         match &self.service {
             Some(client) => Ok(client.images().await?),
@@ -61,7 +61,7 @@ impl Backend {
     /// Removes the images that no container uses.
     ///
     /// # Errors
-    /// See [`Error`]; those of single images stand in the result.
+    /// See [`Error`]; errors of single images are in the result.
     pub async fn prune_images(&self) -> Result<Vec<PrunedImage>, Error> {
         let Some(client) = &self.service else {
             let lifecycle = self.here().await?;
@@ -82,7 +82,7 @@ impl Backend {
         Ok(removed.chain(pruned.failed.into_iter().map(kept)).collect())
     }
 
-    /// Keeps a workspace as it is now.
+    /// Takes a snapshot of a workspace.
     pub async fn create_snapshot(
         &self,
         target: &Target,
@@ -102,7 +102,7 @@ impl Backend {
         }
     }
 
-    /// The snapshots of one workspace, or of all.
+    /// Returns the snapshots of one workspace, or of all.
     pub async fn snapshots(&self, target: Option<&Target>) -> Result<Vec<Snapshot>, Error> {
         match (&self.service, target) {
             (Some(client), None) => Ok(client.snapshots(None).await?),

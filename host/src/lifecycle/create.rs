@@ -1,4 +1,5 @@
-//! Making workspaces: requests and their plans, images, sidecars, and the comparison of what exists with what was decided.
+//! Making workspaces: requests and their plans, images, sidecars, and the comparison of existing workspaces with
+//! decisions.
 
 pub(in crate::lifecycle) mod ask;
 pub(in crate::lifecycle) mod binds;

@@ -1,4 +1,4 @@
-//! The loop `decisions`: prunes decision records that are older, or more, than the configuration keeps.
+//! The loop `decisions`: prunes decision records beyond the configured age or number.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
     loop {
         let prune = {
             let shared = shared.clone();
-            // Hashing many records takes its time; other loops must not wait for it.
+            // Hashing many records takes time; other loops must not wait for it.
             move || {
-                // As it is now: what a reload wants kept must not be gone.
+                // The current configuration counts: records that a reload wants to keep must not be pruned.
                 let loaded = shared.lifecycle.loaded();
                 let keep = &loaded.config.decisions;
                 let before = Timestamp::now().checked_sub(keep.age.0).unwrap_or(Timestamp::MIN);

@@ -1,4 +1,5 @@
-//! The loop `disk`: measures what workspaces write where the engine does not limit it, and tells when one goes over.
+//! The loop `disk`: measures the data that workspaces write where the engine enforces no limit, and reports workspaces
+//! over their limit.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Rep
                 continue;
             }
         };
-        // One after the other: measuring walks through files.
+        // One at a time, because a measurement walks through files.
         for state in states.into_iter().filter(|state| state.state == State::Running) {
             let id = state.workspace;
             let measured = tokio::select! {

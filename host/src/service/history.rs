@@ -1,4 +1,4 @@
-//! The loop `history`: forgets what is older, or more, than the configuration keeps.
+//! The loop `history`: removes events beyond the configured age or number.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The loop `reactions`: the hook `event` is run for what happened, then what is in trouble is started again.
+//! The loop `reactions`: runs the hook `event` for each event, then restarts failing workspaces.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::workspace::{Event, Happening, WorkspaceId};
 #[derive(Debug, Clone)]
 pub(super) struct Reported {
     pub(super) event: Event,
-    /// Whether the end of the container was asked for.
+    /// Whether the end of the container was requested.
     pub(super) end_requested: bool,
 }
 
-/// Workspaces in trouble that wait for their turn.
+/// The limit of failing workspaces that wait for their turn.
 const WAITING: usize = 256;
 
 pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId, Reported)>, stop: Stop) {
-    // In lanes of their own: a workspace that is waited with before its restart still has its hooks run.
+    // Restarts have separate keyed_queue: while a workspace waits for its restart, its hooks still run.
     let (trouble, troubled) = mpsc::channel(WAITING);
     let dropped = |id: &WorkspaceId| {
         shared.status.error("reactions", &format!("{id}: more happens than its policies can be asked about"));
@@ -47,7 +47,7 @@ async fn react(shared: &Shared, told: Reported, trouble: mpsc::Sender<(Workspace
                 return;
             }
         }
-        // Policies that cannot be asked do not keep a workspace from being started again.
+        // Policies that cannot be called do not prevent the restart of a workspace.
         Err(error) => shared.status.error("reactions", &format!("{id}: {}: {error}", told.event.what)),
     }
     if recover::trouble(&shared.config.restart, &told).is_some() && trouble.try_send((id.clone(), told)).is_err() {
@@ -55,7 +55,7 @@ async fn react(shared: &Shared, told: Reported, trouble: mpsc::Sender<(Workspace
     }
 }
 
-/// Whether a container mounts something else than its workspace was made with; then it is stopped.
+/// Returns whether a container mounts something other than its workspace was made with; then the container is stopped.
 pub(super) async fn mounts_differ(shared: &Shared, id: &WorkspaceId, container: &str) -> bool {
     match shared.lifecycle.check_running(id, container).await {
         Ok(Some(reason)) => {

@@ -1,4 +1,4 @@
-//! Starting workspaces again that are in trouble: with growing waits, and within a budget.
+//! Restarting failing workspaces: with growing pauses, and within a budget.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::config::RestartConfig;
 use crate::lifecycle::{Error, Trouble};
 use crate::workspace::Happening;
 
-/// The trouble that an event means, if it is one that the configuration does something about.
+/// Returns the trouble that an event indicates, if the configuration reacts to it.
 pub(super) fn trouble(config: &RestartConfig, told: &Reported) -> Option<Trouble> {
     match (told.event.what, told.event.exit_code) {
         (Happening::Unhealthy, _) if config.unhealthy => Some(Trouble::Unhealthy),
@@ -28,7 +28,7 @@ pub(super) async fn run(shared: &Shared, told: Reported, mut stop: Stop) {
         let mut waited = false;
         let since = Timestamp::now().checked_sub(config.budget.within).unwrap_or(Timestamp::MIN);
         let attempt = async {
-            // The history counts, so the budget outlives this process.
+            // The budget is counted from the history, so it outlives this process.
             let used = lifecycle.store().count_events(id, Happening::Recovered, since)?;
             if used >= config.budget.count {
                 let given_up = lifecycle.give_up(&told.event, trouble, &config.budget.to_string()).await?;
@@ -45,11 +45,11 @@ pub(super) async fn run(shared: &Shared, told: Reported, mut stop: Stop) {
         };
         match attempt.await {
             Ok(Some(done)) => return shared.status.say(&ServiceEvent::Done(done)),
-            // It is not in trouble any more, or the service ends.
+            // It has recovered, or the service ends.
             Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => return,
             Err(error) => shared.status.error("reactions", &format!("{id} cannot be restarted: {error}")),
         }
-        // What fails at once must not be tried again at once.
+        // A restart that fails at once must not be retried at once.
         if !waited && !slept(config.backoff.after(tries), &mut stop).await {
             return;
         }

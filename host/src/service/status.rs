@@ -1,4 +1,4 @@
-//! How the service is doing: failures of each loop, counted, logged and written down for `wharf doctor`.
+//! The status of the service: failures of each loop are counted, logged and recorded for `wharf doctor`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,7 +38,7 @@ impl Status {
         (self.say)(what);
     }
 
-    /// A loop failed at something, and goes on.
+    /// Records a failure of a loop, which continues.
     pub(super) fn error(&self, name: &str, error: &dyn std::fmt::Display) {
         tracing::warn!("{name}: {error}");
         self.metrics.loop_failed(name);
@@ -51,7 +51,7 @@ impl Status {
         self.write(&status);
     }
 
-    /// Another chain decides from now on.
+    /// Records that another chain decides from now on.
     pub(super) fn chain_loaded(&self, policies: std::collections::BTreeMap<String, String>, reload: bool) {
         self.metrics.reloaded(true, reload);
         let mut status = self.status();
@@ -61,12 +61,12 @@ impl Status {
         self.write(&status);
     }
 
-    /// The chain that decides now.
+    /// Returns the chain that decides now.
     pub(super) fn chain(&self) -> store::ChainStatus {
         self.status().chain.clone()
     }
 
-    /// A reload was refused; the chain that was there goes on deciding.
+    /// Records that a reload was refused; the previous chain continues to decide.
     pub(super) fn chain_refused(&self, why: &str) {
         tracing::error!("policies: the reload was refused, what was there goes on: {why}");
         self.metrics.reloaded(false, true);
@@ -96,7 +96,7 @@ impl Status {
         }
     }
 
-    /// The service ends.
+    /// Records the end of the service.
     pub(super) fn end(&self) -> Result<(), store::Error> {
         self.store.put_service(None)
     }
@@ -107,7 +107,7 @@ impl Status {
 
     fn write(&self, status: &ServiceStatus) {
         if let Err(error) = self.store.put_service(Some(status)) {
-            // It is in the log already; the status only repeats it.
+            // The failure is already in the log; the status only repeats it.
             tracing::warn!("{error}");
         }
     }

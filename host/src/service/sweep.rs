@@ -1,4 +1,4 @@
-//! The loop `sweeps`: the policies' `cleanup`, as often as `cleanup.interval` says.
+//! The loop `sweeps`: runs the policies' `cleanup` at the interval of `cleanup.interval`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ServiceEvent, Shared, Stop, slept, stopped};
 use crate::lifecycle::Error;
 
-/// The first sweep comes this soon, so that a service that is often restarted sweeps, too.
+/// The time until the first sweep. It is short, so that a service that is often restarted sweeps too.
 const FIRST: Duration = Duration::from_secs(300);
 
 pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {

@@ -1,4 +1,4 @@
-//! The loop `time-to-live`: stops workspaces whose time is over.
+//! The loop `time-to-live`: stops workspaces whose time to live is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{ServiceEvent, Shared, Stop, slept};
 use crate::lifecycle::Error;
 
-/// The longest wait: what was started meanwhile may have little time.
+/// The longest pause: a workspace that was started meanwhile may have little time left.
 const EVERY: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {

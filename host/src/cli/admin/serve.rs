@@ -11,21 +11,22 @@ pub(crate) struct Args {
     /// Check configuration, policies, certificate and store, and exit
     #[arg(long)]
     check: bool,
-    /// How log lines are written on stderr [default: text, or json with --json]
+    /// Format of log lines on stderr [default: text, or json with --json]
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) log_format: Option<LogFormat>,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people.
     Text,
-    /// One object a line.
+    /// One object per line.
     Json,
 }
 
-/// Whether the service could begin, but for what others have: the place of the service, the socket, the address.
+/// Checks whether the service could start, except for resources that another process may hold: the service's lock, the
+/// socket, the address.
 fn check(context: &Context) -> Result<u8, Failure> {
     let app = &context.app;
     api::check(&app.loaded.config.api).map_err(not_attached)?;
@@ -44,7 +45,7 @@ fn not_attached((message, remedy): (String, String)) -> Failure {
     Failure::new("api", message, remedy, 1)
 }
 
-/// Runs the command: until SIGTERM or Ctrl-C.
+/// Runs the service until SIGTERM or Ctrl-C.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     if args.check {
         return check(context);
@@ -57,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // There is no listener any more once it has ended.
+        // The receiver is gone after the service has ended.
         let _ = stopper.send(true);
     });
     let (out, state) = (context.out.clone(), context.app.state_dir.display().to_string());
