@@ -28,8 +28,7 @@ const LOOK: Duration = Duration::from_millis(20);
 impl Docker {
     /// Returns the real cause of a command's failure to start, in a container that may be ending.
     pub(super) async fn unless_ending(&self, container: &str, error: Error) -> Error {
-        // `CommandNotExecutable` comes from the engine's message or from a bare exit code 126, which can mean
-        // anything.
+        // `CommandNotExecutable` is only certain with the engine's message; a bare exit code 126 can mean anything.
         let (Error::StartFailed { cause } | Error::CommandNotExecutable { cause }) = &error else { return error };
         let ending = SAID.iter().any(|words| cause.contains(words));
         let begin = Instant::now();
