@@ -78,7 +78,7 @@ struct Reader<'t> {
     scanner: Scanner<'t>,
     /// The next token; none at the end.
     token: Option<Token<'t>>,
-    /// The start of the token, in bytes from the start of the file, and its line below.
+    /// The token's start in bytes from the start of the file. `line` is its line.
     at: usize,
     line: usize,
 }

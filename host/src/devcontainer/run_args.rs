@@ -71,7 +71,7 @@ impl Reader<'_> {
             return Ok(());
         };
         let value = match flag {
-            // `run_arg` expands it in the same way as containerEnv.
+            // `env` below expands it, as it does for containerEnv.
             "-e" | "--env" => value.to_owned(),
             _ => self.fill(&property, line, value, false),
         };

@@ -1,5 +1,5 @@
-//! Variables in the texts of a file, such as `${localWorkspaceFolder}`. Inserted values are not expanded again. Variables
-//! outside the specification, such as a shell's `${HOME}`, stay unchanged.
+//! Variables in the texts of a file, such as `${localWorkspaceFolder}`. Inserted values are not expanded again.
+//! Variables outside the specification, such as a shell's `${HOME}`, stay unchanged.
 
 use super::Surroundings;
 
