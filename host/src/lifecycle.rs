@@ -1,9 +1,9 @@
-//! The verbs: one public method each. Each reads: journal -> hooks -> engine -> journal, with its undo.
+//! The verbs: one public method each. Each follows the pattern journal -> hooks -> engine -> journal, with its undo.
 //!
-//! What runs is known by the engine, what was meant by the store. Only objects that carry this installation's label
-//! (`wharf.host`) are ever touched.
+//! The engine knows the running containers, the store knows the intended state. Only objects with this installation's
+//! label (`wharf.host`) are ever touched.
 //!
-//! May touch: hooks, docker, store. It speaks in domain types; no type of the engine, of Wasm or of Rhai appears here.
+//! May touch: hooks, docker, store. It uses domain types; no type of the engine, of Wasm or of Rhai appears here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -58,26 +58,26 @@ pub use secrets::files::secrets_dir;
 
 use create::resolved::ResolvedRequest;
 
-/// Longest wait for another process that works on the same workspace.
+/// Maximum wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
-/// Bounds of a command that a policy asks for.
+/// Minimum and maximum run time (milliseconds) of a command that a policy requests.
 const ACTION_TIME: (u64, u64) = (100, 600_000);
 
-/// How the chain is had when it is first needed: most reading verbs need none, and a broken policy must not keep a user
-/// from listing or removing workspaces.
+/// Loads the chain on first use: most reading verbs need none, and a broken policy must not keep a user from listing
+/// or removing workspaces.
 pub type LoadChain = dyn Fn() -> Result<Chain, Error> + Send + Sync;
 
-/// What a reload puts in place of what was, both at once.
+/// The state that a reload replaces, both parts at once.
 struct Live {
     loaded: Arc<Loaded>,
     chain: Option<Chain>,
 }
 
-/// Who is told of what policies and sweeps do, once it is recorded.
+/// Receives the actions of policies and sweeps after they are recorded.
 pub trait Observer: Send + Sync {
     /// Decisions were recorded.
     fn decided(&self, decisions: &[Decision]);
-    /// A sweep has ended that was no dry run.
+    /// A sweep that was not a dry run has ended.
     fn swept(&self, report: &SweepReport);
 }
 
@@ -87,24 +87,24 @@ pub struct Lifecycle {
     load_chain: Arc<LoadChain>,
     loading: tokio::sync::Mutex<()>,
     gate: secrets::gate::Gate,
-    /// Held while the mounts of a container that runs are looked at.
+    /// Held while the mounts of a running container are checked.
     looking: tokio::sync::Mutex<()>,
     shadows: shadows::Queue,
     observer: OnceLock<Arc<dyn Observer>>,
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
-    /// Whom it acts for where no door says another.
+    /// The caller for actions without another caller.
     own_caller: crate::hooks::Caller,
     stop: watch::Receiver<bool>,
     stopper: watch::Sender<bool>,
 }
 
 impl Lifecycle {
-    /// Puts the parts together, and finishes or undoes what a process that died has left.
+    /// Combines the parts, and finishes or undoes the leftovers of a process that died.
     ///
     /// # Errors
-    /// When the store or the engine fails while doing so.
+    /// An error if the store or the engine fails meanwhile.
     pub async fn new(loaded: Loaded, load_chain: Arc<LoadChain>, store: Store, docker: Docker) -> Result<Self, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (stopper, stop) = watch::channel(false);
@@ -135,39 +135,41 @@ impl Lifecycle {
         Ok(this)
     }
 
-    /// What ends long waits: send `true`, and the verb under way undoes what it did and fails as interrupted.
+    /// Returns the sender that ends long waits: send `true`, and the current verb undoes its work and fails as
+    /// interrupted.
     pub fn stopper(&self) -> watch::Sender<bool> {
         self.stopper.clone()
     }
 
-    /// Tells an observer of decisions and sweeps; the first one stays.
+    /// Notifies an observer of decisions and sweeps. Only the first observer is kept.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         let _ = self.observer.set(observer);
     }
 
-    /// The engine.
+    /// Returns the engine.
     pub fn docker(&self) -> &Docker {
         &self.docker
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The configuration as it is now; a verb that began with it ends with it.
+    /// Returns the current configuration. A verb keeps the configuration that it started with.
     pub fn loaded(&self) -> Arc<Loaded> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).loaded.clone()
     }
 
-    /// Puts another configuration with its chain in place. Decisions that are under way end with what they began with.
+    /// Replaces the configuration and its chain. Running decisions keep those that they started with.
     pub fn replace_chain(&self, loaded: Loaded, chain: Chain) {
         let chain = chain.with_standings(self.store.clone());
         let next = Live { loaded: Arc::new(loaded), chain: Some(chain) };
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Runs something of the chain about a workspace on a thread where it may block: policies run up to their deadlines.
+    /// Runs a function with the chain for a workspace, on a thread where it may block: policies run up to their
+    /// deadlines.
     async fn decide<T: Send + 'static>(
         &self,
         about: &str,
@@ -177,8 +179,8 @@ impl Lifecycle {
         self.gate.run(about, move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
-    /// The same with a request about a workspace, from which these values are taken out first: no policy sees them, and neither
-    /// its log lines nor what is remembered of it have them.
+    /// Does the same as `decide` with a request about a workspace, from which these values are removed first. No
+    /// policy sees them, and they appear neither in its log lines nor in its standing.
     async fn decide_without<T: Send + 'static>(
         &self,
         mut request: HookRequest,
@@ -191,7 +193,7 @@ impl Lifecycle {
         self.decide(&about, move |chain| run(&chain.clone().knowing(&secrets, &values), request)).await
     }
 
-    /// The chain, loaded at the first call.
+    /// Returns the chain, which is loaded at the first call.
     async fn chain(&self) -> Result<Chain, Error> {
         let there = || self.live.read().unwrap_or_else(PoisonError::into_inner).chain.clone();
         if let Some(chain) = there() {
@@ -204,13 +206,13 @@ impl Lifecycle {
         let load = self.load_chain.clone();
         let chain = tokio::task::spawn_blocking(move || load()).await;
         let chain = chain.map_err(|error| Error::Internal(error.to_string()))??.with_standings(self.store.clone());
-        // A reload that came first is newer.
+        // A reload that finished first is newer.
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         Ok(live.chain.get_or_insert(chain).clone())
     }
 
-    /// Writes decisions down, without secrets: these values are taken out wherever they stand. A decision that cannot be recorded
-    /// is not carried out. Then the shadows are asked; no verb waits for them.
+    /// Records decisions without secrets: these values are removed wherever they occur. A decision that cannot be
+    /// recorded is not carried out. The shadows are called afterwards; no verb waits for them.
     fn record_without(
         &self,
         decisions: &mut [Decision],
@@ -234,8 +236,9 @@ impl Lifecycle {
         Ok(self.docker.info().await?)
     }
 
-    /// The container of a workspace: the one that the store names, which the engine finds at once, or else the one with
-    /// its exact labels. One that is set aside to be replaced does not count, nor does one whose creation was undone.
+    /// Returns the container of a workspace: the container that the store names, which the engine finds quickly, or
+    /// otherwise the container with its exact labels. A container set aside for replacement does not count, nor does
+    /// one whose creation was undone.
     async fn container(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
         let labelled = |container: &Container| {
@@ -254,8 +257,8 @@ impl Lifecycle {
         Ok(self.current(found)?.into_iter().next())
     }
 
-    /// Those of some containers with our labels that are what their workspaces have: ours, not set aside to be replaced, and
-    /// not of a creation that was undone.
+    /// Returns the current containers of their workspaces among these labelled containers: ours, not set aside for
+    /// replacement, and not from a creation that was undone.
     fn current(&self, labelled: Vec<Container>) -> Result<Vec<Container>, Error> {
         let undone = self.undone_attempts()?;
         let mut current = Vec::with_capacity(labelled.len());
@@ -267,45 +270,45 @@ impl Lifecycle {
         Ok(current)
     }
 
-    /// The container of a workspace with all that the engine tells about it.
+    /// Returns the container of a workspace with all details from the engine.
     async fn container_in_full(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         match self.container(id).await? {
-            // From a list.
+            // It comes from a list.
             Some(container) if container.actual.is_none() => Ok(Some(self.docker.inspect(&container.id).await?)),
             found => Ok(found),
         }
     }
 
-    /// All containers of this installation by workspace id.
+    /// Returns all containers of this installation by workspace id.
     async fn containers(&self) -> Result<BTreeMap<String, Container>, Error> {
         let current = self.current(self.docker.list_ours().await?.to_vec())?;
         Ok(current.into_iter().filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
     }
 
-    /// Whether an interruption was asked for.
+    /// Returns an error if an interruption was requested.
     fn check_interrupt(&self) -> Result<(), Error> {
         if *self.stop.borrow() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Ends when an interruption is asked for.
+    /// Returns when an interruption is requested.
     async fn interrupted(&self) {
         let mut stop = self.stop.clone();
         // The sender lives as long as self, so this cannot fail.
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Takes the lock of a workspace, waiting for another process that works on it. What was left half done there is put
-    /// right first: later, it would be done to what is made from now on.
+    /// Takes the lock of a workspace, and waits for another process that works on it. Unfinished work is then
+    /// repaired at once, because a later repair would affect objects created from now on.
     async fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
         let lock = self.wait_for_lock(id.as_str(), true, || self.store.try_lock(id)).await?;
         self.put_right_first(id).await?;
         Ok(lock)
     }
 
-    /// Takes the lock of the networks: shared to put a container on one, alone to remove one. Otherwise the last one to
-    /// go would take the network away from one that comes.
+    /// Takes the lock of the networks: shared to connect a container, exclusive to remove a network. Otherwise the
+    /// last leaving container could remove a network that another container is joining.
     async fn lock_networks(&self, alone: bool) -> Result<store::WorkspaceLock, Error> {
-        // What was begun is undone to the end, so an interruption does not keep a network from being removed.
+        // An undo runs to its end, so an interruption must not prevent the removal of a network.
         self.wait_for_lock("the networks", !alone, || self.store.try_lock_networks(alone)).await
     }
 
@@ -331,7 +334,8 @@ impl Lifecycle {
     }
 }
 
-/// Whether a container is what its workspace has: not set aside to be replaced, and not of a creation that was undone.
+/// Returns whether a container is the current one of its workspace: not set aside for replacement, and not from a
+/// creation that was undone.
 fn is_current(container: &Container, undone: &recovery::reconcile::UndoneAttempts) -> bool {
     !create::replace::is_aside(container) && !undone.holds(container)
 }
