@@ -1,11 +1,11 @@
-//! `wharf serve`: what runs between commands. A foreground process that keeps the store's states and history true, runs
-//! the hook `event`, restarts what is in trouble, and finishes what dead processes have left. What answers programs is
-//! attached to it from outside, see [`Attach`].
+//! `wharf serve`: the work between commands. A foreground process that keeps the store's states and history up to
+//! date, runs the hook `event`, restarts failing workspaces, and finishes the work of dead processes. Servers for
+//! programs are attached from outside, see [`Attach`].
 //!
-//! Each loop is a function `run(.., stop)` in a file of its own: it counts and logs its failures (see `board`), backs
-//! off, and ends soon when it is told to stop. The list of them is in [`run`].
+//! Each loop is a function `run(.., stop)` in a separate file. It counts and logs its failures (see `board`), backs
+//! off, and ends soon after it is told to stop. [`run`] has the list of loops.
 //!
-//! May touch: what lifecycle and store offer.
+//! May touch: the interfaces of lifecycle and store.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -44,14 +44,14 @@ use board::Board;
 pub use handle::{Failed, Handle};
 pub use metrics::{Held, Metrics};
 
-/// How long loops have to end what they are doing.
+/// Time for loops to finish their current work.
 const GRACE: Duration = Duration::from_secs(15);
-/// Waits between attempts to reach an engine that is away: the first, and the longest.
+/// Pauses between attempts to reach an unreachable engine: first and longest.
 const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// Events that wait for their reactions; the store has them already.
+/// Maximum number of events that wait for their reactions; the store already has them.
 const WAITING_EVENTS: usize = 1_024;
 
-/// What is done meanwhile, each by a loop of its own.
+/// The background tasks, each in its own loop.
 const LOOPS: [&str; 11] = [
     "events",
     "reactions",
@@ -66,39 +66,39 @@ const LOOPS: [&str; 11] = [
     "policies",
 ];
 
-/// Told to the person or program who started the service.
+/// Messages to the user or program that started the service.
 #[derive(Debug, Clone)]
 pub enum Said {
-    /// It serves. Said once.
+    /// The service is running. Sent once.
     Ready {
-        /// The engine, or why it is not there yet.
+        /// The engine, or the reason why it is not reachable yet.
         engine: Result<String, String>,
         /// Names of the loops.
         loops: Vec<&'static str>,
-        /// Where its API listens, if it has one.
+        /// The address of its API, if it has one.
         api: Option<String>,
     },
-    /// The engine cannot be reached. Said once until it is back.
+    /// The engine is unreachable. Sent once until it is back.
     EngineAway(String),
     /// The engine is back.
     EngineBack,
-    /// Something was done to a workspace.
+    /// A workspace was changed.
     Done(String),
 }
 
-/// Why the service ended.
+/// The reason why the service ended.
 #[derive(Debug)]
 pub enum Error {
-    /// Another one serves this state folder.
+    /// Another service runs for this state folder.
     Runs(Option<ServiceStatus>),
-    /// What was to be attached cannot begin: what is wrong, and what to do.
+    /// An attached part cannot start: the error and the remedy.
     NotAttached {
-        /// One line.
+        /// The error, in one line.
         message: String,
-        /// One line.
+        /// The remedy, in one line.
         remedy: String,
     },
-    /// It cannot begin, or a loop ended by a defect.
+    /// The service cannot start, or a loop ended because of a defect.
     Failed(lifecycle::Error),
 }
 
@@ -114,17 +114,17 @@ impl From<store::Error> for Error {
     }
 }
 
-/// Whether to stop.
+/// The stop signal.
 pub type Stop = watch::Receiver<bool>;
 
-/// A loop at work.
+/// A running loop.
 pub type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Opens something that runs beside the loops, such as the API: when this process has the place of the service, and
-/// before the engine is there. Gives where it listens, and its loop, which ends when it is told to stop.
+/// Starts a task beside the loops, such as the API. It is called when this process holds the role of the service, and
+/// before the engine is reachable. Returns its address and its loop, which ends when it is told to stop.
 pub type Attach = Box<dyn FnOnce(Handle, Stop) -> Result<(String, Loop), Error> + Send>;
 
-/// What all loops have.
+/// The state shared by all loops.
 struct Shared {
     lifecycle: Arc<Lifecycle>,
     config: crate::config::Config,
@@ -133,13 +133,13 @@ struct Shared {
     notify: Arc<notify::Notify>,
 }
 
-/// Ends when the service is told to stop.
+/// Returns when the service is told to stop.
 pub async fn stopped(stop: &mut Stop) {
-    // Without a sender it cannot be said any more.
+    // Without a sender no stop signal can arrive any more.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Sleeps, or ends at once when the service is told to stop. Says whether it slept to the end.
+/// Sleeps, or returns at once when the service is told to stop. Returns whether it slept to the end.
 async fn slept(time: Duration, stop: &mut Stop) -> bool {
     tokio::select! {
         () = tokio::time::sleep(time) => true,
@@ -150,8 +150,8 @@ async fn slept(time: Duration, stop: &mut Stop) -> bool {
 /// Serves until it is told to stop.
 ///
 /// # Errors
-/// When another service runs, when store or policies cannot be used, or when a loop ended by a defect. An engine that
-/// is away is waited for.
+/// An error if another service runs, if store or policies are unusable, or if a loop ended because of a defect. The
+/// service waits for an unreachable engine.
 // Long because it registers every part of the service, in the order in which they start and end.
 pub async fn run(
     app: &App,
@@ -161,14 +161,14 @@ pub async fn run(
 ) -> Result<(), Error> {
     let store = app.store()?;
     let Some(_lock) = store.try_lock_service()? else { return Err(Error::Runs(store.service()?)) };
-    // A signal that asks for a reload must not end a service that is not ready yet.
+    // A reload signal must not end a service that is not ready yet.
     let hangups = signal(SignalKind::hangup()).map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
-    // Half a chain decides nothing; better now than at the first event.
+    // An incomplete chain must not decide. It is better to fail now than at the first event.
     let checked = app.clone();
     let seen = policies::Seen::now(app);
     let chain = tokio::task::spawn_blocking(move || checked.checked_chain(&BTreeMap::new())).await;
     let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
-    // What the policies import is known from here on.
+    // From here on the imports of the policies are known.
     let seen = policies::Seen::now(app).but(&seen);
 
     let metrics = Arc::new(Metrics::default());
@@ -184,7 +184,7 @@ pub async fn run(
     let notify = Arc::new(notify::Notify::of_process());
     let alive = notify.clone();
     let until = halted.clone();
-    // Ended with the runtime; without a manager that asks it has ended already.
+    // It ends with the runtime; without a service manager that expects signals it has already ended.
     tokio::spawn(async move { alive.watchdog(until).await });
     let board = Board::new(store, &LOOPS, metrics.clone(), say)?;
     let mut said = false;
@@ -218,7 +218,7 @@ pub async fn run(
     let shared =
         Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board, metrics, notify: notify.clone() });
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
-    // Each by its name in `LOOPS`.
+    // Each loop by its name in `LOOPS`.
     let loops: Vec<(&str, Loop)> = vec![
         ("events", Box::pin(watch_events::run(shared.clone(), told.clone(), halted.clone()))),
         ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
@@ -235,7 +235,7 @@ pub async fn run(
     for (name, run) in loops {
         tasks.spawn(named(name, run));
     }
-    // A loop that ends before it was told to has a defect.
+    // A loop that ends before it is told to has a defect.
     let defect = tokio::select! {
         () = stopped(&mut stop) => None,
         ended = tasks.join_next() => Some(match ended {
@@ -249,7 +249,7 @@ pub async fn run(
     }
     halt.send_replace(true);
     if !drained(&mut tasks).await {
-        // What is under way is undone, as at Ctrl-C.
+        // Undo the current work, as at Ctrl-C.
         interrupt.send_replace(true);
         if !drained(&mut tasks).await {
             tracing::warn!("not everything ended in time; what was begun is undone by the next command");
@@ -262,8 +262,8 @@ pub async fn run(
     }
 }
 
-/// Connects to the engine, again and again while it is unreachable; `None` when the service is told to stop before. The
-/// service is ready with an engine that is unreachable, too.
+/// Connects to the engine, and retries while it is unreachable. Returns `None` if the service is told to stop first.
+/// The service also becomes ready with an unreachable engine.
 async fn connect(
     app: &App,
     handle: &Handle,
@@ -299,12 +299,12 @@ async fn named(name: &'static str, run: Loop) -> &'static str {
     name
 }
 
-/// Waits for the loops to end. Says whether they did in time.
+/// Waits for the loops to end. Returns whether they ended in time.
 async fn drained(tasks: &mut JoinSet<&'static str>) -> bool {
     tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
 }
 
-/// Ends before the loops have begun.
+/// Ends the service before the loops have started.
 async fn end(board: &Board, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'static str>) -> Result<(), Error> {
     halt.send_replace(true);
     if !drained(tasks).await {
@@ -313,7 +313,7 @@ async fn end(board: &Board, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'st
     board.end().map_err(Error::from)
 }
 
-/// Whether an engine that fails so may be there later.
+/// Returns whether an engine with this error may become reachable later.
 fn may_come_back(error: &docker::Error) -> bool {
     !matches!(error, docker::Error::UnsupportedEndpoint { .. } | docker::Error::TooOld { .. })
 }

@@ -1,10 +1,12 @@
-//! What the program says about its own work: log lines on stderr, and traces of the service to an OpenTelemetry collector.
+//! The program's reports about its own work: log lines on stderr, and traces of the service for an OpenTelemetry
+//! collector.
 //!
-//! A trace follows one request: `guard` opens the span of the request, `Metrics::verb` that of the verb, a hook run and each
-//! call of a policy have one, and so has each call of the engine. `spans` has them all.
+//! A trace follows one request. `guard` opens the span of the request and `Metrics::verb` the span of the verb. A
+//! hook run, each policy call and each engine call have a span, too. `spans` defines all of them.
 //!
-//! Traces are asked for by the environment, in the words of OpenTelemetry ("OpenTelemetry Protocol Exporter" and "Environment
-//! Variable Specification"). Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is made, and nothing is sent anywhere.
+//! The environment enables traces, with the variables of OpenTelemetry ("OpenTelemetry Protocol Exporter" and
+//! "Environment Variable Specification"). Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is created, and nothing is
+//! sent anywhere.
 //!
 //! May touch: stderr, the address of the collector, files with its certificates.
 
@@ -33,25 +35,25 @@ use crate::spans;
 
 mod export;
 
-/// How long the end of the program waits for the collector.
+/// Maximum time that the program waits for the collector at its end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Lines {
-    /// How many `-v` there were: warnings, what is done, and every call of the engine.
+    /// The number of `-v` flags: warnings, actions, and every call of the engine.
     pub verbose: u8,
-    /// One object a line.
+    /// Whether each line is one JSON object.
     pub json: bool,
 }
 
-/// What is wrong with the environment.
+/// An error in the environment variables.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// One line.
+    /// The error, in one line.
     pub message: String,
-    /// One line.
+    /// The remedy, in one line.
     pub remedy: String,
 }
 
@@ -61,20 +63,20 @@ impl Error {
     }
 }
 
-/// What is to be ended with the program.
+/// The telemetry to shut down with the program.
 #[derive(Debug)]
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Sends log lines to stderr: warnings, or what `-v` and `WHARF_LOG` ask for. With `traces`, spans are sent where the
-    /// environment says.
+    /// Sends log lines to stderr: warnings, or the levels set by `-v` and `WHARF_LOG`. With `traces`, spans are sent
+    /// to the collector named in the environment.
     ///
     /// # Errors
-    /// When the environment asks for what cannot be. Log lines are written then, too.
+    /// An error if the environment is invalid. Log lines are written even then.
     pub fn begin(lines: Lines, traces: bool) -> Result<Self, Error> {
         let provider = if traces { provider() } else { Ok(None) };
         let layer = provider.as_ref().ok().and_then(Option::as_ref).map(|provider| {
-            // Only spans of ours: log lines are written elsewhere, and may say more than a collector is to know.
+            // Only spans of ours: log lines are written elsewhere, and may contain more than a collector should know.
             let filter = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("wharf"));
             layer.with_location(false).with_threads(false).with_level(false).with_target(false).with_filter(filter)
@@ -83,7 +85,7 @@ impl Telemetry {
         provider.map(Self)
     }
 
-    /// Sends what has not been sent yet, and waits for it some seconds. It blocks.
+    /// Sends the remaining spans, and waits up to some seconds for that. It blocks.
     pub fn end(self) {
         if let Some(provider) = self.0
             && let Err(error) = provider.shutdown_with_timeout(FAREWELL)
@@ -114,8 +116,8 @@ fn log(lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
     }
 }
 
-/// A log line as its format has it, on one line and fit for a terminal: messages and fields repeat words of engines, projects
-/// and policies.
+/// Formats a log line safely for a terminal, on one line: messages and fields repeat text of engines, projects and
+/// policies.
 struct Clean<F> {
     format: F,
     json: bool,
@@ -148,10 +150,10 @@ where
     }
 }
 
-/// How wide a level is.
+/// The width of a level.
 const LEVEL: usize = 5;
 
-/// The colour of a level.
+/// Returns the colour of a level.
 fn colour(level: tracing::Level) -> u8 {
     match level {
         tracing::Level::ERROR => 31,
@@ -162,7 +164,7 @@ fn colour(level: tracing::Level) -> u8 {
     }
 }
 
-/// What makes spans, where the environment asks for it.
+/// Returns the provider of spans, if the environment enables it.
 fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     if !export::is_asked_for()? {
         return Ok(None);
@@ -180,12 +182,12 @@ fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     Ok(Some(provider.build()))
 }
 
-/// Makes a span a part of the trace that a request belongs to, where its headers say so (W3C Trace Context).
+/// Makes a span a part of the trace that a request belongs to, if its headers name one (W3C Trace Context).
 pub fn join(span: &tracing::Span, headers: &HeaderMap) {
     if span.is_disabled() || !headers.contains_key("traceparent") {
         return;
     }
-    // It fails where no layer makes spans of it, and then there is nothing to join.
+    // This fails without a tracing layer, and then there is nothing to join.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
 }
 
