@@ -1,8 +1,8 @@
-//! The policies that the program carries: they make `wharf up .` work with secure defaults and no configuration.
+//! The built-in policies: they make `wharf up .` work with secure defaults and no configuration.
 
 use crate::config::{Config, PolicyConfig};
 
-/// Bytes or text of a policy.
+/// Bytes or text of a built-in policy.
 #[derive(Clone, Copy)]
 pub enum BuiltIn {
     /// A plugin, with its digest (SHA-256, hex).
@@ -11,7 +11,7 @@ pub enum BuiltIn {
     Script(&'static str),
 }
 
-/// What `build.rs` has put there.
+/// A plugin from the output folder of `build.rs`.
 macro_rules! plugin {
     ($name:literal) => {
         BuiltIn::Plugin(
@@ -21,7 +21,7 @@ macro_rules! plugin {
     };
 }
 
-/// Every built-in policy by name, in the order of the default chain.
+/// All built-in policies by name, in the order of the default chain.
 pub const ALL: [(&str, BuiltIn); 6] = [
     ("image-selector", plugin!("image-selector")),
     ("security-baseline", plugin!("security-baseline")),
@@ -31,17 +31,17 @@ pub const ALL: [(&str, BuiltIn); 6] = [
     ("cleanup.rhai", BuiltIn::Script(include_str!("../policies/cleanup.rhai"))),
 ];
 
-/// A built-in policy.
+/// Returns a built-in policy.
 pub fn find(name: &str) -> Option<BuiltIn> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
 }
 
-/// The policies of a configuration, or the carried ones when it names none.
+/// Returns the policies of a configuration, or the built-in policies if it names none.
 pub fn chain(config: &Config) -> Vec<PolicyConfig> {
     if config.policy.is_empty() { default_chain() } else { config.policy.clone() }
 }
 
-/// The chain that is used when the configuration names no policy.
+/// Returns the chain for a configuration without policies.
 pub fn default_chain() -> Vec<PolicyConfig> {
     ALL.iter().map(|(name, _)| PolicyConfig::builtin(name)).collect()
 }

@@ -1,8 +1,8 @@
-//! One answer of the engine for all who asked before it was asked for.
+//! Shares one answer of the engine among all callers that asked before the request started.
 //!
-//! A list of a hundred containers costs the engine 9 ms, and a service with many clients needs it for most of what they
-//! ask. A caller that comes while one is under way waits for the next, which all that wait then share: no caller gets an answer
-//! that is older than the question.
+//! A list of a hundred containers costs the engine 9 ms, and a service with many clients needs it for most requests.
+//! A caller that arrives during a request waits for the next request, which all waiting callers share. No caller gets
+//! an answer that is older than its question.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,12 +10,12 @@ use tokio::sync::Mutex;
 
 use super::error::Result;
 
-/// Answers to one question.
+/// The shared answers to one question.
 #[derive(Debug)]
 pub(super) struct SingleFlight<T> {
-    /// How often it was asked.
+    /// The number of requests started.
     asked: AtomicU64,
-    /// The number of the last time that came to its end, and what came of it; none if it failed.
+    /// The number of the last completed request and its answer; none if it failed.
     last: Mutex<(u64, Option<T>)>,
 }
 
@@ -26,10 +26,11 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone> SingleFlight<T> {
-    /// Asks, or takes the answer to a question that began later than this call.
+    /// Asks the question, or returns the answer to a request that started after this call.
     ///
     /// # Errors
-    /// Those of the question. No caller takes the error of another one: all that waited ask on their own then, at once.
+    /// The errors of the question. No caller gets another caller's error: after a failure, each waiting caller asks
+    /// by itself at once.
     pub(super) async fn ask(&self, question: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
         let before = self.asked.load(Ordering::SeqCst);
         let mut last = self.last.lock().await;
@@ -40,7 +41,7 @@ impl<T: Clone> SingleFlight<T> {
             drop(last);
             return question().await;
         }
-        // Dropped in between, it has not come to its end, and the next one asks.
+        // If the future is dropped here, the request is not recorded as completed, and the next caller asks.
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let answer = question().await;
         *last = (number, answer.as_ref().ok().cloned());
@@ -56,7 +57,7 @@ mod tests {
     use super::super::error::Error;
     use super::*;
 
-    /// Asks for a number that is one higher each time, and takes a while.
+    /// Returns a number that increases with each request, after a while.
     async fn count(shared: Arc<SingleFlight<u64>>, times: Arc<AtomicU64>, fail: bool) -> Result<u64> {
         let question = async || {
             let number = times.fetch_add(1, Ordering::SeqCst) + 1;

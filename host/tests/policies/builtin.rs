@@ -1,4 +1,4 @@
-//! The policies that the program carries.
+//! The built-in policies.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

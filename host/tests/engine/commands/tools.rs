@@ -105,7 +105,7 @@ fn the_doctor_notices_records_that_were_edited() {
 #[test]
 fn completions_know_the_commands() {
     let mut sandbox = Sandbox::new();
-    // Even a broken configuration does not keep a shell from starting.
+    // Even a broken configuration does not prevent a shell from starting.
     sandbox.config("nonsense = true\n");
     sandbox.env("WHARF_CONFIG", "/no/such/file");
     for shell in ["bash", "zsh", "fish"] {
