@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::json;
 use wharf::config::Config;
 use wharf::hooks::record::Draft;
-use wharf::hooks::{Adjustment, Chain, Entry, Facts, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply, Verdict};
+use wharf::hooks::{
+    Adjustment, Chain, Entry, Facts, Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, Reply, Verdict,
+};
 use wharf::script::RhaiPolicy;
 use wharf::workspace::ContainerSpec;
 

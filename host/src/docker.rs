@@ -93,8 +93,12 @@ impl Docker {
     /// and [`Error::TooOld`].
     pub async fn connect(endpoint: Option<&str>, host_id: &str) -> Result<Self> {
         let http = http::Http::connect(connect::Endpoint::find(endpoint)?).await?;
-        let inner =
-            Inner { http, host_id: host_id.to_owned(), info: Mutex::default(), ours: single_flight::SingleFlight::default() };
+        let inner = Inner {
+            http,
+            host_id: host_id.to_owned(),
+            info: Mutex::default(),
+            ours: single_flight::SingleFlight::default(),
+        };
         Ok(Self { inner: Arc::new(inner), local_files: true, memory: None })
     }
 

@@ -22,7 +22,6 @@ use crate::docker;
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, ServiceStatus};
 
-mod status;
 mod collect;
 mod decisions;
 mod disk;
@@ -36,13 +35,14 @@ mod notify;
 mod policies;
 mod react;
 mod recover;
+mod status;
 mod sweep;
 mod time_to_live;
 mod watch_events;
 
-use status::Status;
 pub use handle::{Failed, Handle};
 pub use metrics::{Held, Metrics};
+use status::Status;
 
 /// Time for loops to finish their current work.
 const GRACE: Duration = Duration::from_secs(15);

@@ -226,4 +226,3 @@ impl Backend {
         Ok(absolute)
     }
 }
-

@@ -32,7 +32,9 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Rep
             };
             match measured {
                 Ok(Some(event)) => {
-                    shared.status.say(&ServiceEvent::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
+                    shared
+                        .status
+                        .say(&ServiceEvent::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
                     if out.try_send((id.clone(), Reported { event, end_requested: false })).is_err() {
                         shared.status.error("disk", &format!("{id}: its policies are too busy to be told"));
                     }

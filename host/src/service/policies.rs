@@ -132,7 +132,9 @@ pub(super) async fn run(
                     refused = Some(next);
                 }
                 shared.status.chain_refused(&why);
-                shared.status.say(&ServiceEvent::Done(format!("the reload was refused, what was there goes on: {why}")));
+                shared
+                    .status
+                    .say(&ServiceEvent::Done(format!("the reload was refused, what was there goes on: {why}")));
                 tell(asker, Err(why));
             }
         }

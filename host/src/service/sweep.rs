@@ -26,7 +26,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                     if let Some(error) = &line.error {
                         shared.status.error("sweeps", &format!("{}: {error}", line.id));
                     } else if let Some(outcome @ ("planned" | "stopped" | "removed")) = line.outcome.as_deref() {
-                        shared.status.say(&ServiceEvent::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
+                        shared
+                            .status
+                            .say(&ServiceEvent::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
                     }
                 }
             }

@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
-mod capabilities;
 mod builtin;
+mod capabilities;
 mod facts;
 mod frozen;
 mod hostile;

@@ -32,7 +32,13 @@ impl Places {
     /// `parts`.
     pub(in crate::api) fn new(of: &'static str, most: usize, parts: usize) -> Self {
         let semaphore = || Arc::new(Semaphore::new(most));
-        Self { of, most, socket: semaphore(), network: semaphore(), shares: Arc::new(ConnectionLimit::new(most / parts)) }
+        Self {
+            of,
+            most,
+            socket: semaphore(),
+            network: semaphore(),
+            shares: Arc::new(ConnectionLimit::new(most / parts)),
+        }
     }
 
     /// Takes a slot.

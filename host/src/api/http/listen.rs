@@ -192,8 +192,11 @@ where
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    let stream =
-        TokioIo::new(WriteTimeout { stream, most: if peer.is_remote() { STALLED } else { Duration::MAX }, stalled: None });
+    let stream = TokioIo::new(WriteTimeout {
+        stream,
+        most: if peer.is_remote() { STALLED } else { Duration::MAX },
+        stalled: None,
+    });
     let connection = builder.serve_connection(stream, service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

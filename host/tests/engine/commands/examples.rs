@@ -85,10 +85,7 @@ fn the_example_events_prints_the_life_of_a_workspace() {
 fn the_examples_script_and_policy_decide_without_an_engine() {
     let mut sandbox = Sandbox::new();
     sandbox.env("DOCKER_HOST", "unix:///nowhere.sock");
-    assert_eq!(
-        told(&sandbox, "script"),
-        "root: denied, commands run as the user of the workspace\nnode: pass\n"
-    );
+    assert_eq!(told(&sandbox, "script"), "root: denied, commands run as the user of the workspace\nnode: pass\n");
     let text = told(&sandbox, "policy");
     assert!(text.contains("labels.team.project = \"shop\" (labels)\n"), "{text}");
     assert!(text.contains("resources.pids = 256 (few-processes)\n"), "{text}");
