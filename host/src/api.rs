@@ -1,12 +1,12 @@
-//! The HTTP API of `wharf serve`: JSON over a Unix socket, for programs of the same user and of root, and over TLS for
-//! those who have a token.
+//! The HTTP API of `wharf serve`: JSON over a Unix socket for programs of the same user and of root, and over TLS for
+//! callers with a token.
 //!
-//! One file per resource; each route is a short function that asks `lifecycle` or the store and gives the JSON that the
-//! command of the same name prints with `--json`. Whatever fails becomes a `http::error::Problem`; only that file knows status
-//! codes of errors. Connections come in through `listen`; what every request passes before its route is in `guard`, and
-//! what the route needs of its caller in `access`.
+//! There is one file per resource. Each route is a short function that calls `lifecycle` or the store and returns the
+//! JSON that the command of the same name prints with `--json`. Every failure becomes a `http::error::Problem`; no
+//! other file knows the status codes of errors. `listen` accepts connections. `guard` holds the checks that every
+//! request passes before its route, and `access` the permissions that the route requires of its caller.
 //!
-//! May touch: its socket and its address, the files of its certificate, and what the service hands it.
+//! May touch: its socket and its address, the files of its certificate, and the handle of the service.
 
 mod http;
 mod routes;
@@ -32,21 +32,21 @@ use http::notifier::Pulse;
 use http::remote::Remote;
 use http::socket::{Refused, Socket};
 
-/// A body as the routes read it.
+/// Parses a request body in the same way as the routes do.
 #[cfg(test)]
 pub(crate) fn read_body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     http::args::read(bytes).map_err(|problem| format!("{problem:?}"))
 }
 
-/// Requests that are answered at once, over the socket and over the network; and the parts of the network's of which a token has
-/// one, so that verbs leave room to read.
+/// The limit of concurrent requests, for the socket and for the network each. The second number divides the network's
+/// limit: a token holds at most that fraction, so that verbs leave room for reads.
 const REQUESTS: (usize, usize) = (64, 2);
-/// Verbs under way at once, whether their clients still wait or not, in the same way.
+/// The limit of running verbs, with or without a waiting client, and its divisor per token.
 const VERBS: (usize, usize) = (16, 2);
-/// Streams that are followed at once, and commands that are talked to, in the same way.
+/// The limit of open streams and interactive commands, and its divisor per token.
 const STREAMS: (usize, usize) = (128, 4);
 
-/// What all routes have.
+/// The state shared by all routes.
 #[derive(Clone)]
 struct Api {
     handle: Handle,
@@ -60,7 +60,7 @@ struct Api {
 }
 
 impl Api {
-    /// What carries out verbs.
+    /// Returns the lifecycle, which carries out verbs.
     fn lifecycle(&self) -> Result<Arc<Lifecycle>, Problem> {
         self.handle.lifecycle().ok_or_else(Problem::engine_away)
     }
@@ -70,12 +70,12 @@ impl Api {
     }
 }
 
-/// Takes the socket, and the address on the network if the configuration names one. The loop that it gives answers requests
-/// until it is told to stop: then no connection is taken any more, verbs under way end, and their clients are told what
-/// came of them. Gives where it listens, too.
+/// Binds the socket, and the address on the network if the configuration names one. Returns the listening addresses and
+/// the loop that answers requests until the service stops. The loop then accepts no more connections, waits for running
+/// verbs to end, and sends their clients the outcome.
 ///
 /// # Errors
-/// When the socket, the address or the certificate cannot be had, with what to do.
+/// When the socket, the address or the certificate is unavailable; the error names a remedy.
 pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Result<(String, Loop), service::Error> {
     let refused = |refused: Refused| service::Error::NotAttached { message: refused.message, remedy: refused.remedy };
     let network = Network::claim(config).map_err(refused)?.map(Arc::new);
@@ -97,7 +97,7 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
     let followed = streams.clone();
     let router = router(Api { handle, requests, verbs, remote, streams, replays, pulse, stop: stop.clone() });
     let run = async move {
-        // It looks at the store for streams.
+        // This task polls the store for the streams.
         let looking = tokio::spawn(looking);
         let socket = serve(Listener::Socket(socket), router.clone(), shared.clone());
         match network {
@@ -107,7 +107,7 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
                 tokio::join!(socket, serve(Listener::Network(network), router, shared), follow);
             }
         }
-        // Commands with a client are ended, and their clients told.
+        // Interactive commands are ended, and their clients notified.
         if tokio::time::timeout(FAREWELL, followed.all_free()).await.is_err() {
             tracing::info!("api: not all streams have ended");
         }
@@ -118,15 +118,15 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
     Ok((listens, Box::pin(run)))
 }
 
-/// Checks what the network needs: certificate and key.
+/// Checks the certificate and the key that the network listener needs.
 ///
 /// # Errors
-/// What is wrong with them, and what to do.
+/// The defect in them, and the remedy.
 pub fn check(config: &ApiConfig) -> Result<(), (String, String)> {
     Network::check(config).map_err(|refused| (refused.message, refused.remedy))
 }
 
-/// Every route, with what it needs of who calls it.
+/// All routes, each with the permissions that it requires.
 fn routes() -> Routes {
     const READ: Needs = Needs::Role(Role::Viewer);
     const SURVEY: Needs = Needs::Whole(Role::Viewer);
@@ -144,7 +144,7 @@ fn routes() -> Routes {
         .routes(READ, routes!(routes::session::show, routes::session::end))
         .routes(Needs::Nothing, routes!(routes::session::begin))
         .routes(READ, routes!(routes::workspaces::list))
-        .routes(BUILD, routes!(routes::making::make))
+        .routes(BUILD, routes!(routes::up::make))
         .routes(READ, routes!(routes::workspaces::inspect))
         .routes(ACT, routes!(routes::verbs::remove))
         .routes(READ, routes!(routes::workspaces::metrics))
@@ -158,13 +158,13 @@ fn routes() -> Routes {
         .routes(ACT, routes!(routes::verbs::unpause))
         .routes(ACT, routes!(routes::verbs::kill))
         .routes(ACT, routes!(routes::verbs::update))
-        .routes(READ, routes!(routes::making::wait))
+        .routes(READ, routes!(routes::up::wait))
         .routes(ACT, routes!(routes::exec::talk))
-        .routes(ACT, routes!(routes::run::run))
+        .routes(ACT, routes!(routes::exec_collected::run))
         .routes(READ, routes!(routes::logs::read))
         .routes(READ, routes!(routes::logs::read_several))
         .routes(READ, routes!(routes::stats::one))
-        .routes(BUILD, routes!(routes::making::add_sidecar))
+        .routes(BUILD, routes!(routes::up::add_sidecar))
         .routes(READ, routes!(routes::secrets::list))
         .routes(ACT, routes!(routes::secrets::set, routes::secrets::remove))
         .routes(ACT, routes!(routes::files::kind))

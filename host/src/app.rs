@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::carried;
+use crate::builtin;
 use crate::config::{self, Loaded, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
@@ -100,7 +100,7 @@ impl App {
     /// earlier load is loaded lazily, at its first call; `now` loads it immediately.
     pub fn load_policies(&self, now: bool) -> Vec<LoadedPolicy> {
         let wasm = SharedEngine::default();
-        carried::chain(&self.loaded.config).into_iter().map(|config| self.load(config, &wasm, now)).collect()
+        builtin::chain(&self.loaded.config).into_iter().map(|config| self.load(config, &wasm, now)).collect()
     }
 
     /// Loads one policy, which need not be in the chain.

@@ -1,8 +1,9 @@
-//! The one choice between carrying verbs out in this process and having a service carry them out (`--server`, `client.server`).
+//! The only choice between carrying verbs out in this process and having a service carry them out (`--server`,
+//! `client.server`).
 //!
-//! A [`Backend`] has a method for everything that a command asks for. None of its callers knows which of the two answers: results,
-//! progress and errors are the same. In this process, engine and store are opened by the first method that needs them, so a verb that
-//! needs no engine works without one.
+//! A [`Backend`] has a method for every need of the commands. Callers cannot tell which of the two answers: results,
+//! progress and errors are the same. In this process, the first method that needs the engine or the store opens it, so
+//! a verb that needs no engine works without one.
 //!
 //! Every method fails with [`Error`].
 
@@ -48,47 +49,48 @@ pub use verbs::Verb;
 
 pub use crate::client::Report;
 
-/// A function that is called once, when verbs begin, with the sender that interrupts them.
+/// A function that is called once, when verbs start, with the sender that interrupts them.
 pub type Interrupts = fn(watch::Sender<bool>);
 
 /// This process, or a service.
 pub struct Backend {
     app: App,
-    /// The hooks that the first verb asks: their policies load while the engine is asked.
+    /// The hooks that the first verb runs: their policies load while the engine is contacted.
     hooks: &'static [Hook],
     service: Option<Client>,
     lifecycle: OnceCell<Lifecycle>,
     interrupts: Option<Interrupts>,
-    /// For a service, which has no verbs of this process to interrupt; made when it is first asked for.
+    /// The sender in place of the lifecycle's when a service carries verbs out, because this process then has no verbs
+    /// to interrupt. It is created on first use.
     stop: OnceCell<watch::Sender<bool>>,
 }
 
 impl Backend {
-    /// Chooses: the service that the configuration names, or this process. Nothing is opened yet.
+    /// Chooses the service that the configuration names, or this process. Nothing is opened yet.
     ///
-    /// `hooks` are those that the first verb asks; `interrupts` wires signals to the verbs of this process.
+    /// `hooks` are those that the first verb runs; `interrupts` connects signals to the verbs of this process.
     ///
     /// # Errors
-    /// When address, token or certificates of the service cannot be used.
+    /// When the address, the token or the certificates of the service are unusable.
     pub fn new(app: App, hooks: &'static [Hook], interrupts: Option<Interrupts>) -> Result<Self, Error> {
         let service = service(&app)?;
         Ok(Self { app, hooks, service, lifecycle: OnceCell::new(), interrupts, stop: OnceCell::new() })
     }
 
-    /// The address of the service, for messages about it; none where this process carries verbs out.
+    /// Returns the address of the service, for messages; `None` when this process carries verbs out.
     pub fn server(&self) -> Option<String> {
         self.service.as_ref().map(Client::server)
     }
 
-    /// The sender that interrupts the verbs of this process: they undo what they did.
+    /// Returns the sender that interrupts the verbs of this process: they undo their changes.
     ///
     /// # Errors
-    /// When engine or store cannot be opened.
+    /// When the engine or the store cannot be opened.
     pub async fn stopper(&self) -> Result<watch::Sender<bool>, Error> {
         if self.service.is_none() {
             return Ok(self.here().await?.stopper());
         }
-        // Not before: a caller that does not ask for it is ended by signals as any program.
+        // Signals are connected only on request: they end other callers like any program.
         let wired = async || {
             let (stop, _) = watch::channel(false);
             if let Some(wire) = self.interrupts {
@@ -99,7 +101,7 @@ impl Backend {
         Ok(self.stop.get_or_init(wired).await.clone())
     }
 
-    /// The parts that carry verbs out in this process.
+    /// Returns the lifecycle, which carries verbs out in this process.
     async fn here(&self) -> Result<&Lifecycle, Error> {
         let open = async || {
             let lifecycle = match self.hooks {
@@ -114,8 +116,8 @@ impl Backend {
         self.lifecycle.get_or_try_init(open).await
     }
 
-    /// The store, for methods that need no engine. One that an earlier version wrote is cleaned first, for which its engine is
-    /// asked once; where that is unreachable, a warning says that values may be left.
+    /// Returns the store, for methods that need no engine. A store that an earlier version wrote is cleaned first. That
+    /// needs its engine once; if the engine is unreachable, a warning says that values may be left.
     async fn store(&self) -> Result<Store, Error> {
         let store = self.app.store()?;
         if !store.may_hold_values()? {
@@ -128,7 +130,7 @@ impl Backend {
         Ok(self.app.store()?)
     }
 
-    /// All workspaces, sorted by id.
+    /// Returns all workspaces, sorted by ID.
     ///
     /// # Errors
     /// See [`Error`], as for all methods.
@@ -139,7 +141,7 @@ impl Backend {
         })
     }
 
-    /// One workspace.
+    /// Returns one workspace.
     pub async fn inspect(&self, target: &Target) -> Result<WorkspaceView, Error> {
         match &self.service {
             Some(client) => Ok(client.inspect(&named(client, target).await?).await?),
@@ -150,7 +152,7 @@ impl Backend {
         }
     }
 
-    /// The id of a workspace.
+    /// Returns the ID of a workspace.
     pub async fn find(&self, target: &Target) -> Result<WorkspaceId, Error> {
         match &self.service {
             Some(_) => Ok(self.inspect(target).await?.id),
@@ -159,7 +161,7 @@ impl Backend {
     }
 }
 
-/// The service that the configuration names.
+/// Returns a client of the service that the configuration names.
 fn service(app: &App) -> Result<Option<Client>, Error> {
     let config = &app.loaded.config.client;
     let Some(server) = config.server.clone().filter(|server| !server.is_empty()) else { return Ok(None) };
@@ -180,7 +182,8 @@ fn service(app: &App) -> Result<Option<Client>, Error> {
     Ok(Some(Client::new(&settings)?))
 }
 
-/// The name by which a service knows a workspace. It finds names as commands do; a folder is the same one on this machine only.
+/// Returns the name by which a service knows a workspace. It resolves names as commands do. A folder can be resolved
+/// only by a service on this machine.
 async fn named(client: &Client, target: &Target) -> Result<String, Error> {
     match target {
         Target::Named(name) => Ok(name.clone()),
@@ -189,7 +192,7 @@ async fn named(client: &Client, target: &Target) -> Result<String, Error> {
     }
 }
 
-/// An object of this machine means nothing to a service on another one.
+/// Returns the error that an object of this machine means nothing to a service on another machine.
 fn elsewhere(client: &Client, what: &str) -> Error {
     let text = format!("{what} of this machine means nothing to the service at {}", client.server());
     Error::usage(text, "name a workspace; 'wharf ls' lists them")

@@ -1,6 +1,7 @@
-//! The commands: one file each, with its arguments and its function. Docker users' habits; `--json` for programs.
+//! The commands: one file each, with its arguments and its function. They follow the habits of Docker users, and print
+//! `--json` for programs.
 //!
-//! May touch: the terminal. What a command does is done by `lifecycle`.
+//! May touch: the terminal. `lifecycle` carries commands out.
 
 use std::path::PathBuf;
 
@@ -48,7 +49,7 @@ pub struct Cli {
     /// A service that carries the command out, unix:///path or https://host:port [default: client.server]
     #[arg(long, global = true, value_name = "SERVER", env = "WHARF_SERVER", hide_env = true)]
     server: Option<String>,
-    /// The project whose workspace is meant, for commands that name none [default: the current folder]
+    /// The project whose workspace is used, for commands that name none [default: the current folder]
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<PathBuf>,
     /// Set a value of the configuration, e.g. --set limits.memory=2GiB
@@ -67,7 +68,7 @@ pub struct Cli {
     command: Command,
 }
 
-/// The definition of the command line, for the reference of commands.
+/// Returns the definition of the command line, for the reference of commands.
 #[doc(hidden)]
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
@@ -171,7 +172,7 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it may be carried out by a service, or is about this machine whatever service there is.
+    /// Returns whether a service may carry the command out. Other commands always concern this machine.
     fn goes_to_a_service(&self) -> bool {
         match self {
             Self::Ls(_)
@@ -198,7 +199,7 @@ impl Command {
             Self::Sidecar(_) | Self::Secret(_) | Self::Volume(_) | Self::Cp(_) => true,
             Self::Audit(Deferred(args)) => args.goes_to_a_service(),
             Self::Policy(Deferred(command)) => command.goes_to_a_service(),
-            // About files here, or the service itself.
+            // These concern files on this machine, or the service itself.
             Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => true,
             _ => false,
         }
@@ -206,8 +207,8 @@ impl Command {
 }
 
 impl Cli {
-    /// Reads the command line of this process. Help and version are printed, and so is what is wrong with it: as JSON where
-    /// `--json` stands before a `--`.
+    /// Parses the command line of this process. Help, version and usage errors are printed; errors as JSON if `--json`
+    /// precedes any `--`.
     ///
     /// # Errors
     /// The exit code, when there is no command to carry out.
@@ -220,7 +221,7 @@ impl Cli {
         if error.use_stderr() && std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
             let text = error.render().to_string();
             let mut lines = text.lines().map(str::trim);
-            // Its own words come first, then the usage, and where to find more.
+            // The message comes first, then the usage, and a hint at the help.
             let said: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("Usage:")).collect();
             let said = said.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
             let said = said.strip_prefix("error: ").unwrap_or(&said);
@@ -231,7 +232,7 @@ impl Cli {
             };
             Output::new(true, false).failure(&Failure::new("usage", said, "see --help of the command", code));
         } else if error.use_stderr() && !error.render().to_string().lines().all(Printable::is) {
-            // It repeats words of the command line, and those may come from elsewhere.
+            // The error repeats words of the command line, which may come from an untrusted source.
             Printable::lines(&error.render().to_string()).for_each(output::say);
         } else if let Err(error) = error.print() {
             output::say(format_args!("wharf: cannot write: {error}"));
@@ -239,11 +240,11 @@ impl Cli {
         Err(code)
     }
 
-    /// Begins to write log lines on stderr: warnings, or what `-v` and `WHARF_LOG` ask for; and traces of the service, where the
-    /// environment asks for them.
+    /// Starts to write log lines on stderr: warnings, or the level that `-v` and `WHARF_LOG` request. For the service,
+    /// it also starts traces if the environment requests them.
     ///
     /// # Errors
-    /// The exit code when the environment asks for what cannot be; why has been said then.
+    /// The exit code when the environment requests something impossible; the reason is already printed.
     pub fn begin_telemetry(&self) -> Result<Telemetry, u8> {
         let (json, traces) = match &self.command {
             Command::Serve(Deferred(args)) => {
@@ -293,7 +294,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     }
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
-        // The doctor is asked exactly when something is wrong.
+        // The doctor must work especially when the configuration is broken.
         Err(error) if matches!(cli.command, Command::Doctor) => return admin::doctor::broken_config(&error, out),
         Err(error) => return Err(error.into()),
     };
@@ -301,7 +302,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         tracing::warn!("{ignored}");
     }
     let mut context = Context { app: App::new(sources, loaded, state_dir), out: out.clone(), project: cli.project };
-    // The doctor names every file that others can change.
+    // The doctor itself reports every file that others can change.
     if !matches!(cli.command, Command::Doctor) {
         context.app.check_trust()?;
         context.app.checked = true;
@@ -356,7 +357,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     }
 }
 
-/// A command in a box of its own: together, what all of them keep while they wait is too much for one stack.
+/// Boxes a command's future: together, the states of all command futures are too large for the stack.
 fn boxed<'a, T>(command: impl Future<Output = T> + 'a) -> std::pin::Pin<Box<dyn Future<Output = T> + 'a>> {
     Box::pin(command)
 }

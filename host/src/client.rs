@@ -1,7 +1,8 @@
-//! The API from the other side: how commands call a service, on this machine or another one.
+//! The client side of the API: commands use it to call a service, on this machine or another one.
 //!
-//! One connection for each request, over the service's Unix socket or over TLS. What the service refuses is a [`Problem`] with the
-//! words that the command would have had by itself; everything else that goes wrong is a broken or missing connection.
+//! Each request has its own connection, over the service's Unix socket or over TLS. A refusal of the service is a
+//! [`Problem`] with the same words as if the command ran in this process. Every other failure is a broken or missing
+//! connection.
 //!
 //! May touch: the service's address, and the files with its token and certificate authority.
 //!
@@ -37,21 +38,21 @@ pub use follow::{Followed, Follower};
 pub use socket::{Incoming, Message, Outgoing};
 pub use verbs::Report;
 
-/// How long a connection may take, its handshake included.
+/// The time limit for a connection, including its handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer that is taken as a whole.
+/// The limit of an answer that is read as a whole, in bytes.
 const ANSWER: usize = 256 << 20;
 
-/// Where a service is, and what is shown to it.
+/// The address of a service, and the credentials for it.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// `unix:///path`, an absolute path, or `https://host:port`.
     pub server: String,
-    /// The token; over a Unix socket none is needed.
+    /// The token; not needed over a Unix socket.
     pub token: Option<Token>,
     /// The certificate authorities to trust instead of those of the system: a PEM file.
     pub ca_file: Option<PathBuf>,
-    /// A certificate of our own with its key, for services that ask for one: PEM files.
+    /// A client certificate with its key, for services that require one: PEM files.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -60,10 +61,10 @@ pub struct Settings {
 pub struct Token(String);
 
 impl Token {
-    /// A token as it was handed out; white space around it is dropped.
+    /// Creates a token from its text; surrounding white space is dropped.
     ///
     /// # Errors
-    /// When it has characters that no token has.
+    /// When it contains characters that no token has.
     pub fn new(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -72,7 +73,7 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
-    /// Reads it from a file.
+    /// Reads a token from a file.
     ///
     /// # Errors
     /// When the file cannot be read, or holds no token.
@@ -94,18 +95,18 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a call failed.
+/// The failure of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The service refused it, or it failed there.
+    /// The service refused the call, or failed to carry it out.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
-    /// Address, token or certificates cannot be used.
+    /// The address, the token or the certificates are unusable.
     #[error("{message}")]
     Setting {
-        /// What is wrong.
+        /// The defect.
         message: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
     /// The request cannot be sent.
@@ -114,23 +115,23 @@ pub enum Error {
     /// The service does not answer, or the connection broke.
     #[error("the service at {server}: {cause}")]
     Unreachable {
-        /// Where it was expected.
+        /// The address of the service.
         server: String,
-        /// What went wrong.
+        /// The cause.
         cause: String,
     },
-    /// Whatever answers is no service of Wharf, or one that speaks otherwise.
+    /// The peer is not a service of Wharf, or speaks an unknown version of its protocol.
     #[error("the service at {server} gave an answer that is not understood: {cause}")]
     Answer {
-        /// Who answered.
+        /// The address of the peer.
         server: String,
-        /// What is wrong with it.
+        /// The defect of its answer.
         cause: String,
     },
 }
 
 impl Error {
-    /// Whether the service is away for the moment, or not ready yet.
+    /// Returns whether the service is temporarily unreachable, or not ready yet.
     pub fn is_away(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
@@ -144,7 +145,7 @@ impl Error {
     }
 }
 
-/// A service.
+/// A client of one service.
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Endpoint,
@@ -156,7 +157,7 @@ pub struct Client {
 pub type Query<'a> = &'a [(&'a str, &'a str)];
 
 impl Client {
-    /// Checks the settings; nothing is asked yet.
+    /// Checks the settings; it does not contact the service.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -169,12 +170,12 @@ impl Client {
         Ok(Self { endpoint, token: settings.token.clone(), tls })
     }
 
-    /// Where it is, for people.
+    /// Returns the address of the service, for people.
     pub fn server(&self) -> String {
         self.endpoint.to_string()
     }
 
-    /// Whether the service runs on this machine, so that paths mean the same here and there.
+    /// Returns whether the service runs on this machine, so that paths mean the same to both.
     pub fn is_local(&self) -> bool {
         matches!(self.endpoint, Endpoint::Unix(_))
     }
@@ -185,24 +186,24 @@ impl Client {
         self.value(response).await
     }
 
-    /// Asks for something to be done.
+    /// Posts a request.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let response = self.send(Method::POST, path, &[], "application/json", Some(body), &[]).await?;
         self.value(response).await
     }
 
-    /// Asks for something to be removed.
+    /// Requests a removal.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Error> {
         let response = self.send(Method::DELETE, path, query, "application/json", None::<&()>, &[]).await?;
         self.value(response).await
     }
 
-    /// All pages of a list.
+    /// Reads all pages of a list.
     pub async fn pages<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<Vec<T>, Error> {
         let (mut all, mut next) = self.page(path, query).await?;
         while let Some(link) = next {
             let (page, after) = self.page(&link, &[]).await?;
-            // An empty page can have a next one, where what it had is not for us to see.
+            // An empty page can have a next page: its entries may be invisible to this caller.
             if after.as_ref() == Some(&link) {
                 return Err(self.misunderstood("a page names itself as the next one"));
             }
@@ -212,7 +213,7 @@ impl Client {
         Ok(all)
     }
 
-    /// One page of a list, and the address of the next one.
+    /// Reads one page of a list, and returns it with the address of the next one.
     pub async fn page<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -223,14 +224,14 @@ impl Client {
         Ok((self.value(response).await?, link))
     }
 
-    /// Follows a stream of events; `after` is the id of the last one that was seen.
+    /// Follows a stream of events; `after` is the ID of the last known event.
     pub async fn events(&self, path: &str, query: Query<'_>, after: Option<&str>) -> Result<Events, Error> {
         let headers: Vec<_> = after.map(|id| ("last-event-id", id)).into_iter().collect();
         let response = self.send(Method::GET, path, query, "text/event-stream", None::<&()>, &headers).await?;
         self.stream(response)
     }
 
-    /// Asks for something whose progress is told as events.
+    /// Posts a request whose progress is sent as events.
     pub async fn post_events(&self, path: &str, query: Query<'_>, body: &impl Serialize) -> Result<Events, Error> {
         let response = self.send(Method::POST, path, query, "text/event-stream", Some(body), &[]).await?;
         self.stream(response)
@@ -254,7 +255,7 @@ impl Client {
         Ok(whole.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes())
     }
 
-    /// Sends a request on a connection of its own. What is not a success is the service's problem.
+    /// Sends a request on a new connection. An answer without success is the service's problem.
     async fn send(
         &self,
         method: Method,
@@ -294,7 +295,7 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(error))?;
-        // It ends with the answer, or with its reader.
+        // The task ends with the answer, or when its reader is dropped.
         tokio::spawn(connection);
         let response = sender.send_request(request).await.map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {
@@ -346,7 +347,7 @@ impl Client {
     }
 }
 
-/// A body without the fields that say nothing, so that an older service which does not know them takes it.
+/// Encodes a body without its empty fields, so that an older service that does not know them accepts it.
 pub(crate) fn encode(body: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     fn prune(value: &mut serde_json::Value) {
         if let serde_json::Value::Object(fields) = value {
@@ -359,14 +360,14 @@ pub(crate) fn encode(body: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&value)
 }
 
-/// A path with its query.
+/// Returns a path with its query.
 fn address(path: &str, query: Query<'_>) -> String {
     let pairs = query.iter().map(|(name, value)| format!("{}={}", url_encoded(name), url_encoded(value)));
     let query = pairs.collect::<Vec<_>>().join("&");
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-/// The address of `<address>; rel="next"`, where it is a path of the same service.
+/// Returns the address of `<address>; rel="next"` if it is a path of the same service.
 fn next_page(link: &str) -> Option<String> {
     let (address, rest) = link.strip_prefix('<')?.split_once('>')?;
     (rest.contains("rel=\"next\"") && address.starts_with('/') && !address.starts_with("//"))

@@ -35,7 +35,7 @@ mod network;
 mod reference;
 mod registry_auth;
 mod sessions;
-mod shared;
+mod single_flight;
 mod spec_map;
 mod stats;
 mod volumes;
@@ -78,7 +78,7 @@ struct Inner {
     /// The engine's cached description of itself.
     info: Mutex<Option<info::Remembered>>,
     /// The list of all containers of this installation.
-    ours: shared::Shared<Arc<Vec<Container>>>,
+    ours: single_flight::SingleFlight<Arc<Vec<Container>>>,
 }
 
 impl Docker {
@@ -94,7 +94,7 @@ impl Docker {
     pub async fn connect(endpoint: Option<&str>, host_id: &str) -> Result<Self> {
         let http = http::Http::connect(connect::Endpoint::find(endpoint)?).await?;
         let inner =
-            Inner { http, host_id: host_id.to_owned(), info: Mutex::default(), ours: shared::Shared::default() };
+            Inner { http, host_id: host_id.to_owned(), info: Mutex::default(), ours: single_flight::SingleFlight::default() };
         Ok(Self { inner: Arc::new(inner), local_files: true, memory: None })
     }
 

@@ -75,7 +75,7 @@ struct Live {
 
 /// Receives the actions of policies and sweeps after they are recorded.
 pub trait Observer: Send + Sync {
-    /// Decisions were recorded.
+    /// Reports recorded decisions.
     fn decided(&self, decisions: &[Decision]);
     /// A sweep that was not a dry run has ended.
     fn swept(&self, report: &SweepReport);

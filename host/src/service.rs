@@ -2,7 +2,7 @@
 //! date, runs the hook `event`, restarts failing workspaces, and finishes the work of dead processes. Servers for
 //! programs are attached from outside, see [`Attach`].
 //!
-//! Each loop is a function `run(.., stop)` in a separate file. It counts and logs its failures (see `board`), backs
+//! Each loop is a function `run(.., stop)` in a separate file. It counts and logs its failures (see `status`), backs
 //! off, and ends soon after it is told to stop. [`run`] has the list of loops.
 //!
 //! May touch: the interfaces of lifecycle and store.
@@ -22,7 +22,7 @@ use crate::docker;
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, ServiceStatus};
 
-mod board;
+mod status;
 mod collect;
 mod decisions;
 mod disk;
@@ -30,7 +30,7 @@ mod handle;
 mod history;
 mod idle;
 mod journal;
-mod lanes;
+mod keyed_queue;
 mod metrics;
 mod notify;
 mod policies;
@@ -40,7 +40,7 @@ mod sweep;
 mod time_to_live;
 mod watch_events;
 
-use board::Board;
+use status::Status;
 pub use handle::{Failed, Handle};
 pub use metrics::{Held, Metrics};
 
@@ -68,7 +68,7 @@ const LOOPS: [&str; 11] = [
 
 /// Messages to the user or program that started the service.
 #[derive(Debug, Clone)]
-pub enum Said {
+pub enum ServiceEvent {
     /// The service is running. Sent once.
     Ready {
         /// The engine, or the reason why it is not reachable yet.
@@ -128,7 +128,7 @@ pub type Attach = Box<dyn FnOnce(Handle, Stop) -> Result<(String, Loop), Error> 
 struct Shared {
     lifecycle: Arc<Lifecycle>,
     config: crate::config::Config,
-    board: Board,
+    status: Status,
     metrics: Arc<Metrics>,
     notify: Arc<notify::Notify>,
 }
@@ -147,7 +147,7 @@ async fn slept(time: Duration, stop: &mut Stop) -> bool {
     }
 }
 
-/// Serves until it is told to stop.
+/// Runs the service until a stop is requested.
 ///
 /// # Errors
 /// An error if another service runs, if store or policies are unusable, or if a loop ended because of a defect. The
@@ -157,7 +157,7 @@ pub async fn run(
     app: &App,
     mut stop: Stop,
     attach: Option<Attach>,
-    say: Box<dyn Fn(&Said) + Send + Sync>,
+    say: Box<dyn Fn(&ServiceEvent) + Send + Sync>,
 ) -> Result<(), Error> {
     let store = app.store()?;
     let Some(_lock) = store.try_lock_service()? else { return Err(Error::Runs(store.service()?)) };
@@ -186,37 +186,37 @@ pub async fn run(
     let until = halted.clone();
     // It ends with the runtime; without a service manager that expects signals it has already ended.
     tokio::spawn(async move { alive.watchdog(until).await });
-    let board = Board::new(store, &LOOPS, metrics.clone(), say)?;
+    let status = Status::new(store, &LOOPS, metrics.clone(), say)?;
     let mut said = false;
     let mut ready = |engine| {
         if std::mem::replace(&mut said, true) {
             return;
         }
-        board.say(&Said::Ready { engine, loops: LOOPS.into(), api: api.clone() });
+        status.say(&ServiceEvent::Ready { engine, loops: LOOPS.into(), api: api.clone() });
         if let Err(error) = notify.send("READY=1") {
             tracing::warn!("the service manager cannot be told that the service is ready: {error}");
         }
     };
-    let lifecycle = match connect(app, &handle, &board, &mut stop, &mut ready).await {
+    let lifecycle = match connect(app, &handle, &status, &mut stop, &mut ready).await {
         Ok(Some(lifecycle)) => lifecycle,
-        Ok(None) => return end(&board, &halt, &mut tasks).await,
+        Ok(None) => return end(&status, &halt, &mut tasks).await,
         Err(error) => {
-            end(&board, &halt, &mut tasks).await?;
+            end(&status, &halt, &mut tasks).await?;
             return Err(error.into());
         }
     };
-    board.chain_loaded(policies::versions(&chain), false);
+    status.chain_loaded(policies::versions(&chain), false);
     lifecycle.replace_chain(app.loaded.clone(), chain);
     lifecycle.observe(metrics.clone());
     let lifecycle = Arc::new(lifecycle);
     handle.set_lifecycle(lifecycle.clone());
-    board.engine_back();
+    status.engine_back();
     let docker = lifecycle.docker();
     ready(Ok(format!("{} ({})", docker.endpoint(), docker.engine_version())));
 
     let interrupt = lifecycle.stopper();
     let shared =
-        Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board, metrics, notify: notify.clone() });
+        Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), status, metrics, notify: notify.clone() });
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
     // Each loop by its name in `LOOPS`.
     let loops: Vec<(&str, Loop)> = vec![
@@ -255,7 +255,7 @@ pub async fn run(
             tracing::warn!("not everything ended in time; what was begun is undone by the next command");
         }
     }
-    shared.board.end()?;
+    shared.status.end()?;
     match defect {
         Some(text) => Err(lifecycle::Error::Internal(text).into()),
         None => Ok(()),
@@ -267,7 +267,7 @@ pub async fn run(
 async fn connect(
     app: &App,
     handle: &Handle,
-    board: &Board,
+    status: &Status,
     stop: &mut Stop,
     ready: &mut (dyn FnMut(Result<String, String>) + Send),
 ) -> Result<Option<Lifecycle>, lifecycle::Error> {
@@ -283,7 +283,7 @@ async fn connect(
         match attempt {
             Err(lifecycle::Error::Docker(error)) if may_come_back(&error) => {
                 ready(Err(error.to_string()));
-                board.engine_away(&error.to_string());
+                status.engine_away(&error.to_string());
                 if !slept(wait, stop).await {
                     return Ok(None);
                 }
@@ -305,12 +305,12 @@ async fn drained(tasks: &mut JoinSet<&'static str>) -> bool {
 }
 
 /// Ends the service before the loops have started.
-async fn end(board: &Board, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'static str>) -> Result<(), Error> {
+async fn end(status: &Status, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'static str>) -> Result<(), Error> {
     halt.send_replace(true);
     if !drained(tasks).await {
         tracing::warn!("the API did not end in time");
     }
-    board.end().map_err(Error::from)
+    status.end().map_err(Error::from)
 }
 
 /// Returns whether an engine with this error may become reachable later.

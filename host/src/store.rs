@@ -54,7 +54,7 @@ const BUSY: Duration = Duration::from_secs(30);
 /// The reason why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file or folder cannot be used.
+    /// The file or folder is unusable.
     #[error("the state in {path} cannot be used: {cause}")]
     Unusable {
         /// The file or folder.

@@ -1,11 +1,12 @@
-//! The bodies and answers of the API, each once: `api` reads and writes them, `client` writes and reads them, and the commands of
-//! `cli` fill them in.
+//! The bodies and answers of the API, each defined once: `api` reads bodies and writes answers, `client` does the
+//! opposite, and the commands of `cli` fill bodies in.
 //!
-//! Every type here is data: it serialises to JSON and reads back as the same value. A field that is absent means the same as its
-//! default. Requests refuse fields that they do not know; answers pass over them, so that an older client reads a newer service.
+//! Every type here is data: it serialises to JSON and reads back as the same value. An absent field means the same as
+//! its default. Requests with unknown fields are refused; unknown fields of answers are ignored, so that an older
+//! client understands a newer service.
 //!
-//! A new field of `wharf up` stands in [`WorkspaceRequest`], which is also the command's flag, and in
-//! `lifecycle::request`, which makes an adjustment of it.
+//! A new field of `wharf up` belongs in [`WorkspaceRequest`], which also defines the command's flag, and in
+//! `lifecycle::request`, which turns it into an adjustment.
 
 mod answers;
 mod exec;

@@ -1,4 +1,4 @@
-//! The HTTP side: callers and their rights, requests and answers, limits, streams, listeners.
+//! The HTTP layer: callers and their permissions, requests and answers, limits, streams, listeners.
 
 pub(in crate::api) mod access;
 pub(in crate::api) mod args;

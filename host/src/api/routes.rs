@@ -1,4 +1,4 @@
-//! The routes, a file for each kind of resource.
+//! The routes, one file per kind of resource.
 
 pub(in crate::api) mod cleanup;
 pub(in crate::api) mod dashboard;
@@ -10,11 +10,11 @@ pub(in crate::api) mod health;
 pub(in crate::api) mod idle;
 pub(in crate::api) mod images;
 pub(in crate::api) mod logs;
-pub(in crate::api) mod making;
+pub(in crate::api) mod up;
 pub(in crate::api) mod openmetrics;
 pub(in crate::api) mod plan;
 pub(in crate::api) mod policies;
-pub(in crate::api) mod run;
+pub(in crate::api) mod exec_collected;
 pub(in crate::api) mod secrets;
 pub(in crate::api) mod session;
 pub(in crate::api) mod snapshots;

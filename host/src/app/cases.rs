@@ -1,4 +1,4 @@
-//! Golden cases of policies as files: `wharf policy test` runs those that are named, a reload those of `reload.cases`.
+//! Golden cases of policies as files: `wharf policy test` runs the named ones, a reload those of `reload.cases`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,24 @@ const MOST_BYTES: u64 = 64 << 20;
 pub struct RanCase {
     /// Its file.
     pub file: PathBuf,
-    /// What it shows, in one line.
+    /// Its description, in one line.
     pub about: String,
-    /// What is not as expected, or why it could not be run.
+    /// The deviations from the expectation, or the reason that it could not be run.
     pub result: Result<Vec<Mismatch>, String>,
 }
 
 impl RanCase {
-    /// Whether everything came out as expected.
+    /// Returns whether the result is as expected.
     pub fn holds(&self) -> bool {
         self.result.as_ref().is_ok_and(Vec::is_empty)
     }
 }
 
-/// All cases (`.json`, `.toml`) below a path, or the one that it is; sorted, so that every run has the same order.
+/// Collects all cases (`.json`, `.toml`) below a path, or the path itself if it is a case. They are sorted, so that
+/// every run has the same order.
 ///
 /// # Errors
-/// The path that cannot be read, and why.
+/// The path that cannot be read, and the cause.
 pub fn find_cases(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
     let failed = |error: io::Error| (path.to_path_buf(), error);
     if !path.metadata().map_err(failed)?.is_dir() {
@@ -46,7 +47,7 @@ pub fn find_cases(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf,
     for entry in entries {
         let path = entry.path();
         let case = path.extension().is_some_and(|extension| extension == "json" || extension == "toml");
-        // A link to a folder is not followed: it might lead around in a circle.
+        // A link to a folder is not followed, because it might lead into a cycle.
         if case || entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             find_cases(&path, files)?;
         }
@@ -54,10 +55,10 @@ pub fn find_cases(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf,
     Ok(())
 }
 
-/// Reads a case: TOML or JSON, as the name of its file says.
+/// Parses a case: TOML or JSON, by the extension of its file.
 ///
 /// # Errors
-/// One line that names the key that makes no sense.
+/// One line that names the invalid key.
 pub fn read_case(file: &Path, text: &str) -> Result<Case, String> {
     let json = match file.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => read_toml(text)?,

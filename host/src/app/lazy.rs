@@ -1,9 +1,9 @@
-//! Policies that are loaded when they are first asked.
+//! Policies that are loaded when they are first called.
 //!
-//! What a policy implements and which files it wants to see depend on nothing but its bytes, its settings and this
-//! program, since it has no other input. So once it was loaded and had accepted its settings, that is noted on a card in
-//! the private folder of compiled code. With its card a policy takes its place in the chain at once; a command that asks
-//! two of six policies loads two.
+//! The hooks that a policy implements and the files that it wants to see depend only on its bytes, its settings and
+//! this program, since it has no other input. So after it was loaded once and had accepted its settings, a card with
+//! these facts is stored in the private folder of compiled code. A policy with a card takes its place in the chain
+//! without being loaded. A command that calls two of six policies loads only two.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,14 +14,14 @@ use crate::hooks::{Hook, HookRequest, Limits, Policy, PolicyError, PolicyKind, R
 use crate::wasm::{WIT_VERSION, private_folder};
 use crate::workspace::sha256_hex;
 
-/// Loads the policy itself. One that was loaded before is not asked again whether it takes its settings: it gets the files that
-/// it wanted to see.
+/// Loads the policy itself. A policy that was loaded before gets the files that it wanted to see, and does not check
+/// its settings again.
 pub(super) type Load = dyn Fn(Option<&[String]>) -> Result<Arc<dyn Policy>, PolicyError> + Send + Sync;
 
-/// Of loading: a policy that was loaded by other rules is loaded again.
+/// The version of the loading rules: a policy that was loaded by other rules is loaded again.
 const RULES: u32 = 2;
 
-/// What is known of a policy that was loaded before.
+/// The known facts about a policy that was loaded before.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Card {
@@ -37,11 +37,11 @@ struct Lazy {
     card: Card,
     load: Box<Load>,
     loaded: OnceLock<Arc<dyn Policy>>,
-    /// Held while it is loaded, so that this is done once.
+    /// Held during the load, so that it happens once.
     loading: Mutex<()>,
 }
 
-/// What identifies a policy: everything that its card depends on.
+/// The identity of a policy: everything that its card depends on.
 pub(super) struct Identity<'a> {
     pub(super) name: &'a str,
     pub(super) kind: PolicyKind,
@@ -53,7 +53,7 @@ pub(super) struct Identity<'a> {
 
 impl Identity<'_> {
     fn card(&self, folder: &Path) -> PathBuf {
-        // With other limits it might not have loaded.
+        // The limits are part of the identity: with other limits it might not have loaded.
         let all = format!(
             "{RULES} {} {WIT_VERSION} {:?} {} {} {:?}",
             env!("CARGO_PKG_VERSION"),
@@ -66,16 +66,16 @@ impl Identity<'_> {
     }
 }
 
-/// Gives a policy: at once if its card is there, otherwise loaded, with its card written.
+/// Returns a policy: unloaded if its card exists, otherwise loaded, and its card is written.
 pub(super) fn policy(identity: &Identity, folder: &Path, load: Box<Load>) -> Result<Arc<dyn Policy>, PolicyError> {
-    // A card of another user's could leave hooks out.
+    // The folder must be private: a card by another user could leave hooks out.
     let file = private_folder(folder).ok().map(|()| identity.card(folder));
     let card = file.as_ref().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
     let Some(card) = card else {
         let policy = load(None)?;
         if let Some(file) = file {
             let card = Card { hooks: policy.hooks().to_vec(), wanted_files: policy.wanted_files().to_vec() };
-            // Without it the next start takes longer, and that is all.
+            // Without the card the next start only takes longer.
             if let Err(error) = write(&file, &card) {
                 tracing::debug!("{}: {error}", file.display());
             }
@@ -86,7 +86,7 @@ pub(super) fn policy(identity: &Identity, folder: &Path, load: Box<Load>) -> Res
     Ok(Arc::new(Lazy { name, kind, digest, card, load, loaded: OnceLock::new(), loading: Mutex::new(()) }))
 }
 
-/// Written aside and renamed, so that a reader never sees half a card.
+/// Writes a card to a temporary file and renames it, so that a reader never sees an incomplete card.
 fn write(file: &Path, card: &Card) -> std::io::Result<()> {
     let aside = file.with_extension(format!("{}.tmp", std::process::id()));
     std::fs::write(&aside, serde_json::to_vec(card)?)?;
@@ -134,7 +134,7 @@ impl Policy for Lazy {
     }
 
     fn prepare(&self) {
-        // The call that needs it says why it failed.
+        // The call that needs the policy reports the failure.
         let _ = self.loaded();
     }
 

@@ -1,11 +1,11 @@
-//! Policies as people and programs see them: the JSON of `wharf policy ls`.
+//! Policies for people and programs: the JSON of `wharf policy ls`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{App, LoadedPolicy};
-use crate::carried;
+use crate::builtin;
 use crate::config::ago;
 use crate::hooks::Entry;
 use crate::hooks::chain::{Mode, Standing};
@@ -18,7 +18,7 @@ use crate::store::{self, ChainStatus, ServiceStatus};
 /// A policy of the chain.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct PolicyView {
-    /// Its place, from 1.
+    /// Its position, from 1.
     pub order: usize,
     /// Its name.
     pub name: String,
@@ -28,45 +28,46 @@ pub struct PolicyView {
     pub source: String,
     /// `sha256:...` of its bytes, when it loads.
     pub digest: Option<String>,
-    /// The hooks that it is asked at.
+    /// The hooks that it is called at.
     pub hooks: Vec<Hook>,
-    /// The longest call, in milliseconds.
+    /// Time limit of a call, in milliseconds.
     pub timeout_ms: u64,
-    /// Most bytes of memory.
+    /// Limit of its memory, in bytes.
     pub memory: usize,
-    /// Most bytes of an answer.
+    /// Limit of an answer, in bytes.
     pub output: usize,
-    /// Most bytes that pass between it and the host.
+    /// Limit of the data between it and the host, in bytes.
     pub host_bytes: usize,
-    /// Most operations of a script.
+    /// Limit of operations of a script.
     pub operations: u64,
     /// Whether it may be missing.
     pub optional: bool,
-    /// `enforce`, `shadow` or `canary: N %`, as the configuration says.
+    /// The configured mode: `enforce`, `shadow` or `canary: N %`.
     pub mode: String,
-    /// The policy that it is to replace.
+    /// The policy that it will replace.
     pub replaces: Option<String>,
-    /// What it may loosen, and until when.
+    /// Limits that it may loosen, each with its end.
     pub waivers: Vec<Waiver>,
-    /// How it has been doing.
+    /// Its failure statistics.
     pub standing: Option<Standing>,
-    /// Sentences about that, for people.
+    /// Sentences about its standing, for people.
     pub notes: Vec<String>,
     /// Whether it loads.
     pub ok: bool,
-    /// Why it does not.
+    /// The reason that it does not load.
     pub error: Option<String>,
 }
 
 impl App {
-    /// The policies of the configuration, each loaded, with what the store and the service know about them.
+    /// Returns the policies of the configuration, each loaded, with the information of the store and the service about
+    /// them.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn policies(&self) -> Result<Vec<PolicyView>, store::Error> {
         let all = self.load_policies(true);
         let mut chain = Chain { all: &all, ..Chain::default() };
-        // Listing policies makes no state where there is none.
+        // Listing policies must not create a missing store.
         if self.state_dir.join("wharf.db").exists() {
             let store = self.store()?;
             chain.service = store.service()?.map(|status| status.chain);
@@ -75,7 +76,7 @@ impl App {
         Ok(chain.views())
     }
 
-    /// What shadows would have changed since a time: one of them, or all.
+    /// Returns the changes that shadows would have made since a time: one shadow, or all.
     ///
     /// # Errors
     /// See [`shadow_report`].
@@ -85,10 +86,10 @@ impl App {
         policy: Option<&str>,
         since: jiff::Timestamp,
     ) -> Result<BTreeMap<String, ShadowSummary>, lifecycle::Error> {
-        Ok(shadow_report(store, &carried::chain(&self.loaded.config), policy, since)?)
+        Ok(shadow_report(store, &builtin::chain(&self.loaded.config), policy, since)?)
     }
 
-    /// The service of this state folder, if one runs.
+    /// Returns the service of this state folder, if one runs.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -98,17 +99,17 @@ impl App {
 }
 
 impl PolicyView {
-    /// What can be said of policies without a store.
+    /// Returns the information about policies that needs no store.
     pub fn of_files(all: &[LoadedPolicy]) -> Vec<Self> {
         Chain { all, ..Chain::default() }.views()
     }
 }
 
-/// What is known about the policies beside the configuration.
+/// The information about the policies besides the configuration.
 #[derive(Default)]
 struct Chain<'a> {
     standings: BTreeMap<String, Standing>,
-    /// The service's, if one runs.
+    /// The chain of the service, if one runs.
     service: Option<ChainStatus>,
     /// All entries.
     all: &'a [LoadedPolicy],

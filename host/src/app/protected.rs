@@ -1,4 +1,4 @@
-//! The files that decide: which they are, and whether others can change them.
+//! The files that decide, and the check whether others can change them.
 
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -7,17 +7,17 @@ use super::App;
 use crate::store;
 use crate::trust::{self, Untrusted};
 
-/// How much of a path decides.
+/// The part of a path that decides.
 enum Extent {
-    /// It, and what is above it.
+    /// The path itself, and the folders above it.
     Itself,
-    /// All below, too.
+    /// Everything below it, too.
     All,
 }
 
 impl App {
-    /// The files that the chain is made from, whether they exist or not: the configuration, the script beside it, and
-    /// those of the policies, with what these import as far as they have been read.
+    /// Returns the files of the chain, whether they exist or not: the configuration, the script beside it, and the
+    /// files of the policies, with their imports as far as they have been read.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = match &self.sources.file {
             Some(file) => vec![file.clone()],
@@ -37,16 +37,16 @@ impl App {
     /// Checks that no other user can change the files that decide.
     ///
     /// # Errors
-    /// The first file that others can change, with what to do.
+    /// The first file that others can change, with a remedy.
     pub fn check_trust(&self) -> Result<(), crate::config::Error> {
         self.untrusted().into_iter().next().map_or(Ok(()), |untrusted| Err(untrusted.into()))
     }
 
-    /// All that others can change of what decides.
+    /// Returns all deciding files that others can change.
     pub fn untrusted(&self) -> Vec<Untrusted> {
         let mut found: Vec<Untrusted> = Vec::new();
         let mut add = |untrusted: Untrusted| {
-            // One folder above many files is one fault.
+            // A folder above many files is a single fault.
             if !found.iter().any(|known| known.why == untrusted.why) {
                 found.push(untrusted);
             }
@@ -56,7 +56,7 @@ impl App {
                 Extent::Itself => trust::check(&path),
                 Extent::All => trust::check_all(&path),
             };
-            // What cannot be read says so when it is.
+            // An unreadable file is reported when it is read.
             if let Err(trust::Error::Untrusted(untrusted)) = checked {
                 add(untrusted);
             }
@@ -68,13 +68,13 @@ impl App {
     }
 
     fn deciding_files(&self) -> Vec<(PathBuf, Extent)> {
-        // Of a folder all below counts; of a file there is nothing below.
+        // For a folder everything below it counts; a file has nothing below it.
         let mut files: Vec<(PathBuf, Extent)> = self.loaded.deciding_files().map(|path| (path, Extent::All)).collect();
         files.extend(self.imports().into_iter().map(|path| (path, Extent::Itself)));
         files
     }
 
-    /// The files that policies import, as far as they have been read.
+    /// Returns the files that policies import, as far as they have been read.
     pub(super) fn imports(&self) -> Vec<PathBuf> {
         let imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
         imported.values().flatten().map(|path| absolute(path.clone())).collect()

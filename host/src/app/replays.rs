@@ -1,23 +1,23 @@
-//! The chain that recorded decisions are run through again.
+//! The chain for replays of recorded decisions.
 
 use std::time::Duration;
 
 use super::App;
 use crate::config::Span;
-use crate::{carried, lifecycle};
+use crate::{builtin, lifecycle};
 
-/// What comes of a replay must not depend on how busy this machine is: policies have at least so much time.
+/// The minimum time limit of policies: the result of a replay must not depend on the load of this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl App {
-    /// The same for replays, and the optional policies that take no part because they cannot be loaded.
+    /// Returns a copy for replays, and the optional policies that are left out because they cannot be loaded.
     ///
     /// # Errors
     /// When a policy that is not optional cannot be loaded.
     pub fn for_replays(&self) -> Result<(Self, Vec<String>), lifecycle::Error> {
         let mut app = Self { long_lived: false, ..self.clone() };
         if app.loaded.config.policy.is_empty() {
-            app.loaded.config.policy = carried::default_chain();
+            app.loaded.config.policy = builtin::default_chain();
         }
         for policy in &mut app.loaded.config.policy {
             let usual = policy.limits().timeout;

@@ -1,4 +1,4 @@
-//! Scripts as their writers work with them: files, and the entries of the configuration that name them.
+//! Scripts for their authors: files, and the entries of the configuration that name them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +6,29 @@ use super::App;
 use crate::hooks::{HookRequest, Limits, PolicyError};
 use crate::script::{self, Imports, Reference, RhaiPolicy, TestRun, Tested, Trace};
 
-/// What tests a script is named so: `pre-create.test.rhai` tests `pre-create.rhai`.
+/// The suffix of test scripts: `pre-create.test.rhai` tests `pre-create.rhai`.
 const TEST: &str = ".test.rhai";
 
-/// A script's file, read.
+/// The content of a script's file.
 struct File {
     name: String,
     source: String,
     imports: Imports,
-    /// As in its entry of the configuration, if it has one.
+    /// The settings of its entry in the configuration, if it has one.
     settings: Option<serde_json::Value>,
     limits: Limits,
 }
 
 pub use crate::script::read_bounded;
 
-/// What scripts have.
+/// Returns the reference of scripts.
 pub fn reference() -> Reference {
     script::reference()
 }
 
 impl App {
-    /// Says what is wrong with a script; empty means that nothing was found. It is loaded, too: with the settings of its
-    /// entry in the configuration, or without any when it checks none.
+    /// Returns the defects of a script; empty means that none was found. It is also loaded: with the settings of its
+    /// entry in the configuration, or without settings if it checks none.
     ///
     /// # Errors
     /// When it cannot be read or loaded.

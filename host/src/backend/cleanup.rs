@@ -13,22 +13,22 @@ use crate::records::Target;
 use crate::store::LedgerEntry;
 use crate::wire::{Lease, SweepRequest};
 
-/// Most entries of the ledger that are shown.
+/// The limit of entries of the ledger that are shown.
 const LEDGER: u32 = 1000;
 
 /// A change of a lease.
 #[derive(Debug, Clone, Copy)]
 pub enum LeaseChange {
-    /// None.
+    /// No change.
     Show,
-    /// A lease from now on.
+    /// A new lease from now on.
     Take(Span),
-    /// Ends it.
+    /// The end of the lease.
     Release,
 }
 
 impl Backend {
-    /// One sweep. A service gives its own time to take removals back.
+    /// Runs one sweep. A service uses its own grace period for the undo of removals.
     pub async fn sweep(&self, request: &SweepRequest) -> Result<SweepReport, Error> {
         match &self.service {
             Some(client) => Ok(client.sweep(request).await?),
@@ -39,7 +39,7 @@ impl Backend {
         }
     }
 
-    /// The ledger of sweeps, newest first; with `all` also entries that are done, undone or given up.
+    /// Returns the ledger of sweeps, newest first; with `all` also entries that are done, undone or given up.
     pub async fn ledger(&self, all: bool) -> Result<Vec<LedgerEntry>, Error> {
         match &self.service {
             Some(client) => Ok(client.ledger(all).await?),
@@ -47,7 +47,7 @@ impl Backend {
         }
     }
 
-    /// Undoes a planned removal or a stop: number of the ledger, id or name.
+    /// Undoes a planned removal or a stop: number of the ledger, ID or name.
     pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         match &self.service {
             Some(client) => Ok(client.undo_cleanup(which).await?),
@@ -55,7 +55,7 @@ impl Backend {
         }
     }
 
-    /// Gives sweeps an object back that was taken from them.
+    /// Lets sweeps plan an undone object again.
     pub async fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         match &self.service {
             Some(client) => Ok(client.allow_cleanup(which).await?),
@@ -63,7 +63,7 @@ impl Backend {
         }
     }
 
-    /// The idleness of all workspaces that run.
+    /// Returns the idleness of all running workspaces.
     pub async fn all_idleness(&self) -> Result<Vec<Idleness>, Error> {
         match &self.service {
             Some(client) => Ok(client.all_idleness().await?),
@@ -71,7 +71,7 @@ impl Backend {
         }
     }
 
-    /// The idleness of one workspace; a sidecar is idle when its workspace is.
+    /// Returns the idleness of one workspace; a sidecar is idle when its workspace is.
     pub async fn idleness(&self, target: &Target) -> Result<IdleView, Error> {
         match &self.service {
             Some(client) => Ok(client.idleness(&named(client, target).await?).await?),

@@ -3,19 +3,19 @@
 use crate::wire::{ErrorKind, TrailStep};
 use crate::{client, config, docker, lifecycle, records, store};
 
-/// Why a method failed.
+/// The failure of a method.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A verb of this process failed.
     #[error(transparent)]
     Here(#[from] lifecycle::Error),
-    /// The service refused it, failed, or is unreachable.
+    /// The service refused the call, failed, or is unreachable.
     #[error(transparent)]
     Service(#[from] client::Error),
-    /// The configuration cannot be used.
+    /// The configuration is unusable.
     #[error("{}", .0.message)]
     Configuration(config::Error),
-    /// The call cannot be made with this backend.
+    /// This backend cannot carry out the call.
     #[error("{message}")]
     Usage {
         /// The cause.
@@ -26,23 +26,23 @@ pub enum Error {
     /// The caller was interrupted while the service works.
     #[error("interrupted; the service at {0} carries it to its end")]
     LeftToService(String),
-    /// The service could not remove an image of several.
+    /// The service could not remove one of several images.
     #[error("{message}")]
     #[allow(missing_docs)]
     Kept { code: String, message: String, remedy: String },
-    /// A failure with a word of its own.
+    /// A failure with a separate code.
     #[error("{message}")]
     #[allow(missing_docs)]
     Other { kind: ErrorKind, code: &'static str, message: String, remedy: String },
 }
 
 impl Error {
-    /// A call that makes no sense with this backend.
+    /// Returns the error of a call that makes no sense with this backend.
     pub(super) fn usage(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), remedy: remedy.into() }
     }
 
-    /// The kind, on which the exit code of a command depends.
+    /// Returns the kind, which determines the exit code of a command.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Here(error) => error.kind(),
@@ -59,7 +59,7 @@ impl Error {
         }
     }
 
-    /// A stable word for programs.
+    /// Returns a stable code for programs.
     pub fn code(&self) -> &str {
         match self {
             Self::Here(error) => error.code(),
@@ -75,7 +75,7 @@ impl Error {
         }
     }
 
-    /// The remedy, in one line.
+    /// Returns the remedy, in one line.
     pub fn remedy(&self) -> String {
         match self {
             Self::Here(error) => error.remedy(),
@@ -96,7 +96,7 @@ impl Error {
         }
     }
 
-    /// More lines, and whether people see them at once or only with `--backtrace`.
+    /// Returns extra lines, and whether people see them at once or only with `--backtrace`.
     pub fn detail(&self) -> Option<(String, bool)> {
         match self {
             Self::Here(error) => error.detail(),
@@ -105,7 +105,7 @@ impl Error {
         }
     }
 
-    /// The steps of the policies until a denial.
+    /// Returns the steps of the policies up to a denial.
     pub fn trail(&self) -> Vec<TrailStep> {
         match self {
             Self::Here(lifecycle::Error::Denied { trail, .. }) => crate::wire::trail(trail),

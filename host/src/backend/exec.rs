@@ -21,33 +21,33 @@ use crate::wire::{self, ExecAnswer, ExecDetached, ExecEnded, ExecRequest, Proble
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
-/// Time after a command's limit in which a service tells that it has killed it.
+/// The time after a command's limit in which a service reports that it has killed the command.
 const ANSWER: Duration = Duration::from_millis(250);
-/// Most bytes that are kept of a command that is over while its output is not read.
+/// The limit of buffered output, in bytes, of a command that is past its time limit while its output is not read.
 const KEPT: usize = 64 << 20;
-/// Time in which a killed command is gone.
+/// The time in which a killed command ends.
 const DYING: Duration = Duration::from_millis(500);
-/// Time in which a service confirms that it leaves a command running.
+/// The time in which a service confirms that it leaves a command running.
 const LEAVING: Duration = Duration::from_secs(5);
 
-/// A command that runs.
+/// A running command.
 pub struct ExecSession {
     /// Its output.
     pub output: ExecOutput,
     /// Its input, if it has one.
     pub input: Option<ExecInput>,
-    /// Everything else.
+    /// The control over it.
     pub control: ExecControl,
 }
 
 /// The end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecEnd {
-    /// With this exit code; 128 + n for signal n.
+    /// It exited with this code; 128 + n for signal n.
     Exited(i64),
-    /// It runs on.
+    /// It continues.
     Detached,
-    /// The service killed it after its time.
+    /// The service killed it at its time limit.
     TimedOut,
 }
 
@@ -59,14 +59,14 @@ enum Output {
     Service {
         pieces: mpsc::UnboundedReceiver<Piece>,
         end: watch::Receiver<Option<Arc<Last>>>,
-        /// Of the piece that was handed out last: with it the next one is read.
+        /// The permit of the last returned piece; releasing it lets the next piece through.
         held: Option<OwnedSemaphorePermit>,
     },
 }
 
 type Piece = (StdStream, Bytes, Option<OwnedSemaphorePermit>);
 
-/// The last words of a service.
+/// The last message of a service.
 enum Last {
     Ended(ExecEnded),
     Problem(Box<Problem>),
@@ -79,11 +79,11 @@ pub struct ExecInput(Input);
 
 enum Input {
     Here(ExecStdin),
-    Service { to: mpsc::Sender<Said>, end: watch::Receiver<Option<Arc<Last>>> },
+    Service { to: mpsc::Sender<ToService>, end: watch::Receiver<Option<Arc<Last>>> },
 }
 
 /// A message for a service.
-enum Said {
+enum ToService {
     Bytes(Vec<u8>),
     Text(wire::ExecInput),
 }
@@ -97,15 +97,15 @@ enum Control {
     Here(docker::ExecControl),
     Service {
         server: String,
-        to: mpsc::Sender<Said>,
+        to: mpsc::Sender<ToService>,
         end: watch::Receiver<Option<Arc<Last>>>,
-        /// Whether the time of the command is over: its output is read then, whether it is taken or not.
+        /// Whether the command is past its time limit: its output is then received even if it is not read.
         late: watch::Sender<bool>,
     },
 }
 
 impl Backend {
-    /// Runs a command and talks to it. `size` is rows and columns of its terminal; a service kills it after `limit`.
+    /// Runs a command interactively. `size` is rows and columns of its terminal; a service kills it after `limit`.
     pub async fn exec(
         &self,
         target: &Target,
@@ -134,7 +134,7 @@ impl Backend {
         })
     }
 
-    /// Starts a command and leaves it to itself; its output is lost.
+    /// Starts a command and detaches from it; its output is lost.
     pub async fn exec_detached(&self, target: &Target, spec: ExecSpec) -> Result<ExecDetached, Error> {
         if let Some(client) = &self.service {
             let request = ExecRequest { detach: true, ..ExecRequest::of(spec) };
@@ -156,25 +156,25 @@ impl Backend {
 async fn talk(client: &Client, workspace: &str, request: &ExecRequest) -> Result<ExecSession, Error> {
     let (mut outgoing, mut incoming) = client.exec_socket(workspace).await?;
     outgoing.text(request).await;
-    let (to, mut said) = mpsc::channel::<Said>(4);
+    let (to, mut said) = mpsc::channel::<ToService>(4);
     tokio::spawn(async move {
         while let Some(said) = said.recv().await {
             let taken = match said {
-                Said::Bytes(bytes) => outgoing.bytes(STDIN, &bytes).await,
-                Said::Text(input) => outgoing.text(&input).await,
+                ToService::Bytes(bytes) => outgoing.bytes(STDIN, &bytes).await,
+                ToService::Text(input) => outgoing.text(&input).await,
             };
             if !taken {
                 return;
             }
         }
-        // Dropped, it would end the conversation.
+        // Dropping the sender would end the conversation.
         std::future::pending::<()>().await;
     });
     let (pieces_to, pieces) = mpsc::unbounded_channel();
     let (end_to, end) = watch::channel(None);
     let (late, mut is_late) = watch::channel(false);
     tokio::spawn(async move {
-        // One piece is read ahead: a reader that does not read holds the command up.
+        // Only one piece is read ahead, so a reader that does not read blocks the command.
         let ahead = Arc::new(Semaphore::new(1));
         let mut kept = 0;
         let last = loop {
@@ -212,7 +212,7 @@ async fn talk(client: &Client, workspace: &str, request: &ExecRequest) -> Result
     })
 }
 
-/// Output, apart from the byte that names its channel.
+/// Splits output from the byte that names its channel.
 fn written(mut bytes: Bytes) -> Option<(StdStream, Bytes)> {
     let stream = match *bytes.first()? {
         STDOUT => StdStream::Stdout,
@@ -234,7 +234,7 @@ fn last_words(text: &str) -> Last {
 }
 
 impl ExecOutput {
-    /// The next bytes; none at the end of the output.
+    /// Returns the next bytes; `None` at the end of the output.
     pub async fn next(&mut self) -> Result<Option<(StdStream, Bytes)>, Error> {
         match &mut self.0 {
             Output::Here(output) => Ok(output.next().await.transpose().map_err(lifecycle::Error::from)?),
@@ -247,7 +247,7 @@ impl ExecOutput {
         }
     }
 
-    /// Whether a process that the ended command left behind still holds its output.
+    /// Returns whether a process that the ended command left behind still holds its output.
     pub fn cut(&self) -> bool {
         match &self.0 {
             Output::Here(output) => output.cut(),
@@ -260,11 +260,11 @@ impl ExecOutput {
 }
 
 impl ExecInput {
-    /// Hands bytes over. Says whether the command still takes some.
+    /// Writes bytes. Returns whether the command still accepts input.
     pub async fn write(&mut self, bytes: &[u8]) -> bool {
         match &mut self.0 {
             Input::Here(stdin) => stdin.write_all(bytes).await.is_ok(),
-            Input::Service { to, .. } => to.send(Said::Bytes(bytes.to_vec())).await.is_ok(),
+            Input::Service { to, .. } => to.send(ToService::Bytes(bytes.to_vec())).await.is_ok(),
         }
     }
 
@@ -275,17 +275,17 @@ impl ExecInput {
             Input::Here(stdin) => drop(stdin.shutdown().await),
             Input::Service { to, .. } => {
                 let end = wire::ExecInput { stdin_end: true, ..wire::ExecInput::default() };
-                drop(to.send(Said::Text(end)).await);
+                drop(to.send(ToService::Text(end)).await);
             }
         }
     }
 
-    /// Leaves the command running. The input has to be kept: its end would be the end of the command's input.
+    /// Leaves the command running. The caller must keep the input: its end would be the end of the command's input.
     pub async fn detach(&mut self) {
         if let Input::Service { to, end } = &mut self.0 {
             let detach = wire::ExecInput { detach: true, ..wire::ExecInput::default() };
-            if to.send(Said::Text(detach)).await.is_ok() {
-                // Before it has heard that, the end of the connection would be the end of the command.
+            if to.send(ToService::Text(detach)).await.is_ok() {
+                // Until the service confirms, the end of the connection would kill the command.
                 let _ = tokio::time::timeout(LEAVING, end.wait_for(Option::is_some)).await;
             }
         }
@@ -293,19 +293,19 @@ impl ExecInput {
 }
 
 impl ExecControl {
-    /// Tells the command the size of its terminal. One that has just ended has none any more.
+    /// Sets the size of the command's terminal. A command that has just ended has no terminal.
     pub async fn resize(&self, rows: u16, cols: u16) {
         match &self.0 {
             Control::Here(control) => drop(control.resize(rows, cols).await),
             Control::Service { to, .. } => {
                 let resize = Some(TerminalSize { rows, cols });
                 let size = wire::ExecInput { resize, ..wire::ExecInput::default() };
-                drop(to.send(Said::Text(size)).await);
+                drop(to.send(ToService::Text(size)).await);
             }
         }
     }
 
-    /// Time after the command's limit before [`ExecControl::kill_late`] has to be called.
+    /// Returns the time after the command's limit before [`ExecControl::kill_late`] must be called.
     pub fn patience(&self) -> Duration {
         match &self.0 {
             Control::Here(_) => Duration::ZERO,
@@ -313,15 +313,15 @@ impl ExecControl {
         }
     }
 
-    /// Ends a command whose time is over; `false` when it ended by itself meanwhile. A service does so by itself, and its word is read
-    /// behind whatever is still unread.
+    /// Kills a command that is past its time limit. Returns `false` when the command ended by itself meanwhile. A
+    /// service kills the command itself; its message is read after all output that is still unread.
     pub async fn kill_late(&self) -> Result<bool, Error> {
         match &self.0 {
             Control::Here(control) => loop {
                 if control.kill().await.map_err(lifecycle::Error::from)? {
                     return Ok(true);
                 }
-                // It has ended, or the engine is only about to start it.
+                // The command has ended, or the engine is only about to start it.
                 if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
                     return Ok(false);
                 }
@@ -333,7 +333,7 @@ impl ExecControl {
         }
     }
 
-    /// Ends a command whose output is not taken any more. A service ends it when the connection ends.
+    /// Kills a command whose output is no longer read. A service does so itself when the connection ends.
     pub async fn abandon(&self) -> Result<(), Error> {
         match &self.0 {
             Control::Here(_) => self.kill_late().await.map(drop),

@@ -28,7 +28,7 @@ enum Source {
 }
 
 impl Outgoing {
-    /// The next bytes of the archive, or none at its end.
+    /// Returns the next bytes of the archive, or `None` at its end.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         match &mut self.archive {
             Source::Here(archive) => Some(archive.next().await?.map_err(|error| lifecycle::Error::from(error).into())),
@@ -37,13 +37,13 @@ impl Outgoing {
     }
 }
 
-/// A path in a workspace that something is copied to.
+/// A path in a workspace that is the target of a copy.
 pub struct CopyTarget<'a> {
     /// The workspace.
     pub workspace: WorkspaceId,
     /// The kind of the path.
     pub kind: PathKind,
-    /// The user that runs there.
+    /// The user of the container.
     pub user: Option<String>,
     to: Sink<'a>,
 }
@@ -54,7 +54,7 @@ enum Sink<'a> {
 }
 
 impl CopyTarget<'_> {
-    /// Unpacks an archive in a folder.
+    /// Unpacks an archive into a folder.
     pub async fn unpack(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
         match &self.to {
             Sink::Here(place) => Ok(place.unpack(folder, pieces).await?),
@@ -64,7 +64,7 @@ impl CopyTarget<'_> {
 }
 
 impl Backend {
-    /// The names of the secrets of a workspace.
+    /// Returns the names of the secrets of a workspace.
     pub async fn secrets(&self, target: &Target) -> Result<Vec<String>, Error> {
         match &self.service {
             Some(client) => Ok(client.secrets(&named(client, target).await?).await?.names),
@@ -75,7 +75,7 @@ impl Backend {
         }
     }
 
-    /// Sets a secret. Gives the workspace.
+    /// Sets a secret. Returns the ID of the workspace.
     pub async fn set_secret(&self, target: &Target, name: &str, value: SecretBytes) -> Result<WorkspaceId, Error> {
         match &self.service {
             Some(client) => Ok(client.set_secret(&named(client, target).await?, name, value).await?.workspace),
@@ -88,7 +88,7 @@ impl Backend {
         }
     }
 
-    /// Removes a secret. Gives the workspace.
+    /// Removes a secret. Returns the ID of the workspace.
     pub async fn remove_secret(&self, target: &Target, name: &str) -> Result<WorkspaceId, Error> {
         match &self.service {
             Some(client) => Ok(client.remove_secret(&named(client, target).await?, name).await?.workspace),
@@ -101,7 +101,7 @@ impl Backend {
         }
     }
 
-    /// The named volumes, sorted by name.
+    /// Returns the named volumes, sorted by name.
     pub async fn volumes(&self) -> Result<Vec<VolumeView>, Error> {
         match &self.service {
             Some(client) => Ok(client.volumes().await?),
@@ -133,7 +133,7 @@ impl Backend {
         }
     }
 
-    /// Folders and files of this machine that workspaces write. A service tells of projects only.
+    /// Returns folders and files of this machine that workspaces write. A service reports only projects.
     pub async fn written(&self) -> Result<Vec<PathBuf>, Error> {
         match &self.service {
             Some(client) if client.is_local() => {
@@ -144,7 +144,7 @@ impl Backend {
         }
     }
 
-    /// Asks whether something may be copied to a path of a workspace.
+    /// Checks whether a copy to a path of a workspace is allowed.
     pub async fn copy_in(&self, target: &Target, file: &str) -> Result<CopyTarget<'_>, Error> {
         match &self.service {
             Some(client) => {

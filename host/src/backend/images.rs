@@ -2,18 +2,17 @@
 //!
 //! Every method fails with [`Error`].
 
-use super::verbs::unless_interrupted;
 use super::{Backend, Error, Report, named};
 use crate::lifecycle::{ImageView, WorkspaceView};
 use crate::records::Target;
 use crate::store::Snapshot;
 use crate::wire::{BuildRequest, ImageBuild, KeptImage, RestoreRequest};
 
-/// An image that was to be removed, and why it is still there, if it is.
+/// An image that prune has selected, and the error if it could not be removed.
 pub type PrunedImage = (String, Result<(), Error>);
 
 impl Backend {
-    /// The images that Wharf built, kept or pulled, sorted by name.
+    /// Returns the images that Wharf built, kept or pulled, sorted by name.
     pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
         match &self.service {
             Some(client) => Ok(client.images().await?),
@@ -24,7 +23,7 @@ impl Backend {
     /// Pulls an image.
     pub async fn pull_image(&self, reference: &str, report: Report<'_>) -> Result<(), Error> {
         match &self.service {
-            Some(client) => unless_interrupted(client, client.pull_image(reference, report)).await,
+            Some(client) => self.unless_interrupted(client, client.pull_image(reference, report)).await,
             None => Ok(self.here().await?.pull_image(reference, report).await?),
         }
     }
@@ -41,7 +40,7 @@ impl Backend {
                 let context = self.absolute("the folder to build from", &build.context)?;
                 let build = ImageBuild { context, ..build };
                 let request = BuildRequest { project: None, tag, build };
-                unless_interrupted(client, client.build_image(&request, report)).await
+                self.unless_interrupted(client, client.build_image(&request, report)).await
             }
             None => {
                 let lifecycle = self.here().await?;
@@ -62,7 +61,7 @@ impl Backend {
     /// Removes the images that no container uses.
     ///
     /// # Errors
-    /// See [`Error`]; those of single images stand in the result.
+    /// See [`Error`]; errors of single images are in the result.
     pub async fn prune_images(&self) -> Result<Vec<PrunedImage>, Error> {
         let Some(client) = &self.service else {
             let lifecycle = self.here().await?;
@@ -83,7 +82,7 @@ impl Backend {
         Ok(removed.chain(pruned.failed.into_iter().map(kept)).collect())
     }
 
-    /// Keeps a workspace as it is now.
+    /// Takes a snapshot of a workspace.
     pub async fn create_snapshot(
         &self,
         target: &Target,
@@ -93,7 +92,7 @@ impl Backend {
         match &self.service {
             Some(client) => {
                 let workspace = named(client, target).await?;
-                unless_interrupted(client, client.create_snapshot(&workspace, name, report)).await
+                self.unless_interrupted(client, client.create_snapshot(&workspace, name, report)).await
             }
             None => {
                 let lifecycle = self.here().await?;
@@ -103,7 +102,7 @@ impl Backend {
         }
     }
 
-    /// The snapshots of one workspace, or of all.
+    /// Returns the snapshots of one workspace, or of all.
     pub async fn snapshots(&self, target: Option<&Target>) -> Result<Vec<Snapshot>, Error> {
         match (&self.service, target) {
             (Some(client), None) => Ok(client.snapshots(None).await?),
@@ -124,7 +123,7 @@ impl Backend {
         report: Report<'_>,
     ) -> Result<WorkspaceView, Error> {
         match &self.service {
-            Some(client) => unless_interrupted(client, client.restore_snapshot(snapshot, request, report)).await,
+            Some(client) => self.unless_interrupted(client, client.restore_snapshot(snapshot, request, report)).await,
             None => Ok(Box::pin(self.here().await?.restore_snapshot(snapshot, request, report)).await?),
         }
     }

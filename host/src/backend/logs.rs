@@ -11,7 +11,7 @@ use crate::lifecycle::{Grep, Line, LineView, LogContainer, LogEvent, LogQuery, L
 use crate::records::Target;
 use crate::workspace::{Container, WorkspaceId};
 
-/// What to read of logs. The pattern of `grep` is an expression and whether it matches capital and small letters alike.
+/// The selection of log lines. `grep` is a regular expression, and whether it ignores the case of letters.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]
 pub struct LogOptions {
@@ -24,9 +24,9 @@ pub struct LogOptions {
 pub enum LogItem {
     /// Lines of one container after another.
     Lines(Vec<Line>),
-    /// The stream of a workspace, or that of a service, broke off, for this cause.
+    /// The stream of a workspace, or of a service, broke off for this cause.
     Interrupted(Lost, String),
-    /// It goes on; with `true`, lines may be missing.
+    /// The stream continues; with `true`, lines may be missing.
     Resumed(Lost, bool),
 }
 
@@ -49,7 +49,7 @@ impl Lost {
     }
 }
 
-/// Lines of several containers in the order of time.
+/// Lines of several containers in order of time.
 pub struct LogStream {
     containers: Vec<LogContainer>,
     source: Source,
@@ -61,7 +61,7 @@ enum Source {
         follower: Box<Follower>,
         /// The last cursor of each container.
         cursors: BTreeMap<String, String>,
-        /// The line that was handed out last.
+        /// The last returned line.
         last: Option<Box<LineView>>,
         ended: bool,
     },
@@ -70,7 +70,7 @@ enum Source {
 impl Backend {
     /// Reads the logs of workspaces with their sidecars.
     pub async fn logs(&self, targets: &[Target], options: LogOptions) -> Result<LogStream, Error> {
-        // Checked first, so that an error marks its place in the pattern.
+        // The pattern is checked here first, so that an error marks its position.
         let grep = options.grep.as_ref().map(|(pattern, ignore_case)| Grep::new(pattern, *ignore_case)).transpose()?;
         let all = self.list().await?;
         if let Some(client) = &self.service {
@@ -81,7 +81,7 @@ impl Backend {
         Ok(LogStream { containers: logs.containers().to_vec(), source: Source::Here(Box::new(logs)) })
     }
 
-    /// All containers of workspaces, each once.
+    /// Returns all containers of workspaces, each once.
     async fn containers(
         &self,
         targets: &[Target],
@@ -115,7 +115,7 @@ async fn of_service(
         let found = all.iter().find(|view| view.id.as_str() == name || view.name == name);
         wanted.push(found.map_or(name, |view| view.id.to_string()));
     }
-    // Sidecars come with theirs.
+    // Sidecars follow their workspaces.
     let meant = |view: &&WorkspaceView| {
         wanted.iter().any(|id| *id == view.id.as_str() || view.part_of.as_ref().is_some_and(|of| of.as_str() == id))
     };
@@ -151,12 +151,12 @@ fn words(LogOptions { query, grep }: &LogOptions) -> Vec<(&'static str, String)>
 }
 
 impl LogStream {
-    /// The containers that are read; the lines name them by their index.
+    /// Returns the containers that are read; lines refer to them by index.
     pub fn containers(&self) -> &[LogContainer] {
         &self.containers
     }
 
-    /// A line as programs see it. Of a service, it is the last one that was handed out.
+    /// Returns a line in its form for programs. With a service, it is always the last returned line.
     pub fn view(&self, line: &Line) -> Option<LineView> {
         match &self.source {
             Source::Here(logs) => logs.view(line),
@@ -164,7 +164,7 @@ impl LogStream {
         }
     }
 
-    /// The next item; none at the end.
+    /// Returns the next item; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<LogItem>, Error> {
         let name = |containers: &[LogContainer], index: usize| {
             containers.get(index).map_or(String::new(), |container| container.id.to_string())
@@ -207,35 +207,35 @@ impl LogStream {
                     return Ok(Some(LogItem::Lines(vec![line])));
                 }
                 "interrupted" => {
-                    let told: Told = follower.read(&event)?;
+                    let told: ServiceNotice = follower.read(&event)?;
                     return Ok(Some(LogItem::Interrupted(Lost::engine(told.workspace), told.cause)));
                 }
                 "resumed" => {
-                    let told: Told = follower.read(&event)?;
+                    let told: ServiceNotice = follower.read(&event)?;
                     return Ok(Some(LogItem::Resumed(Lost::engine(told.workspace), told.lost.unwrap_or(true))));
                 }
                 "end" => {
                     *ended = true;
                     return Ok(None);
                 }
-                // The place of the stream, and events of later services.
+                // The ID of the stream's position, and events of later services.
                 _ => {}
             }
         }
     }
 }
 
-/// Words of a service about its connection to the engine.
+/// A message of a service about its connection to the engine.
 #[derive(serde::Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-struct Told {
+struct ServiceNotice {
     workspace: String,
     cause: String,
     lost: Option<bool>,
 }
 
-/// A line as the engine's own are.
+/// Converts a line of a service into the form of the engine's lines.
 fn line(containers: &[LogContainer], view: &LineView) -> Line {
     let container = containers.iter().position(|container| container.container_id == view.container_id);
     let mut message = match view.base64.as_deref().and_then(crate::workspace::base64_bytes) {

@@ -18,25 +18,25 @@ use crate::workspace::WorkspaceId;
 /// The workspace of a comparison.
 #[derive(Debug)]
 pub enum DiffOf<'a> {
-    /// This one.
+    /// This workspace.
     Workspace(&'a Target),
-    /// The one that the request would make.
+    /// The workspace that the request would make.
     Request,
 }
 
-/// A comparison, with the words around it.
+/// A comparison, with the details for its output.
 #[derive(Debug)]
 pub struct PlannedDiff {
     /// The comparison.
     pub diff: PlanDiff,
     /// The project of the workspace.
     pub project: String,
-    /// More about a denial, and whether people see it at once.
+    /// Details of a denial, and whether people see them at once.
     pub detail: Option<(String, bool)>,
 }
 
 impl Backend {
-    /// The plan for a request; nothing is made. `offline` asks no engine.
+    /// Returns the plan for a request; nothing is made. `offline` leaves the engine out.
     ///
     /// # Errors
     /// See [`Error`]; a denial is part of the plan.
@@ -49,7 +49,8 @@ impl Backend {
         }
     }
 
-    /// The changes that a workspace would get, made again with this request over its own. `offline` asks no engine.
+    /// Returns the changes that a workspace would get if it were recreated with this request over its original one.
+    /// `offline` leaves the engine out.
     ///
     /// # Errors
     /// See [`Error`]; a denial is part of the comparison.
@@ -60,7 +61,7 @@ impl Backend {
         offline: bool,
     ) -> Result<PlannedDiff, Error> {
         if matches!(of, DiffOf::Workspace(_)) {
-            // The project is that of the workspace.
+            // A placeholder: the project is that of the workspace.
             request.project = "/".into();
         }
         self.place(&mut request)?;
@@ -83,7 +84,7 @@ impl Backend {
             }
             view => view?,
         };
-        // The project is that of the workspace; services want to read one.
+        // A placeholder that services require: the project is that of the workspace.
         request.project = "/".into();
         let diff = client.plan_diff(&name, request).await?;
         Ok(PlannedDiff { diff, project: view.project, detail: None })
@@ -97,7 +98,7 @@ impl Backend {
     ) -> Result<Plan, Error> {
         let app = &self.app;
         let mut chain = app.prepared_chain(&Hook::CREATE)?;
-        // A plan makes no state, and what it asks says nothing about how policies are doing.
+        // A plan creates no state, and its calls do not count in the failure statistics of policies.
         let mut known = Vec::new();
         if app.state_dir.join("wharf.db").exists() {
             let store = app.store()?;
@@ -118,7 +119,7 @@ impl Backend {
         })
     }
 
-    /// The workspace of a comparison, from the store of this machine.
+    /// Returns the workspace of a comparison, from the store of this machine.
     async fn compared(&self, of: DiffOf<'_>, request: &WorkspaceRequest) -> Result<Workspace, Error> {
         let store = self.store().await?;
         let stored = match of {
@@ -137,7 +138,7 @@ impl Backend {
         Ok(stored)
     }
 
-    /// The fields of a workspace, explained; one of them, or all. It needs no engine.
+    /// Returns the explanation of the fields of a workspace; of one field, or of all. It needs no engine.
     pub async fn why(&self, target: &Target, field: Option<&str>) -> Result<Why, Error> {
         if let Some(client) = &self.service {
             return Ok(client.why(&named(client, target).await?, field).await?);
@@ -153,7 +154,7 @@ fn no_offline(client: &Client) -> Error {
     Error::usage(text, "leave --offline or --server out")
 }
 
-/// The workspace that a request would make, as its folder tells on this machine.
+/// Returns the workspace that a request would make, identified by its folder on this machine.
 async fn of_request(client: &Client, request: &WorkspaceRequest) -> Result<String, Error> {
     if !client.is_local() {
         return Err(elsewhere(client, "a folder"));

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Backend, Error};
 use crate::app::{App, PolicyView};
-use crate::carried;
+use crate::builtin;
 use crate::client::Client;
 use crate::config::{PolicyConfig, instant};
 use crate::hooks::redact::SecretNames;
@@ -20,9 +20,9 @@ use crate::records::{Replayed, ShadowSummary, Target, find_record, recorded_work
 use crate::store::{ChainStatus, DecisionQuery};
 use crate::wire::{ErrorKind, ReplayRequest};
 
-/// Time for a reload.
+/// The time limit for a reload.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Most decisions that a service runs again at once.
+/// The limit of decisions that a service replays per request.
 const REPLAYED: u32 = 2000;
 
 /// A reload that the service carried out.
@@ -35,14 +35,15 @@ pub struct ReplayedAll {
     pub replayed: Replayed,
     /// The place of the new policy in the chain.
     pub place: Option<String>,
-    /// Of one decision: as it was recorded, and as it came out again. A service does not tell it.
+    /// For a replay of one decision: the recorded and the new decision. A service does not report them.
     pub steps: Option<(Decision, Decision)>,
-    /// More that the caller should know.
+    /// A notice for the caller.
     pub notice: Option<String>,
 }
 
 impl Backend {
-    /// The policies of the chain, and why the service of this state folder refused its last reload, if it did.
+    /// Returns the policies of the chain, and the reason that the service of this state folder refused its last reload,
+    /// if it did.
     pub async fn policies(&self) -> Result<(Vec<PolicyView>, Option<ChainStatus>), Error> {
         match &self.service {
             Some(client) => Ok((client.policies().await?, None)),
@@ -50,7 +51,7 @@ impl Backend {
         }
     }
 
-    /// The changes that shadows would have made since a time: one of them, or all.
+    /// Returns the changes that shadows would have made since a time: one shadow, or all.
     pub async fn shadows(
         &self,
         policy: Option<&str>,
@@ -62,7 +63,7 @@ impl Backend {
         }
     }
 
-    /// Has the service reload configuration and policies, and waits until it has.
+    /// Makes the service reload configuration and policies, and waits for the result.
     pub async fn reload_policies(&self) -> Result<Reloaded, Error> {
         if let Some(client) = &self.service {
             return Ok(client.reload_policies().await?);
@@ -109,7 +110,8 @@ impl Backend {
         }
     }
 
-    /// Runs recorded decisions again; `with` puts a policy into the chain first, under its name or in the place of a named one.
+    /// Replays recorded decisions; `with` first puts a policy into the chain, under its name or in place of a named
+    /// one.
     pub async fn replay(
         &self,
         request: &ReplayRequest,
@@ -145,8 +147,8 @@ impl Backend {
         Ok(ReplayedAll { replayed, place, steps, notice: None })
     }
 
-    /// The chain of the configuration with a new policy in it, its optional policies that cannot be loaded, and the place of the new
-    /// policy.
+    /// Returns the chain of the configuration with a new policy in it, its optional policies that cannot be loaded, and
+    /// the place of the new policy.
     fn replay_chain(
         &self,
         with: Option<(PolicyConfig, Option<&str>)>,
@@ -154,7 +156,7 @@ impl Backend {
         let mut loaded = self.app.loaded.clone();
         let mut list = std::mem::take(&mut loaded.config.policy);
         if list.is_empty() {
-            list = carried::default_chain();
+            list = builtin::default_chain();
         }
         let place = with.map(|(policy, name)| put(&mut list, policy, name));
         loaded.config.policy = list;
@@ -180,8 +182,8 @@ async fn replay_there(client: &Client, request: &ReplayRequest, with: bool) -> R
     Ok(ReplayedAll { replayed, place: None, steps: None, notice })
 }
 
-/// Puts a policy into a chain: in the place of its namesake, whose settings and rights it takes over, or at the end.
-/// Names the place.
+/// Puts a policy into a chain: in place of the policy with the same name, whose settings and rights it inherits, or at
+/// the end. Returns a description of the place.
 fn put(list: &mut Vec<PolicyConfig>, new: PolicyConfig, name: Option<&str>) -> String {
     let stem = new.name.rsplit_once('.').map_or(new.name.as_str(), |(stem, _)| stem).to_owned();
     let names = name.map_or_else(|| vec![new.name.clone(), stem], |name| vec![name.to_owned()]);
@@ -189,7 +191,7 @@ fn put(list: &mut Vec<PolicyConfig>, new: PolicyConfig, name: Option<&str>) -> S
         Some(old) => {
             let place = format!("in the place of '{}'", old.name);
             (old.builtin, old.wasm, old.script) = (None, new.wasm, new.script);
-            // It is another file now.
+            // The digest was that of the replaced file.
             old.digest = None;
             place
         }

@@ -10,11 +10,11 @@ use crate::client::{Client, Followed, Follower};
 use crate::records::{RecordFilter, RecordView, Target, find_record, newest_records, recorded_workspace};
 use crate::store::{DecisionQuery, Store, StoredDecision};
 
-/// Pause between looks for new records in the store of this machine.
+/// The interval of polls for new records in the store of this machine.
 const LOOK: Duration = Duration::from_millis(200);
-/// A list of all records of a service is given up when it stands still for so long.
+/// The time without progress after which the list of all records of a service is given up.
 const STILL: Duration = Duration::from_secs(60);
-/// Records that are read from the store at once.
+/// Records per read from the store.
 const PAGE: u32 = 256;
 
 /// An item of a stream of records.
@@ -22,16 +22,16 @@ const PAGE: u32 = 256;
 pub enum RecordItem {
     /// A record.
     Record(StoredDecision),
-    /// A word about the stream: a break, or a gap.
+    /// A message about the stream: a break, or a gap.
     Notice(String),
 }
 
-/// Records in order: those that exist, then new ones.
+/// Records in order: the existing ones, then new ones.
 pub struct RecordStream {
     ready: VecDeque<StoredDecision>,
     filter: RecordFilter,
     source: Source,
-    /// The number of the last record that was handed out or passed over.
+    /// The number of the last record that was returned or skipped.
     seen: i64,
     follow: bool,
 }
@@ -40,13 +40,13 @@ enum Source {
     Here(Box<Store>, DecisionQuery),
     Service {
         new: Box<Follower>,
-        /// All records from the first one on, up to this number.
+        /// All records from the first one up to this number.
         all: Option<(Box<Follower>, i64)>,
     },
 }
 
 impl Backend {
-    /// One record, by number or id.
+    /// Returns one record, by number or ID.
     pub async fn record(&self, wanted: &str) -> Result<StoredDecision, Error> {
         match &self.service {
             Some(client) => Ok(stored(client.record(wanted).await?)),
@@ -54,8 +54,8 @@ impl Backend {
         }
     }
 
-    /// The newest so many records that a filter lets through, in their order (all of them with 0); with `follow` new ones behind them.
-    /// The workspace may be one that is gone.
+    /// Returns the newest records that match a filter, in their order, up to a number (0: all); with `follow`, new
+    /// records follow. The workspace may be a removed one.
     pub async fn records(
         &self,
         mut filter: RecordFilter,
@@ -70,7 +70,7 @@ impl Backend {
         let about = |name: &str| recorded_workspace(&store, &Target::Named(name.to_owned()));
         filter.workspace = workspace.map(about).transpose()?;
         let query = filter.query();
-        // Later ones are read behind the newest of now.
+        // Later records are read after the newest record of this moment.
         let newest = store.decisions_before(&DecisionQuery::default(), i64::MAX, 1)?;
         let newest = newest.first().map_or(0, |newest| newest.number);
         let mut ready = VecDeque::new();
@@ -91,7 +91,7 @@ async fn of_service(
     most: usize,
     follow: bool,
 ) -> Result<RecordStream, Error> {
-    // New ones are listened for first, so that none is lost between them and the others.
+    // The stream of new records is opened first, so that none is lost between the two.
     let mut new = client.follow_records(&filter, workspace, None);
     if follow {
         new.open().await?;
@@ -111,7 +111,7 @@ async fn of_service(
 }
 
 impl RecordStream {
-    /// The next item; none at the end. Records that do not decode are handed out, too.
+    /// Returns the next item; `None` at the end. Records that do not decode are returned too.
     pub async fn next(&mut self) -> Result<Option<RecordItem>, Error> {
         loop {
             if let Some(record) = self.ready.pop_front() {
@@ -177,7 +177,7 @@ impl RecordStream {
         }
     }
 
-    /// A stream has no words for times, so they are looked at here.
+    /// Queues a record if the filter's times match: the query of a stream has no times, so they are checked here.
     fn hand_out(&mut self, record: StoredDecision) {
         let times = RecordFilter { since: self.filter.since, until: self.filter.until, ..RecordFilter::default() };
         if record.decision().map_or(true, |decision| times.holds(&decision)) {
@@ -186,7 +186,7 @@ impl RecordStream {
     }
 }
 
-/// A record as the store has it.
+/// Converts a record into its stored form.
 fn stored(RecordView { number, hash, decision }: RecordView) -> StoredDecision {
     StoredDecision { number, hash, body: decision.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Usage of workspaces: one reading, one after another, and readings of the past.
+//! Usage of workspaces: a single reading, repeated readings, and past readings.
 //!
 //! Every method fails with [`Error`].
 
@@ -9,7 +9,7 @@ use crate::lifecycle::{self, StatsView, StatsWatch};
 use crate::records::{History, Target, find_stored};
 use crate::workspace::WorkspaceId;
 
-/// Readings one after another.
+/// Repeated readings.
 pub struct Readings<'a> {
     backend: &'a Backend,
     source: Source<'a>,
@@ -17,12 +17,12 @@ pub struct Readings<'a> {
 
 enum Source<'a> {
     Here(Box<StatsWatch<'a>>),
-    /// Of these workspaces; none: of all.
+    /// The names of the workspaces; empty: all.
     Service(Vec<String>),
 }
 
 impl Readings<'_> {
-    /// The newest reading. The first one of this process has no CPU figures.
+    /// Returns the newest reading. The first reading of this process has no CPU figures.
     pub async fn read(&mut self) -> Result<Vec<StatsView>, Error> {
         match &mut self.source {
             Source::Here(watch) => Ok(watch.read().await?),
@@ -32,7 +32,7 @@ impl Readings<'_> {
 }
 
 impl Backend {
-    /// One reading with CPU figures of the named workspaces; without names, of all.
+    /// Returns one reading with CPU figures of the named workspaces; without names, of all.
     pub async fn stats(&self, names: &[String]) -> Result<Vec<StatsView>, Error> {
         match &self.service {
             Some(_) => self.of_service(names).await,
@@ -40,7 +40,7 @@ impl Backend {
         }
     }
 
-    /// Readings one after another of the named workspaces; without names, of all.
+    /// Returns repeated readings of the named workspaces; without names, of all.
     pub async fn readings(&self, names: &[String]) -> Result<Readings<'_>, Error> {
         let source = match &self.service {
             Some(_) => Source::Service(names.to_vec()),
@@ -75,7 +75,7 @@ impl Backend {
         Ok(all)
     }
 
-    /// Readings of the past, in steps of `step_ms`; without it, in about 60 steps. It needs no engine.
+    /// Returns past readings in steps of `step_ms`; without it, in about 60 steps. It needs no engine.
     pub async fn history(
         &self,
         target: &Target,
@@ -88,7 +88,7 @@ impl Backend {
             let history = crate::records::history(&store, &id, (since, until), step_ms, None)?;
             return Ok((id, history));
         };
-        // In steps that are laid out here.
+        // The steps are computed here.
         let mut history = History::steps(since, until, step_ms)?;
         let name = named(client, target).await?;
         let begin = Timestamp::from_millisecond(history.since_ms);

@@ -1,4 +1,4 @@
-//! What happens to workspaces, as it happens.
+//! Events of workspaces as they happen.
 //!
 //! Every method fails with [`Error`].
 
@@ -13,7 +13,7 @@ use crate::lifecycle::{Notice, WorkspaceEvents};
 use crate::records::Target;
 use crate::workspace::{Event, WorkspaceId};
 
-/// Events of the past come at once; after such a pause they have all come.
+/// Past events arrive without a pause; after a pause of this length all of them have arrived.
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// An item of a stream of events.
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 pub enum EventItem {
     /// An event.
     Event(Event),
-    /// A word about the connection.
+    /// A message about the connection.
     Notice(String),
 }
 
@@ -37,12 +37,12 @@ enum Source {
         only: Option<WorkspaceId>,
     },
     Service(Box<Follower>),
-    /// A time that is over.
+    /// A past period.
     Past,
 }
 
 impl Backend {
-    /// Events of a workspace, or of all: from `since`, or from now, up to `until`, or without end.
+    /// Returns the events of a workspace, or of all: from `since`, or from now, up to `until`, or without end.
     pub async fn events(
         &self,
         target: Option<&Target>,
@@ -60,7 +60,7 @@ impl Backend {
         let mut events = lifecycle.events(since, until).await?;
         let mut ready = VecDeque::new();
         if since.is_some() {
-            // The history of the service, and what the engine still knows, each event once.
+            // Merges the history of the service with the events that the engine still has, each event once.
             let mut past = lifecycle.past_events(only.clone(), since, until)?;
             let key = |event: &Event| (event.time, event.container_id.clone(), event.what);
             let known: BTreeSet<_> = past.iter().map(key).collect();
@@ -77,7 +77,7 @@ impl Backend {
         Ok(EventStream { ready, source: Source::Here { events: Box::new(events), only } })
     }
 
-    /// Tells that something has changed, for a list that is drawn again.
+    /// Returns signals of changes, for a list that is redrawn.
     pub async fn changes(&self) -> Result<Changes, Error> {
         Ok(match &self.service {
             Some(client) => {
@@ -90,7 +90,7 @@ impl Backend {
     }
 }
 
-/// Signs of a change.
+/// Signals of changes.
 pub struct Changes(Signs);
 
 enum Signs {
@@ -99,7 +99,7 @@ enum Signs {
 }
 
 impl Changes {
-    /// Waits for the next one.
+    /// Waits for the next change.
     pub async fn next(&mut self) -> Result<(), Error> {
         match &mut self.0 {
             Signs::Here(events) => match events.next().await {
@@ -122,8 +122,9 @@ async fn of_service(
         None => None,
     };
     let Some(until) = until else {
-        let source = Source::Service(Box::new(client.follow_events(name.as_deref(), since)));
-        return Ok(EventStream { ready: VecDeque::new(), source });
+        let mut follower = client.follow_events(name.as_deref(), since);
+        follower.open().await?;
+        return Ok(EventStream { ready: VecDeque::new(), source: Source::Service(Box::new(follower)) });
     };
     let now = Timestamp::now();
     if let Ok(wait) = Duration::try_from(until.duration_since(now)) {
@@ -135,7 +136,7 @@ async fn of_service(
 }
 
 impl EventStream {
-    /// The next item; none at the end.
+    /// Returns the next item; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<EventItem>, Error> {
         loop {
             if let Some(item) = self.ready.pop_front() {
@@ -175,7 +176,7 @@ fn shown(only: Option<&WorkspaceId>, event: &Event) -> bool {
     only.is_none_or(|id| event.concerns(id))
 }
 
-/// Words about the connection to the engine.
+/// Returns the message for a notice about the connection to the engine.
 fn words(notice: Notice) -> Option<String> {
     Some(match notice {
         Notice::Event(_) => return None,

@@ -16,36 +16,36 @@ use crate::workspace::{Awaited, WorkspaceId};
 /// A change of a workspace's state.
 #[derive(Debug, Clone)]
 pub enum Verb {
-    /// Starts it.
+    /// Start it.
     Start,
-    /// Stops it; kills it after this time.
+    /// Stop it; kill it after this time.
     Stop(Option<Span>),
-    /// Stops and starts it.
+    /// Stop and start it.
     Restart(Option<Span>),
-    /// Freezes it.
+    /// Freeze it.
     Pause,
-    /// Lets it go on.
+    /// Resume it.
     Unpause,
-    /// Sends a signal: a name or a number.
+    /// Send a signal: a name or a number.
     Kill(String),
-    /// Removes it.
+    /// Remove it.
     Remove {
-        /// Kills it when it runs.
+        /// Whether a running workspace is killed.
         force: bool,
-        /// With the named volumes that were made for it.
+        /// Whether the named volumes that were made for it are removed too.
         volumes: bool,
     },
-    /// Stops and removes it.
+    /// Stop and remove it.
     Down {
-        /// With the named volumes that were made for it.
+        /// Whether the named volumes that were made for it are removed too.
         volumes: bool,
     },
-    /// Changes its limits.
+    /// Change its limits.
     Update(UpdateRequest),
 }
 
 impl Verb {
-    /// The hooks that it asks.
+    /// Returns the hooks that it runs.
     pub fn hooks(&self) -> &'static [Hook] {
         match self {
             Self::Start => &[Hook::PostStart],
@@ -86,7 +86,7 @@ impl Verb {
 }
 
 impl Backend {
-    /// Makes the workspace of a project, or starts it; waits until it is healthy, where `wait` gives a limit.
+    /// Makes the workspace of a project, or starts it. If `wait` gives a limit, waits until it is healthy.
     pub async fn up(
         &self,
         mut request: WorkspaceRequest,
@@ -96,7 +96,7 @@ impl Backend {
     ) -> Result<WorkspaceView, Error> {
         self.place(&mut request)?;
         match &self.service {
-            Some(client) => unless_interrupted(client, client.up(&request, recreate, wait, report)).await,
+            Some(client) => self.unless_interrupted(client, client.up(&request, recreate, wait, report)).await,
             None => {
                 let lifecycle = self.here().await?;
                 let made = Box::pin(lifecycle.up(&request, Recreate::if_different(recreate), report)).await?;
@@ -116,14 +116,14 @@ impl Backend {
         recreate: bool,
         report: Report<'_>,
     ) -> Result<WorkspaceView, Error> {
-        // It needs an image, and says so where there is none.
+        // A sidecar needs an image; without one, the error below says so.
         request.build = None;
         self.place(&mut request)?;
         let request = SidecarRequest::of(request).map_err(|text| Error::usage(text, "name an image with --image"))?;
         match &self.service {
             Some(client) => {
                 let workspace = named(client, target).await?;
-                unless_interrupted(client, client.add_sidecar(&workspace, name, &request, recreate, report)).await
+                self.unless_interrupted(client, client.add_sidecar(&workspace, name, &request, recreate, report)).await
             }
             None => {
                 let lifecycle = self.here().await?;
@@ -133,7 +133,7 @@ impl Backend {
         }
     }
 
-    /// The sidecars of a workspace.
+    /// Returns the sidecars of a workspace.
     pub async fn sidecars(&self, target: &Target) -> Result<Vec<WorkspaceView>, Error> {
         let id = self.find(target).await?;
         let mut all = self.list().await?;
@@ -168,8 +168,21 @@ impl Backend {
         }
     }
 
-    /// Gives the places of a request the paths by which the backend knows them. A relative one is meant on this machine, so a service
-    /// has to run here, too.
+    /// Leaves a verb to the service when the caller is interrupted: the service carries it to its end.
+    pub(super) async fn unless_interrupted<T>(
+        &self,
+        client: &Client,
+        verb: impl Future<Output = Result<T, crate::client::Error>>,
+    ) -> Result<T, Error> {
+        let mut interrupted = self.stopper().await?.subscribe();
+        tokio::select! {
+            done = verb => Ok(done?),
+            Ok(_) = interrupted.wait_for(|stop| *stop) => Err(Error::LeftToService(client.server())),
+        }
+    }
+
+    /// Resolves the places of a request to the paths by which the backend knows them. A relative path refers to this
+    /// machine, so a service must run here too.
     pub(super) fn place(&self, request: &mut WorkspaceRequest) -> Result<(), Error> {
         for place in request.places() {
             match place {
@@ -188,12 +201,12 @@ impl Backend {
         Ok(())
     }
 
-    /// Whether paths of this machine mean the same to the backend.
+    /// Returns whether paths of this machine mean the same to the backend.
     pub(super) fn is_local(&self) -> bool {
         self.service.as_ref().is_none_or(Client::is_local)
     }
 
-    /// A path of this machine as the backend knows it.
+    /// Resolves a path of this machine to the path by which the backend knows it.
     pub(super) fn absolute(&self, what: &str, path: &Path) -> Result<PathBuf, Error> {
         let failed = |error: std::io::Error| Error::usage(format!("{what}: {error}"), "name its absolute path");
         let absolute = if self.is_local() { std::path::absolute(path).map_err(failed)? } else { path.to_path_buf() };
@@ -214,13 +227,3 @@ impl Backend {
     }
 }
 
-/// Leaves a verb to the service on Ctrl-C: it carries it to its end.
-pub(super) async fn unless_interrupted<T>(
-    client: &Client,
-    verb: impl Future<Output = Result<T, crate::client::Error>>,
-) -> Result<T, Error> {
-    tokio::select! {
-        done = verb => Ok(done?),
-        _ = tokio::signal::ctrl_c() => Err(Error::LeftToService(client.server())),
-    }
-}

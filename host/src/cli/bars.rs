@@ -36,7 +36,7 @@ impl Bars {
         };
         match progress {
             Progress::Build { text } => {
-                // Above the bars, if there are any.
+                // Lines appear above the bars, if there are any.
                 for line in Printable::lines(&text) {
                     let _ = multi.println(line.as_str());
                 }
@@ -72,7 +72,7 @@ impl Bars {
 
     pub(crate) fn clear(&mut self) {
         if let Some(multi) = &self.multi {
-            // A bar that cannot be cleared is only untidy.
+            // A bar that cannot be cleared is harmless.
             let _ = multi.clear();
         }
     }

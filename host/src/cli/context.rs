@@ -1,4 +1,4 @@
-//! What all commands have: the program's parts, the output, and what a name or a folder means.
+//! The context that all commands share: the parts of the program, the output, and the resolution of names and folders.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::hooks::Hook;
 use crate::records::Target;
 
-/// What all commands have.
+/// The context that all commands share.
 pub(crate) struct Context {
     pub(crate) app: App,
     pub(crate) out: Output,
@@ -18,17 +18,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// This process or a service, whose first verb asks these hooks; Ctrl-C interrupts its verbs.
+    /// Returns the backend: this process or a service. Its first verb runs these hooks, and Ctrl-C interrupts its
+    /// verbs.
     pub(crate) fn backend(&self, hooks: &'static [Hook]) -> Result<Backend, Failure> {
         Ok(Backend::new(self.app.clone(), hooks, Some(stop_at_signals))?)
     }
 
-    /// The same; Ctrl-C is for the command that runs there.
+    /// Returns the backend like [`Self::backend`], but leaves Ctrl-C to the command that runs there.
     pub(crate) fn backend_without_signals(&self, hooks: &'static [Hook]) -> Result<Backend, Failure> {
         Ok(Backend::new(self.app.clone(), hooks, None)?)
     }
 
-    /// What a name, or the lack of one, means.
+    /// Resolves a name, or the lack of one.
     pub(crate) fn target(&self, name: Option<&str>) -> Result<Target, Failure> {
         if let Some(name) = name {
             return Ok(Target::Named(name.to_owned()));
@@ -41,13 +42,13 @@ impl Context {
         folder.canonicalize().map(Target::Folder).map_err(failed)
     }
 
-    /// The project that is meant when none is named: `--project`, or the current folder.
+    /// Returns the project for commands that name none: `--project`, or the current folder.
     pub(crate) fn project_folder(&self) -> PathBuf {
         self.project.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 }
 
-/// Tells of Ctrl-C and SIGTERM.
+/// Forwards Ctrl-C and SIGTERM to the stopper.
 pub(super) fn stop_at_signals(stopper: tokio::sync::watch::Sender<bool>) {
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};

@@ -1,8 +1,9 @@
-//! Arguments of commands that are defined only when their command is the one that is meant.
+//! Arguments of commands that are defined only when their command is used.
 
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Subcommand};
 
-/// The arguments, or the commands, of a command. To define those of every command takes a short one a tenth of its time.
+/// The arguments, or the subcommands, of a command. Defining those of every command would take a tenth of the time of a
+/// short command.
 #[derive(Debug)]
 pub struct Deferred<T>(pub T);
 
@@ -48,7 +49,8 @@ impl<T: Subcommand> Subcommand for Deferred<T> {
     }
 }
 
-/// Defines arguments, and keeps what was said about the command: a type that has its own words would put them over it.
+/// Defines arguments, and keeps the description of the command: the doc comment of the arguments' type would replace
+/// it.
 fn described(command: Command, define: fn(Command) -> Command) -> Command {
     let (about, long) = (command.get_about().cloned(), command.get_long_about().cloned());
     let command = define(command);

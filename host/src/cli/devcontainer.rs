@@ -1,8 +1,8 @@
-//! What commands have in common about the `devcontainer.json` of a project.
+//! Arguments and messages about the `devcontainer.json` of a project, shared by commands.
 
 use crate::devcontainer::Record;
 
-/// Which one is read.
+/// The selection of the file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevcontainerArgs {
     /// Read .devcontainer/NAME/devcontainer.json of the project
@@ -13,7 +13,7 @@ pub(crate) struct DevcontainerArgs {
     pub(crate) no_devcontainer: bool,
 }
 
-/// What a `devcontainer.json` asks for in vain, on one line.
+/// Returns the requests of a `devcontainer.json` that are not honoured, on one line.
 pub(crate) fn not_honoured(record: &Record) -> Option<String> {
     const MOST: usize = 12;
     let listed: Vec<String> =

@@ -1,18 +1,18 @@
-//! Why a command failed: what people read, what programs read, and the exit code.
+//! The failure of a command: text for people, values for programs, and the exit code.
 
 use crate::wire::{ErrorKind, TrailStep};
 use crate::{backend, config, docker, lifecycle, records, store};
 
-/// Why a command failed, as the person or program who called it sees it.
+/// The failure of a command, as its user or the calling program sees it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) remedy: String,
-    /// More lines, and whether they are shown without `--backtrace`.
+    /// Extra lines, and whether they are shown without `--backtrace`.
     pub(crate) detail: Option<(String, bool)>,
     pub(crate) exit: u8,
-    /// For programs: the trail until a denial.
+    /// For programs: the trail up to a denial.
     pub(crate) trail: Vec<TrailStep>,
 }
 
@@ -23,7 +23,7 @@ impl Failure {
     }
 }
 
-/// What went wrong with a terminal or pipe; a reader that went away is no failure of Wharf.
+/// Converts an error of a terminal or pipe; a closed reader is not a failure of Wharf.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
@@ -72,7 +72,7 @@ impl From<records::Error> for Failure {
     }
 }
 
-/// The exit code for a kind of failure, see docs/cli.md.
+/// Returns the exit code for a kind of failure, see docs/cli.md.
 fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::BadRequest | ErrorKind::ProjectFile => 2,

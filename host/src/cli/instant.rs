@@ -1,3 +1,3 @@
-//! Points in time as people name them on the command line.
+//! Points in time on the command line.
 
 pub(crate) use crate::config::instant;

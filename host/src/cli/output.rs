@@ -1,4 +1,4 @@
-//! How results are printed: text for people, JSON for programs, and errors in both.
+//! The output of results: text for people, JSON for programs, and errors in both forms.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::hooks::record::{StepMode, Waiver};
 use crate::printable::{Printable, json, pretty_json};
 use crate::wire::TrailStep;
 
-/// Where and how to print.
+/// The form of the output.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     pub(crate) json: bool,
@@ -42,7 +42,7 @@ impl Output {
         terminal::control("\x1b[H\x1b[2J")
     }
 
-    /// Prints a value as JSON on one line, or indented when a person looks.
+    /// Prints a value as JSON: indented on a terminal, otherwise on one line.
     pub(crate) fn value<T: Serialize>(&self, value: &T) -> std::io::Result<()> {
         if terminal::is_out() {
             return self.indented(value);
@@ -50,7 +50,7 @@ impl Output {
         self.json_line(value)
     }
 
-    /// Prints a value as JSON on one line, whatever reads it.
+    /// Prints a value as JSON on one line, on a terminal too.
     pub(crate) fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> std::io::Result<()> {
         terminal::print_json(&json(value).map_err(std::io::Error::other)?)
     }
@@ -77,7 +77,7 @@ impl Output {
         if self.color { text.styled(1) } else { text }
     }
 
-    /// Marks a verdict with a colour on a terminal.
+    /// Colours a verdict on a terminal.
     fn verdict(&self, word: &str) -> Printable {
         let padded = Printable::from(format!("{word:<7}"));
         if !self.color {
@@ -91,7 +91,7 @@ impl Output {
         padded.styled(color)
     }
 
-    /// The lines of a trail: one per policy, and what it logged.
+    /// Returns the lines of a trail: one per policy, followed by the policy's log lines.
     pub(crate) fn trail(&self, steps: &[TrailStep]) -> Vec<Printable> {
         let mut lines = Vec::new();
         let width = |of: fn(&TrailStep) -> usize| steps.iter().map(of).max().unwrap_or(0);
@@ -123,7 +123,7 @@ impl Output {
         lines
     }
 
-    /// Says something beside the result, on stderr; to programs as an object.
+    /// Prints a notice beside the result, on stderr; for programs as an object.
     pub(crate) fn notice(&self, text: &str) {
         if self.json {
             say_json(&serde_json::json!({ "notice": text }));
@@ -132,7 +132,7 @@ impl Output {
         }
     }
 
-    /// Prints why a command failed, on stderr.
+    /// Prints the failure of a command, on stderr.
     pub(crate) fn failure(&self, failure: &Failure) {
         if failure.message.is_empty() {
             return;
@@ -181,11 +181,12 @@ pub(crate) fn say(text: impl Into<Printable>) {
 
 /// Writes an object to standard error.
 fn say_json(value: &serde_json::Value) {
-    // A value is always JSON.
+    // Serialization of a value cannot fail.
     terminal::say_json(&json(value).unwrap_or_default());
 }
 
-/// A message is one line. Only where the caller's own pattern is wrong, a mark stands below it; those lines are set in.
+/// Formats a message on one line. The exception is an invalid pattern of the caller: the lines below it mark the
+/// position, and are indented.
 fn message_lines(message: &str) -> Vec<Printable> {
     if !(message.starts_with("the pattern '") && message.contains("regex parse error:\n")) {
         return vec![Printable::from("wharf: ") + message];
@@ -198,14 +199,14 @@ fn message_lines(message: &str) -> Vec<Printable> {
     Printable::lines(message).enumerate().map(set_in).collect()
 }
 
-/// The lines of a detail. A marked line of a source is laid out so that none of its lines is another's; a backtrace has names
-/// that a plugin chose, and is set in, so that none of its lines can pass as one of Wharf.
+/// Returns the lines of a detail. A marked line of source code already has a layout that nothing can imitate. A
+/// backtrace contains names that a plugin chose, so it is indented: none of its lines can pass as a line of Wharf.
 fn detail_lines(text: &str, marked: bool) -> impl Iterator<Item = Printable> {
     Printable::lines(text).map(move |line| if marked { line } else { Printable::from("  ") + line })
 }
 
-/// What is said of several things, one after the other. One that fails is reported and does not keep the others from
-/// their turn; neither does a reader that has gone.
+/// The output for several objects in turn. A failure is reported and does not stop the others; neither does a closed
+/// reader.
 pub(crate) struct Several<'a> {
     out: &'a Output,
     exit: u8,
@@ -217,14 +218,14 @@ impl<'a> Several<'a> {
         Self { out, exit: 0, printed: Ok(()) }
     }
 
-    /// Prints what `print` does, unless printing has failed before.
+    /// Runs `print`, unless printing has failed before.
     pub(crate) fn print(&mut self, print: impl FnOnce(&Output) -> std::io::Result<()>) {
         if self.printed.is_ok() {
             self.printed = print(self.out);
         }
     }
 
-    /// Prints a line for people; programs get none.
+    /// Prints a line for people, not for programs.
     pub(crate) fn line(&mut self, text: impl Into<Printable>) {
         if !self.out.json {
             self.print(|out| out.line(text));
@@ -237,7 +238,7 @@ impl<'a> Several<'a> {
         self.exit = if self.exit == 0 { failure.exit } else { self.exit };
     }
 
-    /// The exit code: that of the first failure.
+    /// Returns the exit code of the first failure.
     pub(crate) fn end(self) -> Result<u8, Failure> {
         if self.exit == 0 {
             self.printed?;
@@ -246,7 +247,7 @@ impl<'a> Several<'a> {
     }
 }
 
-/// Bytes as people read them.
+/// Formats bytes for people.
 pub(crate) fn bytes(count: Option<u64>) -> String {
     count.map_or_else(|| "-".into(), |count| bytesize::ByteSize(count).to_string())
 }
@@ -254,20 +255,20 @@ pub(crate) fn bytes(count: Option<u64>) -> String {
 /// Heights of a bar in eighths.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Values as one line of bars, at most `width` of them, scaled to the highest; what is not known is a blank.
+/// Draws values as one line of bars, at most `width` of them, scaled to the highest. Unknown values are blank.
 pub(crate) fn spark(values: &[Option<f64>], width: usize) -> String {
     let per_bar = values.len().div_ceil(width.max(1)).max(1);
     let highest = values.iter().flatten().copied().fold(0.0, f64::max);
     let bar = |several: &[Option<f64>]| {
         let value = several.iter().flatten().copied().reduce(f64::max)?;
-        // What is known shows, even when it is zero.
+        // A known value is visible even when it is zero.
         let height = if highest > 0.0 { (value / highest * 8.0).ceil().clamp(1.0, 8.0) } else { 1.0 };
         BARS.get(height as usize).copied()
     };
     values.chunks(per_bar).map(|several| bar(several).unwrap_or(' ')).collect()
 }
 
-/// Values as a chart of bars from the bottom up, the newest at the right; `top` is the full height.
+/// Draws values as a chart of bars from the bottom up, the newest at the right; `top` is the full height.
 pub(crate) fn chart(values: &[Option<f64>], width: usize, height: usize, top: f64) -> Vec<String> {
     let shown = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
     let line = |row: usize| {
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(spark(&[Some(0.0), None, Some(4.0), Some(8.0)], 10), "▁ ▄█");
         assert_eq!(spark(&[Some(0.0), Some(0.0)], 10), "▁▁");
         assert_eq!(spark(&[], 10), "");
-        // Of several values in one place the highest shows.
+        // Of several values in one bar, the highest is shown.
         assert_eq!(spark(&[Some(1.0), Some(8.0), None, Some(4.0)], 2), "█▄");
     }
 

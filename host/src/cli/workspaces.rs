@@ -1,4 +1,4 @@
-//! Commands about workspaces, and their images, snapshots, secrets and volumes.
+//! Commands about workspaces, and about their images, snapshots, secrets and volumes.
 
 pub(in crate::cli) mod cleanup;
 pub(in crate::cli) mod cp;

@@ -1,4 +1,4 @@
-//! Bodies that are no JSON: bytes, and archives of any size in either direction.
+//! Bodies other than JSON: bytes, and archives of any size in both directions.
 //!
 //! Every method fails with [`Error`].
 
@@ -23,7 +23,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// The next bytes, or none at the end.
+    /// Returns the next bytes, or `None` at the end.
     ///
     /// # Errors
     /// [`Error::Unreachable`] when it breaks off.
@@ -34,7 +34,7 @@ impl Download {
                 cause: format!("the answer broke off: {error}"),
             };
             match self.body.frame().await? {
-                // Anything else is a trailer.
+                // All other frames are trailers.
                 Ok(frame) => match frame.into_data() {
                     Ok(bytes) => return Some(Ok(bytes)),
                     Err(_) => continue,
@@ -46,7 +46,7 @@ impl Download {
 }
 
 impl Client {
-    /// Puts bytes in a place.
+    /// Uploads bytes to a path.
     pub async fn put<T: DeserializeOwned>(&self, path: &str, bytes: Vec<u8>) -> Result<T, Error> {
         let request = self.request(Method::PUT, path)?.header(header::CONTENT_TYPE, "application/octet-stream");
         let response = self.deliver(request, Full::new(Bytes::from(bytes))).await?;
@@ -62,7 +62,7 @@ impl Client {
         Ok(Download { server: self.server(), body: response.into_body(), kind })
     }
 
-    /// Sends an archive while it is made; an error in it breaks the request off.
+    /// Sends an archive while it is produced; an error in it aborts the request.
     pub async fn upload<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! How a service is reached: its Unix socket, or TLS.
+//! Connections to a service: over its Unix socket, or over TLS.
 
 use std::fmt;
 use std::io;
@@ -14,10 +14,10 @@ use tokio_rustls::TlsConnector;
 
 use super::Error;
 
-/// The port of a service, where an address names none.
+/// The default port of a service.
 const PORT: u16 = 7443;
 
-/// Where a service is.
+/// The address of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Endpoint {
     Unix(PathBuf),
@@ -25,7 +25,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Reads `unix:///path`, `/path` or `https://host[:port]`.
+    /// Parses `unix:///path`, `/path` or `https://host[:port]`.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |what: &str| {
             let remedy = "write unix:///run/wharf/wharf.sock, an absolute path, or https://host:port";
@@ -57,7 +57,7 @@ impl Endpoint {
         Ok(Self::Tcp { host: bare.to_owned(), port })
     }
 
-    /// The header `host`.
+    /// Returns the header `host`.
     pub(super) fn host(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".to_owned(),
@@ -76,7 +76,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Whom to trust, and what to show.
+/// The trusted authorities and the client certificate.
 #[derive(Clone)]
 pub(crate) struct Tls(Arc<ClientConfig>);
 
@@ -97,7 +97,7 @@ impl Tls {
                 }
             }
             None => {
-                // Single certificates of the system that cannot be read are left out, as everywhere else.
+                // Unreadable certificates of the system are skipped, as in other programs.
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
@@ -132,7 +132,7 @@ fn unusable(path: &Path, error: impl fmt::Display) -> Error {
     Error::setting(format!("{} cannot be used: {error}", path.display()), "name a PEM file that you may read")
 }
 
-/// What bytes go through.
+/// A stream of bytes.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection of either kind.

@@ -1,4 +1,4 @@
-//! Server-sent events as they come in: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+//! Incoming server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -8,25 +8,25 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 
-/// Most bytes of one event: a service that sends more is none of ours.
+/// The limit of one event, in bytes; a service of Wharf never sends more.
 const EVENT: usize = 64 << 20;
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServerEvent {
-    /// What kind it is; `message` where nothing is said.
+    /// Its kind; `message` if none is given.
     pub event: String,
-    /// What it says.
+    /// Its data.
     pub data: String,
-    /// Behind which id it is gone on, if there is one.
+    /// The ID after which the stream continues, if there is one.
     pub id: Option<String>,
 }
 
 impl ServerEvent {
-    /// Its JSON.
+    /// Parses the data as JSON.
     ///
     /// # Errors
-    /// When it is none of this type.
+    /// When the data is not of this type.
     pub fn value<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_str(&self.data)
     }
@@ -48,20 +48,20 @@ impl Events {
         Self { server, body: response.into_body(), parser: Parser::default(), date }
     }
 
-    /// When the service began to answer, in whole seconds of its own clock.
+    /// Returns the start time of the answer, in whole seconds of the service's clock.
     pub fn date(&self) -> Option<jiff::Timestamp> {
         self.date
     }
 
-    /// The id behind which to go on.
+    /// Returns the ID after which to continue.
     pub fn last_id(&self) -> Option<&str> {
         self.parser.last.as_deref()
     }
 
-    /// The next event; none when the service has ended the stream.
+    /// Returns the next event; `None` when the service has ended the stream.
     ///
     /// # Errors
-    /// When the connection breaks, or something else than events comes.
+    /// When the connection breaks, or carries anything other than events.
     pub async fn next(&mut self) -> Result<Option<ServerEvent>, Error> {
         loop {
             if let Some(event) = self.parser.take() {
@@ -79,18 +79,18 @@ impl Events {
     }
 }
 
-/// Takes bytes apart.
+/// Splits bytes into events.
 #[derive(Debug, Default)]
 struct Parser {
     bytes: Vec<u8>,
-    /// Up to where `bytes` were taken.
+    /// The position in `bytes` up to which they are consumed.
     at: usize,
-    /// Up to where they have been searched for an end of a line.
+    /// The position in `bytes` up to which no line break was found.
     seen: usize,
     event: ServerEvent,
     /// Whether `event` has a line of data.
     filled: bool,
-    /// The last id, which may have come without data.
+    /// The last ID, which may have come without data.
     last: Option<String>,
 }
 
@@ -134,7 +134,7 @@ impl Parser {
         None
     }
 
-    /// The next whole line without its end. A `\r` alone ends none: our service sends none.
+    /// Returns the next whole line without its line break. A lone `\r` does not end a line: Wharf's service sends none.
     fn line(&mut self) -> Option<String> {
         let rest = self.bytes.get(self.seen..)?;
         match rest.iter().position(|byte| *byte == b'\n') {

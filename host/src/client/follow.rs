@@ -1,4 +1,4 @@
-//! A stream of events that goes on where it broke off, for as long as the service comes back.
+//! A stream of events that continues after a break, for as long as the service comes back.
 //!
 //! Every method fails with [`Error`].
 
@@ -11,41 +11,42 @@ use super::{Client, Error, Events, ServerEvent};
 use crate::records::RecordFilter;
 use crate::wire::Problem;
 
-/// Pauses before a service that went away is asked again: the first, and the longest.
+/// Pauses before new attempts to reach a service: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// Two clocks that differ by more are not the same: the header `date` has whole seconds, and an answer takes its time.
+/// The largest difference between two clocks that still count as the same: the header `date` has whole seconds, and an
+/// answer takes some time.
 const SKEW: SignedDuration = SignedDuration::from_secs(3);
 
 /// An item of a followed stream.
 #[derive(Debug)]
 pub enum Followed {
-    /// The service sent it.
+    /// An event of the service.
     Event(ServerEvent),
     /// The stream broke, for this cause; the next item comes when the service answers again.
     Lost(String),
-    /// The service answers again, and goes on behind the last event.
+    /// The service answers again, and continues after the last event.
     Resumed,
 }
 
-/// A stream of events, opened again after each break.
+/// A stream of events that is reopened after each break.
 #[derive(Debug)]
 pub struct Follower {
     client: Client,
     path: &'static str,
     query: Words,
-    /// The id of the last event.
+    /// The ID of the last event.
     last: Option<String>,
     events: Option<Events>,
     /// The pause before the next attempt, after a break.
     pause: Option<Duration>,
     /// The time of the first opening, by the clock of the service.
     opened: Option<Timestamp>,
-    /// Whether a break is worth another attempt. Otherwise it is an error.
+    /// Whether a break leads to another attempt. Otherwise it is an error.
     reconnects: bool,
 }
 
 impl Client {
-    /// Follows what happens to a workspace, or to all, from a time on or from now.
+    /// Follows the events of a workspace, or of all, from a time on or from now.
     pub fn follow_events(&self, workspace: Option<&str>, since: Option<Timestamp>) -> Follower {
         let mut query: Words = Vec::new();
         query.extend(workspace.map(|name| ("workspace", name.to_owned())));
@@ -53,13 +54,13 @@ impl Client {
         Follower::new(self, "/v1/events", query)
     }
 
-    /// Follows new records of a filter, but for its times; `after` is the number of the last known one.
+    /// Follows new records that match a filter, except for its times; `after` is the number of the last known record.
     pub fn follow_records(&self, filter: &RecordFilter, workspace: Option<&str>, after: Option<i64>) -> Follower {
         let follower = Follower::new(self, "/v1/decisions/stream", record_words(filter, workspace));
         Follower { last: after.map(|number| number.to_string()), ..follower }
     }
 
-    /// Reads the logs of workspaces; with `follow` it goes on after breaks.
+    /// Reads the logs of workspaces; with `follow` it continues after breaks.
     pub fn read_logs(&self, query: Vec<(&'static str, String)>, follow: bool) -> Follower {
         Follower { reconnects: follow, ..Follower::new(self, "/v1/logs", query) }
     }
@@ -71,37 +72,37 @@ impl Follower {
         Self { client, path, query, last: None, events: None, pause: None, opened: None, reconnects: true }
     }
 
-    /// The service that is followed.
+    /// Returns the client of the followed service.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The value of an event.
+    /// Returns the value of an event.
     ///
     /// # Errors
-    /// [`Error::Answer`] when it is none of this type.
+    /// [`Error::Answer`] when it is not of this type.
     pub fn read<T: serde::de::DeserializeOwned>(&self, event: &ServerEvent) -> Result<T, Error> {
         event.value().map_err(|error| self.client.misunderstood(error))
     }
 
-    /// Makes a break an error.
+    /// Turns a break into an error.
     pub fn once(mut self) -> Self {
         self.reconnects = false;
         self
     }
 
-    /// Says behind which id the stream goes on after a break, where its events have none.
+    /// Sets the ID after which the stream continues after a break, for streams whose events have no IDs.
     pub fn seen(&mut self, last: String) {
         self.last = Some(last).filter(|last| !last.is_empty());
     }
 
-    /// Opens the stream, so that nothing from here on is missed.
+    /// Opens the stream, so that no later event is missed.
     pub async fn open(&mut self) -> Result<(), Error> {
         let now = Timestamp::now();
         if let Some(opened) = self.opened
             && self.query.iter().any(|(name, _)| *name == "tail")
         {
-            // Of a source that had said nothing yet, everything since then is new.
+            // For a source that has sent nothing yet, everything since the first opening is new.
             self.query.retain(|(name, _)| !matches!(*name, "tail" | "since"));
             self.query.push(("since", opened.to_string()));
         }
@@ -112,10 +113,10 @@ impl Follower {
         Ok(())
     }
 
-    /// The next item. A problem that the service tells in the stream is an error.
+    /// Returns the next item. A problem in the stream is an error.
     ///
     /// # Errors
-    /// See [`Error`]; after one the stream has ended.
+    /// See [`Error`]; after an error the stream has ended.
     pub async fn next(&mut self) -> Result<Followed, Error> {
         loop {
             let Some(events) = &mut self.events else {
@@ -133,7 +134,7 @@ impl Follower {
                 continue;
             };
             let event = events.next().await;
-            // Also one that came without data.
+            // This includes an ID that came without data.
             self.last = events.last_id().map(str::to_owned).or(self.last.take());
             let cause = match event {
                 Ok(Some(event)) if event.event == "problem" => {
@@ -141,7 +142,7 @@ impl Follower {
                     return Err(Error::Problem(Box::new(problem)));
                 }
                 Ok(Some(event)) => return Ok(Followed::Event(event)),
-                // A part that just ends would look like all of it.
+                // A part that just ends would look complete.
                 Ok(None) if !self.reconnects => {
                     return Err(self.client.unreachable("it ended the stream"));
                 }

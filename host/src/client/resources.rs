@@ -1,4 +1,5 @@
-//! Everything beside the verbs on workspaces: images, snapshots, volumes, secrets, files, leases, cleanup, policies, records.
+//! All methods besides the verbs on workspaces: images, snapshots, volumes, secrets, files, leases, cleanup, policies,
+//! records.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +19,19 @@ use crate::wire::{
 };
 use crate::workspace::{Event, url_encoded};
 
-/// Most records of one page.
+/// The limit of records per page.
 const RECORDS: usize = 200;
-/// Most entries of the ledger that are asked for.
+/// The limit of requested entries of the ledger.
 const LEDGER: &str = "1000";
 
-/// Names and values of a query that are made here.
+/// Names and values of a query that is built here.
 pub(super) type Words = Vec<(&'static str, String)>;
 
 pub(super) fn pairs(words: &Words) -> Vec<(&str, &str)> {
     words.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// The query of a filter for records, but for its times.
+/// Returns the query for a filter of records, except for its times.
 pub(super) fn record_words(filter: &RecordFilter, workspace: Option<&str>) -> Words {
     let all = [
         ("workspace", workspace.map(str::to_owned)),
@@ -75,7 +76,7 @@ impl Client {
         self.long(&path(workspace, "snapshots"), &[], &body, report).await
     }
 
-    /// Of one workspace, or of all.
+    /// Lists the snapshots of one workspace, or of all.
     pub async fn snapshots(&self, workspace: Option<&str>) -> Result<Vec<Snapshot>, Error> {
         let query: Vec<_> = workspace.map(|name| ("workspace", name)).into_iter().collect();
         self.get("/v1/snapshots", &query).await
@@ -119,12 +120,12 @@ impl Client {
         self.download(&path(workspace, "files"), &[("path", file)]).await
     }
 
-    /// The kind of a path that something is copied to.
+    /// Returns the kind of a path that is the target of a copy.
     pub async fn path_kind(&self, workspace: &str, file: &str) -> Result<PathView, Error> {
         self.get(&path(workspace, "files/kind"), &[("path", file)]).await
     }
 
-    /// Unpacks an archive in a folder.
+    /// Unpacks an archive into a folder.
     pub async fn unpack(
         &self,
         workspace: &str,
@@ -146,7 +147,7 @@ impl Client {
         self.get(&path(workspace, "lease"), &[]).await
     }
 
-    /// A lease from now on, by the clock of the service.
+    /// Takes a lease from now on, by the clock of the service.
     pub async fn lease(&self, workspace: &str, time: Span) -> Result<Lease, Error> {
         self.post(&path(workspace, "lease"), &LeaseRequest { time }).await
     }
@@ -173,17 +174,17 @@ impl Client {
         self.post("/v1/cleanup/allow", &CleanupTarget { which: which.to_owned() }).await
     }
 
-    /// A reading of all workspaces.
+    /// Returns a reading of all workspaces.
     pub async fn stats(&self) -> Result<Vec<StatsView>, Error> {
         self.get("/v1/stats", &[]).await
     }
 
-    /// A reading of a workspace and its sidecars.
+    /// Returns a reading of a workspace and its sidecars.
     pub async fn stats_of(&self, workspace: &str) -> Result<Vec<StatsView>, Error> {
         self.get(&path(workspace, "stats"), &[]).await
     }
 
-    /// Readings of a time in steps.
+    /// Returns the readings of a period in steps.
     pub async fn history(
         &self,
         workspace: &str,
@@ -194,7 +195,7 @@ impl Client {
         self.get(&path(workspace, "metrics"), &pairs(&words)).await
     }
 
-    /// Events of a time that is over.
+    /// Returns the events of a past period.
     pub async fn past_events(
         &self,
         workspace: Option<&str>,
@@ -231,12 +232,13 @@ impl Client {
         self.post("/v1/decisions/replay", request).await
     }
 
-    /// One record, by number or id.
+    /// Returns one record, by number or ID.
     pub async fn record(&self, wanted: &str) -> Result<RecordView, Error> {
         self.get(&format!("/v1/decisions/{}", url_encoded(wanted)), &[]).await
     }
 
-    /// The newest so many records of a filter, newest first. The filter names its workspace by `workspace`.
+    /// Returns the newest records that match a filter, newest first, up to a number. `workspace` is the filter's
+    /// workspace.
     pub async fn newest_records(
         &self,
         filter: &RecordFilter,
@@ -248,7 +250,7 @@ impl Client {
         words.extend(filter.until.map(|time| ("until", time.to_string())));
         words.push(("limit", most.min(RECORDS).to_string()));
         let (mut all, mut next): (Vec<RecordView>, _) = self.page("/v1/decisions", &pairs(&words)).await?;
-        // A page may be empty and not the last one: the service looks through so many records at once.
+        // An empty page need not be the last one: the service examines a limited number of records per request.
         while let Some(link) = next.filter(|_| all.len() < most) {
             let (some, after) = self.page(&link, &[]).await?;
             all.extend(some);

@@ -1,4 +1,4 @@
-//! A WebSocket to the service, for commands that are talked to.
+//! A WebSocket to the service, for interactive commands.
 //!
 //! Every method fails with [`Error`].
 
@@ -13,29 +13,29 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
 use super::{Client, Error, connect};
 
-/// Most bytes of a message that the service may send.
+/// The limit of a message of the service, in bytes.
 const MESSAGE: usize = 16 << 20;
 
 /// A message of the service.
 #[derive(Debug)]
 pub enum Message {
-    /// Bytes behind the one that names their channel.
+    /// A byte that names their channel, followed by bytes.
     Bytes(bytes::Bytes),
     /// JSON.
     Text(String),
 }
 
-/// The half that sends.
+/// The sending half.
 pub struct Outgoing(SplitSink<WebSocketStream<connect::Stream>, Frame>);
 
-/// The half that receives.
+/// The receiving half.
 pub struct Incoming {
     server: String,
     stream: SplitStream<WebSocketStream<connect::Stream>>,
 }
 
 impl Client {
-    /// Opens a WebSocket to talk to a command in a workspace; the first message is its [`crate::wire::ExecRequest`].
+    /// Opens a WebSocket for a command in a workspace; the first message is its [`crate::wire::ExecRequest`].
     pub async fn exec_socket(&self, workspace: &str) -> Result<(Outgoing, Incoming), Error> {
         let path = super::verbs::path(workspace, "exec");
         let request = self
@@ -46,7 +46,7 @@ impl Client {
             .header("sec-websocket-key", generate_key())
             .body(())
             .map_err(|error| Error::setting(error.to_string(), ""))?;
-        // Its address must be whole for the handshake, which sends the path of it only.
+        // The handshake needs a complete URL, but sends only its path.
         let (mut parts, ()) = request.into_parts();
         parts.uri =
             format!("ws://{}{path}", self.endpoint.host()).parse().map_err(|error| self.misunderstood(error))?;
@@ -66,13 +66,13 @@ impl Client {
 }
 
 impl Outgoing {
-    /// Sends JSON. Says whether the connection still stands.
+    /// Sends JSON. Returns whether the connection is still open.
     pub async fn text(&mut self, value: &impl Serialize) -> bool {
         let Ok(text) = serde_json::to_string(value) else { return false };
         self.0.send(Frame::text(text)).await.is_ok()
     }
 
-    /// Sends bytes of a channel. Says whether the connection still stands.
+    /// Sends bytes of a channel. Returns whether the connection is still open.
     pub async fn bytes(&mut self, channel: u8, bytes: &[u8]) -> bool {
         let mut message = Vec::with_capacity(bytes.len() + 1);
         message.push(channel);
@@ -82,7 +82,7 @@ impl Outgoing {
 }
 
 impl Incoming {
-    /// What the service says next; none when it has ended the conversation.
+    /// Returns the next message of the service; `None` when it has ended the conversation.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -92,7 +92,7 @@ impl Incoming {
                 None | Some(Ok(Frame::Close(_))) => return Ok(None),
                 Some(Ok(Frame::Binary(bytes))) => return Ok(Some(Message::Bytes(bytes))),
                 Some(Ok(Frame::Text(text))) => return Ok(Some(Message::Text(text.as_str().to_owned()))),
-                // Pings are answered by the library.
+                // The library answers pings.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     let cause = format!("the connection broke: {error}");

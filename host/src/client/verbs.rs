@@ -1,4 +1,4 @@
-//! Verbs on workspaces, with the names that `lifecycle::Lifecycle` gives them. A workspace is named as on the command line: by id or
+//! Verbs on workspaces, with the names of `lifecycle::Lifecycle`. A workspace is named as on the command line: by ID or
 //! name.
 //!
 //! Every method fails with [`Error`].
@@ -16,17 +16,17 @@ use crate::wire::{
 };
 use crate::workspace::url_encoded;
 
-/// Takes the steps of a verb that takes long.
+/// The callback for the steps of a long verb.
 pub type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
 
-/// The path of a workspace, or of a part of it.
+/// Returns the path of a workspace, or of a part of it.
 pub(super) fn path(workspace: &str, part: &str) -> String {
     let slash = if part.is_empty() { "" } else { "/" };
     format!("/v1/workspaces/{}{slash}{part}", url_encoded(workspace))
 }
 
 impl Client {
-    /// Makes the workspace of a project, or starts it; waits until it is healthy, where `wait` gives a limit.
+    /// Makes the workspace of a project, or starts it. If `wait` gives a limit, waits until it is healthy.
     pub async fn up(
         &self,
         request: &WorkspaceRequest,
@@ -53,47 +53,47 @@ impl Client {
         self.long(&path, &recreated(recreate), request, report).await
     }
 
-    /// All workspaces, sorted by id.
+    /// Returns all workspaces, sorted by ID.
     pub async fn list(&self) -> Result<Vec<WorkspaceView>, Error> {
         self.pages("/v1/workspaces", &[("limit", "1000")]).await
     }
 
-    /// One workspace.
+    /// Returns one workspace.
     pub async fn inspect(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.get(&path(workspace, ""), &[]).await
     }
 
-    /// Starts it.
+    /// Starts a workspace.
     pub async fn start(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "start"), &Empty {}).await
     }
 
-    /// Stops it.
+    /// Stops a workspace.
     pub async fn stop(&self, workspace: &str, timeout: Option<Span>) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "stop"), &StopRequest { timeout }).await
     }
 
-    /// Stops it and starts it again.
+    /// Stops a workspace and starts it again.
     pub async fn restart(&self, workspace: &str, timeout: Option<Span>) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "restart"), &StopRequest { timeout }).await
     }
 
-    /// Freezes it.
+    /// Freezes a workspace.
     pub async fn pause(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "pause"), &Empty {}).await
     }
 
-    /// Lets it go on.
+    /// Resumes a workspace.
     pub async fn unpause(&self, workspace: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "unpause"), &Empty {}).await
     }
 
-    /// Sends it a signal: a name or a number.
+    /// Sends a workspace a signal: a name or a number.
     pub async fn kill(&self, workspace: &str, signal: &str) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "kill"), &KillRequest { signal: Some(signal.to_owned()) }).await
     }
 
-    /// Removes it.
+    /// Removes a workspace.
     pub async fn remove(&self, workspace: &str, force: bool, volumes: bool) -> Result<WorkspaceView, Error> {
         let mut query = Vec::new();
         query.extend(force.then_some(("force", "true")));
@@ -101,43 +101,43 @@ impl Client {
         self.delete(&path(workspace, ""), &query).await
     }
 
-    /// Stops and removes it.
+    /// Stops and removes a workspace.
     pub async fn down(&self, workspace: &str, volumes: bool) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "down"), &DownRequest { volumes }).await
     }
 
-    /// Changes its limits.
+    /// Changes the limits of a workspace.
     pub async fn update(&self, workspace: &str, request: &UpdateRequest) -> Result<WorkspaceView, Error> {
         self.post(&path(workspace, "update"), request).await
     }
 
-    /// Waits until it is in a state.
+    /// Waits until a workspace is in a state.
     pub async fn wait(&self, workspace: &str, request: &WaitRequest) -> Result<WaitView, Error> {
         self.post(&path(workspace, "wait"), request).await
     }
 
-    /// The plan for a request.
+    /// Returns the plan for a request.
     pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
         self.post("/v1/plan", request).await
     }
 
-    /// The changes that a workspace would get, made again with this request over its own.
+    /// Returns the changes that a workspace would get if it were recreated with this request over its original one.
     pub async fn plan_diff(&self, workspace: &str, request: WorkspaceRequest) -> Result<PlanDiff, Error> {
         self.post(&path(workspace, "plan"), &PlanDiffRequest { request: Some(request) }).await
     }
 
-    /// The fields of a workspace, explained; one of them, or all.
+    /// Returns the explanation of the fields of a workspace; of one field, or of all.
     pub async fn why(&self, workspace: &str, field: Option<&str>) -> Result<Why, Error> {
         let query: Vec<_> = field.map(|field| ("field", field)).into_iter().collect();
         self.get(&path(workspace, "why"), &query).await
     }
 
-    /// Runs a command without talking to it.
+    /// Runs a command without interaction.
     pub async fn exec(&self, workspace: &str, request: &ExecRequest) -> Result<ExecAnswer, Error> {
         self.post(&path(workspace, "exec"), request).await
     }
 
-    /// Runs a verb that takes long, and reports its steps. The service carries it to its end, whether the caller waits or not.
+    /// Runs a long verb, and reports its steps. The service carries it to its end, whether the caller waits or not.
     pub(super) async fn long<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! `[devcontainer]`: what the files that projects bring along may do.
+//! `[devcontainer]`: the permissions of files that projects contain.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,9 @@ use super::Span;
 pub struct DevcontainerConfig {
     /// Whether the `devcontainer.json` of a project is read.
     pub enabled: bool,
-    /// The variables of the host's environment that it may read as `${localEnv:NAME}`.
+    /// Variables of the host's environment that it may read as `${localEnv:NAME}`.
     pub local_env: BTreeSet<String>,
-    /// How long each of its commands may take.
+    /// Time limit of each of its commands.
     pub command_timeout: Span,
 }
 

@@ -1,7 +1,8 @@
-//! Editing `wharf.toml` from a command: one value changes, everything else stays as people wrote it, comments included.
+//! Editing `wharf.toml` from a command: one value changes, and everything else stays as people wrote it, including
+//! comments.
 //!
-//! What a command changes is written into the file and nowhere else, so that the file stays the whole truth: it can be
-//! read, reviewed and kept under version control, and a service reloads it.
+//! A command writes its change into the file and nowhere else, so that the file remains the complete configuration:
+//! people can read it, review it and keep it under version control, and a service reloads it.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -11,13 +12,13 @@ use toml_edit::{DocumentMut, Item, Value};
 
 use crate::hooks::chain::Mode;
 
-/// Sets the mode of a policy in a configuration file. Says what it was.
+/// Sets the mode of a policy in a configuration file.
 ///
 /// # Errors
-/// One line: the file cannot be read, is no TOML, does not name the policy, or cannot be written.
+/// One line: the file cannot be read, is not TOML, does not name the policy, or cannot be written.
 pub fn set_mode(path: &Path, policy: &str, mode: Mode) -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{} cannot be {what}: {error}", path.display());
-    // A link is followed, so that the file behind it is replaced and not the link.
+    // A link is resolved, so that the file behind it is replaced and not the link.
     let real = path.canonicalize().map_err(|error| failed("read", &error))?;
     let text = std::fs::read_to_string(&real).map_err(|error| failed("read", &error))?;
     let next = with_mode(&text, policy, mode).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -36,7 +37,7 @@ pub fn set_mode(path: &Path, policy: &str, mode: Mode) -> Result<(), String> {
     })
 }
 
-/// The text with another mode for one policy.
+/// Returns the text with another mode for one policy.
 fn with_mode(text: &str, policy: &str, mode: Mode) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error| format!("no TOML: {error}"))?;
     let value: Value = match mode {
@@ -68,11 +69,11 @@ fn with_mode(text: &str, policy: &str, mode: Mode) -> Result<String, String> {
 fn put(table: &mut dyn toml_edit::TableLike, mut value: Value) {
     match table.get_mut("mode") {
         Some(Item::Value(old)) => {
-            // The spaces and the comment behind it stay.
+            // The surrounding spaces and the trailing comment stay.
             *value.decor_mut() = old.decor().clone();
             *old = value;
         }
-        // Also where it was written as a table of its own.
+        // This also replaces a mode that was written as a separate table.
         _ => drop(table.insert("mode", Item::Value(value))),
     }
 }

@@ -7,16 +7,17 @@ use serde_json::Value;
 use super::layers::leaves;
 
 const PREFIX: &str = "WHARF_";
-/// Variables that mean something and are no key of the configuration; the last one is set in workspaces.
+/// Variables with a meaning that are not keys of the configuration; the last one is set in workspaces.
 const OWN: [&str; 6] = ["WHARF_CONFIG", "WHARF_STATE_DIR", "WHARF_SERVER", "WHARF_TOKEN", "WHARF_LOG", "WHARF_MANAGED"];
-/// So many letters may be wrong for a suggestion.
+/// The number of wrong letters up to which a correction is suggested.
 const SLIPS: usize = 2;
 
-/// What the environment sets.
+/// The settings of the environment.
 pub(super) struct Environment {
     /// Key, name of the variable, and value.
     pub set: Vec<(String, String, String)>,
-    /// What is wrong with the other variables that begin like ours. They may belong to another program, so that is no error.
+    /// Messages about other variables that begin with `WHARF_`. They may belong to another program, so they are not
+    /// errors.
     pub ignored: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Layering with origins: where each value came from.
+//! Layers with origins: the source of each value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::{script, trust};
 /// Largest configuration file.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -37,7 +37,7 @@ pub enum Origin {
     },
     /// An environment variable.
     Env(String),
-    /// `--set` of this key; its value may be a secret and is not kept.
+    /// `--set` of this key; its value may be a secret and is not stored.
     Flag(String),
 }
 
@@ -52,10 +52,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What the layers are read from; taken as values, so that tests and the service say them without a process.
+/// The sources of the layers. They are plain values, so that tests and the service can provide them without a process.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// `--config` or `WHARF_CONFIG`: must exist. None: the first of the usual places that exists.
+    /// `--config` or `WHARF_CONFIG`: must exist. None means the first of the usual places that exists.
     pub file: Option<PathBuf>,
     /// The usual places, in order.
     pub search: Vec<PathBuf>,
@@ -66,7 +66,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources of this process, with the flags that were given.
+    /// Returns the sources of this process, with the given flags.
     pub fn of_process(file: Option<PathBuf>, set: Vec<String>) -> Self {
         let env: BTreeMap<String, String> =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
@@ -91,12 +91,13 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// The script beside it, if there is one.
     pub script: Option<PathBuf>,
-    /// Variables that look like a setting and are none, each with what to write instead.
+    /// Messages about variables that look like a setting but are none, each with a correction.
     pub ignored: Vec<String>,
     origins: Origins,
 }
 
-/// Key -> where it was set, and whether it is only the heading of a table: a heading does not set what is not under it.
+/// Key -> its origin, and whether it is only the heading of a table: a heading does not set keys that are missing below
+/// it.
 #[derive(Debug, Clone, Default)]
 struct Origins(BTreeMap<String, (Origin, bool)>);
 
@@ -107,15 +108,15 @@ impl Origins {
         self.0.insert(key, (origin, false));
     }
 
-    /// The origin of a value: its own, or that of what set it as a whole.
+    /// Returns the origin of a value: its own, or that of the table that was set as a whole.
     fn of(&self, key: &str) -> Origin {
         self.nearest(key, |heading| !heading).unwrap_or_default()
     }
 
-    /// The place to look at for a mistake.
+    /// Returns the place to look at for a mistake.
     fn place(&self, key: &str) -> Origin {
         let below = format!("{key}.");
-        // Of a table that was not set as a whole, the first thing that was set in it.
+        // For a table that was not set as a whole, the first key that was set in it.
         let first =
             || self.0.iter().find(|(known, _)| known.starts_with(&below)).map(|(_, (origin, _))| origin.clone());
         self.0
@@ -138,12 +139,13 @@ impl Origins {
 }
 
 impl Loaded {
-    /// Where a key's value came from. The origin of a table is the origin of what set it as a whole.
+    /// Returns the origin of a key's value. For a table, only a setting of the whole table counts.
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.of(key)
     }
 
-    /// Every value with its origin, sorted by key; values of secret variables and of secret settings of policies are redacted.
+    /// Returns every value with its origin, sorted by key. Values of secret variables and of secret settings of
+    /// policies are redacted.
     pub fn values(&self) -> Vec<(String, Value, Origin)> {
         let mut json = serde_json::to_value(&self.config).unwrap_or_default();
         let secrets = crate::hooks::redact::SecretNames(self.config.secrets.env.clone());
@@ -165,8 +167,8 @@ impl Loaded {
         out
     }
 
-    /// The secret values that policies have beside their input: texts of their settings, and variables that they may read, under
-    /// names that are those of secrets.
+    /// Returns the secret values that policies have in addition to their input: texts of their settings, and variables
+    /// that they may read, if their names are those of secrets.
     pub fn policy_secrets(&self) -> Vec<String> {
         let secrets = crate::hooks::redact::SecretNames(self.config.secrets.env.clone());
         let mut found = Vec::new();
@@ -178,7 +180,7 @@ impl Loaded {
         found
     }
 
-    /// The folder that relative paths of the file start from.
+    /// Returns the folder against which relative paths of the file are resolved.
     pub fn base(&self) -> PathBuf {
         self.file.as_deref().and_then(Path::parent).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
     }
@@ -196,7 +198,7 @@ pub(super) fn leaves(path: &str, value: &Value, each: &mut impl FnMut(&str, &Val
     }
 }
 
-/// Lays one value over another: tables are merged, everything else is replaced.
+/// Merges one value over another: tables are merged, everything else is replaced.
 fn merge(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -343,7 +345,7 @@ fn run_script(path: &Path, root: Value, sources: &Sources, origins: &mut Origins
     Ok(root)
 }
 
-/// What a configuration script is told of the machine: its name, cores, and memory in bytes.
+/// Returns the facts about the machine for a configuration script: its name, cores, and memory in bytes.
 fn host_facts() -> Value {
     let first = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let memory = first("/proc/meminfo")

@@ -1,12 +1,12 @@
-//! The files by which Wharf decides, with the role of each: no workspace may see them.
+//! The files by which Wharf decides, with the role of each. No workspace may see them.
 
 use std::path::PathBuf;
 
 use super::Loaded;
 
 impl Loaded {
-    /// Files and folders that decide, and the socket of the service, each with its role: no workspace may see them. Paths are
-    /// absolute, links in them are not followed, and not all of them exist.
+    /// Returns the files and folders that decide, and the socket of the service, each with its role. Paths are
+    /// absolute, links in them are not resolved, and not all of them exist.
     pub fn own_files(&self) -> Vec<(PathBuf, String)> {
         let base = self.base();
         let base = std::path::absolute(&base).unwrap_or(base);
@@ -14,7 +14,7 @@ impl Loaded {
         let mut files: Vec<(PathBuf, String)> = Vec::new();
         if let Some(file) = &self.file {
             files.push((file.clone(), role("the configuration of Wharf")));
-            // Wharf reads it as soon as it is there.
+            // Wharf reads it as soon as it exists.
             files.push((file.with_file_name("wharf.rhai"), role("the configuration of Wharf")));
             files.push((base.join("seccomp"), role("the seccomp profiles of Wharf")));
         }
@@ -44,7 +44,7 @@ impl Loaded {
         files
     }
 
-    /// The same without the socket, which is no file to be read.
+    /// Returns the same paths without the socket, which is not a readable file.
     pub fn deciding_files(&self) -> impl Iterator<Item = PathBuf> {
         self.own_files().into_iter().filter(|(_, role)| role != SOCKET).map(|(path, _)| path)
     }

@@ -1,6 +1,6 @@
-//! TOML that is no configuration.
+//! TOML other than the configuration.
 
-/// Reads TOML that is no configuration, such as a case of a policy.
+/// Parses TOML other than the configuration, such as a case of a policy.
 ///
 /// # Errors
 /// One line with the place.

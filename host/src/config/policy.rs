@@ -1,4 +1,4 @@
-//! `[[policy]]`: everything about one policy, in one struct.
+//! `[[policy]]`: all settings of one policy, in one struct.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::hooks::chain::{BreakerLimits, Mode, RollbackLimits, Scope};
 use crate::hooks::record::Waiver;
 use crate::hooks::{FailureMode, Hook, is_under_floor};
 
-/// `[[policy]]`: everything about one policy.
+/// `[[policy]]`: all settings of one policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// Its name: in trails, records and messages.
     pub name: String,
-    /// A policy that the program carries, e.g. `image-selector`. Exactly one of `builtin`, `wasm`, `script`.
+    /// A built-in policy, e.g. `image-selector`. Exactly one of `builtin`, `wasm`, `script`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<String>,
     /// A component's path, relative to the configuration file.
@@ -33,7 +33,7 @@ pub struct PolicyConfig {
     /// A part of the hooks that it implements; none means all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Vec<String>>,
-    /// Which workspaces it is asked about.
+    /// The workspaces for which it is called.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scope: Scope,
     /// Fields that it may set although another policy owns them, e.g. `["image", "env"]`.
@@ -51,34 +51,34 @@ pub struct PolicyConfig {
     /// Largest answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Size>,
-    /// What a plugin may hand to the host's functions in one call of it.
+    /// Limit of the data that a plugin may pass to the host's functions in one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_bytes: Option<Size>,
     /// Rhai operations of one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<u64>,
-    /// Whether Wharf goes on without it when it cannot be loaded.
+    /// Whether Wharf continues without it when it cannot be loaded.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
     /// `"enforce"`, `"shadow"` or `{ canary = 10 }` (percent of the workspaces).
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
-    /// The policy whose place it takes where its own verdicts count.
+    /// The policy that it replaces where its own verdicts count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
-    /// When a canary becomes a shadow again.
+    /// Conditions for a canary to become a shadow again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rollback: RollbackConfig,
-    /// When it is not asked for a while, because it keeps failing.
+    /// Conditions for suspending it for a while, because it keeps failing.
     #[serde(default, skip_serializing_if = "is_default")]
     pub breaker: BreakerConfig,
-    /// Hook -> what its failure means there, where that can be chosen.
+    /// Hook -> the consequence of its failure there, where that can be chosen.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub on_error: BTreeMap<String, FailureMode>,
-    /// What it may loosen, each until a day.
+    /// Limits that it may loosen, each until a day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waivers: Vec<Waiver>,
-    /// What a plugin may read beside its input; by default nothing.
+    /// Inputs that a plugin may read besides its normal input; by default none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub capabilities: Capabilities,
     /// Its own settings; it checks them itself.
@@ -92,7 +92,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl PolicyConfig {
-    /// An entry for a policy that the program carries, under its own name.
+    /// Creates an entry for a built-in policy, under its own name.
     pub fn builtin(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -121,12 +121,12 @@ impl PolicyConfig {
         }
     }
 
-    /// Most bytes of its file, if it is a plugin.
+    /// Returns the largest size of its file in bytes, if it is a plugin.
     pub fn plugin_size(&self) -> u64 {
         self.size.map_or(crate::hooks::PLUGIN_SIZE, |size| size.0)
     }
 
-    /// Its limits: the defaults, and what the entry says.
+    /// Returns its limits: the defaults, overridden by the entry.
     pub fn limits(&self) -> crate::hooks::Limits {
         let mut limits = crate::hooks::Limits::default();
         if let Some(timeout) = self.timeout {
@@ -148,11 +148,12 @@ pub struct Capabilities {
     /// Path as the plugin sees it -> folder of the host, relative to the configuration file; read-only.
     #[schema(value_type = BTreeMap<String, String>)]
     pub dirs: BTreeMap<String, PathBuf>,
-    /// Environment variables of the process that asks.
+    /// Environment variables of the process that calls the policy.
     pub env: Vec<String>,
 }
 
-/// `[policy.rollback]`: a canary is a shadow for everybody again when more than `percent` of at least `calls` calls failed.
+/// `[policy.rollback]`: a canary becomes a shadow for all workspaces again when more than `percent` of at least `calls`
+/// calls failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
@@ -168,7 +169,7 @@ impl Default for RollbackConfig {
     }
 }
 
-/// `[policy.breaker]`: after so many failures in a row it is not asked for a while; 0 means always ask.
+/// `[policy.breaker]`: after this many failures in a row it is suspended for a while; 0 means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
@@ -184,7 +185,7 @@ impl Default for BreakerConfig {
     }
 }
 
-/// Checks what types cannot say. Returns the key and what is wrong with it.
+/// Checks the rules that types cannot express. Returns the key and its defect.
 pub(super) fn check(list: &[PolicyConfig]) -> Result<(), (String, String)> {
     let mut names = BTreeSet::new();
     for (index, policy) in list.iter().enumerate() {
@@ -277,18 +278,19 @@ impl PolicyConfig {
         Ok(())
     }
 
-    /// When it is not asked for a while.
+    /// Returns the conditions for suspending it for a while.
     pub fn breaker(&self) -> BreakerLimits {
         let pause_ms = u64::try_from(self.breaker.pause.0.as_millis()).unwrap_or(u64::MAX);
         BreakerLimits { failures: self.breaker.failures, pause_ms }
     }
 
-    /// When a canary becomes a shadow again.
+    /// Returns the conditions for a canary to become a shadow again.
     pub fn rollback(&self) -> RollbackLimits {
         RollbackLimits { percent: self.rollback.percent, calls: self.rollback.calls }
     }
 
-    /// What its failure means, where it says so. The names of hooks were checked when it was read.
+    /// Returns the consequences of its failures, as far as they are set. The names of hooks were checked when it was
+    /// read.
     pub fn on_error(&self) -> BTreeMap<Hook, FailureMode> {
         self.on_error.iter().filter_map(|(hook, means)| Some((hook.parse().ok()?, *means))).collect()
     }

@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration file, for editors. It is made from the types that the file is read into.
+//! The JSON Schema of the configuration file, for editors. It is generated from the types that the file is read into.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::{Backoff, Budget, Config, Size, Span};
 
-/// What OpenAPI and JSON Schema call the place of shared types.
+/// The places of shared types in OpenAPI and in JSON Schema.
 const COMPONENTS: &str = "#/components/schemas/";
 const DEFS: &str = "#/$defs/";
 
 /// Formats of numbers that only OpenAPI has.
 const NUMBERS: [&str; 4] = ["double", "float", "int32", "int64"];
 
-/// The JSON Schema (2020-12) of `wharf.toml`, with every default.
+/// Returns the JSON Schema (2020-12) of `wharf.toml`, with every default.
 pub fn schema() -> Value {
     let mut shared = Vec::new();
     Config::schemas(&mut shared);
@@ -31,7 +31,8 @@ pub fn schema() -> Value {
     root
 }
 
-/// As JSON Schema: references lead to `$defs`; formats of OpenAPI and defaults that TOML cannot write are left out.
+/// Converts a schema of OpenAPI to JSON Schema: references lead to `$defs`; formats of OpenAPI and defaults that TOML
+/// cannot express are left out.
 fn tidy(schema: &RefOr<Schema>) -> Value {
     let mut schema = serde_json::to_value(schema).unwrap_or_default();
     walk(&mut schema);
@@ -75,7 +76,7 @@ fn set_defaults(schema: &mut Value, default: &Value, defs: &mut BTreeMap<String,
     }
 }
 
-/// A text that is read into a number, as its examples show.
+/// A text that is parsed into a number, as its examples show.
 macro_rules! text {
     ($($name:ident, $types:expr, $words:literal, $examples:expr;)*) => {$(
         impl PartialSchema for $name {
@@ -104,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// The properties of a schema, and of those that it refers to, as the paths of their keys.
+    /// Collects the properties of a schema, and of those that it refers to, as the paths of their keys.
     fn keys(schema: &Value, defs: &Value, above: &str, found: &mut BTreeSet<String>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{above}{name}");

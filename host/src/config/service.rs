@@ -1,4 +1,4 @@
-//! What `wharf serve` does, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
+//! The settings of `wharf serve`, and health checks: `[workspace.health_check]`, `[restart]`, `[idle]`, `[disk]`,
 //! `[cleanup]`, `[events]`, `[decisions]`, `[metrics]`, `[api]` and `[client]`.
 
 use std::fmt;
@@ -16,18 +16,18 @@ use crate::workspace::HealthCheck;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheckConfig {
-    /// The command and its arguments; it is not given to a shell.
+    /// The command and its arguments; no shell is involved.
     pub command: Vec<String>,
     /// Time between two checks.
     #[serde(default = "interval")]
     pub interval: Span,
-    /// A check that takes longer has failed.
+    /// Time limit of a check; beyond it the check has failed.
     #[serde(default = "interval")]
     pub timeout: Span,
-    /// Failures during this time after the start do not count.
+    /// Time after the start during which failures do not count.
     #[serde(default = "start_period")]
     pub start_period: Span,
-    /// This many failures in a row make it unhealthy.
+    /// Number of failures in a row that make it unhealthy.
     #[serde(default = "retries")]
     pub retries: u32,
 }
@@ -44,13 +44,13 @@ const fn retries() -> u32 {
 }
 
 impl HealthCheckConfig {
-    /// A check with Docker's usual times.
+    /// Creates a check with Docker's default times.
     pub fn new(command: Vec<String>) -> Self {
         let (interval, start_period, retries) = (interval(), start_period(), retries());
         Self { command, interval, timeout: interval, start_period, retries }
     }
 
-    /// The same as a field of a spec.
+    /// Returns the check as a field of a spec.
     pub fn spec(&self) -> HealthCheck {
         let ms = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
         HealthCheck {
@@ -69,7 +69,8 @@ impl HealthCheckConfig {
 pub struct CleanupConfig {
     /// Time between two sweeps of the service; 0 turns them off.
     pub interval: Span,
-    /// What a sweep removes is only marked at first, and goes this long afterwards, unless it is taken back.
+    /// Grace period of removals: a sweep first only marks objects, and they are removed this long afterwards unless
+    /// that is undone.
     pub grace: Span,
 }
 
@@ -79,17 +80,17 @@ impl Default for CleanupConfig {
     }
 }
 
-/// `[restart]`: what the service does with workspaces that are in trouble.
+/// `[restart]`: the reaction of the service to failing workspaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RestartConfig {
-    /// Restarts what its health check says is unhealthy.
+    /// Whether to restart a workspace that its health check reports as unhealthy.
     pub unhealthy: bool,
-    /// Restarts a workspace that ended by itself with a code other than 0.
+    /// Whether to restart a workspace that ended by itself with a code other than 0.
     pub failed: bool,
-    /// How long is waited before each restart: the first time, and doubled each time up to the longest.
+    /// Pause before each restart: the first one, doubled each time up to the longest.
     pub backoff: Backoff,
-    /// How many restarts in which time; then the workspace is left as it is and marked degraded.
+    /// Number of restarts within a period; beyond it the workspace is left as it is and marked degraded.
     pub budget: Budget,
 }
 
@@ -104,13 +105,13 @@ impl Default for RestartConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdleConfig {
-    /// A workspace is stopped this long after the last sign of its being used; none: never.
+    /// Time from the last sign of use until a workspace is stopped; none means never.
     pub after: Option<Span>,
     /// Time between two measurements.
     pub interval: Span,
-    /// It is used when all its containers take so many percent of one core, from one measurement to the next.
+    /// CPU usage of all its containers from which it counts as used, in percent of one core, between two measurements.
     pub cpu: f64,
-    /// It is used when so many bytes a second go over its networks.
+    /// Traffic on its networks from which it counts as used, in bytes per second.
     pub network: Size,
     /// Whether `exec` and `shell` start it again.
     pub resume: bool,
@@ -126,7 +127,7 @@ impl Default for IdleConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiskConfig {
-    /// Time between two measurements; 0 turns them off. Measuring walks through files.
+    /// Time between two measurements; 0 turns them off. A measurement walks through files.
     pub interval: Span,
 }
 
@@ -136,13 +137,13 @@ impl Default for DiskConfig {
     }
 }
 
-/// `[events]`: how much of the history is kept.
+/// `[events]`: retention of the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
-    /// Most events.
+    /// Limit of events.
     pub keep: u32,
-    /// Older ones are forgotten.
+    /// Age beyond which events are removed.
     pub age: Span,
 }
 
@@ -152,13 +153,13 @@ impl Default for EventsConfig {
     }
 }
 
-/// `[decisions]`: how many decision records are kept.
+/// `[decisions]`: retention of decision records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionsConfig {
-    /// Most records.
+    /// Limit of records.
     pub keep: u64,
-    /// Older ones are pruned.
+    /// Age beyond which records are pruned.
     pub age: Span,
 }
 
@@ -172,9 +173,9 @@ impl Default for DecisionsConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// How often the service reads what all workspaces use.
+    /// Interval at which the service reads the usage of all workspaces.
     pub interval: Span,
-    /// How long it is kept.
+    /// Retention of the readings.
     pub retention: Span,
 }
 
@@ -193,21 +194,21 @@ pub struct ApiConfig {
     /// Its Unix socket, an absolute path; none means `wharf.sock` in the state folder.
     #[schema(value_type = Option<String>)]
     pub socket: Option<PathBuf>,
-    /// Where it listens on the network, with TLS only; none: nowhere.
+    /// Its address on the network, with TLS only; none means no network access.
     #[schema(value_type = Option<String>)]
     pub listen: Option<SocketAddr>,
-    /// The certificate and those above it, PEM; an absolute path.
+    /// The certificate chain, PEM; an absolute path.
     #[schema(value_type = Option<String>)]
     pub tls_cert: Option<PathBuf>,
     /// Its key, PEM; an absolute path to a file that others cannot read.
     #[schema(value_type = Option<String>)]
     pub tls_key: Option<PathBuf>,
-    /// Certificates of authorities, PEM: when set, clients need a certificate of one of them, too.
+    /// Certificates of authorities, PEM: when set, clients also need a certificate of one of them.
     #[schema(value_type = Option<String>)]
     pub client_ca: Option<PathBuf>,
     /// Names by which clients on the network call this host, besides those of loopback and the address of `listen`.
     pub hosts: Vec<String>,
-    /// Requests a second that each token may make; twice as many at once.
+    /// Requests per second that each token may make; twice as many at once.
     pub rate: u32,
 }
 
@@ -227,7 +228,7 @@ impl Default for ApiConfig {
 }
 
 impl ApiConfig {
-    /// Checks what types cannot say. Returns the key and what is wrong with it.
+    /// Checks the rules that types cannot express. Returns the key and its defect.
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         let fail = |key: &str, text: String| Err((format!("api.{key}"), text));
         let files = [
@@ -270,17 +271,17 @@ impl ApiConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReloadConfig {
-    /// Folders of golden cases, or single ones, that a chain must pass before the service decides with it. Relative paths
-    /// begin at the configuration's folder.
+    /// Folders of golden cases, or single files, that a chain must pass before the service decides with it. Relative
+    /// paths start at the configuration's folder.
     #[schema(value_type = Vec<String>)]
     pub cases: Vec<PathBuf>,
 }
 
-/// `[client]`: the service that commands are carried out by, instead of by themselves.
+/// `[client]`: the service that carries out commands, instead of their own process.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
-    /// `unix:///path` or `https://host:port`; none means that commands do it themselves.
+    /// `unix:///path` or `https://host:port`; none means that commands run in their own process.
     pub server: Option<String>,
     /// The file with the token for it.
     #[schema(value_type = Option<String>)]
@@ -288,7 +289,7 @@ pub struct ClientConfig {
     /// A PEM file with the certificate authorities to trust, instead of those of the system.
     #[schema(value_type = Option<String>)]
     pub ca_file: Option<PathBuf>,
-    /// A PEM file with a certificate of our own, for services that ask for one.
+    /// A PEM file with a client certificate, for services that require one.
     #[schema(value_type = Option<String>)]
     pub cert_file: Option<PathBuf>,
     /// The PEM file with its key.
@@ -296,17 +297,17 @@ pub struct ClientConfig {
     pub key_file: Option<PathBuf>,
 }
 
-/// Waits that grow. Written `"1s..5m"`.
+/// Growing pauses. Written `"1s..5m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// Before the first time.
+    /// The first pause.
     pub first: Duration,
-    /// Never longer than this.
+    /// The longest pause.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// How long is waited after so many times.
+    /// Returns the pause after this many times.
     pub fn after(self, times: u32) -> Duration {
         let factor = 1u32.checked_shl(times).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.longest)
@@ -330,12 +331,12 @@ impl fmt::Display for Backoff {
     }
 }
 
-/// So many times in a time. Written `"5 in 10m"`.
+/// A number of times within a period. Written `"5 in 10m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// How many.
+    /// The number.
     pub count: u32,
-    /// In which time.
+    /// The period.
     pub within: Duration,
 }
 

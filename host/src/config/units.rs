@@ -22,7 +22,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The largest unit that leaves no rest, so that the text reads back as the same number.
+        // The largest unit that divides the number without a remainder, so that the text parses to the same number.
         let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         match units.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
@@ -36,7 +36,7 @@ impl fmt::Display for Size {
 pub struct Span(pub Duration);
 
 impl Span {
-    /// Whole seconds.
+    /// Creates a duration of whole seconds.
     pub const fn seconds(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
@@ -103,10 +103,10 @@ impl Serialize for Span {
     }
 }
 
-/// Reads a time (`2026-01-31T12:00:00Z`), or how long ago it was (`10m`).
+/// Parses a time (`2026-01-31T12:00:00Z`), or how long ago it was (`10m`).
 ///
 /// # Errors
-/// One line that says what is taken.
+/// One line that describes the accepted forms.
 pub fn instant(text: &str) -> Result<jiff::Timestamp, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time);
@@ -117,7 +117,7 @@ pub fn instant(text: &str) -> Result<jiff::Timestamp, String> {
     jiff::Timestamp::now().checked_sub(span.0).map_err(|error| error.to_string())
 }
 
-/// A time as people read it: how long ago.
+/// Formats a time for people: how long ago it was.
 pub fn ago(time: Option<jiff::Timestamp>) -> String {
     let Some(time) = time else { return "-".into() };
     let seconds = jiff::Timestamp::now().as_second().saturating_sub(time.as_second()).max(0);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-mod words;
+mod cause;
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Result of every function in this module.

@@ -26,7 +26,7 @@ use super::{Docker, containers};
 mod decode;
 mod file;
 mod json_line;
-mod parts;
+mod rotated;
 
 use decode::Decoder;
 

@@ -1,7 +1,7 @@
-//! Who asked for what is under way: a part of the facts of every decision, and so of every record.
+//! The caller of the running work. It is a part of the facts of every decision, and so of every record.
 //!
-//! Verbs do not hand it on from one to the next. The door says it once, for the task that carries out a request; what is
-//! spawned for that request takes it along with [`for_this_caller`].
+//! Verbs do not pass it on to each other. The entry point sets it once for the task that carries out a request. Tasks
+//! that are spawned for that request inherit it with [`for_this_caller`].
 
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
@@ -13,12 +13,12 @@ tokio::task_local! {
     static CALLER: Caller;
 }
 
-/// Carries something out for a caller.
+/// Runs work for a caller.
 pub async fn acting_for<F: Future>(caller: Caller, work: F) -> F::Output {
     CALLER.scope(caller, work).await
 }
 
-/// The same future for a task of its own: it acts for the caller of this one.
+/// Wraps a future for a separate task: it acts for the caller of the current task.
 pub fn for_this_caller<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let caller = CALLER.try_with(Clone::clone).ok();
     async move {
@@ -29,27 +29,27 @@ pub fn for_this_caller<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// Who runs a command without a service.
+/// Returns the user who runs a command without a service.
 pub(super) fn of_this_process() -> Caller {
     // The owner of a process's own proc folder is its effective user; the standard library has no geteuid.
     let name = std::fs::metadata("/proc/self").map_or_else(|_| "user".into(), |meta| format!("user {}", meta.uid()));
     Caller { name, role: CallerRole::Admin, door: Door::CommandLine }
 }
 
-/// Who asked for what this task does, or else runs this process.
+/// Returns the caller of this task, or else the user of this process.
 pub(super) fn now() -> Caller {
     CALLER.try_with(Clone::clone).unwrap_or_else(|_| of_this_process())
 }
 
 impl Lifecycle {
-    /// The same for a service: it does by itself whatever no caller asked for.
+    /// Marks a lifecycle as that of a service, which is the caller of all work without another caller.
     #[must_use]
     pub fn of_a_service(self) -> Self {
         let caller = Caller { name: "wharf serve".into(), role: CallerRole::Admin, door: Door::Service };
         Self { own_caller: caller, ..self }
     }
 
-    /// Who asked for what this task does.
+    /// Returns the caller of this task.
     pub(super) fn caller(&self) -> Caller {
         CALLER.try_with(Clone::clone).unwrap_or_else(|_| self.own_caller.clone())
     }

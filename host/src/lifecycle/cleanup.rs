@@ -1,4 +1,4 @@
-//! Sweeps, and the idleness that they go by.
+//! Sweeps, and the idleness of workspaces.
 
 pub(in crate::lifecycle) mod belongings;
 pub(in crate::lifecycle) mod facts;

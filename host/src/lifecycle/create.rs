@@ -1,4 +1,5 @@
-//! Making workspaces: requests and their plans, images, sidecars, and the comparison of what exists with what was decided.
+//! Making workspaces: requests and their plans, images, sidecars, and the comparison of existing workspaces with
+//! decisions.
 
 pub(in crate::lifecycle) mod ask;
 pub(in crate::lifecycle) mod binds;
@@ -20,4 +21,4 @@ pub(in crate::lifecycle) mod sidecar;
 pub(in crate::lifecycle) mod up;
 pub(in crate::lifecycle) mod update;
 pub(in crate::lifecycle) mod volumes;
-pub(in crate::lifecycle) mod words;
+pub(in crate::lifecycle) mod fields;

@@ -1,4 +1,4 @@
-//! Why a verb failed.
+//! The failures of verbs.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use crate::wire::ErrorKind;
 use crate::workspace::State;
 use crate::{docker, records, store};
 
-/// One field that differs between what is and what was decided.
+/// A field with a difference between the existing workspace and the new decision.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Difference {
     /// The field.
     pub field: String,
-    /// As it is.
+    /// The existing value.
     pub is: serde_json::Value,
-    /// As it was decided now.
+    /// The newly decided value.
     pub decided: serde_json::Value,
-    /// Who set it now.
+    /// The owner of the new value.
     pub by: String,
 }
 
-/// What can be missing besides a workspace.
+/// Objects other than a workspace that can be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// A snapshot.
@@ -43,56 +43,56 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// Why a verb failed: what was tried, on what, why; [`Error::remedy`] says what to do.
+/// The failure of a verb: the operation, its object, and the cause. [`Error::remedy`] returns the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The project folder cannot be used.
+    /// The project folder is unusable.
     #[error("the project {path} cannot be used: {cause}")]
     Project {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// Something in the request makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
-    /// The `devcontainer.json` of the project cannot be used.
+    /// The `devcontainer.json` of the project is unusable.
     #[error("{0}")]
     ProjectFile(String),
     /// A policy or an invariant refused it.
     #[error("denied by {}: {} ({})", place(.refusal), .refusal.reason, .refusal.code)]
     Denied {
-        /// Who and why.
+        /// The refusing policy or invariant, and the reason.
         refusal: Refusal,
-        /// What the policies did until then.
+        /// The steps of the policies up to the refusal.
         trail: Vec<Step>,
     },
     /// A policy cannot be loaded.
     #[error("the policy '{policy}' ({from}) cannot be loaded: {error}")]
     #[allow(missing_docs)]
     PolicyNotLoaded { policy: String, from: String, error: PolicyError },
-    /// The store has no such workspace, record, field or policy, or several workspaces are meant.
+    /// The store has no such workspace, record, field or policy, or the name means several workspaces.
     #[error("{0}")]
     Records(records::Error),
     /// A workspace has no such secret, or there is no such snapshot.
     #[error("there is no {what} '{name}'")]
     #[allow(missing_docs)]
     Missing { what: Missing, name: String },
-    /// What exists differs from what was decided now.
+    /// The existing workspace differs from the new decision.
     #[error("the workspace {id} exists and differs from what is decided now: {}", list(.differences))]
     #[allow(missing_docs)]
     Differs { id: String, sidecar: Option<String>, differences: Vec<Difference> },
-    /// The engine made something else than was decided; it was removed.
+    /// The engine deviated from the decision; its container was removed.
     #[error("the engine did not make what was decided, so the container was removed: {}", .0.join("; "))]
     NotAsDecided(Vec<String>),
     /// It needs a running workspace.
     #[error("the workspace {id} is {state}")]
     #[allow(missing_docs)]
     NotRunning { id: String, state: String },
-    /// It did not come about in time.
+    /// It did not happen in time.
     #[error("waited {} s for {id} to be {awaited}; it is {}", .after.as_secs_f32(), or_unknown(.state))]
     #[allow(missing_docs)]
     TimedOut { id: String, awaited: &'static str, after: std::time::Duration, state: String },
@@ -100,14 +100,14 @@ pub enum Error {
     #[error("the workspace {id} is {state}")]
     #[allow(missing_docs)]
     Running { id: String, state: State },
-    /// Something else needs it.
+    /// Another object needs it.
     #[error("{text}")]
     #[allow(missing_docs)]
     InUse { text: String, remedy: String },
-    /// The verb was interrupted; what it did was undone.
+    /// The verb was interrupted; its changes were undone.
     #[error("interrupted; what was begun has been undone")]
     Interrupted,
-    /// It was interrupted, and what is made stays.
+    /// The verb was interrupted, and the objects that it made stay.
     #[error("interrupted; {0}")]
     LeftOff(String),
     /// The engine failed.
@@ -116,7 +116,7 @@ pub enum Error {
     /// The store failed.
     #[error("{0}")]
     Store(#[from] store::Error),
-    /// A verb failed, and so did undoing it.
+    /// A verb failed, and so did its undo.
     #[error("{first}; and what was begun could not be undone: {undo}")]
     #[allow(missing_docs)]
     NotUndone { first: Box<Self>, undo: String },
@@ -155,17 +155,18 @@ fn list(differences: &[Difference]) -> String {
 }
 
 impl Error {
-    /// There is no such workspace.
+    /// Returns the error that there is no such workspace.
     pub(crate) fn not_found(workspace: impl Into<String>) -> Self {
         Self::Records(records::Error::NotFound(workspace.into()))
     }
 
-    /// Whether there is no such workspace.
+    /// Returns whether the error is that there is no such workspace.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Records(records::Error::NotFound(_)))
     }
 
-    /// The same without these values, which the engine's words and what it made may have in them.
+    /// Removes these values from the error: messages of the engine, and names of objects that it made, may contain
+    /// them.
     pub(super) fn without(mut self, values: &Values) -> Self {
         match &mut self {
             Self::Docker(error) => error.engine_words().into_iter().for_each(|words| values.clean(words)),
@@ -176,7 +177,7 @@ impl Error {
         self
     }
 
-    /// The kind, which gives a command its exit code and an answer its status.
+    /// Returns the kind, which determines the exit code of a command and the HTTP status of an answer.
     pub fn kind(&self) -> ErrorKind {
         use docker::Error as D;
         match self {
@@ -188,7 +189,8 @@ impl Error {
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Records(error) => error.kind().unwrap_or(ErrorKind::Internal),
             Self::Missing { .. } => ErrorKind::NotFound,
-            // A workspace's container that is gone is a state that it is in; an image, a volume or a path is an object of the request.
+            // A missing container is a state of a workspace. A missing image, volume or path is a missing object of the
+            // request.
             Self::Docker(D::NotFound { what, .. }) if *what != "container" => ErrorKind::NoObject,
             Self::Differs { .. } => ErrorKind::Differs,
             Self::NotRunning { .. }
@@ -224,7 +226,7 @@ impl Error {
         }
     }
 
-    /// A stable word for programs.
+    /// Returns a stable code for programs.
     pub fn code(&self) -> &str {
         match self {
             Self::Project { .. } => "project-unusable",
@@ -253,7 +255,7 @@ impl Error {
         }
     }
 
-    /// What to do, in one line.
+    /// Returns the remedy, in one line.
     pub fn remedy(&self) -> String {
         match self {
             Self::Project { remedy, .. } => (*remedy).to_owned(),
@@ -306,7 +308,7 @@ impl Error {
         }
     }
 
-    /// More lines, and whether people see them at once (a marked source line) or only with `--backtrace`.
+    /// Returns extra lines, and whether people see them at once (a marked source line) or only with `--backtrace`.
     pub fn detail(&self) -> Option<(String, bool)> {
         match self {
             Self::PolicyNotLoaded { error, .. } => Some((error.detail.clone()?, error.marked)),

@@ -1,4 +1,4 @@
-//! Looking at workspaces: lists, logs, statistics, events.
+//! Observing workspaces: lists, logs, statistics, events.
 
 pub(in crate::lifecycle) mod collect;
 pub(in crate::lifecycle) mod disk;

@@ -1,4 +1,4 @@
-//! Putting right: remains of dead processes, reactions to events, containers in trouble.
+//! Recovery: the unfinished work of dead processes, reactions to events, and failing containers.
 
 pub(in crate::lifecycle) mod earlier;
 pub(in crate::lifecycle) mod react;

@@ -1,4 +1,4 @@
-//! Workspaces that run: start and stop, commands, files, waiting.
+//! Running workspaces: start and stop, commands, files, waiting.
 
 pub(in crate::lifecycle) mod copy;
 pub(in crate::lifecycle) mod exec;

@@ -1,4 +1,4 @@
-//! Secrets: their files, and the gate that keeps their values out of records, logs and errors.
+//! Secrets: their files, and the functions that keep their values out of records, logs and errors.
 
 pub(in crate::lifecycle) mod aside;
 pub(in crate::lifecycle) mod files;

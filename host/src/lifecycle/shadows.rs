@@ -1,5 +1,5 @@
-//! Asks shadows on one thread of their own, after the decisions that they stand beside are recorded, and records what they
-//! say. No verb waits for them; a command ends when they have answered.
+//! Evaluates shadows on a separate thread, after the decisions beside them are recorded, and records their results. No
+//! verb waits for them; a command ends when they are done.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +10,10 @@ use crate::hooks::chain::Shadows;
 use crate::hooks::redact::SecretNames;
 use crate::store::Store;
 
-/// Decisions whose shadows wait to be asked. Beyond, they are left out: what decides has gone on long since.
+/// The limit of decisions whose shadows wait for evaluation. Beyond it shadows are skipped, because the deciding
+/// policies are far ahead.
 const WAITING: usize = 1_024;
-/// How long the end of the process waits for those that were not even begun.
+/// The time that the end of the process waits for shadows that have not even started.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Queue {
@@ -22,7 +23,7 @@ pub(super) struct Queue {
     ends: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Shadows, and the values that are secrets wherever they stand in their records.
+/// Shadows, and the values that must be removed from their records.
 type Job = (Box<Shadows>, Vec<String>);
 
 struct Worker {
@@ -35,7 +36,8 @@ impl Queue {
         Self { store, secrets, worker: Mutex::default(), ends: Arc::default() }
     }
 
-    /// Has shadows asked. Their records begin with the same input as the decision's, so `values` are taken out of them, too.
+    /// Queues shadows for evaluation. Their records contain the input of the decision, so `values` are removed from
+    /// them too.
     pub(super) fn ask(&self, shadows: Box<Shadows>, values: Vec<String>) {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_none() {
@@ -59,7 +61,7 @@ impl Queue {
     }
 }
 
-/// The end of a command is the end of its process, which would end the thread in the middle.
+/// The end of a command ends its process, which would kill the thread in the middle of its work.
 impl Drop for Queue {
     fn drop(&mut self) {
         let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();

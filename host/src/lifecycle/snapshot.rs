@@ -1,4 +1,4 @@
-//! Keeping workspaces, and making them again.
+//! Taking snapshots of workspaces, and restoring them.
 
 pub(in crate::lifecycle) mod restore;
 pub(in crate::lifecycle) mod take;

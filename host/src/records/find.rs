@@ -15,6 +15,24 @@ pub enum Target {
     Folder(PathBuf),
 }
 
+impl From<&str> for Target {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+impl From<String> for Target {
+    fn from(name: String) -> Self {
+        Self::Named(name)
+    }
+}
+
+impl From<&WorkspaceId> for Target {
+    fn from(id: &WorkspaceId) -> Self {
+        Self::Named(id.to_string())
+    }
+}
+
 /// Finds a workspace through the store alone, for operations without an engine.
 ///
 /// # Errors

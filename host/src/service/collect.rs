@@ -1,4 +1,4 @@
-//! The loop `statistics`: what workspaces use, for `wharf metrics`.
+//! The loop `statistics`: the usage of workspaces, for `wharf metrics`.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use super::{Shared, Stop};
 use crate::lifecycle::Collector;
 
 pub(super) async fn run(shared: Arc<Shared>, collector: Arc<Collector>, stop: Stop) {
-    let failed = |error: &crate::lifecycle::Error| shared.board.error("statistics", error);
+    let failed = |error: &crate::lifecycle::Error| shared.status.error("statistics", error);
     let mut readings = collector.subscribe();
     let note = async {
-        // Ends with the collector, which ends when it is told to stop.
+        // The loop ends with the collector, which ends when a stop is requested.
         while readings.next().await.is_some() {
             shared.metrics.collected(jiff::Timestamp::now());
         }

@@ -1,11 +1,11 @@
-//! The loop `decisions`: prunes decision records that are older, or more, than the configuration keeps.
+//! The loop `decisions`: prunes decision records beyond the configured age or number.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Said, Shared, Stop, slept};
+use super::{ServiceEvent, Shared, Stop, slept};
 
 const EVERY: Duration = Duration::from_secs(3_600);
 
@@ -13,9 +13,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
     loop {
         let prune = {
             let shared = shared.clone();
-            // Hashing many records takes its time; other loops must not wait for it.
+            // Hashing many records takes time; other loops must not wait for it.
             move || {
-                // As it is now: what a reload wants kept must not be gone.
+                // The current configuration counts: records that a reload wants to keep must not be pruned.
                 let loaded = shared.lifecycle.loaded();
                 let keep = &loaded.config.decisions;
                 let before = Timestamp::now().checked_sub(keep.age.0).unwrap_or(Timestamp::MIN);
@@ -25,12 +25,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         match tokio::task::spawn_blocking(prune).await {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => {
-                shared.board.say(&Said::Done(format!(
+                shared.status.say(&ServiceEvent::Done(format!(
                     "pruned {count} old decision records; the chain goes on behind a signed checkpoint"
                 )));
             }
-            Ok(Err(error)) => shared.board.error("decisions", &error),
-            Err(error) => shared.board.error("decisions", &error),
+            Ok(Err(error)) => shared.status.error("decisions", &error),
+            Err(error) => shared.status.error("decisions", &error),
         }
         if !slept(EVERY, &mut stop).await {
             return;

@@ -1,15 +1,16 @@
-//! The loop `disk`: measures what workspaces write where the engine does not limit it, and tells when one goes over.
+//! The loop `disk`: measures the data that workspaces write where the engine enforces no limit, and reports workspaces
+//! over their limit.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::react::Told;
-use super::{Said, Shared, Stop, slept, stopped};
+use super::react::Reported;
+use super::{ServiceEvent, Shared, Stop, slept, stopped};
 use crate::lifecycle::Error;
 use crate::workspace::{State, WorkspaceId};
 
-pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Told)>, mut stop: Stop) {
+pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Reported)>, mut stop: Stop) {
     let every = shared.config.disk.interval.0;
     if every.is_zero() {
         return stopped(&mut stop).await;
@@ -18,11 +19,11 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
         let states = match shared.lifecycle.store().states() {
             Ok(states) => states,
             Err(error) => {
-                shared.board.error("disk", &error);
+                shared.status.error("disk", &error);
                 continue;
             }
         };
-        // One after the other: measuring walks through files.
+        // One at a time, because a measurement walks through files.
         for state in states.into_iter().filter(|state| state.state == State::Running) {
             let id = state.workspace;
             let measured = tokio::select! {
@@ -31,13 +32,13 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
             };
             match measured {
                 Ok(Some(event)) => {
-                    shared.board.say(&Said::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
-                    if out.try_send((id.clone(), Told { event, end_requested: false })).is_err() {
-                        shared.board.error("disk", &format!("{id}: its policies are too busy to be told"));
+                    shared.status.say(&ServiceEvent::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
+                    if out.try_send((id.clone(), Reported { event, end_requested: false })).is_err() {
+                        shared.status.error("disk", &format!("{id}: its policies are too busy to be told"));
                     }
                 }
                 Ok(None) | Err(Error::Records(crate::records::Error::NotFound(_))) => {}
-                Err(error) => shared.board.error("disk", &format!("{id}: {error}")),
+                Err(error) => shared.status.error("disk", &format!("{id}: {error}")),
             }
         }
     }

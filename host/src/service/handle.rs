@@ -1,4 +1,4 @@
-//! What a running service offers to what is attached to it.
+//! The interface of a running service for its attachments.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +13,12 @@ use crate::lifecycle::{Collector, Error, Lifecycle, Readings, StatsView};
 use crate::records::{Replayed, ShadowSummary, find_record, replay_decisions};
 use crate::store::{self, ChainStatus, DecisionQuery, Store};
 
-/// Who waits for a reload: told how the chain is then, or why it was refused.
+/// The channel to a caller that waits for a reload: it receives the new chain, or the reason of the refusal.
 pub(super) type Asker = oneshot::Sender<Result<ChainStatus, String>>;
-/// Reloads that wait for their turn.
+/// The limit of reloads that wait for their turn.
 const WAITING: usize = 16;
 
-/// A way into the service; cheap to clone.
+/// A handle of the service; cheap to clone.
 #[derive(Clone)]
 pub struct Handle(Arc<Inner>);
 
@@ -26,7 +26,7 @@ struct Inner {
     app: App,
     store: Store,
     lifecycle: OnceLock<Arc<Lifecycle>>,
-    /// Whether the engine was asked for once, however that went.
+    /// Whether the first attempt to connect to the engine is over, with any result.
     tried: watch::Sender<bool>,
     collector: Arc<Collector>,
     reloads: mpsc::Sender<Asker>,
@@ -34,7 +34,7 @@ struct Inner {
 }
 
 impl Handle {
-    /// Gives the asked reloads, too.
+    /// Creates the handle. Also returns the receiver of requested reloads.
     pub(super) fn new(app: &App, metrics: Arc<Metrics>) -> Result<(Self, mpsc::Receiver<Asker>), store::Error> {
         let (reloads, asked) = mpsc::channel(WAITING);
         let (app, store) = (app.clone(), app.store()?);
@@ -43,10 +43,10 @@ impl Handle {
         Ok((Self(Arc::new(Inner { app, store, lifecycle, tried, collector, reloads, metrics })), asked))
     }
 
-    /// Has configuration and policies reloaded, and waits for what comes of it: the chain that decides then.
+    /// Reloads configuration and policies, and waits for the new chain.
     ///
     /// # Errors
-    /// [`Failed::Refused`] when the chain that was there goes on, and [`Failed::Lifecycle`] when the service ends.
+    /// [`Failed::Refused`] when the previous chain continues, and [`Failed::Lifecycle`] when the service ends.
     pub async fn reload(&self) -> Result<ChainStatus, Failed> {
         let (to, answer) = oneshot::channel();
         let ends = |_| Failed::Lifecycle(Error::Interrupted);
@@ -55,7 +55,7 @@ impl Handle {
     }
 
     pub(super) fn set_lifecycle(&self, lifecycle: Arc<Lifecycle>) {
-        // It is set once, when the engine is there for the first time.
+        // It is set only once, at the first connection to the engine.
         let _ = self.0.lifecycle.set(lifecycle);
         self.set_tried();
     }
@@ -64,9 +64,10 @@ impl Handle {
         self.0.tried.send_replace(true);
     }
 
-    /// Ends when the service has asked for the engine once: only then it is known whether it is there.
+    /// Completes after the service's first attempt to connect to the engine: before it, the state of the engine is
+    /// unknown.
     pub async fn tried(&self) {
-        // The sender is kept here.
+        // `self` holds the sender, so this cannot fail.
         let _ = self.0.tried.subscribe().wait_for(|tried| *tried).await;
     }
 
@@ -74,42 +75,43 @@ impl Handle {
         self.0.collector.clone()
     }
 
-    /// What workspaces use, as the service reads it.
+    /// Returns the readings of the usage of workspaces as the service takes them.
     pub fn readings(&self) -> Readings {
         self.0.collector.follow()
     }
 
-    /// What workspaces use, as the service has read it within the last second or reads it now; none where it cannot.
+    /// Returns a reading of the usage of workspaces from within the last second, or a new one; `None` if reading fails.
     pub async fn recent_stats(&self) -> Option<Arc<Vec<StatsView>>> {
         self.0.collector.recent().await
     }
 
-    /// The verbs; none before the engine was there for the first time.
+    /// Returns the verbs; `None` before the first connection to the engine.
     pub fn lifecycle(&self) -> Option<Arc<Lifecycle>> {
         self.0.lifecycle.get().cloned()
     }
 
-    /// What is counted.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
-    /// The store, on a connection of its own.
+    /// Returns the store, on a separate connection.
     pub fn store(&self) -> &Store {
         &self.0.store
     }
 
-    /// The policies that the configuration names now, as `wharf policy ls` lists them. It blocks while they are loaded.
+    /// Returns the policies that the configuration names now, as `wharf policy ls` lists them. It blocks while they are
+    /// loaded.
     ///
     /// # Errors
     /// When the configuration or the store cannot be read.
     pub fn policies(&self) -> Result<Vec<PolicyView>, Failed> {
-        // The pool of plugins is for those who decide.
+        // The pool of plugins is reserved for the chain that decides.
         let app = App { long_lived: false, ..self.0.app.reloaded()? };
         Ok(app.policies().map_err(Error::from)?)
     }
 
-    /// What shadows would have changed since a time: one of them, or all. It blocks.
+    /// Returns the changes that shadows would have made since a time: one shadow, or all. It blocks.
     ///
     /// # Errors
     /// When there is no such policy, or when the store cannot be read.
@@ -122,16 +124,16 @@ impl Handle {
         app.shadows(&self.0.store, policy, since)
     }
 
-    /// The configuration as it is now.
+    /// Returns the current configuration.
     pub fn loaded(&self) -> Arc<Loaded> {
         self.lifecycle().map_or_else(|| Arc::new(self.0.app.loaded.clone()), |lifecycle| lifecycle.loaded())
     }
 
-    /// Runs recorded decisions again through the chain that decides now: one of them, or the newest `most` of a query. It
-    /// blocks, on all cores.
+    /// Replays recorded decisions through the current chain: one of them, or the newest `most` of a query. It blocks,
+    /// and uses all cores.
     ///
     /// # Errors
-    /// When a policy cannot be loaded any more, when there is no such record, or when the store cannot be read.
+    /// When a policy can no longer be loaded, when there is no such record, or when the store cannot be read.
     pub fn replay(&self, one: Option<&str>, query: &DecisionQuery, most: u32) -> Result<Replayed, Error> {
         let loaded = Loaded::clone(&self.loaded());
         let secrets = SecretNames(loaded.config.secrets.env.clone());
@@ -143,22 +145,22 @@ impl Handle {
         Ok(replay_decisions(&app.chain()?, &secrets, &missing, records.into_iter().rev().map(Ok))?)
     }
 
-    /// The grace period of sweeps, as the configuration says.
+    /// Returns the configured grace period of sweeps.
     pub fn grace(&self) -> std::time::Duration {
         self.0.app.loaded.config.cleanup.grace.0
     }
 }
 
-/// Why something of the service failed.
+/// A failure of a part of the service.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// The configuration cannot be used.
+    /// The configuration is unusable.
     #[error("{0}")]
     Configuration(#[from] crate::config::Error),
-    /// A reload was refused: why.
+    /// A reload was refused, for this reason.
     #[error("the service refused the reload, and decides as before: {0}")]
     Refused(String),
-    /// A verb or the store.
+    /// A verb or the store failed.
     #[error("{0}")]
     Lifecycle(#[from] Error),
 }

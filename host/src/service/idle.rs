@@ -1,4 +1,4 @@
-//! The loop `idle`: measures how workspaces are used, and stops those that are not.
+//! The loop `idle`: measures the use of workspaces, and stops unused ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::{Said, Shared, Stop, slept, stopped};
+use super::{ServiceEvent, Shared, Stop, slept, stopped};
 use crate::config::IdleConfig;
 use crate::lifecycle::{Error, Usage};
 use crate::store::{Signal, SignalKind};
 use crate::workspace::{State, WorkspaceId};
 
-/// Workspaces that are measured at once: where the engine must be asked, it takes a second or two for each.
+/// The number of workspaces that are measured concurrently: a measurement by the engine takes a second or two.
 const AT_ONCE: usize = 8;
 
-/// The reading before, of each workspace.
+/// The previous reading of each workspace.
 type Readings = HashMap<WorkspaceId, (Timestamp, Usage)>;
 
 pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
@@ -28,7 +28,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         let running = match shared.lifecycle.store().states() {
             Ok(states) => states.into_iter().filter(|state| state.state == State::Running && state.part_of.is_none()),
             Err(error) => {
-                shared.board.error("idle", &error);
+                shared.status.error("idle", &error);
                 continue;
             }
         };
@@ -55,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 }
                 // It was removed meanwhile.
                 Err(Error::Records(crate::records::Error::NotFound(_))) => {}
-                Err(error) => shared.board.error("idle", &format!("{id}: {error}")),
+                Err(error) => shared.status.error("idle", &format!("{id}: {error}")),
             }
         }
     }
@@ -63,14 +63,14 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
 
 async fn end(shared: &Shared, id: &WorkspaceId) {
     match shared.lifecycle.stop_idle(id).await {
-        Ok(Some(reason)) => shared.board.say(&Said::Done(format!("{id} stopped: {reason}"))),
+        Ok(Some(reason)) => shared.status.say(&ServiceEvent::Done(format!("{id} stopped: {reason}"))),
         Ok(None) | Err(Error::Interrupted | Error::LeftOff(_) | Error::Records(crate::records::Error::NotFound(_))) => {
         }
-        Err(error) => shared.board.error("idle", &format!("{id}: {error}")),
+        Err(error) => shared.status.error("idle", &format!("{id}: {error}")),
     }
 }
 
-/// Measures one workspace and keeps its signals. Returns the reading, and whether it looks idle.
+/// Measures one workspace and stores its signals. Returns the reading, and whether the workspace looks idle.
 async fn look(
     shared: &Shared,
     id: &WorkspaceId,
@@ -83,10 +83,10 @@ async fn look(
         lifecycle.keep_signals(id, &signals(&shared.config.idle, *then, before, now, usage, &kept(shared, id)?))?;
     }
     let idle = lifecycle.idleness(id).await?;
-    // A lease is written by others.
+    // Leases are written elsewhere.
     let seen: Vec<Signal> = idle.signals.iter().filter(|signal| signal.kind != SignalKind::Lease).cloned().collect();
     lifecycle.keep_signals(id, &seen)?;
-    // Without two readings it is not known whether it is busy.
+    // Without two readings its activity is unknown.
     let known = before.is_some() && usage.is_some();
     Ok((usage.map(|usage| (now, usage)), known && idle.stops_at.is_some_and(|time| time <= now)))
 }
@@ -95,7 +95,7 @@ fn kept(shared: &Shared, id: &WorkspaceId) -> Result<Vec<Signal>, Error> {
     Ok(shared.lifecycle.store().signals(id)?)
 }
 
-/// CPU and network between two readings. Counters that went back (a container was restarted) give no value.
+/// Computes CPU and network between two readings. Counters that decreased (a container was restarted) give no value.
 fn signals(
     config: &IdleConfig,
     then: Timestamp,
@@ -113,7 +113,7 @@ fn signals(
     };
     let rate =
         |now: u64, before: u64| now.checked_sub(before).filter(|_| seconds > 0.0).map(|more| more as f64 / seconds);
-    // Nanoseconds in a second to percent of one core.
+    // Nanoseconds per second, converted to percent of one core.
     let cpu = rate(usage.cpu_ns, before.cpu_ns).map(|nanos| nanos / 1e7);
     add(SignalKind::Cpu, cpu.map(|cpu| format!("{cpu:.1} %")), cpu.is_some_and(|cpu| cpu >= config.cpu));
     let network = usage.network.zip(before.network).and_then(|(now, before)| rate(now, before));

@@ -1,8 +1,8 @@
-//! What the service counts, in the text format of OpenMetrics. Counters are moved where it happens; states are read when
-//! they are asked for.
+//! The metrics of the service, in the text format of OpenMetrics. Counters change where the counted action happens;
+//! states are read on request.
 //!
-//! Labels are bounded: names of policies, hooks, loops and routes, and words of fixed lists. No id of a workspace, no name
-//! that a caller chooses.
+//! The number of label values is bounded: names of policies, hooks, loops and routes, and words of fixed lists. There
+//! is no ID of a workspace, and no name that a caller chooses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -28,9 +28,9 @@ use crate::spans;
 use crate::store::{self, ServiceStatus, Store};
 use crate::workspace::State;
 
-/// Most names of policies, routes or codes; what comes after is `other`.
+/// The limit of names of policies, routes or codes; further names become `other`.
 const NAMES: usize = 128;
-/// Upper bounds of seconds: of requests and verbs, and of calls of policies.
+/// Upper bounds of buckets in seconds: for requests and verbs, and for calls of policies.
 const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
 const CALLS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5];
 
@@ -39,7 +39,7 @@ type Counters<const COUNT: usize> = Family<Labels<COUNT>, Counter>;
 type Gauges<const COUNT: usize> = Family<Labels<COUNT>, Gauge>;
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
-/// All of it.
+/// All metrics.
 pub struct Metrics {
     registry: Registry,
     names: Mutex<BTreeSet<String>>,
@@ -60,7 +60,7 @@ pub struct Metrics {
     loop_errors: Counters<1>,
     collected: Gauge<f64, AtomicU64>,
     engine_up: Gauge,
-    // Read when it is asked for.
+    // These are read on request.
     workspaces: Gauges<1>,
     breakers: Gauges<1>,
     store_bytes: Gauges<1>,
@@ -141,7 +141,7 @@ impl Metrics {
         all.register_collector(Box::new(EngineErrors));
     }
 
-    /// A name as a label.
+    /// Returns a name as a label.
     fn name(&self, name: &str) -> String {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if !names.contains(name) {
@@ -162,7 +162,7 @@ impl Metrics {
         let result = run.instrument(span.clone()).await;
         let outcome = match &result {
             Ok(_) => "done",
-            // Its code is the policy's own.
+            // The policy chooses the code, so it must not become a label.
             Err(Error::Denied { .. }) => "denied",
             Err(error) => error.code(),
         };
@@ -173,7 +173,7 @@ impl Metrics {
         result
     }
 
-    /// Counts a request: its route as it is declared, its method, its status, and how long its answer took to begin.
+    /// Counts a request: its declared route, its method, its status, and the time until its answer began.
     pub fn request(&self, route: &str, method: &str, status: u16, time: Duration) {
         let route = ("route", self.name(route));
         self.request_seconds.get_or_create(std::array::from_ref(&route)).observe(time.as_secs_f64());
@@ -181,24 +181,24 @@ impl Metrics {
         self.requests.get_or_create(&[route, method, ("status", status.to_string())]).inc();
     }
 
-    /// Counts a connection as long as what it gives is held.
+    /// Counts a connection as open while the returned value is held.
     pub fn connection(&self, listener: &'static str) -> Held {
         let open = self.connections.get_or_create_owned(&[("listener", listener.to_owned())]);
         open.inc();
         Held(open)
     }
 
-    /// Counts a connection that was refused.
+    /// Counts a refused connection.
     pub fn refused(&self, why: &'static str) {
         self.refused.get_or_create(&[("reason", why.to_owned())]).inc();
     }
 
-    /// Says how many streams are followed.
+    /// Sets the number of open streams.
     pub fn streams(&self, count: usize) {
         self.streams.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Counts a reload; the first load is none, but says how things are.
+    /// Counts a reload. The first load is not counted as a reload, but sets the state.
     pub(super) fn reloaded(&self, taken: bool, reload: bool) {
         if reload {
             let outcome = if taken { "taken" } else { "refused" };
@@ -219,7 +219,7 @@ impl Metrics {
         self.engine_up.set(i64::from(up));
     }
 
-    /// The text, with the states as the store has them. It blocks.
+    /// Returns the text, with the states from the store. It blocks.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -252,7 +252,7 @@ impl Metrics {
         let tokens = store.tokens()?.iter().filter(|token| !token.is_expired(now)).count();
         self.tokens.set(i64::try_from(tokens).unwrap_or(i64::MAX));
         let mut text = String::new();
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         Ok(text)
     }
@@ -294,7 +294,7 @@ impl Observer for Metrics {
     }
 }
 
-/// As long as it is held, something counts.
+/// While it is held, its gauge counts one more.
 #[derive(Debug)]
 pub struct Held(Gauge);
 
@@ -304,7 +304,7 @@ impl Drop for Held {
     }
 }
 
-/// How often the engine failed this process, counted where it is called.
+/// The number of failures of the engine in this process, counted where it is called.
 #[derive(Debug)]
 struct EngineErrors;
 

@@ -1,4 +1,5 @@
-//! Telling the service manager on the socket of `NOTIFY_SOCKET`: ready, reloading, stopping, and alive; see sd_notify(3).
+//! Notifications to the service manager on the socket of `NOTIFY_SOCKET`: ready, reloading, stopping, and alive; see
+//! sd_notify(3).
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use super::{Stop, slept};
 
-/// Where to tell it; nowhere without a service manager.
+/// The address of the manager; none without a service manager.
 pub(super) struct Notify(Option<OsString>);
 
 impl Notify {
@@ -18,7 +19,7 @@ impl Notify {
 
     pub(super) fn send(&self, text: &str) -> std::io::Result<()> {
         let Some(path) = &self.0 else { return Ok(()) };
-        // A name that begins with @ is one of the abstract namespace.
+        // A name that begins with @ belongs to the abstract namespace.
         let address = match path.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name)?,
             None => SocketAddr::from_pathname(path)?,
@@ -28,23 +29,24 @@ impl Notify {
 }
 
 impl Notify {
-    /// Says that a reload begins; with `READY=1` it has ended.
+    /// Reports that a reload begins; `READY=1` reports its end.
     pub(super) fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// Sends what nothing depends on.
+    /// Sends a notification on which nothing depends.
     pub(super) fn tell(&self, text: &str) {
         if let Err(error) = self.send(text) {
             tracing::warn!("the service manager cannot be told '{}': {error}", text.lines().next().unwrap_or_default());
         }
     }
 
-    /// Says that the service is alive twice as often as the manager asks for it, if it does, until it is told to stop.
+    /// Reports that the service is alive, twice as often as the manager requires, until a stop is requested. It does
+    /// nothing if the manager requires no signs of life.
     ///
-    /// It is said from the thread that all loops run on, once it comes round to it: one that hangs says nothing.
+    /// The reports come from the thread of all loops: a thread that hangs sends none.
     pub(super) async fn watchdog(&self, mut stop: Stop) {
         let Some(every) = watchdog_time(|name| std::env::var(name).ok(), std::process::id()) else { return };
         while slept(every / 2, &mut stop).await {
@@ -53,10 +55,10 @@ impl Notify {
     }
 }
 
-/// How long the manager waits for a sign of life, if it does.
+/// Returns the manager's time limit for a sign of life, if it has one.
 fn watchdog_time(env: impl Fn(&str) -> Option<String>, own: u32) -> Option<Duration> {
     let micros: u64 = env("WATCHDOG_USEC")?.parse().ok().filter(|micros| *micros > 0)?;
-    // Without a process it is for every reader.
+    // Without a process ID it applies to every process.
     let ours = env("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own));
     ours.then(|| Duration::from_micros(micros))
 }

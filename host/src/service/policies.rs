@@ -1,10 +1,12 @@
-//! The loop `policies`: reloads the chain when one of its files changes, and when a signal asks for it.
+//! The loop `policies`: reloads the chain when one of its files changes, and when a signal requests it.
 //!
-//! Files are looked at once a second by path: identity, size and times. Unlike a watch on directories this notices every
-//! way in which editors and deployments write files (in place, by renaming, through links), on every file system, and it
-//! costs a handful of system calls. A change is taken up once the files have been still from one look to the next.
+//! The files are checked once a second by path: identity, size and times. Unlike a watch on directories, this notices
+//! every way in which editors and deployments write files (in place, by renaming, through links), on every file system,
+//! and it costs a handful of system calls. A change is loaded once the files stayed the same from one check to the
+//! next.
 //!
-//! Compile -> settings -> self-test -> swap. Whatever fails leaves the chain in place that is there, and says why.
+//! The steps are: compile -> settings -> self-test -> swap. Any failure leaves the current chain in place, and reports
+//! the reason.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +18,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::handle::Asker;
-use super::{Said, Shared, Stop, slept};
+use super::{ServiceEvent, Shared, Stop, slept};
 use crate::app::App;
 use crate::app::cases::{find_cases, run_case};
 use crate::config::Config;
@@ -25,10 +27,10 @@ use crate::hooks::record::StepMode;
 use crate::store::{ChainStatus, Store};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Recorded inputs of each hook that a changed policy is tried with.
+/// The number of recorded inputs per hook with which a changed policy is tested.
 const TRIED: u32 = 20;
 
-/// What the files were like: path -> device, inode, size, and times of change; nothing for one that is not there.
+/// The state of the files: path -> device, inode, size, and times of change; `None` for a missing file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen(BTreeMap<PathBuf, Option<[i64; 7]>>);
 
@@ -50,7 +52,7 @@ impl Seen {
         Self(app.files().into_iter().map(|path| (path.clone(), of(&path))).collect())
     }
 
-    /// With the files of another chain, which was tried and refused: correcting one of them is a reason to try again.
+    /// Adds the files of another chain, which was tried and refused: correcting one of them is a reason to try again.
     fn and(mut self, other: Self) -> Self {
         for (path, seen) in other.0 {
             self.0.entry(path).or_insert(seen);
@@ -58,7 +60,7 @@ impl Seen {
         self
     }
 
-    /// With what was seen of the same files before: what has changed since then is still to be taken up.
+    /// Replaces the state of known files with their state before: changes since then must still be loaded.
     pub(super) fn but(mut self, before: &Self) -> Self {
         for (path, seen) in &mut self.0 {
             if let Some(before) = before.0.get(path) {
@@ -69,12 +71,12 @@ impl Seen {
     }
 }
 
-/// Policy -> its version.
+/// Returns policy -> version.
 pub(super) fn versions(chain: &Chain) -> BTreeMap<String, String> {
     chain.entries().iter().map(|entry| (entry.policy.name().to_owned(), entry.version())).collect()
 }
 
-/// Reloads at a change, at a signal, and for who asks through the handle.
+/// Reloads at a change, at a signal, and at a request through the handle.
 pub(super) async fn run(
     shared: Arc<Shared>,
     mut app: App,
@@ -99,38 +101,38 @@ pub(super) async fn run(
         if !(asked || (still && now != seen)) {
             continue;
         }
-        // A file that is broken is tried once, and again when it changes.
+        // A broken file is tried once, and again when it changes.
         seen = now;
         shared.notify.reloading();
         let reloaded = reload(&shared, &app).await;
-        // Either way: what was there goes on.
+        // Whatever the result, the service is ready: at worst the previous chain continues.
         shared.notify.tell("READY=1");
         match reloaded {
             Ok((next, files)) => {
                 let changed = needs_restart(&app.loaded.config, &next.loaded.config);
                 app = next;
                 refused = None;
-                // The new configuration may name other files. What was written while it was being loaded and tried is not
-                // in it yet.
+                // The new configuration may name other files. Files that changed while it was loaded and tested must be
+                // loaded again.
                 seen = files.but(&seen);
                 last = seen.clone();
                 let rest = match changed.is_empty() {
                     true => String::new(),
                     false => format!("; restart the service for what changed in {}", changed.join(", ")),
                 };
-                shared.board.say(&Said::Done(format!("policies and configuration were reloaded{rest}")));
-                tell(asker, Ok(shared.board.chain()));
+                shared.status.say(&ServiceEvent::Done(format!("policies and configuration were reloaded{rest}")));
+                tell(asker, Ok(shared.status.chain()));
             }
             Err((next, why)) => {
                 if let Some((next, files)) = next.map(|next| *next) {
                     let files = files.but(&seen);
-                    // Of exactly these two, as the next look is.
+                    // Exactly the files of these two chains, as in the next check.
                     seen = Seen::now(&app).but(&seen).and(files);
                     last = seen.clone();
                     refused = Some(next);
                 }
-                shared.board.chain_refused(&why);
-                shared.board.say(&Said::Done(format!("the reload was refused, what was there goes on: {why}")));
+                shared.status.chain_refused(&why);
+                shared.status.say(&ServiceEvent::Done(format!("the reload was refused, what was there goes on: {why}")));
                 tell(asker, Err(why));
             }
         }
@@ -139,15 +141,16 @@ pub(super) async fn run(
 
 fn tell(asker: Option<Asker>, result: Result<ChainStatus, String>) {
     if let Some(asker) = asker {
-        // Who asked may have gone away.
+        // The requester may be gone.
         let _ = asker.send(result);
     }
 }
 
-/// What a reload was about, with its files as they were before they were read.
+/// The subject of a reload, with the state of its files before they were read.
 type Tried = (App, Seen);
 
-/// Loads what the files say now, and puts it in place. Fails with why, and with what was tried if it came to that.
+/// Loads the current files, and puts their chain in place. Fails with the reason, and with the tried chain if it got so
+/// far.
 async fn reload(shared: &Arc<Shared>, app: &App) -> Result<Tried, (Option<Box<Tried>>, String)> {
     let (shared, app) = (shared.clone(), app.clone());
     let load = move || {
@@ -156,7 +159,7 @@ async fn reload(shared: &Arc<Shared>, app: &App) -> Result<Tried, (Option<Box<Tr
         match take(&shared, &next, &files) {
             Ok(files) => Ok((next, files)),
             Err(why) => {
-                // What its policies import may only be known now.
+                // The imports of its policies may only be known now.
                 let files = Seen::now(&next).but(&files);
                 Err((Some(Box::new((next, files))), why))
             }
@@ -165,24 +168,24 @@ async fn reload(shared: &Arc<Shared>, app: &App) -> Result<Tried, (Option<Box<Tr
     tokio::task::spawn_blocking(load).await.map_err(|error| (None, error.to_string()))?
 }
 
-/// Gives the files of the chain with what its policies import.
+/// Puts the chain in place. Returns its files, including the imports of its policies.
 fn take(shared: &Shared, next: &App, files: &Seen) -> Result<Seen, String> {
     let store = shared.lifecycle.store();
     let running = store.service().map_err(|error| error.to_string())?.map(|status| status.chain.policies);
     let running = running.unwrap_or_default();
     let chain = next.checked_chain(&running).map_err(|error| error.to_string())?;
-    // What the policies import is known from then on.
+    // The imports of the policies are known from here on.
     let files = Seen::now(next).but(files);
     self_test(&chain, &running, store)?;
     golden_cases(&chain, next)?;
     let versions = versions(&chain);
     shared.lifecycle.replace_chain(next.loaded.clone(), chain);
-    shared.board.chain_loaded(versions, true);
+    shared.status.chain_loaded(versions, true);
     Ok(files)
 }
 
-/// Tries each policy that is new or changed with what was asked last: one that fails where it did not fail before would
-/// deny, degrade or keep what worked until now.
+/// Tests each new or changed policy with the last recorded inputs. A policy that fails where it did not fail before
+/// would deny, degrade or keep objects that worked until now.
 fn self_test(chain: &Chain, running: &BTreeMap<String, String>, store: &Store) -> Result<(), String> {
     for entry in chain.entries() {
         let name = entry.policy.name();
@@ -208,7 +211,7 @@ fn self_test(chain: &Chain, running: &BTreeMap<String, String>, store: &Store) -
     Ok(())
 }
 
-/// Runs the cases that an admin wrote for this: one that does not hold refuses the reload.
+/// Runs the cases that an admin wrote for reloads: a case that does not hold refuses the reload.
 fn golden_cases(chain: &Chain, app: &App) -> Result<(), String> {
     let mut files = Vec::new();
     for path in &app.loaded.config.reload.cases {
@@ -230,7 +233,7 @@ fn golden_cases(chain: &Chain, app: &App) -> Result<(), String> {
     Ok(())
 }
 
-/// The sections that the loops of the service have read when they began.
+/// Returns the changed sections that the loops of the service read only at their start.
 fn needs_restart(was: &Config, is: &Config) -> Vec<&'static str> {
     [
         ("[engine]", was.engine == is.engine),

@@ -1,15 +1,15 @@
-//! Starting workspaces again that are in trouble: with growing waits, and within a budget.
+//! Restarting failing workspaces: with growing pauses, and within a budget.
 
 use jiff::Timestamp;
 
-use super::react::Told;
-use super::{Said, Shared, Stop, slept};
+use super::react::Reported;
+use super::{ServiceEvent, Shared, Stop, slept};
 use crate::config::RestartConfig;
 use crate::lifecycle::{Error, Trouble};
 use crate::workspace::Happening;
 
-/// The trouble that an event means, if it is one that the configuration does something about.
-pub(super) fn trouble(config: &RestartConfig, told: &Told) -> Option<Trouble> {
+/// Returns the trouble that an event indicates, if the configuration reacts to it.
+pub(super) fn trouble(config: &RestartConfig, told: &Reported) -> Option<Trouble> {
     match (told.event.what, told.event.exit_code) {
         (Happening::Unhealthy, _) if config.unhealthy => Some(Trouble::Unhealthy),
         (Happening::Exited, Some(code)) if config.failed && code != 0 && !told.end_requested => {
@@ -19,7 +19,7 @@ pub(super) fn trouble(config: &RestartConfig, told: &Told) -> Option<Trouble> {
     }
 }
 
-pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
+pub(super) async fn run(shared: &Shared, told: Reported, mut stop: Stop) {
     let config = &shared.config.restart;
     let Some(trouble) = trouble(config, &told) else { return };
     let (lifecycle, id) = (&shared.lifecycle, &told.event.workspace);
@@ -28,7 +28,7 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
         let mut waited = false;
         let since = Timestamp::now().checked_sub(config.budget.within).unwrap_or(Timestamp::MIN);
         let attempt = async {
-            // The history counts, so the budget outlives this process.
+            // The budget is counted from the history, so it outlives this process.
             let used = lifecycle.store().count_events(id, Happening::Recovered, since)?;
             if used >= config.budget.count {
                 let given_up = lifecycle.give_up(&told.event, trouble, &config.budget.to_string()).await?;
@@ -44,12 +44,12 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
             Ok::<_, Error>(recovered.then(|| format!("{id} restarted: {trouble} ({which})")))
         };
         match attempt.await {
-            Ok(Some(done)) => return shared.board.say(&Said::Done(done)),
-            // It is not in trouble any more, or the service ends.
+            Ok(Some(done)) => return shared.status.say(&ServiceEvent::Done(done)),
+            // It has recovered, or the service ends.
             Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => return,
-            Err(error) => shared.board.error("reactions", &format!("{id} cannot be restarted: {error}")),
+            Err(error) => shared.status.error("reactions", &format!("{id} cannot be restarted: {error}")),
         }
-        // What fails at once must not be tried again at once.
+        // A restart that fails at once must not be retried at once.
         if !waited && !slept(config.backoff.after(tries), &mut stop).await {
             return;
         }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn only_what_the_configuration_names_and_nobody_asked_for_is_trouble() {
-        let told = |what, exit_code, end_requested| Told {
+        let told = |what, exit_code, end_requested| Reported {
             event: Event {
                 time: Timestamp::UNIX_EPOCH,
                 workspace: WorkspaceId::derive("a", "/"),

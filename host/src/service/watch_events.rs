@@ -1,6 +1,6 @@
-//! The loop `events`: what the engine tells goes into the store at once, and to the reactions after that.
+//! The loop `events`: stores events of the engine at once, and then passes them to the reactions.
 //!
-//! It listens first and lists then, and lists again whenever events may have been missed.
+//! It subscribes first and then lists the containers. It lists them again whenever events may have been missed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::react::{Told, mounts_differ};
+use super::react::{Reported, mounts_differ};
 use super::{Shared, Stop, slept, stopped};
 use crate::lifecycle::{Error, Notice};
 use crate::workspace::{ContainerState, Event, State, WorkspaceId};
 
-/// After it has begun to listen, the engine repeats what it still knows; then it is listed. As long is waited for
-/// events that are under way at a list.
+/// The time in which the engine repeats recent events after a subscription; the containers are listed after it. It is
+/// also the time to wait for events that are on their way during a list.
 const REPEATING: Duration = Duration::from_millis(150);
-/// An event that is repeated and older than this is history: it is kept, and nothing is done about it.
+/// The age beyond which a repeated event is history: it is stored, and there is no reaction to it.
 const STALE: Duration = Duration::from_secs(60);
-/// How often containers of which events come meanwhile are listed again.
+/// The number of further lists when containers had events meanwhile.
 const TRIES: u32 = 3;
-/// When a list that failed is tried again.
+/// The pause before a failed list is retried.
 const RELIST: Duration = Duration::from_secs(1);
-/// Waits after a failure: the first, and the longest.
+/// Pauses after a failure: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Told)>, mut stop: Stop) {
+pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Reported)>, mut stop: Stop) {
     let mut wait = BACKOFF.0;
     loop {
         let begun = Instant::now();
@@ -34,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
             error = follow(&shared, &out) => error,
             () = stopped(&mut stop) => return,
         };
-        shared.board.error("events", &error);
+        shared.status.error("events", &error);
         if begun.elapsed() > BACKOFF.1 {
             wait = BACKOFF.0;
         }
@@ -46,18 +46,18 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
 }
 
 /// Follows the events until that fails.
-async fn follow(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Error {
+async fn follow(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Reported)>) -> Error {
     match follow_to_end(shared, out).await {
         Ok(()) => Error::Internal("the events ended without an end".into()),
         Err(error) => error,
     }
 }
 
-async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Result<(), Error> {
+async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Reported)>) -> Result<(), Error> {
     let lifecycle = &shared.lifecycle;
     let last = lifecycle.store().last_engine_event()?;
     let mut events = lifecycle.events(last, None).await?;
-    shared.board.engine_back();
+    shared.status.engine_back();
     let mut repeating = true;
     let mut listing = Listing::At(Instant::now() + REPEATING, 0);
     loop {
@@ -73,7 +73,7 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
                                 Listing::Settling { at, looked, touched, tries }
                             }
                             Err(error) => {
-                                shared.board.error("events", &error);
+                                shared.status.error("events", &error);
                                 Listing::At(Instant::now() + RELIST, tries)
                             }
                         }
@@ -84,7 +84,7 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
                             tell(shared, out, event, state.is_some_and(|state| state.end_requested));
                         }
                         look_at_mounts(shared, looked);
-                        // What always has events is known by them.
+                        // The state of a container that constantly has events is known from them.
                         if touched.is_empty() || tries == TRIES { Listing::Done } else { Listing::At(Instant::now(), tries + 1) }
                     }
                     Listing::Done => Listing::Done,
@@ -104,9 +104,9 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
                     tell(shared, out, event, noted.state.end_requested);
                 }
             }
-            Some(Notice::Lost(why)) => shared.board.engine_away(&why),
+            Some(Notice::Lost(why)) => shared.status.engine_away(&why),
             Some(Notice::Resumed { gap }) => {
-                shared.board.engine_back();
+                shared.status.engine_back();
                 if gap {
                     listing = Listing::At(Instant::now(), 0);
                 }
@@ -116,7 +116,7 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
     }
 }
 
-/// Has the mounts of all containers looked at that run: the engine may have started them while the service did not listen.
+/// Checks the mounts of all running containers: the engine may have started them while the service was not subscribed.
 fn look_at_mounts(shared: &Arc<Shared>, looked: Vec<ContainerState>) {
     let shared = shared.clone();
     tokio::spawn(async move {
@@ -126,11 +126,11 @@ fn look_at_mounts(shared: &Arc<Shared>, looked: Vec<ContainerState>) {
     });
 }
 
-/// Finding out what the events did not tell.
+/// The detection of changes without events.
 enum Listing {
-    /// The engine is listed at this time.
+    /// The engine's containers are listed at this time.
     At(Instant, u32),
-    /// It was listed, and events that were under way then are given time to come.
+    /// The containers were listed; events that were on their way get time to arrive.
     Settling {
         at: Instant,
         looked: Vec<ContainerState>,
@@ -149,9 +149,9 @@ impl Listing {
     }
 }
 
-/// Hands an event that is in the store to the reactions, without waiting for them.
-fn tell(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Told)>, event: Event, end_requested: bool) {
-    if out.try_send((event.workspace.clone(), Told { event, end_requested })).is_err() {
-        shared.board.error("events", &"too many events at once: nothing is done about one of them; it is kept");
+/// Passes a stored event to the reactions, without waiting for them.
+fn tell(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Reported)>, event: Event, end_requested: bool) {
+    if out.try_send((event.workspace.clone(), Reported { event, end_requested })).is_err() {
+        shared.status.error("events", &"too many events at once: nothing is done about one of them; it is kept");
     }
 }

@@ -10,31 +10,32 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{Error, Store, statement};
 
-/// What was copied.
+/// The result of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backup {
     /// Size of the file.
     pub bytes: u64,
-    /// Decision records in it.
+    /// Number of decision records in it.
     pub decisions: u64,
 }
 
-/// A file that goes unless it is kept.
+/// A file that is removed on drop.
 struct Partial(PathBuf);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // It may be gone already, by its new name.
+        // It may already have its final name.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Store {
-    /// Writes a copy, as the store is at one moment, that only this user can read. It is whole when it has its name: its
-    /// pages and the chain of its decision records were verified.
+    /// Writes a copy of the store's state at one moment, which only this user can read. The copy gets its name only
+    /// when it is complete: after its pages and the chain of its decision records were verified.
     ///
     /// # Errors
-    /// When the file exists or cannot be written, when the store cannot be read, or when it is damaged; then there is no file.
+    /// When the file exists or cannot be written, when the store cannot be read, or when it is damaged; then there is
+    /// no file.
     pub fn back_up(&self, to: &Path) -> Result<Backup, Error> {
         let what = "copy the store";
         let unusable = |path: &Path, error: &std::io::Error| Error::NoBackup {
@@ -49,11 +50,11 @@ impl Store {
             return Err(unusable(to, &ErrorKind::AlreadyExists.into()));
         }
         let partial = Partial(to.with_file_name(format!(".{name}.{}", std::process::id())));
-        // SQLite takes an empty file; so that it is never open to others.
+        // SQLite accepts an empty file. Creating it here ensures that it is never open to other users.
         let made = File::options().write(true).create_new(true).mode(0o600).open(&partial.0);
         made.map_err(|error| unusable(&partial.0, &error))?;
         let text = partial.0.to_str().ok_or_else(|| unusable(to, &std::io::Error::other("its name is not UTF-8")))?;
-        // On a connection of its own: no other query waits for it.
+        // A separate connection, so that no other query waits for it.
         let source = Connection::open_with_flags(self.dir.join("wharf.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
         let source = source.map_err(statement(what))?;
         source.busy_timeout(super::BUSY).map_err(statement(what))?;
@@ -62,14 +63,14 @@ impl Store {
         let file = File::open(&partial.0).map_err(|error| unusable(&partial.0, &error))?;
         file.sync_all().map_err(|error| unusable(&partial.0, &error))?;
         let bytes = file.metadata().map_err(|error| unusable(&partial.0, &error))?.len();
-        // Unlike renaming, this replaces nothing.
+        // A hard link, unlike a rename, replaces nothing.
         std::fs::hard_link(&partial.0, to).map_err(|error| unusable(to, &error))?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| unusable(folder, &error))?;
         Ok(Backup { bytes, decisions })
     }
 
-    /// Reads the whole copy. Returns how many decision records it has.
+    /// Reads the whole copy. Returns the number of its decision records.
     fn verify_copy(&self, copy: &Path) -> Result<u64, Error> {
         let what = "verify the copy of the store";
         let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY);
@@ -79,7 +80,7 @@ impl Store {
         if found != "ok" {
             return Err(Error::Statement { what, cause: found });
         }
-        // The key is not in it.
+        // The copy does not contain the key.
         let (dir, host_id) = (self.dir.clone(), self.host_id.clone());
         let copy =
             Self { dir, host_id, connection: Mutex::new(connection), read: Mutex::default(), key: OnceLock::new() };
@@ -131,7 +132,7 @@ mod tests {
         std::os::unix::fs::symlink(dir.0.join("nowhere"), dir.0.join("link.db")).unwrap();
         assert!(store.back_up(&dir.0.join("link.db")).is_err());
         assert!(store.back_up(&dir.0.join("no/copy.db")).is_err());
-        // A chain that is damaged is not copied as if it were whole.
+        // A damaged chain must not be copied as if it were intact.
         store.connection().execute_batch(
             "insert into decisions (id, time, hook, workspace, body, previous, hash) values ('x', 't', 'h', 'w', '{}', '', 'y')",
         ).unwrap();

@@ -1,7 +1,9 @@
-//! Rows of earlier versions that hold the value of a secret: they kept values in places from which this one takes them out.
+//! Rows of earlier versions with the value of a secret. Those versions stored values in places from which this version
+//! removes them.
 //!
-//! Rows that are only shown are changed. A record is never changed: its hash is a part of the chain. It gets a clean copy beside
-//! it, which everything but the verification of the chain reads from then on; pruning forgets both.
+//! Rows that are only displayed are changed. A record is never changed, because its hash is a part of the chain. It
+//! gets a clean copy beside it, which is then read by everything except the verification of the chain. Pruning removes
+//! both.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -9,7 +11,7 @@ use super::{Error, Store, statement};
 
 const LEFT: &str = "values-left";
 
-/// Texts that are only shown: table, column, and whether it is JSON.
+/// Texts that are only displayed: table, column, and whether it is JSON.
 const TEXTS: [(&str, &str, bool); 6] = [
     ("snapshots", "body", true),
     ("standings", "body", true),
@@ -19,18 +21,18 @@ const TEXTS: [(&str, &str, bool); 6] = [
     ("ledger", "outcome", false),
 ];
 
-/// How texts are cleaned; none where there is nothing to take out.
+/// The functions that clean texts; each returns `None` if there is nothing to remove.
 pub struct Cleaner<'a> {
-    /// Of a record's body.
+    /// For the body of a record.
     pub record: &'a dyn Fn(&str) -> Option<String>,
-    /// Of other JSON.
+    /// For other JSON.
     pub json: &'a dyn Fn(&str) -> Option<String>,
-    /// Of a text.
+    /// For a text.
     pub text: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Store {
-    /// Whether it was written by a version that kept values in more places, and has not been cleaned since.
+    /// Returns whether a version that stored values in more places wrote the store, and it was not cleaned since.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -41,7 +43,7 @@ impl Store {
             .map_err(statement("read what is left to clean"))
     }
 
-    /// Cleans everything but workspaces, whose fields are more than texts, and notes that this is done.
+    /// Cleans everything except workspaces, whose fields are more than texts, and records that this is done.
     ///
     /// # Errors
     /// When the store cannot be written; then nothing is changed.
@@ -68,7 +70,7 @@ impl Store {
     }
 }
 
-/// The rows that a cleaner changes, with their new texts.
+/// Returns the rows that a cleaner changes, with their new texts.
 fn changed(
     connection: &Connection,
     query: &str,

@@ -1,10 +1,10 @@
-//! The decision records: an append-only chain. Each record holds the hash of the one before it; where the chain ends
-//! (`head`), and where it begins once old records were pruned (`checkpoint`), is signed with the installation's key; the end
-//! also outside the database (`outside`).
+//! The decision records: an append-only chain. Each record holds the hash of the previous one. The end of the chain
+//! (`head`), and its beginning after old records were pruned (`checkpoint`), are signed with the installation's key.
+//! The end is also stored outside the database (`outside`).
 //!
-//! What that shows: an edited record, a removed one in the middle, a removed end, a forged beginning, and all of them for as
-//! long as it is not acknowledged (`acknowledge`). What it cannot show: that the whole state folder was put back to an
-//! earlier day. An `anchor` kept elsewhere shows that.
+//! This reveals an edited record, a removed record in the middle, a removed end, and a forged beginning. Lost records
+//! are reported until they are acknowledged (`acknowledge`). The chain cannot reveal that the whole state folder was
+//! restored to an earlier day. An `anchor` stored elsewhere reveals that.
 
 use jiff::Timestamp;
 use rusqlite::types::Value as Sql;
@@ -33,7 +33,7 @@ pub use verify::{Damage, Verified};
 
 const HEAD: &str = "decisions-head";
 const CHECKPOINT: &str = "decisions-checkpoint";
-/// The body of a record as it is shown: see `clean`.
+/// The body of a record as it is displayed, see `clean`.
 const SHOWN: &str = "coalesce((select shown.body from shown where shown.number = decisions.number), body)";
 
 /// A record as it is stored.
@@ -41,66 +41,66 @@ const SHOWN: &str = "coalesce((select shown.body from shown where shown.number =
 pub struct StoredDecision {
     /// Its number in the chain.
     pub number: i64,
-    /// The decision as canonical JSON. Where an earlier version kept the value of a secret in it, the value is taken out here, and
-    /// the hash is that of the record as it was kept.
+    /// The decision as canonical JSON. If an earlier version stored the value of a secret in it, the value is removed
+    /// here, and the hash is that of the original record.
     pub body: String,
-    /// SHA-256 (hex) of the hash of the record before it, a line break, and the body.
+    /// SHA-256 (hex) of the hash of the previous record, a line break, and the body.
     pub hash: String,
 }
 
 impl StoredDecision {
-    /// The decision.
+    /// Decodes the decision.
     ///
     /// # Errors
-    /// When the body is no decision that this program knows.
+    /// When the body is not a decision that this program knows.
     pub fn decision(&self) -> Result<Decision, Error> {
         from_json(&self.body, "read a decision")
     }
 }
 
-/// Which records are read.
+/// The filter of records.
 #[derive(Debug, Clone, Default)]
 pub struct DecisionQuery {
-    /// About this workspace.
+    /// Only decisions about this workspace.
     pub workspace: Option<WorkspaceId>,
-    /// Of this hook.
+    /// Only decisions at this hook.
     pub hook: Option<Hook>,
-    /// Not before.
+    /// The earliest time.
     pub since: Option<Timestamp>,
-    /// Not after.
+    /// The latest time.
     pub until: Option<Timestamp>,
-    /// Only what was decided, not what shadows said beside it.
+    /// Only decisions that counted, without the records of shadows beside them.
     pub counting: bool,
 }
 
-/// Where the chain ends: the last record.
+/// The end of the chain: its last record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
     host: String,
     number: i64,
     hash: String,
-    /// Whether it is kept outside the database, too: always, but by an older Wharf.
+    /// Whether it is also stored outside the database: always, except by an older Wharf.
     #[serde(default)]
     outside: bool,
 }
 
-/// Where the chain begins after old records were pruned.
+/// The beginning of the chain after old records were pruned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The installation.
     pub host: String,
-    /// Number of the last record that was pruned.
+    /// Number of the last pruned record.
     pub number: i64,
-    /// Its hash: the next record holds it.
+    /// Its hash, which the next record holds.
     pub hash: String,
-    /// How many were pruned in all.
+    /// Number of all pruned records.
     pub count: u64,
-    /// When it was written.
+    /// Time of the pruning.
     pub time: Timestamp,
 }
 
 impl Store {
-    /// Appends decisions, all or none. Each record holds the hash of the one before it.
+    /// Appends decisions, all or none. Each record holds the hash of the previous one.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -143,7 +143,8 @@ impl Store {
         self.end_with(transaction, key, HEAD, number, previous)
     }
 
-    /// The newest decisions about a workspace, newest first; records of shadows, which decided nothing, are not among them.
+    /// Returns the newest decisions about a workspace, newest first. Records of shadows are left out, because they
+    /// decided nothing.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -152,7 +153,7 @@ impl Store {
         self.decisions_before(&query, i64::MAX, most)?.iter().map(StoredDecision::decision).collect()
     }
 
-    /// Records behind a number, in the order of the chain.
+    /// Returns records after a number, in the order of the chain.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -160,7 +161,7 @@ impl Store {
         self.page(query, "number > ?", "asc", number, most)
     }
 
-    /// Records before a number, the newest first.
+    /// Returns records before a number, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -196,7 +197,7 @@ impl Store {
         if let Some(hook) = query.hook {
             add(" and hook = ?", hook.as_str().to_owned());
         }
-        // Ids sort by time, and have an index.
+        // IDs sort by time, and have an index.
         if let Some(since) = query.since {
             add(" and id >= ?", id_at(since, 0));
         }
@@ -217,7 +218,7 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
     }
 
-    /// Number of the newest record; 0 without any.
+    /// Returns the number of the newest record; 0 without any.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -227,7 +228,7 @@ impl Store {
             .map_err(statement("read decisions"))
     }
 
-    /// A record by its number or id.
+    /// Returns a record by its number or ID.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -243,7 +244,7 @@ impl Store {
             .map_err(statement("read a decision"))
     }
 
-    /// Which of these decisions are still recorded.
+    /// Returns the subset of these decisions that is still recorded.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -260,7 +261,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The beginning of the chain, when records were pruned. Whether it is genuine, [`Store::verify`] says.
+    /// Returns the beginning of the chain, if records were pruned. [`Store::verify`] checks its signature.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -269,7 +270,7 @@ impl Store {
         signed(&connection, CHECKPOINT)?.map(|signed| from_json(&signed.body, "read the checkpoint")).transpose()
     }
 
-    /// The installation's key, read when it is first needed.
+    /// Returns the installation's key, which is read on first use.
     fn key(&self) -> Result<&Key, Error> {
         if let Some(key) = self.key.get() {
             return Ok(key);
@@ -283,7 +284,7 @@ fn hash(previous: &str, body: &str) -> String {
     sha256_hex(format!("{previous}\n{body}").as_bytes())
 }
 
-/// The first id (a UUID v7) that can be given so many milliseconds after a time.
+/// Returns the smallest ID (a UUID v7) that can be created this many milliseconds after a time.
 fn id_at(time: Timestamp, later_ms: i64) -> String {
     let ms = u64::try_from(time.as_millisecond().saturating_add(later_ms)).unwrap_or(0);
     format!("{:08x}-{:04x}", ms >> 16, ms & 0xffff)

@@ -1,4 +1,4 @@
-//! The journal: what is about to be done is written down first, so that a process that dies leaves a trace of it.
+//! The journal: each intent is recorded before it is carried out, so that a process that dies leaves a trace of it.
 
 use rusqlite::params;
 
@@ -6,15 +6,16 @@ use super::{Error, JournalEntry, Owner, Store, Verb, statement};
 use crate::workspace::WorkspaceId;
 
 impl Store {
-    /// Writes down what is about to be done, before it is done. Returns the entry's number.
+    /// Records an intent before it is carried out. Returns the entry's number.
     ///
     /// # Errors
-    /// When the store cannot be written: then nothing may be done either.
+    /// When the store cannot be written; then the intent must not be carried out.
     pub fn begin(&self, workspace: &WorkspaceId, verb: Verb) -> Result<i64, Error> {
         self.begin_with(workspace, verb, None)
     }
 
-    /// The same, with what finishing or undoing it has to know; see [`JournalEntry::detail`].
+    /// Records an intent like [`Self::begin`], with the details for finishing or undoing it; see
+    /// [`JournalEntry::detail`].
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -51,8 +52,8 @@ impl Store {
         Ok(())
     }
 
-    /// Marks an intent of a dead process as undone, and leaves it open: the engine may still be about to carry out what
-    /// that process asked it for.
+    /// Marks an intent of a dead process as undone, and leaves it open: the engine may still be about to carry out a
+    /// request of that process.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -66,7 +67,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes an intent away from this process, which could not get through with it: the next process undoes or finishes it.
+    /// Takes an intent away from this process, which could not complete it: the next process undoes or finishes it.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -78,7 +79,7 @@ impl Store {
         Ok(())
     }
 
-    /// Intents that were begun and never ended, oldest first: a process is at work on them, or it died.
+    /// Returns intents without an end, oldest first: a process works on them, or it died.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -121,7 +122,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// Whether an intent has not ended.
+    /// Returns whether an intent has not ended.
     ///
     /// # Errors
     /// When the store cannot be read.

@@ -1,7 +1,7 @@
-//! The installation's key: an Ed25519 key pair that signs where the chain of decision records begins and ends.
+//! The installation's key: an Ed25519 key pair that signs the beginning and the end of the chain of decision records.
 //!
-//! It proves that records were kept by this installation to everyone who cannot read its state folder; a person who can is
-//! the installation.
+//! It proves that this installation recorded the chain, to everyone who cannot read its state folder. A person who can
+//! read it counts as the installation.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -16,20 +16,20 @@ use super::Error;
 
 /// Name of its file in the state folder.
 const FILE: &str = "installation.key";
-/// What the file begins with.
+/// The prefix of the file's content.
 const MARK: &str = "wharf-ed25519 ";
 
 /// The key pair.
 pub(super) struct Key(Ed25519KeyPair);
 
-/// Something signed: canonical JSON, who signed it, and the signature, both in hex.
+/// A signed text: canonical JSON, the signer's public key, and the signature, both in hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// What was signed, byte for byte.
+    /// The signed text, byte for byte.
     pub body: String,
     /// The signer.
     pub public_key: String,
-    /// Over the body.
+    /// The signature of the body.
     pub signature: String,
 }
 
@@ -54,7 +54,7 @@ impl Key {
         pair.map(Self).ok_or_else(|| unusable("it is no key of Wharf's; put the right one back".into()))
     }
 
-    /// The public key in hex.
+    /// Returns the public key in hex.
     pub(super) fn public(&self) -> String {
         hex::encode(self.0.public_key().as_ref())
     }
@@ -67,7 +67,7 @@ impl Key {
 }
 
 impl Signed {
-    /// Whether the signature is that of the public key over the body.
+    /// Returns whether the signature matches the public key and the body.
     pub fn genuine(&self) -> bool {
         let (public, signature) = (hex::decode(&self.public_key), hex::decode(&self.signature));
         let (Ok(public), Ok(signature)) = (public, signature) else { return false };
@@ -75,7 +75,7 @@ impl Signed {
     }
 }
 
-/// Writes a new key. Of two processes that do so at once the first one's stays.
+/// Writes a new key. If two processes do so concurrently, the first key stays.
 fn make(dir: &Path, path: &Path) -> std::io::Result<()> {
     let mut seed = [0; 32];
     SystemRandom::new().fill(&mut seed).map_err(|_| std::io::Error::other("this machine has no randomness"))?;

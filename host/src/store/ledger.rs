@@ -1,4 +1,4 @@
-//! The ledger of cleanup: what sweeps removed and stopped, what they are about to, and what people took back.
+//! The ledger of cleanup: the removals and stops that sweeps did or plan, and the entries that people undid.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Store, statement};
 
-/// Ended entries are kept this long.
+/// The time that ended entries are kept.
 const KEPT_HOURS: i64 = 24 * 90;
 
-/// Where an entry of the ledger stands.
+/// The state of an entry of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerState {
@@ -19,14 +19,14 @@ pub enum LedgerState {
     Pending,
     /// It was done.
     Done,
-    /// A person took it back: the object is kept from sweeps as long as it is the same one.
+    /// A person undid it: sweeps leave this object alone as long as it exists.
     Undone,
-    /// The policies do not want it any more, or the object was gone before.
+    /// The policies no longer want it, or the object was gone before.
     Cancelled,
 }
 
 impl LedgerState {
-    /// The word in the store and in JSON.
+    /// Returns the name in the store and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -46,7 +46,7 @@ impl LedgerState {
     }
 }
 
-/// One thing that a sweep does.
+/// One action of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
     /// Its number; 0 before it is written.
@@ -57,36 +57,36 @@ pub struct LedgerEntry {
     pub object: String,
     /// Its name for people.
     pub name: String,
-    /// What tells this object from a later one of the same name: the id of its container or image, or a time.
+    /// Distinguishes this object from a later one of the same name: the id of its container or image, or a time.
     pub identity: String,
     /// `stop` or `remove`.
     pub action: String,
-    /// Why, in the policy's words.
+    /// The reason, in the policy's words.
     pub reason: String,
     /// The policy that wanted it.
     pub policy: String,
     /// Bytes that it frees, when measured.
     pub bytes: Option<u64>,
-    /// When a sweep first wanted it.
+    /// Time of the sweep that first wanted it.
     pub planned: Timestamp,
-    /// When its grace period is over.
+    /// End of its grace period.
     pub due: Timestamp,
-    /// Where it stands.
+    /// Its state.
     pub state: LedgerState,
-    /// When it was done, undone or cancelled.
+    /// Time when it was done, undone or cancelled.
     pub ended: Option<Timestamp>,
-    /// What came of it, if there is more to say.
+    /// Details of the outcome, if there are any.
     pub outcome: Option<String>,
 }
 
-/// An image that Wharf pulled where the engine did not have it.
+/// An image that Wharf pulled because the engine did not have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PulledImage {
-    /// As it was pulled.
+    /// The pulled reference.
     pub reference: String,
-    /// What the reference meant then.
+    /// The image that the reference meant then.
     pub image_id: String,
-    /// When.
+    /// Time of the pull.
     pub pulled: Timestamp,
 }
 
@@ -122,8 +122,8 @@ impl Store {
         Ok(connection.last_insert_rowid())
     }
 
-    /// Says where an entry stands now, if it still stood where the caller thinks: a person and a sweep may have to do with
-    /// it at one time. Says whether it did.
+    /// Changes the state of an entry, unless it differs from the state that the caller expects: a person and a sweep
+    /// may act on the same entry. Returns whether the state was changed.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -144,7 +144,7 @@ impl Store {
         Ok(turned > 0)
     }
 
-    /// Entries, newest first: all of them, or those in a state.
+    /// Returns entries, newest first: all of them, or those in a state.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -182,7 +182,7 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
     }
 
-    /// Forgets entries that ended long ago. Those of people who took something back stay.
+    /// Removes entries that ended long ago. Entries that people undid stay.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -194,7 +194,7 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers an image that Wharf pulled.
+    /// Records an image that Wharf pulled.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -209,7 +209,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets an image that Wharf pulled.
+    /// Removes the record of an image that Wharf pulled.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -220,7 +220,7 @@ impl Store {
         Ok(())
     }
 
-    /// The images that Wharf pulled, sorted.
+    /// Returns the images that Wharf pulled, sorted.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -239,8 +239,8 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().map_err(statement(what))
     }
 
-    /// Notes which objects are in use now, and gives for each object when it was last seen in use, or first seen at all.
-    /// Objects that are not named are forgotten.
+    /// Records which objects are in use now, and returns for each object the time when it was last seen in use, or
+    /// first seen at all. Objects that are not named are removed from the record.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -251,7 +251,7 @@ impl Store {
     ) -> Result<BTreeMap<String, Timestamp>, Error> {
         let what = "note what is used";
         let mut connection = self.connection();
-        // One that begins with reading would not wait for another writer.
+        // A transaction that starts with a read would not wait for another writer.
         let behavior = if write { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };
         let transaction = connection.transaction_with_behavior(behavior).map_err(statement(what))?;
         let now = Timestamp::now();

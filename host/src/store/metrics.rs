@@ -1,18 +1,19 @@
-//! What workspaces used over time: one row per container and reading, thinned out as it ages.
+//! The usage of workspaces over time: one row per container and reading, which is downsampled as it ages.
 //!
-//! Three resolutions: every reading for an hour, means over a minute for a day, means over ten minutes for as long as
-//! is configured. Values that add up since a container's start (network, disks) keep the last reading of their time.
+//! There are three resolutions: every reading for an hour, means per minute for a day, means per ten minutes for the
+//! configured time. Counters since a container's start (network, disks) keep the last reading of the period.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{Error, Store, statement};
 use crate::workspace::WorkspaceId;
 
-/// Length of a row of each resolution in milliseconds, and how long its rows are kept; the last as configured.
+/// The length of a row of each resolution, and the retention of its rows, in milliseconds; the last retention is
+/// configured.
 const RAW: (i64, i64) = (0, 3_600_000);
 const MINUTE: (i64, i64) = (60_000, 86_400_000);
 const TEN_MINUTES: i64 = 600_000;
-/// More containers than this are thinned out in several steps.
+/// The number of containers that one step downsamples; more take several steps.
 const SERIES_PER_STEP: u32 = 256;
 
 /// One reading, or the mean of several.
@@ -20,9 +21,9 @@ const SERIES_PER_STEP: u32 = 256;
 pub struct MetricRow {
     /// The workspace.
     pub workspace: WorkspaceId,
-    /// The engine's id of the container.
+    /// The engine's ID of the container.
     pub container: String,
-    /// Milliseconds since 1970: of the reading, or of the beginning of the time that a mean is of.
+    /// Milliseconds since 1970: the time of the reading, or the beginning of a mean's period.
     pub time_ms: i64,
     /// Percent of one core.
     pub cpu_percent: Option<f64>,
@@ -50,7 +51,7 @@ impl Store {
     pub fn add_metrics(&self, rows: &[MetricRow]) -> Result<(), Error> {
         let what = "keep statistics";
         let mut connection = self.connection();
-        // One that begins with reading would not wait for another writer.
+        // A transaction that starts with a read would not wait for another writer.
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
         for row in rows {
@@ -80,8 +81,8 @@ impl Store {
         transaction.commit().map_err(statement(what))
     }
 
-    /// Thins out what has aged at a time: means are made, what is older than its resolution is kept is removed. Goes on
-    /// behind the container `after` (0 at first), and returns where to go on, or none when all are done.
+    /// Downsamples aged rows: computes means, and removes rows beyond the retention of their resolution. It continues
+    /// after the container `after` (0 at first), and returns where to continue, or `None` when all containers are done.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -99,7 +100,7 @@ impl Store {
                 means(&transaction, *series, RAW.0, MINUTE.0, now_ms)?;
                 means(&transaction, *series, MINUTE.0, TEN_MINUTES, now_ms)?;
                 for (resolution, keep) in [RAW, MINUTE, (TEN_MINUTES, retention_ms)] {
-                    // What was configured to be kept for less than a day.
+                    // The configured retention may be shorter than a day.
                     let oldest = now_ms.saturating_sub(keep.min(retention_ms));
                     transaction
                         .prepare_cached("delete from metrics where series = ?1 and resolution = ?2 and time < ?3")?
@@ -119,8 +120,8 @@ impl Store {
         Ok(next)
     }
 
-    /// What one workspace used between two times (milliseconds since 1970), oldest first: in the finest resolution that
-    /// reaches back that far, and in finer ones where that has no rows yet.
+    /// Returns the usage of one workspace between two times (milliseconds since 1970), oldest first. It uses the finest
+    /// resolution that reaches back that far, and finer ones for the time that has no rows of it yet.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -158,12 +159,12 @@ impl Store {
     }
 }
 
-/// SQLite has no larger numbers; a counter never gets there.
+/// Converts a counter to SQLite's integers, which are smaller; a counter never exceeds them.
 fn int(value: Option<u64>) -> Option<i64> {
     value.map(|value| i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// The number of a container, which is made at its first reading.
+/// Returns the number of a container, which is created at its first reading.
 fn series(transaction: &Transaction<'_>, row: &MetricRow) -> rusqlite::Result<i64> {
     let found = transaction
         .prepare_cached("select id from metric_series where container = ?1")?
@@ -177,9 +178,9 @@ fn series(transaction: &Transaction<'_>, row: &MetricRow) -> rusqlite::Result<i6
         .insert(params![row.workspace.as_str(), row.container])
 }
 
-/// Makes means of whole times that have passed, behind those that are there.
+/// Computes the means of complete periods after the existing means.
 fn means(transaction: &Transaction<'_>, series: i64, from: i64, to: i64, now_ms: i64) -> rusqlite::Result<()> {
-    // Not those from a time when the clock was ahead.
+    // Rows from a time when the clock was ahead are ignored.
     let last: Option<i64> = transaction
         .prepare_cached("select max(time) from metrics where series = ?1 and resolution = ?2 and time <= ?3")?
         .query_row(params![series, to, now_ms], |row| row.get(0))?;
@@ -308,16 +309,16 @@ mod tests {
         assert_eq!(all.len(), 288);
         assert!(all.iter().all(|row| row.cpu_percent == Some(50.0) && row.tx.is_none() && row.pids == Some(3)));
         assert!(all.windows(2).all(|two| two[0].time_ms < two[1].time_ms));
-        // The counter is that of the last reading of the ten minutes, the memory their mean.
+        // The counter is that of the last reading of the ten minutes; the memory is their mean.
         assert_eq!((all[0].rx, all[0].memory), (Some(59), Some(1000 + 30)));
-        // Later the newest are not yet means of ten minutes, and come as they are.
+        // The newest readings have no mean of ten minutes yet, and are returned as they are.
         dir.1.add_metrics(&[row(end + 10_000, Some(1.0), 1), row(end + 70_000, Some(2.0), 2)]).unwrap();
         dir.1.thin_metrics(end + 75_000, MONTH, 0).unwrap();
         let all = dir.1.metrics(&id, begin, end + 100_000, end + 100_000).unwrap();
         assert_eq!(all.len(), 290);
         assert_eq!(all[289].time_ms, end + 70_000);
         assert_eq!(dir.1.metrics(&id, end - 600_000, end + 100_000, end + 100_000).unwrap().len(), 62);
-        // And in the end all of it is gone.
+        // At the end everything is removed.
         dir.1.thin_metrics(end + 2 * MONTH, MONTH, 0).unwrap();
         assert_eq!((count(&dir.1, 0), count(&dir.1, MINUTE.0), count(&dir.1, TEN_MINUTES)), (0, 0, 0));
         let left: i64 =

@@ -1,6 +1,7 @@
-//! Migrations: an append-only list on `user_version`. Never edit one that was released; add one.
+//! Migrations: an append-only list on `user_version`. Never edit a released migration; add a new one.
 //!
-//! Each runs in the transaction that also raises the version, so a crash in the middle leaves the old version whole.
+//! Each migration runs in the transaction that also raises the version, so a crash in the middle leaves the old version
+//! intact.
 
 use rusqlite::Connection;
 
@@ -21,9 +22,9 @@ const MIGRATIONS: &[&str] = &[
          workspace text not null, body text not null, previous text not null, hash text not null
      ) strict;
      create index decisions_workspace on decisions (workspace, number);",
-    // When an intent of a dead process was undone for the first time; see `lifecycle::reconcile`.
+    // The time when an intent of a dead process was first undone; see `lifecycle::reconcile`.
     "alter table journal add column undone text;",
-    // What sweeps did and are about to do; images that Wharf pulled; when a sweep last saw an object in use.
+    // Past and planned actions of sweeps; images that Wharf pulled; the time when a sweep last saw an object in use.
     "create table ledger (
          id integer primary key autoincrement, kind text not null, object text not null, name text not null,
          identity text not null, action text not null, reason text not null, policy text not null, bytes integer,
@@ -32,7 +33,7 @@ const MIGRATIONS: &[&str] = &[
      create index ledger_object on ledger (object, state);
      create table pulled_images (reference text primary key, image_id text not null, pulled text not null) strict;
      create table last_used (object text primary key, time text not null) strict;",
-    // What `wharf serve` keeps: the history of events, and the state of each container; see `store::states`.
+    // Records of `wharf serve`: the history of events, and the state of each container; see `store::states`.
     "create table events (
          number integer primary key autoincrement, time_ns integer not null, workspace text not null,
          part_of text, container text not null, what text not null, exit_code integer, detail text,
@@ -40,7 +41,7 @@ const MIGRATIONS: &[&str] = &[
      ) strict;
      create index events_workspace on events (workspace, time_ns);
      create table states (container text primary key, workspace text not null, body text not null) strict;",
-    // What workspaces used over time; see `store::metrics`.
+    // The usage of workspaces over time; see `store::metrics`.
     "create table metric_series (
          id integer primary key autoincrement, workspace text not null, container text not null unique
      ) strict;
@@ -51,37 +52,37 @@ const MIGRATIONS: &[&str] = &[
          pids integer, primary key (series, resolution, time)
      ) strict, without rowid;",
     "create table snapshots (name text primary key, workspace text not null, body text not null) strict;",
-    // Signs of use, leases, and what is measured of disks; see `store::signals`.
+    // Signs of use, leases, and measurements of disks; see `store::signals`.
     "create table signals (
          workspace text not null, kind text not null, body text not null, primary key (workspace, kind)
      ) strict;",
-    // How policies have been doing, see `hooks::chain::Standing`; and which records are those of shadows.
+    // The failure statistics of policies, see `hooks::chain::Standing`; and a mark for records of shadows.
     "create table standings (policy text primary key, body text not null) strict;
      alter table decisions add column shadow_of text;
      create index decisions_shadows on decisions (number) where shadow_of is not null;",
-    // Who may call the API over the network; see `store::tokens`.
+    // The tokens for calling the API over the network; see `store::tokens`.
     "create table tokens (
          name text primary key, id text not null unique, role text not null, labels text not null,
          created text not null, expires text, used text, digest text not null
      ) strict;",
-    // Requests that programs gave a key, so that they are carried out once; see `store::requests`.
+    // Requests with a key of the client, which are carried out once; see `store::requests`.
     "create table requests (
          key text primary key, digest text not null, begun integer not null, pid integer not null,
          process_start integer not null, status integer, body text
      ) strict;",
-    // Whose sidecar it is, so that a workspace and its parts are found without reading whole records.
+    // The workspace of a sidecar, so that a workspace and its parts are found without reading whole records.
     "alter table workspaces add column part_of text;
      update workspaces set part_of = json_extract(body, '$.part_of');
      create index workspaces_part_of on workspaces (part_of) where part_of is not null;",
-    // What finishing or undoing an intent has to know beside its verb; see `store::records`.
+    // Details for finishing or undoing an intent, in addition to its verb; see `store::records`.
     "alter table journal add column detail text;",
-    // Records as they are shown, where they hold what is known to be a secret now; see `store::clean`.
+    // Displayed copies of records that contain a text now known to be a secret; see `store::clean`.
     "create table shown (number integer primary key, body text not null) strict;
      insert into meta (key, value) select 'values-left', '1'
      where exists (select 1 from workspaces) or exists (select 1 from decisions);",
 ];
 
-/// Brings a store to the newest version.
+/// Upgrades a store to the newest version.
 pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
     let what = "migrate the store";
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -114,8 +115,8 @@ mod tests {
     use crate::hooks::record::Draft;
     use crate::workspace::{WorkspaceId, sha256_hex};
 
-    /// The first digits of the SHA-256 of each migration, as it was released. A new one is added at the end; one that is
-    /// there never changes, since stores have it behind them.
+    /// The first digits of the SHA-256 of each released migration. A new one is added at the end. An existing one never
+    /// changes, because stores have already applied it.
     const RELEASED: [&str; 13] = [
         "7025f214b318a600",
         "c8c72db357932f57",
@@ -132,7 +133,7 @@ mod tests {
         "568b324e4e5d9510",
     ];
 
-    /// What a store of a version could have, each with the version that has it first.
+    /// Rows that a store of a version could have, each with the first version that has them.
     const ROWS: [(usize, &str); 13] = [
         (
             1,
@@ -176,7 +177,7 @@ mod tests {
         (13, "insert into shown values (1, '{}');"),
     ];
 
-    /// A store as a Wharf of that version left it.
+    /// Makes a store as a Wharf of that version left it.
     fn left_by(version: usize, dir: &Dir) {
         std::fs::create_dir_all(&dir.0).unwrap();
         let connection = Connection::open(dir.0.join("wharf.db")).unwrap();
@@ -184,7 +185,7 @@ mod tests {
             connection.execute_batch(migration).unwrap();
         }
         connection.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
-        // What later versions may leave out is left out.
+        // Fields that later versions treat as optional are left out.
         let id = WorkspaceId::derive("w", "/w");
         let body = serde_json::json!({
             "id": id, "name": "w", "project": "/w", "created_at": "2026-01-01T00:00:00Z", "container_id": "c",
@@ -233,7 +234,7 @@ mod tests {
             ] {
                 assert_eq!(count(table), has(since), "{version} {table}");
             }
-            // What is read as this version reads it.
+            // Reads of this version.
             let id: WorkspaceId = "w-1".parse().unwrap();
             assert_eq!(store.sidecars(&"parent-1".parse().unwrap()).unwrap().len(), 1, "{version}");
             assert_eq!(store.open_entries().unwrap().len(), 1, "{version}");
@@ -242,9 +243,9 @@ mod tests {
             assert_eq!(store.signals(&id).unwrap().len() as i64, has(7), "{version}");
             assert_eq!(store.standings().unwrap().len() as i64, has(8), "{version}");
             assert_eq!(store.tokens().unwrap().len() as i64, has(9), "{version}");
-            // What an earlier version kept may hold what is known to be a secret now.
+            // Rows of an earlier version may contain a text that is now known to be a secret.
             assert_eq!(store.may_hold_values().unwrap(), version < 13, "{version}");
-            // And it goes on being written.
+            // The store remains writable.
             assert!(
                 store.create_token("new", super::super::Role::Viewer, &Default::default(), None).unwrap().is_some()
             );

@@ -1,4 +1,4 @@
-//! What the store holds.
+//! The types of the store's records.
 
 use std::str::FromStr;
 
@@ -9,10 +9,10 @@ use crate::hooks::Step;
 use crate::hooks::record::Draft;
 use crate::workspace::{Happening, WorkspaceId};
 
-/// A workspace as it was meant.
+/// A workspace in its intended state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workspace {
-    /// Its id.
+    /// Its ID.
     pub id: WorkspaceId,
     /// Its name.
     pub name: String,
@@ -21,46 +21,47 @@ pub struct Workspace {
     /// For a sidecar, the workspace that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<WorkspaceId>,
-    /// When it was created.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// The engine's id of its container.
+    /// The engine's ID of its container.
     pub container_id: String,
     /// Digest of its image in the registry, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
     /// The decided spec, with the owner and history of each field. Values of secrets read `***`.
     pub draft: Draft,
-    /// What the policies did when it was created and started.
+    /// The steps of the policies at its creation and start.
     pub trail: Vec<Step>,
-    /// Ids of the records of the decisions that made it, and that changed its limits since.
+    /// IDs of the records of the decisions that made it, and that changed its limits since.
     #[serde(default)]
     pub decisions: Vec<uuid::Uuid>,
     /// Lines that policies attached.
     pub notes: Vec<String>,
-    /// Why it is degraded, if it is: a policy failed after the start.
+    /// The reason that it is degraded, if it is: a policy failed after the start.
     pub degraded: Option<String>,
     /// The `devcontainer.json` that it was made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devcontainer: Option<crate::devcontainer::Record>,
-    /// Path on the host -> the file or folder that was there when the workspace was made: the project and each source of a
-    /// mount. Workspaces of earlier versions have none until their next start.
+    /// Path on the host -> the file or folder at that path when the workspace was made: the project and each source of
+    /// a mount. Workspaces of earlier versions have none until their next start.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub places: std::collections::BTreeMap<String, crate::paths::Identity>,
-    /// What its image says, as policies were told when it was made. Workspaces of earlier versions have none.
+    /// The configuration of its image, as policies saw it when the workspace was made. Workspaces of earlier versions
+    /// have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<crate::hooks::ImageConfig>,
     /// Last exec, shell or start.
     pub last_activity: Option<Timestamp>,
-    /// `idle` or `expired` since the service has stopped it, until its next start.
+    /// `idle` or `expired` after the service has stopped it, until its next start.
     #[serde(default)]
     pub stopped: Option<Happening>,
-    /// Whether it was started by a process that died before it had asked the `post-start` policies. The next `start` or
-    /// `up` asks them.
+    /// Whether a process started it and died before it had run the `post-start` policies. The next `start` or `up` runs
+    /// them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub start_unfinished: bool,
 }
 
-/// What an intent is about.
+/// The verb of an intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Verb {
@@ -68,18 +69,18 @@ pub enum Verb {
     Remove,
     /// `up --recreate`: the old container is set aside until the new one runs.
     Replace,
-    /// Limits of a container are changed while it exists.
+    /// The limits of an existing container are changed.
     Update,
-    /// A snapshot is made, or the volumes of one are copied for a restore.
+    /// A snapshot is taken, or its volumes are copied for a restore.
     Snapshot,
-    /// A container that exists is started, alone or, of a restart, after it was stopped.
+    /// An existing container is started, alone or, in a restart, after it was stopped.
     Start,
     /// A container is stopped.
     Stop,
 }
 
 impl Verb {
-    /// The word in the journal.
+    /// Returns the name in the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -116,46 +117,47 @@ pub struct JournalEntry {
     pub id: i64,
     /// The workspace.
     pub workspace: WorkspaceId,
-    /// What was to be done.
+    /// The intended verb.
     pub verb: Verb,
-    /// When it was begun.
+    /// Time of its beginning.
     pub begun: Timestamp,
-    /// Who was to do it.
+    /// The process that records it.
     pub owner: Owner,
-    /// When it was undone for the first time, after its process had died.
+    /// Time when it was first undone, after its process had died.
     pub undone: Option<Timestamp>,
-    /// Of a removal the ids of the workspaces whose named volumes go too, with spaces between; of a snapshot
-    /// [`JournalEntry::FROZEN`] when the workspace is frozen for it; of a stop the engine's id of the container and the
-    /// seconds that it has to end by itself; of a start [`JournalEntry::RESTART`] and of a replacement [`JournalEntry::RAN`].
+    /// For a removal, the IDs of the workspaces whose named volumes are removed too, separated by spaces. For a
+    /// snapshot, [`JournalEntry::FROZEN`] if the workspace is frozen for it. For a stop, the engine's ID of the
+    /// container and the seconds that it has to end by itself. For a start, [`JournalEntry::RESTART`], and for a
+    /// replacement, [`JournalEntry::RAN`].
     pub detail: Option<String>,
 }
 
 impl JournalEntry {
-    /// The workspace ran, and is frozen while it is kept.
+    /// The workspace ran, and is frozen during the snapshot.
     pub const FROZEN: &str = "frozen";
-    /// The start is the second half of a restart, of the workspace with its sidecars.
+    /// The start is the second half of a restart of the workspace with its sidecars.
     pub const RESTART: &str = "restart";
-    /// The workspace ran before it was to be replaced.
+    /// The workspace ran before its replacement.
     pub const RAN: &str = "ran";
 }
 
-/// A process, told apart from a later one with the same number by its start time.
+/// A process; its start time distinguishes it from a later process with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Process id.
+    /// Process ID.
     pub pid: u32,
     /// Start time in clock ticks since boot; see proc(5), field 22 of `stat`.
     pub start: i64,
 }
 
 impl Owner {
-    /// This process.
+    /// Returns this process.
     pub fn this_process() -> Self {
         let pid = std::process::id();
         Self { pid, start: start_of(pid).unwrap_or(0) }
     }
 
-    /// Whether the process still lives.
+    /// Returns whether the process is still alive.
     pub fn alive(self) -> bool {
         start_of(self.pid) == Some(self.start)
     }
@@ -163,9 +165,10 @@ impl Owner {
 
 fn start_of(pid: u32) -> Option<i64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may hold anything, so count from its end.
+    // The second field is the program's name in parentheses and may contain anything, so fields are counted from its
+    // end.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // A process that was killed and that was not waited for yet does nothing any more.
+    // A killed process that its parent has not yet waited for does nothing any more.
     if matches!(fields.first(), Some(&("Z" | "X"))) {
         return None;
     }

@@ -1,32 +1,32 @@
-//! Requests of programs that are carried out once, however often they are sent: by the key that the client gave them.
+//! Requests of programs that are carried out once, however often they are sent. The client identifies them by a key.
 //!
-//! What came of one is kept for a day, also over a restart. One whose process died counts as never sent: what it had
-//! begun is undone by the journal.
+//! The outcome is kept for a day, also over a restart. A request whose process died counts as never sent: the journal
+//! undoes its beginnings.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, TransactionBehavior, params};
 
 use super::{Error, Owner, Store, statement};
 
-/// How long an answer is kept.
+/// The time that an answer is kept.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
-/// Keys that are kept at once; of more the oldest answers go first.
+/// The limit of keys; beyond it the oldest answers are removed first.
 const MOST: i64 = 1_000;
-/// Bytes of an answer that is kept.
+/// The limit of a recorded answer, in bytes.
 const MOST_BYTES: usize = 256 << 10;
 
-/// What is known of a key.
+/// The record of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownRequest {
-    /// Nothing; from now on it is under way.
+    /// There was none; the request is now in progress.
     New,
-    /// It came with another request.
+    /// The key belongs to another request.
     Other,
-    /// It is under way.
+    /// The request is in progress.
     Running,
-    /// It was answered.
+    /// The request was answered.
     Answered {
-        /// Status of HTTP.
+        /// HTTP status.
         status: u16,
         /// JSON.
         body: String,
@@ -34,7 +34,7 @@ pub enum KnownRequest {
 }
 
 impl Store {
-    /// Looks a key up, and takes it if it is free. `digest` stands for the request.
+    /// Looks a key up, and takes it if it is free. `digest` identifies the request.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -82,7 +82,8 @@ impl Store {
         Ok(KnownRequest::New)
     }
 
-    /// Keeps what a request was answered. An answer that is too long is not kept: the request would be carried out again.
+    /// Records the answer to a request. An answer that is too long is not recorded: the request would be carried out
+    /// again.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -96,7 +97,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a request that may be sent again.
+    /// Removes the record of a request that may be sent again.
     ///
     /// # Errors
     /// When the store cannot be written.

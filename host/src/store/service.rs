@@ -1,4 +1,4 @@
-//! Who serves this installation: `wharf serve` is there once per state folder.
+//! The service of this installation: `wharf serve` runs once per state folder.
 
 use jiff::Timestamp;
 use rusqlite::OptionalExtension;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Owner, Store, WorkspaceLock, from_json, statement, to_json};
 
-/// How the service is doing, as it last wrote it down.
+/// The status of the service, as it last recorded it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// Process id.
@@ -15,9 +15,9 @@ pub struct ServiceStatus {
     pub process_start: i64,
     /// Version of the program.
     pub version: String,
-    /// When it began to serve.
+    /// Start of the service.
     pub since: Timestamp,
-    /// Why the engine cannot be reached now, if it cannot.
+    /// The reason that the engine is unreachable now, if it is.
     pub engine_away: Option<String>,
     /// Its loops.
     pub loops: Vec<LoopStatus>,
@@ -26,52 +26,52 @@ pub struct ServiceStatus {
     pub chain: ChainStatus,
 }
 
-/// The chain of the service, and how its last reload went.
+/// The chain of the service, and the result of its last reload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ChainStatus {
     /// Policy -> version (digests of its bytes and settings) that decides.
     pub policies: std::collections::BTreeMap<String, String>,
-    /// When that chain was loaded.
+    /// Time when that chain was loaded.
     pub since: Option<Timestamp>,
-    /// Reloads that were tried since the service began.
+    /// Number of reloads since the service started.
     pub attempts: u64,
-    /// Why the last one was refused, so that the chain before it still decides.
+    /// The reason that the last one was refused; the previous chain still decides.
     pub refused: Option<String>,
-    /// When that was.
+    /// Time of that refusal.
     pub refused_at: Option<Timestamp>,
 }
 
-/// How one loop of the service is doing.
+/// The status of one loop of the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoopStatus {
     /// Its name.
     pub name: String,
-    /// Failures since the service began.
+    /// Failures since the service started.
     pub errors: u64,
     /// The last failure.
     pub last_error: Option<String>,
-    /// When that was.
+    /// Time of the last failure.
     pub last_error_at: Option<Timestamp>,
 }
 
 impl ServiceStatus {
-    /// Whether the process that wrote it still lives.
+    /// Returns whether the process that wrote the status is still alive.
     pub fn alive(&self) -> bool {
         Owner { pid: self.pid, start: self.process_start }.alive()
     }
 }
 
 impl Store {
-    /// Takes the place of the service of this installation; none when another process has it.
+    /// Takes the lock of this installation's service. Returns `None` when another process has it.
     ///
     /// # Errors
-    /// When the lock's file cannot be used.
+    /// When the lock's file is unusable.
     pub fn try_lock_service(&self) -> Result<Option<WorkspaceLock>, Error> {
-        // No workspace's id has an underscore.
+        // No workspace's ID has an underscore.
         self.try_lock_file("_service", true)
     }
 
-    /// Writes down how the service is doing; none when it ends.
+    /// Records the status of the service; `None` when it ends.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -89,7 +89,7 @@ impl Store {
         Ok(())
     }
 
-    /// The service that runs now, if one does.
+    /// Returns the status of the running service, if there is one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -101,11 +101,11 @@ impl Store {
             .optional()
             .map_err(statement(what))?;
         let status: Option<ServiceStatus> = text.map(|text| from_json(&text, what)).transpose()?;
-        // One that was killed could not take its line away.
+        // A killed service could not remove its row.
         Ok(status.filter(ServiceStatus::alive))
     }
 
-    /// Writes something, to see whether that works: on a full disk reading does, too.
+    /// Writes a value, to test whether writing works: on a full disk, reading still does.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -1,4 +1,4 @@
-//! Signals of activity, as the service measures them, and leases that people take.
+//! Signals of activity that the service measures, and leases that people take.
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::WorkspaceId;
 
-/// One sign of a workspace's being used, or not.
+/// One sign of a workspace's use, or of its idleness.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Signal {
-    /// What it is.
+    /// Its kind.
     pub kind: SignalKind,
     /// Its value for people; none as long as there is no value yet.
     pub value: Option<String>,
-    /// When it was measured.
+    /// Time of the measurement.
     pub measured_at: Option<Timestamp>,
-    /// When it last said that the workspace is used. Of a lease: until when.
+    /// Time when it last showed use. Of a lease: its end.
     pub active_at: Option<Timestamp>,
 }
 
@@ -36,14 +36,14 @@ pub enum SignalKind {
     Network,
     /// The newest write in the project folder.
     Project,
-    /// A lease: it is to run until a time.
+    /// A lease: it must run until a time.
     Lease,
-    /// Bytes of its writable layer. It says nothing about its being used.
+    /// Bytes of its writable layer. It says nothing about use.
     Disk,
 }
 
 impl SignalKind {
-    /// The word used in text and JSON.
+    /// Returns the name used in text and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -59,7 +59,7 @@ impl SignalKind {
 }
 
 impl Store {
-    /// Keeps a workspace's signals, each in the place of the last of its kind.
+    /// Stores a workspace's signals; each replaces the last one of its kind.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -79,7 +79,7 @@ impl Store {
         transaction.commit().map_err(statement(what))
     }
 
-    /// A workspace's signals as they were last kept.
+    /// Returns a workspace's signals as they were last stored.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -92,7 +92,7 @@ impl Store {
         rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
     }
 
-    /// Forgets one signal of a workspace. Says whether it was there.
+    /// Removes one signal of a workspace. Returns whether it existed.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -1,4 +1,4 @@
-//! Snapshots: what was kept of which workspace.
+//! Snapshots of workspaces.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub workspace_name: String,
     /// Absolute path of the project.
     pub project: String,
-    /// When.
+    /// Time of its creation.
     pub created_at: Timestamp,
     /// Name of the image.
     pub image: String,
@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub image_id: String,
     /// Volume of the workspace -> its copy.
     pub volumes: BTreeMap<String, String>,
-    /// What was decided about the workspace. Values of secrets read `***`.
+    /// The decided spec of the workspace. Values of secrets read `***`.
     pub spec: ContainerSpec,
 }
 
@@ -63,7 +63,7 @@ impl Store {
         text.map(|text| from_json(&text, what)).transpose()
     }
 
-    /// All snapshots, or those of a workspace, sorted by name.
+    /// Returns all snapshots, or those of a workspace, sorted by name.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -79,7 +79,7 @@ impl Store {
         rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
     }
 
-    /// Forgets a snapshot.
+    /// Removes a snapshot.
     ///
     /// # Errors
     /// When the store cannot be written.

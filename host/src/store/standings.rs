@@ -1,4 +1,5 @@
-//! How policies have been doing, for all processes of this installation; and what shadows would have changed.
+//! The standings of policies (their failure statistics), for all processes of this installation; and the changes that
+//! shadows would have made.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::hooks::chain::{Standing, Standings};
 use crate::hooks::{Decision, Hook};
 
 impl Store {
-    /// How each policy has been doing.
+    /// Returns the standing of each policy.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -28,7 +29,7 @@ impl Store {
         .collect()
     }
 
-    /// Changes a standing at once, so that nothing that another process writes meanwhile is lost.
+    /// Changes a standing atomically, so that no concurrent write of another process is lost.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -55,8 +56,8 @@ impl Store {
         transaction.commit().map_err(statement(what))
     }
 
-    /// Forgets how a policy has been doing: closes its breakers, and takes back the roll-back of a canary. Says whether
-    /// there was anything.
+    /// Removes the standing of a policy: closes its breakers, and undoes the roll-back of a canary. Returns whether
+    /// there was one.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -66,7 +67,7 @@ impl Store {
         Ok(changed.map_err(statement(what))? > 0)
     }
 
-    /// The newest decisions at a hook, about whatever workspace, newest first; those of shadows are not among them.
+    /// Returns the newest decisions at a hook, about any workspace, newest first, without those of shadows.
     ///
     /// # Errors
     /// When the store cannot be read.

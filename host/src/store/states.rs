@@ -1,6 +1,7 @@
-//! What happened and what is: the history of events, and the state of each container that they lead to.
+//! The history of events, and the state of each container that follows from them.
 //!
-//! Kept by `wharf serve` as events arrive. The history is bounded by count and age; a state goes with its container.
+//! `wharf serve` records them as events arrive. The history is limited by count and age. The state of a container is
+//! removed with the container.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::{ContainerState, Event, Happening, WorkspaceId};
 
-/// What [`Store::note_event`] made of an event.
+/// The effect of an event in [`Store::note_event`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Noted {
     /// Whether it was not known before.
@@ -21,7 +22,7 @@ pub struct Noted {
     pub state: ContainerState,
 }
 
-/// Which part of the history.
+/// The selection of events from the history.
 #[derive(Debug, Clone, Default)]
 pub struct EventQuery {
     /// Only this workspace and its sidecars; none means all.
@@ -37,7 +38,7 @@ fn nanos(time: Timestamp) -> i64 {
 }
 
 impl Store {
-    /// Keeps an event, and the state that it leads to, both or none. One that is known already changes nothing.
+    /// Stores an event and the resulting state, both or none. An event that is already known changes nothing.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -84,7 +85,7 @@ impl Store {
         Ok(Noted { new, before, state })
     }
 
-    /// Writes what a list of the engine's containers says about one.
+    /// Stores the state of a container from the engine's list of containers.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -92,7 +93,7 @@ impl Store {
         write_state(&self.connection(), state)
     }
 
-    /// The state of one container, if it is known.
+    /// Returns the state of one container, if it is known.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -100,7 +101,7 @@ impl Store {
         read_state(&self.connection(), container_id)
     }
 
-    /// The states of all containers, by workspace.
+    /// Returns the states of all containers, by workspace.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -113,27 +114,27 @@ impl Store {
         rows.map(|text| from_json(&text.map_err(statement(what))?, what)).collect()
     }
 
-    /// The times to live of the workspaces that have one, in milliseconds, by container.
+    /// Returns the times to live of workspaces that have one, in milliseconds, by container.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn times_to_live(&self) -> Result<HashMap<String, u64>, Error> {
         let what = "read the times to live";
         let connection = self.connection();
-        // The records are long, and most have none.
+        // Records are long and most have no time to live, so they are not decoded.
         let mut query = connection
             .prepare_cached(
                 "select body ->> '$.container_id', body ->> '$.draft.spec.time_to_live_ms' as limited
                  from workspaces where limited is not null",
             )
             .map_err(statement(what))?;
-        // SQLite's integers are signed; what does not fit comes as a float.
+        // SQLite's integers are signed; a larger value is returned as a float.
         let row = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, f64>(1)? as u64));
         let rows = query.query_map([], row).map_err(statement(what))?;
         rows.map(|row| row.map_err(statement(what))).collect()
     }
 
-    /// The history, oldest first; of more than `most` the newest.
+    /// Returns the history, oldest first; at most the newest `most` events.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -159,7 +160,7 @@ impl Store {
         Ok(events)
     }
 
-    /// Events behind a number, in the order in which they were kept, each with its number.
+    /// Returns events after a number, in the order in which they were stored, each with its number.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -186,7 +187,7 @@ impl Store {
         Ok(events)
     }
 
-    /// Numbers of the oldest and the newest event that are kept.
+    /// Returns the numbers of the oldest and the newest stored event.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -197,7 +198,7 @@ impl Store {
             .map_err(statement("read the history"))
     }
 
-    /// How often something happened to a workspace since a time.
+    /// Returns how often an event happened to a workspace since a time.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -211,7 +212,8 @@ impl Store {
             .map_err(statement("count in the history"))
     }
 
-    /// Time of the newest event that the engine told, if there is one: from here on the engine is asked again.
+    /// Returns the time of the newest event from the engine, if there is one: the engine is queried again from this
+    /// time on.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -231,7 +233,7 @@ impl Store {
         Ok(newest.and_then(|time| Timestamp::from_nanosecond(time.into()).ok()))
     }
 
-    /// Forgets events that are older than `before`, and the oldest of more than `most`. Returns how many.
+    /// Removes events that are older than `before`, and the oldest beyond `most`. Returns their number.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -312,7 +314,7 @@ mod tests {
         let first = store.note_event(&started).unwrap();
         assert!(first.new && first.before.unwrap().state == State::Created && first.state.state == State::Running);
         store.note_event(&event(3, "a", Happening::Exited)).unwrap();
-        // Told again after a break of the stream.
+        // The event is repeated after a break of the stream.
         let again = store.note_event(&started).unwrap();
         assert!(!again.new && again.state.state == State::Exited);
         let states = store.states().unwrap();

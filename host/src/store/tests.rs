@@ -121,7 +121,7 @@ fn an_open_intent_tells_whether_its_process_lives() {
     let open = store.open_entries().unwrap();
     assert_eq!(open.len(), 1);
     assert!(open[0].owner.alive());
-    // Another start time means another process behind the same number.
+    // Another start time means another process with the same number.
     assert!(!Owner { start: open[0].owner.start + 1, ..open[0].owner }.alive());
     store.done(entry, "done").unwrap();
     assert!(store.open_entries().unwrap().is_empty());

@@ -1,7 +1,7 @@
-//! Tokens: who may call the API over the network.
+//! Tokens: the permission to call the API over the network.
 //!
-//! A token is `wharf_`, eight hex digits that tell it apart, `_`, and 64 hex digits of chance. Of the latter only the
-//! SHA-256 is kept: 256 bits of chance need no slow hash, and who reads the store cannot call the API.
+//! A token is `wharf_`, eight hex digits as its ID, `_`, and 64 random hex digits as its secret. Only the SHA-256 of
+//! the secret is stored: 256 random bits need no slow hash, and a reader of the store cannot call the API.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Store, from_json, statement, to_json};
 use crate::workspace::sha256_hex;
 
-/// What every token begins with, so that those that look for leaked secrets find them.
+/// The prefix of every token, so that scanners for leaked secrets find tokens.
 const PREFIX: &str = "wharf_";
-/// Digits that tell it apart, and of chance.
+/// The number of digits of the ID and of the secret.
 const DIGITS: (usize, usize) = (8, 64);
 
-/// What a caller of the API may do; each has what the ones before it have.
+/// The role of a caller of the API; each role includes the previous ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -33,10 +33,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them, from the least on.
+    /// All roles, from the least to the most powerful.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
 
-    /// The word used in text and JSON.
+    /// Returns the name used in text and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -60,27 +60,27 @@ impl FromStr for Role {
     }
 }
 
-/// A token as it is kept: everything but its secret.
+/// A token as it is stored: everything except its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Token {
-    /// Its name; one name is there once.
+    /// Its name, which is unique.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// A workspace must have all of them to be seen with it; none: everything is.
+    /// The labels that a workspace must have to be visible with the token. With no labels, every workspace is visible.
     pub labels: BTreeMap<String, String>,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// From when on it is refused, if ever.
+    /// Time from which it is refused, if any.
     pub expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// Time of its last use, to the minute.
     pub last_used_at: Option<Timestamp>,
-    /// What tells it apart, also from a later one of the same name.
+    /// Its ID, which also distinguishes it from a later token of the same name.
     pub id: String,
 }
 
 impl Token {
-    /// Whether its time is over.
+    /// Returns whether it has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
@@ -89,7 +89,7 @@ impl Token {
 const COLUMNS: &str = "name, id, role, labels, created, expires, used, digest";
 
 impl Store {
-    /// Makes a token and gives its text, which is nowhere else; nothing when there is one of that name.
+    /// Makes a token and returns its text, which is not stored. Returns `None` when a token of that name exists.
     ///
     /// # Errors
     /// When the store cannot be written, or this machine has no randomness.
@@ -128,7 +128,7 @@ impl Store {
         Ok(Some((token, text)))
     }
 
-    /// All tokens, by name.
+    /// Returns all tokens, by name.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -142,7 +142,7 @@ impl Store {
         rows.map(|row| Ok(row.map_err(statement(what))?.read(what)?.0)).collect()
     }
 
-    /// Removes a token by its name. Says whether it was there.
+    /// Removes a token by its name. Returns whether it existed.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -151,7 +151,7 @@ impl Store {
         Ok(gone.map_err(statement("remove a token"))? > 0)
     }
 
-    /// The token of a text that was sent; an expired one, too.
+    /// Returns the token of a sent text, even if it has expired.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -162,7 +162,7 @@ impl Store {
         Ok(found.filter(|(_, kept)| same(kept.as_bytes(), digest.as_bytes())).map(|(token, _)| token))
     }
 
-    /// A token by what tells it apart.
+    /// Returns a token by its ID.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -180,7 +180,7 @@ impl Store {
         row.map(|row| row.read(what)).transpose()
     }
 
-    /// Notes that a token was used.
+    /// Records the use of a token.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -192,7 +192,7 @@ impl Store {
     }
 }
 
-/// Chance that cannot be guessed: 256 bits, in hex.
+/// Returns 256 random bits in hex, which cannot be guessed.
 ///
 /// # Errors
 /// When this machine has no randomness.
@@ -207,7 +207,7 @@ fn chance<const BYTES: usize>() -> Result<String, Error> {
     Ok(hex::encode(bytes))
 }
 
-/// A row as SQLite gives it.
+/// A row as SQLite returns it.
 struct Raw([String; 5], [Option<String>; 2], String);
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
@@ -216,7 +216,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
 }
 
 impl Raw {
-    /// The token and the digest of its secret.
+    /// Returns the token and the digest of its secret.
     fn read(self, what: &'static str) -> Result<(Token, String), Error> {
         let Self([name, id, role, labels, created], [expires, used], digest) = self;
         let damaged = |cause: String| Error::Statement { what, cause: format!("a damaged record: {cause}") };
@@ -235,14 +235,14 @@ impl Raw {
     }
 }
 
-/// What tells a token apart, and its secret.
+/// Splits a token into its ID and its secret.
 fn parts(text: &str) -> Option<(&str, &str)> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
     let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     (digits(id, DIGITS.0) && digits(secret, DIGITS.1)).then_some((id, secret))
 }
 
-/// Compares in a time that does not tell where the first difference is.
+/// Compares in constant time: the duration does not depend on the position of the first difference.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let different = a.iter().zip(b).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
     a.len() == b.len() && different == 0
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(store.token(&text).unwrap().as_ref(), Some(&token));
         assert_eq!(store.tokens().unwrap(), std::slice::from_ref(&token));
         let (_, other) = store.create_token("b", Role::Admin, &BTreeMap::new(), None).unwrap().unwrap();
-        // The secret of one under the id of the other, and texts that are nearly one.
+        // The secret of one token under the ID of another, and texts that are nearly a token.
         let mixed = format!("{}{}", &text[..15], &other[15..]);
         let last = if text.ends_with('0') { "1" } else { "0" };
         for wrong in [mixed.as_str(), &text[..78], &format!("{}{last}", &text[..78]), &format!("{text}0"), "wharf_", ""]

@@ -1,7 +1,7 @@
-//! Workspaces as they were meant.
+//! Workspaces in their intended state.
 //!
-//! A record is some tens of kilobytes of JSON, and a service lists all of them many times a second: so records that were
-//! read are kept, each until its text changes. What only finds a workspace reads columns.
+//! A record is some tens of kilobytes of JSON, and a service lists all records many times a second. So decoded records
+//! are cached until their text changes. Functions that only look up a workspace read columns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use super::{Error, Store, Workspace, from_json, statement, to_json};
 use crate::workspace::WorkspaceId;
 
-/// What a workspace is found by.
+/// The values by which a workspace is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownWorkspace {
-    /// Its id.
+    /// Its ID.
     pub id: WorkspaceId,
     /// Its name.
     pub name: String,
@@ -24,7 +24,7 @@ pub struct KnownWorkspace {
     pub part_of: Option<WorkspaceId>,
 }
 
-/// Records that were read, by the id.
+/// Cached records, by ID.
 pub(super) type Read = HashMap<String, (String, Arc<Workspace>)>;
 
 impl Store {
@@ -44,7 +44,7 @@ impl Store {
         read(&self.connection(), id, "read a workspace")
     }
 
-    /// The engine's id of a workspace's container.
+    /// Returns the engine's ID of a workspace's container.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -55,7 +55,8 @@ impl Store {
             .map_err(statement("find a container"))
     }
 
-    /// The workspace that one is a sidecar of, if it is one; none when it is not known at all.
+    /// Returns the workspace that a sidecar belongs to, or an inner `None` for a workspace that is not a sidecar. The
+    /// outer `None` means that the ID is unknown.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -68,7 +69,7 @@ impl Store {
         Ok(found.map(|part_of| part_of.and_then(|id| id.parse().ok())))
     }
 
-    /// Changes a workspace at once, so that nothing that another process writes meanwhile is lost. Says whether it is
+    /// Changes a workspace atomically, so that no concurrent write of another process is lost. Returns whether it is
     /// known.
     ///
     /// # Errors
@@ -85,7 +86,7 @@ impl Store {
         Ok(true)
     }
 
-    /// All workspaces, sorted by id.
+    /// Returns all workspaces, sorted by ID.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -113,7 +114,7 @@ impl Store {
         Ok(all)
     }
 
-    /// What all workspaces are found by, sorted by id.
+    /// Returns the look-up values of all workspaces, sorted by ID.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -121,7 +122,7 @@ impl Store {
         self.known("select id, name, project, part_of from workspaces order by id", [])
     }
 
-    /// The sidecars of a workspace, sorted by id.
+    /// Returns the sidecars of a workspace, sorted by ID.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -144,7 +145,7 @@ impl Store {
         .collect()
     }
 
-    /// Forgets a workspace. Its decisions stay.
+    /// Removes a workspace. Its decisions stay.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -1,4 +1,5 @@
-//! Sending spans: OTLP over HTTP, in protobuf. The exporter is OpenTelemetry's; its requests go over our own HTTP and TLS.
+//! Sending spans: OTLP over HTTP, in protobuf. The exporter is OpenTelemetry's; its requests use Wharf's own HTTP and
+//! TLS.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use super::Error;
 use crate::client::{Endpoint, Stream, Tls, connect};
 
-/// Where spans go; the first one that is set counts.
+/// Variables with the destination of spans; the first one that is set counts.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
@@ -29,18 +30,18 @@ const AUTHORITIES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_E
 const CERTIFICATES: [&str; 2] =
     ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
 const KEYS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
-/// Time for a request where no setting gives one: the default of the specification.
+/// The default time limit of a request, from the specification.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More of an answer is not read.
+/// The limit of an answer, in bytes; the rest is not read.
 const ANSWER: usize = 1 << 20;
 
-/// The value of the first variable that is set to something, with its name.
+/// Returns the name and value of the first variable that is not empty.
 fn said(names: [&'static str; 2]) -> Option<(&'static str, String)> {
     let value = |name| std::env::var(name).ok().map(|text: String| text.trim().to_owned());
     names.into_iter().find_map(|name| value(name).filter(|text| !text.is_empty()).map(|text| (name, text)))
 }
 
-/// Whether spans are to be sent.
+/// Returns whether spans must be sent.
 pub(super) fn is_asked_for() -> Result<bool, Error> {
     let is = |name: &str, word: &str| std::env::var(name).is_ok_and(|value| value.trim().eq_ignore_ascii_case(word));
     if said(ENDPOINTS).is_none() || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
@@ -53,11 +54,11 @@ pub(super) fn is_asked_for() -> Result<bool, Error> {
     Ok(true)
 }
 
-/// What sends spans where the environment says.
+/// Returns the exporter for the destination in the environment.
 pub(super) fn exporter() -> Result<impl opentelemetry_sdk::trace::SpanExporter + 'static, Error> {
     let (name, endpoint) = said(ENDPOINTS).unwrap_or_default();
     let remedy = "write the collector's address, as in http://127.0.0.1:4318";
-    // Its text could hold a password.
+    // The message must not repeat the address, which may contain a password.
     let uri: Uri = endpoint.parse().map_err(|error| Error::new(format!("{name} is no address: {error}"), remedy))?;
     let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(Error::new(format!("{name} is no address that begins with http:// or https://"), remedy));
@@ -81,7 +82,7 @@ pub(super) fn exporter() -> Result<impl opentelemetry_sdk::trace::SpanExporter +
     let inner = builder.build().map_err(|error| {
         Error::new(format!("traces cannot be sent: {error}"), "set OTEL_EXPORTER_OTLP_* as docs/operations.md says")
     })?;
-    Ok(Told { inner, place: authority.to_string(), away: AtomicBool::new(false), cause })
+    Ok(Reporting { inner, place: authority.to_string(), away: AtomicBool::new(false), cause })
 }
 
 fn tls() -> Result<Tls, Error> {
@@ -98,19 +99,19 @@ fn tls() -> Result<Tls, Error> {
     Tls::new(path(AUTHORITIES).as_deref(), identity.as_ref()).map_err(|error| Error::new(error.to_string(), remedy))
 }
 
-/// Why the last request got no answer: the exporter itself keeps that to itself.
+/// The cause of the last request without an answer: the exporter itself does not report it.
 type Cause = Arc<Mutex<String>>;
 
-/// Says in the log when the collector goes away, and when it is back.
+/// An exporter that logs when the collector becomes unreachable, and when it is back.
 #[derive(Debug)]
-struct Told {
+struct Reporting {
     inner: SpanExporter,
     place: String,
     away: AtomicBool,
     cause: Cause,
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Told {
+impl opentelemetry_sdk::trace::SpanExporter for Reporting {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let sent = self.inner.export(batch).await;
@@ -137,7 +138,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Told {
     }
 }
 
-/// One request on a connection of its own, every few seconds.
+/// A client that sends one request on a new connection every few seconds.
 #[derive(Debug)]
 struct Post {
     tls: Option<Tls>,
@@ -147,7 +148,7 @@ struct Post {
 
 #[async_trait]
 impl HttpClient for Post {
-    /// It blocks: spans are sent by a thread of their own, which lives longer than the program's runtime.
+    /// Sends a request. It blocks: a separate thread, which outlives the program's runtime, sends spans.
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(async {
@@ -174,7 +175,7 @@ impl Post {
             }
         };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // Ended with the runtime; its errors are those of the request.
+        // The task ends with the runtime; its errors are those of the request.
         tokio::spawn(connection);
         parts.headers.insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
         parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;

@@ -28,7 +28,7 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// The only argument of a compiler process.
 const WORD: &str = "compile-component-from-stdin";
 
-enum Told {
+enum Compiling {
     Begun,
     Done(Result<Component, String>),
 }
@@ -133,10 +133,10 @@ fn within(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, St
     let run = move || {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // The caller may have given up meanwhile.
-        if to.send(Told::Begun).is_ok() {
+        if to.send(Compiling::Begun).is_ok() {
             let component = compiled(time, &its_engine, &its_bytes);
             drop((its_engine, its_bytes));
-            let _ = to.send(Told::Done(component));
+            let _ = to.send(Compiling::Done(component));
         }
     };
     if std::thread::Builder::new().name("wharf-compiler".into()).spawn(run).is_err() {
@@ -145,14 +145,14 @@ fn within(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, St
     }
     let seconds = time.as_secs();
     match from.recv_timeout(time) {
-        Ok(Told::Begun) => {}
-        Ok(Told::Done(component)) => return component,
+        Ok(Compiling::Begun) => {}
+        Ok(Compiling::Done(component)) => return component,
         Err(_) => return Err(format!("another plugin has been compiling for {seconds} s; try again when it is done")),
     }
     // Wait until the process is ended after its time limit.
     let more = PROGRAM.get().map_or(Duration::ZERO, |_| END);
     match from.recv_timeout(time + more) {
-        Ok(Told::Done(component)) => component,
+        Ok(Compiling::Done(component)) => component,
         Err(mpsc::RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".into()),
         _ => Err(too_long(time)),
     }

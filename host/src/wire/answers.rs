@@ -1,4 +1,4 @@
-//! Answers that only the API has. Views of workspaces, images and so on are those of the modules that make them.
+//! Answers that only the API has. The modules that make workspaces, images and so on define their views.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::workspace::WorkspaceId;
 
-/// An empty object: the body of a verb that takes nothing, and the answer of one that has nothing to tell.
+/// An empty object: the body of a verb without parameters, and the answer of a verb without a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Nothing)]
@@ -17,16 +17,16 @@ pub struct Empty {}
 pub struct Lease {
     /// The workspace.
     pub id: WorkspaceId,
-    /// Until then no sweep stops it as idle; null without a lease.
+    /// Until this time no sweep stops it as idle; null without a lease.
     pub until: Option<Timestamp>,
 }
 
 /// Results of pruning images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PrunedImages {
-    /// The removed ones.
+    /// The removed images.
     pub removed: Vec<String>,
-    /// Those that could not be removed.
+    /// The images that could not be removed.
     pub failed: Vec<KeptImage>,
 }
 
@@ -35,7 +35,7 @@ pub struct PrunedImages {
 pub struct KeptImage {
     /// The image.
     pub image: String,
-    /// A stable word for the cause.
+    /// A stable code for the cause.
     pub code: String,
     /// The cause.
     pub detail: String,

@@ -15,47 +15,48 @@ use crate::workspace::WorkspaceId;
 pub struct ExecRequest {
     /// The command and its arguments; no shell is involved.
     pub command: Vec<String>,
-    /// Environment, beside that of the workspace.
+    /// Environment, in addition to that of the workspace.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// User or `uid:gid`.
     pub user: Option<String>,
     /// Folder in the workspace.
     pub workdir: Option<String>,
-    /// Gives it a terminal; only over a WebSocket.
+    /// Whether it gets a terminal; only over a WebSocket.
     #[serde(default)]
     pub tty: bool,
     /// Rows of the terminal.
     pub rows: Option<u16>,
     /// Columns of the terminal.
     pub cols: Option<u16>,
-    /// Over a WebSocket, whether bytes for its input come.
+    /// Over a WebSocket, whether the client sends bytes for its input.
     #[serde(default)]
     pub stdin: bool,
-    /// Its input, where its output is collected.
+    /// Its input, for a request that collects its output.
     pub input: Option<String>,
-    /// Kills it when it takes longer, e.g. `30s`; where its output is collected, the default is 60 seconds.
+    /// Time limit after which it is killed, e.g. `30s`; for a request that collects its output, the default is 60
+    /// seconds.
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Span>,
-    /// Starts it and does not wait for it; its output is lost.
+    /// Whether to start it without waiting for it; its output is lost.
     #[serde(default)]
     pub detach: bool,
 }
 
 impl ExecRequest {
-    /// The request for a command.
+    /// Returns the request for a command.
     pub fn of(spec: ExecSpec) -> Self {
         let ExecSpec { command, env, user, working_dir, tty } = spec;
         Self { command, env, user, workdir: working_dir, tty, ..Self::default() }
     }
 
-    /// The command.
+    /// Returns the command.
     pub fn spec(&self) -> ExecSpec {
         let Self { command, env, user, workdir, tty, .. } = self.clone();
         ExecSpec { command, env, user, working_dir: workdir, tty }
     }
 
-    /// Rows and columns of the terminal.
+    /// Returns rows and columns of the terminal.
     pub fn size(&self) -> Option<(u16, u16)> {
         self.rows.zip(self.cols)
     }
@@ -65,12 +66,12 @@ impl ExecRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExecInput {
-    /// The terminal has another size.
+    /// New size of the terminal.
     pub resize: Option<TerminalSize>,
-    /// The input has ended.
+    /// Whether the input has ended.
     #[serde(default)]
     pub stdin_end: bool,
-    /// Leaves the command running.
+    /// Whether to leave the command running.
     #[serde(default)]
     pub detach: bool,
 }
@@ -90,46 +91,46 @@ pub struct TerminalSize {
 pub struct ExecEnded {
     /// The command's exit code; 128 + n for signal n.
     pub exit_code: i64,
-    /// A process that it left behind still holds its output.
+    /// Whether a process that it left behind still holds its output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-    /// It runs on.
+    /// Whether it continues to run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
 }
 
-/// The answer to a command that is not talked to.
+/// The answer to a command without interaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum ExecAnswer {
-    /// It has ended.
+    /// The result of a command that has ended.
     Ended(ExecResult),
-    /// It runs on by itself.
+    /// A detached command.
     Detached(ExecDetached),
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExecResult {
     /// Its exit code; 128 + n for signal n.
     pub exit_code: i64,
-    /// Its stdout; bytes that are no text are replaced.
+    /// Its stdout; bytes that are not UTF-8 are replaced.
     pub stdout: String,
-    /// Its stderr.
+    /// Its stderr, likewise.
     pub stderr: String,
-    /// The bytes as they are, where they are no text.
+    /// The bytes of stdout, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout_base64: Option<String>,
-    /// The bytes as they are, where they are no text.
+    /// The bytes of stderr, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr_base64: Option<String>,
-    /// Whether there was more than 1 MiB of one of them.
+    /// Whether one of them exceeded 1 MiB.
     pub truncated: bool,
     /// Whether a process that it left behind still holds its output; later output is lost.
     pub cut: bool,
 }
 
-/// A command that runs on by itself.
+/// A detached command, which continues to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExecDetached {
     /// The workspace.

@@ -1,4 +1,4 @@
-//! Failures as the API tells them (RFC 9457).
+//! Failures as the API reports them (RFC 9457).
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,20 +6,20 @@ use utoipa::ToSchema;
 use crate::hooks::record::{StepMode, Waiver};
 use crate::hooks::{Hook, PolicyKind, Step};
 
-/// The kind of a failure. The exit code of a command and the HTTP status of an answer are one match each over it, so both doors
-/// agree.
+/// The kind of a failure. The exit code of a command and the HTTP status of an answer are each derived from it in one
+/// match, so that the CLI and the API agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
-    /// The request makes no sense in itself.
+    /// The request is invalid in itself.
     BadRequest,
-    /// The project's `devcontainer.json` cannot be used.
+    /// The project's `devcontainer.json` is unusable.
     ProjectFile,
-    /// The project folder cannot be used.
+    /// The project folder is unusable.
     Project,
     /// A policy or an invariant refused it.
     Denied,
-    /// The caller may not ask for it: token, role, labels or origin.
+    /// The caller has no permission for it: token, role, labels or origin.
     Refused,
     /// The store knows no such workspace, snapshot, secret, policy, record or field.
     NotFound,
@@ -29,29 +29,29 @@ pub enum ErrorKind {
     Ambiguous,
     /// The workspace differs from today's decision.
     Differs,
-    /// The state of something forbids it: running, stopped, in use, taken.
+    /// The state of an object forbids it: running, stopped, in use, taken.
     Conflict,
-    /// The engine cannot use what the workspace needs: image, mount, command.
+    /// The engine cannot use something that the workspace needs: image, mount, command.
     Unusable,
     /// It was interrupted.
     Interrupted,
-    /// It did not come about in the time that the request gave.
+    /// It was not done within the time limit of the request.
     TimedOut,
-    /// The service has no place for it now, or ends.
+    /// The service is at its limit of concurrent work, or ends.
     Unavailable,
-    /// The engine is unreachable, too old, or its address cannot be used.
+    /// The engine is unreachable, too old, or its address is unusable.
     EngineUnreachable,
     /// The connection to the engine broke.
     EngineLost,
     /// The engine did not answer in time.
     EngineTimeout,
-    /// The engine failed, or did something else than was decided.
+    /// The engine failed, or deviated from the decision.
     Engine,
-    /// The configuration, or a policy in it, cannot be used.
+    /// The configuration, or a policy in it, is unusable.
     Configuration,
-    /// A reload was refused; the chain before it decides on.
+    /// A reload was refused; the previous chain continues to decide.
     ReloadRefused,
-    /// A verb failed, and so did undoing it.
+    /// A verb failed, and so did its undo.
     NotUndone,
     /// The store failed, or Wharf has a defect.
     Internal,
@@ -61,7 +61,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The kind behind the HTTP status of a service that names none.
+    /// Returns the kind for an HTTP status, for a service that names no kind.
     pub fn of_status(status: u16) -> Self {
         match status {
             400 => Self::BadRequest,
@@ -72,10 +72,10 @@ impl ErrorKind {
     }
 }
 
-/// Why a request was not carried out (RFC 9457)
+/// The reason that a request was not carried out (RFC 9457)
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// Always `about:blank`: `code` tells problems apart.
+    /// Always `about:blank`: `code` distinguishes problems.
     #[serde(rename = "type", default)]
     pub about: String,
     /// The words of the status.
@@ -85,24 +85,24 @@ pub struct Problem {
     pub status: u16,
     /// The verb, its object, and the cause.
     pub detail: String,
-    /// A stable word for programs.
+    /// A stable code for programs.
     pub code: String,
-    /// The kind of the failure, of which the exit code of a command depends.
+    /// The kind of the failure, which determines the exit code of a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
     /// The remedy.
     #[serde(default)]
     pub remedy: String,
-    /// Steps of the policies until a denial.
+    /// Steps of the policies up to a denial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trail: Vec<TrailStep>,
-    /// Parts that a service lacks which is not ready.
+    /// Missing parts of a service that is not ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
 impl Problem {
-    /// The kind; of a service that names none, its status tells it.
+    /// Returns the kind; if the service names none, it is derived from the status.
     pub fn kind(&self) -> ErrorKind {
         self.kind.unwrap_or_else(|| ErrorKind::of_status(self.status))
     }
@@ -117,19 +117,19 @@ pub struct TrailStep {
     pub kind: PolicyKind,
     /// The hook.
     pub hook: Hook,
-    /// `enforce`; `canary` when it counts for a share of the workspaces only, `shadow` when it counts for nothing.
+    /// `enforce`; `canary` if it counts only for a share of the workspaces; `shadow` if it does not count.
     pub mode: StepMode,
     /// `pass`, `adjust`, `deny`, `act`, `sweep` or `error`.
     pub verdict: String,
     /// The fields that it set.
     pub fields: Vec<String>,
-    /// Time of the call.
+    /// Duration of the call.
     pub microseconds: u64,
-    /// The reason of a denial or error, the image's reason, or what was asked for.
+    /// The reason of a denial or error, the image's reason, or the requested actions.
     pub detail: Option<String>,
-    /// Waivers that let it loosen something.
+    /// Waivers that let it loosen a limit.
     pub waivers: Vec<Waiver>,
-    /// What it logged.
+    /// Its log lines.
     pub logs: Vec<String>,
 }
 
@@ -167,7 +167,7 @@ impl From<&Step> for TrailStep {
     }
 }
 
-/// Steps as people and programs see them.
+/// Converts steps into their form for people and programs.
 pub fn trail(steps: &[Step]) -> Vec<TrailStep> {
     steps.iter().map(TrailStep::from).collect()
 }

@@ -1,9 +1,9 @@
-//! Steps of a verb that takes long.
+//! Steps of a long verb.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A step of a verb that takes long
+/// A step of a long verb
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[schema(as = ProgressEvent)]
@@ -13,11 +13,11 @@ pub enum Progress {
         /// For people.
         text: String,
     },
-    /// A layer of an image that is fetched.
+    /// A layer of an image that is being pulled.
     Pull {
-        /// Its id; null for words about the whole image.
+        /// Its id; null for a message about the whole image.
         layer: Option<String>,
-        /// The engine's words.
+        /// The engine's message.
         status: String,
         /// Bytes done in this step.
         current: Option<u64>,
@@ -35,12 +35,12 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// The step that begins.
+    /// Returns the step that begins.
     pub fn step(text: impl Into<String>) -> Self {
         Self::Step { text: text.into() }
     }
 
-    /// A line of output.
+    /// Returns a line of output.
     pub fn build(text: impl Into<String>) -> Self {
         Self::Build { text: text.into() }
     }

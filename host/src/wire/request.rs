@@ -1,4 +1,4 @@
-//! What `wharf up`, `wharf plan` and `wharf sidecar add` ask for.
+//! The requests of `wharf up`, `wharf plan` and `wharf sidecar add`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +23,10 @@ pub enum SizeText {
     Bytes(u64),
 }
 
-/// A request for a workspace; policies decide everything that it leaves out.
+/// A request for a workspace; policies decide all absent fields.
 ///
-/// It is the body of the API and, but for the fields that a command line writes otherwise, the flags of `wharf up`.
+/// It is the body of the API and also defines the flags of `wharf up`, except for fields with another notation on the
+/// command line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceRequest {
@@ -37,7 +38,7 @@ pub struct WorkspaceRequest {
     /// Name of another workspace for the same folder.
     #[arg(skip)]
     pub name: Option<String>,
-    /// Build the image; `image` is absent then.
+    /// The image to build; excludes `image`.
     #[arg(skip)]
     pub build: Option<ImageBuild>,
     /// Read `.devcontainer/NAME/devcontainer.json` of the project.
@@ -110,7 +111,7 @@ pub struct WorkspaceRequest {
     /// When the engine restarts it: no, `on-failure[:TIMES]`, always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart)]
     pub restart: Option<String>,
-    /// Time to live: Wharf stops it so long after its start, e.g. 8h
+    /// Time to live: Wharf stops it this long after its start, e.g. 8h
     #[arg(long, value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub ttl: Option<Span>,
@@ -122,12 +123,12 @@ pub struct WorkspaceRequest {
     pub health: Option<HealthRequest>,
 }
 
-/// The flag's value as the engine's notation has it, checked.
+/// Checks the flag's value, and returns it in the engine's notation.
 pub(crate) fn restart(text: &str) -> Result<String, String> {
     text.parse::<Restart>().map(|policy| policy.to_string())
 }
 
-/// A number of cores.
+/// Parses a number of cores.
 pub(crate) fn cores(text: &str) -> Result<f64, String> {
     let cores: f64 = text.parse().map_err(|_| "is no number of cores, such as 1.5".to_owned())?;
     match cores.is_finite() {
@@ -137,7 +138,8 @@ pub(crate) fn cores(text: &str) -> Result<f64, String> {
 }
 
 impl WorkspaceRequest {
-    /// The fields that name places on the machine of the caller. A service on another machine cannot use a relative one.
+    /// Returns the fields that name places on the machine of the caller. A service on another machine cannot use a
+    /// relative path.
     pub fn places(&mut self) -> impl Iterator<Item = Place<'_>> {
         let project = (!self.project.as_os_str().is_empty()).then_some(Place::Project(&mut self.project));
         let build = self.build.as_mut().map(|build| Place::Build(&mut build.context));
@@ -157,8 +159,8 @@ pub enum Place<'a> {
     Mount(&'a mut String),
 }
 
-/// A request for a sidecar: that of a workspace without `project`, `name`, `build`, `devcontainer` and `no_devcontainer`, which a
-/// sidecar has from its workspace or not at all.
+/// A request for a sidecar: that of a workspace without `project`, `name`, `build`, `devcontainer` and
+/// `no_devcontainer`. A sidecar inherits these from its workspace, or has none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SidecarRequest(pub WorkspaceRequest);
 
@@ -166,7 +168,7 @@ pub struct SidecarRequest(pub WorkspaceRequest);
 const OF_WORKSPACE: [&str; 5] = ["project", "name", "build", "devcontainer", "no_devcontainer"];
 
 impl SidecarRequest {
-    /// The request, unless it has a field that only a workspace has.
+    /// Converts a request, unless it has a field that only a workspace has.
     ///
     /// # Errors
     /// One line that names the field.
@@ -227,22 +229,22 @@ pub struct ImageBuild {
     /// Absolute path of the folder.
     #[schema(value_type = String)]
     pub context: PathBuf,
-    /// The Dockerfile's path in it; `Dockerfile`.
+    /// The Dockerfile's path in it; default `Dockerfile`.
     pub dockerfile: Option<String>,
     /// Build arguments.
     #[serde(default)]
     pub args: BTreeMap<String, String>,
-    /// The stage; the last one.
+    /// The stage; default the last one.
     pub target: Option<String>,
-    /// Builds every step again.
+    /// Whether to build every step again.
     #[serde(default)]
     pub no_cache: bool,
-    /// Fetches newer base images.
+    /// Whether to fetch newer base images.
     #[serde(default)]
     pub pull: bool,
 }
 
-/// A health check; an absent field is as the configuration says, or Docker's default.
+/// A health check; an absent field has the value of the configuration, or Docker's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct HealthRequest {
@@ -253,15 +255,15 @@ pub struct HealthRequest {
     #[arg(id = "health_interval", long = "health-interval", value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub interval: Option<Span>,
-    /// A health check that takes longer has failed
+    /// Time limit of a health check; beyond it the check has failed
     #[arg(id = "health_timeout", long = "health-timeout", value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Span>,
-    /// Failures during this time after the start do not count
+    /// Time after the start during which failures do not count
     #[arg(id = "health_start_period", long = "health-start-period", value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub start_period: Option<Span>,
-    /// This many failures in a row make it unhealthy
+    /// Number of failures in a row that make it unhealthy
     #[arg(id = "health_retries", long = "health-retries", value_name = "COUNT")]
     pub retries: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! Every type, through both sides: as the client writes it and the API reads it, or the other way around.
+//! Round trips of every type between client and API, in both directions.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn workspace_request() -> WorkspaceRequest {
     }
 }
 
-/// Every field that a sidecar has, too.
+/// A request with every field that a sidecar has too.
 fn container_request() -> WorkspaceRequest {
     WorkspaceRequest {
         image: text("node:22"),
@@ -74,7 +74,7 @@ fn image_build() -> ImageBuild {
     }
 }
 
-/// As the client sends it, and the API reads it. No field of the schema is left out.
+/// Checks a value that the client sends and the API reads. It has every field of the schema.
 fn sent<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + PartialSchema>(value: &T) {
     let bytes = crate::client::encode(value).unwrap();
     assert_eq!(&crate::api::read_body::<T>(&bytes).unwrap(), value);
@@ -85,11 +85,11 @@ fn sent<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + PartialS
     }
 }
 
-/// As the API answers with it, and the client reads it.
+/// Checks a value that the API answers with and the client reads.
 fn answered<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     let bytes = serde_json::to_vec(value).unwrap();
     assert_eq!(&serde_json::from_slice::<T>(&bytes).unwrap(), value);
-    // A field of a later version is passed over.
+    // A field of a later version is ignored.
     let mut later = serde_json::to_value(value).unwrap();
     if let Some(fields) = later.as_object_mut() {
         fields.insert("of_a_later_version".into(), true.into());

@@ -16,7 +16,7 @@ use crate::workspace::Awaited;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopRequest {
-    /// Time to end by itself before Wharf kills it, e.g. `10s`; as `engine.stop_timeout` says.
+    /// Time limit for its end before Wharf kills it, e.g. `10s`; default `engine.stop_timeout`.
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Span>,
 }
@@ -25,7 +25,7 @@ pub struct StopRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DownRequest {
-    /// Also removes the named volumes that were made for it.
+    /// Whether to remove also the named volumes that were made for it.
     #[serde(default)]
     pub volumes: bool,
 }
@@ -34,11 +34,11 @@ pub struct DownRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KillRequest {
-    /// The signal: a name or a number; `KILL`.
+    /// The signal: a name or a number; default `KILL`.
     pub signal: Option<String>,
 }
 
-/// The body of `update`: new limits. An absent one stays.
+/// The body of `update`: new limits. Absent limits stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateRequest {
@@ -61,9 +61,9 @@ pub struct UpdateRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaitRequest {
-    /// The state: `running`, `healthy`, `exited` or `removed`; `healthy`.
+    /// The state: `running`, `healthy`, `exited` or `removed`; default `healthy`.
     pub r#for: Option<Awaited>,
-    /// Fails after this time, e.g. `60s`; without it, the wait has no end, and with a token it ends after an hour.
+    /// Time limit after which it fails, e.g. `60s`; default no limit, and an hour with a token.
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Span>,
 }
@@ -72,7 +72,7 @@ pub struct WaitRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanDiffRequest {
-    /// Fields over those of the request that made the workspace. Project and name are those of the workspace.
+    /// Fields that override those of the request that made the workspace. Project and name are those of the workspace.
     pub request: Option<WorkspaceRequest>,
 }
 
@@ -89,10 +89,10 @@ pub struct LeaseRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepRequest {
-    /// Changes nothing.
+    /// Whether to change nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Removes at once.
+    /// Whether to remove at once.
     #[serde(default)]
     pub no_grace: bool,
 }
@@ -109,7 +109,7 @@ pub struct CleanupTarget {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PullRequest {
-    /// As `docker pull` takes it.
+    /// The reference, as for `docker pull`.
     pub reference: String,
 }
 
@@ -117,10 +117,10 @@ pub struct PullRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
-    /// Absolute path of the project that the image is built for; the folder itself.
+    /// Absolute path of the project that the image is built for; default the folder itself.
     #[schema(value_type = Option<String>)]
     pub project: Option<PathBuf>,
-    /// Name of the image; one that tells its inputs.
+    /// Name of the image; default a name derived from its inputs.
     pub tag: Option<String>,
     /// The build.
     pub build: ImageBuild,
@@ -130,7 +130,7 @@ pub struct BuildRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotRequest {
-    /// Name of the snapshot; the time.
+    /// Name of the snapshot; default the time.
     pub name: Option<String>,
 }
 
@@ -138,14 +138,14 @@ pub struct SnapshotRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreRequest {
-    /// Makes another workspace of this name for the same project, or of a sidecar another one of the same workspace; without it, the
-    /// workspace itself is made again.
+    /// Name of another workspace to make for the same project, or, from the snapshot of a sidecar, of another sidecar
+    /// of the same workspace; default: the workspace itself is recreated.
     #[serde(rename = "as")]
     pub name: Option<String>,
-    /// Environment, beside that of the snapshot: values of secrets are no part of it.
+    /// Environment, in addition to that of the snapshot: values of secrets are no part of it.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Replaces the workspace that exists.
+    /// Whether to replace the existing workspace.
     #[serde(default)]
     pub recreate: bool,
 }
@@ -154,7 +154,7 @@ pub struct RestoreRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
-    /// One decision: number or id. It stands alone.
+    /// One decision: number or id. It excludes the other fields.
     pub decision: Option<String>,
     /// Decisions since a time, or for a duration.
     pub since: Option<String>,
@@ -164,19 +164,19 @@ pub struct ReplayRequest {
     pub hook: Option<Hook>,
     /// Decisions about a workspace: id or name.
     pub workspace: Option<String>,
-    /// The newest so many; 1000, and at most 2000.
+    /// Number of newest decisions; default 1000, and at most 2000.
     #[schema(minimum = 1, maximum = 2000)]
     pub limit: Option<u32>,
 }
 
 impl ReplayRequest {
-    /// Whether it chooses among several decisions.
+    /// Returns whether it selects among several decisions.
     pub fn chooses(&self) -> bool {
         let Self { decision: _, since, until, hook, workspace, limit } = self;
         since.is_some() || until.is_some() || hook.is_some() || workspace.is_some() || limit.is_some()
     }
 
-    /// The decisions of a time.
+    /// Returns a request for the decisions of a period.
     pub fn between(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Self { since: text(since), until: text(until), ..Self::default() }

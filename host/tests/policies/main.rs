@@ -4,7 +4,7 @@
 
 mod attacks;
 mod capabilities;
-mod carried;
+mod builtin;
 mod facts;
 mod frozen;
 mod hostile;

@@ -14,7 +14,7 @@ use wharf::records::replay_decisions;
 use wharf::store::{DecisionQuery, Store};
 use wharf::workspace::{HostPort, Mount, MountKind, State};
 
-use super::{carried, entry, invariants, plugin, script, spec};
+use super::{builtin, entry, invariants, plugin, script, spec};
 
 /// Random numbers that are the same in every run.
 struct Dice(u64);
@@ -187,13 +187,13 @@ impl Drop for Folder {
 }
 
 #[test]
-fn ten_thousand_records_of_the_carried_chain_are_replayed_byte_for_byte() {
-    let chain = Chain::new(carried::carried(), invariants());
+fn ten_thousand_records_of_the_built_in_chain_are_replayed_byte_for_byte() {
+    let chain = Chain::new(builtin::chain(), invariants());
     let (_folder, store) = recorded("many", &chain, 42, 10_000);
     assert!(store.verify(None).unwrap().whole().unwrap() >= 10_000);
     let pages = store.decision_pages(DecisionQuery::default());
     // A freshly loaded chain, as in another process.
-    let again = Chain::new(carried::carried(), invariants());
+    let again = Chain::new(builtin::chain(), invariants());
     let replayed = replay_decisions(&again, &secrets(), &[], pages).unwrap();
     assert_eq!(
         (replayed.identical, replayed.flipped, replayed.same_outcome),
@@ -221,9 +221,9 @@ fn whatever_chance_makes_up_is_replayed_byte_for_byte_by_other_chains_too() {
     let chains = || {
         let mirror = || entry(script("host/tests/scripts/mirror.rhai", json!({})));
         let wasm = || entry(plugin("test-plugins/mirror", json!({}), Limits::default()).unwrap());
-        let mut backwards = carried::carried();
+        let mut backwards = builtin::chain();
         backwards.reverse();
-        let mut mixed = carried::carried();
+        let mut mixed = builtin::chain();
         mixed.insert(2, mirror());
         [vec![mirror()], vec![wasm()], vec![wasm(), mirror()], backwards, mixed, vec![]]
             .map(|entries| Chain::new(entries, invariants()))

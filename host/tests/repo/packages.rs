@@ -6,14 +6,14 @@ use std::path::{Component, Path, PathBuf};
 use crate::{code_of, files, read, root, shown};
 
 #[test]
-fn every_shipped_script_is_carried_as_it_stands() {
-    let carried: BTreeMap<_, _> = wharf::carried::ALL.into_iter().collect();
+fn every_shipped_script_is_built_in_as_it_stands() {
+    let built_in: BTreeMap<_, _> = wharf::builtin::ALL.into_iter().collect();
     let tests = |file: &PathBuf| file.display().to_string().ends_with(".test.rhai");
     for file in files(&root().join("policies"), ".rhai").into_iter().filter(|file| !tests(file)) {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        match carried.get(name.as_str()) {
-            Some(wharf::carried::Carried::Script(text)) => assert_eq!(*text, read(&file), "{name}"),
-            _ => panic!("{name} is not carried as a script"),
+        match built_in.get(name.as_str()) {
+            Some(wharf::builtin::BuiltIn::Script(text)) => assert_eq!(*text, read(&file), "{name}"),
+            _ => panic!("{name} is not built in as a script"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Who calls, and what they may: a role, and for some the labels of the workspaces that they see.
+//! Callers and their permissions: a role, and for some callers the labels that limit which workspaces they see.
 //!
-//! `guard` finds out who it is. What a route needs is said where it is declared, in [`Routes`]: there is no other way to
-//! declare one.
+//! `guard` identifies the caller. Each route declares its requirements in [`Routes`], which is the only way to declare
+//! a route.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ use crate::service::Handle;
 use crate::store::{self, Role, Store, Token};
 use crate::workspace::WorkspaceId;
 
-/// How often it is looked whether the token of a stream is still good.
+/// The interval of checks whether the token of a stream is still valid.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) enum Peer {
-    /// The Unix socket, with the user that the kernel names.
+    /// The Unix socket, with the user ID from the kernel.
     Socket(u32),
     /// The network, over TLS.
     Network(SocketAddr),
@@ -43,7 +43,7 @@ impl Peer {
     }
 }
 
-/// Who calls.
+/// The caller of a request.
 #[derive(Debug, Clone)]
 pub(in crate::api) struct Caller(Arc<Inner>);
 
@@ -51,28 +51,29 @@ pub(in crate::api) struct Caller(Arc<Inner>);
 struct Inner {
     name: String,
     role: Role,
-    /// A workspace must have all of them to be seen; none: everything is.
+    /// The labels that a workspace must have to be visible. With no labels, every workspace is visible.
     labels: BTreeMap<String, String>,
-    /// What tells its token apart, over the network.
+    /// The ID of its token; only for callers over the network.
     token: Option<Arc<str>>,
-    /// Whether it is known by the session of the token only.
+    /// Whether the request has only the session of the token, not the token itself.
     session: bool,
 }
 
 impl Caller {
-    /// Whom the socket's file and the kernel have let through: the user of the service, and root.
+    /// Creates the caller of a connection over the socket. The mode of the socket's file and the kernel admit only the
+    /// user of the service and root.
     pub(in crate::api) fn of_socket(uid: u32) -> Self {
         let (name, labels) = (format!("user {uid}"), BTreeMap::new());
         Self(Arc::new(Inner { name, role: Role::Admin, labels, token: None, session: false }))
     }
 
-    /// Who has a token, or a session of one.
+    /// Creates the caller for a token, or for a session of it.
     pub(in crate::api) fn of_token(token: Token, session: bool) -> Self {
         let Token { name, role, labels, id, .. } = token;
         Self(Arc::new(Inner { name, role, labels, token: Some(id.into()), session }))
     }
 
-    /// As records and policies have it.
+    /// Returns the caller as records and policies represent it.
     pub(in crate::api) fn of_decisions(&self) -> crate::hooks::Caller {
         let role = match self.0.role {
             Role::Viewer => CallerRole::Viewer,
@@ -83,7 +84,7 @@ impl Caller {
         crate::hooks::Caller { name: self.0.name.clone(), role, door }
     }
 
-    /// For logs.
+    /// Returns the name for logs.
     pub(in crate::api) fn name(&self) -> &str {
         &self.0.name
     }
@@ -92,23 +93,24 @@ impl Caller {
         self.0.role
     }
 
-    /// The labels that a workspace must have to be seen.
+    /// Returns the labels that a workspace must have to be visible.
     pub(in crate::api) fn labels(&self) -> &BTreeMap<String, String> {
         &self.0.labels
     }
 
-    /// What tells the token apart that the request itself has; none over the Unix socket, and in a session.
+    /// Returns the ID of the token if the request itself has the token. `None` over the Unix socket and in a session.
     pub(in crate::api) fn token(&self) -> Option<&str> {
         self.0.token.as_deref().filter(|_| !self.0.session)
     }
 
-    /// Whose share of the network's places it uses: its token's, also in a session. None over the Unix socket.
+    /// Returns the holder of the caller's share of the network's slots: the ID of the token, also in a session. `None`
+    /// over the Unix socket.
     pub(in crate::api) fn holder(&self) -> Option<Arc<str>> {
         self.0.token.clone()
     }
 
-    /// Ends when the caller's token is revoked or its time is over, within some seconds; never for who has none. For what
-    /// goes on after its request was let through.
+    /// Completes when the caller's token is revoked or has expired, within some seconds. It never completes for callers
+    /// without a token. It is for work that continues after the request was authorized.
     pub(in crate::api) async fn revoked(&self, handle: &Handle) {
         let Some(id) = &self.0.token else { return std::future::pending().await };
         loop {
@@ -118,22 +120,22 @@ impl Caller {
             match found {
                 Ok(Ok(Some(token))) if !token.is_expired(Timestamp::now()) => {}
                 Ok(Ok(_)) => return,
-                // A store that cannot be read now revokes nothing.
+                // A store that is temporarily unreadable revokes nothing.
                 Ok(Err(error)) => tracing::warn!("api: {error}"),
                 Err(error) => tracing::warn!("api: {error}"),
             }
         }
     }
 
-    /// Whether everything of the installation is seen.
+    /// Returns whether the caller sees everything of the installation.
     pub(in crate::api) fn sees_all(&self) -> bool {
         self.0.labels.is_empty()
     }
 
-    /// The workspaces that are seen, with their sidecars; none: all of them.
+    /// Returns the visible workspaces, including their sidecars. `None` means all workspaces.
     ///
-    /// Labels are those that were decided: who runs in a workspace cannot change them, and one that the store has lost
-    /// has none.
+    /// The labels are the decided ones: users inside a workspace cannot change them. A workspace that the store has
+    /// lost has no labels.
     pub(in crate::api) fn seen(&self, store: &Store) -> Result<Option<BTreeSet<WorkspaceId>>, store::Error> {
         if self.sees_all() {
             return Ok(None);
@@ -141,8 +143,8 @@ impl Caller {
         Ok(Some(self.those(store)?.iter().map(|this| this.id.clone()).collect()))
     }
 
-    /// The same, each with the time since when what happened to it is seen: an id may be used again, and what happened to an
-    /// earlier workspace is not for those who see the present one.
+    /// Returns the visible workspaces like [`Self::seen`], each with the start of its visible history. An ID may be
+    /// reused, and callers who see the present workspace must not see events of an earlier one.
     pub(in crate::api) fn seen_since(
         &self,
         store: &Store,
@@ -153,7 +155,7 @@ impl Caller {
         Ok(Some(self.those(store)?.iter().map(|this| (this.id.clone(), this.created_at)).collect()))
     }
 
-    /// Whether a workspace with these labels is seen.
+    /// Returns whether a workspace with these labels is visible.
     pub(in crate::api) fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
@@ -177,14 +179,15 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-/// What a route needs of who calls it.
+/// The permissions that a route requires of its caller.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) enum Needs {
-    /// Nothing: it says nothing that a stranger must not know.
+    /// None: the route reveals nothing that a stranger must not know.
     Nothing,
-    /// A role, or more. The route shows and touches only what its caller sees: by `Named`, or by [`Caller::seen`].
+    /// At least this role. The route shows and touches only objects that its caller sees, through `Named` or
+    /// [`Caller::seen`].
     Role(Role),
-    /// The same, of a caller who sees everything: it shows or touches the whole installation.
+    /// At least this role, and a caller who sees everything: the route shows or touches the whole installation.
     Whole(Role),
 }
 
@@ -205,7 +208,7 @@ impl Needs {
     }
 }
 
-/// The routes, each with what it needs.
+/// The routes, each with its requirements.
 pub(in crate::api) struct Routes(OpenApiRouter<Api>);
 
 impl Routes {
@@ -213,22 +216,22 @@ impl Routes {
         Self(OpenApiRouter::new())
     }
 
-    /// Declares a route that is described in the API's document.
+    /// Declares a route that the API's document describes.
     pub(in crate::api) fn routes(self, needs: Needs, (schemas, paths, methods): UtoipaMethodRouter<Api>) -> Self {
         Self(self.0.routes((schemas, paths, guarded(needs, methods))))
     }
 
-    /// Declares a route that is for browsers.
+    /// Declares a route for browsers.
     pub(in crate::api) fn route(self, needs: Needs, path: &str, methods: MethodRouter<Api>) -> Self {
         Self(self.0.route(path, guarded(needs, methods)))
     }
 
-    /// What describes them.
+    /// Returns the document that describes the routes.
     pub(in crate::api) fn document(self) -> OpenApi {
         self.0.into_openapi()
     }
 
-    /// All of them; what is none of them is a problem, of which a stranger is told only that he is one.
+    /// Returns the router of all routes. An unknown path is a problem; a stranger learns only that a token is missing.
     pub(in crate::api) fn router(self) -> Router<Api> {
         let (router, _) = self.0.split_for_parts();
         router

@@ -1,4 +1,4 @@
-//! What a request says: names in the path, the query, and the body. Empty unknown is passed over.
+//! The arguments of a request: names in the path, the query, and the body. Unknown arguments are refused.
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
@@ -18,21 +18,21 @@ use crate::workspace::{WorkspaceId, url_encoded};
 /// Entries of a page: the default, and the limit.
 const PAGE: (usize, usize) = (100, 1000);
 
-/// The workspace that a path names: by id or name, as the commands take it; a `/` in it is written `%2F`.
+/// The workspace in a path, by ID or name as in commands. A `/` in it is written as `%2F`.
 ///
-/// What its caller does not see is not there, see [`Caller::seen`].
+/// A workspace that the caller does not see is reported as not found, see [`Caller::seen`].
 pub(in crate::api) struct Named {
     name: String,
     caller: Caller,
 }
 
 impl Named {
-    /// One that is named somewhere else.
+    /// Creates the name of a workspace that the request has outside of its path.
     pub(in crate::api) fn new(name: String, caller: &Caller) -> Self {
         Self { name, caller: caller.clone() }
     }
 
-    /// Finds it.
+    /// Finds the workspace.
     pub(in crate::api) async fn find(&self, lifecycle: &Lifecycle) -> Result<WorkspaceId, Problem> {
         match self.caller.sees_all() {
             true => Ok(lifecycle.find(&Target::Named(self.name.clone())).await?),
@@ -40,7 +40,7 @@ impl Named {
         }
     }
 
-    /// Finds it without the engine.
+    /// Finds the workspace without the engine.
     pub(in crate::api) fn stored(&self, store: &Store) -> Result<store::Workspace, Problem> {
         let mut all = store.known_workspaces()?;
         if let Some(seen) = self.caller.seen(store)? {
@@ -58,7 +58,7 @@ impl FromRequestParts<Api> for Named {
     }
 }
 
-/// All names in a path, in order; a route that asks for one has one.
+/// Returns all names in a path, in order. A route that extracts a name has at least one in its path.
 async fn names(parts: &mut Parts, api: &Api) -> Result<Vec<String>, Problem> {
     let names: Result<Path<Vec<(String, String)>>, PathRejection> = Path::from_request_parts(parts, api).await;
     let Path(names) = names.map_err(|_| Problem::request("the name in the path is not UTF-8"))?;
@@ -68,7 +68,7 @@ async fn names(parts: &mut Parts, api: &Api) -> Result<Vec<String>, Problem> {
     Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 
-/// The last word in the path, which is no workspace's name; a `/` in it is written `%2F`.
+/// The last segment of the path when it is not the name of a workspace. A `/` in it is written as `%2F`.
 pub(in crate::api) struct Word(pub(in crate::api) String);
 
 impl FromRequestParts<Api> for Word {
@@ -78,7 +78,7 @@ impl FromRequestParts<Api> for Word {
     }
 }
 
-/// The query. What is left when [`Args::end`] is called is unknown.
+/// The query. Arguments that are left when [`Args::end`] is called are unknown.
 pub(in crate::api) struct Args {
     path: String,
     all: Vec<(String, String)>,
@@ -95,7 +95,7 @@ impl FromRequestParts<Api> for Args {
 }
 
 impl Args {
-    /// All values of a name.
+    /// Returns all values of a name.
     pub(in crate::api) fn every(&mut self, name: &str) -> Vec<String> {
         let (these, left) = std::mem::take(&mut self.left).into_iter().partition(|(this, _)| this == name);
         self.left = left;
@@ -103,7 +103,7 @@ impl Args {
         these.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// The value of a name that is there once at most, read by `parse`.
+    /// Returns the value of a name that occurs at most once, parsed by `parse`.
     pub(in crate::api) fn one<T, E: std::fmt::Display>(
         &mut self,
         name: &str,
@@ -116,23 +116,23 @@ impl Args {
         }
     }
 
-    /// `true` or `false`; nothing is `false`.
+    /// Returns a boolean, `true` or `false`; `false` if it is missing.
     pub(in crate::api) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
         Ok(self.one(name, |text| text.parse::<bool>().map_err(|_| "is neither true nor false"))?.unwrap_or(false))
     }
 
-    /// A text that is there once at most.
+    /// Returns a text that occurs at most once.
     pub(in crate::api) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         self.one(name, |text| Ok::<_, String>(text.to_owned()))
     }
 
-    /// A number from 0 on.
+    /// Returns a number that is at least 0.
     pub(in crate::api) fn number(&mut self, name: &str) -> Result<Option<i64>, Problem> {
         let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
         self.one(name, |text| number(text).ok_or("is not a number"))
     }
 
-    /// How many entries are wanted.
+    /// Returns the requested number of entries.
     pub(in crate::api) fn limit(&mut self) -> Result<usize, Problem> {
         let (usual, most) = PAGE;
         let wrong = || format!("is not a number from 1 to {most}");
@@ -151,7 +151,7 @@ impl Args {
         }
     }
 
-    /// The header that leads to the next page: the same query from a cursor on.
+    /// Returns the header with the link to the next page: the same query from a cursor on.
     pub(in crate::api) fn next_page(&self, cursor: &str) -> HeaderMap {
         let kept =
             self.all.iter().filter(|(name, _)| name != "cursor").map(|(name, value)| (name.as_str(), value.as_str()));
@@ -167,7 +167,7 @@ impl Args {
     }
 }
 
-/// A body of JSON; none is an empty object.
+/// A JSON body; an empty body is an empty object.
 pub(in crate::api) struct Json<T>(pub(in crate::api) T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
@@ -186,14 +186,14 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-/// The bytes of a body, which `guard` has bounded.
+/// Reads the bytes of a body; `guard` has limited their number.
 pub(in crate::api) async fn bytes_of(body: Body) -> Result<Bytes, Problem> {
     axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Problem::broken_body())
 }
 
-/// Says where it is wrong, and of what is there only the names: a value may be a secret.
+/// Parses a body. Errors give the position and only names from the body, because a value may be a secret.
 pub(in crate::api) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // A list would be taken for an object's values in their order, which is never meant.
+    // serde would accept a list as the values of an object in order, which is never intended.
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::request("the body, line 1: a list, and not an object"));
     }

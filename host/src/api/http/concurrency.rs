@@ -1,7 +1,7 @@
-//! Places: the number of requests, streams and verbs that go on at once.
+//! Slots: the limits of concurrent requests, streams and verbs.
 //!
-//! The socket has places of its own, so that no number of callers on the network keeps it waiting. Of the network's places a
-//! token has a share, so that it leaves some to the others.
+//! The socket has separate slots, so that no number of callers on the network blocks it. A token holds at most its
+//! share of the network's slots, which leaves some to other tokens.
 
 use std::sync::Arc;
 
@@ -9,35 +9,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::http::access::Caller;
 use crate::api::http::error::Problem;
-use crate::api::http::limits::{Crowd, Place};
+use crate::api::http::limits::{ConnectionLimit, Place};
 
-/// Places for one kind of work.
+/// Slots for one kind of work.
 pub(in crate::api) struct Places {
     /// The kind, for messages: `streams`.
     of: &'static str,
     most: usize,
     socket: Arc<Semaphore>,
     network: Arc<Semaphore>,
-    shares: Arc<Crowd<Arc<str>>>,
+    shares: Arc<ConnectionLimit<Arc<str>>>,
 }
 
-/// A place, as long as it is held.
+/// A slot; dropping it frees the slot.
 pub(in crate::api) struct Taken {
     _permit: OwnedSemaphorePermit,
     _share: Option<Place<Arc<str>>>,
 }
 
 impl Places {
-    /// So many for the socket and as many for the network, of which a token has one of `parts` parts.
+    /// Creates `most` slots for the socket and as many for the network, of which each token may hold one part in
+    /// `parts`.
     pub(in crate::api) fn new(of: &'static str, most: usize, parts: usize) -> Self {
         let semaphore = || Arc::new(Semaphore::new(most));
-        Self { of, most, socket: semaphore(), network: semaphore(), shares: Arc::new(Crowd::new(most / parts)) }
+        Self { of, most, socket: semaphore(), network: semaphore(), shares: Arc::new(ConnectionLimit::new(most / parts)) }
     }
 
-    /// Takes a place.
+    /// Takes a slot.
     ///
     /// # Errors
-    /// 503 when the caller's token holds its share, or all are taken.
+    /// 503 when the caller's token holds its share, or all slots are taken.
     pub(in crate::api) fn take(&self, caller: &Caller) -> Result<Taken, Problem> {
         let (places, share) = match caller.holder() {
             None => (&self.socket, None),
@@ -50,7 +51,7 @@ impl Places {
         Ok(Taken { _permit: permit, _share: share })
     }
 
-    /// The number of places that are taken.
+    /// Returns the number of taken slots.
     pub(in crate::api) fn taken(&self) -> usize {
         [&self.socket, &self.network]
             .map(|places| self.most.saturating_sub(places.available_permits()))
@@ -58,11 +59,11 @@ impl Places {
             .sum()
     }
 
-    /// Ends when none is taken.
+    /// Completes when no slot is taken.
     pub(in crate::api) async fn all_free(&self) {
         let most = u32::try_from(self.most).unwrap_or(u32::MAX);
         for places in [&self.socket, &self.network] {
-            // They are never closed.
+            // The semaphores are never closed.
             drop(places.acquire_many(most).await);
         }
     }

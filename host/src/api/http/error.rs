@@ -1,4 +1,4 @@
-//! Problems (RFC 9457): what went wrong, with the status, and with the word and the remedy that the CLI gives, too.
+//! Problems (RFC 9457): the failure with its status, and with the same code and remedy as in the CLI.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,20 +9,20 @@ use crate::store::Role;
 use crate::wire::{self, ErrorKind};
 use crate::{lifecycle, records, store};
 
-/// A failure as a client sees it, and the headers that go with it.
+/// A failure as a client sees it, with its headers.
 #[derive(Debug)]
 pub(in crate::api) struct Problem {
     body: Box<wire::Problem>,
-    /// Seconds after which it may be tried again.
+    /// Seconds until the client may retry.
     retry_after: Option<u64>,
     /// The header `WWW-Authenticate`.
     authenticate: Option<&'static str>,
-    /// Whether nothing more is read from the connection.
+    /// Whether the connection closes, because the rest of the request stays unread.
     close: bool,
 }
 
 impl Problem {
-    /// A problem of the API itself.
+    /// Creates a problem of the API itself.
     fn new(status: StatusCode, code: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::of((status, kind(status)), code, detail, remedy)
     }
@@ -47,7 +47,7 @@ impl Problem {
         Self { body, retry_after: None, authenticate: None, close: false }
     }
 
-    /// With `Retry-After`.
+    /// Adds `Retry-After`.
     fn again(mut self) -> Self {
         self.retry_after = Some(1);
         self
@@ -72,14 +72,14 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, "only-events", "this path answers with events only", remedy)
     }
 
-    /// The request names no caller.
+    /// Returns the problem of a request that names no caller.
     pub(in crate::api) fn no_token() -> Self {
         let detail = "the request has no token, or its session is over";
         let remedy = "send the header 'authorization: Bearer TOKEN'; 'wharf token create' makes one";
         Self::new(StatusCode::UNAUTHORIZED, "no-token", detail, remedy).authenticate("Bearer realm=\"wharf\"")
     }
 
-    /// The token, or the session, is none of ours.
+    /// Returns the problem of an unknown token or session.
     pub(in crate::api) fn bad_token() -> Self {
         let detail = "the token is unknown, revoked or expired";
         let remedy = "see 'wharf token ls', and make another one with 'wharf token create'";
@@ -121,7 +121,7 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "project-paths", detail, remedy)
     }
 
-    /// A failure that a caller with labels is not told.
+    /// Returns the problem in place of details that a caller with labels must not see.
     pub(in crate::api) fn withheld() -> Self {
         let detail = "the host or the engine does not have, or not allow, what the workspace needs";
         let remedy = "ask an admin: the log of the service says which it is";
@@ -149,7 +149,7 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "give it more time with 'timeout'")
     }
 
-    /// Its status.
+    /// Returns its status.
     pub(in crate::api) fn status(&self) -> u16 {
         self.body.status
     }
@@ -227,7 +227,7 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail, remedy)
     }
 
-    /// Something in path, query or body makes no sense.
+    /// Returns the problem of an invalid path, query or body.
     pub(in crate::api) fn request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail, "correct the request; see docs/api.md")
     }
@@ -237,7 +237,7 @@ impl Problem {
     }
 }
 
-/// A problem in the middle of a stream is told with the same words as one that is the answer.
+/// A problem in the middle of a stream has the same form as a problem that is the whole answer.
 impl Serialize for Problem {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.body.serialize(to)
@@ -285,7 +285,7 @@ impl From<Failed> for Problem {
     }
 }
 
-/// The status of a kind of failure.
+/// Returns the status of a kind of failure.
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
@@ -307,7 +307,7 @@ fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// The kind of a problem of the API itself.
+/// Returns the kind of a problem of the API itself.
 fn kind(status: StatusCode) -> ErrorKind {
     match status {
         StatusCode::UNAUTHORIZED
@@ -331,7 +331,7 @@ impl IntoResponse for Problem {
         if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
             tracing::warn!("api: {}: {}", self.body.code, self.body.detail);
         }
-        // A struct of texts and numbers is always JSON.
+        // Serialization of a struct of texts and numbers cannot fail.
         let body = serde_json::to_vec(&self.body).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some(seconds) = self.retry_after {

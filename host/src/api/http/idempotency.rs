@@ -1,4 +1,4 @@
-//! Requests that are carried out once, however often they are sent: `Idempotency-Key`.
+//! Idempotent requests: with `Idempotency-Key`, a request is carried out once, however often it is sent.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -15,10 +15,10 @@ use crate::service::Handle;
 use crate::store::KnownRequest;
 use crate::workspace::sha256_hex;
 
-/// Most characters of a key.
+/// The longest key, in characters.
 const LONGEST: usize = 200;
 
-/// A body, and the key that the client gave the request, if it did.
+/// A body, and the key if the client gave the request one.
 pub(in crate::api) struct Keyed<T> {
     pub(in crate::api) body: T,
     pub(in crate::api) once: Option<Once>,
@@ -41,7 +41,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Keyed<T> {
         let caller = Caller::from_request_parts(&mut parts, api).await?;
         let bytes = bytes_of(body).await?;
         let once = key.map(|key| {
-            // The same key for another path, or of another caller, is another request. None of them has a line break.
+            // The same key for another path or of another caller is another request. None of the parts contains a line
+            // break.
             let key = format!("{path}\n{}\n{key}", caller.name());
             let query = if query.is_empty() { query } else { query + "\n" };
             let mut all = format!("{}\n{key}\n{query}", api.handle.store().host_id()).into_bytes();
@@ -62,11 +63,11 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     plain.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
-/// How a request with a key goes on.
+/// The next step of a request with a key.
 pub(in crate::api) enum Begun {
-    /// It is carried out.
+    /// The request must be carried out.
     Now,
-    /// It was answered before.
+    /// The request was answered before.
     Answered(Response),
 }
 
@@ -80,20 +81,20 @@ impl Once {
         }
     }
 
-    /// From here on it is carried out.
+    /// Marks the request as being carried out from here on.
     pub(in crate::api) fn run(self, handle: Handle) -> Running {
         Running { once: Some(self), handle }
     }
 }
 
-/// A request that is carried out. Should that break off, it counts as never sent.
+/// A request that is being carried out. If it is dropped before its end, it counts as never sent.
 pub(in crate::api) struct Running {
     once: Option<Once>,
     handle: Handle,
 }
 
 impl Running {
-    /// Keeps what came of it. What may come out otherwise another time is not kept.
+    /// Records the outcome. An outcome that may differ on a retry is not recorded.
     pub(in crate::api) fn end(mut self, result: &Result<Value, Problem>) {
         let (status, body) = match result {
             Ok(value) => (StatusCode::OK.as_u16(), value.to_string()),
@@ -118,7 +119,7 @@ impl Drop for Running {
     }
 }
 
-/// The same answer once more.
+/// Repeats the recorded answer.
 fn again(status: u16, body: String, wants: &Wants) -> Result<Response, Problem> {
     let value: Value = serde_json::from_str(&body).map_err(Problem::internal)?;
     let ok = status == StatusCode::OK.as_u16();

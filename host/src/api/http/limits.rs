@@ -1,4 +1,4 @@
-//! How often: token buckets, one for each of those who come, and as many as memory is granted for.
+//! Rate limits: token buckets, one per client, with a limit on their number to bound memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most buckets; then those that are full again are forgotten, and if there is none, all.
+/// The limit of buckets. When it is reached, full buckets are forgotten; if there are none, all buckets are.
 const MOST: usize = 4_096;
 
-/// Buckets that fill up with time. Each taking needs a drop.
+/// Token buckets that refill over time. Each request takes one token.
 #[derive(Debug)]
 pub(in crate::api) struct Buckets<K> {
     per_second: f64,
@@ -18,15 +18,15 @@ pub(in crate::api) struct Buckets<K> {
 }
 
 impl<K: Hash + Eq> Buckets<K> {
-    /// So many at once, and then so many a second.
+    /// Creates buckets that allow `burst` requests at once, and then `per_second` requests per second.
     pub(in crate::api) fn new(burst: u32, per_second: f64) -> Self {
         Self { per_second, burst: f64::from(burst), all: Mutex::default() }
     }
 
-    /// Takes one drop.
+    /// Takes one token from a bucket.
     ///
     /// # Errors
-    /// When there is none: how long it takes until there is one.
+    /// The time until the next token when the bucket is empty.
     pub(in crate::api) fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let filled = |(level, since): (f64, Instant)| {
@@ -48,7 +48,7 @@ impl<K: Hash + Eq> Buckets<K> {
     }
 }
 
-/// Of IPv6, a client has at least a network of 64 bits.
+/// Returns the address that identifies a client. A client with IPv6 has at least a network of 64 bits.
 pub(in crate::api) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -59,19 +59,19 @@ pub(in crate::api) fn origin(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many are there of each.
+/// Counters per key, each with the same limit.
 #[derive(Debug)]
-pub(in crate::api) struct Crowd<K: Hash + Eq + Clone> {
+pub(in crate::api) struct ConnectionLimit<K: Hash + Eq + Clone> {
     most: usize,
     all: Mutex<HashMap<K, usize>>,
 }
 
-impl<K: Hash + Eq + Clone> Crowd<K> {
+impl<K: Hash + Eq + Clone> ConnectionLimit<K> {
     pub(in crate::api) fn new(most: usize) -> Self {
         Self { most, all: Mutex::default() }
     }
 
-    /// A place, as long as it is held; none when there are too many of that key.
+    /// Takes a slot, which is free again when it is dropped. Returns `None` when the key has reached the limit.
     pub(in crate::api) fn enter(self: &std::sync::Arc<Self>, key: K) -> Option<Place<K>> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let count = all.entry(key.clone()).or_default();
@@ -83,10 +83,10 @@ impl<K: Hash + Eq + Clone> Crowd<K> {
     }
 }
 
-/// One of a [`Crowd`].
+/// A slot of a [`ConnectionLimit`].
 #[derive(Debug)]
 pub(in crate::api) struct Place<K: Hash + Eq + Clone> {
-    crowd: std::sync::Arc<Crowd<K>>,
+    crowd: std::sync::Arc<ConnectionLimit<K>>,
     key: K,
 }
 
@@ -118,7 +118,7 @@ mod tests {
         assert!(buckets.take("a", begin + wait / 2).is_err());
         buckets.take("a", begin + wait).unwrap();
         assert!(buckets.take("a", begin + wait).is_err());
-        // It never holds more than its burst.
+        // A bucket never holds more than its burst.
         let late = begin + Duration::from_secs(3600);
         assert_eq!((0..10).filter(|_| buckets.take("a", late).is_ok()).count(), 3);
     }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let crowd = std::sync::Arc::new(Crowd::new(2));
+        let crowd = std::sync::Arc::new(ConnectionLimit::new(2));
         let (first, second) = (crowd.enter("a"), crowd.enter("a"));
         assert!(first.is_some() && crowd.enter("a").is_none() && crowd.enter("b").is_some());
         drop(first);

@@ -1,7 +1,7 @@
 //! Listeners and their connections: the Unix socket, and the network with TLS.
 //!
-//! Everything is bounded: connections of all and of one address, the time of a handshake and of a head, the bytes of a
-//! head, and how long a client may not take what was sent.
+//! Everything has a limit: the connections of a listener and of an address, the time of a handshake and of a request's
+//! head, the bytes of a head, and the time that a client may leave an answer unread.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -23,31 +23,31 @@ use tokio::time::Sleep;
 use crate::api::http::access::Peer;
 use crate::api::http::concurrency::Places;
 use crate::api::http::limits;
-use crate::api::http::limits::{Crowd, Place, origin};
+use crate::api::http::limits::{ConnectionLimit, Place, origin};
 use crate::api::http::socket::{Refused, Socket};
 use crate::api::http::tls::{Files, Tls};
 use crate::config::ApiConfig;
 use crate::service::{Handle, Stop, stopped};
 
-/// Connections of a listener at once; further ones wait to be taken.
+/// Concurrent connections of a listener; further connections wait to be accepted.
 const CONNECTIONS: usize = 256;
-/// Connections of one address at once; further ones are closed.
+/// Concurrent connections of an address; further connections are closed.
 const OF_ONE: usize = 64;
-/// How long a request's head may take, and how long a connection may rest between requests.
+/// The time limit for a request's head, and for an idle connection between requests.
 const HEAD: Duration = Duration::from_secs(30);
-/// Most bytes of a request's head.
+/// The limit of a request's head, in bytes.
 const HEAD_BYTES: usize = 32 * 1024;
-/// How long a client on the network may take none of an answer. One on this machine, such as a pager that waits for a key,
-/// may take its time: its end is seen at once.
+/// The time that a client on the network may read nothing of an answer. Clients on this machine have no such limit: a
+/// pager may wait for a key for long, and its end is noticed at once.
 const STALLED: Duration = Duration::from_secs(30);
-/// How long answers have to be fetched when the service ends.
+/// The time that clients have to read their answers when the service ends.
 pub(in crate::api) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The listener on the network.
 pub(in crate::api) struct Network {
     listener: TcpListener,
     tls: Tls,
-    crowd: Arc<Crowd<IpAddr>>,
+    crowd: Arc<ConnectionLimit<IpAddr>>,
 }
 
 impl Network {
@@ -56,7 +56,7 @@ impl Network {
         Files::of(config).map_or(Ok(()), |files| Tls::load(files).map(drop))
     }
 
-    /// Takes the address of the configuration, if it names one.
+    /// Binds the address of the configuration, if it names one.
     pub(in crate::api) fn claim(config: &ApiConfig) -> Result<Option<Self>, Refused> {
         let (Some(address), Some(files)) = (config.listen, Files::of(config)) else { return Ok(None) };
         let tls = Tls::load(files)?;
@@ -69,27 +69,27 @@ impl Network {
             message: format!("the API cannot listen at {address}: {error}"),
             remedy: "name another address with api.listen, or leave it out".into(),
         })?;
-        Ok(Some(Self { listener, tls, crowd: Arc::new(limits::Crowd::new(OF_ONE)) }))
+        Ok(Some(Self { listener, tls, crowd: Arc::new(limits::ConnectionLimit::new(OF_ONE)) }))
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     pub(in crate::api) fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Keeps up with the files of the certificate.
+    /// Reloads the files of the certificate when they change.
     pub(in crate::api) async fn follow(self: Arc<Self>, stop: Stop) {
         self.tls.follow(stop).await;
     }
 }
 
-/// Where connections come from.
+/// A source of connections.
 pub(in crate::api) enum Listener {
     Socket(Socket),
     Network(Arc<Network>),
 }
 
-/// One that was taken.
+/// An accepted connection.
 enum Taken {
     Socket(UnixStream, u32),
     Network(TcpStream, SocketAddr, Place<IpAddr>, Arc<Network>),
@@ -113,7 +113,7 @@ impl Listener {
     }
 }
 
-/// What all listeners have.
+/// The state shared by all listeners.
 #[derive(Clone)]
 pub(in crate::api) struct Shared {
     pub(in crate::api) verbs: Arc<Places>,
@@ -121,20 +121,20 @@ pub(in crate::api) struct Shared {
     pub(in crate::api) stop: Stop,
 }
 
-/// Answers requests until it is told to stop; see [`crate::api::open`].
+/// Answers requests until the service stops; see [`crate::api::open`].
 pub(in crate::api) async fn serve(listener: Listener, router: Router, shared: Shared) {
     let Shared { verbs, handle, mut stop } = shared;
     let seats = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let accept = async {
-            // It is never closed.
+            // The semaphore is never closed.
             let seat = seats.clone().acquire_owned().await.ok();
             (seat, listener.accept(&handle).await)
         };
         let (seat, taken) = tokio::select! {
             accepted = accept => accepted,
-            // Their results say nothing; taken away so that they do not pile up.
+            // The results carry no information. Joining them keeps finished tasks from piling up.
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
         };
@@ -148,13 +148,13 @@ pub(in crate::api) async fn serve(listener: Listener, router: Router, shared: Sh
             }
             Err(error) => {
                 tracing::warn!("api: a connection cannot be taken: {error}");
-                // Out of file descriptors, for one: at once again would be a busy loop.
+                // An example is a lack of file descriptors: an immediate retry would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
     drop(listener);
-    // The service bounds how long this takes: what does not end is interrupted, and undone.
+    // The service limits this time: it interrupts and undoes verbs that do not end.
     verbs.all_free().await;
     let told = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, told).await.is_err() {
@@ -193,7 +193,7 @@ where
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
     let stream =
-        TokioIo::new(Patient { stream, most: if peer.is_remote() { STALLED } else { Duration::MAX }, stalled: None });
+        TokioIo::new(WriteTimeout { stream, most: if peer.is_remote() { STALLED } else { Duration::MAX }, stalled: None });
     let connection = builder.serve_connection(stream, service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -208,14 +208,14 @@ where
     }
 }
 
-/// A stream that breaks when what is written to it is not taken.
-struct Patient<T> {
+/// A stream that fails when the peer does not read for too long.
+struct WriteTimeout<T> {
     stream: T,
     most: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T: Unpin> Patient<T> {
+impl<T: Unpin> WriteTimeout<T> {
     fn waited<O>(
         &mut self,
         context: &mut Context<'_>,
@@ -232,7 +232,7 @@ impl<T: Unpin> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -242,7 +242,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.waited(context, |stream, context| stream.poll_write(context, bytes))
     }
@@ -278,8 +278,8 @@ mod tests {
     async fn who_does_not_take_an_answer_is_not_waited_for() {
         let most = Duration::from_secs(1);
         let (near, mut far) = tokio::io::duplex(16);
-        let mut patient = Patient { stream: near, most, stalled: None };
-        // Who takes it slowly is: no wait is as long, all of them are longer.
+        let mut patient = WriteTimeout { stream: near, most, stalled: None };
+        // A slow reader is tolerated: each wait is shorter than the limit, although their sum is longer.
         let reader = tokio::spawn(async move {
             for _ in 0..30 {
                 tokio::time::sleep(most / 20).await;

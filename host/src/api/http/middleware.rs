@@ -1,4 +1,5 @@
-//! What every request passes before its route: who may send it, how large and slow it may be, and how many at once.
+//! The checks that every request passes before its route: the caller, the size and speed of the request, and the number
+//! of concurrent requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,36 +25,36 @@ use crate::lifecycle::acting_for;
 use crate::service::stopped;
 use crate::{spans, telemetry};
 
-/// Most bytes of a body.
+/// The limit of a body, in bytes.
 const BODY: usize = 1 << 20;
-/// Most bytes of the body of a login.
+/// The limit of the body of a login, in bytes.
 const LOGIN: usize = 4 << 10;
-/// How long a body may take.
+/// The time limit for receiving a body.
 pub(in crate::api) const BODY_TIME: Duration = Duration::from_secs(10);
-/// How long reading may take; verbs take as long as they need.
+/// The time limit for reads; verbs have none.
 const READING: Duration = Duration::from_secs(60);
-/// How long a request waits for a service that is only just starting.
+/// The time that a request waits for a service that is still starting.
 const BEGINNING: Duration = Duration::from_secs(10);
-/// The route that is answered however much is under way.
+/// The route that is answered under any load.
 pub(in crate::api) const HEALTH: &str = "/v1/health";
-/// Methods that are counted by their names; a client may call one as it likes.
+/// Methods that metrics count by name; clients may send arbitrary methods.
 const KNOWN: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-/// What others are counted as.
+/// The method that stands for all others in metrics.
 const OTHER: Method = Method::TRACE;
-/// The header with what a request is called in the log.
+/// The header with the ID of a request in the log.
 const ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The route that takes a token in its body.
 pub(in crate::api) const SESSION: &str = "/v1/session";
-/// The names that a client may call this host by: the name in the address of a Unix socket means nothing, and that of
-/// a web page's host must not.
+/// The names that a client may call this host by. The host name in the URL of a Unix socket is meaningless, but the
+/// host of a web page must not pass.
 const HOSTS: [&str; 4] = ["localhost", "wharf", "127.0.0.1", "[::1]"];
 
 pub(in crate::api) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request_id(request.headers());
     let method = if KNOWN.contains(request.method()) { request.method().clone() } else { OTHER };
-    // A path that is no route could be anything.
+    // The path of an unknown route is arbitrary text, so it is not recorded.
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let span = spans::request(method.as_str(), &route, &id);
@@ -78,7 +79,7 @@ pub(in crate::api) async fn guard(State(api): State<Api>, request: Request, next
     api.handle.metrics().request(&route, method.as_str(), status, time);
     let (who, ms) = (caller.as_ref().map_or("nobody", Caller::name), time.as_millis() as u64);
     spans::answered(&span, status, who);
-    // What is in the path, the query and the body may be a secret.
+    // Path, query and body may contain a secret, so they are not logged.
     if reads(&method) {
         tracing::debug!(id, caller = who, %method, route, status, ms, "api: answered");
     } else {
@@ -93,7 +94,7 @@ pub(in crate::api) async fn guard(State(api): State<Api>, request: Request, next
     response
 }
 
-/// What a request is called in the log: as its client says, where that is a short word, or else anew.
+/// Returns the ID of a request in the log: the client's if it is a short word, or else a new ID.
 fn request_id(headers: &HeaderMap) -> String {
     let word = |text: &&str| {
         let part = |byte: u8| byte.is_ascii_alphanumeric() || [b'-', b'_', b'.'].contains(&byte);
@@ -106,7 +107,7 @@ fn request_id(headers: &HeaderMap) -> String {
 async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let Some(caller) = caller else {
-        // Of a stranger's body nothing is read but the token of a login.
+        // The only body that is read from a stranger is the token of a login.
         let body = match (&parts.method, parts.uri.path()) {
             (&Method::POST, SESSION) => {
                 let _turn = api.remote.logins.try_acquire().map_err(|_| Problem::busy("logins"))?;
@@ -116,7 +117,7 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
         };
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
-    // A service that is busy lives.
+    // A busy service is still healthy.
     let turn = match parts.uri.path() {
         HEALTH => None,
         _ => Some(api.requests.take(&caller)?),
@@ -125,14 +126,14 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     let reading = reads(&parts.method);
     let acts_for = caller.of_decisions();
     parts.extensions.insert(caller.clone());
-    // The route has it, too, until it has answered.
+    // The route gets it too, so that the slot stays taken until the route has answered.
     parts.extensions.insert(turn.clone());
-    // An archive is read where it goes, as fast as it goes there.
+    // An archive is streamed to its destination at the speed of the destination.
     let archive = parts.method == Method::PUT
         && parts.extensions.get::<MatchedPath>().is_some_and(|path| path.as_str() == files::ROUTE);
     let body = if archive { body } else { Body::from(in_time(&parts.headers, body, BODY).await?) };
     if parts.uri.path() != HEALTH {
-        // Who called while the service was starting is not told that there is no engine.
+        // A call during the start waits, so that it does not fail because the engine is not connected yet.
         let mut stop = api.stop.clone();
         tokio::select! {
             () = api.handle.tried() => {}
@@ -141,7 +142,7 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
         }
     }
     let answer = acting_for(acts_for, next.run(Request::from_parts(parts, body)));
-    // What is begun with a token ends with it. A verb, which must not be left half done, goes on without a listener.
+    // A request ends with its token. A verb must not be left half done, so it continues without a client.
     let answer = async {
         tokio::select! {
             answer = answer => Ok(answer),
@@ -154,12 +155,12 @@ async fn pass(api: &Api, caller: Option<Caller>, request: Request, next: Next) -
     tokio::time::timeout(READING, answer).await.map_err(|_| Problem::took_too_long(READING))?
 }
 
-/// A request's turn: until it is answered, or until it is given back.
+/// The slot of a request: taken until the request is answered, or until the slot is given back.
 #[derive(Clone)]
 pub(in crate::api) struct Turn(Arc<Mutex<Option<Taken>>>);
 
 impl Turn {
-    /// Lets another request come: what follows takes long, and is bounded by something else.
+    /// Frees the slot for another request. The rest of this request takes long and has another limit.
     pub(in crate::api) fn give_back(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -176,14 +177,15 @@ fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// The caller; none when the request names none. A browser must not be a way in for pages of others: whatever it says about the
-/// page, and the name that it called, must be ours.
+/// Returns the caller; `None` when the request names none. Pages of other hosts must not use a browser as a way in:
+/// everything that the browser says about the page, and the host name that it called, must belong to this host.
 async fn caller(api: &Api, parts: &Parts) -> Result<Option<Caller>, Problem> {
     let headers = &parts.headers;
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Problem::no_host()) };
     let named = [host.to_str().ok(), parts.uri.authority().map(Authority::as_str).or(Some(HOSTS[0]))];
-    // Who follows a link is shown the page, which holds nothing; it then asks for what it shows as one of ours.
+    // A browser that follows a link gets the page, which holds no data. The page then requests its data with the same
+    // origin.
     let is = |name: &str, value: &str| headers.get(name).is_some_and(|this| this == value);
     let link = parts.uri.path() == "/" && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
     let foreign = |site: &HeaderValue| site != "none" && site != "same-origin";
@@ -192,7 +194,7 @@ async fn caller(api: &Api, parts: &Parts) -> Result<Option<Caller>, Problem> {
     }
     match parts.extensions.get::<Peer>() {
         Some(Peer::Socket(uid)) => {
-            // No page is one of a socket.
+            // No web page has a Unix socket as its origin.
             if headers.contains_key(header::ORIGIN) {
                 return Err(Problem::cross_site("origin"));
             }
@@ -206,7 +208,7 @@ async fn caller(api: &Api, parts: &Parts) -> Result<Option<Caller>, Problem> {
                 return Err(Problem::wrong_host());
             }
             same_origin(headers, host.to_str().unwrap_or_default())?;
-            // What is upgraded takes commands.
+            // An upgraded connection takes commands.
             let changes = !reads(&parts.method) || headers.contains_key(header::UPGRADE);
             api.remote.who(&api.handle, *address, headers, changes).await
         }
@@ -227,7 +229,7 @@ async fn in_time(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, 
     body.map_err(|_| Problem::too_slow(BODY_TIME))?
 }
 
-/// The whole body.
+/// Reads the whole body.
 async fn whole(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Problem> {
     let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if said.is_some_and(|length| length > most) {

@@ -1,6 +1,6 @@
-//! One look at the store for all who follow it: whether there are new events or decision records.
+//! One poll of the store for all followers: whether there are new events or decision records.
 //!
-//! Other processes write to the store as well, so it has to be looked at. Without followers there is no look.
+//! Other processes write to the store too, so polling is necessary. Without followers the store is not polled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::service::{Handle, Stop, stopped};
 
-/// How often it looks.
+/// The interval of polls.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Numbers of the newest event and of the newest decision record.
 type Newest = (i64, i64);
 
-/// Beats when something is new.
+/// A pulse that beats when something is new.
 #[derive(Debug, Clone, Default)]
 pub(in crate::api) struct Pulse(Arc<Inner>);
 
@@ -29,7 +29,7 @@ struct Inner {
 pub(in crate::api) struct Follower(watch::Receiver<Newest>);
 
 impl Follower {
-    /// Ends when there may be something new.
+    /// Completes when there may be something new.
     pub(in crate::api) async fn beat(&mut self) {
         if self.0.changed().await.is_err() {
             // The service ends, and the stream with it.
@@ -45,7 +45,7 @@ impl Pulse {
         follower
     }
 
-    /// Looks until it is told to stop.
+    /// Polls until the service stops.
     pub(in crate::api) async fn run(self, handle: Handle, mut stop: Stop) {
         loop {
             tokio::select! {

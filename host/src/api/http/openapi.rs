@@ -1,5 +1,5 @@
-//! The document that describes this API (OpenAPI 3.1): collected from the routes themselves, and completed here with what
-//! all of them have in common.
+//! The document that describes this API (OpenAPI 3.1). It is collected from the routes themselves; this file adds the
+//! parts that all routes have in common.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::api::http::access::Routes;
 use crate::api::http::args::Args;
 use crate::api::http::error::Problem;
 
-/// Properties of answers that may be missing; all others are always there.
+/// Properties of answers that may be missing; all other properties are always present.
 const OPTIONAL: [(&str, &[&str]); 6] = [
     ("Problem", &["trail", "missing"]),
     ("DecisionRecord", &["owners", "began", "paths", "shadow_of", "differences", "left_out"]),
@@ -21,7 +21,7 @@ const OPTIONAL: [(&str, &[&str]); 6] = [
     ("ProgressEvent", &[]),
 ];
 
-/// Statuses of problems: which requests can have it (`""`: all), and when.
+/// Statuses of problems: the requests that can have it (`""`: all), and the condition.
 const PROBLEMS: [(&str, &str, &str); 20] = [
     ("400", "", "Path, query or body make no sense"),
     ("401", "", "There is no token, or it is not known"),
@@ -54,7 +54,7 @@ pub(in crate::api) async fn document(args: Args) -> Result<Response, Problem> {
     crate::api::routes::health::answer(&*TEXT)
 }
 
-/// The document of these routes.
+/// Returns the document of these routes.
 fn complete(routes: Routes) -> Value {
     let mut document = serde_json::to_value(routes.document()).unwrap_or_default();
     document["info"] = json!({
@@ -87,7 +87,7 @@ fn complete(routes: Routes) -> Value {
     document
 }
 
-/// The schemas of what clients send: there, what may be left out may.
+/// Returns the schemas of values that clients send; their optional properties may be left out.
 fn taken(document: &Value) -> BTreeSet<String> {
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -107,7 +107,7 @@ fn taken(document: &Value) -> BTreeSet<String> {
     }
     let mut taken = BTreeSet::new();
     while let Some(name) = waiting.pop() {
-        // Each once, so that a circle ends.
+        // Each schema is visited once, so that cycles end.
         if !taken.contains(&name) {
             references(&document["components"]["schemas"][&name], &mut waiting);
             taken.insert(name);
@@ -116,7 +116,7 @@ fn taken(document: &Value) -> BTreeSet<String> {
     taken
 }
 
-/// What an operation has in common with all others.
+/// Adds the parts that all operations have in common.
 fn describe(path: &str, method: &str, operation: &mut Value) {
     let words: Vec<_> = path.split('/').skip(2).map(|word| word.trim_matches(['{', '}'])).collect();
     operation["operationId"] = format!("{method}-{}", words.join("-").replace('.', "-")).into();
@@ -141,7 +141,8 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
-/// What is written is always there, as null where there is nothing: the schema of an option says only that it may be null.
+/// Marks properties as required. Answers always contain optional values, as null when they are empty, but the schema of
+/// an option says only that it may be null.
 fn require(schema: &mut Value, optional: &[&str]) {
     match schema {
         Value::Object(map) => {
@@ -189,7 +190,7 @@ mod tests {
         }
         let mut listed = BTreeSet::new();
         for line in PAGE.lines().filter(|line| line.starts_with("| `")) {
-            // `POST /v1/a/b`, `c`: the other words stand for the last one of the path.
+            // `POST /v1/a/b`, `c`: each further word replaces the last segment of the path.
             let cell = line.split('|').nth(1).unwrap();
             let mut words = cell.split('`').skip(1).step_by(2);
             let Some((method, path)) = words.next().and_then(|first| first.split_once(' ')) else { continue };

@@ -1,4 +1,4 @@
-//! Verbs that take long: their progress as events, or their result when it is there.
+//! Long verbs: the answer is their progress as events, or their result at the end.
 
 use axum::body::Bytes;
 use axum::response::Response;
@@ -17,13 +17,13 @@ use crate::api::routes::health::answer;
 use crate::lifecycle::{Error, for_this_caller};
 use crate::wire::Progress;
 
-/// Steps that wait for a client that reads slowly; what comes then is left out.
+/// Steps that wait for a slow client; further steps are dropped.
 const WAITING: usize = 256;
 
-/// What a verb tells of its progress.
+/// The callback for the progress of a verb.
 pub(in crate::api) type Report = Box<dyn FnMut(Progress) + Send>;
 
-/// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
+/// Carries out a verb to its end, whether its client waits or not. Metrics count it by its name.
 pub(in crate::api) async fn carry_out<T, F, Verb>(
     (api, caller): (&Api, &Caller),
     name: &'static str,
@@ -48,11 +48,11 @@ where
     let (to, steps) = mpsc::channel(WAITING);
     let once = once.map(|once| once.run(api.handle.clone()));
     let task = async move {
-        // The listener may be gone, or slow.
+        // The client may be gone or slow.
         let report = move |progress: Progress| drop(to.try_send(progress));
         let result = handle.metrics().verb(name, verb(Box::new(report))).await;
         let result = result.map_err(|error| Problem::told(error, &caller)).and_then(|made| {
-            // Here, so that what is kept and what is sent are the same.
+            // Serialized here, so that the recorded and the sent answer are the same.
             serde_json::to_value(&made).map_err(Problem::internal)
         });
         if let Some(once) = once {

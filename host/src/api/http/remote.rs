@@ -1,4 +1,4 @@
-//! Who calls over the network: by a token, or by the session of one. A web page may only be one of this host's own.
+//! Callers over the network: they have a token, or a session of a token. Web pages are accepted only from this host.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,32 +17,32 @@ use crate::config::ApiConfig;
 use crate::service::Handle;
 use crate::store::Token;
 
-/// Wrong tokens that an address may send at once, and then a second.
+/// Wrong tokens that an address may send at once, and then per second.
 ///
-/// Beyond them a token that is right is still taken: one of 256 bits cannot be guessed, and callers that share an
+/// A valid token is accepted even beyond this limit: a token of 256 bits cannot be guessed, and callers that share an
 /// address must not lock each other out.
 const FAILURES: (u32, f64) = (10, 0.1);
-/// Strangers who send a body at once.
+/// The limit of strangers whose bodies are read at once.
 const LOGINS: usize = 8;
-/// How exactly the last use of a token is known.
+/// The precision of the last use of a token.
 const NOTED: Duration = Duration::from_secs(60);
-/// Most tokens whose use is remembered as noted.
+/// The limit of tokens whose recorded use is remembered.
 const REMEMBERED: usize = 1_024;
 
-/// What the network has that the socket does not need.
+/// State that only the network listener needs.
 pub(in crate::api) struct Remote {
     hosts: Vec<String>,
     rate: Buckets<String>,
     failures: Buckets<IpAddr>,
     noted: Mutex<HashMap<String, Instant>>,
     pub(in crate::api) sessions: Sessions,
-    /// Requests of strangers whose bodies are read at once: those with a token in it.
+    /// The limit of concurrent logins: requests of strangers whose bodies are read, because the body has a token.
     pub(in crate::api) logins: Semaphore,
 }
 
 impl Remote {
     pub(in crate::api) fn new(config: &ApiConfig) -> Self {
-        // An address is no name that the page of another host could take.
+        // The page of another host cannot take an address as its name.
         let address = config.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
         let address = address.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
         Self {
@@ -55,13 +55,13 @@ impl Remote {
         }
     }
 
-    /// The names by which this host is called, besides those of loopback.
+    /// Returns the names of this host, besides those of loopback.
     pub(in crate::api) fn hosts(&self) -> &[String] {
         &self.hosts
     }
 
-    /// Finds out who calls; none when the request does not say, or its session is over. `changes`: whether it may change
-    /// something.
+    /// Returns the caller; `None` when the request names none, or its session is over. `changes`: whether the request
+    /// may change something.
     pub(in crate::api) async fn who(
         &self,
         handle: &Handle,
@@ -80,7 +80,7 @@ impl Remote {
         }
         let Some(secret) = cookie(headers) else { return Ok(None) };
         let Some(id) = self.sessions.token(secret, Instant::now()) else { return Ok(None) };
-        // Browsers send cookies unasked; with what changes something they say which page it is for.
+        // Browsers send cookies with every request, but they add the origin to requests that change something.
         if changes && !headers.contains_key(header::ORIGIN) {
             return Err(Problem::cross_site("no origin"));
         }
@@ -95,7 +95,7 @@ impl Remote {
         }
     }
 
-    /// The token that was sent, if it is one, and does not come too often.
+    /// Looks up the sent token, within the rate limits.
     pub(in crate::api) async fn token(
         &self,
         handle: &Handle,
@@ -125,7 +125,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Notes that a token was used, unless that was done a moment ago. No request waits for it.
+    /// Records the use of a token, unless it was recorded a moment ago. No request waits for it.
     fn note(&self, handle: &Handle, id: &str) {
         let now = Instant::now();
         {
@@ -147,13 +147,13 @@ impl Remote {
     }
 }
 
-/// The token of a header `Authorization`.
+/// Returns the token of a header `Authorization`.
 fn bearer(text: &str) -> Option<&str> {
     let (scheme, token) = text.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Refuses pages of other hosts: what a browser says about the page must be of the host that it called.
+/// Refuses pages of other hosts: the origin that a browser sends must be the host that it called.
 pub(in crate::api) fn same_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     for origin in headers.get_all(header::ORIGIN) {
         let own = format!("https://{host}");

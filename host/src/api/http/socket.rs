@@ -1,4 +1,4 @@
-//! The Unix socket: closed to other users, never through a link, and never in the place of one that lives.
+//! The Unix socket. It is closed to other users, is never bound through a link, and never replaces a live socket.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -9,29 +9,30 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// How long another one that takes a socket in the same folder is waited for, and an answer of the one that is there.
+/// The time to wait for another process that takes a socket in the same folder, and for an answer of the existing
+/// socket.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The first descriptor that a service manager hands down.
+/// The first file descriptor that a service manager passes.
 const FIRST: i32 = 3;
 
-/// Why a socket cannot be had.
+/// The reason that a socket is unavailable.
 #[derive(Debug)]
 pub(in crate::api) struct Refused {
     pub(in crate::api) message: String,
     pub(in crate::api) remedy: String,
 }
 
-/// A socket that listens; its file goes when it is dropped.
+/// A listening socket; dropping it removes its file.
 #[derive(Debug)]
 pub(in crate::api) struct Socket {
     listener: UnixListener,
-    /// Its file, where this process made it, and what tells it apart.
+    /// The file if this process made it, with its device and inode.
     own: Option<(PathBuf, (u64, u64))>,
 }
 
 impl Socket {
-    /// Takes the place of a socket. It must be called within the runtime.
+    /// Binds the socket. It must be called within the runtime.
     pub(in crate::api) fn claim(path: &Path) -> Result<Self, Refused> {
         let refuse = |why: String, remedy: &str| Refused {
             message: format!("the API cannot listen at {}: {why}", path.display()),
@@ -46,7 +47,8 @@ impl Socket {
             let why = format!("others may write in the folder {}, or it is theirs", folder.display());
             return Err(refuse(why, "use a folder of your own that only you can write in"));
         }
-        // Of two that come at once, the second sees the socket of the first. The folder is free again when this ends.
+        // Of two concurrent processes, the second sees the socket of the first. The lock on the folder is released at
+        // the end.
         if !locked(&place).map_err(failed)? {
             return Err(refuse("another process is taking a socket in that folder".to_owned(), "try again"));
         }
@@ -62,10 +64,10 @@ impl Socket {
             Ok(_) if lives(path) => {
                 return Err(refuse("another process listens there".to_owned(), elsewhere));
             }
-            // That of a process that died.
+            // The socket of a dead process.
             Ok(_) => {}
         }
-        // Closed before it is at its place.
+        // It is closed to others before it moves to its place.
         let aside = folder.join(format!(".w{}", std::process::id()));
         let _ = std::fs::remove_file(&aside);
         let listener = bind_closed(&aside, path).inspect_err(|_| {
@@ -76,8 +78,8 @@ impl Socket {
         Ok(Self { listener, own: Some((path.to_path_buf(), (about.dev(), about.ino()))) })
     }
 
-    /// The socket that a service manager hands down, if it does, and where it listens; see sd_listen_fds(3). Its file is the
-    /// manager's. It must be called within the runtime.
+    /// Returns the socket that a service manager passes, if it does, and its address; see sd_listen_fds(3). The manager
+    /// owns the file. It must be called within the runtime.
     pub(in crate::api) fn inherited() -> Result<Option<(Self, String)>, Refused> {
         let refuse = |why: String| Refused {
             message: format!("the socket of the service manager cannot be used: {why}"),
@@ -88,7 +90,8 @@ impl Socket {
         if count != 1 {
             return Err(refuse(format!("there are {count}")));
         }
-        // A copy of it, made by the kernel, which unlike its number is ours alone.
+        // The kernel makes a copy of the descriptor. The descriptor's number is not owned by this code, but the copy
+        // is.
         let copy = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
             .and_then(|own| rustix::process::pidfd_getfd(own, FIRST, rustix::process::PidfdGetfdFlags::empty()))
             .map_err(|error| refuse(error.to_string()))?;
@@ -108,7 +111,7 @@ impl Socket {
         Ok(Some((Self { listener, own: None }, place)))
     }
 
-    /// The next connection of a user who may connect, and the user.
+    /// Accepts the next connection of a permitted user; returns it with the user ID.
     pub(in crate::api) async fn accept(&self) -> std::io::Result<(UnixStream, u32)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
@@ -124,7 +127,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let Some((path, identity)) = &self.own else { return };
-        // Another process may have put another one in its place.
+        // Another process may have replaced the file.
         let same = std::fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == *identity);
         if same && let Err(error) = std::fs::remove_file(path) {
             tracing::warn!("api: {} cannot be removed: {error}", path.display());
@@ -137,12 +140,12 @@ fn bind_closed(aside: &Path, path: &Path) -> std::io::Result<UnixListener> {
     std::fs::set_permissions(aside, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    // Takes the place of the old one at once, and does not follow links.
+    // The rename replaces the old file atomically, and does not follow links.
     std::fs::rename(aside, path)?;
     Ok(listener)
 }
 
-/// How many descriptors a service manager hands down to this process, if it does.
+/// Returns the number of descriptors that a service manager passes to this process, if it does.
 fn handed_down(env: impl Fn(&str) -> Option<String>, own: u32) -> Option<u32> {
     let ours = env("LISTEN_PID")?.parse() == Ok(own);
     env("LISTEN_FDS")?.parse().ok().filter(|count| ours && *count > 0)
@@ -152,12 +155,12 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The same user, and root.
+/// Returns whether a user may connect: the same user, or root.
 fn may_call(uid: u32, own: u32) -> bool {
     uid == own || uid == 0
 }
 
-/// Whether no other user can replace a file of ours.
+/// Returns whether no other user can replace a file of this user in the folder.
 fn is_safe_folder(mode: u32, owner: u32, own: u32) -> bool {
     (owner == own || owner == 0) && (mode & 0o022 == 0 || mode & 0o1000 != 0)
 }
@@ -176,14 +179,14 @@ fn locked(folder: &File) -> std::io::Result<bool> {
     }
 }
 
-/// Whether a socket has a listener. One that is too busy to take a connection lives, too.
+/// Returns whether a socket has a listener. A listener that is too busy to accept a connection is alive too.
 fn lives(path: &Path) -> bool {
     let (to, answer) = mpsc::channel();
     let path = path.to_path_buf();
     let ask = move || {
         let dead = std::os::unix::net::UnixStream::connect(path)
             .is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound));
-        // An answer that came too late is not waited for any more.
+        // The receiver no longer waits for a late answer.
         let _ = to.send(!dead);
     };
     let asked = std::thread::Builder::new().name("wharf-socket".into()).spawn(ask).is_ok();
@@ -220,7 +223,7 @@ mod tests {
     async fn a_dead_socket_is_replaced_and_a_living_one_never() {
         let folder = Folder::new("stale");
         let path = folder.0.join("s");
-        // The file of a listener stays when it is gone.
+        // The file of a listener remains after the listener is closed.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = Socket::claim(&path).unwrap();
         assert_eq!(mode(&path), 0o600);

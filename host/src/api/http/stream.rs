@@ -1,7 +1,7 @@
 //! Answers without an end: server-sent events (the HTML standard's section 9.2), and lines of JSON.
 //!
-//! A follower has a seat; seats are fewer than connections, so that reading stays possible. Empty is
-//! kept for a reader that does not read: the source is asked for the next piece when the last one was taken. A stream
+//! A follower takes a slot. There are fewer slots than connections, so that reads stay possible. Nothing is buffered
+//! for a client that does not read: the source produces the next piece after the client took the last one. A stream
 //! ends with the service.
 
 use std::collections::VecDeque;
@@ -26,19 +26,19 @@ use crate::api::routes::files;
 use crate::service::stopped;
 use crate::store::Store;
 
-/// A stream that has nothing to say says so this often: who is between does not take it for dead.
+/// The interval of comments in an idle stream, so that proxies do not take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What a stream of events says it is.
+/// The content type of a stream of events.
 pub(in crate::api) const EVENTS: &str = "text/event-stream";
 
-/// What lines of JSON say they are.
+/// The content type of lines of JSON.
 pub(in crate::api) const LINES: &str = "application/x-ndjson";
 
-/// A place for a stream.
+/// A slot for a stream.
 pub(in crate::api) type Seat = Taken;
 
 impl Api {
-    /// Takes a place for a stream.
+    /// Takes a slot for a stream.
     pub(in crate::api) fn seat(&self, caller: &Caller) -> Result<Seat, Problem> {
         if self.stopping() {
             return Err(Problem::stopping());
@@ -47,12 +47,12 @@ impl Api {
     }
 }
 
-/// How a client wants its answer.
+/// The form of the answer that a client requests.
 #[derive(Debug)]
 pub(in crate::api) struct Wants {
-    /// As events, because `Accept` names them.
+    /// Whether it wants events, because `Accept` names them.
     pub(in crate::api) events: bool,
-    /// Behind the event of this id.
+    /// The ID of the last event that the client received; the stream continues after it.
     pub(in crate::api) last: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Wants {
         Ok(Self { events, last: last.filter(|id| !id.is_empty()) })
     }
 
-    /// The number in the id, where ids are numbers.
+    /// Returns the number in the ID, for streams whose IDs are numbers.
     pub(in crate::api) fn number(&self) -> Result<Option<i64>, Problem> {
         let number = |id: &String| match id.parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number),
@@ -86,20 +86,20 @@ impl FromRequestParts<Api> for Wants {
     }
 }
 
-/// Where a stream comes from.
+/// The source of a stream.
 pub(in crate::api) trait Source: Send + 'static {
-    /// The next piece, or none at the end. It is not dropped while it waits, unless the stream is.
+    /// Returns the next piece, or `None` at the end. The future is dropped only together with the stream.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Problem>> + Send;
 }
 
-/// Something in the store that only grows, each entry with a number.
+/// A sequence in the store that only grows, each entry with a number.
 pub(in crate::api) trait Growing: Send + 'static {
-    /// Puts what stands behind a number, up to so many entries, into `ready`, as far as it is for the caller. Gives the number
-    /// of the last one that was looked at, or none when there is nothing more yet.
+    /// Reads some entries after a number, and puts those that the caller may see into `ready`. Returns the number of
+    /// the last entry that was read, or `None` when there is no new entry yet.
     fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem>;
 }
 
-/// Follows it from a number on; `ready` is said first.
+/// A source that follows a sequence after a number; the pieces in `ready` come first.
 pub(in crate::api) struct Following<G> {
     pub(in crate::api) api: Api,
     pub(in crate::api) of: G,
@@ -117,7 +117,7 @@ impl<G: Growing> Source for Following<G> {
             match self.of.read(self.api.handle.store(), self.after, &mut self.ready)? {
                 Some(last) => {
                     self.after = last;
-                    // Where little of much is for the caller, others have their turn meanwhile.
+                    // Most entries may be hidden from this caller; other tasks run in the meantime.
                     tokio::task::yield_now().await;
                 }
                 None => self.pulse.beat().await,
@@ -126,7 +126,7 @@ impl<G: Growing> Source for Following<G> {
     }
 }
 
-/// An event: `data` is JSON on one line.
+/// Formats an event: `data` is JSON on one line.
 pub(in crate::api) fn event<T: Serialize>(name: Option<&str>, id: Option<&str>, data: &T) -> Result<Bytes, Problem> {
     let mut text = String::new();
     if let Some(id) = id {
@@ -140,17 +140,17 @@ pub(in crate::api) fn event<T: Serialize>(name: Option<&str>, id: Option<&str>, 
     Ok(text.into())
 }
 
-/// Tells where the stream is, and nothing else: a client that comes again goes on from there.
+/// Formats an event that has only an ID: a client that reconnects continues from there.
 pub(in crate::api) fn place(id: &str) -> Bytes {
     format!("id: {id}\n\n").into()
 }
 
-/// What went wrong, as the last event.
+/// Formats the failure as the last event.
 pub(in crate::api) fn problem_event(problem: &Problem) -> Bytes {
     event(Some("problem"), None, problem).unwrap_or_default()
 }
 
-/// A source as a stream that tells what went wrong as its last piece.
+/// Turns a source into a stream; a failure becomes its last piece.
 fn pieces(source: impl Source, failed: fn(&Problem) -> Bytes) -> impl Stream<Item = Bytes> + Send {
     futures_util::stream::unfold(Some(source), move |source| async move {
         let mut source = source?;
@@ -177,7 +177,7 @@ pub(in crate::api) fn events(api: &Api, seat: Seat, source: impl Source) -> Resp
     ([(header::CONTENT_TYPE, EVENTS)], Body::from_stream(body)).into_response()
 }
 
-/// Answers with the events of a verb: they end with it, and not with the service, which waits for verbs.
+/// Answers with the events of a verb. They end with the verb, not with the service, which waits for verbs.
 pub(in crate::api) fn verb(source: impl Source) -> Response {
     let pieces = Box::pin(pieces(source, problem_event));
     let body = futures_util::stream::unfold(pieces, |mut pieces| async {
@@ -198,7 +198,7 @@ pub(in crate::api) fn lines(api: &Api, seat: Seat, source: impl Source) -> Respo
         let (mut pieces, mut stop, seat) = going?;
         let piece = tokio::select! {
             biased;
-            // Lines that just break off would look like all of them.
+            // Without this line, a stream that breaks off would look complete.
             () = stopped(&mut stop) => return Some((Ok(problem_line(&Problem::stopping())), None)),
             piece = pieces.next() => piece,
         };
@@ -207,23 +207,23 @@ pub(in crate::api) fn lines(api: &Api, seat: Seat, source: impl Source) -> Respo
     ([(header::CONTENT_TYPE, LINES)], Body::from_stream(body)).into_response()
 }
 
-/// What went wrong, as the last line: a reader must know that the lines before it are not all.
+/// Formats the failure as the last line: a reader must know that the previous lines are incomplete.
 fn problem_line(problem: &Problem) -> Bytes {
     let mut line = serde_json::to_vec(&serde_json::json!({ "problem": problem })).unwrap_or_default();
     line.push(b'\n');
     line.into()
 }
 
-/// How an answer that may go on for long says that it is not all.
+/// The way that a long answer marks that it is incomplete.
 pub(in crate::api) enum Last {
     Event,
     Line,
-    /// An archive has no place for words: the connection breaks off.
+    /// An archive has no place for a message: the connection breaks off.
     Broken,
 }
 
 impl Last {
-    /// None of answers that come at once.
+    /// Returns the kind of a long answer; `None` for other answers.
     pub(in crate::api) fn of(kind: &HeaderValue) -> Option<Self> {
         match kind {
             kind if kind == EVENTS => Some(Self::Event),
@@ -234,7 +234,7 @@ impl Last {
     }
 }
 
-/// An answer that goes on as long as its caller may.
+/// Returns a body that ends early when its caller's token is revoked.
 pub(in crate::api) fn until_revoked(
     body: Body,
     revoked: impl Future<Output = ()> + Send + 'static,

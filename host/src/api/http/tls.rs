@@ -1,5 +1,5 @@
-//! TLS for the listener on the network. Certificate, key and the clients' authority are files; they are read again when one
-//! of them changes, and at SIGHUP. What is wrong then leaves in place what is there.
+//! TLS for the listener on the network. The certificate, the key and the clients' authority are files. They are read
+//! again when one of them changes, and at SIGHUP. If the new files are invalid, the current ones stay in use.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -20,11 +20,11 @@ use crate::api::http::socket::Refused;
 use crate::config::ApiConfig;
 use crate::service::{Stop, stopped};
 
-/// How long a handshake may take.
+/// The time limit for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Most bytes of a file.
+/// The limit of a file, in bytes.
 const BYTES: u64 = 1 << 20;
-/// How often the files are looked at.
+/// The interval of checks for changed files.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The files.
@@ -38,7 +38,7 @@ pub(in crate::api) struct Files {
 /// Device, inode, size and time of change of a file.
 type Seen = (u64, u64, u64, i64, i64);
 
-/// What connections are taken with now.
+/// The TLS configuration that new connections use.
 pub(in crate::api) struct Tls {
     files: Files,
     current: RwLock<Arc<ServerConfig>>,
@@ -51,14 +51,14 @@ impl Tls {
         Ok(Self { files, current })
     }
 
-    /// The handshake with one who connected.
+    /// Performs the handshake with a client.
     pub(in crate::api) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let config = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let handshake = TlsAcceptor::from(config).accept(stream);
         tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| std::io::ErrorKind::TimedOut)?
     }
 
-    /// Keeps up with the files until it is told to stop.
+    /// Reloads the files when they change, until the service stops.
     pub(in crate::api) async fn follow(&self, mut stop: Stop) {
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
@@ -73,7 +73,7 @@ impl Tls {
                 () = stopped(&mut stop) => return,
             };
             let now = self.files.seen();
-            // A file that is being written is waited for.
+            // A file that is still being written is read later.
             let still = now == last;
             last.clone_from(&now);
             if !(asked || (still && now != seen)) {
@@ -92,7 +92,7 @@ impl Tls {
 }
 
 impl Files {
-    /// Those of a configuration that has an address on the network.
+    /// Returns the files of a configuration that has an address on the network.
     pub(in crate::api) fn of(config: &ApiConfig) -> Option<Self> {
         let ApiConfig { listen: Some(_), tls_cert: Some(cert), tls_key: Some(key), client_ca, .. } = config else {
             return None;
@@ -122,7 +122,7 @@ impl Files {
         };
         let chain = certificates(&self.cert)?;
         let (bytes, mode) = read(&self.key).map_err(|error| refuse(&self.key, error.to_string(), pem))?;
-        // Its group may read it: the usual way to share one key between services.
+        // The group of the key may read it: the usual way to share a key between services.
         if mode & 0o037 != 0 {
             let why = format!("its mode is {:o}: others can read or change the key", mode & 0o777);
             return Err(refuse(&self.key, why, "make it closed to others: chmod 600, or 640 for a group"));
@@ -152,7 +152,7 @@ impl Files {
     }
 }
 
-/// The bytes of a file, and its mode.
+/// Returns the bytes of a file, and its mode.
 fn read(path: &Path) -> std::io::Result<(Vec<u8>, u32)> {
     let file = crate::trust::open(path).map_err(|error| match error {
         crate::trust::Error::Untrusted(untrusted) => {

@@ -1,12 +1,12 @@
-//! Failures in the words for their caller. One who sees a part of the installation does not learn from them what is on the host
-//! beside: then every such failure has the same words, and its own are in the log.
+//! Failures in words for their caller. A caller who sees only a part of the installation must not learn about the rest
+//! of the host from them: every such failure has the same words, and its details are in the log.
 
 use crate::api::http::access::Caller;
 use crate::api::http::error::Problem;
 use crate::{docker, lifecycle};
 
 impl Problem {
-    /// A failure of a verb in the words for its caller.
+    /// Converts the failure of a verb into words for its caller.
     pub(in crate::api) fn told(error: lifecycle::Error, caller: &Caller) -> Self {
         if caller.sees_all() || !(tells_of_host(&error) || has_engine_words(&error)) {
             return error.into();
@@ -14,7 +14,7 @@ impl Problem {
         Self::logged(&error, caller)
     }
 
-    /// The same for a command: what the engine says about it is about the workspace.
+    /// Converts the failure of a command in the same way; the engine's message about it concerns only the workspace.
     pub(in crate::api) fn told_of_command(error: lifecycle::Error, caller: &Caller) -> Self {
         if caller.sees_all() || !tells_of_host(&error) {
             return error.into();
@@ -28,7 +28,7 @@ impl Problem {
     }
 }
 
-/// Whether a failure tells what is at a path of the host, or which images and volumes there are.
+/// Returns whether a failure reveals the content of a path of the host, or the existence of images and volumes.
 fn tells_of_host(error: &lifecycle::Error) -> bool {
     use docker::Error as D;
     use lifecycle::Error as E;
@@ -50,7 +50,7 @@ fn tells_of_host(error: &lifecycle::Error) -> bool {
     }
 }
 
-/// Whether a failure repeats what the engine says about a start, which may name any path.
+/// Returns whether a failure repeats the engine's message about a start, which may name any path.
 fn has_engine_words(error: &lifecycle::Error) -> bool {
     use docker::Error as D;
     use lifecycle::Error as E;

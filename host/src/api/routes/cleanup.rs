@@ -1,4 +1,4 @@
-//! `/v1/cleanup`: the ledger, and a sweep.
+//! `/v1/cleanup`: the ledger of sweeps, and a sweep on demand.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -13,7 +13,7 @@ use crate::lifecycle::SweepReport;
 use crate::store::LedgerEntry;
 use crate::wire::{CleanupTarget, SweepRequest};
 
-/// The ledger of sweeps, newest first (`wharf cleanup ls`)
+/// List the ledger of sweeps, newest first (`wharf cleanup ls`)
 #[utoipa::path(get, path = "/v1/cleanup", params(
     ("all" = Option<bool>, Query, description = "Also what was done, taken back or given up"),
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries; 100"),
@@ -25,7 +25,7 @@ pub(in crate::api) async fn ledger(State(api): State<Api>, mut args: Args) -> Re
     answer(&api.handle.store().ledger(state, u32::try_from(limit).unwrap_or(u32::MAX))?)
 }
 
-/// One sweep (`wharf cleanup`)
+/// Run one sweep (`wharf cleanup`)
 #[utoipa::path(post, path = "/v1/cleanup/sweep", request_body = Option<SweepRequest>,
     responses((status = 200, description = "What came of it", body = SweepReport)))]
 pub(in crate::api) async fn sweep(
@@ -40,7 +40,7 @@ pub(in crate::api) async fn sweep(
     carry_out((&api, &caller), "sweep", async move { lifecycle.sweep(dry_run, grace).await }).await
 }
 
-/// Takes back a planned removal, or starts again what a sweep has stopped (`wharf cleanup undo`)
+/// Undo a planned removal, or restart a workspace that a sweep has stopped (`wharf cleanup undo`)
 #[utoipa::path(post, path = "/v1/cleanup/undo", request_body = CleanupTarget,
     responses((status = 200, description = "The entry", body = LedgerEntry)))]
 pub(in crate::api) async fn undo(
@@ -54,7 +54,7 @@ pub(in crate::api) async fn undo(
     carry_out((&api, &caller), "cleanup-undo", async move { lifecycle.undo_cleanup(&which).await }).await
 }
 
-/// Lets sweeps have again what was taken back (`wharf cleanup allow`)
+/// Let sweeps plan an entry again that was undone (`wharf cleanup allow`)
 #[utoipa::path(post, path = "/v1/cleanup/allow", request_body = CleanupTarget,
     responses((status = 200, description = "The entry", body = LedgerEntry)))]
 pub(in crate::api) async fn allow(

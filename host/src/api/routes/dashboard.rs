@@ -1,7 +1,7 @@
-//! The dashboard at `/`: HTML, CSS and ES modules that the program carries. They hold nothing of the installation, so that no leave is
-//! needed to read them; all that they show they ask of the API, as programs do.
+//! The dashboard at `/`: HTML, CSS and ES modules embedded in the program. They contain no data of the installation, so
+//! reading them needs no permission. They request all data that they show from the API, as other programs do.
 //!
-//! `dashboard/` has the files; `main.js` is where to begin.
+//! `dashboard/` has the files; `main.js` is the entry point.
 
 use axum::extract::{Path, Request};
 use axum::http::{HeaderName, header};
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::api::http::error::Problem;
 
-/// Where a page may take what from: only from here, and only what stands in files.
+/// The content security policy: a page may load resources only from this host, and only from files.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -40,12 +40,12 @@ files! {
     "views/events.js": SCRIPT,
 }
 
-/// The page.
+/// Serves the page.
 pub(in crate::api) async fn page(_: Request) -> Result<Response, Problem> {
     find("index.html")
 }
 
-/// One of its files.
+/// Serves one of its files.
 pub(in crate::api) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     find(&name)
 }
@@ -67,7 +67,7 @@ fn find(name: &str) -> Result<Response, Problem> {
 mod tests {
     use super::*;
 
-    /// Everything that a file names of the others, in quotes.
+    /// Returns the names of other files that a file mentions in quotes.
     fn named(text: &str) -> Vec<String> {
         let quoted = text.split(['"', '\'']).skip(1).step_by(2);
         quoted
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_the_dashboard_names_is_carried_and_nothing_is_asked_elsewhere() {
+    fn every_file_that_the_dashboard_names_is_built_in_and_nothing_is_asked_elsewhere() {
         for (name, _, text) in FILES {
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             for other in named(text) {
@@ -92,7 +92,7 @@ mod tests {
                 };
                 assert!(FILES.iter().any(|(known, ..)| *known == path), "{name} names {path}");
             }
-            // The name of a space is no address.
+            // A namespace is not an address that a browser opens.
             let text = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!text.contains("http://") && !text.contains("https://"), "{name} asks elsewhere");
             for never in [
@@ -112,7 +112,7 @@ mod tests {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/routes/dashboard").join(folder);
             std::fs::read_dir(path).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count()
         };
-        assert_eq!(FILES.len(), on_disk("") + on_disk("views"), "every file is carried");
+        assert_eq!(FILES.len(), on_disk("") + on_disk("views"), "every file is built in");
     }
 
     #[test]

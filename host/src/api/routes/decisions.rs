@@ -1,4 +1,4 @@
-//! `/v1/decisions`: what was decided, and why. Read from the store, so that it needs no engine.
+//! `/v1/decisions`: the decisions and their reasons. They come from the store, so no engine is needed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,66 +24,67 @@ use crate::store::{Store, StoredDecision};
 use crate::wire::ReplayRequest;
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
-/// Records that are read at once.
+/// Records per read.
 const PAGE: u32 = 64;
-/// Records that one request looks through for those that its filter lets through.
+/// The limit of records that one request examines to find those that match its filter.
 const LOOKED: usize = 20_000;
-/// Records that a replay runs again: the default, and the limit.
+/// Records that a replay evaluates: the default, and the limit.
 const REPLAYED: (u32, u32) = (1000, 2000);
 
-/// What a record looks like: everything that was decided at one hook about one request
+/// The schema of a record: everything that was decided at one hook about one request
 #[derive(Serialize, utoipa::ToSchema)]
 #[allow(dead_code)]
 struct DecisionRecord {
     /// Its number in the chain of records.
     number: i64,
-    /// Its hash, in which that of the record before it is.
+    /// Its hash, which covers the hash of the previous record.
     hash: String,
     /// Version of its form.
     version: u32,
     /// UUID v7: sorts by time.
     id: uuid::Uuid,
-    /// When it was taken.
+    /// Time of the decision.
     time: jiff::Timestamp,
     /// The hook.
     hook: Hook,
     /// The id of the workspace; empty for a sweep.
     workspace: String,
-    /// Everything that the policies saw; `facts.caller` is who asked (`name`, `role`, `door`).
+    /// The whole input of the policies; `facts.caller` is the caller (`name`, `role`, `door`).
     #[schema(value_type = Object)]
     input: serde_json::Value,
-    /// Field -> who had set it before the first policy was asked.
+    /// Field -> its owner before the first policy was evaluated.
     owners: Option<BTreeMap<String, Owner>>,
-    /// The spec before the first of the hooks that decide a container, where this one's input differs.
+    /// The spec before the first of the hooks that decide a container, where this hook's input differs from it.
     #[schema(value_type = Option<ContainerSpec>)]
     began: Option<serde_json::Value>,
-    /// What paths of the host led to when the invariants were checked.
+    /// Targets of paths of the host when the invariants were checked.
     #[schema(value_type = Option<Object>)]
     paths: Option<serde_json::Value>,
-    /// One for each policy that was asked, in order.
+    /// One step per evaluated policy, in order.
     #[schema(value_type = Vec<Object>)]
     steps: Vec<serde_json::Value>,
-    /// Policies that wanted different values for one field.
+    /// Policies that set different values for one field.
     conflicts: Vec<String>,
     /// Invariants that the result violates.
     violations: Vec<String>,
-    /// `allowed`, `allowed-exec`, `denied`, `actions` or `sweep`, with what came out.
+    /// `allowed`, `allowed-exec`, `denied`, `actions` or `sweep`, with the result.
     #[schema(value_type = Object)]
     outcome: serde_json::Value,
     /// Of a record of shadows: the decision that they ran beside.
     shadow_of: Option<uuid::Uuid>,
-    /// Of a record of shadows: what they would have changed.
+    /// Of a record of shadows: the changes that they would have made.
     differences: Option<Vec<Difference>>,
-    /// For a token with labels: what of the record is about others, and is left out here.
+    /// For a token with labels: parts of the record about others, which are left out here.
     left_out: Option<Vec<&'static str>>,
 }
 
-/// Parts of a record that tell which images there are, and what is at a path of the host.
+/// Parts of a record that reveal the local images and the targets of paths of the host.
 const OF_HOST: [&str; 2] = ["input.facts.local_images", "paths"];
-/// The text in the place of a reason that does.
+/// The text that replaces a reason with such content.
 const VEILED: &str = "a mount is not allowed, or not there";
 
-/// A record as its caller may see it: one who sees a part learns nothing of the host and of others.
+/// Returns a record as its caller may see it. A caller who sees only a part of the installation learns nothing about
+/// the host and about others.
 fn shown(stored: &StoredDecision, caller: &Caller) -> Result<RecordView, Problem> {
     let mut view = RecordView::of(stored)?;
     if !caller.sees_all() {
@@ -108,7 +109,8 @@ fn shown(stored: &StoredDecision, caller: &Caller) -> Result<RecordView, Problem
     Ok(view)
 }
 
-/// The workspace that a filter names: one that the caller sees, or, for who sees all, an id whose records are left.
+/// Returns the workspace that a filter names: a visible one, or, for callers who see everything, also a removed one
+/// that still has records.
 fn about(store: &Store, caller: &Caller, name: String) -> Result<WorkspaceId, Problem> {
     match caller.sees_all() {
         true => Ok(recorded_workspace(store, &Target::Named(name))?),
@@ -132,10 +134,10 @@ fn filter(store: &Store, caller: &Caller, args: &mut Args) -> Result<RecordFilte
     Ok(RecordFilter { workspace, ..filter })
 }
 
-/// Decisions, newest first (`wharf audit`)
+/// List decisions, newest first (`wharf audit`)
 ///
-/// A page can have fewer than `limit`, even none, and still name a next one: only so many records are looked through at
-/// once. New ones are followed at `/v1/decisions/stream`.
+/// A page may have fewer entries than `limit`, or none, and still name a next page, because the number of records that
+/// one request examines is limited. Follow new decisions at `/v1/decisions/stream`.
 #[utoipa::path(get, path = "/v1/decisions", params(
     ("workspace" = Option<String>, Query, description = "About this workspace: id or name, or an id that is gone"),
     ("hook" = Option<Hook>, Query, description = "Of a hook"),
@@ -163,7 +165,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, mut arg
     read.await.map_err(Problem::internal)?
 }
 
-/// One record (`wharf audit show`), by number or id
+/// Get one record (`wharf audit show`), by number or id
 #[utoipa::path(get, path = "/v1/decisions/{record}",
     params(("record" = String, Path, description = "Number or id")),
     responses((status = 200, description = "The record", body = DecisionRecord)))]
@@ -184,9 +186,9 @@ pub(in crate::api) async fn show(
     answer(&shown(&stored, &caller)?)
 }
 
-/// New decisions as they are taken (`wharf audit --follow`)
+/// Follow new decisions (`wharf audit --follow`)
 ///
-/// As `text/event-stream`, with the numbers of records as ids: from now on, or behind `Last-Event-ID`.
+/// As `text/event-stream`, with the numbers of records as ids: from now on, or after `Last-Event-ID`.
 #[utoipa::path(get, path = "/v1/decisions/stream", params(
     ("workspace" = Option<String>, Query, description = "About this workspace: id or name"),
     ("hook" = Option<Hook>, Query, description = "Of a hook"),
@@ -214,7 +216,7 @@ pub(in crate::api) async fn follow(
     let newest = store.newest_decision()?;
     let mut after = wants.number()?.unwrap_or(newest);
     let mut ready = VecDeque::new();
-    // Records that were pruned are no gap that could be filled.
+    // Pruned records leave a gap that cannot be filled, so the client is informed of it.
     let oldest = store.checkpoint()?.map_or(0, |checkpoint| checkpoint.number);
     if after < oldest || after > newest {
         let at = if after > newest { oldest } else { oldest.max(after) };
@@ -227,7 +229,7 @@ pub(in crate::api) async fn follow(
     Ok(stream::events(&api, seat, Following { api: api.clone(), of, after, ready, pulse }))
 }
 
-/// Records that a caller sees.
+/// The records that a caller sees.
 struct Records {
     caller: Caller,
     filter: RecordFilter,
@@ -237,7 +239,7 @@ impl Growing for Records {
     fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem> {
         let some = store.decisions_after(&self.filter.query(), after, PAGE)?;
         let Some(last) = some.last().map(|stored| stored.number) else { return Ok(None) };
-        // Workspaces come and go.
+        // The set of visible workspaces changes over time.
         self.filter.among = self.caller.seen(store)?;
         for stored in some {
             if stored.decision().is_ok_and(|decision| self.filter.holds(&decision)) {
@@ -249,7 +251,7 @@ impl Growing for Records {
     }
 }
 
-/// Who set each field of a workspace (`wharf why`)
+/// Explain the owner of each field of a workspace (`wharf why`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/why", params(
     ("id" = String, Path, description = "Id or name"),
     ("field" = Option<String>, Query, description = "A field such as `image` or `env.TEAM`, or a group such as `env`"),
@@ -262,9 +264,9 @@ pub(in crate::api) async fn explain(State(api): State<Api>, name: Named, mut arg
     answer(&why(store, &api.handle.loaded(), &stored, field.as_deref())?)
 }
 
-/// Runs recorded decisions again (`wharf policy replay`)
+/// Replay recorded decisions (`wharf policy replay`)
 ///
-/// Through the chain that decides now; one request at a time.
+/// The current chain evaluates them; one request runs at a time.
 #[utoipa::path(post, path = "/v1/decisions/replay", request_body = Option<ReplayRequest>,
     responses((status = 200, description = "What would come out otherwise", body = Replayed)))]
 pub(in crate::api) async fn replay(
@@ -288,7 +290,7 @@ pub(in crate::api) async fn replay(
     if api.stopping() {
         return Err(Problem::stopping());
     }
-    // It takes all cores: two at once would only take them from each other.
+    // A replay uses all cores; two concurrent ones would only slow each other down.
     let alone = api.replays.clone().try_acquire_owned().map_err(|_| Problem::busy("replays"))?;
     let run = tokio::task::spawn_blocking(move || {
         let store = api.handle.store();

@@ -1,7 +1,7 @@
-//! `/v1/events`: what happens to workspaces, from the history that the service keeps.
+//! `/v1/events`: events of workspaces, from the history that the service records.
 //!
-//! The id of an event is its number there, so a stream that breaks off goes on without a gap: what the engine tells is in
-//! the history before any follower is told.
+//! The ID of an event is its number in the history, so an interrupted stream continues without a gap: an event of the
+//! engine is in the history before followers receive it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,13 +22,13 @@ use crate::config::instant;
 use crate::store::{EventQuery, Store};
 use crate::workspace::{Event, WorkspaceId};
 
-/// Events that are read at once.
+/// Events per read.
 const PAGE: u32 = 256;
 
-/// What happened to workspaces (`wharf events`)
+/// List events of workspaces (`wharf events`)
 ///
-/// A page of the history, oldest first. As `text/event-stream` it goes on with what happens, from now on, from `since`
-/// on, or behind `Last-Event-ID`; an event `gap` says that some before it are not kept any more.
+/// A page of the history, oldest first. As `text/event-stream` it continues with new events, from now on, from `since`
+/// on, or after `Last-Event-ID`; an event `gap` says that some earlier events are no longer recorded.
 #[utoipa::path(get, path = "/v1/events", params(
     ("workspace" = Option<String>, Query, description = "Only of this workspace (id or name) and its sidecars"),
     ("since" = Option<String>, Query, description = "A time, or how long ago"),
@@ -64,7 +64,7 @@ pub(in crate::api) async fn list(
         let events: Vec<Event> = events.collect();
         let mut response = answer(&events)?;
         if let Some(last) = last.or(cursor) {
-            // From here a stream goes on.
+            // A stream continues from here.
             response.headers_mut().insert(HeaderName::from_static("last-event-id"), HeaderValue::from(last));
         }
         return Ok(match last.filter(|_| more) {
@@ -103,7 +103,7 @@ pub(in crate::api) async fn list(
     ))
 }
 
-/// A workspace that exists, or an id of which something is kept.
+/// Returns an existing workspace, or a removed one that still has events.
 fn known(store: &Store, caller: &Caller, name: String) -> Result<WorkspaceId, Problem> {
     let error = match Named::new(name.clone(), caller).stored(store) {
         Ok(stored) => return Ok(stored.id),
@@ -120,12 +120,12 @@ fn known(store: &Store, caller: &Caller, name: String) -> Result<WorkspaceId, Pr
     Err(error)
 }
 
-/// Whether an event is about the present workspace of its id, and not about one that had the id before.
+/// Returns whether an event is about the present workspace with its ID, and not about an earlier one.
 fn is_seen(seen: Option<&BTreeMap<WorkspaceId, Timestamp>>, event: &Event) -> bool {
     seen.is_none_or(|seen| seen.get(&event.workspace).is_some_and(|since| event.time >= *since))
 }
 
-/// Events that a caller sees.
+/// The events that a caller sees.
 struct History {
     caller: Caller,
     query: EventQuery,
@@ -135,7 +135,7 @@ impl Growing for History {
     fn read(&mut self, store: &Store, after: i64, ready: &mut VecDeque<Bytes>) -> Result<Option<i64>, Problem> {
         let some = store.events_after(&self.query, after, PAGE)?;
         let Some(last) = some.last().map(|(number, _)| *number) else { return Ok(None) };
-        // Workspaces come and go.
+        // The set of visible workspaces changes over time.
         let seen = self.caller.seen_since(store)?;
         for (number, event) in some {
             if is_seen(seen.as_ref(), &event) {

@@ -1,9 +1,9 @@
-//! Running commands over a WebSocket, with everything that a terminal needs.
+//! Running commands over a WebSocket, with full terminal support.
 //!
-//! On the WebSocket the first message of the client is the command as JSON. Then binary messages carry bytes behind one
-//! that names their channel (0 stdin, 1 stdout, 2 stderr), and text messages are JSON: the client's `resize` and
-//! `stdin-end`, and at last the server's `exit_code` or a problem. A client that does not read holds the command up, and
-//! a command that does not read holds the client up. A command whose client has gone is ended.
+//! The client's first message on the WebSocket is the command as JSON. After that, binary messages carry bytes,
+//! preceded by the number of their channel (0 stdin, 1 stdout, 2 stderr). Text messages are JSON: the client's `resize`
+//! and `stdin-end`, and finally the server's `exit_code` or a problem. A client that does not read blocks the command,
+//! and a command that does not read blocks the client. A command is killed when its client disconnects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,27 +24,27 @@ use crate::api::http::access::{Caller, Peer};
 use crate::api::http::args::{Args, Named, read};
 use crate::api::http::error::Problem;
 use crate::api::http::stream::Seat;
-use crate::api::routes::run::{REST, Running, check, exit_code, too_late};
+use crate::api::routes::exec_collected::{REST, Running, check, exit_code, too_late};
 use crate::docker::{ExecControl, ExecOutput, ExecStdin, StdStream};
 use crate::lifecycle::{Error, acting_for, for_this_caller};
 use crate::service::stopped;
 use crate::wire::{ExecEnded, ExecInput, ExecRequest, TerminalSize};
 use crate::workspace::WorkspaceId;
 
-/// Most bytes of a message of the client.
+/// The limit of a message of the client, in bytes.
 const MESSAGE: usize = 1 << 20;
-/// How long the first message may take.
+/// The time limit for the first message.
 const FIRST: Duration = Duration::from_secs(10);
-/// How often the server pings; a client that is silent for three times as long has gone.
+/// The interval of the server's pings. A client that is silent for three times as long counts as disconnected.
 const PING: Duration = Duration::from_secs(20);
 
-/// Runs a command, and talks to it over a WebSocket (`wharf exec`)
+/// Run a command interactively over a WebSocket (`wharf exec`)
 ///
 /// The first message is an `ExecRequest`. Binary messages begin with the number of their channel: 0 stdin, 1 stdout, 2
 /// stderr. Text messages of the client are `{"resize": {"rows": 24, "cols": 80}}`, `{"stdin-end": true}`, and
-/// `{"detach": true}`, which leaves the command running; the only one of the server is its last: `{"exit_code": 0}`, with
-/// `"cut": true` where a process that the command left behind still holds its output, `"detached": true` where it runs on, or
-/// a problem.
+/// `{"detach": true}`, which leaves the command running. The only text message of the server is its last:
+/// `{"exit_code": 0}` or a problem. The former has `"cut": true` if a process that the command left behind still holds
+/// its output, and `"detached": true` if the command continues.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/exec", params(("id" = String, Path, description = "Id or name")),
     responses((status = 101, description = "It goes on as a WebSocket")))]
 pub(in crate::api) async fn talk(
@@ -61,16 +61,16 @@ pub(in crate::api) async fn talk(
     let id = name.find(&lifecycle).await?;
     let seat = api.seat(&caller)?;
     let upgrade = upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE);
-    // It goes on as a part of the request's trace.
+    // The session continues as a part of the request's trace.
     let span = tracing::Span::current();
-    // What is upgraded goes on in a task of its own.
+    // An upgraded connection continues in a separate task.
     let talk = move |socket| {
         acting_for(caller.of_decisions(), session(api, (caller, peer), id, socket, Arc::new(seat))).instrument(span)
     };
     Ok(upgrade.on_upgrade(talk).into_response())
 }
 
-/// Over a WebSocket, to its end; the seat is held until then.
+/// Runs a session over a WebSocket to its end; the slot is held until then.
 async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, socket: WebSocket, seat: Arc<Seat>) {
     let (mut to, mut from) = socket.split();
     let mut stop = api.stop.clone();
@@ -92,7 +92,7 @@ async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, sock
     let farewell = async {
         to.send(Message::Text(last.to_string().into())).await?;
         to.send(Message::Close(Some(CloseFrame { code, reason: "".into() }))).await?;
-        // The client's answer; without it what was sent last could be lost.
+        // Waits for the client's close message: without it, the last messages could be lost.
         while let Some(Ok(message)) = from.next().await {
             if matches!(message, Message::Close(_)) {
                 break;
@@ -112,17 +112,17 @@ fn ended(exit_code: i64, cut: bool, detached: bool) -> serde_json::Value {
     json!(ExecEnded { exit_code, cut, detached })
 }
 
-/// How a session ends.
+/// The end of a session.
 enum End {
-    /// With this code, and whether its output was still open.
+    /// The command exited with this code; `cut`: its output was still open.
     Exited {
         code: i64,
         cut: bool,
     },
     Problem(Problem),
-    /// The client has left it, and it runs on.
+    /// The client has detached, and the command continues.
     Left,
-    /// The client has gone.
+    /// The client has disconnected.
     Gone,
 }
 
@@ -143,7 +143,8 @@ async fn run(
     }
     let lifecycle = api.lifecycle()?;
     lifecycle.check_exec_user(id, body.user.as_deref()).await?;
-    // By itself: when this is left meanwhile, as a service that stops does, the command must not be left alone.
+    // The start runs in a separate task: if the session is dropped meanwhile, as when the service stops, the command
+    // must not be left unattended.
     let begun = {
         let (api, id, seat, caller) = (api.clone(), id.clone(), seat.clone(), caller.clone());
         let (spec, stdin, size) = (body.spec(), body.stdin, body.size());
@@ -174,7 +175,7 @@ async fn run(
                 Some(problem) => Ok(End::Problem(problem)),
                 None => match tokio::time::timeout(REST, writing).await {
                     Ok(ended) => ended,
-                    // It was in time; what it left behind may write for ever.
+                    // The command ended in time, but a process that it left behind may write for ever.
                     Err(_) => exit_code(&control).await.map(|code| End::Exited { code, cut: true }),
                 },
             },
@@ -184,17 +185,17 @@ async fn run(
         running.ended();
     }
     if matches!(ended, Ok(End::Left)) {
-        // The end of its input, or of its terminal, would end it.
+        // The end of its input or of its terminal would end the command, so both stay open.
         tokio::spawn(async move {
             let _stdin = stdin;
             while output.next().await.is_some_and(|item| item.is_ok()) {}
         });
     }
-    // Otherwise it still runs, and `running` ends it.
+    // Otherwise the command still runs, and dropping `running` kills it.
     ended
 }
 
-/// The first message; none when the client went away before it.
+/// Receives the first message; `None` when the client disconnected before it.
 async fn first(from: &mut Incoming) -> Result<Option<ExecRequest>, Problem> {
     let message = async {
         loop {
@@ -213,7 +214,7 @@ async fn first(from: &mut Incoming) -> Result<Option<ExecRequest>, Problem> {
     }
 }
 
-/// Sends what the command writes, and pings; ends with the command.
+/// Sends the output of the command, and pings. It completes when the command ends.
 async fn write(output: &mut ExecOutput, to: &mut Outgoing, control: &ExecControl) -> Result<End, Problem> {
     let mut pings = tokio::time::interval(PING);
     pings.tick().await;
@@ -236,7 +237,7 @@ async fn write(output: &mut ExecOutput, to: &mut Outgoing, control: &ExecControl
             return Ok(End::Gone);
         }
     }
-    // It can go on for long after it has closed its output.
+    // The command may run for long after it has closed its output.
     let exit = exit_code(control);
     tokio::pin!(exit);
     loop {
@@ -251,7 +252,7 @@ async fn write(output: &mut ExecOutput, to: &mut Outgoing, control: &ExecControl
     }
 }
 
-/// Hands on what the client sends; ends when it has gone.
+/// Forwards the client's messages to the command. It completes when the client disconnects.
 async fn listen(
     from: &mut Incoming,
     stdin: &mut Option<ExecStdin>,
@@ -259,10 +260,10 @@ async fn listen(
     peer: Peer,
 ) -> Result<End, Problem> {
     let mut ahead = None;
-    // On this machine the end of a client is seen; one that is silent waits for a slow reader.
+    // On this machine a disconnect is noticed at once; a silent client may be waiting for a slow reader.
     let silence = if peer.is_remote() { PING * 3 } else { Duration::MAX };
     loop {
-        // Not while the command does not read: then nothing of the client is read either.
+        // While the command does not read, nothing more of the client is read either.
         let message = match ahead.take() {
             Some(message) => Some(message),
             None => match tokio::time::timeout(silence, from.next()).await {
@@ -275,14 +276,14 @@ async fn listen(
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Binary(bytes))) => match bytes.split_first() {
                 Some((0, bytes)) => {
-                    // A command that has closed its input goes on; what it does next is its own business.
+                    // A command that has closed its input may continue; the input is dropped.
                     let Some(open) = stdin.as_mut() else { continue };
                     let writing = open.write_all(bytes);
                     tokio::pin!(writing);
                     let written = loop {
                         tokio::select! {
                             written = &mut writing => break written,
-                            // One message ahead, to notice when the client goes while the command does not read.
+                            // Reads one message ahead, to notice a disconnect while the command does not read.
                             message = from.next(), if ahead.is_none() => match message {
                                 None | Some(Err(_) | Ok(Message::Close(_))) => return Ok(End::Gone),
                                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}

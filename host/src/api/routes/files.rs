@@ -1,6 +1,6 @@
-//! `/v1/workspaces/{id}/files`: files in and out, as tar archives that are never held as a whole.
+//! `/v1/workspaces/{id}/files`: files in and out, as streamed tar archives.
 //!
-//! Policies of `pre-exec` are asked as for `wharf cp`: once for what a path is, and again for the files.
+//! Policies of `pre-exec` are evaluated as for `wharf cp`: once for the kind of a path, and again for the files.
 
 use std::io;
 
@@ -21,18 +21,18 @@ use crate::lifecycle::{Error, PathView};
 use crate::service::stopped;
 use crate::wire::Empty;
 
-/// What archives say they are.
+/// The content type of archives.
 pub(in crate::api) const TAR: &str = "application/x-tar";
 /// The route whose body is an archive of any size.
 pub(in crate::api) const ROUTE: &str = "/v1/workspaces/{id}/files";
-/// Pieces that wait for an engine that is slower than the client.
+/// The limit of pieces that wait for an engine that is slower than the client.
 const WAITING: usize = 16;
 
 fn path_of(args: &mut Args) -> Result<String, Problem> {
     args.text("path")?.ok_or_else(|| Problem::request("the query names no 'path'"))
 }
 
-/// What a path in a workspace is, as a place for files (`wharf cp` asks so)
+/// Get the kind of a path in a workspace, as a place for files (used by `wharf cp`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/files/kind", params(
     ("id" = String, Path, description = "Id or name"),
     ("path" = String, Query, description = "An absolute path in the workspace"),
@@ -46,9 +46,10 @@ pub(in crate::api) async fn kind(State(api): State<Api>, name: Named, mut args: 
     answer(&PathView { workspace: id.clone(), kind: place.kind, user: place.user })
 }
 
-/// Reads a file or folder as a tar archive (`wharf cp WS:PATH -`)
+/// Read a file or folder as a tar archive (`wharf cp WS:PATH -`)
 ///
-/// The first name in it is the path's last one. An archive that breaks off has no end, as tar and HTTP see it.
+/// The first name in it is the last segment of the path. An incomplete archive lacks its end marker, in tar and in
+/// HTTP.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/files", params(
     ("id" = String, Path, description = "Id or name"),
     ("path" = String, Query, description = "An absolute path in the workspace"),
@@ -76,7 +77,7 @@ pub(in crate::api) async fn read(
             () = stopped(&mut stop) => Err(io::Error::other("the service ends")),
             piece = archive.next() => piece?.map_err(io::Error::other),
         };
-        // After an error nothing comes any more, and the connection breaks off.
+        // After an error no more pieces follow, and the connection breaks off.
         let going = piece.is_ok().then_some((archive, stop, seat));
         Some((piece, going))
     });
@@ -84,9 +85,10 @@ pub(in crate::api) async fn read(
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-/// Unpacks a tar archive in a folder of a workspace (`wharf cp - WS:PATH`)
+/// Unpack a tar archive into a folder of a workspace (`wharf cp - WS:PATH`)
 ///
-/// The body may have any size. A client that stops sending for 10 seconds is left, and what has arrived stays.
+/// The body may have any size. The request fails when the client sends nothing for 10 seconds; files that have arrived
+/// stay.
 #[utoipa::path(put, path = "/v1/workspaces/{id}/files", params(
     ("id" = String, Path, description = "Id or name"),
     ("path" = String, Query, description = "An absolute path in the workspace"),
@@ -119,7 +121,7 @@ pub(in crate::api) async fn write(
             Ok(()) => Ok(copy.await),
             Err(problem) => Err(problem),
         },
-        // The engine need not read everything to refuse it.
+        // The engine may refuse an archive before it has read all of it.
         copied = &mut copy => Ok(copied),
         () = stopped(&mut stop) => Err(Problem::stopping()),
         () = caller.revoked(&api.handle) => Err(Problem::bad_token()),
@@ -128,8 +130,8 @@ pub(in crate::api) async fn write(
     answer(&Empty {})
 }
 
-/// Hands over what the client sends, as fast as it is taken. It ends with an error where the body breaks off, which breaks the
-/// archive off, too: half a body must not look like a whole one.
+/// Forwards the client's body as fast as the receiver takes it. If the body breaks off, it fails and breaks the archive
+/// off as well: half a body must not look complete.
 async fn feed(body: Body, to: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Problem> {
     let mut parts = body.into_data_stream();
     loop {
@@ -137,7 +139,7 @@ async fn feed(body: Body, to: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Pro
             Ok(None) => return Ok(()),
             Ok(Some(Ok(part))) => match to.send(Ok(part)).await {
                 Ok(()) => continue,
-                // Its receiver says why it takes no more.
+                // The receiver reports why it accepts no more.
                 Err(_) => std::future::pending().await,
             },
             Ok(Some(Err(_))) => Problem::broken_body(),

@@ -9,42 +9,42 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::api::http::error::Problem;
 
-/// How long the engine may take to say that it is there.
+/// The time limit for an answer of the engine.
 const ENGINE: Duration = Duration::from_secs(5);
 
-/// What is asked of a service that lives.
+/// The status of a live service.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(in crate::api) struct Status {
     /// `alive`, or `ready`.
     status: &'static str,
 }
 
-/// Answers as long as the service lives
+/// Answer as long as the service is alive
 #[utoipa::path(get, path = "/v1/health", responses((status = 200, description = "It lives", body = Status)))]
 pub(in crate::api) async fn alive() -> Result<Response, Problem> {
     answer(&Status { status: "alive" })
 }
 
-/// The program, and what it speaks.
+/// The program, and the versions that it speaks.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(in crate::api) struct Version {
     /// `wharf`
     name: &'static str,
-    /// Of the program.
+    /// Version of the program.
     version: &'static str,
-    /// The versions of this API that it has.
+    /// The supported versions of this API.
     api: Vec<&'static str>,
 }
 
-/// The program and the versions of this API
+/// Get the program and its versions of this API
 #[utoipa::path(get, path = "/v1/version", responses((status = 200, description = "The versions", body = Version)))]
 pub(in crate::api) async fn version() -> Result<Response, Problem> {
     answer(&Version { name: "wharf", version: env!("CARGO_PKG_VERSION"), api: vec!["v1"] })
 }
 
-/// Whether it can do what it is there for
+/// Check whether the service is ready
 ///
-/// The engine answers, the store takes writes, and a chain decides; else 503 with what is `missing`.
+/// The engine answers, the store accepts writes, and a chain decides; else 503 with the `missing` parts.
 #[utoipa::path(get, path = "/v1/ready", responses((status = 200, description = "It can", body = Status)))]
 pub(in crate::api) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let mut missing = Vec::new();
@@ -75,7 +75,7 @@ pub(in crate::api) async fn ready(State(api): State<Api>) -> Result<Response, Pr
     if missing.is_empty() { answer(&Status { status: "ready" }) } else { Err(Problem::not_ready(missing)) }
 }
 
-/// An answer of JSON.
+/// Returns an answer of JSON.
 pub(in crate::api) fn answer<T: serde::Serialize>(value: &T) -> Result<Response, Problem> {
     let body = serde_json::to_vec(value).map_err(Problem::internal)?;
     Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response())

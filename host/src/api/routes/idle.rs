@@ -1,4 +1,4 @@
-//! Whether workspaces are used, and leases that keep them.
+//! Whether workspaces are used, and leases that keep them running.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -12,7 +12,7 @@ use crate::lifecycle::{IdleView, Idleness, Lifecycle};
 use crate::wire::{Lease, LeaseRequest};
 use crate::workspace::WorkspaceId;
 
-/// How idle the workspaces that run are (`wharf idle`)
+/// List how idle running workspaces are (`wharf idle`)
 #[utoipa::path(get, path = "/v1/idle", responses((status = 200, description = "One each", body = Vec<Idleness>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, args: Args) -> Result<Response, Problem> {
     args.end()?;
@@ -23,7 +23,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, args: A
     answer(&all)
 }
 
-/// Each sign of a workspace's being used, and when it is stopped (`wharf idle why`)
+/// Get each sign of use of a workspace, and the time of its stop (`wharf idle why`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/idle", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The signs", body = IdleView)))]
 pub(in crate::api) async fn show(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
@@ -37,14 +37,14 @@ fn lease_of(lifecycle: &Lifecycle, id: WorkspaceId) -> Result<Response, Problem>
     answer(&Lease { id, until })
 }
 
-/// A sidecar is idle when its workspace is.
+/// Finds the whole workspace: a sidecar is idle when its workspace is.
 async fn whole(api: &Api, name: &Named) -> Result<(std::sync::Arc<Lifecycle>, WorkspaceId), Problem> {
     let lifecycle = api.lifecycle()?;
     let id = lifecycle.whole(name.find(&lifecycle).await?)?;
     Ok((lifecycle, id))
 }
 
-/// The lease of a workspace (`wharf lease`)
+/// Get the lease of a workspace (`wharf lease`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/lease", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The lease", body = Lease)))]
 pub(in crate::api) async fn leased(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
@@ -53,7 +53,7 @@ pub(in crate::api) async fn leased(State(api): State<Api>, name: Named, args: Ar
     lease_of(&lifecycle, id)
 }
 
-/// Keeps a workspace from being stopped as idle (`wharf lease TIME`)
+/// Keep a workspace from being stopped as idle (`wharf lease TIME`)
 #[utoipa::path(post, path = "/v1/workspaces/{id}/lease", request_body = LeaseRequest,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The lease", body = Lease)))]
@@ -71,7 +71,7 @@ pub(in crate::api) async fn lease(
     lease_of(&lifecycle, id)
 }
 
-/// Gives a workspace free again (`wharf lease --release`)
+/// Release the lease of a workspace (`wharf lease --release`)
 #[utoipa::path(delete, path = "/v1/workspaces/{id}/lease", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "That there is none", body = Lease)))]
 pub(in crate::api) async fn release(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {

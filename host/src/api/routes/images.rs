@@ -11,19 +11,19 @@ use crate::api::http::idempotency::Keyed;
 use crate::api::http::progress;
 use crate::api::http::stream::Wants;
 use crate::api::routes::health::answer;
-use crate::api::routes::making::absolute;
+use crate::api::routes::up::absolute;
 use crate::api::routes::verbs::carry_out;
 use crate::lifecycle::ImageView;
 use crate::wire::{BuildRequest, Empty, KeptImage, Progress, PrunedImages, PullRequest};
 
-/// The images, sorted by name (`wharf image ls`)
+/// List the images, sorted by name (`wharf image ls`)
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, description = "The images", body = Vec<ImageView>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
     args.end()?;
     answer(&api.lifecycle()?.images().await?)
 }
 
-/// Fetches an image (`wharf image pull`)
+/// Pull an image (`wharf image pull`)
 #[utoipa::path(post, path = "/v1/images/pull", request_body = PullRequest, params(
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "It is there", content(
@@ -45,7 +45,7 @@ pub(in crate::api) async fn pull(
     progress::carry_out((&api, &caller), "image-pull", (&wants, once), pulling).await
 }
 
-/// Builds an image from a folder (`wharf image build`)
+/// Build an image from a folder (`wharf image build`)
 #[utoipa::path(post, path = "/v1/images/build", request_body = BuildRequest, params(
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The image", content(
@@ -71,7 +71,7 @@ pub(in crate::api) async fn build(
     progress::carry_out((&api, &caller), "image-build", (&wants, once), building).await
 }
 
-/// Removes an image that Wharf built, kept or pulled (`wharf image rm`)
+/// Remove an image that Wharf built, kept or pulled (`wharf image rm`)
 #[utoipa::path(delete, path = "/v1/images/{reference}",
     params(("reference" = String, Path, description = "Name or id; a `/` in it is written `%2F`")),
     responses((status = 200, description = "What was removed", body = Vec<String>)))]
@@ -90,7 +90,7 @@ pub(in crate::api) async fn remove(
     .await
 }
 
-/// Removes the images that no container uses (`wharf image prune`)
+/// Remove the images that no container uses (`wharf image prune`)
 #[utoipa::path(post, path = "/v1/images/prune", request_body = Option<Empty>,
     responses((status = 200, description = "What became of them", body = PrunedImages)))]
 pub(in crate::api) async fn prune(

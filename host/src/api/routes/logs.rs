@@ -1,7 +1,7 @@
-//! `/v1/workspaces/{id}/logs` and `/v1/logs`: what workspaces and their sidecars wrote.
+//! `/v1/workspaces/{id}/logs` and `/v1/logs`: the output of workspaces and their sidecars.
 //!
-//! For one workspace the id of an event holds the cursors of all containers behind their last lines, so a stream that breaks off goes on
-//! behind them, whatever other containers wrote meanwhile.
+//! For one workspace, the ID of an event holds the cursor of each container after its last line. An interrupted stream
+//! therefore continues after those lines, regardless of the output of other containers in the meantime.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,11 +20,11 @@ use crate::docker::StdStream;
 use crate::lifecycle::{Cursor, Error, Grep, LineView, LogEvent, LogQuery, Logs};
 use crate::workspace::{Container, WorkspaceId};
 
-/// What a workspace and its sidecars wrote (`wharf logs`)
+/// Read the output of a workspace and its sidecars (`wharf logs`)
 ///
-/// Lines of JSON; what goes wrong on the way is the last line, `{"problem": ...}`. As `text/event-stream` each line is an
-/// event, and a client that comes again with `Last-Event-ID` goes on behind it; events `interrupted` and `resumed` tell of
-/// the connection to the engine, `end` is the last one.
+/// Lines of JSON; a failure on the way is the last line, `{"problem": ...}`. As `text/event-stream` each line is an
+/// event, and a client that reconnects with `Last-Event-ID` continues after it; events `interrupted` and `resumed`
+/// report the state of the connection to the engine, and `end` is the last event.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/logs", params(
     ("id" = String, Path, description = "Id or name"),
     ("follow" = Option<bool>, Query, description = "Goes on with new lines until the containers end"),
@@ -50,10 +50,10 @@ pub(in crate::api) async fn read(
     open((&api, &caller), &[name], wants, args, true).await
 }
 
-/// What several workspaces and their sidecars wrote, in the order of time (`wharf logs A B`)
+/// Read the output of several workspaces and their sidecars, in order of time (`wharf logs A B`)
 ///
-/// As `/v1/workspaces/{id}/logs`, but events have no ids: a client that comes again names the last cursor of each container in
-/// `Last-Event-ID`, with commas between.
+/// As `/v1/workspaces/{id}/logs`, but events have no ids: a client that reconnects lists the last cursor of each
+/// container in `Last-Event-ID`, separated by commas.
 #[utoipa::path(get, path = "/v1/logs", params(
     ("workspace" = Vec<String>, Query, description = "Id or name; once for each workspace"),
     ("follow" = Option<bool>, Query, description = "Goes on with new lines until the containers end"),
@@ -82,7 +82,7 @@ pub(in crate::api) async fn read_several(
     open((&api, &caller), &names, wants, args, false).await
 }
 
-/// Opens the logs of workspaces; `ids` says whether events get ids.
+/// Opens the logs of workspaces; `ids` says whether events get IDs.
 async fn open(
     (api, caller): (&Api, &Caller),
     names: &[Named],
@@ -97,7 +97,7 @@ async fn open(
     })?;
     let cursor = |text: &str| text.parse::<Cursor>().map_err(Problem::request);
     let after: Result<Vec<Cursor>, Problem> = args.every("after").iter().map(|text| cursor(text)).collect();
-    // As the command takes it; in JSON a time is always there.
+    // Accepted because the command has this option; in JSON the time is always present.
     args.flag("timestamps")?;
     let (pattern, ignore_case) = (args.text("grep")?, args.flag("ignore_case")?);
     let mut query = LogQuery {
@@ -119,12 +119,12 @@ async fn open(
     for name in names {
         let id = name.find(&lifecycle).await?;
         let found = match lifecycle.containers_of(Some(&id)).await {
-            // One of several that has no container has written nothing.
+            // Among several workspaces, one without a container has no output.
             Err(Error::NotRunning { .. }) if names.len() > 1 => Vec::new(),
             found => found?,
         };
         for (id, container) in found {
-            // One that is named twice, or beside the workspace that it belongs to, is there once.
+            // A container that is named twice, or beside the workspace that it belongs to, occurs once.
             if containers.iter().all(|(_, known)| known.id != container.id) {
                 containers.push((id, container));
             }
@@ -133,11 +133,11 @@ async fn open(
     containers.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut cursors = BTreeMap::new();
     if let Some(last) = wants.last.as_ref().filter(|_| wants.events) {
-        // Of a container that is gone nothing more can come; one that is new is read from its beginning.
+        // A removed container has no more output, and a new container is read from its beginning.
         let known = |cursor: &Cursor| containers.iter().any(|(_, container)| container.id == cursor.container_id);
         let all: Result<Vec<Cursor>, Problem> = last.split(',').map(cursor).collect();
         let all = all?;
-        // One that has said nothing since then is still where it was to begin.
+        // A container without output since then keeps its starting position.
         query.after.retain(|after| known(after) && all.iter().all(|last| last.container_id != after.container_id));
         query.after.extend(all.into_iter().filter(known));
     }
@@ -149,7 +149,7 @@ async fn open(
     Ok(if wants.events { stream::events(api, seat, reading) } else { stream::lines(api, seat, reading) })
 }
 
-/// What is wrong with a pattern is marked on lines of their own, of which the last one says it.
+/// An invalid pattern's error marks the position on separate lines; the last line is the message.
 fn one_line(error: Error) -> Problem {
     let text = error.to_string();
     Problem::request(format!("grep: {}", text.lines().last().unwrap_or_default()))
@@ -157,7 +157,7 @@ fn one_line(error: Error) -> Problem {
 
 struct Reading {
     logs: Logs,
-    /// The last cursor of each container; none where events have no ids.
+    /// The last cursor of each container; none where events have no IDs.
     cursors: Option<BTreeMap<String, String>>,
     ready: VecDeque<Bytes>,
     events: bool,

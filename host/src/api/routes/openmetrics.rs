@@ -1,4 +1,4 @@
-//! `/metrics`: what the service counts, for Prometheus and its like.
+//! `/metrics`: the metrics of the service, for Prometheus and compatible programs.
 
 use axum::extract::State;
 use axum::http::header;
@@ -11,7 +11,7 @@ use crate::api::http::error::Problem;
 /// The text format of OpenMetrics 1.0.
 const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything at once. It needs no engine.
+/// Returns all metrics. It needs no engine.
 pub(in crate::api) async fn text(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
     args.end()?;
     api.handle.metrics().streams(api.streams.taken());

@@ -1,4 +1,4 @@
-//! `/v1/plan`: what would be made, and who decides it. Empty is made, and nothing recorded.
+//! `/v1/plan`: the workspace that a request would make, and the owner of each field. Nothing is made or recorded.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -8,11 +8,11 @@ use crate::api::http::access::Caller;
 use crate::api::http::args::{Args, Json, Named};
 use crate::api::http::error::Problem;
 use crate::api::routes::health::answer;
-use crate::api::routes::making::checked;
+use crate::api::routes::up::checked;
 use crate::lifecycle::{Error, Plan, PlanDiff};
 use crate::wire::{PlanDiffRequest, WorkspaceRequest};
 
-/// What a request would make, and who decides it (`wharf plan`)
+/// Get the workspace that a request would make, and the owner of each field (`wharf plan`)
 ///
 /// A denial is part of the plan.
 #[utoipa::path(post, path = "/v1/plan", request_body = WorkspaceRequest,
@@ -26,13 +26,13 @@ pub(in crate::api) async fn plan(
     answer(&api.lifecycle()?.plan(&checked(body)?).await?)
 }
 
-/// Whether the answer could tell the things at a path of the host, or the volumes. The project of a workspace that exists is its
-/// own.
+/// Returns whether the answer could reveal the content of a path of the host, or the existence of volumes. The project
+/// of an existing workspace belongs to it.
 fn names_paths(request: &WorkspaceRequest) -> bool {
     request.build.is_some() || !request.mounts.is_empty()
 }
 
-/// What would change in a workspace, were it made again (`wharf plan --diff`)
+/// Get the changes that recreating a workspace would make (`wharf plan --diff`)
 #[utoipa::path(post, path = "/v1/workspaces/{id}/plan", request_body = Option<PlanDiffRequest>,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "What would change", body = PlanDiff)))]
@@ -49,7 +49,7 @@ pub(in crate::api) async fn diff(
         return Err(Problem::request(format!("{} is a sidecar of {parent}, and is planned with it", stored.id)));
     }
     if !caller.sees_all() && request.as_ref().is_some_and(names_paths) {
-        // Before anything is looked at: no answer tells whether a path is there.
+        // This check is first: no answer may reveal whether a path exists.
         return Err(Problem::host_paths());
     }
     let request = request.map(checked).transpose()?.unwrap_or_default();
@@ -57,7 +57,8 @@ pub(in crate::api) async fn diff(
     let plan = match caller.sees_all() {
         true => lifecycle.plan_again(&stored, &request).await?,
         false => match lifecycle.plan_in_sight(&stored, &request).await {
-            // The context of a build that its devcontainer.json names, which a workspace may write.
+            // The failure may be about the build context that its devcontainer.json names, and the workspace may write
+            // that file.
             Err(Error::Request(_) | Error::Denied { .. } | Error::Project { .. } | Error::ProjectFile(_)) => {
                 return Err(Problem::project_paths());
             }

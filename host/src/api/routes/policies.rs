@@ -17,11 +17,11 @@ use crate::store::ChainStatus;
 use crate::wire::Empty;
 use crate::workspace::WorkspaceId;
 
-/// What stands in place of words that may be about other workspaces.
+/// The text that replaces messages that may be about other workspaces.
 const LEFT_OUT: &str = "(left out for a token with labels: it may be about other workspaces)";
 
-/// The chain (`wharf policy ls`)
-// Loading them may take a while, so it is done on a thread of its own.
+/// List the chain (`wharf policy ls`)
+// Loading policies may take a while, so it runs on a blocking thread.
 #[utoipa::path(get, path = "/v1/policies", responses((status = 200, description = "The policies", body = Vec<PolicyView>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, args: Args) -> Result<Response, Problem> {
     args.end()?;
@@ -36,7 +36,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, args: A
     answer(&policies.await.map_err(Problem::internal)??)
 }
 
-/// Takes out what tells of workspaces that are not seen: their ids, and what failed there in the words of the failure.
+/// Removes details of workspaces that are not visible: their IDs, and messages of failures there.
 fn narrow(policy: &mut PolicyView, seen: &BTreeSet<WorkspaceId>) {
     let is_seen = |id: &str| seen.iter().any(|seen| seen.as_str() == id);
     if let Some(standing) = &mut policy.standing {
@@ -46,7 +46,7 @@ fn narrow(policy: &mut PolicyView, seen: &BTreeSet<WorkspaceId>) {
         });
         for breaker in standing.breakers.values_mut() {
             breaker.workspaces.retain(|id| is_seen(id));
-            // It may be about another workspace, or about an earlier one of the same id.
+            // The message may be about another workspace, or about an earlier one with the same ID.
             breaker.last = LEFT_OUT.to_owned();
         }
         if let Some(rolled_back) = &mut standing.rolled_back {
@@ -58,7 +58,7 @@ fn narrow(policy: &mut PolicyView, seen: &BTreeSet<WorkspaceId>) {
     }
 }
 
-/// What shadows would have changed (`wharf policy diff`), by policy
+/// List the changes that shadows would have made (`wharf policy diff`), by policy
 #[utoipa::path(get, path = "/v1/policies/shadows", params(
     ("policy" = Option<String>, Query, description = "Only of this policy"),
     ("since" = Option<String>, Query, description = "A time, or how long ago; 7d"),
@@ -74,7 +74,7 @@ pub(in crate::api) async fn shadows(State(api): State<Api>, mut args: Args) -> R
     answer(&read.await.map_err(Problem::internal)??)
 }
 
-/// Reloads configuration and policies (`wharf policy reload`)
+/// Reload configuration and policies (`wharf policy reload`)
 #[utoipa::path(post, path = "/v1/policies/reload", request_body = Option<Empty>,
     responses((status = 200, description = "The chain that decides then", body = ChainStatus)))]
 pub(in crate::api) async fn reload(
@@ -86,7 +86,7 @@ pub(in crate::api) async fn reload(
     if api.stopping() {
         return Err(Problem::stopping());
     }
-    // The loop that reloads begins when the engine is there.
+    // The loop that reloads starts when the engine is connected.
     api.lifecycle()?;
     answer(&api.handle.reload().await?)
 }

@@ -18,7 +18,7 @@ fn names(lifecycle: &Lifecycle, workspace: WorkspaceId) -> Result<SecretNames, c
     Ok(SecretNames { names: lifecycle.secret_names(&workspace)?, workspace })
 }
 
-/// The names of a workspace's secrets (`wharf secret ls`)
+/// List the names of a workspace's secrets (`wharf secret ls`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/secrets", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The names", body = SecretNames)))]
 pub(in crate::api) async fn list(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
@@ -28,7 +28,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, name: Named, args: Args
     answer(&names(&lifecycle, id)?)
 }
 
-/// Sets a secret to the bytes of the body; the workspace sees it at once (`wharf secret set`)
+/// Set a secret to the bytes of the body; the workspace sees it at once (`wharf secret set`)
 #[utoipa::path(put, path = "/v1/workspaces/{id}/secrets/{name}",
     params(("id" = String, Path, description = "Id or name"), ("name" = String, Path, description = "The secret's name")),
     request_body(content = String, content_type = "application/octet-stream", description = "At most 500 KiB"),
@@ -52,7 +52,7 @@ pub(in crate::api) async fn set(
     carry_out((&api, &caller), "secret-set", set).await
 }
 
-/// Removes a secret (`wharf secret rm`)
+/// Remove a secret (`wharf secret rm`)
 #[utoipa::path(delete, path = "/v1/workspaces/{id}/secrets/{name}",
     params(("id" = String, Path, description = "Id or name"), ("name" = String, Path, description = "The secret's name")),
     responses((status = 200, description = "The names that are left", body = SecretNames)))]

@@ -1,6 +1,7 @@
-//! `/v1/session`: browsers. A token is changed for a cookie that scripts of a page cannot read and other sites cannot use.
+//! `/v1/session`: browsers. A token is exchanged for a cookie that a page's scripts cannot read and other sites cannot
+//! use.
 //!
-//! Sessions are kept in memory only: they end with the service, after [`TIME`], and with their token.
+//! Sessions exist in memory only: they end with the service, after [`TIME`], and with their token.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,26 +21,26 @@ use crate::api::routes::health::answer;
 use crate::store::{self, Role};
 use crate::workspace::sha256_hex;
 
-/// How long a session lasts.
+/// The lifetime of a session.
 const TIME: Duration = Duration::from_secs(8 * 3600);
-/// Most sessions of one token, and of all; the oldest goes.
+/// The limit of sessions of one token, and of all tokens; beyond it the oldest ends.
 const MOST: (usize, usize) = (16, 1_024);
-/// The name of the cookie. The prefix has browsers see to it that only this host sets it, over TLS, for all its paths.
+/// The name of the cookie. With this prefix, browsers ensure that only this host sets it, over TLS, for all its paths.
 const COOKIE: &str = "__Host-wharf";
 
-/// The sessions, each by the digest of what its cookie says.
+/// The sessions, keyed by the digest of the cookie's value.
 #[derive(Debug, Default)]
 pub(in crate::api) struct Sessions(Mutex<HashMap<String, Session>>);
 
 #[derive(Debug, Clone)]
 struct Session {
-    /// What tells its token apart.
+    /// The ID of its token.
     token: String,
     begun: Instant,
 }
 
 impl Sessions {
-    /// Begins a session of a token, and gives what its cookie says.
+    /// Starts a session of a token, and returns the value of its cookie.
     fn begin(&self, token: &str, now: Instant) -> Result<String, store::Error> {
         let secret = store::secret_text()?;
         let mut all = self.all(now);
@@ -62,7 +63,7 @@ impl Sessions {
         Ok(secret)
     }
 
-    /// What tells the token of a session apart.
+    /// Returns the ID of the token of a session.
     pub(in crate::api) fn token(&self, secret: &str, now: Instant) -> Option<String> {
         self.all(now).get(&sha256_hex(secret.as_bytes())).map(|session| session.token.clone())
     }
@@ -71,7 +72,7 @@ impl Sessions {
         self.all(Instant::now()).remove(&sha256_hex(secret.as_bytes()));
     }
 
-    /// Those whose time is not over.
+    /// Returns the sessions after removing the expired ones.
     fn all(&self, now: Instant) -> MutexGuard<'_, HashMap<String, Session>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, session| now.saturating_duration_since(session.begun) < TIME);
@@ -79,7 +80,7 @@ impl Sessions {
     }
 }
 
-/// What the cookie of a session says; nothing when there are two, of which one may be another's.
+/// Returns the value of the session cookie. Returns `None` when there are two: another site may have set one of them.
 pub(in crate::api) fn cookie(headers: &HeaderMap) -> Option<&str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|all| all.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -95,7 +96,7 @@ pub(in crate::api) struct Login {
     token: Option<String>,
 }
 
-/// Begins a session of a token; a session cannot prolong itself
+/// Start a session of a token; a session cannot prolong itself
 #[utoipa::path(post, path = "/v1/session", request_body = Login,
     responses((status = 200, description = "Who it is; the cookie is in `Set-Cookie`", body = Who)))]
 pub(in crate::api) async fn begin(
@@ -120,7 +121,7 @@ pub(in crate::api) async fn begin(
     with_cookie(answer(&Who::of(&caller, true))?, &cookie)
 }
 
-/// The caller, as told to itself.
+/// The caller, as shown to itself.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Who<'a> {
     name: &'a str,
@@ -136,7 +137,7 @@ impl<'a> Who<'a> {
     }
 }
 
-/// Who the caller is
+/// Get the caller's name and role
 #[utoipa::path(get, path = "/v1/session", responses((status = 200, description = "The caller", body = Who)))]
 pub(in crate::api) async fn show(
     Extension(peer): Extension<Peer>,
@@ -147,7 +148,7 @@ pub(in crate::api) async fn show(
     answer(&Who::of(&caller, peer.is_remote() && caller.token().is_none()))
 }
 
-/// Ends the session of the cookie, if there is one
+/// End the session of the cookie, if there is one
 #[utoipa::path(delete, path = "/v1/session", responses((status = 204, description = "There is none any more")))]
 pub(in crate::api) async fn end(State(api): State<Api>, headers: HeaderMap, args: Args) -> Result<Response, Problem> {
     args.end()?;

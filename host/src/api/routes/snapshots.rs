@@ -1,4 +1,4 @@
-//! `/v1/snapshots`: keeping workspaces, and making them again.
+//! `/v1/snapshots`: taking snapshots of workspaces, and restoring them.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -16,7 +16,7 @@ use crate::lifecycle::WorkspaceView;
 use crate::store::Snapshot;
 use crate::wire::{Progress, RestoreRequest, SnapshotRequest};
 
-/// The snapshots, sorted by name (`wharf snapshot ls`)
+/// List the snapshots, sorted by name (`wharf snapshot ls`)
 #[utoipa::path(get, path = "/v1/snapshots", params(
     ("workspace" = Option<String>, Query, description = "Only of this workspace: id or name"),
 ), responses((status = 200, description = "The snapshots", body = Vec<Snapshot>)))]
@@ -30,14 +30,14 @@ pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, mut arg
     let store = api.handle.store();
     let seen = caller.seen(store)?;
     let mut all = store.snapshots(id.as_ref())?;
-    // An id may be used again: what was kept of an earlier workspace is for those who saw that one.
+    // An ID may be reused: the snapshots of an earlier workspace are only for callers who could see that workspace.
     all.retain(|kept| {
         seen.as_ref().is_none_or(|seen| seen.contains(&kept.workspace)) && caller.covers(&kept.spec.labels)
     });
     answer(&all)
 }
 
-/// Keeps a workspace as it is now (`wharf snapshot create`)
+/// Take a snapshot of a workspace (`wharf snapshot create`)
 #[utoipa::path(post, path = "/v1/workspaces/{id}/snapshots", request_body = Option<SnapshotRequest>, params(
     ("id" = String, Path, description = "Id or name"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
@@ -61,7 +61,7 @@ pub(in crate::api) async fn create(
     progress::carry_out((&api, &caller), "snapshot", (&wants, once), keeping).await
 }
 
-/// Makes a workspace from a snapshot (`wharf snapshot restore`)
+/// Make a workspace from a snapshot (`wharf snapshot restore`)
 #[utoipa::path(post, path = "/v1/snapshots/{name}/restore", request_body = Option<RestoreRequest>, params(
     ("name" = String, Path, description = "Its name; the `/` in it is written `%2F`"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
@@ -82,7 +82,7 @@ pub(in crate::api) async fn restore(
     progress::carry_out((&api, &caller), "restore", (&wants, once), making).await
 }
 
-/// Removes a snapshot (`wharf snapshot rm`)
+/// Remove a snapshot (`wharf snapshot rm`)
 #[utoipa::path(delete, path = "/v1/snapshots/{name}",
     params(("name" = String, Path, description = "Its name; the `/` in it is written `%2F`")),
     responses((status = 200, description = "The snapshot as it was", body = Snapshot)))]

@@ -1,4 +1,4 @@
-//! `/v1/stats`: what workspaces use. Those who follow it share the readings of the service's collector.
+//! `/v1/stats`: the usage of workspaces. All followers share the readings of the service's collector.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::api::routes::health::answer;
 use crate::lifecycle::{Readings, StatsView};
 use crate::workspace::WorkspaceId;
 
-/// What all workspaces use (`wharf stats`)
+/// Get the usage of all workspaces (`wharf stats`)
 ///
-/// One reading, at most a second old. As `text/event-stream` a reading each second, with those that do not run; a reader that is slow gets the
-/// newest.
+/// One reading, at most a second old. As `text/event-stream` a reading each second, including workspaces that do not
+/// run; a slow reader gets the newest.
 #[utoipa::path(get, path = "/v1/stats", responses((status = 200, description = "A reading", content(
     (Vec<StatsView> = "application/json"), (String = "text/event-stream"),
 ))))]
@@ -40,7 +40,7 @@ pub(in crate::api) async fn all(
     follow(&api, caller, None)
 }
 
-/// What a workspace and its sidecars use (`wharf stats`)
+/// Get the usage of a workspace and its sidecars (`wharf stats`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/stats", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "A reading", content(
         (Vec<StatsView> = "application/json"), (String = "text/event-stream"),
@@ -61,7 +61,7 @@ pub(in crate::api) async fn one(
     follow(&api, caller, Some(id))
 }
 
-/// What the collector knows; nothing where it cannot read, and then everything is read for this call.
+/// Returns the collector's readings. They are empty if it cannot read, and then the call reads everything itself.
 async fn recent(api: &Api) -> Arc<Vec<StatsView>> {
     api.handle.recent_stats().await.unwrap_or_default()
 }
@@ -81,7 +81,7 @@ struct Following {
 impl Source for Following {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let Some(all) = self.readings.next().await else { return Ok(None) };
-        // Workspaces come and go, and so do their sidecars.
+        // The set of visible workspaces and sidecars changes over time.
         let store = self.api.handle.store();
         let seen = self.caller.seen(store)?;
         let whole = match &self.only {

@@ -1,7 +1,7 @@
-//! What is done to a workspace. Each answers with the workspace as it is then, as the command does.
+//! Verbs on a workspace. Each answers with the resulting state of the workspace, as its command does.
 //!
-//! A verb runs in a task of its own: a client that goes away does not leave it half done. It ends, or is undone when the
-//! service ends before it.
+//! A verb runs in a separate task, so a client that disconnects does not leave it half done. It ends, or is undone when
+//! the service ends first.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -16,7 +16,7 @@ use crate::api::routes::health::answer;
 use crate::lifecycle::{Error, WorkspaceView, for_this_caller};
 use crate::wire::{DownRequest, Empty, KillRequest, StopRequest, UpdateRequest};
 
-/// Carries out a verb to its end, whether its client waits or not. It is counted by its name.
+/// Carries out a verb to its end, whether its client waits or not. Metrics count it by its name.
 pub(in crate::api) async fn carry_out<T: Serialize + Send + 'static>(
     (api, caller): (&Api, &Caller),
     name: &'static str,
@@ -60,56 +60,56 @@ macro_rules! verb {
 }
 
 verb!(
-    /// Starts a workspace (`wharf start`)
+    /// Start a workspace (`wharf start`)
     start,
     "/v1/workspaces/{id}/start",
     Empty,
     |lifecycle, id, _| lifecycle.start(&id)
 );
 verb!(
-    /// Stops a workspace (`wharf stop`)
+    /// Stop a workspace (`wharf stop`)
     stop,
     "/v1/workspaces/{id}/stop",
     StopRequest,
     |lifecycle, id, body| lifecycle.stop(&id, body.timeout.map(|span| span.0))
 );
 verb!(
-    /// Stops a workspace and starts it again (`wharf restart`)
+    /// Stop a workspace and start it again (`wharf restart`)
     restart,
     "/v1/workspaces/{id}/restart",
     StopRequest,
     |lifecycle, id, body| lifecycle.restart(&id, body.timeout.map(|span| span.0))
 );
 verb!(
-    /// Stops a workspace and removes it (`wharf down`)
+    /// Stop a workspace and remove it (`wharf down`)
     down,
     "/v1/workspaces/{id}/down",
     DownRequest,
     |lifecycle, id, body| lifecycle.down(&id, body.volumes)
 );
 verb!(
-    /// Freezes a workspace (`wharf pause`)
+    /// Freeze a workspace (`wharf pause`)
     pause,
     "/v1/workspaces/{id}/pause",
     Empty,
     |lifecycle, id, _| lifecycle.pause(&id)
 );
 verb!(
-    /// Lets a paused workspace go on (`wharf unpause`)
+    /// Resume a paused workspace (`wharf unpause`)
     unpause,
     "/v1/workspaces/{id}/unpause",
     Empty,
     |lifecycle, id, _| lifecycle.unpause(&id)
 );
 verb!(
-    /// Sends a signal (`wharf kill`)
+    /// Send a signal (`wharf kill`)
     kill,
     "/v1/workspaces/{id}/kill",
     KillRequest,
     |lifecycle, id, body| lifecycle.kill(&id, body.signal.as_deref().unwrap_or("KILL"))
 );
 
-/// Changes limits (`wharf update`): at least one
+/// Change limits (`wharf update`): at least one
 #[utoipa::path(post, path = "/v1/workspaces/{id}/update", request_body = UpdateRequest,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
@@ -129,7 +129,7 @@ pub(in crate::api) async fn update(
     carry_out((&api, &caller), "update", async move { lifecycle.update(&id, &body).await }).await
 }
 
-/// Removes a workspace (`wharf rm`)
+/// Remove a workspace (`wharf rm`)
 #[utoipa::path(delete, path = "/v1/workspaces/{id}", params(
     ("id" = String, Path, description = "Id or name"),
     ("force" = Option<bool>, Query, description = "Kills what runs"),

@@ -11,14 +11,14 @@ use crate::api::routes::health::answer;
 use crate::lifecycle::VolumeView;
 use crate::wire::Empty;
 
-/// The named volumes that Wharf made, sorted by name (`wharf volume ls`)
+/// List the named volumes that Wharf made, sorted by name (`wharf volume ls`)
 #[utoipa::path(get, path = "/v1/volumes", responses((status = 200, description = "The volumes", body = Vec<VolumeView>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
     args.end()?;
     answer(&api.lifecycle()?.volumes().await?)
 }
 
-/// Removes one with its data; one that a container uses stays (`wharf volume rm`)
+/// Remove a volume with its data, unless a container uses it (`wharf volume rm`)
 #[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, description = "It is gone", body = Empty)))]
 pub(in crate::api) async fn remove(

@@ -1,4 +1,4 @@
-//! `/v1/workspaces`: what there is. What is done to them is in `verbs`.
+//! `/v1/workspaces`: the existing workspaces. The verbs on them are in `verbs`.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ use crate::config::{Span, instant};
 use crate::lifecycle::WorkspaceView;
 use crate::records::{HistoryRow, history};
 
-/// Workspaces, sorted by id (`wharf ls`)
+/// List workspaces, sorted by id (`wharf ls`)
 #[utoipa::path(get, path = "/v1/workspaces", params(
     ("label" = Option<Vec<String>>, Query, description = "`NAME` or `NAME=VALUE`; given again, those that have both"),
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries of a page; 100"),
@@ -39,7 +39,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, mut arg
     }
 }
 
-/// One workspace in full (`wharf inspect`)
+/// Get one workspace in full (`wharf inspect`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "The workspace", body = WorkspaceView)))]
 pub(in crate::api) async fn inspect(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
@@ -49,7 +49,7 @@ pub(in crate::api) async fn inspect(State(api): State<Api>, name: Named, args: A
     answer(&lifecycle.inspect(&id).await?)
 }
 
-/// What a workspace used over time (`wharf metrics`)
+/// Get the usage of a workspace over time (`wharf metrics`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/metrics", params(
     ("id" = String, Path, description = "Id or name"),
     ("since" = Option<String>, Query, description = "A time, or how long ago; 1h"),
@@ -74,7 +74,7 @@ pub(in crate::api) async fn metrics(
     let rows = tokio::task::spawn_blocking(move || {
         let store = api.handle.store();
         let stored = name.stored(store)?;
-        // An id may be used again: what an earlier workspace used is not for those who see the present one.
+        // An ID may be reused: callers who see the present workspace must not see the usage of an earlier one.
         let began = (!caller.sees_all()).then_some(stored.created_at);
         let id = stored.id;
         let history = history(store, &id, (since, until), step, began)?;

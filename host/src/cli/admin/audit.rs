@@ -29,9 +29,9 @@ pub(crate) struct Args {
 enum Command {
     /// Show a whole record
     Show(ShowArgs),
-    /// Check that no record was edited or taken away; name the one that was
+    /// Check that no record was edited or removed; name the first such record
     Verify {
-        /// The public key (hex) that has to have signed them [default: this installation's]
+        /// The public key (hex) that must have signed them [default: this installation's]
         #[arg(long, value_name = "HEX")]
         public_key: Option<String>,
         /// Compare the records with the anchors in this file
@@ -50,7 +50,7 @@ enum Command {
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
     },
-    /// Forget old records as [decisions] says, and sign where the chain goes on
+    /// Forget old records as [decisions] says, and sign the start of the remaining chain
     Prune {
         /// Keep this many instead of decisions.keep
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -70,19 +70,19 @@ struct ShowArgs {
     as_case: bool,
 }
 
-/// Which records are listed.
+/// The filter of the list.
 #[derive(Debug, Clone, clap::Args)]
 struct ListArgs {
-    /// About a workspace: id or name, also of one that is gone (id)
+    /// Decisions about a workspace: id or name, or the id of a removed one
     #[arg(short, long, value_name = "WS")]
     workspace: Option<String>,
-    /// Of a hook
+    /// Decisions of a hook
     #[arg(long)]
     hook: Option<Hook>,
-    /// In which this policy was asked
+    /// Decisions for which this policy was evaluated
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// That came out so
+    /// Decisions with this outcome
     #[arg(long, value_enum)]
     outcome: Option<OutcomeKind>,
     /// Since a time (2026-01-31T12:00:00Z) or for a duration (10m)
@@ -91,16 +91,17 @@ struct ListArgs {
     /// Up to a time, or up to so long ago
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Timestamp>,
-    /// The newest so many; 0 means all
+    /// Number of newest records; 0 means all
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
-    /// Continue with new ones
+    /// Continue with new records
     #[arg(short, long)]
     follow: bool,
 }
 
 impl Args {
-    /// Whether a service can do it: the chain of records is verified and pruned where its key is.
+    /// Returns whether a service can carry it out: the chain of records is verified and pruned only on the machine with
+    /// its key.
     pub(in crate::cli) fn goes_to_a_service(&self) -> bool {
         matches!(self.command, None | Some(Command::Show(_)))
     }
@@ -172,7 +173,7 @@ fn json_line(context: &Context, stored: &StoredDecision) -> Result<(), Failure> 
     Ok(context.out.json_line(&RecordView::of(stored)?)?)
 }
 
-/// What came out, on one line.
+/// Returns the outcome on one line.
 fn summary(decision: &Decision) -> String {
     let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let failed = decision.steps.iter().find_map(|step| {

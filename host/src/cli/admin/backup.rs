@@ -11,7 +11,7 @@ pub(crate) struct Args {
     file: PathBuf,
 }
 
-/// Runs the command. It needs no engine, and a service that runs goes on.
+/// Runs the command. It needs no engine, and a running service continues.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let (store, out) = (context.app.store()?, &context.out);
     let copy = store.back_up(&args.file)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::carried::{self, Carried};
+use crate::builtin::{self, BuiltIn};
 use crate::cli::output::Output;
 use crate::cli::{Context, Failure};
 use crate::config::Sources;
@@ -65,7 +65,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Writes a configuration to begin with. Nothing is replaced without `--force`, and nothing is written when one of the
+/// Writes an initial configuration. Without `--force` nothing is replaced, and nothing at all is written if one of the
 /// files exists.
 pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u8, Failure> {
     let usual = sources.file.as_ref().or(sources.search.first()).and_then(|file| file.parent());
@@ -73,8 +73,8 @@ pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u
         return Err(Failure::new("no-folder", "there is no home folder to write to", "name a folder", 2));
     };
     let mut files = vec![(dir.join("wharf.toml"), TOML), (dir.join("wharf.rhai"), RHAI)];
-    for (name, policy) in carried::ALL {
-        if let Carried::Script(text) = policy {
+    for (name, policy) in builtin::ALL {
+        if let BuiltIn::Script(text) = policy {
             files.push((dir.join("policies").join(name), text));
         }
     }
@@ -88,7 +88,7 @@ pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u
     };
     for (path, text) in &files {
         let folder = path.parent().unwrap_or(dir);
-        // Whatever the umask: what others can write decides nothing.
+        // These modes hold under a permissive umask too: Wharf refuses files that others can write.
         DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| failed(folder, error))?;
         let file = File::options().write(true).create(true).truncate(true).mode(0o644).open(path);
         let written = file.and_then(|mut file| file.write_all(text.as_bytes()));

@@ -1,4 +1,4 @@
-//! `wharf doctor`: engine, configuration, policies, state and limits, each with what to do.
+//! `wharf doctor`: checks of engine, configuration, policies, state and limits, each with a remedy.
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ struct Check {
     name: &'static str,
     status: Status,
     message: String,
-    /// What to do.
+    /// The remedy.
     remedy: Option<String>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             Err(error) => Check::fail("policy", format!("{name}: {error}"), "correct it; see 'wharf policy check'"),
         });
     }
-    // One that others can change is not opened.
+    // A store that others can change is not opened.
     let host_id = match app.store() {
         Ok(store) => {
             checks.push(match store.verify(None) {
@@ -107,11 +107,11 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
         },
     }
     let code = report(&checks, &context.out)?;
-    // As every other command ends with it.
+    // Every other command exits with 3 as well.
     Ok(if untrusted.is_empty() { code } else { 3 })
 }
 
-/// Policies that are not asked for a while, and canaries that were rolled back.
+/// Reports policies that are suspended for a while, and canaries that were rolled back.
 fn standings(store: &Store, checks: &mut Vec<Check>) {
     let standings = match store.standings() {
         Ok(standings) => standings,
@@ -129,7 +129,7 @@ fn standings(store: &Store, checks: &mut Vec<Check>) {
     }
 }
 
-/// Workspaces for which not every promise holds, because an earlier version made them.
+/// Reports workspaces without some guarantees, because an earlier version made them.
 fn outdated(store: &Store) -> Option<Check> {
     let all = match store.workspaces() {
         Ok(all) => all,
@@ -140,7 +140,7 @@ fn outdated(store: &Store) -> Option<Check> {
     (!old.is_empty()).then(|| Check::warn("workspaces", text, "'wharf up --recreate' in the folder of each"))
 }
 
-/// Whether the service runs, and how its loops are doing.
+/// Reports whether the service runs, and the state of its loops.
 fn service(context: &Context, store: &Store, checks: &mut Vec<Check>) {
     let restart = &context.app.loaded.config.restart;
     let idle = context.app.loaded.config.idle.after.is_some();
@@ -221,7 +221,7 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
     }
 }
 
-/// When the configuration itself is broken, that is the diagnosis.
+/// Reports a broken configuration as the diagnosis.
 pub(crate) fn broken_config(error: &config::Error, out: &Output) -> Result<u8, Failure> {
     let code = report(&[Check::fail("config", error.message.clone(), error.remedy.clone())], out)?;
     Ok(if error.untrusted { 3 } else { code })

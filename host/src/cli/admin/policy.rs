@@ -1,4 +1,4 @@
-//! `wharf policy`: the chain, what is wrong with it, and how its policies take part.
+//! `wharf policy`: the chain, its errors, and the modes of its policies.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub(crate) enum Command {
         /// Name of a policy in the chain
         policy: String,
     },
-    /// Closes a policy's breakers, and takes back the automatic roll-back of a canary
+    /// Close the breakers of a policy, and undo the automatic roll-back of a canary
     Reset {
         /// Name of a policy in the chain
         policy: String,
@@ -54,7 +54,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether a service can do it, or it is about files here.
+    /// Returns whether a service can carry it out. Other commands concern files on this machine.
     pub(crate) fn goes_to_a_service(&self) -> bool {
         match self {
             Self::Ls | Self::Reload | Self::Diff(_) | Self::Replay(_) | Self::Check { .. } | Self::Test(_) => true,
@@ -143,7 +143,7 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
     Ok(if failed == 0 { 0 } else { 3 })
 }
 
-/// An entry for a file that is in no chain, under its own name.
+/// Returns an entry for a file outside the chain, named after the file.
 pub(in crate::cli) fn of_file(path: &Path) -> Result<PolicyConfig, Failure> {
     let absolute = std::path::absolute(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

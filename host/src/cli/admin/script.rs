@@ -1,4 +1,4 @@
-//! `wharf script`: for those who write scripts. It needs neither engine nor store.
+//! `wharf script`: tools for authors of scripts. It needs neither engine nor store.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::app::scripts::reference;
 use crate::cli::{Context, Failure};
 use crate::hooks::{Hook, HookRequest, PolicyError};
 
-/// Scripts.
+/// Check, test and trace scripts; print their reference.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Report errors in scripts without running them
@@ -28,10 +28,10 @@ pub(crate) enum Command {
     Trace {
         /// The script
         file: PathBuf,
-        /// On the input of a case, as for 'wharf policy test'
+        /// Use the input of a case, as for 'wharf policy test'
         #[arg(long, value_name = "FILE", conflicts_with = "decision", required_unless_present = "decision")]
         case: Option<PathBuf>,
-        /// On the input of a recorded decision: number or id
+        /// Use the input of a recorded decision: number or id
         #[arg(long, value_name = "RECORD")]
         decision: Option<String>,
     },
@@ -42,11 +42,11 @@ pub(crate) enum Command {
     },
 }
 
-/// What is wrong, or went wrong.
+/// The result of a check or a test.
 #[derive(Serialize)]
 struct Finding {
     file: String,
-    /// The test, if it is one.
+    /// The name of the test; none for a check.
     test: Option<String>,
     ok: bool,
     message: Option<String>,
@@ -94,7 +94,7 @@ fn check(context: &Context, files: &[PathBuf]) -> Result<u8, Failure> {
         }
     }
     say(context, &findings)?;
-    // As 'policy check': a policy that is unusable.
+    // As in `policy check`: the exit code for an unusable policy.
     Ok(if findings.iter().all(|finding| finding.ok) { 0 } else { 3 })
 }
 

@@ -3,7 +3,7 @@
 use crate::api;
 use crate::app::App;
 use crate::cli::{Context, Failure};
-use crate::service::{self, Error, Said};
+use crate::service::{self, Error, ServiceEvent};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -11,21 +11,22 @@ pub(crate) struct Args {
     /// Check configuration, policies, certificate and store, and exit
     #[arg(long)]
     check: bool,
-    /// How log lines are written on stderr [default: text, or json with --json]
+    /// Format of log lines on stderr [default: text, or json with --json]
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) log_format: Option<LogFormat>,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people.
     Text,
-    /// One object a line.
+    /// One object per line.
     Json,
 }
 
-/// Whether the service could begin, but for what others have: the place of the service, the socket, the address.
+/// Checks whether the service could start, except for resources that another process may hold: the service's lock, the
+/// socket, the address.
 fn check(context: &Context) -> Result<u8, Failure> {
     let app = &context.app;
     api::check(&app.loaded.config.api).map_err(not_attached)?;
@@ -44,7 +45,7 @@ fn not_attached((message, remedy): (String, String)) -> Failure {
     Failure::new("api", message, remedy, 1)
 }
 
-/// Runs the command: until SIGTERM or Ctrl-C.
+/// Runs the service until SIGTERM or Ctrl-C.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     if args.check {
         return check(context);
@@ -57,11 +58,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // There is no listener any more once it has ended.
+        // The receiver is gone after the service has ended.
         let _ = stopper.send(true);
     });
     let (out, state) = (context.out.clone(), context.app.state_dir.display().to_string());
-    let say = move |said: &Said| {
+    let say = move |said: &ServiceEvent| {
         let printed = if out.json { out.value(&object(said, &state)) } else { out.line(line(said, &state)) };
         if let Err(error) = printed {
             tracing::debug!("the output of the service is not read: {error}");
@@ -86,9 +87,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     }
 }
 
-fn line(said: &Said, state: &str) -> String {
+fn line(said: &ServiceEvent, state: &str) -> String {
     match said {
-        Said::Ready { engine, loops, api } => {
+        ServiceEvent::Ready { engine, loops, api } => {
             let api = api.as_ref().map_or_else(|| "no API".to_owned(), |place| format!("API {place}"));
             let engine = match engine {
                 Ok(engine) => format!("engine {engine}"),
@@ -96,21 +97,21 @@ fn line(said: &Said, state: &str) -> String {
             };
             format!("wharf serve is ready: state {state}, {engine}, {api}; {}", loops.join(", "))
         }
-        Said::EngineAway(why) => format!("the engine is away: {why}; trying again"),
-        Said::EngineBack => "the engine is back".to_owned(),
-        Said::Done(what) => what.clone(),
+        ServiceEvent::EngineAway(why) => format!("the engine is away: {why}; trying again"),
+        ServiceEvent::EngineBack => "the engine is back".to_owned(),
+        ServiceEvent::Done(what) => what.clone(),
     }
 }
 
-fn object(said: &Said, state: &str) -> serde_json::Value {
+fn object(said: &ServiceEvent, state: &str) -> serde_json::Value {
     let time = jiff::Timestamp::now();
     match said {
-        Said::Ready { engine, loops, api } => serde_json::json!({
+        ServiceEvent::Ready { engine, loops, api } => serde_json::json!({
             "time": time, "said": "ready", "state_dir": state, "engine": engine.as_ref().ok(),
             "engine_away": engine.as_ref().err(), "loops": loops, "api": api,
         }),
-        Said::EngineAway(why) => serde_json::json!({ "time": time, "said": "engine-away", "why": why }),
-        Said::EngineBack => serde_json::json!({ "time": time, "said": "engine-back" }),
-        Said::Done(what) => serde_json::json!({ "time": time, "said": "done", "what": what }),
+        ServiceEvent::EngineAway(why) => serde_json::json!({ "time": time, "said": "engine-away", "why": why }),
+        ServiceEvent::EngineBack => serde_json::json!({ "time": time, "said": "engine-back" }),
+        ServiceEvent::Done(what) => serde_json::json!({ "time": time, "said": "done", "what": what }),
     }
 }

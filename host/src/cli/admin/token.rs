@@ -1,4 +1,4 @@
-//! `wharf token`: who may call the API of the service over the network.
+//! `wharf token`: the tokens for calling the API of the service over the network.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::cli::{Context, Failure};
 use crate::config::Span;
 use crate::store::{Role, Token};
 
-/// What to do with tokens.
+/// Manage tokens for the API of the service.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make a token and print it, this once
+    /// Make a token and print it once
     Create(CreateArgs),
     /// List tokens, never their secrets
     Ls,
@@ -27,15 +27,15 @@ pub(crate) enum Command {
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CreateArgs {
-    /// Its name, to find it again
+    /// Its name, for later reference
     name: String,
     /// Its rights: viewer (reads), operator (also changes workspaces and runs commands), admin (everything)
     #[arg(long)]
     role: Role,
-    /// How long it is taken, e.g. 30d [default: until it is revoked]
+    /// How long it is valid, e.g. 30d [default: until it is revoked]
     #[arg(long, value_name = "TIME")]
     expires: Option<Span>,
-    /// It sees only workspaces with this label; may be given again
+    /// Restrict it to workspaces with this label; may be given again
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
 }

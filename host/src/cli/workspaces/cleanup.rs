@@ -1,4 +1,4 @@
-//! `wharf cleanup`: one sweep, the ledger, and taking back.
+//! `wharf cleanup`: a single sweep, the ledger, and undo.
 
 use crate::cli::output::{Several, ago, bytes};
 use crate::cli::{Context, Failure};
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Show every object of Wharf with the verdict of the policies; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove at once, without the time to take it back
+    /// Remove at once, without the grace period for an undo
     #[arg(long, conflicts_with = "dry_run")]
     no_grace: bool,
 }
@@ -35,7 +35,7 @@ enum Command {
         #[arg(required = true)]
         which: Vec<String>,
     },
-    /// Let sweeps have objects again that were taken back
+    /// Let sweeps plan undone objects again
     Allow {
         /// Numbers of the ledger, ids or names
         #[arg(required = true)]

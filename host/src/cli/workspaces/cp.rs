@@ -25,7 +25,7 @@ the workspace where its id is known, else to root. Policies of pre-exec are aske
 pub(crate) struct Args {
     /// The source
     source: String,
-    /// Where it goes
+    /// The target
     target: String,
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             let out = unless(&mut stop, NOTHING, backend.copy_out(&target, path)).await?;
             match to {
                 Side::Local(to) => {
-                    // A workspace may exchange anything there at any moment.
+                    // These are folders that a workspace can write: it may exchange anything there at any moment.
                     let bounds: Vec<_> = backend.written().await?.iter().filter_map(|path| Bound::at(path)).collect();
                     take_out::take_out(context, (out, stop), path, (Path::new(to), &bounds)).await?;
                 }
@@ -78,10 +78,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// What is left of a copy out that was interrupted.
+/// The state of the target after an interrupted copy out.
 const NOTHING: &str = "nothing was copied";
 
-/// Does something until it is to stop; `left` says what is there then.
+/// Runs a future until a stop is requested; `left` describes the state that an interruption leaves.
 async fn unless<T, E>(
     stop: &mut watch::Receiver<bool>,
     left: &str,
@@ -90,7 +90,7 @@ async fn unless<T, E>(
 where
     Failure: From<E>,
 {
-    // First of all, as work that always has something more would never let it be seen.
+    // The stop is checked first: a future that is always ready would otherwise hide it.
     tokio::select! {
         biased;
         Ok(_) = stop.wait_for(|stop| *stop) => Err(Error::LeftOff(left.to_owned()).into()),
@@ -106,12 +106,12 @@ fn local(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new("local-file", format!("{}: {error}", shown(path)), "see that the path exists and is yours", 1)
 }
 
-/// A path whose names a workspace may have chosen.
+/// Formats a path whose names a workspace may have chosen.
 fn shown(path: &Path) -> String {
     Printable::from(path.display().to_string()).to_string()
 }
 
-/// Says what was not copied, and is not made on the other side.
+/// Reports objects that were not copied and are missing on the other side.
 fn tell_left_out(context: &Context, names: &[String]) {
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(|name| Printable::from(name).to_string()).collect();
@@ -119,7 +119,8 @@ fn tell_left_out(context: &Context, names: &[String]) {
     }
 }
 
-/// The last name of a path in a workspace; none of its root. The engine, too, goes up by the words alone.
+/// Returns the last name of a path in a workspace; `None` for its root. `..` is resolved by the text of the path alone,
+/// as the engine does.
 fn last_name(path: &str) -> Option<&str> {
     let mut names = Vec::new();
     for part in path.split('/') {
@@ -132,7 +133,7 @@ fn last_name(path: &str) -> Option<&str> {
     names.pop()
 }
 
-/// The last name of a path, and the folder that it is in.
+/// Splits a path into its folder and its last name.
 fn split(path: &str) -> (&str, &str) {
     let trimmed = path.trim_end_matches('/');
     match trimmed.rsplit_once('/') {
@@ -148,7 +149,7 @@ async fn bring_in(
     target: &Target,
     (from, path): (Option<&Path>, &str),
 ) -> Result<(), Failure> {
-    // First of all, so that nothing of this side matters to what is refused there.
+    // This comes first, so that a refusal there depends on nothing on this side.
     let to = backend.copy_in(target, path).await?;
     let id = &to.workspace;
     let Some(from) = from else {
@@ -157,7 +158,7 @@ async fn bring_in(
     };
     let written = from.as_os_str().as_encoded_bytes();
     let contents = written.ends_with(b"/.");
-    // A link stays a link, as those inside a folder do, unless a slash behind it asks for what it leads to.
+    // A link stays a link, as inside a folder, unless a trailing slash asks for its target.
     let meta = if contents || written.ends_with(b"/") { from.metadata() } else { from.symlink_metadata() };
     let meta = meta.map_err(|error| local(from, &error))?;
     if !meta.is_dir() && !meta.is_file() && !meta.is_symlink() {
@@ -183,12 +184,12 @@ async fn bring_in(
     let owner = to.user.as_deref().and_then(numeric).unwrap_or(Owner { uid: 0, gid: 0 });
     let (pieces, left_out) = archive::pack(source, name, Some(owner));
     to.unpack(folder, pieces).await?;
-    // An engine that had enough before the end does not say what it did not want to have.
+    // If the engine stopped reading early, packing has ended without this list.
     tell_left_out(context, &left_out.await.unwrap_or_default());
     Ok(())
 }
 
-/// `1000` or `1000:100`; a name is only known inside.
+/// Parses `1000` or `1000:100`. A name can only be resolved inside the workspace.
 fn numeric(user: &str) -> Option<Owner> {
     let (uid, gid) = user.split_once(':').unwrap_or((user, user));
     Some(Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
@@ -197,7 +198,7 @@ fn numeric(user: &str) -> Option<Owner> {
 async fn pour_out(mut out: Outgoing) -> Result<(), Failure> {
     while let Some(bytes) = out.next().await {
         let bytes = bytes?;
-        // A reader that does not read must not keep Ctrl-C from being heard.
+        // On a separate thread: a reader that does not read must not delay Ctrl-C.
         let write = move || {
             let mut stdout = terminal::raw_out().lock();
             stdout.write_all(&bytes).and_then(|()| stdout.flush())

@@ -19,17 +19,17 @@ mod printer;
 
 use printer::Printer;
 
-/// Exit code when Wharf itself failed, as Docker users know it.
+/// Exit code for a failure of Wharf itself, as with Docker.
 const WHARF_FAILED: u8 = 125;
 
-/// Exit code of a command that took too long, as of timeout(1).
+/// Exit code of a command that exceeded its time limit, as with timeout(1).
 const TIMED_OUT: u8 = 124;
 
-/// Why output may be missing that a command's children write after its end.
+/// The message about output that a command's children write after its end.
 const CUT: &str = "the command has ended, and something that it started still holds its output; what that writes from now \
                    on is not shown";
 
-/// How long a slow reader may take for what is left to be said.
+/// The time that a slow reader has for the remaining output.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Arguments of `exec`.
@@ -37,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) struct Args {
     /// Id or name [default: the workspace of this folder]
     workspace: Option<String>,
-    /// Environment: NAME=VALUE, or NAME for the value that it has here
+    /// Environment: NAME=VALUE, or NAME to take it from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// User or uid:gid
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// Folder in the workspace
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Pass stdin on
+    /// Pass on stdin
     #[arg(short, long)]
     interactive: bool,
     /// Give the command a terminal
@@ -90,14 +90,14 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
 
 /// Opens a shell.
 pub(crate) async fn shell(context: &Context, args: ShellArgs) -> Result<u8, Failure> {
-    // bash where the image has it.
+    // bash if the image has it.
     let command = ["sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi"];
     let tty = std::io::stdin().is_terminal();
     let spec = ExecSpec { command: command.map(str::to_owned).into(), user: args.user, tty, ..ExecSpec::default() };
     session(context, args.workspace.as_deref(), spec, true, None).await.map_err(wharf_failed)
 }
 
-/// Keeps the codes that mean something (126, 127, denials, a missing workspace) apart from the command's own.
+/// Keeps the exit codes with a meaning (126, 127, denials, a missing workspace) distinct from the command's own code.
 fn wharf_failed(mut failure: Failure) -> Failure {
     failure.exit = match failure.code.as_str() {
         "command-not-found" => 127,
@@ -108,7 +108,7 @@ fn wharf_failed(mut failure: Failure) -> Failure {
     failure
 }
 
-/// Starts a command and leaves it to itself.
+/// Starts a command and detaches from it.
 async fn detached_session(context: &Context, name: Option<&str>, spec: ExecSpec) -> Result<u8, Failure> {
     let backend = context.backend(&[Hook::PreExec])?;
     let detached = backend.exec_detached(&context.target(name)?, spec).await?;
@@ -167,7 +167,7 @@ async fn session(
         let run = async {
             while let Some((stream, bytes)) = output.next().await? {
                 if let Err(error) = printer.print(stream, bytes).await {
-                    // This process ends, and with it the one that would end the command in time.
+                    // This process ends and can no longer enforce the time limit, so the command is killed now.
                     if limit.is_some() {
                         control.abandon().await?;
                     }
@@ -186,7 +186,7 @@ async fn session(
             over = &mut run => over,
             () = until(deadline) => match control.kill_late().await {
                 Ok(true) => Ok(Over::Late),
-                // It was in time; only who reads its output is not.
+                // The command ended in time; only the reader of its output is late.
                 Ok(false) => run.await,
                 Err(error) => Err(error.into()),
             },
@@ -194,7 +194,7 @@ async fn session(
         }
     };
     if !matches!(over, Ok(Over::Ended { .. })) {
-        // A reader who does not read must hold up neither the end nor the message about it.
+        // A reader that does not read must delay neither the end nor the message about it.
         let _ = tokio::time::timeout(LAST_WORDS, printer.end()).await;
     }
     drop(raw);
@@ -216,26 +216,26 @@ async fn session(
     }
 }
 
-/// How a session ends.
+/// The end of a session.
 enum Over {
     Ended {
         end: ExecEnd,
         cut: bool,
     },
-    /// It took too long and was killed.
+    /// The command exceeded its time limit and was killed.
     Late,
-    /// The keys for detaching were typed.
+    /// The user typed the keys for detaching.
     Left,
 }
 
-/// Says that a command was killed for its time, unless stderr is not read.
+/// Reports that a command was killed at its time limit, unless stderr is not read.
 async fn say_late(limit: Duration) {
     let seconds = limit.as_secs_f64();
     let tell = move || say(format_args!("wharf: the command took longer than {seconds} s and was killed"));
     let _ = tokio::time::timeout(LAST_WORDS, tokio::task::spawn_blocking(tell)).await;
 }
 
-/// Ends at a time, or never.
+/// Completes at a time, or never.
 async fn until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -248,12 +248,12 @@ fn detached() -> u8 {
     0
 }
 
-/// The keys that leave a command running, as Docker users know them: Ctrl-P, Ctrl-Q. They are taken out here, as the
-/// docker CLI does: an engine that takes them itself ends the command (seen with 20.10).
+/// The keys for detaching, as with Docker: Ctrl-P, Ctrl-Q. This process filters them out, as the docker CLI does: an
+/// engine that handles them itself ends the command (seen with 20.10).
 const DETACH: [u8; 2] = [0x10, 0x11];
 
 /// Copies stdin to the command; the end of stdin is the end of the command's input. On a terminal, the keys for
-/// detaching are told to `detach` and end it.
+/// detaching notify `detach` and end the copy.
 async fn pump(mut to: ExecInput, detach: Option<std::sync::Arc<tokio::sync::Notify>>) {
     let mut from = tokio::io::stdin();
     let mut buffer = vec![0; 64 << 10];
@@ -268,13 +268,13 @@ async fn pump(mut to: ExecInput, detach: Option<std::sync::Arc<tokio::sync::Noti
                     None => (bytes.into(), false),
                 };
                 if !to.write(&bytes).await {
-                    // The command has closed its input; what it does next is its own business.
+                    // The command has closed its input, but may continue.
                     return;
                 }
                 if let (Some(detach), true) = (&detach, leave) {
                     to.detach().await;
                     detach.notify_one();
-                    // The connection ends with this process; ended here, it would be the end of the command's input.
+                    // The connection ends with this process. Ending it here would end the command's input.
                     return std::future::pending().await;
                 }
             }
@@ -283,8 +283,8 @@ async fn pump(mut to: ExecInput, detach: Option<std::sync::Arc<tokio::sync::Noti
     to.close().await;
 }
 
-/// What to pass on of typed bytes, and whether the keys for detaching came after it. The first of them is held back
-/// until the next key is known.
+/// Returns the typed bytes to pass on, and whether the keys for detaching followed them. The first of these keys is
+/// held back until the next key is known.
 fn typed<'a>(bytes: &'a [u8], held: &mut bool) -> (std::borrow::Cow<'a, [u8]>, bool) {
     if !*held && !bytes.contains(&DETACH[0]) {
         return (bytes.into(), false);
@@ -306,12 +306,12 @@ fn typed<'a>(bytes: &'a [u8], held: &mut bool) -> (std::borrow::Cow<'a, [u8]>, b
     (pass.into(), false)
 }
 
-/// The terminal in raw mode, and back when dropped.
+/// The terminal in raw mode; dropping it restores the previous mode.
 struct RawMode;
 
 impl RawMode {
     fn enter() -> std::io::Result<Self> {
-        // Taken before, so that none of them ends this process and leaves the terminal as it is.
+        // Signal handlers come first, so that no signal ends this process and leaves the terminal in raw mode.
         let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()]
             .into_iter()
             .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))

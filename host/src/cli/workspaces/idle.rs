@@ -30,7 +30,7 @@ enum Command {
 /// Arguments of `lease`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LeaseArgs {
-    /// [WS] TIME, e.g. 'wharf lease 2h' or 'wharf lease shop 2h'; without a time, shows the lease
+    /// [WS] TIME, e.g. 'wharf lease 2h' or 'wharf lease shop 2h'; without a time, show the lease
     #[arg(value_name = "WS TIME", num_args = 0..=2)]
     words: Vec<String>,
     /// Release the lease
@@ -66,7 +66,7 @@ fn stops(idle: &Idleness) -> String {
     if left.is_positive() { format!("in {}", rounded(left.unsigned_abs())) } else { "now".into() }
 }
 
-/// Whole seconds, or whole minutes from two minutes on.
+/// Rounds to whole seconds, or to whole minutes from two minutes on.
 fn rounded(time: std::time::Duration) -> Span {
     let seconds = time.as_secs();
     Span::seconds(if seconds < 120 { seconds } else { seconds / 60 * 60 })

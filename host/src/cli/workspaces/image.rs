@@ -9,14 +9,14 @@ use crate::cli::output::{Several, ago, bytes};
 use crate::cli::{Context, Failure};
 use crate::wire::ImageBuild;
 
-/// What to do with images.
+/// Manage images that Wharf built, kept or pulled.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the images that Wharf built, kept as snapshots or pulled
     Ls,
     /// Fetch an image
     Pull {
-        /// As 'docker pull' takes it
+        /// The reference, as for 'docker pull'
         reference: String,
     },
     /// Build an image from a folder
@@ -36,7 +36,7 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     /// The folder [default: --project, or the current folder]
     path: Option<PathBuf>,
-    /// Name of the image [default: one that tells its inputs]
+    /// Name of the image [default: a name derived from its inputs]
     #[arg(short, long, value_name = "REFERENCE")]
     tag: Option<String>,
     /// The Dockerfile's path in the folder [default: Dockerfile]
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     pull: bool,
 }
 
-/// What `up` takes to build its image.
+/// The arguments with which `up` builds its image.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
     /// Build the image from a folder
@@ -157,7 +157,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
     }
 }
 
-/// Tells what became of images, one after the other.
+/// The output of removals, one image at a time.
 struct Removals<'a> {
     several: Several<'a>,
     removed: Vec<String>,

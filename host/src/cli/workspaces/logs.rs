@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Only this many lines from the end of each container
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<u64>,
-    /// Print when each line was written
+    /// Print the time of each line
     #[arg(short, long)]
     timestamps: bool,
     /// Only stdout
@@ -39,10 +39,10 @@ pub(crate) struct Args {
     /// Only lines that match a regular expression
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
-    /// Let the expression match capital and small letters alike
+    /// Ignore the case of letters in the expression
     #[arg(short, long, requires = "grep")]
     ignore_case: bool,
-    /// Continue behind a line whose cursor '--json' gave; once per container
+    /// Continue after a line with this cursor from '--json'; once per container
     #[arg(long, value_name = "CURSOR", conflicts_with_all = ["since", "tail"])]
     after: Vec<Cursor>,
 }
@@ -82,7 +82,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 tokio::select! {
                     biased;
                     item = &mut next => break item?,
-                    // Only a reader that does not read keeps the printer from taking more.
+                    // Only a reader that does not read keeps the printer from accepting more.
                     _ = stop.wait_for(|stop| *stop) => return Ok(130),
                     () = until(due), if due.is_some() => tokio::select! {
                         flushed = printer.flush() => flushed?,
@@ -128,17 +128,17 @@ async fn until(due: Option<tokio::time::Instant>) {
     }
 }
 
-/// How lines look.
+/// The format of lines.
 struct Look {
     json: bool,
     timestamps: bool,
-    /// One per container, where there is more than one.
+    /// One per container, if there are several.
     prefixes: Vec<String>,
-    /// The stream whose line was not complete, where pieces are printed as they come.
+    /// The stream with an incomplete line, when pieces are printed as they arrive.
     open: Option<StdStream>,
 }
 
-/// Colours of prefixes, as Docker's own tools use them: cyan, yellow, green, magenta, blue, and their bright ones.
+/// Colours of prefixes, as in Docker's own tools: cyan, yellow, green, magenta, blue, and their bright variants.
 const COLORS: [u8; 10] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94];
 
 impl Look {
@@ -165,7 +165,7 @@ impl Look {
         Ok(printer.flush_if_due().await?)
     }
 
-    /// A line; `view` is its JSON.
+    /// Formats a line; `view` is its JSON.
     async fn one(&mut self, printer: &mut Printer, line: &Line, view: Option<&LineView>) -> Result<(), Failure> {
         if self.json {
             let out = printer.to(StdStream::Stdout).await?;
@@ -183,7 +183,7 @@ impl Look {
             out.extend_from_slice(format!("{time:.9} ").as_bytes());
         }
         match (self.prefixes.is_empty(), line.message.strip_suffix(b"\n")) {
-            // One workspace alone: its own stream, byte for byte.
+            // A single workspace: its own stream, byte for byte.
             (true, _) => out.extend_from_slice(&line.message),
             (false, None) => push_line(out, &line.message),
             (false, Some(text)) => {

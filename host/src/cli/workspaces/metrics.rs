@@ -73,7 +73,7 @@ fn row(point: &HistoryPoint) -> Vec<String> {
     ]
 }
 
-/// One line per quantity, from the first step to the last.
+/// Returns one line per quantity, from the first step to the last.
 fn sparks(history: &History) -> Vec<String> {
     type Get = fn(&HistoryPoint) -> Option<f64>;
     type Show = fn(f64) -> String;

@@ -13,11 +13,11 @@ use crate::records::Explained;
 pub(crate) struct Args {
     #[command(flatten)]
     request: ProjectArgs,
-    /// Ask no engine: policies then see no local images and no abilities, as when none answers
+    /// Do not ask the engine: policies then see no local images and no capabilities, as when it is unreachable
     #[arg(long)]
     offline: bool,
-    /// Show the changes that an existing workspace would get, recreated with the request that made it; exits with 7 when
-    /// something would [default: that of the folder]
+    /// Show the changes that an existing workspace would get if it were recreated with its original request; exits with
+    /// 7 if there are any [default: the workspace of the folder]
     #[arg(long, value_name = "WS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     diff: Option<String>,
 }
@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     diff(context, &shown, &project, detail)
 }
 
-/// Shows a plan, and gives the exit code.
+/// Shows a plan, and returns the exit code.
 fn whole(context: &Context, plan: &Plan) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(plan)?;
@@ -46,7 +46,7 @@ fn whole(context: &Context, plan: &Plan) -> Result<u8, Failure> {
     }
 }
 
-/// Shows what would change, and gives the exit code.
+/// Shows the changes, and returns the exit code.
 fn diff(context: &Context, shown: &PlanDiff, project: &str, detail: Option<(String, bool)>) -> Result<u8, Failure> {
     print_diff(context, shown, project)?;
     match &shown.denied {
@@ -106,7 +106,7 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     out.table(&["FIELD", "VALUE", "SET BY"], rows)?;
     let mut lines = Vec::new();
     for (field, explained) in &plan.fields {
-        // A replaced default is no news; a value that was asked for in vain is.
+        // A replaced default is not worth a line; a requested value that had no effect is.
         let asked = explained.history.iter().filter(|link| link.by.policy != "default").count();
         if asked > 1 {
             let each = explained
@@ -143,21 +143,21 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What of the configuration a field has reached or violates.
+/// Returns the limit of the configuration that a field has reached or violates.
 pub(in crate::cli) fn bound(field: &Explained) -> Option<String> {
     let bound = field.bound.as_ref()?;
     let setting = format!("{} = {} ({})", bound.setting, short(&bound.allows), bound.origin);
     match &bound.violated {
         Some(violated) => Some(format!("forbidden: {violated}; {setting}")),
-        // A default that was left alone is no news.
+        // An untouched default is not worth a line.
         None if bound.reached && !field.history.is_empty() => Some(format!("as much as {setting} allows")),
         None => None,
     }
 }
 
-/// A value on one line, cut where it would fill the screen.
+/// Formats a value on one line, shortened if it would fill the screen.
 pub(crate) fn short(value: &serde_json::Value) -> String {
-    // Line ends are no words: what is cut is the text as it is printed.
+    // The text is shortened in its printed form, where line breaks are escaped.
     let plain = |text: &str| Printable::from(text).to_string();
     let text = match value {
         serde_json::Value::String(text) => plain(text),

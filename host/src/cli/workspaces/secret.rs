@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::cli::{Context, Failure};
 use crate::wire::SecretBytes;
 
-/// What to do with secrets. Their values are never shown.
+/// Manage the secret files of a workspace. Their values are never shown.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the names of a workspace's secrets

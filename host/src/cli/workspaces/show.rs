@@ -8,11 +8,11 @@ use crate::cli::{Context, Failure, terminal};
 use crate::lifecycle::WorkspaceView;
 use crate::printable::Printable;
 
-/// How often a watched list on a terminal is drawn anew when nothing changes.
+/// The interval at which a watched list on a terminal is redrawn when nothing changes.
 const AGES: Duration = Duration::from_secs(10);
-/// How long a service or engine is left alone that does not answer.
+/// The pause before the next attempt when a service or engine does not answer.
 const AGAIN: Duration = Duration::from_secs(1);
-/// What comes so close behind a change is shown with it.
+/// The time within which further changes are shown together with the first.
 const CLOSE: Duration = Duration::from_millis(100);
 
 /// Arguments of `ls`.
@@ -42,8 +42,8 @@ pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> 
     list(context, &backend.list().await?, args.quiet)
 }
 
-/// The list, anew at every change: on a terminal in the same place, elsewhere and as JSON one after the other. An engine or a
-/// service that goes away is waited for, once the list has been seen.
+/// Shows the list again at every change: on a terminal in the same place, elsewhere and as JSON one after the other.
+/// After the first list, an unreachable engine or service is waited for.
 async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
     let mut stop = backend.stopper().await?.subscribe();
     let mut watch = Watch { terminal: !context.out.json && terminal::is_out(), shown: None, away: false };
@@ -52,7 +52,7 @@ async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
             failed = watch.follow(context, backend) => failed,
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
-        // 6: neither of them answers.
+        // 6: the engine or the service is unreachable.
         let Err(failure) = failed else { continue };
         if watch.shown.is_none() || failure.exit != 6 {
             return Err(failure);
@@ -70,14 +70,14 @@ async fn watch(context: &Context, backend: &Backend) -> Result<u8, Failure> {
 /// A list that is watched.
 struct Watch {
     terminal: bool,
-    /// What was shown last.
+    /// The last output.
     shown: Option<String>,
-    /// Whether it was said that there is no answer.
+    /// Whether the user was informed that there is no answer.
     away: bool,
 }
 
 impl Watch {
-    /// Shows the list and waits for a change, again and again.
+    /// Shows the list and waits for a change, repeatedly.
     async fn follow(&mut self, context: &Context, backend: &Backend) -> Result<(), Failure> {
         let mut changes = backend.changes().await?;
         loop {
@@ -86,14 +86,14 @@ impl Watch {
             let now = serde_json::to_string(&all).map_err(std::io::Error::other)?;
             if self.terminal || self.shown.as_ref() != Some(&now) {
                 if self.terminal {
-                    // To the corner, the list, and whatever was below it away.
+                    // Clears the screen from its top left corner, including leftovers below the list.
                     context.out.clear()?;
                 }
                 list(context, &all, false)?;
                 self.shown = Some(now);
             }
             tokio::select! {
-                // Ages go on, too.
+                // The displayed ages grow without changes.
                 () = tokio::time::sleep(AGES), if self.terminal => {}
                 changed = settled(&mut changes) => changed?,
             }
@@ -101,7 +101,7 @@ impl Watch {
     }
 }
 
-/// Waits for a change, and for those that come close behind it; where they never end, it does.
+/// Waits for a change, and for further changes shortly after it. It also returns when they never end.
 async fn settled(changes: &mut Changes) -> Result<(), Failure> {
     changes.next().await?;
     let more = async {

@@ -1,4 +1,4 @@
-//! `wharf sidecar`: further containers of a workspace.
+//! `wharf sidecar`: extra containers of a workspace.
 
 use crate::backend::Verb;
 use crate::cli::workspaces::up::{RequestArgs, UpOutput};
@@ -6,7 +6,7 @@ use crate::cli::{Context, Failure};
 use crate::lifecycle::Error;
 use crate::records::Target;
 
-/// What to do with sidecars.
+/// Manage extra containers of a workspace (sidecars), such as its database.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Make a sidecar, or start it: wharf sidecar add NAME --image REFERENCE
@@ -35,7 +35,7 @@ pub(crate) struct AddArgs {
     workspace: Option<String>,
     #[command(flatten)]
     request: RequestArgs,
-    /// Replace one that differs from today's decision (its writable layer is lost)
+    /// Replace a sidecar that differs from today's decision (its writable layer is lost)
     #[arg(long)]
     recreate: bool,
     /// Print only the id

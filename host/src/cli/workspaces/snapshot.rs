@@ -1,4 +1,4 @@
-//! `wharf snapshot`: keeping workspaces, and making them again.
+//! `wharf snapshot`: taking snapshots of workspaces, and restoring them.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::cli::workspaces::up::UpOutput;
 use crate::cli::{Context, Failure};
 use crate::wire::RestoreRequest;
 
-/// What to do with snapshots.
+/// Manage snapshots of workspaces.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Keep a workspace as it is now: its writable layer and its volumes
+    /// Take a snapshot of a workspace: its writable layer and its volumes
     Create {
         /// Id or name [default: the workspace of this folder]
         workspace: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) struct RestoreArgs {
     /// Environment: NAME=VALUE, or NAME to take it from here; values of secrets are no part of a snapshot
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Replace the workspace that exists
+    /// Replace the existing workspace
     #[arg(long)]
     recreate: bool,
     /// Print only the id

@@ -1,5 +1,5 @@
-//! Verbs that change the state of workspaces: each on one workspace, several, all, or those with a label, with a report
-//! per workspace.
+//! Verbs that change the state of workspaces. Each works on one workspace, several, all, or all with a label, and
+//! reports per workspace.
 
 use futures_util::StreamExt;
 
@@ -11,10 +11,10 @@ use crate::records::Target;
 use crate::wire::UpdateRequest;
 use crate::workspace::{State, WorkspaceId};
 
-/// This many workspaces are worked on at once: measured, an engine gets no faster with more.
+/// The number of workspaces that are processed concurrently. By measurement, an engine gets no faster with more.
 const AT_ONCE: usize = 4;
 
-/// Which workspaces.
+/// The selection of workspaces.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Targets {
     /// Ids or names [default: the workspace of this folder]
@@ -23,18 +23,18 @@ pub(crate) struct Targets {
     /// All workspaces
     #[arg(short, long)]
     all: bool,
-    /// All workspaces with a label: NAME or NAME=VALUE; given again, those that have both
+    /// All workspaces with a label: NAME or NAME=VALUE; given again, all with both labels
     #[arg(short, long, value_name = "LABEL")]
     label: Vec<String>,
 }
 
 impl Targets {
-    /// Whether it is about as many as there are.
+    /// Returns whether the selection depends on the existing workspaces.
     fn several(&self) -> bool {
         self.all || !self.label.is_empty()
     }
 
-    /// What is meant; `all` is asked only when it is about as many as there are.
+    /// Returns the selected workspaces; `all` is used only when the selection depends on the existing workspaces.
     fn meant(&self, context: &Context, all: &[WorkspaceView]) -> Result<Vec<Target>, Failure> {
         if self.several() {
             return Ok(select(all, &self.label).into_iter().map(|id| Target::Named(id.to_string())).collect());
@@ -45,7 +45,7 @@ impl Targets {
         Ok(self.workspaces.iter().map(|name| Target::Named(name.clone())).collect())
     }
 
-    /// The workspaces that are meant; the backend lists all of them only where that is needed.
+    /// Returns the selected workspaces; the backend lists all of them only if that is necessary.
     pub(crate) async fn of(&self, context: &Context, backend: &Backend) -> Result<Vec<Target>, Failure> {
         let all = if self.several() { backend.list().await? } else { Vec::new() };
         self.meant(context, &all)
@@ -57,7 +57,7 @@ impl Targets {
 pub(crate) struct StopArgs {
     #[command(flatten)]
     targets: Targets,
-    /// How long it may take to end before it is killed, e.g. 10s [default: engine.stop_timeout]
+    /// Time limit for its end before it is killed, e.g. 10s [default: engine.stop_timeout]
     #[arg(short, long, value_name = "TIME")]
     timeout: Option<Span>,
 }
@@ -143,8 +143,8 @@ pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, F
     each(context, &args.targets, &Verb::Update(args.limits.clone())).await
 }
 
-/// Does something to each workspace, to some at once. One that fails is reported and does not keep the others from their
-/// turn; the exit code is that of the first failure. In JSON: an object for one workspace, an array for several.
+/// Applies a verb to each workspace, to some of them concurrently. A failure is reported and does not stop the others;
+/// the exit code is that of the first failure. JSON is an object for one workspace, an array for several.
 async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, Failure> {
     let backend = &context.backend(verb.hooks())?;
     let several = targets.several();
@@ -156,7 +156,7 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
     let acts = meant.into_iter().enumerate().map(async |(place, target)| (place, backend.act(&target, verb).await));
     let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
     let (mut views, mut exit) = (Vec::new(), (usize::MAX, 0));
-    // A reader that has gone keeps no workspace from its turn.
+    // A closed reader does not stop the remaining workspaces.
     let mut printed = Ok(());
     while let Some((place, result)) = results.next().await {
         match result {
@@ -195,7 +195,7 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
     Ok(exit.1)
 }
 
-/// The verb's result, for people.
+/// Returns the verb's result for people.
 fn done(verb: &Verb) -> &'static str {
     match verb {
         Verb::Start => "started",
@@ -209,7 +209,7 @@ fn done(verb: &Verb) -> &'static str {
     }
 }
 
-/// The workspaces that have all these labels. Sidecars come along with theirs.
+/// Returns the workspaces that have all these labels. Sidecars follow their workspaces.
 fn select(all: &[WorkspaceView], labels: &[String]) -> Vec<WorkspaceId> {
     let whole = all.iter().filter(|view| view.part_of.is_none());
     whole.filter(|view| labels.iter().all(|wanted| view.has_label(wanted))).map(|view| view.id.clone()).collect()

@@ -7,15 +7,15 @@ use crate::cli::{Context, Failure, terminal};
 use crate::lifecycle::StatsView;
 use crate::workspace::State;
 
-/// Between two refreshes of a live table.
+/// The time between two refreshes of a live table.
 const REFRESH: Duration = Duration::from_secs(1);
-/// From the first table, which has no CPU figures, to the second.
+/// The time from the first table, which has no CPU figures, to the second.
 const FIRST: Duration = Duration::from_millis(200);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Ids or names [default: all that run]
+    /// Ids or names [default: all running workspaces]
     workspaces: Vec<String>,
     /// Print one value and exit, as when the output is no terminal
     #[arg(long)]
@@ -47,10 +47,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             _ = stop.wait_for(|stop| *stop) => return Ok(130),
         };
         let running: Vec<_> = all.into_iter().filter(|stats| stats.state == State::Running).collect();
-        // Only what fits: lines that scrolled away could not be drawn over.
+        // Only as many rows as fit: lines that scrolled away cannot be overwritten.
         let room = crossterm::terminal::size().map_or(24, |(_, rows)| usize::from(rows)).saturating_sub(2).max(1);
         let shown = running.get(..room.min(running.len())).unwrap_or_default();
-        // To the corner, the table, and whatever was below it away.
+        // Clears the screen from its top left corner, including leftovers below the table.
         context.out.clear()?;
         table(context, shown)?;
         if shown.len() < running.len() {

@@ -1,8 +1,9 @@
-//! `wharf top`: what all workspaces use, on the whole screen.
+//! `wharf top`: the usage of all workspaces, on the whole screen.
 //!
-//! Not with `ratatui` (0.30.2 was tried, with the backend for crossterm alone): it saves 8 lines here and brings 28 crates, or 24
-//! and no line without its umbrella crate. It sends only the cells that change, so what another program writes to the terminal
-//! stays; and it has standard output in hand itself, which `terminal` keeps to text that may be printed.
+//! It does not use `ratatui` (0.30.2 was tried, with the backend for crossterm alone), which saves 8 lines here and
+//! adds 28 crates; without its umbrella crate it adds 24 and saves no line. It sends only the changed cells, so text
+//! that another program writes to the terminal stays. It also writes to standard output directly, which `terminal`
+//! limits to printable text.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -16,9 +17,9 @@ use crate::cli::{Context, Failure, terminal};
 mod screen;
 use screen::{Column, Screen};
 
-/// Between two readings.
+/// The time between two readings.
 const REFRESH: Duration = Duration::from_secs(1);
-/// From the first reading, which has no CPU figures, to the second.
+/// The time from the first reading, which has no CPU figures, to the second.
 const FIRST: Duration = Duration::from_millis(200);
 
 /// Arguments.
@@ -28,13 +29,13 @@ pub(crate) struct Args {
     workspaces: Vec<String>,
 }
 
-/// The terminal as this command uses it; as it was before when dropped.
+/// The terminal in the mode of this command; dropping it restores the previous mode.
 struct FullScreen;
 
 impl FullScreen {
     fn enter() -> std::io::Result<Self> {
         screen_mode::enable_raw_mode()?;
-        // From here on dropping it brings the terminal back.
+        // From here on, dropping it restores the terminal.
         let this = Self;
         crossterm::execute!(terminal::raw_out(), screen_mode::EnterAlternateScreen, cursor::Hide)?;
         let usual = std::panic::take_hook();
@@ -46,7 +47,7 @@ impl FullScreen {
     }
 }
 
-/// Nothing more can be done where this fails: the terminal is gone.
+/// Restores the terminal. A failure is ignored: the terminal is gone then.
 fn restore() {
     let _ = crossterm::execute!(terminal::raw_out(), screen_mode::LeaveAlternateScreen, cursor::Show);
     let _ = screen_mode::disable_raw_mode();
@@ -58,7 +59,7 @@ impl Drop for FullScreen {
     }
 }
 
-/// What is typed, and changes of the size, from a thread that may block.
+/// Returns keys and changes of the size, read by a thread that may block.
 fn events() -> mpsc::Receiver<std::io::Result<Event>> {
     let (to, events) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -105,7 +106,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 draw(&screen)?;
             }
         };
-        // An engine that is restarted comes back; what was seen last stays meanwhile.
+        // A restarting engine comes back; the last reading stays on the screen meanwhile.
         match read {
             Ok(all) => screen.update(all),
             Err(error) => screen.failed(error.to_string()),
@@ -123,7 +124,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     }
 }
 
-/// Waits for a key or a signal, and does what it asks for. Returns the exit code of those that end.
+/// Waits for a key or a signal, and acts on it. Returns the exit code if it ends the command.
 async fn told(
     screen: &mut Screen,
     typed: &mut mpsc::Receiver<std::io::Result<Event>>,
@@ -138,7 +139,7 @@ async fn told(
     }
 }
 
-/// Does what a key asks for. Returns the exit code of those that end.
+/// Acts on a key. Returns the exit code if it ends the command.
 fn act(screen: &mut Screen, event: &Event) -> Option<u8> {
     let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
         return None;

@@ -12,7 +12,7 @@ use crate::lifecycle::WorkspaceView;
 use crate::printable::Printable;
 use crate::wire::{Progress, WorkspaceRequest};
 
-/// What `up` and `plan` share: which workspace, and what it should be.
+/// The arguments that `up` and `plan` share: the workspace, and its requested properties.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProjectArgs {
     /// Project folder [default: --project, or the current folder]
@@ -27,7 +27,7 @@ pub(crate) struct ProjectArgs {
 }
 
 impl ProjectArgs {
-    /// The request as it was written.
+    /// Returns the request as it was written.
     pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
         let project = self.path.unwrap_or_else(|| context.project_folder());
         let DevcontainerArgs { devcontainer, no_devcontainer } = self.devcontainer;
@@ -35,8 +35,8 @@ impl ProjectArgs {
     }
 }
 
-/// Everything that a request may name of a container. Fields that a command line writes as the API does are those of the request
-/// itself.
+/// All properties of a container that a request may name. Fields with the same form on the command line and in the API
+/// are those of the request itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RequestArgs {
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub(crate) struct Args {
 }
 
 impl RequestArgs {
-    /// The request without its project.
+    /// Returns the request without its project.
     pub(crate) fn request(self) -> Result<WorkspaceRequest, Failure> {
         let usage = |text: String| Failure::new("bad-request", text, "see 'wharf up --help'", 2);
         let mut env = BTreeMap::new();
@@ -99,7 +99,7 @@ impl RequestArgs {
     }
 }
 
-/// `NAME=VALUE`, or `NAME` for the variable of this name here.
+/// Parses `NAME=VALUE`, or `NAME` for the variable of this name here.
 pub(crate) fn env_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
@@ -119,7 +119,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     output.finish(made.map_err(Failure::from))
 }
 
-/// What `up` and `sidecar add` show.
+/// The output of `up` and `sidecar add`.
 pub(crate) struct UpOutput<'a> {
     context: &'a Context,
     quiet: bool,

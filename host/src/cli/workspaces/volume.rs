@@ -4,7 +4,7 @@ use crate::cli::output::{Several, ago};
 use crate::cli::{Context, Failure};
 use crate::lifecycle::VolumeView;
 
-/// What to do with volumes.
+/// Manage named volumes.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List the named volumes that this Wharf made

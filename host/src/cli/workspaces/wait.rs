@@ -12,10 +12,10 @@ pub(crate) struct Args {
     /// The state to wait for
     #[arg(long = "for", value_enum, value_name = "STATE", default_value = "healthy")]
     state: Awaited,
-    /// Fail after this time, e.g. 60s [default: waits for as long as it takes]
+    /// Fail after this time, e.g. 60s [default: no limit]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
-    /// Exit with the code that the workspace ended with
+    /// Exit with the exit code of the workspace
     #[arg(long)]
     exit_code: bool,
 }

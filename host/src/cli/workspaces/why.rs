@@ -1,4 +1,5 @@
-//! `wharf why`: who set each field, who was overruled, and where. It reads the store only, so it needs no engine.
+//! `wharf why`: the owner of each field, the overruled values, and their origins. It reads the store only, so it needs
+//! no engine.
 
 use crate::backend::{Backend, Error};
 use crate::cli::workspaces::plan::{bound, short};
@@ -9,7 +10,7 @@ use crate::records::{Explained, Why, place};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Id or name; left out, the workspace of this folder
+    /// Id or name [default: the workspace of this folder]
     workspace: Option<String>,
     /// A field such as image, env.TEAM or resources.memory; a group such as env or security
     field: Option<String>,
@@ -27,7 +28,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The explanation, and whether it is of all fields. One word may be a workspace, or a field of this folder's workspace.
+/// Returns the explanation, and whether it covers all fields. A single word may be a workspace, or a field of this
+/// folder's workspace.
 async fn explained(context: &Context, backend: &Backend, args: &Args) -> Result<(Why, bool), Failure> {
     let missing = |error: &Error| matches!(error.code(), "workspace-not-found" | "workspace-ambiguous");
     let (workspace, field) = (args.workspace.as_deref(), args.field.as_deref());
@@ -40,7 +42,7 @@ async fn explained(context: &Context, backend: &Backend, args: &Args) -> Result<
     };
     let Ok(folder) = context.target(None) else { return Err(first.into()) };
     match backend.why(&folder, Some(word)).await {
-        // Neither is there: the word was rather meant as a workspace.
+        // Neither exists: the word was more likely meant as a workspace.
         Err(error) if missing(&error) || error.code() == "bad-request" => Err(first.into()),
         other => Ok((other?, false)),
     }
@@ -87,7 +89,7 @@ fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What bounds a field, and what lets it be looser.
+/// Prints the limit of a field, and the setting that would relax it.
 fn details(context: &Context, field: &Explained) -> Result<(), Failure> {
     if let Some(text) = bound(field) {
         context.out.line(format!("    {text}"))?;

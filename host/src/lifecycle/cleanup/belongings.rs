@@ -1,4 +1,5 @@
-//! Volumes and images that other workspaces have: a project cannot read what they wrote, nor take a name that they will use.
+//! Volumes and images of other workspaces: a project can neither read their content, nor take a name that they will
+//! use.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +18,10 @@ use crate::workspace::{
 const BY_PROJECT: &str = "project";
 
 impl Lifecycle {
-    /// Whether a container with our labels is ours. Labels alone do not tell: an image that was committed from a workspace hands
-    /// them on, and every user of the engine can give a container a name. Ours is the one that the store knows, or one that a
-    /// creation that is under way, or was left half done, has made; where the store knows none, the one with the name that Wharf
-    /// gives.
+    /// Returns whether a labelled container belongs to this installation. Labels alone are no proof: an image that was
+    /// committed from a workspace passes them on, and every user of the engine can choose a container's name. A
+    /// container counts if the store knows it, or if a running or unfinished creation made it. For a workspace without
+    /// a known container, the name that Wharf gives counts.
     pub(in crate::lifecycle) fn is_ours(&self, container: &Container) -> Result<bool, Error> {
         let Some(Ok(id)) = container.labels.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
             return Ok(false);
@@ -33,15 +34,15 @@ impl Lifecycle {
         }
     }
 
-    /// Whether a creation that has not ended made a container.
+    /// Returns whether an unfinished creation made a container.
     fn is_attempt(&self, id: &WorkspaceId, container: &Container) -> Result<bool, Error> {
         let attempt = crate::lifecycle::recovery::reconcile::attempt_of(&container.labels);
         let open = self.store.open_entries()?;
         Ok(open.iter().any(|entry| entry.id == attempt && entry.workspace == *id && entry.verb == Verb::Create))
     }
 
-    /// Refuses volumes that the workspace may not have: those that Wharf did not make, those of other workspaces where a file
-    /// of the project asks for them, and those that a file of another project named.
+    /// Refuses volumes that the workspace may not use: volumes that Wharf did not make, volumes of other workspaces if
+    /// a file of the project requests them, and volumes that a file of another project named.
     pub(in crate::lifecycle) async fn check_volumes(&self, project: &Project, draft: &Draft) -> Result<(), Error> {
         for (target, mount) in draft.spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Volume) {
             if self.loaded().config.allow.volumes.contains(&mount.source) {
@@ -54,7 +55,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Makes the named volumes that are missing, with the labels of their workspace, and gives their names.
+    /// Makes the missing named volumes, with the labels of their workspace, and returns their names.
     pub(in crate::lifecycle) async fn make_volumes(
         &self,
         decided: &Decided,
@@ -72,7 +73,7 @@ impl Lifecycle {
                 ours.insert(LABEL_VOLUME_BY.to_owned(), BY_PROJECT.to_owned());
             }
             let made = self.docker.create_volume(&mount.source, &ours).await?;
-            // Another command may have made it a moment ago; the engine then gives that one.
+            // Another command may have made it a moment ago; the engine then returns that volume.
             if made.labels.get(LABEL_ATTEMPT) != ours.get(LABEL_ATTEMPT) {
                 check_volume(&decided.project, draft, target, &made)?;
             } else {
@@ -82,8 +83,8 @@ impl Lifecycle {
         Ok(new)
     }
 
-    /// Refuses an image that Wharf made for another workspace, unless the request or the configuration names it: a file of the
-    /// project must not reach what another workspace wrote.
+    /// Refuses an image that Wharf made for another workspace, unless the request or the configuration names it: a file
+    /// of the project must not reach the data of another workspace.
     pub(in crate::lifecycle) async fn check_image(
         &self,
         project: &Project,
@@ -106,7 +107,7 @@ impl Lifecycle {
         }
     }
 
-    /// The other workspace that an image was made for, if it was.
+    /// Returns the other workspace that an image was made for, if there is one.
     pub(in crate::lifecycle) async fn image_of_another(
         &self,
         project: &Project,
@@ -119,7 +120,7 @@ impl Lifecycle {
     }
 }
 
-/// The place in a file of the project that asks for a mount.
+/// Returns the place in a file of the project that requests a mount.
 fn asked_by_project<'a>(draft: &'a Draft, target: &str) -> Option<&'a str> {
     let by = draft.owners.get(&format!("mounts.{target}")).filter(|owner| owner.policy == OWNER)?;
     Some(by.at.as_deref().unwrap_or_default())
@@ -137,9 +138,9 @@ fn check_volume(project: &Project, draft: &Draft, target: &str, volume: &Volume)
     let others = "; allow.volumes can allow it";
     match asked_by_project(draft, target) {
         _ if own => Ok(()),
-        // A project must not read what another workspace wrote.
+        // A project must not read the data of another workspace.
         Some(at) => Err(Error::ProjectFile(format!("{at}: the volume {name} is another workspace's{others}"))),
-        // A project must not fill beforehand what another workspace will read.
+        // A project must not fill a volume that another workspace will read.
         None if label(LABEL_VOLUME_BY) == Some(BY_PROJECT) => Err(Error::InUse {
             text: format!(
                 "the volume {name} was named by a file of the project {}, so its contents are that project's{others}",

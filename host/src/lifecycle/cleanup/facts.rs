@@ -1,4 +1,4 @@
-//! What a sweep looks at: everything in the engine that this installation made, measured.
+//! The facts of a sweep: every object in the engine that this installation made, with its measurements.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::hooks::{Candidate, CandidateKind, SweepFacts};
 use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::{LABEL_IMAGE_WORKSPACE, LABEL_PREFIX, LABEL_SNAPSHOT, State, WorkspaceId};
 
-/// This many containers are inspected at once.
+/// The number of containers that are inspected concurrently.
 const AT_ONCE: usize = 8;
 
-/// Something of ours in the engine.
+/// An object of this installation in the engine.
 pub(in crate::lifecycle) struct Found {
     pub(in crate::lifecycle) candidate: Candidate,
     pub(in crate::lifecycle) object: Object,
-    /// For a sidecar, the workspace that it goes with.
+    /// For a sidecar, the workspace that it belongs to.
     pub(in crate::lifecycle) part_of: Option<WorkspaceId>,
-    /// What tells it from a later one of the same name.
+    /// Distinguishes it from a later object of the same name.
     pub(in crate::lifecycle) identity: String,
 }
 
-/// What is acted on.
+/// The object of an action.
 pub(in crate::lifecycle) enum Object {
     Workspace(WorkspaceId),
-    /// A tag, or the id of an image without one.
+    /// A tag, or the ID of an image without one.
     Image(String),
     Volume(String),
     Network(String),
@@ -36,8 +36,8 @@ fn ms(time: Option<Timestamp>) -> Option<u64> {
     u64::try_from(time?.as_millisecond()).ok()
 }
 
-/// Labels that people and policies gave; those of the host are its own business. A part of a snapshot has its name as the
-/// label `snapshot`.
+/// Returns the labels from people and policies, without those that the host itself uses. A part of a snapshot has the
+/// snapshot's name as the label `snapshot`.
 fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let given = labels.iter().filter(|(name, _)| !name.starts_with(LABEL_PREFIX));
     let mut shown: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -48,8 +48,8 @@ fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 }
 
 impl Lifecycle {
-    /// Gathers everything of ours, and the secret values of all workspaces. With `note`, when each object was last in use is
-    /// written down.
+    /// Collects all objects of this installation, and the secret values of all workspaces. With `note`, the time of
+    /// each object's last use is recorded.
     pub(in crate::lifecycle) async fn sweep_facts(
         &self,
         note: bool,
@@ -88,7 +88,7 @@ impl Lifecycle {
         Ok((facts, found, values))
     }
 
-    /// Free and total bytes of the file system of the engine's data; zeros for an engine elsewhere.
+    /// Returns free and total bytes of the file system of the engine's data; zeros for an engine on another machine.
     async fn disk_space(&self) -> Result<(u64, u64), Error> {
         if !self.docker.is_local() {
             return Ok((0, 0));
@@ -96,7 +96,7 @@ impl Lifecycle {
         let root = &self.engine_info().await?.docker_root_dir;
         match rustix::fs::statvfs(root.as_str()) {
             Ok(disk) => Ok((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize))),
-            // Not everybody may look there.
+            // Not every user has access there.
             Err(error) => {
                 tracing::debug!("the disk of {root} cannot be measured: {error}");
                 Ok((0, 0))
@@ -126,7 +126,7 @@ impl Lifecycle {
         let labels: BTreeMap<WorkspaceId, BTreeMap<String, String>> =
             all.iter().map(|(view, _)| (view.id.clone(), view.labels.clone())).collect();
         let found = all.into_iter().map(|(view, container)| {
-            // What a policy is to concern by a label, it concerns as a whole.
+            // A policy for a label applies to a workspace with its sidecars.
             let mut all = view.part_of.as_ref().and_then(|whole| labels.get(whole)).cloned().unwrap_or_default();
             all.extend(view.labels);
             let labels = all;
@@ -159,12 +159,12 @@ impl Lifecycle {
         Ok((found.collect(), values))
     }
 
-    /// Images under the names that we gave them, and those that we pulled and that still are what we pulled.
+    /// Returns images under the names that Wharf gave them, and pulled images whose names still mean the pulled image.
     fn images_found(&self, usage: &DiskUsage, note: bool) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
         let workspaces = self.store.workspaces()?;
         let snapshots = self.store.snapshots(None)?;
-        // What a Dockerfile or a registry says of an image decides nothing: an image has the labels of the workspace that it was
+        // Labels from a Dockerfile or a registry decide nothing: an image has the labels of the workspace that it was
         // made for, and the name of its snapshot.
         let labels = |name: &str, image: &crate::docker::ImageUsage| {
             let of = image.labels.get(LABEL_IMAGE_WORKSPACE).filter(|_| image.given.iter().any(|given| given == name));
@@ -196,15 +196,15 @@ impl Lifecycle {
             let tagged = format!("{}:latest", pulled.reference);
             let is = |image: &&crate::docker::ImageUsage| {
                 let named = image.references.iter().any(|name| *name == pulled.reference || *name == tagged);
-                // One that we built and that lost its name since then is known by its id.
+                // An image that was built here and has since lost its name is identified by its ID.
                 let nameless = pulled.reference == image.id && image.references.is_empty();
                 image.id == pulled.image_id && (named || nameless || pulled.reference.contains('@'))
             };
             match usage.images.iter().find(is) {
                 Some(image) if !image.given.is_empty() => {}
                 Some(image) => add(&pulled.reference, image),
-                // Removed, or given to another image, by another client: it is not ours any more. One that is known by its id
-                // still has its name.
+                // Another client removed the image, or gave its name to another image, so it no longer belongs to
+                // Wharf. An image that is identified by its ID still has its name.
                 None if usage.images.iter().any(|image| image.id == pulled.reference) => {}
                 None if note => self.store.forget_pulled_image(&pulled.reference)?,
                 None => {}

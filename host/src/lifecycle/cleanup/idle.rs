@@ -1,7 +1,7 @@
-//! Whether a workspace is used: its signals, when it will be stopped, and stopping it.
+//! The use of a workspace: its signals, the time of its stop, and the stop itself.
 //!
-//! A workspace is idle since the newest of its signals. What needs two readings (CPU, network) is measured by the
-//! service; the rest is looked at whenever it is asked for.
+//! A workspace is idle since the newest of its signals. The service measures signals that need two readings (CPU,
+//! network); the others are determined on request.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,48 +15,48 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::store::{Signal, SignalKind};
 use crate::workspace::{Container, Happening, State, WorkspaceId};
 
-/// Bounds of one look at a project folder.
+/// The limits of one scan of a project folder.
 const MOST_FILES: usize = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 
-/// So far ahead of now a time may lie that was just noted.
+/// The tolerance for a recorded time in the future that was taken a moment ago.
 const AHEAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
 
-/// How idle a workspace is.
+/// The idleness of a workspace.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Idleness {
     /// Its id.
     pub id: WorkspaceId,
     /// Its state.
     pub state: State,
-    /// All signals, the one that counts first.
+    /// All signals, the deciding one first.
     pub signals: Vec<Signal>,
-    /// When it was last used, as far as is known; null when it does not run.
+    /// Time of its last known use; null when it does not run.
     pub active_at: Option<Timestamp>,
-    /// When the service stops it if it is not used until then; null when nothing stops it.
+    /// Time when the service stops it unless it is used before; null when nothing stops it.
     pub stops_at: Option<Timestamp>,
 }
 
-/// The same with what decides when it is stopped.
+/// The idleness of a workspace, with the settings that decide its stop.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct IdleView {
     /// Its signals.
     #[serde(flatten)]
     pub idle: Idleness,
-    /// `idle.after` of the configuration; null when nothing is stopped for being idle.
+    /// `idle.after` of the configuration; null when idle workspaces are not stopped.
     pub after: Option<String>,
-    /// Whether the service runs, which stops what is idle.
+    /// Whether the service runs, which stops idle workspaces.
     pub service: bool,
 }
 
 impl IdleView {
-    /// Puts both together.
+    /// Combines both.
     pub fn of(idle: Idleness, loaded: &Loaded, service: bool) -> Self {
         Self { idle, after: loaded.config.idle.after.map(|after| after.to_string()), service }
     }
 }
 
-/// What was measured of a running workspace.
+/// The measured usage of a running workspace.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     /// CPU time since the start of its containers, in nanoseconds.
@@ -66,7 +66,7 @@ pub struct Usage {
 }
 
 impl Lifecycle {
-    /// How idle a workspace is now. Of a sidecar, that of the workspace that it belongs to is asked for.
+    /// Returns the current idleness of a workspace. For a sidecar, call it with the workspace that it belongs to.
     ///
     /// # Errors
     /// [`Error::Records`], or when the engine or the store fails.
@@ -79,7 +79,7 @@ impl Lifecycle {
         };
         let state = containers.iter().find(|(this, _)| this == id).map_or(State::Missing, |(_, this)| this.state);
         let now = Timestamp::now();
-        // What lies ahead was noted while the clock was wrong; only a lease is about the future.
+        // A time in the future was recorded while the clock was wrong; only a lease is about the future.
         let is_past = |time: &Timestamp| time.duration_since(now) <= AHEAD;
         let mut signals = self.store.signals(id)?;
         for signal in signals.iter_mut().filter(|signal| signal.kind != SignalKind::Lease) {
@@ -87,7 +87,7 @@ impl Lifecycle {
         }
         let used = stored.last_activity.filter(is_past);
         let mut look = |kind, value: Option<String>, active_at: Option<Timestamp>| {
-            // What was seen earlier still counts.
+            // An earlier sign of use still counts.
             let before = signals.iter().find(|signal| signal.kind == kind).and_then(|signal| signal.active_at);
             signals.retain(|signal| signal.kind != kind);
             signals.push(Signal { kind, value, measured_at: Some(now), active_at: active_at.max(before) });
@@ -113,7 +113,7 @@ impl Lifecycle {
         Ok(self.judge(id.clone(), state, started, signals))
     }
 
-    /// How idle the workspaces that run are.
+    /// Returns the idleness of all running workspaces.
     ///
     /// # Errors
     /// When the engine or the store fails.
@@ -133,7 +133,7 @@ impl Lifecycle {
         Ok(all)
     }
 
-    /// The workspace that one is a part of, or the one itself: a sidecar is idle when its workspace is.
+    /// Returns the workspace that a sidecar is a part of, or the ID itself: a sidecar is idle when its workspace is.
     ///
     /// # Errors
     /// [`Error::Records`] when the store does not know it.
@@ -142,7 +142,7 @@ impl Lifecycle {
     }
 
     fn judge(&self, id: WorkspaceId, state: State, started: Option<Timestamp>, mut signals: Vec<Signal>) -> Idleness {
-        // The next run begins anew.
+        // Signs of use before the current run do not count.
         let counts = |signal: &Signal| signal.active_at.filter(|time| started.is_some_and(|started| *time >= started));
         let newest = |lease: bool| {
             let signals = signals.iter().filter(|signal| (signal.kind == SignalKind::Lease) == lease);
@@ -168,7 +168,7 @@ impl Lifecycle {
         Ok(count)
     }
 
-    /// Keeps signals that were measured, so that they still count at the next look.
+    /// Stores measured signals, so that they still count at the next request.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -176,8 +176,8 @@ impl Lifecycle {
         Ok(self.store.put_signals(id, signals)?)
     }
 
-    /// What a workspace with its sidecars has used since the start of its containers; none when it does not run. Where
-    /// the kernel's counters cannot be read, the engine needs a second or two for it.
+    /// Returns the usage of a workspace with its sidecars since the start of its containers; `None` when it does not
+    /// run. If the kernel's counters are unreadable, the engine needs a second or two for it.
     ///
     /// # Errors
     /// When the engine fails.
@@ -206,8 +206,7 @@ impl Lifecycle {
         }))
     }
 
-    /// Keeps a workspace from being stopped as idle until a time; none gives it free. Returns the lease that it has
-    /// now.
+    /// Keeps a workspace from being stopped as idle until a time; `None` releases the lease.
     ///
     /// # Errors
     /// [`Error::Records`], or when the store fails.
@@ -226,7 +225,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// The end of a workspace's lease, if that is not over.
+    /// Returns the end of a workspace's lease, if it is not over.
     ///
     /// # Errors
     /// When the store fails.
@@ -253,8 +252,8 @@ impl Lifecycle {
         Ok(Some(reason))
     }
 
-    /// Starts a workspace again that the service has stopped as idle, and with it the sidecar that is meant. Returns
-    /// whether it was one.
+    /// Starts a workspace that the service has stopped as idle, together with its sidecars; `id` may be a sidecar.
+    /// Returns whether it was one.
     pub(in crate::lifecycle) async fn resume(&self, id: &WorkspaceId) -> Result<bool, Error> {
         let Some(stored) = self.store.workspace(id)? else { return Ok(false) };
         let (whole, stopped) = match stored.part_of {
@@ -273,21 +272,21 @@ impl Lifecycle {
     }
 }
 
-/// The newest change in a folder, with its path, as far as `most` files in this time show it. Times that are still to
-/// come are no writes. Links are not followed.
+/// Returns the newest change in a folder, with its path, as far as a scan of `most` files within the time limit finds
+/// it. Times in the future are ignored. Links are not followed.
 fn newest_write(folder: &Path, now: Timestamp, most: usize, limit: Duration) -> Option<(String, Timestamp)> {
     let (begin, mut seen) = (Instant::now(), 0);
     let written = |meta: std::io::Result<std::fs::Metadata>| -> Option<Timestamp> {
         let time = Timestamp::try_from(meta.ok()?.modified().ok()?).ok();
         time.filter(|time| *time <= now)
     };
-    // A removal shows in the folder alone.
+    // A removal changes only the folder.
     let mut newest = written(folder.metadata()).map(|time| (folder.to_path_buf(), time));
-    // Breadth first: what people work on is rarely deep down.
+    // Breadth first: files that people work on are rarely deep down.
     let mut folders = std::collections::VecDeque::from([folder.to_path_buf()]);
     let mut partial = false;
     'look: while let Some(dir) = folders.pop_front() {
-        // A folder that cannot be read is the project's business.
+        // An unreadable folder is the project's business.
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         for entry in entries.flatten() {
             seen += 1;
@@ -298,7 +297,7 @@ fn newest_write(folder: &Path, now: Timestamp, most: usize, limit: Duration) -> 
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push_back(entry.path());
             }
-            // A folder changes with the file that is made in it; the file says more.
+            // A folder changes together with a new file in it; the file's path says more.
             if let Some(written) = written(entry.metadata())
                 && newest.as_ref().is_none_or(|(_, newest)| written >= *newest)
             {

@@ -1,8 +1,9 @@
-//! Sweeps: policies say what goes, and it goes after a time in which it can be taken back.
+//! Sweeps: policies decide which objects are removed, and removals happen after a grace period in which people can undo
+//! them.
 //!
-//! A removal needs a positive verdict and no veto, twice: when it is planned, and when its grace period is over. Between
-//! the verdict and the deed the object is looked at again, under its lock: one that was used meanwhile stays. When a
-//! policy fails, everything stays.
+//! A removal needs a positive verdict and no veto, twice: when it is planned, and when its grace period is over.
+//! Between the verdict and the removal the object is checked again, under its lock: an object that was used meanwhile
+//! stays. When a policy fails, everything stays.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,21 +21,21 @@ use crate::lifecycle::{Error, Lifecycle, now_ms};
 use crate::store::{LedgerEntry, LedgerState};
 use crate::workspace::{ContainerSpec, State, WorkspaceId};
 
-/// What the ledger says of a removal that is under way.
+/// The outcome in the ledger of a running removal.
 const BEGUN: &str = "being removed";
 
-/// What a sweep did, or would do.
+/// The result of a sweep, or of a dry run.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct SweepReport {
-    /// One line for each object of ours.
+    /// One line per object of this installation.
     pub lines: Vec<SweepLine>,
-    /// Why nothing is removed, when a policy failed.
+    /// The reason that nothing is removed, when a policy failed.
     pub failed: Option<String>,
-    /// Bytes that are free on the engine's disk; null for an engine elsewhere.
+    /// Free bytes on the engine's disk; null for an engine on another machine.
     pub disk_free: Option<u64>,
 }
 
-/// An object of ours, and what happens to it.
+/// An object of this installation, and its treatment.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct SweepLine {
     /// Workspace, image, volume or network.
@@ -49,28 +50,28 @@ pub struct SweepLine {
     pub used: bool,
     /// Bytes that its removal frees; null when they were not measured.
     pub bytes: Option<u64>,
-    /// What the policies want.
+    /// The verdict of the policies.
     pub choice: SweepChoice,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// The policy that says so; null when none named it, which keeps it.
+    /// The policy with this verdict; null when none named it, which keeps it.
     pub policy: Option<String>,
-    /// Number in the ledger, once something is planned or done.
+    /// Number in the ledger, once an action is planned or done.
     pub entry: Option<i64>,
-    /// When it goes.
+    /// Time of its planned removal.
     pub due: Option<Timestamp>,
-    /// `kept`, `planned`, `stopped`, `removed`, `protected` (it was taken back) or `failed`; null for a dry run.
+    /// `kept`, `planned`, `stopped`, `removed`, `protected` (it was undone) or `failed`; null for a dry run.
     pub outcome: Option<Cow<'static, str>>,
-    /// Why it failed.
+    /// The cause of a failure.
     pub error: Option<String>,
 }
 
 impl Lifecycle {
-    /// Asks the policies about everything of ours. Unless it is a dry run: stops, plans removals, and removes what was
-    /// planned at least `grace` ago (0 removes at once).
+    /// Evaluates the policies on every object of this installation. Unless it is a dry run, it stops workspaces, plans
+    /// removals, and carries out removals that were planned at least `grace` ago (0 removes at once).
     ///
     /// # Errors
-    /// When another process sweeps, or engine or store fail. What fails for one object is told in its line.
+    /// When another process sweeps, or when the engine or the store fails. The failure for one object is in its line.
     pub async fn sweep(&self, dry_run: bool, grace: Duration) -> Result<SweepReport, Error> {
         let _alone = match self.store.try_lock_sweeps()? {
             Some(lock) => lock,
@@ -91,7 +92,7 @@ impl Lifecycle {
         let ruling = self.decide_without(request, &values, |chain, request| chain.sweep(request)).await?;
         let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
         if let [Decision { outcome: Outcome::Sweep(verdicts), .. }] = &mut decisions {
-            // They go into the ledger and to the caller.
+            // The reasons go into the ledger and to the caller.
             let known = Values::of(&values);
             verdicts.iter_mut().for_each(|verdict| known.clean(&mut verdict.reason));
         }
@@ -194,7 +195,7 @@ impl Lifecycle {
                         }
                         other => return Ok(other),
                     }
-                    // A stop may take long; where the plan was taken back meanwhile, it is started again.
+                    // A stop may take long. If the plan was undone meanwhile, the workspace is started again.
                     if self.is_protected(found)? {
                         protect(line);
                         return Ok("protected");
@@ -213,7 +214,7 @@ impl Lifecycle {
                 if due > now && !grace.is_zero() {
                     return Ok("planned");
                 }
-                // From here on it cannot be taken back; until here it may have been.
+                // From here on the removal cannot be undone; it may have been undone before.
                 let (pending, done) = (LedgerState::Pending, LedgerState::Done);
                 if !self.store.ledger_turn(entry, (pending, done), Some(BEGUN))? {
                     protect(line);
@@ -238,7 +239,7 @@ impl Lifecycle {
         }
     }
 
-    /// Writes down what became of a removal that a process began and did not live to end.
+    /// Records the outcome of a removal whose process died.
     fn end_begun(&self, found: &[Found]) -> Result<(), Error> {
         let done = self.store.ledger(Some(LedgerState::Done), u32::MAX)?;
         for entry in done.iter().filter(|entry| entry.outcome.as_deref() == Some(BEGUN)) {
@@ -251,13 +252,13 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Whether the removal of an object was taken back.
+    /// Returns whether the removal of an object was undone.
     fn is_protected(&self, found: &Found) -> Result<bool, Error> {
         Ok(self.store.ledger(Some(LedgerState::Undone), u32::MAX)?.iter().any(|entry| removes(entry, found)))
     }
 
-    /// Stops a workspace unless it was used, or the sweep's plan taken back, since the policies were asked. Says what became
-    /// of it.
+    /// Stops a workspace, unless it was used or the sweep's plan was undone since the policies were evaluated. Returns
+    /// the outcome.
     async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<&'static str, Error> {
         let _lock = self.lock(id).await?;
         if self.is_protected(found)? {
@@ -282,7 +283,7 @@ impl Lifecycle {
         Ok("stopped")
     }
 
-    /// Whether a workspace is the one that the policies were asked about, and it was not used since.
+    /// Returns whether a workspace is the one that the policies judged, and was not used since.
     async fn is_as_before(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
         let container = self.container(id).await?;
         let activity = self.store.workspace(id)?.and_then(|stored| stored.last_activity);
@@ -291,12 +292,12 @@ impl Lifecycle {
             && activity == found.candidate.last_activity_ms)
     }
 
-    /// Whether it is a sidecar that the same sweep, or another client, removed with its workspace.
+    /// Returns whether it is a sidecar that was removed with its workspace, by the same sweep or another client.
     async fn went_with_its_workspace(&self, id: &WorkspaceId, found: &Found) -> Result<bool, Error> {
         Ok(found.part_of.is_some() && self.container(id).await?.is_none() && self.store.workspace(id)?.is_none())
     }
 
-    /// Removes an object if it still is what the policies were asked about. Says whether it did.
+    /// Removes an object if it is still the one that the policies judged. Returns whether it did.
     async fn sweep_remove(&self, found: &Found) -> Result<bool, Error> {
         match &found.object {
             Object::Workspace(id) => {
@@ -334,14 +335,14 @@ impl Lifecycle {
     }
 }
 
-/// Whether an entry is about the removal of this very object.
+/// Returns whether an entry is about the removal of this very object.
 fn removes(entry: &LedgerEntry, found: &Found) -> bool {
     entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
 }
 
-/// A workspace goes with its sidecars, so it gets the mildest verdict among theirs and its own: a workspace that is to be kept,
-/// or was taken back, is not lost with it. One that no policy names keeps it from being removed, not from being stopped, and
-/// one that has no container any more has nothing to lose.
+/// A workspace is removed with its sidecars, so it gets the mildest verdict among theirs and its own. A sidecar that
+/// must be kept, or whose removal was undone, is thus not lost with its workspace. A sidecar that no policy names
+/// prevents the removal, but not a stop. A sidecar without a container has nothing to lose.
 fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>, protected: &[LedgerEntry]) {
     let remove = |(id, verdict): (&String, &SweepVerdict)| (verdict.choice == SweepChoice::Remove).then(|| id.clone());
     let removed: BTreeSet<String> = verdicts.iter().filter_map(remove).collect();

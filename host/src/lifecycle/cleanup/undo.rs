@@ -1,4 +1,4 @@
-//! The ledger of sweeps, and taking back what they have planned or done.
+//! The ledger of sweeps, and the undo of their plans and actions.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::store::{LedgerEntry, LedgerState};
 use crate::workspace::WorkspaceId;
 
 impl Lifecycle {
-    /// Entries of the ledger, newest first: what is planned, or all.
+    /// Returns entries of the ledger, newest first: the planned ones, or all.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -16,34 +16,34 @@ impl Lifecycle {
         Ok(self.store.ledger(pending.then_some(LedgerState::Pending), most)?)
     }
 
-    /// Takes back what sweeps have planned for, or done to, an object: named by the entry's number, by its id, or by its
-    /// name. A planned removal is given up, and the object protected from sweeps; a workspace that a sweep has stopped, also
-    /// to remove it later, is started unless it was used since.
+    /// Undoes the plans and actions of sweeps for an object, which is named by the entry's number, by its ID, or by its
+    /// name. A planned removal is cancelled, and the object is protected from sweeps. A workspace that a sweep has
+    /// stopped, even for a later removal, is started unless it was used since.
     ///
     /// # Errors
-    /// [`Error::Request`] when there is nothing that could be taken back.
+    /// [`Error::Request`] when there is nothing to undo.
     pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         let all = self.store.ledger(None, u32::MAX)?;
         let undoable = |entry: &&LedgerEntry| {
             entry.state == LedgerState::Pending || (entry.state == LedgerState::Done && entry.action == "stop")
         };
         one_object(all.iter().filter(undoable), which)?;
-        // What a sweep is yet to do comes before what it has done.
+        // Planned actions come before past ones.
         let meant = || all.iter().filter(|entry| is_meant(entry, which));
         let planned = meant().find(|entry| entry.state == LedgerState::Pending);
         let numbered = meant().find(|entry| entry.id.to_string() == which);
-        // A plan that was given up hides no stop before it.
+        // A cancelled plan does not hide an earlier stop.
         let other = || meant().find(|entry| entry.state != LedgerState::Cancelled).or_else(|| meant().next());
         let Some(mut entry) = numbered.or(planned).or_else(other).cloned() else {
             return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
         };
         match (entry.state, entry.action.as_str()) {
             (LedgerState::Pending, _) => {
-                // Now, so that no sweep does it meanwhile.
+                // This comes first, so that no sweep carries the plan out meanwhile.
                 self.take_back(&entry)?;
                 let mut all = all;
                 if entry.kind == "workspace" && self.store.try_lock_sweeps()?.is_none() {
-                    // A sweep that is stopping it does so to the end, and writes it down.
+                    // A sweep that is stopping the workspace completes the stop and records it.
                     match self.lock(&entry.object.parse().map_err(Error::Internal)?).await {
                         Ok(lock) => drop(lock),
                         Err(error) => {
@@ -92,7 +92,7 @@ impl Lifecycle {
         Err(Error::Request(text))
     }
 
-    /// Starts a workspace that a sweep has stopped, if it still stands as that has left it.
+    /// Starts a workspace that a sweep has stopped, if it is still in the state that the sweep left.
     async fn undo_stop(&self, stop: &LedgerEntry) -> Result<(), Error> {
         let id: WorkspaceId = stop.object.parse().map_err(Error::Internal)?;
         let container = self.container_in_full(&id).await?.filter(|container| container.id == stop.identity);
@@ -104,10 +104,10 @@ impl Lifecycle {
         self.take_back(stop)
     }
 
-    /// Lets sweeps have an object again that was taken back.
+    /// Lets sweeps plan an undone object again.
     ///
     /// # Errors
-    /// [`Error::Request`] when it was not.
+    /// [`Error::Request`] when it was not undone.
     pub fn allow_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         let mut allowed = None;
         let protected = self.store.ledger(Some(LedgerState::Undone), u32::MAX)?;
@@ -125,7 +125,7 @@ impl Lifecycle {
     }
 }
 
-/// Several workspaces may have one name, and only one is meant.
+/// Several workspaces may have the same name, but only one is meant.
 fn one_object<'a>(entries: impl Iterator<Item = &'a LedgerEntry>, which: &str) -> Result<(), Error> {
     let named = entries.filter(|entry| is_meant(entry, which) && entry.object != which);
     let ids: std::collections::BTreeSet<String> = named.map(|entry| entry.object.clone()).collect();

@@ -1,4 +1,4 @@
-//! `up` asks its policies: once with what is known, and once more where the image had to be fetched first.
+//! The evaluation of policies for `up`: once with the known facts, and again if the image had to be fetched first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::lifecycle::{Error, Lifecycle, Project, ResolvedRequest};
 use crate::wire::{ImageBuild, Progress, SecretBytes};
 use crate::workspace::Container;
 
-/// What a decision about a workspace is made of, so that the policies can be asked twice.
+/// The input of a decision about a workspace, for repeated evaluations of the policies.
 pub(in crate::lifecycle) struct Asked {
     pub(in crate::lifecycle) project: Project,
     request: ResolvedRequest,
@@ -27,18 +27,19 @@ pub(in crate::lifecycle) struct Asked {
     named: Option<String>,
     given: BTreeMap<String, SecretBytes>,
     build: Option<ImageBuild>,
-    /// The name of what is built.
+    /// The name of the image to build.
     built: Option<String>,
 }
 
-/// A reference that was looked up before it was chosen, and what the engine has under it.
+/// A reference that was looked up before it was chosen, and the engine's image for it.
 pub(in crate::lifecycle) type Guess = Option<(String, Option<ImageInfo>)>;
 
-/// How often policies are asked about one request, because the image is another one than they knew.
+/// The number of evaluations for one request, for the case that the image is another one than the policies knew.
 const MOST_LOOKS: usize = 3;
 
 impl Lifecycle {
-    /// Gathers what a decision about a workspace is made of; with its container, and the image that will probably be chosen.
+    /// Gathers the input of a decision about a workspace, and with it the workspace's container and the image that will
+    /// probably be chosen.
     pub(in crate::lifecycle) async fn ask_for(
         &self,
         mut project: Project,
@@ -50,7 +51,7 @@ impl Lifecycle {
         let reference = request.image.clone().or_else(stored).or_else(|| self.loaded().config.workspace.image.clone());
         let reference = reference.unwrap_or_default();
         let guess = async {
-            // An error of the look stands where the image is really chosen.
+            // A look-up error here is ignored; it appears when the image is really chosen.
             if reference.is_empty() { None } else { self.docker.image(&reference).await.ok() }
         };
         let (info, images, existing, guess) =
@@ -76,7 +77,7 @@ impl Lifecycle {
         Ok((asked, existing, guess.map(|image| (reference, image))))
     }
 
-    /// Asks the policies, records what they say, and checks what they decided.
+    /// Evaluates the policies, records their results, and checks the decision.
     pub(in crate::lifecycle) async fn decide_up(&self, asked: &Asked, guess: Option<Guess>) -> Result<Decided, Error> {
         let id = &asked.project.id;
         let (loaded, secrets, docker) = (self.loaded(), self.secrets.clone(), self.docker.clone());
@@ -123,8 +124,8 @@ impl Lifecycle {
         })
     }
 
-    /// Sees to it that the engine has the image that was decided. Where it is another one than the policies knew, they are asked
-    /// again: what an image says of its containers is theirs to judge.
+    /// Ensures that the engine has the decided image. If it is another image than the policies knew, they are evaluated
+    /// again: they must be able to judge an image's settings for its containers.
     pub(in crate::lifecycle) async fn with_image(
         &self,
         asked: &Asked,
@@ -134,7 +135,7 @@ impl Lifecycle {
         for _ in 0..MOST_LOOKS {
             self.check_network(&decided).await?;
             let values = Values::of(&decided.withheld.values());
-            // What the engine says of a build repeats its words.
+            // The engine's messages about a build repeat words of the build.
             let fetched = self.fetch_image(&decided, progress).await.map_err(|error| error.without(&values))?;
             self.check_interrupt()?;
             if !fetched && decided.image.is_some() {
@@ -156,14 +157,16 @@ impl Lifecycle {
         ))
     }
 
-    /// Refuses a container of another image than the policies were told of: the name may have been given to that one meanwhile.
+    /// Refuses a container of another image than the policies knew: the name may have been given to another image
+    /// meanwhile.
     pub(in crate::lifecycle) async fn check_image_id(
         &self,
         decided: &Decided,
         container: &Container,
     ) -> Result<(), Error> {
         let Some(known) = decided.image.as_ref().filter(|known| known.id != container.image_id) else { return Ok(()) };
-        // An engine may give a container's image another id than it gives the image: then what the image says decides.
+        // An engine may report another ID for a container's image than for the image itself. Then the image's settings
+        // are compared.
         let found = self.docker.image(&container.image_id).await?;
         let found = found.and_then(|image| image_config::of_image(&image).ok());
         if found.is_some_and(|found| ImageConfig { id: known.id.clone(), ..found } == *known) {

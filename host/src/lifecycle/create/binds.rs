@@ -1,10 +1,10 @@
-//! Files and folders of the host that a workspace mounts: looked at before each start, and compared with what is mounted after
-//! it.
+//! Files and folders of the host that a workspace mounts. They are checked before each start, and compared with the
+//! actual mounts after it.
 //!
-//! The engine resolves a path by itself when it starts a container, after Wharf has looked at it. So a start is checked twice.
-//! Before it, each path must still lead to itself and to the same file as when the workspace was made, and the configuration
-//! must still allow it. After it, the container's own mount table must show those files. A link that took the place of a folder
-//! between both is found then, and the container is killed.
+//! The engine resolves a path by itself when it starts a container, after Wharf's check. So a start is checked twice.
+//! Before it, each path must still lead to itself and to the same file as when the workspace was made, and the
+//! configuration must still allow it. After it, the container's own mount table must show those files. A link that
+//! replaced a folder between the two checks is found then, and the container is killed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,13 +23,14 @@ use crate::workspace::{
     Container, ContainerSpec, Event, Happening, LABEL_PROJECT, LABEL_WORKSPACE, Mount, MountKind, State, WorkspaceId,
 };
 
-/// Path on the host -> the file or folder that it was when the workspace was made.
+/// Path on the host -> the file or folder at that path when the workspace was made.
 pub(in crate::lifecycle) type Places = BTreeMap<String, Identity>;
 
-/// The code of a refusal because of what is mounted.
+/// The code of a refusal because of a mount.
 const CODE: &str = "mount-changed";
 
-/// The invariants of a configuration, with the files of Wharf and of the engine that no workspace may mount.
+/// Returns the invariants of a configuration, including the files of Wharf and of the engine that no workspace may
+/// mount.
 pub fn invariants(loaded: &Loaded, state_dir: &Path) -> Invariants {
     let mut invariants = loaded.config.invariants();
     let secrets = secrets_dir(state_dir);
@@ -50,8 +51,8 @@ impl Lifecycle {
         invariants(&self.loaded(), self.store.dir())
     }
 
-    /// Looks at everything that a container would mount of the host, and at the project. `known` has the files that its
-    /// workspace was made with; a container of an earlier Wharf has none. Gives the files that are there now.
+    /// Checks everything of the host that a container would mount, and the project. `known` has the files that its
+    /// workspace was made with; a container of an earlier Wharf has none. Returns the files that exist now.
     ///
     /// # Errors
     /// [`Error::Denied`] and [`Error::Project`].
@@ -79,7 +80,7 @@ impl Lifecycle {
         let mut places = Places::new();
         let binds = spec.mounts.values().filter(|mount| mount.kind == MountKind::Bind);
         for source in binds.map(|mount| Path::new(&mount.source)).chain([project]) {
-            // Made with each new set of secrets, in a folder that only Wharf writes.
+            // This folder is recreated with each new set of secrets, within a folder that only Wharf writes.
             if source == secrets {
                 continue;
             }
@@ -102,7 +103,7 @@ impl Lifecycle {
         Ok(places)
     }
 
-    /// The same for a workspace as it is stored, or for a container that the store does not know.
+    /// Checks the mounts of a stored workspace, or of a container that the store does not know.
     pub(in crate::lifecycle) async fn check_stored_mounts(
         &self,
         stored: Option<&store::Workspace>,
@@ -122,8 +123,8 @@ impl Lifecycle {
         self.check_mounts(&stored.id, &spec, Path::new(&stored.project), known)
     }
 
-    /// The settings of a workspace with its true mounts. An earlier version let the value of a secret stand in one, and what is kept
-    /// has it no more; the container does.
+    /// Returns the settings of a workspace with its real mounts. An earlier version allowed the value of a secret in a
+    /// mount. The stored settings no longer contain that value, but the container does.
     async fn mounting(&self, stored: &store::Workspace, container: &Container) -> Result<ContainerSpec, Error> {
         let mut spec = stored.draft.spec.clone();
         let hidden = |(target, mount): (&String, &Mount)| target.contains(REDACTED) || mount.source.contains(REDACTED);
@@ -135,7 +136,7 @@ impl Lifecycle {
         Ok(spec)
     }
 
-    /// The same for a workspace and its sidecars: a restart that would fail stops nothing.
+    /// Checks the mounts of a workspace and its sidecars, so that a restart that would fail stops nothing.
     pub(in crate::lifecycle) async fn check_all_mounts(&self, id: &WorkspaceId) -> Result<(), Error> {
         for id in std::iter::once(id.clone()).chain(self.sidecars(id).await?) {
             if let Some(container) = self.container(&id).await? {
@@ -145,7 +146,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Looks at what a container that exists mounts, starts it, and compares. It is killed when both differ.
+    /// Checks the mounts of an existing container, starts it, and compares. A difference kills it.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Project`], or the engine's.
@@ -164,14 +165,14 @@ impl Lifecycle {
             return Err(error);
         }
         if stored.places.is_empty() {
-            // Made by an earlier Wharf: from now on it is held to these.
+            // The workspace was made by an earlier Wharf: from now on these files are required.
             self.store.update_workspace(&stored.id, |workspace| workspace.places = places)?;
         }
         Ok(())
     }
 
-    /// Holds the mount table of a container that was just started against the files that were looked at. A difference kills
-    /// it. Where the kernel does not show the table (an engine on another machine, a user who may not look), nothing is
+    /// Compares the mount table of a container that was just started with the checked files. A difference kills it. If
+    /// the kernel does not show the table (an engine on another machine, a user without the permission), nothing is
     /// compared.
     ///
     /// # Errors
@@ -193,7 +194,8 @@ impl Lifecycle {
             Mounted::Seen(mounted) => mounted,
             Mounted::Hidden => return Ok(()),
             Mounted::Ended => {
-                // It left no table. A link that is still there tells all the same.
+                // The container has already ended, so there is no table. A link that still exists proves the difference
+                // all the same.
                 for (target, source) in &wanted {
                     let same = paths::resolve(Path::new(source)).ok().zip(places.get(*source));
                     if !same.is_some_and(|(is, was)| is.path == Path::new(source) && is.identity.is(was)) {
@@ -226,14 +228,15 @@ impl Lifecycle {
 }
 
 impl Lifecycle {
-    /// Holds a container that runs against the files that its workspace was made with. The engine starts one again by itself
-    /// (`restart`), and follows a link that has taken the place of a folder since. A difference stops the container, and stands in
-    /// the workspace's history and as its degraded reason. Returns the reason, if there is one.
+    /// Compares a running container with the files that its workspace was made with. The engine may restart a container
+    /// by itself (`restart`), and then follows a link that has replaced a folder meanwhile. A difference stops the
+    /// container, and is recorded in the workspace's history and as its degraded reason. Returns the reason, if there
+    /// is a difference.
     ///
     /// # Errors
     /// When the engine or the store fails, or another process keeps the workspace locked.
     pub async fn check_running(&self, id: &WorkspaceId, container_id: &str) -> Result<Option<String>, Error> {
-        // An event and a list may tell of the same start.
+        // An event and a list may report the same start.
         let looking = self.looking.lock().await;
         let is_its = |stored: &store::Workspace| stored.container_id == container_id && !stored.places.is_empty();
         let Some(stored) = self.store.workspace(id)?.filter(is_its) else { return Ok(None) };
@@ -241,7 +244,7 @@ impl Lifecycle {
             Err(docker::Error::NotFound { .. }) => return Ok(None),
             found => found?,
         };
-        // One that has ended and stays so is looked at when it is started.
+        // A container that has ended is checked when it is started.
         if !matches!(container.state, State::Running | State::Restarting | State::Paused) {
             return Ok(None);
         }
@@ -250,7 +253,7 @@ impl Lifecycle {
             Err(Error::Denied { refusal, .. }) => refusal.reason,
             other => return other.map(|()| None),
         };
-        // One that was killed while it was about to be started again would be.
+        // A stop, because the engine would restart a killed container that is about to be restarted.
         self.docker.stop(container_id, Duration::ZERO).await.map(drop).or_else(ended)?;
         drop(looking);
         let _lock = self.lock(id).await?;

@@ -1,4 +1,4 @@
-//! What exists against what is decided now.
+//! The comparison of an existing workspace with a new decision.
 
 use crate::hooks::adjust::diff;
 use crate::hooks::record::Draft;
@@ -10,7 +10,7 @@ use crate::store;
 use crate::workspace::{Container, ContainerSpec, PullPolicy};
 
 impl Lifecycle {
-    /// What exists against what was decided now; empty means the same.
+    /// Returns the differences between the existing workspace and the new decision; empty means that there are none.
     pub(in crate::lifecycle) async fn compare(
         &self,
         decided: &Decided,
@@ -24,7 +24,7 @@ impl Lifecycle {
         };
         let plain = |spec: &ContainerSpec| {
             let mut spec = spec.clone();
-            // Why an image was chosen does not change the container.
+            // The reason for an image's choice does not change the container.
             if let Some(image) = &mut spec.image {
                 image.reason.clear();
                 image.pull = PullPolicy::Missing;
@@ -58,7 +58,7 @@ impl Lifecycle {
             decided.project.devcontainer.as_deref(),
             &decided.withheld,
         ));
-        // What is not kept as it is: of policies, too.
+        // Values that are stored redacted, including those that policies set.
         type Map = std::collections::BTreeMap<String, String>;
         let of = |real: &Map, shown: &Map, group: &'static str| -> Vec<_> {
             let secret = real.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
@@ -78,7 +78,7 @@ impl Lifecycle {
                 }
             }
         }
-        // A record of an earlier version may have values in it, and those of what exists may stand in other fields now.
+        // A record of an earlier version may contain values, and the container's values may now be in other fields.
         let mut values = values;
         values.extend(self.secret_values(container));
         let values = Values::of(&values);
@@ -90,7 +90,8 @@ impl Lifecycle {
     }
 }
 
-/// Sources of mounts, and the project, that are other files or folders than those that the workspace was made with.
+/// Returns sources of mounts, and the project, that are other files or folders than those that the workspace was made
+/// with.
 fn moved(stored: &store::Workspace, decided: &Decided) -> Vec<Difference> {
     let mut all = Vec::new();
     for (path, is) in &decided.places {

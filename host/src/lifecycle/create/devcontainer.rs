@@ -1,5 +1,5 @@
-//! The `devcontainer.json` of a project: found, read, and turned into a part of the draft. The file and everything that
-//! it names must be inside the project, links included.
+//! The `devcontainer.json` of a project: it is found, read, and turned into a part of the draft. The file and
+//! everything that it names must be inside the project, including the targets of links.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -21,13 +21,13 @@ use crate::store;
 use crate::wire::ImageBuild;
 use crate::workspace::{ImageChoice, Network, PullPolicy};
 
-/// Where the file is when none is named, in order.
+/// The usual places of the file, in order.
 const USUAL: [&str; 2] = [".devcontainer/devcontainer.json", ".devcontainer.json"];
 
-/// Finds and reads the file that a request means, if there is one.
+/// Finds and reads the file for a request, if there is one.
 ///
 /// # Errors
-/// [`Error::ProjectFile`] when there is one that cannot be used.
+/// [`Error::ProjectFile`] when the file is unusable.
 pub(in crate::lifecycle) async fn ask(
     project: &Project,
     request: &ResolvedRequest,
@@ -96,14 +96,14 @@ fn ask_blocking(
     let says = devcontainer::read(&text, &around).map_err(|error| Error::ProjectFile(error.to_string()))?;
     let says = without_host_name(says, request, config);
     let mut asked = Asked { file: file.to_owned(), says, build: None, image: None, named: named.is_some() };
-    // An image that the request names or builds makes the project's needless.
+    // If the request names or builds an image, the project's image is not needed.
     if request.image.is_none() && request.build.is_none() {
         asked.image(project, loaded)?;
     }
     Ok(Some(asked))
 }
 
-/// Leaves a host name out that the engine would answer for to every workspace on the shared network.
+/// Removes a host name that the engine would resolve for every workspace on the shared network.
 fn without_host_name(mut says: Devcontainer, request: &ResolvedRequest, config: &Config) -> Devcontainer {
     let network = |edit: &Adjustment| match edit {
         Adjustment::Network(network) => Some(*network),
@@ -137,12 +137,12 @@ fn named_file(name: &str) -> Result<String, Error> {
     }
 }
 
-/// Follows links inside the project, and says what is there. The path may have `..`.
+/// Follows links inside the project, and returns the object at the path. The path may contain `..`.
 fn inside(project: &Folder, path: &Path, file: &str) -> Result<Found, Error> {
     let shown = path.display();
     project.find(path).map_err(|error| {
         Error::ProjectFile(match error.kind() {
-            // Whether there is anything is not told.
+            // The message does not reveal whether the path exists.
             ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
                 format!("{file}: {shown} is outside the project and cannot be read")
             }
@@ -176,7 +176,7 @@ fn read_file(project: &Path, file: &str) -> Result<Option<String>, Error> {
 
 impl Asked {
     fn image(&mut self, project: &Project, loaded: &Loaded) -> Result<(), Error> {
-        // The configuration's image stands, unless a policy or the person who named this file wants another.
+        // The configuration's image stays, unless a policy or the person who named this file wants another.
         let configured = loaded.config.workspace.image.is_some() && !self.named;
         if let (true, Some(build)) = (configured, &self.says.build) {
             let why = format!("{} sets workspace.image", loaded.origin("workspace.image"));
@@ -207,7 +207,7 @@ impl Asked {
         Ok(())
     }
 
-    /// The reference of the image that the file builds.
+    /// Returns the reference of the image that the file builds.
     pub(in crate::lifecycle) fn built(&self) -> Option<&str> {
         self.image.as_ref().filter(|_| self.build.is_some()).map(|(choice, _)| choice.reference.as_str())
     }
@@ -216,7 +216,7 @@ impl Asked {
         Owner::host(OWNER, Some(format!("{}:{line}", self.file)))
     }
 
-    /// Sets its fields in a draft, before configuration and request set theirs. `env` puts secrets aside.
+    /// Sets its fields in a draft, before configuration and request set theirs. `env` withholds secrets.
     pub(in crate::lifecycle) fn apply(&self, draft: &mut Draft, mut env: impl FnMut(&String, &String) -> Adjustment) {
         for (edit, line) in &self.says.fields {
             let edit = match edit {
@@ -227,14 +227,15 @@ impl Asked {
         }
     }
 
-    /// Proposes its image; that of the request wins. Returns whether the person who asked named this image, by naming the file.
+    /// Proposes its image; that of the request wins. Returns whether the person who made the request chose this image
+    /// by naming the file.
     pub(in crate::lifecycle) fn propose_image(&self, draft: &mut Draft) -> bool {
         let Some((choice, line)) = &self.image else { return false };
         draft.set(&Adjustment::Image(choice.clone()), self.owner(*line), None);
         self.named
     }
 
-    /// Refuses commands in which a secret stands that cannot be taken out.
+    /// Refuses commands that contain a secret which cannot be removed.
     ///
     /// # Errors
     /// [`Error::ProjectFile`]
@@ -242,7 +243,7 @@ impl Asked {
         withheld.refuse_commands(&self.file, &self.says.commands)
     }
 
-    /// What is kept of it about a workspace that was made now, without secrets.
+    /// Returns its record for a workspace that was made now, without secrets.
     pub(in crate::lifecycle) fn record(&self, withheld: &Withheld) -> Record {
         let mut record = Record {
             file: self.file.clone(),
@@ -261,14 +262,14 @@ impl Asked {
     }
 }
 
-/// Takes away what policies would read of files that do not count.
+/// Hides the content of files that do not count from policies.
 pub(in crate::lifecycle) fn hide(asked: Option<&Asked>, facts: &mut ProjectFacts) {
     if asked.is_none_or(|asked| asked.named) {
         facts.contents.retain(|path, _| !USUAL.contains(&path.as_str()));
     }
 }
 
-/// Turns paths of the file into those of a build.
+/// Converts paths of the file into those of a build.
 fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, Error> {
     let at = format!("{file}:{}", build.line);
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
@@ -279,7 +280,7 @@ fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, 
     let Ok(in_context) = dockerfile.strip_prefix(&context) else {
         return Err(fail(format!("the dockerfile '{}' is outside the context; widen 'context'", build.dockerfile)));
     };
-    // These are read whole, so they must be files of the project, and no pipes.
+    // These are read as a whole, so they must be regular files of the project, not pipes.
     let own = PathBuf::from(format!("{}.dockerignore", dockerfile.display()));
     for path in [dockerfile.clone(), own, context.join(".dockerignore")] {
         if project.join(&path).symlink_metadata().is_ok() && !inside(&held, &path, &at)?.about.is_file() {
@@ -295,7 +296,7 @@ fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, 
     })
 }
 
-/// Commands of the creation that differ from those that the workspace was made with.
+/// Returns commands of the creation that differ from those that the workspace was made with.
 pub(in crate::lifecycle) fn differences(
     stored: &store::Workspace,
     asked: Option<&Asked>,

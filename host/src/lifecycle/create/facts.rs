@@ -1,4 +1,4 @@
-//! Gathering what policies may know, once per verb. Policies never ask the outside world.
+//! Gathers the facts for policies, once per verb. Policies never query the outside world.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -10,14 +10,14 @@ use crate::hooks::redact::SecretNames;
 use crate::hooks::{self, EngineFacts, FileContent, ProjectFacts};
 use crate::lifecycle::secrets::in_files::without_secrets;
 
-/// Most file names of a project.
+/// The limit of file names of a project.
 const MOST_FILES: usize = 1_000;
-/// Most bytes of one wanted file.
+/// The limit of one wanted file, in bytes.
 pub(in crate::lifecycle) const MOST_BYTES: usize = 64 << 10;
-/// Most wanted files that are read.
+/// The limit of wanted files that are read.
 const MOST_WANTED: usize = 256;
 
-/// What the engine tells, as facts.
+/// Converts the engine's information into facts.
 pub fn engine_facts(info: &EngineInfo) -> EngineFacts {
     EngineFacts {
         version: info.version.clone(),
@@ -29,7 +29,7 @@ pub fn engine_facts(info: &EngineInfo) -> EngineFacts {
     }
 }
 
-/// Local images as facts, in a stable order.
+/// Converts local images into facts, in a stable order.
 pub(in crate::lifecycle) fn image_facts(images: Vec<LocalImage>) -> Vec<hooks::LocalImage> {
     let mut facts: Vec<_> = images
         .into_iter()
@@ -44,7 +44,7 @@ pub(in crate::lifecycle) fn image_facts(images: Vec<LocalImage>) -> Vec<hooks::L
     facts
 }
 
-/// Of some images those with these references, and nothing about their other names.
+/// Returns the images with these references, without their other names.
 pub(in crate::lifecycle) fn only_these(
     images: Vec<hooks::LocalImage>,
     references: &BTreeSet<String>,
@@ -80,11 +80,11 @@ pub(in crate::lifecycle) fn project_facts(
     let mut files = Vec::new();
     list(&folder, "", &mut files)?;
     if let Ok(inner) = folder.folder(Path::new(".devcontainer")) {
-        // Not being able to list it is the same as it being empty: the folder is the project's business.
+        // An unlistable folder is treated as empty: the folder is the project's business.
         let _ = list(&inner, ".devcontainer/", &mut files);
     }
     let mut contents = BTreeMap::new();
-    // Most projects have few of them: what the list does not begin with is not looked for.
+    // Most projects have few of the wanted files, so a path is read only if its first segment is in the list.
     let first = |path: &str| path.split('/').next().map(str::to_owned).unwrap_or_default();
     let there: BTreeSet<String> = files.iter().map(|path| first(path)).collect();
     for path in wanted.iter().filter(|path| there.contains(&first(path))).take(MOST_WANTED) {
@@ -105,7 +105,8 @@ fn list(folder: &Folder, prefix: &str, files: &mut Vec<String>) -> std::io::Resu
     Ok(())
 }
 
-/// Reads one wanted file: inside the project only, links included, ordinary files only, cut at [`MOST_BYTES`].
+/// Reads one wanted file: only inside the project, including targets of links, only regular files, cut at
+/// [`MOST_BYTES`].
 fn read(project: &Folder, wanted: &str) -> Option<FileContent> {
     let relative = Path::new(wanted);
     if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(only_these(all, &only), [image(&["a/b:1"], &["a/b@sha256:1"]), image(&["c:latest"], &[])]);
     }
 
-    /// What a workspace does that wants a policy to tell what lies outside of its project (number 9).
+    /// The attack of a workspace that wants a policy to reveal files outside of its project (number 9).
     #[test]
     fn two_thousand_readings_of_a_project_whose_files_are_exchanged_show_nothing_from_outside() {
         let place = Place::new("facts");

@@ -1,5 +1,5 @@
-//! What an image decides of its containers: facts for policies, and fields of the spec, so that nothing of an image counts that
-//! stands in no decision.
+//! The settings of an image for its containers. They become facts for policies, and fields of the spec, so that an
+//! image sets nothing that is not part of a decision.
 
 use crate::docker::ImageInfo;
 use crate::hooks::record::{Draft, Owner};
@@ -8,19 +8,19 @@ use crate::hooks::{Adjustment, ImageConfig};
 use crate::lifecycle::create::owner;
 use crate::workspace::{ContainerSpec, Mount, MountKind, Tmpfs, WorkspaceId, sha256_hex};
 
-/// The places that stand beside `default` where the image decided.
+/// The places beside the owner `default` for fields that the image decided.
 pub(in crate::lifecycle) const BY_IMAGE: &str = "the image";
 const BY_VOLUME: &str = "a volume of the image";
 
-/// Most labels, volumes and words of one image.
+/// The limit of labels, volumes and words of one image.
 const MOST: usize = 1_000;
-/// Most bytes of one text of an image.
+/// The limit of one text of an image, in bytes.
 const MOST_TEXT: usize = 4 << 10;
 
-/// What policies are told of an image.
+/// Returns the facts about an image for policies.
 ///
 /// # Errors
-/// One line, for an image that says more than any policy can be shown.
+/// One line, for an image with more settings than a policy can be shown.
 pub(in crate::lifecycle) fn of_image(image: &ImageInfo) -> Result<ImageConfig, String> {
     for (what, count) in [
         ("labels", image.labels.len()),
@@ -63,7 +63,7 @@ fn cut(text: &str) -> String {
     text.get(..text.floor_char_boundary(MOST_TEXT)).unwrap_or_default().to_owned()
 }
 
-/// Takes secret values out of what policies are told.
+/// Removes secret values from the facts for policies.
 pub(in crate::lifecycle) fn clean(config: &mut ImageConfig, known: &Values) {
     let health = config.health_check.iter_mut().flat_map(|check| &mut check.command);
     let texts = [&mut config.user, &mut config.working_dir].into_iter();
@@ -71,8 +71,8 @@ pub(in crate::lifecycle) fn clean(config: &mut ImageConfig, known: &Values) {
     texts.chain(lists).chain(health).chain(config.labels.values_mut()).for_each(|text| known.clean(text));
 }
 
-/// Writes into a draft what its image decides where nothing else did, before policies are asked about it. A user `root` says
-/// nothing: so do most images that name none.
+/// Writes the settings of the image into a draft, for fields that nothing else decided, before policies are evaluated.
+/// A user `root` is ignored: most images that name no user have it.
 pub(in crate::lifecycle) fn fill(draft: &mut Draft, image: &ImageInfo) {
     let by = || Owner::host("default", Some(BY_IMAGE.to_owned()));
     if draft.spec.entrypoint.is_none() && !image.entrypoint.is_empty() {
@@ -91,8 +91,8 @@ pub(in crate::lifecycle) fn fill(draft: &mut Draft, image: &ImageInfo) {
     }
 }
 
-/// Gives each volume that an image wants, and that nothing else is mounted over, a place that the spec names, after the policies:
-/// a volume of the workspace, or memory beside a read-only root, where disk would be under no limit.
+/// Assigns a place in the spec to each volume that an image wants and that no other mount covers, after the policies: a
+/// volume of the workspace, or memory with a read-only root, where a disk volume would have no limit.
 pub(in crate::lifecycle) fn settle(draft: &mut Draft, image: &ImageConfig, id: &WorkspaceId) {
     let by = || Owner::host("default", Some(BY_VOLUME.to_owned()));
     let has = |spec: &ContainerSpec, target: &str| spec.mounts.contains_key(target) || spec.tmpfs.contains_key(target);
@@ -111,20 +111,21 @@ pub(in crate::lifecycle) fn settle(draft: &mut Draft, image: &ImageConfig, id: &
     owner::settle_home(draft);
 }
 
-/// A volume's path as a mount has it: `/data/` and `/a/./b` are `/data` and `/a/b`.
+/// Normalizes a volume's path as mounts have it: `/data/` and `/a/./b` are `/data` and `/a/b`.
 fn target(volume: &str) -> Option<String> {
     let parts: Vec<&str> = volume.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     (!parts.is_empty() && !parts.contains(&"..")).then(|| format!("/{}", parts.join("/")))
 }
 
-/// The volume that a workspace has for a path that its image wants to be one.
+/// Returns the name of the workspace's volume for a path that its image declares as a volume.
 fn volume_name(id: &WorkspaceId, target: &str) -> String {
     let hash = sha256_hex(target.as_bytes());
     format!("{}-{}", id.container_name(), hash.get(..8).unwrap_or_default())
 }
 
-/// Whether a field is the image's own in a decision of now, and was the image's, written down or left to it, in that of then: the
-/// container has what its image said, and which image it is of that name is not compared either.
+/// Returns whether a field is the image's own in the new decision, and also was in the stored one, either recorded or
+/// left to the image. The container then has the setting of its image; whether the name means another image by now is
+/// not compared.
 pub(in crate::lifecycle) fn is_images(stored: &Draft, now: &Draft, field: &str) -> bool {
     let place =
         |draft: &Draft| draft.owners.get(field).filter(|by| by.policy == "default").and_then(|by| by.at.clone());
@@ -159,11 +160,11 @@ mod tests {
         settle(&mut now, &image, &id);
         let fields = ["entrypoint", "command", "mounts./data"];
         assert!(fields.iter().all(|field| is_images(&old, &now, field)));
-        // And it stays the image's with another image of the same name.
+        // The field remains the image's with another image of the same name.
         let mut newer = now.clone();
         newer.set(&Adjustment::Entrypoint(Some(vec!["other".into()])), by(BY_IMAGE), None);
         assert!(is_images(&now, &newer, "entrypoint"));
-        // What was asked for then, or is asked for now, is a difference.
+        // A value that was requested then, or is requested now, is a difference.
         let mut asked = old.clone();
         asked.set(&Adjustment::Entrypoint(Some(vec!["mine".into()])), Owner::host("request", None), None);
         assert!(!is_images(&asked, &now, "entrypoint") && !is_images(&now, &asked, "entrypoint"));

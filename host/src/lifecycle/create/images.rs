@@ -23,7 +23,7 @@ use crate::workspace::{
     PullPolicy, WorkspaceId,
 };
 
-/// An image of ours.
+/// An image of this installation.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct ImageView {
     /// Its name, or its id when it has lost its name.
@@ -34,9 +34,9 @@ pub struct ImageView {
     pub origin: Cow<'static, str>,
     /// The workspace that it was made for, if one is known.
     pub workspace: Option<String>,
-    /// Bytes, layers that others share included.
+    /// Bytes, including layers that others share.
     pub size: u64,
-    /// When it was built.
+    /// Time of its build.
     pub created_at: Option<jiff::Timestamp>,
 }
 
@@ -45,8 +45,8 @@ fn open(build: &ImageBuild) -> Result<Context, Error> {
     Context::open(&build.context, dockerfile).map_err(|text| Error::Request(format!("the build: {text}")))
 }
 
-/// The name of a build's image: it tells the context, the arguments and the stage, so that the same build has the same name
-/// and another one has another.
+/// Returns the name of a build's image. It is derived from the context, the arguments and the stage, so that the same
+/// build has the same name and a different build another one.
 ///
 /// # Errors
 /// [`Error::Request`] when the context cannot be read.
@@ -71,11 +71,12 @@ pub(in crate::lifecycle) fn reference(build: &ImageBuild, id: &WorkspaceId) -> R
     Ok(format!("wharf/{id}:{}", hex::encode(digest.get(..6).unwrap_or_default())))
 }
 
-/// A build copies what it likes of its context, so the context must be what a workspace of the project may mount. Gives the build
-/// with the path of its context that was checked, without links: from here on none is followed on the way to it.
+/// Checks that a workspace of the project may mount the context, because a build may copy anything from its context.
+/// Returns the build with the checked path of its context, without links: from here on no link is followed on the way
+/// to it.
 ///
 /// # Errors
-/// [`Error::Denied`], and [`Error::Request`] for one that is not there.
+/// [`Error::Denied`], and [`Error::Request`] for a missing context.
 pub(in crate::lifecycle) fn check_context(
     build: &ImageBuild,
     project: &Path,
@@ -84,7 +85,7 @@ pub(in crate::lifecycle) fn check_context(
 ) -> Result<ImageBuild, Error> {
     let context = &std::fs::canonicalize(&build.context)
         .map_err(|error| Error::Request(format!("the build's context {}: {error}", build.context.display())))?;
-    // A folder of the kernel's is one however it is written.
+    // A folder of the kernel is refused in every notation.
     let written = std::path::absolute(&build.context).unwrap_or_else(|_| context.clone());
     invariants(loaded, state_dir).bind_allowed(&written, project, &mut HostPaths::of_host()).map_err(|reason| {
         let reason = format!("build.context: {reason}");
@@ -94,7 +95,7 @@ pub(in crate::lifecycle) fn check_context(
     Ok(ImageBuild { context: context.clone(), ..build.clone() })
 }
 
-/// Labels that a Dockerfile cannot give its image: those by which Wharf knows parts of a snapshot.
+/// Returns labels that a Dockerfile cannot give its image: those by which Wharf recognizes parts of a snapshot.
 fn not_inherited() -> BTreeMap<String, String> {
     [LABEL_ATTEMPT, LABEL_SNAPSHOT].map(|name| (name.to_owned(), String::new())).into()
 }
@@ -107,11 +108,11 @@ impl From<docker::PullProgress> for Progress {
 }
 
 impl Lifecycle {
-    /// Builds an image for a project, under a name that tells what it was built from, or under the one given.
+    /// Builds an image for a project, under a name that is derived from its inputs, or under the given name.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a context that a workspace of the project may not see, [`Error::Request`] when it cannot be
-    /// read, and the builder's.
+    /// [`Error::Denied`] for a context that a workspace of the project may not see, [`Error::Request`] when it cannot
+    /// be read, and the builder's.
     pub async fn build_image(
         &self,
         build: &ImageBuild,
@@ -166,7 +167,7 @@ impl Lifecycle {
             let images = context.images(&args).map_err(wrong)?;
             Ok::<_, Error>((context, bases, images))
         };
-        // Files of a network mount may take their time.
+        // Reading files of a network mount may take long.
         let opened = tokio::task::spawn_blocking(open).await;
         let (context, bases, images) = opened.map_err(|error| Error::Internal(error.to_string()))??;
         for image in images {
@@ -182,15 +183,15 @@ impl Lifecycle {
             }
         }
         if let Some(before) = self.docker.image(reference).await? {
-            // A name that means an image of others must go on meaning it. Another installation on this engine may have
-            // the same project.
+            // A name of another owner's image must keep its meaning. Another installation on this engine may have the
+            // same project.
             let name = reference.to_owned();
             let ours =
                 docker::given_names(&before.labels, self.store.host_id(), std::slice::from_ref(&name)).count() > 0;
             if !ours {
                 return Err(docker::Error::NotOurs { what: "image", name }.into());
             }
-            // It loses its name to the new one, and without it only the store knows that it is ours.
+            // The old image loses its name to the new one; after that only the store knows that it belongs to Wharf.
             self.store.put_pulled_image(&before.id, &before.id)?;
         }
         let labels = [
@@ -213,7 +214,7 @@ impl Lifecycle {
             bases,
         };
         progress(Progress::step(format!("building {reference}")));
-        // To the engine it is only a request that broke off.
+        // To the engine an unreadable context looks like an aborted request, so the cause is recorded here.
         let unreadable = Arc::new(OnceLock::new());
         let tell = unreadable.clone();
         let pieces = archive::stream(move |to| {
@@ -236,7 +237,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// The images that this installation built, kept or pulled, sorted by name.
+    /// Returns the images that this installation built, kept or pulled, sorted by name.
     ///
     /// # Errors
     /// When the engine or the store fails.
@@ -258,7 +259,8 @@ impl Lifecycle {
         }
         for pulled in self.store.pulled_images()? {
             let image = self.docker.image(&pulled.reference).await?.filter(|image| image.id == pulled.image_id);
-            // One that was built and lost its name since then is known by its id; a name that it has now is not ours.
+            // An image that was built here and has since lost its name is identified by its ID; a name that it has now
+            // is not from Wharf.
             let nameless = pulled.reference == pulled.image_id;
             let image = image.filter(|image| !nameless || image.references.is_empty());
             if let Some(image) = image.filter(|image| !views.iter().any(|view| view.id == image.id)) {
@@ -276,7 +278,7 @@ impl Lifecycle {
         Ok(views)
     }
 
-    /// Content ids of the images that containers were made from, also those of others, running or not.
+    /// Returns content IDs of the images of all containers, including those of others, running or not.
     ///
     /// # Errors
     /// When the engine fails.
@@ -284,20 +286,20 @@ impl Lifecycle {
         Ok(self.docker.list(&[], true).await?.into_iter().map(|container| container.image_id).collect())
     }
 
-    /// The images of ours that no container was made from and that are no snapshot's, sorted by name.
+    /// Returns the images of this installation without a container and without a snapshot, sorted by name.
     ///
     /// # Errors
     /// When the engine or the store fails.
     pub async fn unused_images(&self) -> Result<Vec<String>, Error> {
         let used = self.used_images().await?;
-        // What a snapshot is made of is not unused.
+        // The image of a snapshot counts as used.
         let snapshots = self.store.snapshots(None)?;
         let kept = |image: &ImageView| snapshots.iter().any(|snapshot| snapshot.image_id == image.id);
         let unused = self.images().await?.into_iter().filter(|image| !used.contains(&image.id) && !kept(image));
         Ok(unused.map(|image| image.reference).collect())
     }
 
-    /// Fetches an image. One that was not there before is ours from then on.
+    /// Pulls an image. If it was not present before, it belongs to Wharf from then on.
     ///
     /// # Errors
     /// The engine's.
@@ -309,7 +311,7 @@ impl Lifecycle {
             pulled = self.docker.pull(reference, &mut report) => pulled?,
             () = self.interrupted() => return Err(Error::Interrupted),
         }
-        // One that another client has fetched since we did is theirs.
+        // An image that another client has pulled since belongs to that client.
         let known = self.store.pulled_images()?.into_iter().find(|image| image.reference == reference);
         let ours = before.is_none() || known.is_some_and(|known| Some(known.image_id) == before);
         if ours && let Some(image) = self.docker.image(reference).await? {
@@ -318,7 +320,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Removes an image of ours. One that a container uses stays.
+    /// Removes an image of this installation. An image that a container uses stays.
     ///
     /// # Errors
     /// `not-ours`, `not-found`, and `conflict` while a container, running or not, uses it, or a snapshot is made of it.
@@ -342,7 +344,7 @@ impl Lifecycle {
         Ok(self.store.forget_pulled_image(reference)?)
     }
 
-    /// The image's digest in its registry, e.g. `debian@sha256:...`; one that was built here has none.
+    /// Returns the image's digest in its registry, e.g. `debian@sha256:...`; an image that was built here has none.
     pub(in crate::lifecycle) async fn image_digest(
         &self,
         container: &Container,
@@ -357,7 +359,8 @@ impl Lifecycle {
         of_name.or(digests.first()).cloned()
     }
 
-    /// Sees to it that the engine has the image that was decided: built, pulled, or there already. Whether it was built or pulled.
+    /// Ensures that the engine has the decided image: built, pulled, or already present. Returns whether it was built
+    /// or pulled.
     pub(in crate::lifecycle) async fn fetch_image(
         &self,
         decided: &Decided,

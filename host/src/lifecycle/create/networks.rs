@@ -1,7 +1,7 @@
-//! The networks that workspaces are on.
+//! The networks of workspaces.
 //!
-//! Workspaces share one network per installation, on which none reaches another: an engine has few networks to give, and a new
-//! one for each workspace makes a start slower. Where containers are to reach each other, they get a network together: a
+//! Workspaces share one network per installation, on which none reaches another: an engine supports few networks, and a
+//! new one for each workspace makes a start slower. Containers that must reach each other get a common network: a
 //! workspace and its sidecars, and the workspaces that a label joins (`engine.join`).
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::lifecycle::{Error, Lifecycle, Project};
 use crate::store::KnownWorkspace;
 use crate::workspace::{ContainerSpec, LABEL_WORKSPACE, Network, WorkspaceId, sha256_hex};
 
-/// The network that a container is made on.
+/// The network of a new container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::lifecycle) struct Placement {
     pub(in crate::lifecycle) name: String,
@@ -20,7 +20,7 @@ pub(in crate::lifecycle) struct Placement {
 }
 
 impl Placement {
-    /// The network of a workspace and its sidecars.
+    /// Returns the network of a workspace and its sidecars.
     fn own(of: &WorkspaceId) -> Self {
         let labels = BTreeMap::from([(LABEL_WORKSPACE.to_owned(), of.to_string())]);
         Self { name: of.container_name(), reach: Reach::Joined, labels }
@@ -32,13 +32,13 @@ impl Placement {
 }
 
 impl Lifecycle {
-    /// The network that a container is made on, if it is on one of ours.
+    /// Returns the network of a new container, if it is on one of Wharf's.
     pub(in crate::lifecycle) fn placement(&self, project: &Project, spec: &ContainerSpec) -> Option<Placement> {
         let parent = project.part_of.as_ref().map(|parent| &parent.id);
         match spec.network {
             Network::None | Network::Host => None,
             Network::Own => Some(Placement::own(parent.unwrap_or(&project.id))),
-            // A workspace reaches its sidecars, and the others on the shared network don't.
+            // A workspace reaches its sidecars, but other workspaces on the shared network do not.
             Network::Shared if parent.is_some() => parent.map(Placement::own),
             Network::Shared => {
                 let join = self.loaded().config.engine.join.clone();
@@ -55,16 +55,16 @@ impl Lifecycle {
         }
     }
 
-    /// The name of the network that workspaces share.
+    /// Returns the name of the network that workspaces share.
     fn shared_network(&self) -> String {
         let configured = self.loaded().config.engine.network.clone();
         configured.unwrap_or_else(|| format!("{}-apart", self.network_prefix()))
     }
 
-    /// The beginning of the names of shared networks. Earlier versions had one of just this name, on which workspaces reach each
-    /// other.
+    /// Returns the prefix of the names of shared networks. Earlier versions had a network with exactly this name, on
+    /// which workspaces reach each other.
     fn network_prefix(&self) -> String {
-        // The end of the host id is random; its beginning is a time.
+        // The end of the host ID is random; its beginning is a time.
         let host = self.store.host_id();
         format!("wharf-{}", host.get(host.len().saturating_sub(8)..).unwrap_or(host))
     }
@@ -75,8 +75,8 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Puts a workspace on the shared network and its sidecars on a network together, once both are there. `made` is the new
-    /// container, of either.
+    /// Puts a workspace on the shared network, and on a common network with its sidecars, once both exist. `made` is
+    /// the new container of either.
     pub(in crate::lifecycle) async fn join_sidecars(
         &self,
         project: &Project,
@@ -100,7 +100,7 @@ impl Lifecycle {
         self.make_network(&own).await?;
         self.docker.connect_to_network(&own.name, made).await?;
         for sidecar in sidecars {
-            // Those of an earlier version are on the network that all shared.
+            // Sidecars of an earlier version are on the network that all workspaces shared.
             if let Some(container) = self.container(&sidecar.id).await? {
                 self.docker.connect_to_network(&own.name, &container.id).await?;
             }
@@ -108,18 +108,18 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Removes the networks that a workspace was on when nothing uses them. One of the same name that is not ours is left
+    /// Removes the networks of a workspace that nothing uses. A network of the same name that is not Wharf's is left
     /// alone.
     pub(in crate::lifecycle) async fn drop_networks(&self, id: &WorkspaceId) -> Result<(), Error> {
         let _networks = self.lock_networks(true).await?;
-        // A sidecar that was never made is known only by its id, which begins with that of its workspace.
+        // A sidecar that was never made is known only by its ID, which begins with that of its workspace.
         let is_part = |known: &KnownWorkspace| id.as_str().starts_with(&format!("{}-", known.id));
         let known =
             self.store.known_workspaces()?.into_iter().filter(|known| known.part_of.is_none() && is_part(known));
         let mut names = vec![self.shared_network()];
         for id in known.map(|known| known.id).chain([id.clone()]) {
             let own = Placement::own(&id).name;
-            // A workspace whose last sidecar went is alone on it.
+            // A workspace whose last sidecar was removed is alone on it.
             if let Some(container) = self.store.container_id(&id)?
                 && self.store.workspace(&id)?.is_some_and(|stored| stored.draft.spec.network == Network::Shared)
             {

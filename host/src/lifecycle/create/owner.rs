@@ -1,7 +1,8 @@
-//! The user that a workspace runs as where neither request, configuration, policy nor image names one: the owner of its project.
+//! The default user of a workspace, if neither request, configuration, policy nor image names one: the owner of its
+//! project.
 //!
-//! Root in a workspace writes the project's files as root of the host. So a workspace is root only where an admin, a policy or the
-//! request says so, or where the project is root's own.
+//! Root in a workspace writes the project's files as root of the host. So a workspace runs as root only if an admin, a
+//! policy or the request says so, or if the project belongs to root.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,33 +15,33 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::records::Why;
 use crate::workspace::{Container, MountKind, WorkspaceId};
 
-/// The place that stands beside `default` where the user of a workspace is its project's owner.
+/// The place beside the owner `default` if the user of a workspace is its project's owner.
 const PLACE: &str = "the owner of the project";
 /// The name of a user that the image does not know, and of its home in [`HOMES`].
 const NAME: &str = "workspace";
 const HOMES: &str = "/home";
 
-/// The owner of a project as the engine takes a user, unless that is root.
+/// Returns the owner of a project in the engine's notation of users, unless it is root.
 pub(in crate::lifecycle) fn project_owner(project: &Path) -> Option<String> {
     let meta = project.symlink_metadata().ok().filter(|meta| meta.uid() != 0)?;
     Some(format!("{}:{}", meta.uid(), meta.gid()))
 }
 
-/// Has a draft begin with the project's owner as its user.
+/// Sets the project's owner as the initial user of a draft.
 pub(in crate::lifecycle) fn propose(draft: &mut Draft, project: &Path) {
     if let Some(user) = project_owner(project) {
         draft.set(&Adjustment::User(Some(user)), Owner::host("default", Some(PLACE.to_owned())), None);
     }
 }
 
-/// Whether the user of a draft is the project's owner because nothing else was decided.
+/// Returns whether the user of a draft is the project's owner because nothing else was decided.
 pub(in crate::lifecycle) fn is_default(draft: &Draft) -> bool {
     let by = draft.owners.get("user");
     by.is_some_and(|by| by.policy == "default" && by.at.as_deref() == Some(PLACE)) && draft.spec.user.is_some()
 }
 
-/// Nothing can be written beside the memory file systems of a read-only root, so the home of a user that the image does not know
-/// is one of them.
+/// Makes the home of a user that the image does not know a memory file system: with a read-only root, nothing else is
+/// writable.
 pub(in crate::lifecycle) fn settle_home(draft: &mut Draft) {
     let home = draft.spec.tmpfs.contains_key("/tmp") && !draft.spec.env.contains_key("HOME");
     if is_default(draft) && draft.spec.security.read_only_root && home {
@@ -50,8 +51,8 @@ pub(in crate::lifecycle) fn settle_home(draft: &mut Draft) {
 }
 
 impl Lifecycle {
-    /// Gives the project's owner a name and a home in a container that was created and not started, and the volumes that were
-    /// made for it: an image does not know every user of the host.
+    /// Gives the project's owner a name and a home in a container that was created but not started, and the ownership
+    /// of the volumes that were made for it: an image does not know every user of the host.
     pub(in crate::lifecycle) async fn prepare_home(
         &self,
         decided: &Decided,
@@ -87,7 +88,7 @@ impl Lifecycle {
         }
         let pieces = archive::small(files).map_err(|error| Error::Internal(format!("a small archive: {error}")))?;
         match self.docker.write_archive(id, "/", pieces).await {
-            // Its user goes without a name and a home then.
+            // Its user then has no name and no home.
             Err(error) => {
                 tracing::warn!(
                     "the user {} gets no home in this image: {error}",
@@ -99,7 +100,7 @@ impl Lifecycle {
         }
     }
 
-    /// A small text file of a container; empty where it has none.
+    /// Returns a small text file of a container; empty if it is missing.
     pub(in crate::lifecycle) async fn read_small(&self, id: &str, path: &str) -> Result<String, Error> {
         let mut archive = match self.docker.read_archive(id, path).await {
             Ok(archive) => archive,
@@ -116,7 +117,7 @@ impl Lifecycle {
         Ok(archive::first_file(&bytes).unwrap_or_default())
     }
 
-    /// The numbers of the user that a container runs as; none where the container does not tell.
+    /// Returns the numeric IDs of the user of a container; `None` if they cannot be determined.
     pub(in crate::lifecycle) async fn file_owner(&self, id: &str) -> Result<Option<FileOwner>, Error> {
         let user = runs_as(&self.docker.inspect(id).await?);
         if let Some(owner) = numeric(&user) {
@@ -132,7 +133,7 @@ impl Lifecycle {
         Ok(number(2).zip(number(3)).map(|(uid, gid)| FileOwner { uid, gid }))
     }
 
-    /// Refuses a caller of the API another user than the one that was decided, unless `allow.exec_users` lists it.
+    /// Refuses a caller of the API any user other than the decided one, unless `allow.exec_users` lists it.
     ///
     /// # Errors
     /// [`Error::Denied`]; [`Error::NotRunning`] when the workspace has no container.
@@ -157,27 +158,27 @@ impl Lifecycle {
     }
 }
 
-/// Most bytes of `/etc/passwd` and `/etc/group` with the archive around them.
+/// The limit of `/etc/passwd` and `/etc/group` with the archive around them, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The user that a container's processes have when a command names none.
+/// Returns the default user of a container's commands.
 fn runs_as(container: &Container) -> String {
     container.actual.as_ref().and_then(|spec| spec.user.clone()).unwrap_or_else(|| "root".to_owned())
 }
 
-/// Whether a user that is asked for is the decided one: the same text, or the same user without another group.
+/// Returns whether a requested user is the decided one: the same text, or the same user without another group.
 fn same_user(decided: &str, asked: &str) -> bool {
     let plain = |user: &str| {
         let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group.to_owned())));
         let name = if name == "root" || name.is_empty() { "0" } else { name };
-        // 00 and +0 are 0 for the engine, too.
+        // The engine also reads 00 and +0 as 0.
         (name.parse::<u64>().map_or_else(|_| name.to_owned(), |number| number.to_string()), group)
     };
     let (decided, asked) = (plain(decided), plain(asked));
     decided == asked || (decided.0 == asked.0 && asked.1.is_none())
 }
 
-/// The numbers of `1000` or `1000:100`; a name is known only inside.
+/// Parses `1000` or `1000:100`; a name can only be resolved inside the container.
 fn numeric(user: &str) -> Option<FileOwner> {
     let (uid, gid) = user.split_once(':').unwrap_or((user, user));
     Some(FileOwner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
@@ -188,7 +189,7 @@ fn appended(text: &str, line: &str) -> String {
     format!("{text}{end}{line}")
 }
 
-/// The end of a message about a command that failed as if it were not root's: the ways back.
+/// Returns the end of a message about a command that failed for lack of root: the ways to run as root.
 pub(in crate::lifecycle) fn hint(draft: &Draft, said: &str) -> String {
     if !is_default(draft) || !wants_root(said) {
         return String::new();
@@ -196,7 +197,7 @@ pub(in crate::lifecycle) fn hint(draft: &Draft, said: &str) -> String {
     format!("; {}", ways_back(draft.spec.user.as_deref().unwrap_or_default()))
 }
 
-/// Whether a command says that it failed because it is not root's.
+/// Returns whether the output of a command reports a failure for lack of root.
 pub fn wants_root(said: &str) -> bool {
     const WORDS: [&str; 5] = ["ermission denied", "not permitted", "are you root", "must be root", "superuser"];
     WORDS.iter().any(|words| said.contains(words))
@@ -209,8 +210,8 @@ fn ways_back(user: &str) -> String {
     )
 }
 
-/// The ways to have a workspace run as root, where it is the owner of its project because nothing else was decided. `why` has its
-/// field `user`.
+/// Returns the ways to run a workspace as root, if its user is the project's owner because nothing else was decided.
+/// `why` contains its field `user`.
 pub fn ways_to_root(why: &Why) -> Option<String> {
     let user = why.fields.get("user")?;
     let by = &user.history.last()?.by;

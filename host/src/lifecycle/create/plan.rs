@@ -1,4 +1,4 @@
-//! `plan`: what `up` would make, and who decides it. Creates nothing.
+//! `plan`: the workspace that `up` would make, and the owner of each field. Creates nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,7 +29,7 @@ use crate::wire::trail;
 use crate::wire::{TrailStep, WorkspaceRequest};
 use crate::workspace::{ContainerSpec, WorkspaceId};
 
-/// What `plan` shows: the spec that `up` would make, and who decided it.
+/// A plan: the spec that `up` would make, and the owner of each field.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Plan {
     /// The workspace's id.
@@ -42,49 +42,49 @@ pub struct Plan {
     pub spec: ContainerSpec,
     /// Field -> policy, `default`, `config` or `request`.
     pub owners: BTreeMap<String, String>,
-    /// All changes in order, with the place that made each.
+    /// All changes in order, with the place of each.
     pub history: Vec<Change>,
-    /// Every field, explained: where its value came from, who was overruled, what bounds it.
+    /// Every field, explained: the origin of its value, overruled values, and its limit.
     pub fields: BTreeMap<String, Explained>,
-    /// What each policy did; shadows, which count for nothing, are the last.
+    /// The step of each policy; shadows, which do not count, are last.
     pub trail: Vec<TrailStep>,
-    /// What would be different if the shadows counted.
+    /// Differences that would result if the shadows counted.
     pub shadows: Vec<crate::hooks::record::Difference>,
-    /// The project's `devcontainer.json`, what of it is not honoured, and the commands that would run.
+    /// The project's `devcontainer.json`, its parts that are not honoured, and the commands that would run.
     pub devcontainer: Option<Record>,
-    /// Why it would be refused, if it would.
+    /// The refusal, if it would be refused.
     pub denied: Option<Refusal>,
     /// The marked line of a script that failed, or a backtrace; and whether people see it at once.
     #[serde(skip)]
     pub detail: Option<(String, bool)>,
-    /// Whether the facts came from an engine; without one, images and abilities are unknown.
+    /// Whether the facts came from an engine; without one, images and capabilities are unknown.
     pub engine: bool,
 }
 
-/// Decides as `wharf up` would, with an engine or without one, and creates nothing.
+/// Decides as `wharf up` would, with or without an engine, and creates nothing.
 pub struct Planner<'a> {
     /// The configuration.
     pub loaded: &'a Loaded,
     /// The chain that decides.
     pub chain: &'a Chain,
-    /// The engine; without one, policies see no local images and no abilities.
+    /// The engine; without one, policies see no local images and no capabilities.
     pub docker: Option<&'a Docker>,
     /// The state folder.
     pub state_dir: &'a Path,
-    /// The workspaces that exist.
+    /// The existing workspaces.
     pub known: &'a [KnownWorkspace],
 }
 
 impl Planner<'_> {
-    /// The plan for a request.
+    /// Returns the plan for a request.
     ///
     /// # Errors
-    /// When the project cannot be used or the request makes no sense; a denial is part of the plan.
+    /// When the project is unusable or the request is invalid; a denial is part of the plan.
     pub async fn plan(&self, request: &WorkspaceRequest) -> Result<Plan, Error> {
         plan_resolved(self, &self.resolve(request)?, None).await
     }
 
-    /// The plan for a workspace that exists, made again with the request that made it and this one over it.
+    /// Returns the plan for recreating an existing workspace with its original request and this one over it.
     ///
     /// # Errors
     /// As [`Planner::plan`].
@@ -97,7 +97,7 @@ impl Planner<'_> {
     }
 }
 
-/// Plans; the caller learns of no image but `only_images`.
+/// Makes a plan; the caller learns of no images except `only_images`.
 async fn plan_resolved(
     &Planner { loaded, chain, docker, state_dir, known }: &Planner<'_>,
     request: &ResolvedRequest,
@@ -184,7 +184,7 @@ async fn plan_resolved(
 }
 
 impl Lifecycle {
-    /// The plan for [`Lifecycle::up`], with the chain that decides now; makes and records nothing.
+    /// Returns the plan for [`Lifecycle::up`] with the current chain; makes and records nothing.
     ///
     /// # Errors
     /// As [`Planner::plan`].
@@ -193,7 +193,7 @@ impl Lifecycle {
         self.planner(&loaded, &chain, &known).plan(request).await
     }
 
-    /// The plan for a workspace that exists, see [`Planner::plan_again`].
+    /// Returns the plan for an existing workspace, see [`Planner::plan_again`].
     ///
     /// # Errors
     /// As [`Planner::plan`].
@@ -202,8 +202,8 @@ impl Lifecycle {
         self.planner(&loaded, &chain, &known).plan_again(stored, request).await
     }
 
-    /// The same for a caller who sees this workspace and not the rest of the host: no path and no image is looked for but those that
-    /// the workspace has, and its project.
+    /// Returns the plan like [`Lifecycle::plan_again`], for a caller who sees this workspace but not the rest of the
+    /// host. Only the paths and images of the workspace, and its project, are looked up.
     ///
     /// # Errors
     /// As [`Planner::plan`].
@@ -221,7 +221,7 @@ impl Lifecycle {
     }
 
     async fn planning(&self) -> Result<(Arc<Loaded>, Chain, Vec<KnownWorkspace>), Error> {
-        // What is asked for a plan says nothing about how policies are doing.
+        // Calls for a plan do not count in the failure statistics of policies.
         let chain = self.chain().await?.with_standings(Arc::new(LookedAt(self.store.clone())));
         Ok((self.loaded(), chain, self.store.known_workspaces()?))
     }
@@ -231,15 +231,16 @@ impl Lifecycle {
     }
 }
 
-/// What came out of [`decide_create`].
+/// The result of [`decide_create`].
 pub(in crate::lifecycle) struct DecidedCreate {
     pub(in crate::lifecycle) created: CreateDecision,
     pub(in crate::lifecycle) withheld: Withheld,
-    /// What policies were told of the image.
+    /// The facts about the image that policies received.
     pub(in crate::lifecycle) image: Option<ImageConfig>,
 }
 
-/// The part that `plan` and `up` share: draft, project facts, chain. `image` tells what the engine has under a reference.
+/// The part that `plan` and `up` share: draft, project facts, chain. `image` returns the engine's image for a
+/// reference.
 pub(in crate::lifecycle) fn decide_create(
     chain: &Chain,
     loaded: &Loaded,
@@ -261,7 +262,7 @@ pub(in crate::lifecycle) fn decide_create(
     let known = Values::of(&values);
     facts.project.contents.values_mut().for_each(|file| known.clean(&mut file.text));
     facts.workspace.labels.values_mut().for_each(|text| known.clean(text));
-    // Images of the engine may be named after one.
+    // The names of the engine's images may contain a secret.
     let telling = known.telling();
     facts.local_images.iter_mut().flat_map(|image| &mut image.references).for_each(|name| telling.clean(name));
     let named = asked.is_some_and(|asked| asked.propose_image(&mut draft));
@@ -297,7 +298,8 @@ pub(in crate::lifecycle) fn decide_create(
     Ok(DecidedCreate { created, withheld, image: told })
 }
 
-/// Refuses what policies decided when they put the value of a secret into a name, which is stored and shown as it is.
+/// Refuses a decision in which policies put the value of a secret into a name, because names are stored and shown
+/// unredacted.
 fn refuse_names(decision: &mut CreateDecision, secrets: &SecretNames, values: &[String]) {
     let mut known: BTreeSet<String> = values.iter().cloned().collect();
     known.extend(secrets.values_in(&decision.draft.spec, &[]));

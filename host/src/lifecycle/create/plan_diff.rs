@@ -1,4 +1,4 @@
-//! What would change in a workspace that exists, were it made again today: field by field, with who decides each.
+//! The changes that recreating an existing workspace today would make: field by field, with the owner of each.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,26 +18,26 @@ use crate::workspace::{ContainerSpec, PullPolicy};
 pub struct FieldChange {
     /// The field.
     pub field: String,
-    /// As it is; null when it is not there.
+    /// The existing value; null when it is missing.
     pub is: Value,
-    /// As it would be.
+    /// The new value.
     pub decided: Value,
-    /// Who set it then, and where.
+    /// Owner of the existing value, and the place.
     pub was_by: String,
-    /// Who sets it now, and where.
+    /// Owner of the new value, and the place.
     pub by: String,
-    /// At which hook; null when no policy does.
+    /// The hook; null when no policy sets it.
     pub hook: Option<Hook>,
 }
 
-/// What would change in a workspace, and whether it could be made again at all.
+/// The changes in a workspace, and whether it could be recreated at all.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct PlanDiff {
     /// Its id.
     pub id: String,
-    /// The fields that would be others.
+    /// The fields that would change.
     pub changes: Vec<FieldChange>,
-    /// Why it would be refused, if it would.
+    /// The refusal, if it would be refused.
     pub denied: Option<crate::hooks::record::Refusal>,
     /// Whether the facts came from an engine.
     pub engine: bool,
@@ -51,8 +51,8 @@ impl PlanDiff {
     }
 }
 
-/// The request that a workspace was made with, as far as its record tells, with what is asked for now over it. Values of
-/// secrets are not remembered.
+/// Returns the request that a workspace was made with, as far as its record has it, overridden by the new request.
+/// Values of secrets are not in the record.
 pub(in crate::lifecycle) fn remembered(stored: &Workspace, now: ResolvedRequest) -> ResolvedRequest {
     let mut request = now;
     request.project = std::path::PathBuf::from(&stored.project);
@@ -73,7 +73,7 @@ pub(in crate::lifecycle) fn remembered(stored: &Workspace, now: ResolvedRequest)
             Adjustment::Command(_) => {}
             Adjustment::Env(name, Some(value)) => drop(request.env.entry(name).or_insert(value)),
             Adjustment::Label(name, Some(value)) => drop(request.labels.entry(name).or_insert(value)),
-            // Mounted because there are secret files, not because the request names the mount.
+            // It is mounted for the secret files, not because the request names the mount.
             Adjustment::Mount(..) if words == "--secret" => {}
             edit if given.contains(&edit.field()) => {}
             edit => request.fields.push((edit, words)),
@@ -88,7 +88,7 @@ pub(in crate::lifecycle) fn remembered(stored: &Workspace, now: ResolvedRequest)
     request
 }
 
-/// The last that the request said about each field.
+/// Returns the last change of each field by the request.
 fn asked(draft: &Draft) -> Vec<&Change> {
     let mut last: std::collections::BTreeMap<&str, &Change> = std::collections::BTreeMap::new();
     for change in draft.history.iter().filter(|change| change.by.policy == "request") {
@@ -97,11 +97,11 @@ fn asked(draft: &Draft) -> Vec<&Change> {
     last.into_values().collect()
 }
 
-/// What would change.
+/// Returns the changes.
 fn plan_diff(stored: &Workspace, plan: &Plan) -> Vec<FieldChange> {
     let plain = |spec: &ContainerSpec| {
         let mut spec = spec.clone();
-        // Why an image was chosen, and when it is fetched, does not change the container.
+        // The reason for an image's choice, and its pull policy, do not change the container.
         if let Some(image) = &mut spec.image {
             image.reason.clear();
             image.pull = PullPolicy::Missing;

@@ -1,4 +1,4 @@
-//! Project folders: checked, with the workspace that they get.
+//! Project folders and their checks, with the workspace of each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,16 +22,16 @@ pub(in crate::lifecycle) struct Asked {
     pub(in crate::lifecycle) file: String,
     /// The image that it names or builds, and the line.
     pub(in crate::lifecycle) image: Option<(ImageChoice, usize)>,
-    /// Whether the person who asked named the file.
+    /// Whether the person who made the request named the file.
     pub(in crate::lifecycle) named: bool,
 }
 
-/// A project folder that was checked, and the workspace that it gets.
+/// A checked project folder, and its workspace.
 #[derive(Debug, Clone)]
 pub struct Project {
     /// Absolute path without links.
     pub path: PathBuf,
-    /// The workspace's id.
+    /// The workspace's ID.
     pub id: WorkspaceId,
     /// The workspace's name; a sidecar's is `<workspace>/<sidecar>`.
     pub name: String,
@@ -39,21 +39,21 @@ pub struct Project {
     pub part_of: Option<Parent>,
     /// The folder of its secret files, if it has or gets any.
     pub secrets: Option<PathBuf>,
-    /// What its `devcontainer.json` asks for, if it has one.
+    /// The request of its `devcontainer.json`, if it has one.
     pub(in crate::lifecycle) devcontainer: Option<std::sync::Arc<Asked>>,
 }
 
 /// The workspace that a sidecar belongs to.
 #[derive(Debug, Clone)]
 pub struct Parent {
-    /// Its id.
+    /// Its ID.
     pub id: WorkspaceId,
-    /// What it is connected to; its sidecars are too.
+    /// Its network, which its sidecars use too.
     pub network: Network,
 }
 
-/// Folders that are never a project, and whether what is in them isn't either. Where they are links, what these lead to is
-/// among them.
+/// Folders that are never a project, and whether this includes everything inside them. If they are links, their targets
+/// are included.
 const SYSTEM: [(&str, bool); 21] = [
     ("/", false),
     ("/etc", true),
@@ -79,11 +79,12 @@ const SYSTEM: [(&str, bool); 21] = [
 ];
 
 impl Project {
-    /// Checks a project folder, and finds the workspace's id: that of the known workspace of this project and name, or else a
-    /// new one.
+    /// Checks a project folder, and determines the workspace's ID: that of the known workspace of this project and
+    /// name, or else a new one.
     ///
     /// # Errors
-    /// [`Error::InUse`] when the new id is another workspace's; [`Error::Project`] when it is missing, no folder, unreadable, a system folder or outside `allow.projects`.
+    /// [`Error::InUse`] when the new ID is another workspace's; [`Error::Project`] when the folder is missing, no
+    /// folder, unreadable, a system folder or outside `allow.projects`.
     pub fn resolve(path: &Path, name: Option<&str>, loaded: &Loaded, known: &[KnownWorkspace]) -> Result<Self, Error> {
         let real = Self::check(path, loaded)?;
         let text = real.to_string_lossy();
@@ -102,7 +103,7 @@ impl Project {
         Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
     }
 
-    /// Checks a project folder, and gives its path without links.
+    /// Checks a project folder, and returns its path without links.
     ///
     /// # Errors
     /// [`Error::Project`], see [`Project::resolve`].
@@ -122,7 +123,7 @@ impl Project {
         if roots.is_empty() {
             let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
             let inside = |(dir, deep): &(&str, bool)| real == Path::new(dir) || (*deep && real.starts_with(dir));
-            // A service takes projects of others, too.
+            // A service accepts projects of other users too.
             let is_home = home.as_ref() == Some(&real) || real.parent() == Some(Path::new("/home"));
             if SYSTEM.iter().any(inside) || is_home {
                 return Err(fail(
@@ -144,7 +145,7 @@ impl Project {
         Ok(real)
     }
 
-    /// The workspace as policies see it.
+    /// Returns the workspace as policies see it.
     pub(in crate::lifecycle) fn facts(&self, asked: &BTreeMap<String, String>, loaded: &Loaded) -> WorkspaceFacts {
         let mut labels = loaded.config.workspace.labels.clone();
         labels.extend(asked.clone());
@@ -158,7 +159,8 @@ impl Project {
     }
 }
 
-/// The id of a project's workspace. Ids are short hashes, so one that is known counts only for its own project and name.
+/// Returns the ID of a project's workspace. IDs are short hashes, so a known ID counts only for its own project and
+/// name.
 fn id_of(name: &str, project: &str, known: &[KnownWorkspace]) -> Result<WorkspaceId, Error> {
     let is = |known: &&KnownWorkspace| known.part_of.is_none() && known.name == name && known.project == project;
     if let Some(found) = known.iter().find(is) {
@@ -188,7 +190,7 @@ mod tests {
         };
         let fresh = id_of("shop", "/srv/shop", &[]).unwrap();
         assert!(fresh.as_str().starts_with("shop-") && fresh.as_str().len() == 21, "{fresh}");
-        // Made by an earlier version.
+        // This workspace was made by an earlier version.
         let old = [known("shop-2eb26c", "shop", "/srv/shop")];
         assert_eq!(id_of("shop", "/srv/shop", &old).unwrap().as_str(), "shop-2eb26c");
         for (name, project) in [("shop_", "/srv/shop"), ("shop", "/srv/shop_")] {

@@ -1,4 +1,4 @@
-//! `up --recreate`: the old container is set aside, and comes back when the new one cannot be made.
+//! `up --recreate`: the old container is set aside, and restored when the new one cannot be made.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::store::{JournalEntry, Verb};
 use crate::wire::Progress;
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, State, WorkspaceId};
 
-/// What the name of a container that is set aside ends with; no id of a sidecar has a dot.
+/// The suffix of the name of a container that is set aside; no ID of a sidecar contains a dot.
 const ASIDE: &str = ".replaced";
 
-/// Whether a container is set aside.
+/// Returns whether a container is set aside.
 pub(in crate::lifecycle) fn is_aside(container: &Container) -> bool {
     container.name.ends_with(ASIDE)
         && container.labels.get(LABEL_WORKSPACE).is_some_and(|id| {
@@ -23,7 +23,7 @@ pub(in crate::lifecycle) fn is_aside(container: &Container) -> bool {
 }
 
 impl Lifecycle {
-    /// Makes a new container in the place of the old one. When that fails, the old one is back as it was.
+    /// Makes a new container in place of the old one. If that fails, the old one is restored in its former state.
     pub(in crate::lifecycle) async fn replace(
         &self,
         id: &WorkspaceId,
@@ -34,12 +34,12 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         progress(Progress::step(format!("replacing the container of {id}")));
         if self.aside(id).await?.is_some() {
-            // Its lock was just taken, so that was tried.
+            // The lock was just taken, and that already tried to remove the container.
             let cause = "the container that an earlier replacement set aside cannot be removed yet".to_owned();
             return Err(docker::Error::Conflict { operation: "replace the container", cause }.into());
         }
         let entry = self.store.begin_with(id, Verb::Replace, lives(old).then_some(JournalEntry::RAN))?;
-        // Stopped before the new one starts: it may hold ports.
+        // The old one is stopped before the new one starts, because it may hold ports.
         let before = self.store.workspace(id)?.map(|stored| stored.container_id);
         let result = async {
             self.secrets_aside(id)?;
@@ -50,7 +50,7 @@ impl Lifecycle {
         let result = result.await;
         let known = self.store.workspace(id).ok().flatten().map(|stored| stored.container_id);
         if known.is_some() && known != before {
-            // It is made, even where what came after that failed or was interrupted.
+            // The new container is made, even if a later step failed or was interrupted.
             match self.remove_from_engine(id, old).await.and_then(|()| self.secrets_replaced(id)) {
                 Ok(()) => self.store.done(entry, "done")?,
                 Err(error) => {
@@ -70,7 +70,7 @@ impl Lifecycle {
         }
     }
 
-    /// Ends a replacement that was interrupted: the container that the store knows stays, the other one goes. The old one
+    /// Ends an interrupted replacement: the container that the store knows stays, the other one is removed. The old one
     /// runs again if it ran.
     pub(in crate::lifecycle) async fn finish_replace(&self, entry: &JournalEntry) -> Result<(), Error> {
         let id = &entry.workspace;
@@ -98,7 +98,7 @@ impl Lifecycle {
                 _ => self.secrets_back(id)?,
             },
         }
-        // Once: a stop after that is meant.
+        // Only once: a later stop is deliberate.
         let first = entry.undone.is_none();
         if first
             && entry.detail.as_deref() == Some(JournalEntry::RAN)
@@ -113,8 +113,8 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Whether a workspace of which no container was found has one all the same: the old one is set aside while it is
-    /// replaced, and goes when the new one is there.
+    /// Returns whether a workspace without a current container is being replaced: the old container is set aside, and
+    /// is removed when the new one exists.
     pub(in crate::lifecycle) async fn is_replaced(&self, id: &WorkspaceId) -> Result<bool, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
         for container in self.docker.list(&labels, true).await? {
@@ -130,7 +130,7 @@ impl Lifecycle {
         Ok(self.docker.list(&labels, true).await?.into_iter().find(is_aside))
     }
 
-    /// Gives the container that is set aside its name back, and brings it into the state that it was in.
+    /// Restores the name of the container that is set aside, and the state that it was in.
     async fn bring_back(&self, id: &WorkspaceId, state: State) -> Result<(), Error> {
         if let Some(aside) = self.aside(id).await? {
             self.docker.rename(&aside.id, &id.container_name()).await?;
@@ -139,7 +139,7 @@ impl Lifecycle {
         if let Some(container) = self.container(id).await?.filter(|container| container.state != state)
             && matches!(state, State::Running | State::Restarting | State::Paused)
         {
-            // A start like any other: policies are asked, and what they want is done.
+            // This is a start like any other: policies are evaluated, and their actions carried out.
             match self.start_existing(id, &container, &mut |_| {}).await {
                 Ok(_) | Err(Error::LeftOff(_)) => {}
                 Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! The spec that a request begins as, before any policy decides.
+//! The initial spec of a request, before any policy decides.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,11 @@ use crate::workspace::{
     ContainerSpec, ImageChoice, Mount, MountKind, Network, PullPolicy, Resources, Restart, Security,
 };
 
-/// The spec before any policy: defaults, `devcontainer.json`, configuration, request, each field with its owner.
+/// Returns the spec before any policy: defaults, `devcontainer.json`, configuration, request, each field with its
+/// owner.
 ///
 /// # Errors
-/// [`Error::Request`] for a value of the request that makes no sense in itself.
+/// [`Error::Request`] for a value of the request that is invalid in itself.
 pub(in crate::lifecycle) fn draft(
     request: &ResolvedRequest,
     project: &Project,
@@ -53,14 +54,14 @@ pub(in crate::lifecycle) fn draft(
     };
 
     match &project.devcontainer {
-        // The file means the image's user where it names none, as the reference tool does.
+        // A file without a user means the image's user, as in the reference tool.
         Some(asked) => asked.apply(&mut draft, &mut env),
-        // A sidecar runs its image as it is.
+        // A sidecar runs its image unchanged.
         None if project.part_of.is_none() => crate::lifecycle::create::owner::propose(&mut draft, &project.path),
         None => {}
     }
 
-    // What the configuration says, where it says more than the default.
+    // Settings of the configuration that go beyond the defaults.
     let mut configured: Vec<(&str, Adjustment)> = vec![
         ("workspace.command", Adjustment::Command(config.command.clone())),
         ("workspace.user", Adjustment::User(config.user.clone())),
@@ -71,7 +72,7 @@ pub(in crate::lifecycle) fn draft(
         ("workspace.capabilities", Adjustment::Capabilities(config.capabilities.clone())),
     ];
     if project.part_of.is_some() {
-        // What the configuration says of a project's container is not meant for the database beside it.
+        // Settings of the configuration for a project's container do not apply to the database beside it.
         configured.retain(|(key, _)| !["workspace.command", "workspace.user", "workspace.working_dir"].contains(key));
     } else if let Some(check) = &config.health_check {
         configured.push(("workspace.health_check.command", Adjustment::HealthCheck(Some(check.spec()))));
@@ -94,7 +95,7 @@ pub(in crate::lifecycle) fn draft(
         }
     }
 
-    // What the request says.
+    // The fields of the request.
     let mut asked: Vec<(Adjustment, String)> = Vec::new();
     if let Some(reference) = &request.image {
         let reason = if request.build.is_some() { "the request builds it" } else { "the request names it" }.to_owned();
@@ -124,7 +125,7 @@ pub(in crate::lifecycle) fn draft(
     Ok((draft, withheld))
 }
 
-/// One request cannot give two things for one place in the container: the engine would take one of them without a word.
+/// Refuses a request with two values for one place in the container: the engine would silently use one of them.
 fn refuse_twice(asked: &[(Adjustment, String)]) -> Result<(), Error> {
     let mut before: BTreeMap<String, &(Adjustment, String)> = BTreeMap::new();
     for one in asked {
@@ -147,8 +148,8 @@ fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
     let config = &loaded.config.workspace;
     let limits = &loaded.config.limits;
     let is_default = |key: &str| loaded.origin(key) == crate::config::Origin::Default;
-    // Defaults adapt to ceilings, and to the machine (the engine refuses more cores than there are); what the
-    // configuration says stands, and is refused where it is too much.
+    // Defaults adapt to ceilings, and to the machine (the engine refuses more cores than there are). Values of the
+    // configuration are fixed, and are refused if they exceed them.
     let mut cpus = config.cpus;
     if is_default("workspace.cpus") {
         let machine = if engine_cpus == 0 { cpus } else { f64::from(engine_cpus) };
@@ -157,8 +158,9 @@ fn base(project: &Project, loaded: &Loaded, engine_cpus: u32) -> ContainerSpec {
     let memory = if is_default("workspace.memory") { config.memory.min(limits.memory) } else { config.memory };
     let pids = if is_default("workspace.pids") { config.pids.min(limits.pids) } else { config.pids };
     let path = project.path.display().to_string();
-    // A sidecar runs its image as it is: no project, no command of ours. Its host name is the name that others know: the engine
-    // makes it an alias, so on the shared network it is not the short one, which the sidecar of another workspace may have.
+    // A sidecar runs its image unchanged: without the project and without Wharf's command. Its host name is the name by
+    // which others know it, because the engine makes it an alias. So on the shared network it is not the short name,
+    // which the sidecar of another workspace may have.
     let sidecar = project.part_of.as_ref();
     let mount = Mount { kind: MountKind::Bind, source: path, read_only: false };
     let mounts = if sidecar.is_some() { BTreeMap::new() } else { [(config.working_dir.clone(), mount)].into() };

@@ -1,4 +1,4 @@
-//! A request with its fields as typed adjustments. This is the one place that makes them from a [`WorkspaceRequest`].
+//! A request with its fields as typed adjustments. Only this file converts a [`WorkspaceRequest`] into them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use crate::hooks::Adjustment;
 use crate::lifecycle::Error;
 use crate::lifecycle::create::images::{check_context, reference};
 use crate::lifecycle::create::project::Project;
-use crate::lifecycle::create::words::{parse_mount, parse_port, parse_tmpfs, parse_ulimit};
+use crate::lifecycle::create::fields::{parse_mount, parse_port, parse_tmpfs, parse_ulimit};
 use crate::wire::{HealthRequest, ImageBuild, SecretBytes, UpdateRequest, WorkspaceRequest};
 use crate::workspace::{PullPolicy, Restart};
 
-/// An adjustment, and the flag that asks for it, e.g. `--memory 4GiB`.
+/// An adjustment, and the flag that requests it, e.g. `--memory 4GiB`.
 pub(in crate::lifecycle) type Field = (Adjustment, String);
 
-/// Which `devcontainer.json` of a project counts.
+/// The choice of a project's `devcontainer.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DevcontainerChoice {
     /// `.devcontainer/devcontainer.json`, else `.devcontainer.json`, else none.
@@ -46,10 +46,10 @@ pub(in crate::lifecycle) struct ResolvedRequest {
 }
 
 impl ResolvedRequest {
-    /// Reads the fields of a request; its health check changes a part of the configured one.
+    /// Converts the fields of a request; its health check changes a part of the configured one.
     ///
     /// # Errors
-    /// [`Error::Request`] with the flag that makes no sense.
+    /// [`Error::Request`] with the invalid flag.
     pub(in crate::lifecycle) fn of(
         request: &WorkspaceRequest,
         configured: Option<&HealthCheckConfig>,
@@ -111,7 +111,7 @@ impl ResolvedRequest {
         })
     }
 
-    /// Names the image that is to be built, so that policies can decide about it before it is.
+    /// Names the image that will be built, so that policies can decide about it before the build.
     pub(in crate::lifecycle) async fn with_build(
         mut self,
         project: &Project,
@@ -130,10 +130,10 @@ impl ResolvedRequest {
     }
 }
 
-/// The limits that a request names.
+/// Returns the limits that a request names.
 ///
 /// # Errors
-/// [`Error::Request`] for a restart policy that is none.
+/// [`Error::Request`] for an invalid restart policy.
 pub(in crate::lifecycle) fn limits(request: &UpdateRequest) -> Result<Vec<Field>, Error> {
     let UpdateRequest { memory, cpus, pids, restart } = request;
     let mut fields = Vec::new();
@@ -147,10 +147,10 @@ pub(in crate::lifecycle) fn limits(request: &UpdateRequest) -> Result<Vec<Field>
     Ok(fields)
 }
 
-/// A change of the configured check; none when the request asks for nothing.
+/// Returns the changed configured check; `None` when the request changes nothing.
 ///
 /// # Errors
-/// [`Error::Request`] when there is no check that could be changed.
+/// [`Error::Request`] when there is no check to change.
 fn health_check(request: HealthRequest, configured: Option<&HealthCheckConfig>) -> Result<Option<Field>, Error> {
     if request == HealthRequest::default() {
         return Ok(None);

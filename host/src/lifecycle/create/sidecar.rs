@@ -1,7 +1,7 @@
-//! Sidecars: further containers of a workspace, such as its database.
+//! Sidecars: extra containers of a workspace, such as its database.
 //!
-//! Each is decided, made, recorded and undone like a workspace, under an id of its own. It is on the network of the
-//! workspace that it belongs to, starts before it, stops after it, and goes with it.
+//! Each sidecar is decided, made, recorded and undone like a workspace, under a separate ID. It is on the network of
+//! the workspace that it belongs to, starts before it, stops after it, and is removed with it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::store::{self, Snapshot};
 use crate::wire::{Progress, SidecarRequest};
 use crate::workspace::{Container, LABEL_HOST, LABEL_PART_OF, LABEL_PROJECT, LABEL_WORKSPACE, Network, WorkspaceId};
 
-/// The label of the specs of sidecars with the sidecar's name, so that policies and their scopes can tell them.
+/// The label with the sidecar's name in the specs of sidecars, so that policies and their scopes can recognize them.
 const SIDECAR: &str = "sidecar";
 
-/// Gives a sidecar the labels of its workspace, so that policies of a label concern both. It cannot have others in their place.
+/// Gives a sidecar the labels of its workspace, so that policies for a label apply to both. It cannot override them.
 fn inherit(labels: &mut BTreeMap<String, String>, parent: &store::Workspace) -> Result<(), Error> {
     for (label, value) in parent.draft.spec.labels.iter().filter(|(_, value)| *value != REDACTED) {
         match labels.insert(label.clone(), value.clone()) {
@@ -35,7 +35,8 @@ fn inherit(labels: &mut BTreeMap<String, String>, parent: &store::Workspace) -> 
     Ok(())
 }
 
-/// The workspace and the name of the sidecar that a snapshot was made of; none when it was made of a workspace.
+/// Returns the workspace and the name of the sidecar that a snapshot was made of; `None` for the snapshot of a
+/// workspace.
 pub(in crate::lifecycle) fn sidecar_kept(snapshot: &Snapshot) -> Option<(WorkspaceId, &str)> {
     let name =
         snapshot.spec.labels.get(SIDECAR).filter(|name| snapshot.workspace_name.ends_with(&format!("/{name}")))?;
@@ -44,8 +45,9 @@ pub(in crate::lifecycle) fn sidecar_kept(snapshot: &Snapshot) -> Option<(Workspa
 }
 
 impl Lifecycle {
-    /// The workspace that a container is a sidecar of. The store tells; the container's label counts only where the store does
-    /// not know it, since an image may have brought the label of a container that an earlier Wharf made.
+    /// Returns the workspace that a container is a sidecar of, according to the store. The container's label counts
+    /// only if the store does not know the container, because an image may carry the label of a container that an
+    /// earlier Wharf made.
     pub(in crate::lifecycle) fn parent_of(&self, container: &Container) -> Result<Option<WorkspaceId>, Error> {
         let label = |key: &str| container.labels.get(key).and_then(|id| id.parse::<WorkspaceId>().ok());
         let Some(id) = label(LABEL_WORKSPACE) else { return Ok(None) };
@@ -55,7 +57,7 @@ impl Lifecycle {
         }
     }
 
-    /// The workspace whose own network a container is on: its own, or for a sidecar the one that it belongs to.
+    /// Returns the workspace whose own network a container is on: its own, or for a sidecar the one that it belongs to.
     pub(in crate::lifecycle) fn network_owner(
         &self,
         id: &WorkspaceId,
@@ -64,11 +66,12 @@ impl Lifecycle {
         Ok(self.parent_of(container)?.unwrap_or_else(|| id.clone()))
     }
 
-    /// Makes a sidecar of a workspace, or starts the one that exists. The request must name an image; its project and
-    /// name are those of the workspace.
+    /// Makes a sidecar of a workspace, or starts the existing one. The request must name an image; its project and name
+    /// are those of the workspace.
     ///
     /// # Errors
-    /// Those of [`Lifecycle::up`]; [`Error::Request`] when the name is no sidecar's, or the workspace itself is one.
+    /// Those of [`Lifecycle::up`]; [`Error::Request`] when the name is invalid for a sidecar, or the workspace itself
+    /// is a sidecar.
     pub async fn add_sidecar(
         &self,
         parent: &WorkspaceId,
@@ -77,12 +80,12 @@ impl Lifecycle {
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
-        // The check of the configuration is meant for projects.
+        // The configured health check is meant for projects.
         let request = ResolvedRequest::of(&request.0, None)?;
         Box::pin(self.add_resolved_sidecar(parent, name, &request, recreate, progress)).await
     }
 
-    /// [`Lifecycle::add_sidecar`] with a request that was read.
+    /// [`Lifecycle::add_sidecar`] with a resolved request.
     pub(in crate::lifecycle) async fn add_resolved_sidecar(
         &self,
         parent: &WorkspaceId,
@@ -95,7 +98,7 @@ impl Lifecycle {
         if request.image.is_none() {
             return Err(Error::Request(format!("a sidecar needs an image: name one for '{name}' with --image")));
         }
-        // The workspace must not go while it gets a sidecar.
+        // The workspace must not be removed while it gets a sidecar.
         let _parent = self.lock(parent).await?;
         let stored = self.store.workspace(parent)?.ok_or_else(|| Error::not_found(parent.to_string()))?;
         if let Some(of) = &stored.part_of {
@@ -121,7 +124,7 @@ impl Lifecycle {
         self.up_locked(project, &request, recreate, progress).await
     }
 
-    /// The ids of a workspace's sidecars, sorted: those in the store, and those that only the engine knows.
+    /// Returns the IDs of a workspace's sidecars, sorted: those in the store, and those that only the engine knows.
     ///
     /// # Errors
     /// When the engine or the store fails.
@@ -139,7 +142,7 @@ impl Lifecycle {
         Ok(all)
     }
 
-    /// Sidecars are on the network of their workspace, and stay on the one that they were made on.
+    /// Checks the network: sidecars are on the network of their workspace, and stay on the one that they were made on.
     pub(in crate::lifecycle) async fn check_network(&self, decided: &Decided) -> Result<(), Error> {
         let id = &decided.project.id;
         let Some(stored) = self.store.workspace(id)? else { return Ok(()) };
@@ -160,7 +163,7 @@ impl Lifecycle {
         )))
     }
 
-    /// Starts the sidecars of a workspace whose lock is held. One that fails does not keep the others from starting.
+    /// Starts the sidecars of a workspace whose lock is held. A failure does not prevent the start of the others.
     pub(in crate::lifecycle) async fn start_sidecars(&self, sidecars: &[WorkspaceId]) -> Result<(), Error> {
         let mut failed = Ok(());
         for sidecar in sidecars {
@@ -174,14 +177,14 @@ impl Lifecycle {
         failed
     }
 
-    /// Stops a workspace whose lock is held, and then its sidecars; gives which those are.
+    /// Stops a workspace whose lock is held, and then its sidecars; returns the sidecars.
     pub(in crate::lifecycle) async fn stop_with_sidecars(
         &self,
         id: &WorkspaceId,
         verb: &str,
         timeout: Option<Duration>,
     ) -> Result<Vec<WorkspaceId>, Error> {
-        // With its lock held it gets no others meanwhile.
+        // While its lock is held, it gets no other sidecars.
         let (stopped, sidecars) = tokio::join!(self.stop_locked(id, verb, timeout), self.sidecars(id));
         stopped?;
         let sidecars = sidecars?;
@@ -196,8 +199,8 @@ impl Lifecycle {
         failed.map(|()| sidecars)
     }
 
-    /// Removes the named volumes that were made for these workspaces or sidecars. One that another container uses stays, and
-    /// is told about. With `before`, those stay that a later creation made.
+    /// Removes the named volumes that were made for these workspaces or sidecars. A volume that another container uses
+    /// stays, and is logged. With `before`, volumes of a later creation stay.
     pub(in crate::lifecycle) async fn remove_volumes(
         &self,
         owners: &[WorkspaceId],
@@ -207,7 +210,7 @@ impl Lifecycle {
         for id in owners {
             for volume in self.docker.our_volumes(&[(LABEL_WORKSPACE, id.as_str())]).await? {
                 let of = volume.labels.get(LABEL_PROJECT).map(String::as_str);
-                // An id of an earlier version was short enough for two projects to share it.
+                // The IDs of an earlier version were so short that two projects could share one.
                 if project.is_some() && of.is_some() && of != project {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! `up`: decide, then make what was decided, or leave nothing behind.
+//! `up`: decide, then make the decided workspace, or leave nothing behind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::workspace::{
     LABEL_SPEC, LABEL_WORKSPACE, State,
 };
 
-/// Whether `up` may replace what exists.
+/// Whether `up` may replace the existing workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recreate {
     /// A difference is an error.
@@ -31,14 +31,14 @@ pub enum Recreate {
 }
 
 impl Recreate {
-    /// Whether a difference may replace it.
+    /// Returns the value for a flag that allows a replacement.
     pub fn if_different(replace: bool) -> Self {
         if replace { Self::IfDifferent } else { Self::Never }
     }
 }
 
 impl Lifecycle {
-    /// A project folder, checked, and the workspace that it has or gets.
+    /// Returns a checked project folder, and its existing or new workspace.
     ///
     /// # Errors
     /// See [`Project::resolve`].
@@ -46,18 +46,18 @@ impl Lifecycle {
         Project::resolve(path, name, &self.loaded(), &self.store.known_workspaces()?)
     }
 
-    /// Makes the workspace of a project, or starts the one that exists.
+    /// Makes the workspace of a project, or starts the existing one.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Differs`], and everything that engine and store can fail with. After an error
-    /// nothing that this call made is left.
+    /// [`Error::Denied`], [`Error::Differs`], and all failures of engine and store. After an error nothing that this
+    /// call made is left.
     pub async fn up(
         &self,
         request: &WorkspaceRequest,
         recreate: Recreate,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
-        // In a box of its own: what a verb keeps while it waits is large, and a debug build copies it at each call.
+        // The future is boxed: the state of a verb is large, and a debug build copies it at each call.
         let request = self.resolve(request)?;
         Box::pin(self.up_resolved(&request, recreate, progress)).await
     }
@@ -65,7 +65,7 @@ impl Lifecycle {
     /// Checks a request in itself.
     ///
     /// # Errors
-    /// [`Error::Request`] with the flag that makes no sense.
+    /// [`Error::Request`] with the invalid flag.
     pub fn check_request(&self, request: &WorkspaceRequest) -> Result<(), Error> {
         self.resolve(request).map(drop)
     }
@@ -74,7 +74,7 @@ impl Lifecycle {
         ResolvedRequest::of(request, self.loaded().config.workspace.health_check.as_ref())
     }
 
-    /// [`Lifecycle::up`] with a request that was read.
+    /// [`Lifecycle::up`] with a resolved request.
     pub(in crate::lifecycle) async fn up_resolved(
         &self,
         request: &ResolvedRequest,
@@ -83,7 +83,7 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         let project = self.project(&request.project, request.name.as_deref())?;
         let _lock = self.lock(&project.id).await?;
-        // With its lock held it gets no others meanwhile.
+        // While its lock is held, it gets no other sidecars.
         let id = project.id.clone();
         let (view, sidecars) = tokio::join!(self.up_locked(project, request, recreate, progress), self.sidecars(&id));
         let view = view?;
@@ -94,7 +94,7 @@ impl Lifecycle {
         Ok(view)
     }
 
-    /// What a workspace and a sidecar have in common; the lock is held.
+    /// The part that a workspace and a sidecar have in common; the lock is held.
     pub(in crate::lifecycle) async fn up_locked(
         &self,
         project: Project,
@@ -113,7 +113,7 @@ impl Lifecycle {
                 let record = asked.project.devcontainer.as_ref().map(|asked| asked.record(&decided.withheld));
                 self.keep_record(&id, record)?;
                 if container.state != State::Running && decided.project.part_of.is_none() {
-                    // First, as with a start.
+                    // Sidecars start first, as in `start`.
                     self.start_sidecars(&self.sidecars(&id).await?).await?;
                 }
                 return self.start_existing(&id, &container, progress).await;
@@ -123,7 +123,7 @@ impl Lifecycle {
                 let sidecar = name.filter(|_| decided.project.part_of.is_some());
                 return Err(Error::Differs { id: id.to_string(), sidecar, differences });
             }
-            // Everything that can fail without touching the old one comes first.
+            // Every step that can fail without touching the old container comes first.
             let decided = self.with_image(&asked, decided, progress).await?;
             return self.replace(&id, &container, decided, init, progress).await;
         }
@@ -134,7 +134,7 @@ impl Lifecycle {
         }
     }
 
-    /// Makes what was decided; its entry in the journal is open.
+    /// Makes the decided workspace; its entry in the journal is open.
     pub(in crate::lifecycle) async fn create(
         &self,
         entry: i64,
@@ -171,7 +171,8 @@ impl Lifecycle {
                 if let Err(error) = self.store.put_workspace(&workspace) {
                     return Err(self.undo(entry, &id, error.into()).await);
                 }
-                // From here on it is made. Open until its policies were asked: the next process then knows if they were not.
+                // From here on the workspace is made. The entry stays open until its policies were run, so that the
+                // next process knows if they were not.
                 let begun = self.after_start(workspace, container, true, progress).await;
                 if !matches!(begun, Ok(_) | Err(Error::LeftOff(_)))
                     && let Err(error) = self.mark_unfinished(&id)
@@ -184,12 +185,12 @@ impl Lifecycle {
                 let (workspace, container) = begun?;
                 view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
             }
-            // What the engine says of a command repeats its words.
+            // The engine's message about a command repeats its words.
             Err(error) => Err(self.undo(entry, &id, error.without(&Values::of(&decided.withheld.values()))).await),
         }
     }
 
-    /// Network -> create -> start -> compare.
+    /// The steps: network -> create -> start -> compare.
     async fn make(&self, entry: i64, decided: &Decided, init: bool) -> Result<Container, Error> {
         let (id, spec) = (&decided.project.id, &decided.draft.spec);
 
@@ -197,7 +198,7 @@ impl Lifecycle {
         self.write_secrets(id, &decided.secret_files)?;
         let parent = decided.project.part_of.as_ref().map(|parent| &parent.id);
         let network = self.placement(&decided.project, spec);
-        // Until the container is on it, it must not be taken for unused.
+        // Until the container is on it, the network must not be taken for unused.
         let _networks = self.lock_networks(false).await?;
         if let Some(network) = &network {
             self.make_network(network).await?;
@@ -215,12 +216,12 @@ impl Lifecycle {
             (LABEL_ATTEMPT.to_owned(), entry.to_string()),
         ]);
         labels.extend(parent.map(|parent| (LABEL_PART_OF.to_owned(), parent.to_string())));
-        // A container inherits its image's labels, and an image says nothing about whose a container is.
+        // A container inherits its image's labels, but an image must not determine the owner of a container.
         let inherited = decided.image.iter().flat_map(|image| image.labels.keys());
         for name in inherited.filter(|name| name.starts_with(LABEL_PREFIX)) {
             labels.entry(name.clone()).or_default();
         }
-        // A sidecar is only with its own workspace, which knows it by its short name.
+        // A sidecar is reachable only by its own workspace, which knows it by its short name.
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
         let aliases: Vec<String> = alias.into_iter().collect();
         let new_volumes = self.make_volumes(decided, &labels).await?;
@@ -238,13 +239,13 @@ impl Lifecycle {
         let begin = tokio::time::Instant::now();
         let created = loop {
             match self.docker.create(&request).await {
-                // The container of a creation that was undone came late, and has the name.
+                // The container of an undone creation came late, and has the name.
                 Err(docker::Error::NameTaken { .. })
                     if begin.elapsed() < STRAGGLERS && self.remove_stragglers(id).await? =>
                 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                // Whether the file system below has quotas, only an attempt tells; without, the limit is watched.
+                // Only an attempt shows whether the file system below has quotas. Without quotas, the limit is watched.
                 Err(docker::Error::Unsupported { .. }) if request.enforce_disk => request.enforce_disk = false,
                 other => break other?,
             }
@@ -260,7 +261,7 @@ impl Lifecycle {
         self.compare_mounts(&created.id, spec, &places).await?;
         self.check_interrupt()?;
 
-        // With an init process the engine starts a command that does not exist without complaint.
+        // With an init process, the engine reports no error for a command that does not exist.
         let container =
             if init { self.docker.started(&created.id).await? } else { self.docker.inspect(&created.id).await? };
         if container.state != State::Running
@@ -271,7 +272,7 @@ impl Lifecycle {
         self.check_image_id(decided, &container).await?;
         if let Some(actual) = &container.actual {
             let mut differences = docker::differences(&actual_spec, actual, request.enforce_disk);
-            // Which secret differs may be said, its values may not.
+            // The message may name the secret that differs, but not its values.
             for difference in &mut differences {
                 if self.secrets.contains_field(&difference.field) {
                     "\"***\"".clone_into(&mut difference.decided);

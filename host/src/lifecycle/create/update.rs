@@ -1,4 +1,4 @@
-//! `update`: other limits for a workspace that exists, without making it anew.
+//! `update`: new limits for an existing workspace, without recreating it.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::workspace::{Container, ContainerSpec, State, WorkspaceId};
 const CHANGEABLE: [&str; 4] = ["resources.cpus", "resources.memory", "resources.pids", "restart"];
 
 impl Lifecycle {
-    /// Gives a workspace other limits. Every policy of a creation is asked about what it would then be; what they
-    /// decide beyond the limits needs a new container, and is refused here.
+    /// Gives a workspace new limits. Every policy of a creation is evaluated on the resulting workspace. Decisions
+    /// beyond the limits would need a new container, and are refused here.
     ///
-    /// `fields` are adjustments with the words that each was given as.
+    /// `fields` are adjustments with their original notation.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Differs`] when more than limits would change, and the engine's; the limits are then
-    /// as before.
+    /// [`Error::Denied`], [`Error::Differs`] when more than limits would change, and the engine's; the limits then stay
+    /// unchanged.
     pub async fn update(&self, id: &WorkspaceId, request: &UpdateRequest) -> Result<WorkspaceView, Error> {
         let fields = limits(request)?;
         let _lock = self.lock(id).await?;
@@ -42,7 +42,8 @@ impl Lifecycle {
         let mut facts =
             Facts { engine: engine_facts(&info), local_images: image_facts(images?), ..about.facts.as_ref().clone() };
         if facts.image_config.is_none() {
-            // Of an earlier version: what it runs tells.
+            // A workspace of an earlier version has no recorded image configuration, so that of its container's image
+            // is used.
             let image = self.docker.image(&container.image_id).await?;
             facts.image_config =
                 image.map(|image| image_config::of_image(&image)).transpose().map_err(Error::Request)?;
@@ -54,12 +55,12 @@ impl Lifecycle {
         }
         let project = std::path::PathBuf::from(&stored.project);
         let secrets = self.secrets.clone();
-        // The draft is stored without secret values; only the container tells them.
+        // The draft is stored without secret values; only the container has them.
         let values = self.secret_values(&self.docker.inspect(&container.id).await?);
         secrets.redact_draft(&mut draft, &values);
         let known = values.clone();
         let decide = move |chain: &crate::hooks::Chain| {
-            // The folder may be gone while its workspace lives; policies then see no files.
+            // The folder may be gone while its workspace exists; policies then see no files.
             match project_facts(&project, &chain.wanted_files(), &secrets) {
                 Ok(mut project) => {
                     let known = Values::of(&known);
@@ -68,7 +69,7 @@ impl Lifecycle {
                 }
                 Err(error) => tracing::warn!("the project {} cannot be read: {error}", project.display()),
             }
-            // Its image is what it runs, and no policy can choose another one for it now.
+            // The image is that of the container; no policy can choose another one for it now.
             chain.clone().knowing(&secrets, &known).decide_create(draft, &Arc::new(facts), true, now_ms())
         };
         let mut decision = self.decide(id.as_str(), decide).await?;
@@ -103,7 +104,7 @@ impl Lifecycle {
             Ok(container) => {
                 stored.draft = decision.draft;
                 stored.decisions.extend(decisions);
-                // Only that: a command may have run in it meanwhile.
+                // Only these fields are written: a command may have run in the workspace meanwhile.
                 let kept = self.store.update_workspace(id, |now| {
                     now.draft.clone_from(&stored.draft);
                     now.decisions.clone_from(&stored.decisions);

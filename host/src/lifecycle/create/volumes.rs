@@ -16,12 +16,12 @@ pub struct VolumeView {
     pub workspace: String,
     /// Id of that workspace, which may be gone.
     pub workspace_id: String,
-    /// When it was made, where the engine says so.
+    /// Time of its creation, if the engine reports it.
     pub created_at: Option<Timestamp>,
 }
 
 impl Lifecycle {
-    /// The named volumes that this installation made, sorted by name.
+    /// Returns the named volumes that this installation made, sorted by name.
     ///
     /// # Errors
     /// The engine's.
@@ -36,10 +36,10 @@ impl Lifecycle {
         Ok(all)
     }
 
-    /// Removes one with its data.
+    /// Removes a volume with its data.
     ///
     /// # Errors
-    /// `not-found` when there is none of this name that Wharf made, `conflict` when a container uses it or it is part of a
+    /// `not-found` when Wharf made no volume of this name, `conflict` when a container uses it or it is part of a
     /// snapshot.
     pub async fn remove_volume(&self, name: &str) -> Result<(), Error> {
         let labels = self.docker.volume(name).await?.filter(|volume| volume.ours).map(|volume| volume.labels);

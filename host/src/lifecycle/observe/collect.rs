@@ -1,4 +1,4 @@
-//! The collector: one loop reads what all workspaces use, keeps the last readings, and writes history to the store.
+//! The collector: one loop reads the usage of all workspaces, keeps the last readings, and writes history to the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,30 +11,30 @@ use crate::lifecycle::{Error, Lifecycle, StatsView};
 use crate::store::MetricRow;
 use crate::workspace::State;
 
-/// How often history is thinned out.
+/// The interval of downsampling history.
 const THIN: Duration = Duration::from_secs(60);
-/// Longest pause after failures.
+/// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often it reads while the readings are followed.
+/// The interval of readings while they are followed.
 const FOLLOWED: Duration = Duration::from_secs(1);
 
-/// The longest wait for a reading that is asked for now.
+/// The longest wait for a reading that is requested now.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last reading.
 #[derive(Debug, Clone, Default)]
 struct Latest {
-    /// When it was made; none before the first.
+    /// The time of the reading; none before the first.
     at: Option<Instant>,
     views: Arc<Vec<StatsView>>,
 }
 
-/// What the collector knows, for everybody who asks.
+/// The readings of the collector, shared by all who request them.
 #[derive(Debug)]
 pub struct Collector {
     latest: watch::Sender<Latest>,
-    /// Followers of the readings have it, too.
+    /// Followers of the readings hold a clone of it.
     following: Arc<()>,
     followed: Notify,
     failures: AtomicU64,
@@ -52,20 +52,20 @@ impl Default for Collector {
 }
 
 impl Collector {
-    /// The last readings, of containers that do not run too; empty before the first.
+    /// Returns the last readings, including containers that do not run; empty before the first.
     pub fn latest(&self) -> Arc<Vec<StatsView>> {
         self.latest.borrow().views.clone()
     }
 
-    /// The readings that come, at whatever pace.
+    /// Subscribes to the readings, at whatever interval they come.
     pub fn subscribe(&self) -> Readings {
         Readings { latest: self.latest.subscribe(), _following: None }
     }
 
-    /// A reading that is at most a second old: the last one, or one that is made now for all who ask. None where none
-    /// comes about within two seconds.
+    /// Returns a reading that is at most a second old: the last one, or a new one for all who wait. Returns `None` if
+    /// none comes within two seconds.
     pub async fn recent(&self) -> Option<Arc<Vec<StatsView>>> {
-        // As long as it is followed, the next one is due a second after the last.
+        // While it is followed, the next reading is due a second after the last.
         let mut readings = self.follow();
         let last = self.latest.borrow().clone();
         if last.at.is_some_and(|at| at.elapsed() < FOLLOWED) {
@@ -74,19 +74,19 @@ impl Collector {
         tokio::time::timeout(PATIENCE, readings.next()).await.ok().flatten()
     }
 
-    /// Follows the readings: as long as there is a follower, there is one each second.
+    /// Follows the readings: while there is a follower, there is one reading each second.
     pub fn follow(&self) -> Readings {
         let readings = Readings { latest: self.latest.subscribe(), _following: Some(self.following.clone()) };
         self.followed.notify_one();
         readings
     }
 
-    /// How often reading or writing has failed since the start.
+    /// Returns the number of failed reads or writes since the start.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Ends when the next reading is due: `every` after the last one, or sooner when the readings are followed.
+    /// Completes when the next reading is due: `every` after the last one, or sooner when the readings are followed.
     async fn due(&self, last: Option<Instant>, every: Duration) {
         let Some(last) = last else { return };
         loop {
@@ -98,8 +98,8 @@ impl Collector {
         }
     }
 
-    /// Collects every `metrics.interval` until it is told to stop. A failure is counted and told to `failed_with`, and the
-    /// next attempt comes later the more there are in a row; nothing ends it but `stop`.
+    /// Collects every `metrics.interval` until a stop is requested. A failure is counted and reported to `failed_with`.
+    /// The pause grows with the number of failures in a row; only `stop` ends the loop.
     pub async fn run(
         &self,
         lifecycle: &Lifecycle,
@@ -121,7 +121,7 @@ impl Collector {
                 }
                 read = Some(Instant::now());
                 let views = watch.read().await?;
-                // History is kept at its own pace, however closely it is followed.
+                // History has its own interval, regardless of how closely it is followed.
                 let keep = kept.is_none_or(|when| when.elapsed() + FOLLOWED / 2 >= interval);
                 let rows = views.iter().filter(|_| keep).filter_map(row).collect();
                 self.latest.send_replace(Latest { at: read, views: Arc::new(views) });
@@ -153,16 +153,16 @@ impl Collector {
     }
 }
 
-/// Readings as they come.
+/// Incoming readings.
 #[derive(Debug)]
 pub struct Readings {
     latest: watch::Receiver<Latest>,
-    /// While it exists they come each second.
+    /// While it exists, there is a reading each second.
     _following: Option<Arc<()>>,
 }
 
 impl Readings {
-    /// The next reading, or the newest of those that came meanwhile; none when the collector is gone.
+    /// Returns the next reading, or the newest of those that came meanwhile; `None` when the collector is gone.
     pub async fn next(&mut self) -> Option<Arc<Vec<StatsView>>> {
         self.latest.changed().await.ok()?;
         Some(self.latest.borrow_and_update().views.clone())
@@ -187,7 +187,7 @@ fn row(view: &StatsView) -> Option<MetricRow> {
 }
 
 impl Lifecycle {
-    /// Writes readings, and thins out older ones; on a thread that may block.
+    /// Writes readings, and downsamples older ones, on a blocking thread.
     async fn keep(&self, rows: Vec<MetricRow>, thin: bool) -> Result<(), Error> {
         let store = self.store.clone();
         let retention = i64::try_from(self.loaded().config.metrics.retention.0.as_millis()).unwrap_or(i64::MAX);

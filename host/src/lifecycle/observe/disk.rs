@@ -1,4 +1,4 @@
-//! The disk limit of a workspace: enforced by the engine where its storage can, watched elsewhere.
+//! The disk limit of a workspace: the engine enforces it if its storage can, otherwise the service watches it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,20 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::store::{self, Signal, SignalKind};
 use crate::workspace::{Container, Event, Happening, WorkspaceId};
 
-/// How a disk limit is held.
+/// The way a disk limit is enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskMode {
     /// By the engine.
     Enforced,
-    /// The service measures, and runs the hook `event` when it is passed.
+    /// The service measures the usage, and runs the hook `event` when it exceeds the limit.
     Watched,
-    /// The engine does neither limit nor tell it.
+    /// The engine neither limits nor reports the usage.
     Unsupported,
 }
 
 impl DiskMode {
-    /// The word used in text and JSON.
+    /// Returns the name used in text and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Enforced => "enforced",
@@ -31,24 +31,24 @@ impl DiskMode {
     }
 }
 
-/// The disk limit of a workspace, and what it uses.
+/// The disk limit of a workspace, and its usage.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct DiskView {
-    /// How it is held.
+    /// The way it is enforced.
     pub mode: DiskMode,
     /// Bytes of the writable layer.
     pub limit: u64,
-    /// What the service last measured, for people.
+    /// The last measurement of the service, for people.
     pub used: Option<String>,
-    /// When that was.
+    /// Time of that measurement.
     pub measured_at: Option<Timestamp>,
 }
 
-/// What stands in the place of a value where the engine gives none.
+/// The text in place of a value that the engine does not report.
 const NONE: &str = "not told by the engine";
 
 impl Lifecycle {
-    /// The disk limit of a workspace with its inspected container, if it has one.
+    /// Returns the disk limit of a workspace with its inspected container, if it has one.
     pub(in crate::lifecycle) fn disk_view(
         &self,
         workspace: &store::Workspace,
@@ -67,8 +67,8 @@ impl Lifecycle {
         Ok(Some(DiskView { mode, limit, used, measured_at }))
     }
 
-    /// Measures the writable layer of a workspace whose limit is watched. Returns the event when it has gone over it
-    /// since the last time; that is noted and kept with the workspace.
+    /// Measures the writable layer of a workspace whose limit is watched. Returns the event if it has exceeded the
+    /// limit since the last measurement; the event is recorded and noted with the workspace.
     ///
     /// # Errors
     /// When the engine or the store fails.
@@ -87,7 +87,7 @@ impl Lifecycle {
         let now = Timestamp::now();
         let before = self.store.signals(id)?.into_iter().find(|signal| signal.kind == SignalKind::Disk);
         let over = used.is_some_and(|used| used > limit);
-        // Since when it is over; a start does not change that, a new container does.
+        // The time since when it exceeds the limit. A start does not reset it, a new container does.
         let since = before.and_then(|signal| signal.active_at).filter(|since| Some(*since) >= container.created_at);
         let size = |bytes: u64| bytesize::ByteSize(bytes).to_string();
         let signal = Signal {

@@ -1,4 +1,4 @@
-//! What happens to workspaces: the engine's events as Wharf's, and the store's states brought up to date by a list.
+//! Events of workspaces: the engine's events converted to Wharf's, and the update of the store's states from a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::workspace::{
     Container, ContainerState, Event, Happening, LABEL_HOST, LABEL_PART_OF, LABEL_WORKSPACE, State, WorkspaceId,
 };
 
-/// Most events of the history that are read at once.
+/// The limit of events of the history that are read at once.
 const MOST: u32 = 100_000;
 
-/// The engine's word, and what it means; what is not here does not concern a workspace's state.
+/// The engine's actions and their meaning; other actions do not concern a workspace's state.
 const ACTIONS: [(&str, Happening); 13] = [
     ("create", Happening::Created),
     ("start", Happening::Started),
@@ -32,10 +32,10 @@ const ACTIONS: [(&str, Happening); 13] = [
     ("destroy", Happening::Removed),
 ];
 
-/// Something to tell about workspaces.
+/// A notice about workspaces or the connection.
 #[derive(Debug)]
 pub enum Notice {
-    /// It happened.
+    /// An event.
     Event(Event),
     /// The connection to the engine broke; it is being restored.
     Lost(String),
@@ -46,19 +46,19 @@ pub enum Notice {
     },
 }
 
-/// What happens to the workspaces of this installation, as it happens. It outlives restarts of the engine.
+/// Events of the workspaces of this installation as they happen. The stream survives restarts of the engine.
 pub struct WorkspaceEvents {
     stream: EventStream,
     store: Arc<Store>,
 }
 
 impl WorkspaceEvents {
-    /// The next notice; none after the end that was asked for. Safe to drop while it waits.
+    /// Returns the next notice; `None` after the requested end. It is safe to drop the future while it waits.
     pub async fn next(&mut self) -> Option<Notice> {
         loop {
             match self.stream.next().await? {
                 EventItem::Event(event) => {
-                    // The engine filters; what it lets through is not ours for that.
+                    // The engine's filter alone does not prove that an event is about this installation.
                     if event.attributes.get(LABEL_HOST).is_some_and(|host| host == self.store.host_id())
                         && !self.is_anothers(&event)
                         && let Some(event) = translate(event)
@@ -75,22 +75,22 @@ impl WorkspaceEvents {
 }
 
 impl WorkspaceEvents {
-    /// Whether it is about a container that inherited our labels from an image that was committed from a workspace: it has
-    /// another name than ours have, and the store knows another one.
+    /// Returns whether it is about a container that inherited Wharf's labels from an image that was committed from a
+    /// workspace: its name differs from Wharf's names, and the store knows another container.
     fn is_anothers(&self, event: &docker::Event) -> bool {
         let Some(Ok(id)) = event.attributes.get(LABEL_WORKSPACE).map(|id| id.parse::<WorkspaceId>()) else {
             return true;
         };
         let name = event.attributes.get("name").is_some_and(|name| *name == id.container_name());
-        // A store that cannot be read is told of where it is needed.
+        // An unreadable store is reported where the store is needed.
         !name && self.store.container_id(&id).ok().flatten().is_some_and(|known| known != event.actor)
     }
 }
 
 impl WorkspaceEvents {
-    /// The event with the workspace that its own one is a sidecar of, as the store knows it.
+    /// Sets the workspace that the event's workspace is a sidecar of, according to the store.
     fn related(&self, mut event: Event) -> Option<Event> {
-        // A store that cannot be read is told of where it is needed.
+        // An unreadable store is reported where the store is needed.
         if let Ok(Some(part_of)) = self.store.part_of(&event.workspace) {
             event.part_of = part_of;
         }
@@ -114,12 +114,12 @@ fn translate(event: docker::Event) -> Option<Event> {
 }
 
 impl Lifecycle {
-    /// Listens to what happens to the workspaces of this installation: when this returns, nothing later is missed.
-    /// With `since` also what the engine still knows of since then (its last 256 events, and none from before its
-    /// restart); with `until` it ends then.
+    /// Subscribes to the events of the workspaces of this installation: after this returns, no later event is missed.
+    /// With `since`, it also returns the events since then that the engine still has (its last 256 events, and none
+    /// from before its restart). With `until`, it ends then.
     ///
     /// # Errors
-    /// When the engine cannot be reached now.
+    /// When the engine is unreachable now.
     pub async fn events(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<WorkspaceEvents, Error> {
         let host = self.store.host_id().to_owned();
         let mut actions: Vec<_> =
@@ -130,7 +130,7 @@ impl Lifecycle {
         Ok(WorkspaceEvents { stream: self.docker.events(options).await?, store: self.store.clone() })
     }
 
-    /// The history that the service has kept, oldest first; of one workspace and its sidecars, or of all.
+    /// Returns the history that the service has recorded, oldest first, of one workspace and its sidecars, or of all.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -143,7 +143,7 @@ impl Lifecycle {
         Ok(self.store.events(&EventQuery { workspace, since, until }, MOST)?)
     }
 
-    /// How the containers of this installation are now, for [`Lifecycle::settle`].
+    /// Returns the current states of the containers of this installation, for [`Lifecycle::settle`].
     ///
     /// # Errors
     /// When the engine fails.
@@ -156,7 +156,7 @@ impl Lifecycle {
             if !self.is_ours(&container)? {
                 continue;
             }
-            // The list has no times; one that looks the same may have been restarted meanwhile.
+            // The list has no times; a container that looks the same may have been restarted meanwhile.
             match self.docker.inspect(&container.id).await {
                 Ok(container) => {
                     let mut state = state_of(&container, workspace);
@@ -170,9 +170,9 @@ impl Lifecycle {
         Ok(states)
     }
 
-    /// Makes the states in the store those of an earlier look, but for the containers of which events have come since.
-    /// Events that were under way at the look must have come. Returns what must have happened unseen, as events that
-    /// were noted; of a container that the store did not know only that it is unhealthy, if it is.
+    /// Sets the states in the store to those of an earlier look, except for containers with events since then. Events
+    /// that were on their way at the look must have arrived. Returns changes that must have happened unseen, as
+    /// recorded events. For a container that the store did not know, this is only that it is unhealthy, if it is.
     ///
     /// # Errors
     /// When the store fails.
@@ -208,7 +208,7 @@ impl Lifecycle {
 }
 
 fn state_of(container: &Container, workspace: WorkspaceId) -> ContainerState {
-    // Times of the engine's clock only, so that its next event counts however far that is from this machine's.
+    // These are times of the engine's clock only, so that its next event counts even if the clocks differ.
     let times = [container.created_at, container.started_at, container.finished_at];
     ContainerState {
         part_of: container.labels.get(LABEL_PART_OF).and_then(|id| id.parse().ok()),
@@ -226,7 +226,8 @@ fn state_of(container: &Container, workspace: WorkspaceId) -> ContainerState {
     }
 }
 
-/// Whether two starts, or two ends, are the same one: the engine notes it up to a second away from the event's time.
+/// Returns whether two starts, or two ends, are the same one: the engine records it up to a second away from the
+/// event's time.
 pub(in crate::lifecycle) fn same_time(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a.duration_since(b).unsigned_abs().as_millis() < 1_000,
@@ -247,7 +248,7 @@ fn event_of(state: &ContainerState, what: Happening, time: Timestamp) -> Event {
     }
 }
 
-/// What must have happened between two looks.
+/// Returns the events that must have happened between two looks.
 fn missed(before: Option<&ContainerState>, now: &ContainerState, time: Timestamp) -> Vec<Event> {
     let mut events = Vec::new();
     let unhealthy = now.health.as_deref() == Some("unhealthy");

@@ -1,4 +1,4 @@
-//! Which workspace is meant, and reading: list, inspect, decisions.
+//! Finding the workspace for a name, and reading: list, inspect, decisions.
 
 use crate::hooks::Decision;
 use crate::lifecycle::observe::view::view;
@@ -10,8 +10,8 @@ use crate::workspace::{
 };
 
 impl Lifecycle {
-    /// Finds the one workspace that is meant: in the store, and where that does not know it, by the containers' labels
-    /// (the store may have been lost).
+    /// Finds the single workspace for a target: in the store, and if the store does not know it, by the containers'
+    /// labels (the store may have been lost).
     ///
     /// # Errors
     /// [`Error::Records`].
@@ -29,19 +29,19 @@ impl Lifecycle {
         Ok(one(pick(&labelled.collect::<Vec<_>>(), target), target)?)
     }
 
-    /// The workspace with its container; the container is missing when another client removed it.
+    /// Returns the running container of a workspace. Another client may have removed it, which is an error.
     pub(in crate::lifecycle) async fn running(&self, id: &WorkspaceId) -> Result<Container, Error> {
         must_run(id, self.container(id).await?)
     }
 
-    /// All workspaces of this installation, sorted by id.
+    /// Returns all workspaces of this installation, sorted by ID.
     ///
     /// # Errors
     /// When the engine or the store fails.
     pub async fn list(&self) -> Result<Vec<WorkspaceView>, Error> {
         let mut containers = self.containers().await?;
         for state in self.store.states()? {
-            // What the service has seen, where it is of the same run: the engine's list has no times.
+            // The engine's list has no times, so those of the service are used if they are of the same run.
             let same =
                 |container: &&mut Container| container.id == state.container_id && container.state == state.state;
             if let Some(container) = containers.get_mut(state.workspace.as_str()).filter(same) {
@@ -59,7 +59,7 @@ impl Lifecycle {
         Ok(views)
     }
 
-    /// One workspace in full.
+    /// Returns one workspace in full.
     ///
     /// # Errors
     /// [`Error::Records`], or when the engine or the store fails.
@@ -79,7 +79,7 @@ impl Lifecycle {
         Ok(view)
     }
 
-    /// What was meant, with owners and history, for `why`.
+    /// Returns the intended state, with owners and history, for `why`.
     ///
     /// # Errors
     /// [`Error::Records`] when the store does not know it.
@@ -87,7 +87,7 @@ impl Lifecycle {
         self.store.workspace(id)?.ok_or_else(|| Error::not_found(format!("{id} in the store")))
     }
 
-    /// The newest decisions about a workspace, newest first.
+    /// Returns the newest decisions about a workspace, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -95,7 +95,7 @@ impl Lifecycle {
         Ok(self.store.decisions(id, most)?)
     }
 
-    /// The containers that logs or stats are read from: of one workspace with its sidecars, or of all.
+    /// Returns the containers for logs or stats: of one workspace with its sidecars, or of all.
     ///
     /// # Errors
     /// [`Error::Records`] when the workspace has no container.
@@ -117,7 +117,7 @@ impl Lifecycle {
     }
 }
 
-/// The container of a workspace, if it runs.
+/// Returns the container of a workspace, if it runs.
 pub(in crate::lifecycle) fn must_run(id: &WorkspaceId, found: Option<Container>) -> Result<Container, Error> {
     match found {
         Some(container) if container.state == State::Running => Ok(container),
@@ -126,7 +126,7 @@ pub(in crate::lifecycle) fn must_run(id: &WorkspaceId, found: Option<Container>)
     }
 }
 
-/// Containers with the ids of their workspaces, sorted by those.
+/// Returns containers with the IDs of their workspaces, sorted by ID.
 fn by_id(containers: impl Iterator<Item = Container>) -> Vec<(WorkspaceId, Container)> {
     let id = |container: &Container| container.labels.get(LABEL_WORKSPACE)?.parse::<WorkspaceId>().ok();
     let mut all: Vec<_> = containers.filter_map(|container| Some((id(&container)?, container))).collect();
@@ -134,7 +134,7 @@ fn by_id(containers: impl Iterator<Item = Container>) -> Vec<(WorkspaceId, Conta
     all
 }
 
-/// The same in a list of all workspaces, such as a service gives.
+/// Finds the workspace in a list of all workspaces, such as the answer of a service.
 ///
 /// # Errors
 /// [`Error::Records`].

@@ -1,8 +1,8 @@
 //! Logs of one container, of all containers of a workspace, or of all workspaces, merged in time order.
 //!
-//! Each container has a [`source`] that reads it, survives a restart of the engine and resumes where it was; with more
-//! than one, [`merge`] orders their lines. Memory is bounded by what the sources and the merge may hold: a reader that
-//! stops reading stops them all.
+//! Each container has a [`source`] that reads it, survives a restart of the engine and resumes at its position. With
+//! several containers, [`merge`] orders their lines. The sources and the merge limit the memory that they use: a reader
+//! that stops reading stops them all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,22 +22,22 @@ mod source;
 
 pub use position::Cursor;
 
-/// Which part of which logs.
+/// The selection of log lines.
 #[derive(Debug, Clone, Default)]
 pub struct LogQuery {
-    /// Goes on with new lines until the containers end.
+    /// Whether to continue with new lines until the containers end.
     pub follow: bool,
-    /// Only what was logged at or after this time.
+    /// Only messages that were logged at or after this time.
     pub since: Option<Timestamp>,
     /// Ends before the first message that was logged after this time.
     pub until: Option<Timestamp>,
     /// Only this many messages from the end of each container.
     pub tail: Option<u64>,
-    /// Gives the time and the cursor of each line.
+    /// Whether lines have their time and cursor.
     pub times: bool,
     /// One of the two streams; none means both.
     pub only: Option<StdStream>,
-    /// Where to go on, per container. What was logged later is given, and nothing else.
+    /// The positions after which to continue, per container. Only messages that were logged later are returned.
     pub after: Vec<Cursor>,
     /// Only lines that match.
     pub grep: Option<Grep>,
@@ -51,13 +51,13 @@ impl Grep {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// [`Error::Request`] with a mark where the pattern is wrong.
+    /// [`Error::Request`] with a mark at the error in the pattern.
     pub fn new(pattern: &str, ignore_case: bool) -> Result<Self, Error> {
         let regex = regex::bytes::RegexBuilder::new(pattern).case_insensitive(ignore_case).size_limit(8 << 20).build();
         regex.map(Self).map_err(|error| Error::Request(format!("the pattern '{pattern}' cannot be used: {error}")))
     }
 
-    /// Whether a line matches; its line end does not count.
+    /// Returns whether a line matches; its line break does not count.
     fn matches(&self, line: &[u8]) -> bool {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         self.0.is_match(line.strip_suffix(b"\r").unwrap_or(line))
@@ -67,81 +67,81 @@ impl Grep {
 /// A container whose logs are read.
 #[derive(Debug, Clone)]
 pub struct LogContainer {
-    /// The id of its workspace.
+    /// The ID of its workspace.
     pub id: WorkspaceId,
-    /// The engine's id.
+    /// The engine's ID.
     pub container_id: String,
 }
 
-/// A line. With one container and no pattern it may be a piece of one, handed over as it arrived.
+/// A line. With one container and no pattern it may be a piece of a line, as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Its container: an index into [`Logs::containers`].
     pub container: usize,
-    /// When it was logged, if that was asked for.
+    /// The time of the message, if times were requested.
     pub time: Option<Timestamp>,
-    /// Where it was written to; with a terminal always stdout.
+    /// Its stream; with a terminal always stdout.
     pub stream: StdStream,
-    /// The bytes as they were written, with the line end if this piece has it.
+    /// The bytes as they were written, including the line break if this piece has it.
     pub message: Bytes,
-    /// What follows it, if times were asked for. None behind a line while an older one of the other stream is not
-    /// complete: to go on behind this one would lose that one.
+    /// The position after it, if times were requested. None for a line while an older line of the other stream is
+    /// incomplete: to continue after this line would lose the older one.
     pub position: Option<position::Position>,
 }
 
 impl Line {
-    /// Whether the line goes on in another item.
+    /// Returns whether the line continues in another item.
     pub fn is_partial(&self) -> bool {
         self.message.last() != Some(&b'\n')
     }
 }
 
-/// A line as programs see it.
+/// A line for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[schema(as = LogLine)]
 pub struct LineView {
-    /// When it was logged.
+    /// Time of the message.
     pub time: Option<Timestamp>,
-    /// Where it was written to; with a terminal always stdout.
+    /// Its stream; with a terminal always stdout.
     pub stream: StdStream,
-    /// The line without its end; bytes that are no text are replaced.
+    /// The line without its line break; bytes that are not UTF-8 are replaced.
     pub message: String,
-    /// The bytes as they are, where they are no text.
+    /// The bytes, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
     /// The workspace.
     pub workspace: WorkspaceId,
     /// The engine's id of the container.
     pub container_id: String,
-    /// Where to go on behind it.
+    /// The cursor after it.
     pub cursor: Option<String>,
-    /// Present on a piece of a line that goes on in the next object.
+    /// Present on a piece of a line that continues in the next object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }
 
-/// What happens while logs are read.
+/// An event while logs are read.
 #[derive(Debug)]
 pub enum LogEvent {
     /// Lines, in order.
     Lines(Vec<Line>),
-    /// The connection to the engine broke, and is tried again until it works. Said once per container.
+    /// The connection to the engine broke, and is retried until it works. Reported once per container.
     Interrupted {
         /// Index into [`Logs::containers`].
         container: usize,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// Reading goes on where it was.
+    /// Reading continues at its position.
     Resumed {
         /// Index into [`Logs::containers`].
         container: usize,
-        /// Whether the place was not found any more, because the log was rotated: lines may be missing.
+        /// Whether the position was not found any more, because the log was rotated: lines may be missing.
         lost: bool,
     },
 }
 
-/// Logs as they are read.
+/// The logs of some containers.
 pub struct Logs {
     containers: Vec<LogContainer>,
     feed: Feed,
@@ -159,8 +159,8 @@ impl fmt::Debug for Logs {
 }
 
 impl Lifecycle {
-    /// Reads the logs of containers, as [`Lifecycle::containers_of`] gives them, merged in time order. Dropping the
-    /// result ends it.
+    /// Reads the logs of containers from [`Lifecycle::containers_of`], merged in time order. Dropping the result ends
+    /// it.
     ///
     /// # Errors
     /// [`Error::Request`] for a cursor of another container; and when the engine cannot read one of the logs.
@@ -176,14 +176,14 @@ impl Lifecycle {
             }
         }
         let merged = containers.len() > 1;
-        // What is over is only read.
+        // A period that is over is read without following.
         let follow = query.follow && query.until.is_none_or(|until| until > Timestamp::now());
         let options = LogOptions {
             follow,
             since: query.since,
             until: query.until,
             tail: query.tail,
-            // Without times there is no order and no place to go on.
+            // Without times there is neither an order nor a position.
             timestamps: query.times || follow || merged || !query.after.is_empty(),
             stdout: query.only != Some(StdStream::Stderr),
             stderr: query.only != Some(StdStream::Stdout),
@@ -193,7 +193,7 @@ impl Lifecycle {
             let lines = lines::Lines::new(index, merged, query.grep.clone());
             source::Source::open(&self.docker, index, &container.container_id, options.clone(), after, lines)
         });
-        // All at once: with many containers the engine takes its time for each.
+        // All sources are opened concurrently, because the engine takes some time for each.
         let mut sources = futures_util::future::try_join_all(opened).await?;
         let feed = match (sources.len(), sources.pop()) {
             (1, Some(source)) => Feed::One(Box::new(source)),
@@ -204,18 +204,18 @@ impl Lifecycle {
 }
 
 impl Logs {
-    /// The containers, in the order of their indexes.
+    /// Returns the containers, in the order of their indexes.
     pub fn containers(&self) -> &[LogContainer] {
         &self.containers
     }
 
-    /// The cursor behind a line, if there is one.
+    /// Returns the cursor after a line, if there is one.
     pub fn cursor(&self, line: &Line) -> Option<Cursor> {
         let container_id = self.containers.get(line.container)?.container_id.clone();
         Some(Cursor { container_id, position: line.position? })
     }
 
-    /// A line as programs see it; none of a container that is not read.
+    /// Returns a line for programs; `None` for a container that is not read.
     pub fn view(&self, line: &Line) -> Option<LineView> {
         let container = self.containers.get(line.container)?;
         let bytes = line.message.strip_suffix(b"\n").unwrap_or(&line.message);
@@ -232,10 +232,10 @@ impl Logs {
         })
     }
 
-    /// What comes next, or none at the end.
+    /// Returns the next event, or `None` at the end.
     ///
     /// # Errors
-    /// When the engine fails; it is the last item.
+    /// When the engine fails; the error is the last item.
     pub async fn next(&mut self) -> Option<Result<LogEvent, Error>> {
         match &mut self.feed {
             Feed::One(source) => source.next().await,
@@ -244,7 +244,7 @@ impl Logs {
     }
 }
 
-/// Bytes as text, and as they are where they are none.
+/// Converts bytes to text, and also returns the bytes if they are not UTF-8.
 fn text_of(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
@@ -255,7 +255,7 @@ fn text_of(bytes: &[u8]) -> (String, Option<String>) {
 impl FromStr for Cursor {
     type Err = String;
 
-    /// Reads what `Display` wrote.
+    /// Parses the output of `Display`.
     fn from_str(text: &str) -> Result<Self, String> {
         position::parse(text)
             .ok_or_else(|| format!("'{text}' is not a cursor; take one from the lines of 'logs --json'"))

@@ -1,7 +1,7 @@
-//! What workspaces use: once, live, and for the collector.
+//! The usage of workspaces: once, live, and for the collector.
 //!
-//! Counters come from the kernel where the engine is on this machine, and from one stream per container of the engine
-//! where it is not. Neither needs a call to the engine per refresh.
+//! If the engine is on this machine, counters come from the kernel, otherwise from one stream of the engine per
+//! container. Neither needs a call to the engine per refresh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,22 +13,23 @@ use crate::docker::{self, Docker, LocalStats, Stats};
 use crate::lifecycle::{Error, Lifecycle, StatsView};
 use crate::workspace::{Container, State, WorkspaceId};
 
-/// Between the two readings that a CPU figure needs, where there is no older one.
+/// The time between the two readings that a CPU figure needs, if there is no older reading.
 const APART: Duration = Duration::from_millis(100);
-/// How long the list of containers is used, unless one of them is gone.
+/// The time that the list of containers is used, unless one of them is gone.
 const LIST_AGE: Duration = Duration::from_secs(3);
 
 impl Lifecycle {
-    /// What running workspaces use: those that are named, or all when none is. Takes a tenth of a second, or one to two
-    /// seconds where the engine must be asked.
+    /// Returns the usage of the named running workspaces, or of all when none is named. It takes a tenth of a second,
+    /// or one to two seconds if the engine must be queried.
     ///
     /// # Errors
-    /// [`Error::NotRunning`] when one that is named is not running.
+    /// [`Error::NotRunning`] when a named workspace is not running.
     pub async fn stats(&self, ids: &[WorkspaceId]) -> Result<Vec<StatsView>, Error> {
         self.stats_from(ids, &[]).await
     }
 
-    /// The same at once for those that are in a recent reading. One that was started since is read now.
+    /// Returns the usage like [`Lifecycle::stats`], immediately for containers in a recent reading. A container that
+    /// was started since is read now.
     ///
     /// # Errors
     /// As [`Lifecycle::stats`].
@@ -66,7 +67,7 @@ impl Lifecycle {
         Ok(running.into_iter().filter_map(view).collect())
     }
 
-    /// Asks the engine; none for a container that ended after it was listed.
+    /// Queries the engine; `None` for a container that ended after it was listed.
     pub(in crate::lifecycle) async fn asked(&self, id: &str) -> Result<Option<(String, Stats)>, Error> {
         match self.docker.stats(id).await {
             Ok(stats) => Ok(Some((id.to_owned(), stats))),
@@ -92,28 +93,28 @@ impl Lifecycle {
         Ok(running)
     }
 
-    /// Follows what workspaces use: those that are named, or all when none is, as they come and go.
+    /// Follows the usage of the named workspaces, or of all when none is named, as they come and go.
     pub fn watch_stats(&self, ids: Vec<WorkspaceId>) -> StatsWatch<'_> {
         let local = LocalStats::new(&self.docker);
         StatsWatch { lifecycle: self, ids, local, streams: BTreeMap::new(), listed: None, read_here: BTreeSet::new() }
     }
 }
 
-/// Readings of workspaces; its owner says when the next one is due.
+/// Readings of workspaces; its owner determines when the next one is due.
 pub struct StatsWatch<'a> {
     lifecycle: &'a Lifecycle,
     ids: Vec<WorkspaceId>,
     local: LocalStats,
-    /// Streams of the engine, by container, for those that cannot be read here.
+    /// Streams of the engine, by container, for containers whose counters cannot be read on this machine.
     streams: BTreeMap<String, Following>,
     listed: Option<(Instant, Vec<(WorkspaceId, Container)>)>,
-    /// Containers of which the kernel's counters were read the last time.
+    /// Containers whose kernel counters were read the last time.
     read_here: BTreeSet<String>,
 }
 
 impl StatsWatch<'_> {
-    /// Reads all now. Those that do not run are there with their state and no values; values that take two readings
-    /// are missing from a container's first one.
+    /// Reads all now. Containers that do not run are included with their state and without values. Values that need two
+    /// readings are missing from a container's first one.
     ///
     /// # Errors
     /// When the engine cannot list the containers.
@@ -127,11 +128,11 @@ impl StatsWatch<'_> {
         let running: Vec<String> =
             listed.iter().filter(|(_, c)| is_running(c)).map(|(_, container)| container.id.clone()).collect();
         let reading = self.local.read(&running).await;
-        // Of those that ended the list is no longer true.
+        // For containers that ended, the list is outdated.
         let ended = |id: &String| self.read_here.contains(id) || self.streams.get(id).is_some_and(Following::has_ended);
         let gone = reading.elsewhere.iter().any(ended);
         self.read_here = reading.stats.keys().cloned().collect();
-        // One that broke off is begun again.
+        // A broken stream is reopened.
         self.streams.retain(|id, stream| reading.elsewhere.contains(id) && !stream.has_ended());
         for id in &reading.elsewhere {
             self.streams.entry(id.clone()).or_insert_with(|| Following::new(&self.lifecycle.docker, id));
@@ -166,7 +167,7 @@ impl StatsWatch<'_> {
     }
 }
 
-/// A stream of the engine's statistics, of which only the last is kept.
+/// A stream of the engine's statistics; only the last value is kept.
 struct Following {
     last: watch::Receiver<Option<Stats>>,
     task: tokio::task::JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! Workspaces as people and programs see them: the JSON of `up`, `ls`, `inspect` and `stats`.
+//! Workspaces for people and programs: the JSON of `up`, `ls`, `inspect` and `stats`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::store;
 use crate::wire::{TrailStep, trail};
 use crate::workspace::{Container, Happening, HealthReport, LABEL_NAME, LABEL_PROJECT, Port, State, WorkspaceId};
 
-/// A workspace: what was meant (from the store) and what is (from the engine).
+/// A workspace: its intended state (from the store) and its actual state (from the engine).
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct WorkspaceView {
     /// Its id.
@@ -30,11 +30,11 @@ pub struct WorkspaceView {
     pub image_id: Option<String>,
     /// Its digest in the registry, if it came from one.
     pub image_digest: Option<String>,
-    /// When the container was created.
+    /// Time of the container's creation.
     pub created_at: Option<Timestamp>,
-    /// When it was last started; a list knows it only while the service runs.
+    /// Time of its last start; a list has it only while the service runs.
     pub started_at: Option<Timestamp>,
-    /// When it last ended.
+    /// Time of its last end.
     pub finished_at: Option<Timestamp>,
     /// Exit code of the last run; null while it runs or when it never ran.
     pub exit_code: Option<i64>,
@@ -42,31 +42,31 @@ pub struct WorkspaceView {
     pub oom_killed: bool,
     /// State of its health check, if it has one.
     pub health: Option<String>,
-    /// The last run of its health check, without secrets; only `inspect` knows it.
+    /// The last run of its health check, without secrets; only in `inspect`.
     pub last_check: Option<HealthReport>,
-    /// Its disk limit, if it has one; only `inspect` knows it.
+    /// Its disk limit, if it has one; only in `inspect`.
     pub disk: Option<DiskView>,
     /// `idle` or `expired`, when the service has stopped it.
     pub stopped: Option<Happening>,
-    /// Published ports with the addresses they have now.
+    /// Published ports with their current addresses.
     pub ports: Vec<Port>,
-    /// The labels that were decided.
+    /// The decided labels.
     pub labels: std::collections::BTreeMap<String, String>,
     /// Lines that policies attached.
     pub notes: Vec<String>,
-    /// Why it is degraded, if it is.
+    /// The reason that it is degraded, if it is.
     pub degraded: Option<String>,
-    /// Which promises do not hold for it, because an earlier version made it, and the way to mend that.
+    /// The guarantees that it lacks, because an earlier version made it, and the remedy.
     #[serde(default)]
     pub outdated: Option<String>,
-    /// The project's `devcontainer.json`, what of it is not honoured, and its commands.
+    /// The project's `devcontainer.json`, its parts that are not honoured, and its commands.
     pub devcontainer: Option<crate::devcontainer::Record>,
-    /// What each policy did when it was created and started.
+    /// The step of each policy at its creation and start.
     pub trail: Vec<TrailStep>,
 }
 
 impl WorkspaceView {
-    /// Whether it has a label: `NAME`, or `NAME=VALUE`.
+    /// Returns whether it has a label: `NAME`, or `NAME=VALUE`.
     pub fn has_label(&self, wanted: &str) -> bool {
         match wanted.split_once('=') {
             Some((name, value)) => self.labels.get(name).is_some_and(|found| found == value),
@@ -75,7 +75,7 @@ impl WorkspaceView {
     }
 }
 
-/// Puts together what was meant and what is; at least one of them is known.
+/// Combines the intended and the actual state; at least one of them is known.
 pub(in crate::lifecycle) fn view(
     stored: Option<&store::Workspace>,
     container: Option<&Container>,
@@ -122,7 +122,8 @@ pub(in crate::lifecycle) fn view(
     })
 }
 
-/// Which promises do not hold for a workspace that an earlier version made: its container stays as it was until it is recreated.
+/// Returns the guarantees that a workspace of an earlier version lacks: its container stays unchanged until it is
+/// recreated.
 pub(in crate::lifecycle) fn outdated(stored: &store::Workspace, container: Option<&Container>) -> Option<String> {
     if stored.image_config.is_some() {
         return None;
@@ -144,7 +145,7 @@ pub(in crate::lifecycle) fn outdated(stored: &store::Workspace, container: Optio
     Some(format!("an earlier version made it: {}; {sidecar} makes it as today's promises say", lacks.join("; ")))
 }
 
-/// What one container of a workspace uses. A value that is not known (yet) is null, never 0.
+/// The usage of one container of a workspace. A value that is not (yet) known is null, never 0.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct StatsView {
     /// The workspace's id.
@@ -155,11 +156,11 @@ pub struct StatsView {
     pub container_id: String,
     /// State of the container.
     pub state: State,
-    /// When the counters were read.
+    /// Time of the reading.
     pub read_at: Option<Timestamp>,
     /// Percent of one core: 100 is one core busy.
     pub cpu_percent: Option<f64>,
-    /// Bytes, page cache that can be dropped left out.
+    /// Bytes, without page cache that can be dropped.
     pub memory_used: Option<u64>,
     /// Bytes.
     pub memory_limit: Option<u64>,

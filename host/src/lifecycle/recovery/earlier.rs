@@ -1,4 +1,5 @@
-//! What earlier versions kept: the values of secrets are taken out of it, once, when the engine that knows them is there.
+//! Data of earlier versions: the values of secrets are removed from it, once, when the engine that knows them is
+//! connected.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::store::{self, Cleaner};
 
 impl Lifecycle {
-    /// Takes the values of secrets that are known now out of everything that an earlier version kept. Records stay as they are,
-    /// and are shown without them.
+    /// Removes the currently known values of secrets from everything that an earlier version stored. Records stay
+    /// unchanged, and are displayed without the values.
     ///
     /// # Errors
     /// When the engine or the store fails; the next process tries again.

@@ -1,25 +1,26 @@
-//! The hook `event`: policies are told what happened to a workspace, and what they ask for is done.
+//! The hook `event`: policies are called with an event of a workspace, and the actions that they request are carried
+//! out.
 
 use crate::hooks::{Action, Decision, EventFacts, EventKind, FailureMode, Hook, Outcome, Subject};
 use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::{Event, Happening, WorkspaceId};
 use crate::{docker, store};
 
-/// Most notes of a workspace: an event can come again and again.
+/// The limit of notes of a workspace: an event can recur many times.
 const MOST_NOTES: usize = 50;
 
-/// What came of an event.
+/// The result of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaction {
-    /// How many policies were asked.
+    /// The number of called policies.
     pub asked: usize,
     /// The policy that stopped the workspace, if one did.
     pub stopped_by: Option<String>,
-    /// What failed, each in one line.
+    /// The failures, each in one line.
     pub failures: Vec<String>,
 }
 
-/// Events that policies are told.
+/// Returns the kind of an event for policies; `None` for events that they do not receive.
 fn kind(what: Happening) -> Option<EventKind> {
     Some(match what {
         Happening::Started => EventKind::Started,
@@ -33,8 +34,8 @@ fn kind(what: Happening) -> Option<EventKind> {
 }
 
 impl Lifecycle {
-    /// Runs the hook `event` for something that happened, and carries out its actions. What fails is kept with the
-    /// workspace as a note; it prevents nothing.
+    /// Runs the hook `event` for an event, and carries out its actions. Failures become notes of the workspace; they
+    /// prevent nothing.
     ///
     /// # Errors
     /// When the chain cannot be loaded, or the store fails: a decision that cannot be recorded is not carried out.
@@ -42,14 +43,14 @@ impl Lifecycle {
         let Some(kind) = kind(event.what) else { return Ok(Reaction::default()) };
         let id = &event.workspace;
         let chain = self.chain().await?;
-        // A verb that is under way writes the workspace at its end; one that takes too long is not waited for.
+        // A running verb writes the workspace at its end, so it is waited for, but not for too long.
         match self.lock(id).await {
             Ok(lock) => drop(lock),
             Err(Error::Store(store::Error::Locked(_))) => {}
             Err(error) => return Err(error),
         }
         let Some(mut workspace) = self.store.workspace(id)? else { return Ok(Reaction::default()) };
-        // A container that was replaced is no news any more.
+        // An event of a replaced container is outdated.
         if workspace.container_id != event.container_id {
             return Ok(Reaction::default());
         }
@@ -59,7 +60,7 @@ impl Lifecycle {
         if !chain.asks(Hook::Event, &request.facts) {
             return Ok(Reaction::default());
         }
-        // Where secret values stand in what policies see, only the container tells.
+        // Only the container has the secret values that must be removed from the facts for policies.
         let container = match self.docker.inspect(&event.container_id).await {
             Ok(container) => container,
             Err(docker::Error::NotFound { .. }) => return Ok(Reaction::default()),
@@ -107,7 +108,7 @@ impl Lifecycle {
         Ok(reaction)
     }
 
-    /// Adds notes to a workspace; of more than it may have the newest stay, and one that is there is not repeated.
+    /// Adds notes to a workspace. Beyond the limit the newest stay, and an existing note is not repeated.
     pub(in crate::lifecycle) fn add_notes(&self, id: &WorkspaceId, notes: Vec<String>) -> Result<(), Error> {
         if notes.is_empty() {
             return Ok(());

@@ -1,11 +1,11 @@
-//! Reconciling: finishing or undoing what a process that died has left.
+//! Reconciling: finishing or undoing the unfinished work of dead processes.
 //!
-//! An intent belongs to a process, told by its id and start time. While that process lives its work is left alone;
-//! once it is gone, what it made under that journal entry (and nothing else) is removed.
+//! An intent belongs to a process, identified by its ID and start time. While that process is alive its work is left
+//! alone. After its death, the objects that it made under that journal entry (and nothing else) are removed.
 //!
-//! The engine carries out what a process asked it for even when that process is gone by then, so a container or network
-//! may come after its creation was undone. The intent therefore stays open for [`STRAGGLERS`], and each command that
-//! comes along meanwhile, and the first one after it, undoes it again.
+//! The engine carries out a request even after the requesting process has died, so a container or network may appear
+//! after its creation was undone. The intent therefore stays open for [`STRAGGLERS`]. Each command in this time, and
+//! the first one after it, undoes it again.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
-/// How long the engine may take to carry out what a dead process asked it for.
+/// The longest delay with which the engine carries out a request of a dead process.
 pub(in crate::lifecycle) const STRAGGLERS: Duration = Duration::from_secs(10);
 
 /// Workspaces and numbers of creations, see [`Lifecycle::undone_attempts`].
 pub(in crate::lifecycle) struct UndoneAttempts(Vec<(WorkspaceId, String)>);
 
 impl UndoneAttempts {
-    /// Whether a container was made by one of them.
+    /// Returns whether one of them made a container.
     pub(in crate::lifecycle) fn holds(&self, container: &Container) -> bool {
         let label = |key: &str| container.labels.get(key).map(String::as_str).unwrap_or_default();
         self.0.iter().any(|(id, attempt)| label(LABEL_WORKSPACE) == id.as_str() && label(LABEL_ATTEMPT) == attempt)
     }
 }
 
-/// The number of the creation that made something, by its label; 0 without.
+/// Returns the number of the creation that made an object, from its label; 0 without the label.
 pub(in crate::lifecycle) fn attempt_of(labels: &std::collections::BTreeMap<String, String>) -> i64 {
     labels.get(LABEL_ATTEMPT).and_then(|attempt| attempt.parse().ok()).unwrap_or_default()
 }
 
-/// Those of processes that are gone, in the order in which they are put right: what is done inside a replacement or a
-/// restart has entries of its own, which are newer, and comes before the outer one.
+/// Returns the entries of dead processes in the order in which they must be reconciled. Steps inside a replacement or a
+/// restart have their own, newer entries, which come before the outer one.
 fn left(open: Vec<JournalEntry>) -> Vec<JournalEntry> {
     let left = open.into_iter().filter(|entry| !entry.owner.alive());
     let (outer, mut all): (Vec<_>, Vec<_>) = left.partition(|entry| matches!(entry.verb, Verb::Replace | Verb::Start));
@@ -43,22 +43,22 @@ fn left(open: Vec<JournalEntry>) -> Vec<JournalEntry> {
 }
 
 impl Lifecycle {
-    /// Undoes or finishes the intents of processes that are gone. Returns what could not be: those intents stay for the
-    /// next time, and other workspaces can be worked on meanwhile.
+    /// Undoes or finishes the intents of dead processes. Returns the failures: those intents stay for the next time,
+    /// and other workspaces can be used meanwhile.
     ///
     /// # Errors
-    /// When the engine cannot be reached or the store fails.
+    /// When the engine is unreachable or the store fails.
     pub async fn reconcile(&self) -> Result<Vec<String>, Error> {
         let mut failed = Vec::new();
         for entry in left(self.store.open_entries()?) {
-            // Another process may be reconciling the same entry right now; then it is theirs.
+            // If another process is reconciling the same entry right now, it is left to that process.
             let Some(_lock) = self.store.try_lock(&entry.workspace)? else { continue };
             failed.extend(self.put_right(&entry).await?);
         }
         Ok(failed)
     }
 
-    /// The same for one workspace, whose lock is held.
+    /// Reconciles one workspace, whose lock is held.
     pub(in crate::lifecycle) async fn put_right_first(&self, id: &WorkspaceId) -> Result<(), Error> {
         let open = self.store.open_entries()?.into_iter().filter(|entry| entry.workspace == *id).collect();
         for entry in left(open) {
@@ -69,7 +69,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Puts one right, with its workspace's lock held; gives why it cannot be.
+    /// Reconciles one entry, with its workspace's lock held; returns the reason if it cannot be reconciled.
     async fn put_right(&self, entry: &JournalEntry) -> Result<Option<String>, Error> {
         // Its process, or another one that reconciles, may have ended it just before.
         if !self.store.is_open(entry.id)? {
@@ -89,7 +89,7 @@ impl Lifecycle {
         let id = &entry.workspace;
         match entry.verb {
             Verb::Create => {
-                // The workspace was written before the entry ended: then only the last step is missing.
+                // If the workspace was written before the entry ended, only the last step is missing.
                 let attempt = entry.id.to_string();
                 let container = self.container(id).await?;
                 let made = container.filter(|container| container.labels.get(LABEL_ATTEMPT) == Some(&attempt));
@@ -128,7 +128,7 @@ impl Lifecycle {
                 self.finish_replace(entry).await?;
                 self.undone(entry, "finished or undid the replacement")
             }
-            // Made anew since; the two cannot be told apart by their ids.
+            // The workspace was recreated since; the ID alone does not distinguish the two.
             Verb::Remove
                 if self.container(id).await?.is_some_and(|container| attempt_of(&container.labels) > entry.id) =>
             {
@@ -150,7 +150,7 @@ impl Lifecycle {
                 self.remove_secrets(id)?;
                 let owners = entry.detail.iter().flat_map(|detail| detail.split(' ').map(str::parse));
                 let owners: Vec<WorkspaceId> = owners.collect::<Result<_, _>>().map_err(Error::Internal)?;
-                // Told and not tried again: by then there may be a new workspace of the same id.
+                // This failure is logged and not retried: by then there may be a new workspace with the same ID.
                 if let Err(error) = self.remove_volumes(&owners, None, Some(entry.id)).await {
                     tracing::warn!("volumes of {id} stay: {error}");
                 }
@@ -160,7 +160,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes away what an attempt made; afterwards nothing of it is left. Returns the error to report.
+    /// Removes the objects of an attempt, so that nothing of it is left. Returns the error to report.
     pub(in crate::lifecycle) async fn undo(&self, entry: i64, id: &WorkspaceId, first: Error) -> Error {
         match self.remove_attempt(entry, id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => first,
@@ -168,8 +168,8 @@ impl Lifecycle {
         }
     }
 
-    /// Leaves an intent that could be neither carried out nor undone: it stays open and belongs to no process, so the next one
-    /// puts it right.
+    /// Leaves an intent that could be neither carried out nor undone. It stays open and belongs to no process, so that
+    /// the next process reconciles it.
     pub(in crate::lifecycle) fn not_undone(&self, entry: i64, first: Error, undo: &Error) -> Error {
         if let Err(error) = self.store.abandon(entry) {
             tracing::warn!("what is left of it is put right only after the end of this process: {error}");
@@ -177,7 +177,7 @@ impl Lifecycle {
         Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
     }
 
-    /// Notes that an intent was undone, and ends it once the engine cannot be late any more.
+    /// Records that an intent was undone, and ends it once the engine cannot be late any more.
     fn undone(&self, entry: &JournalEntry, what: &str) -> Result<(), Error> {
         match entry.undone.map(|time| jiff::Timestamp::now().duration_since(time)) {
             None => {
@@ -189,14 +189,14 @@ impl Lifecycle {
         }
     }
 
-    /// The creations that were undone, but may still come about.
+    /// Returns the undone creations that the engine may still carry out.
     pub(in crate::lifecycle) fn undone_attempts(&self) -> Result<UndoneAttempts, Error> {
         let open = self.store.open_entries()?.into_iter();
         let undone = open.filter(|entry| entry.verb == Verb::Create && entry.undone.is_some());
         Ok(UndoneAttempts(undone.map(|entry| (entry.workspace, entry.id.to_string())).collect()))
     }
 
-    /// Removes what came about of undone creations of a workspace. Says whether there were such creations.
+    /// Removes late objects of undone creations of a workspace. Returns whether there were such creations.
     pub(in crate::lifecycle) async fn remove_stragglers(&self, id: &WorkspaceId) -> Result<bool, Error> {
         let undone = self.undone_attempts()?;
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
@@ -208,7 +208,8 @@ impl Lifecycle {
         Ok(undone.0.iter().any(|(workspace, _)| workspace == id))
     }
 
-    /// Removes what was made under one journal entry: its container, and the workspace's own network if nothing uses it.
+    /// Removes the objects that were made under one journal entry: its container, and the workspace's own network if
+    /// nothing uses it.
     pub(in crate::lifecycle) async fn remove_attempt(&self, entry: i64, id: &WorkspaceId) -> Result<(), Error> {
         let attempt = entry.to_string();
         let labels =
@@ -218,7 +219,8 @@ impl Lifecycle {
                 self.remove_container(&container.id).await?;
             }
         }
-        // The engine makes missing volumes on the way: those of this attempt are empty, and no other container knows them yet.
+        // The engine makes missing volumes implicitly. The volumes of this attempt are empty, and no other container
+        // uses them yet.
         for volume in self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await? {
             if let Err(error) = self.docker.remove_volume(&volume.name).await {
                 tracing::warn!("the volume {} of a creation that was undone stays: {error}", volume.name);
@@ -230,7 +232,7 @@ impl Lifecycle {
         self.drop_networks(id).await
     }
 
-    /// Removes a container. That it is gone already is no error, and one that is being removed is waited for.
+    /// Removes a container. A missing container is no error, and a container that is being removed is waited for.
     pub(in crate::lifecycle) async fn remove_container(&self, id: &str) -> Result<(), Error> {
         use crate::docker::Error as E;
         let begin = tokio::time::Instant::now();
@@ -240,7 +242,7 @@ impl Lifecycle {
                 Err(E::Conflict { .. }) if begin.elapsed() < STRAGGLERS => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                // "device or resource busy": the kernel is still about to let go of its file system.
+                // "device or resource busy": the kernel has not yet released its file system.
                 Err(E::Engine { message, .. }) if message.contains("busy") && begin.elapsed() < STRAGGLERS => {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }

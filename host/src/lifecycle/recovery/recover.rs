@@ -1,4 +1,4 @@
-//! Starting again what is in trouble, and giving up.
+//! Restarting failing workspaces, and giving up.
 
 use jiff::Timestamp;
 
@@ -8,10 +8,10 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::store::JournalEntry;
 use crate::workspace::{Container, Event, Happening, Restart, State};
 
-/// Why a workspace is started again.
+/// The reason for a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Its health check says so.
+    /// Its health check reports it as unhealthy.
     Unhealthy,
     /// It ended by itself with this code.
     Failed(i64),
@@ -27,25 +27,25 @@ impl std::fmt::Display for Trouble {
 }
 
 impl Lifecycle {
-    /// Starts a workspace again if it is still in the trouble that an event told of: with `pre-stop` before and
-    /// `post-start` after, as `restart` does. `which` says the how-manieth time it is. Returns whether it was done.
+    /// Restarts a workspace if it is still in the trouble that an event reported: with `pre-stop` before and
+    /// `post-start` after, as `restart` does. `which` is the number of the attempt. Returns whether it was done.
     ///
     /// # Errors
-    /// When the engine or the store fails. The attempt stands in the history all the same.
+    /// When the engine or the store fails. The attempt is in the history all the same.
     pub async fn recover(&self, event: &Event, trouble: Trouble, which: &str) -> Result<bool, Error> {
         let id = &event.workspace;
         let _lock = self.lock(id).await?;
         let Some(container) = self.in_trouble(event, trouble).await? else { return Ok(false) };
-        // First of all, so that an attempt that fails, or ends this process, counts.
+        // This comes first, so that an attempt that fails, or ends this process, counts.
         self.tell(event, Happening::Recovered, &format!("{trouble}; {which}"))?;
-        // Before anything is stopped that could not be started again.
+        // This precedes the stop: a workspace that cannot be started again must not be stopped.
         self.check_stored_mounts(self.store.workspace(id)?.as_ref(), &container).await?;
         if trouble == Trouble::Unhealthy {
             self.before_stop(id, &container, "restart").await?;
         }
         let timeout = self.loaded().config.engine.stop_timeout.0;
         let restart = async {
-            // When this process ends meanwhile, the next one starts it again.
+            // If this process ends meanwhile, the next one starts it again.
             self.docker.stop(&container.id, timeout).await?;
             self.start_container(self.store.workspace(id)?.as_ref(), &container).await?;
             let container = self.docker.inspect(&container.id).await?;
@@ -76,13 +76,13 @@ impl Lifecycle {
         Ok(true)
     }
 
-    /// The workspace's container, if it is (still) the one of the event and in that trouble.
+    /// Returns the workspace's container, if it is still the one of the event and in that trouble.
     async fn in_trouble(&self, event: &Event, trouble: Trouble) -> Result<Option<Container>, Error> {
         let Some(workspace) = self.store.workspace(&event.workspace)? else { return Ok(None) };
         if workspace.container_id != event.container_id {
             return Ok(None);
         }
-        // An inspection and no list: that one still says how it was while the engine sends the event.
+        // An inspection instead of a list: while the engine sends the event, a list still has the earlier state.
         let container = match self.docker.inspect(&event.container_id).await {
             Ok(container) => container,
             Err(docker::Error::NotFound { .. }) => return Ok(None),
@@ -91,7 +91,7 @@ impl Lifecycle {
         let is = match trouble {
             Trouble::Unhealthy => container.state == State::Running && container.health.as_deref() == Some("unhealthy"),
             Trouble::Failed(_) => {
-                // Another client may have started and stopped it meanwhile, or the engine may start it again itself.
+                // Another client may have started and stopped it meanwhile, or the engine may restart it by itself.
                 let same = self
                     .store
                     .state(&container.id)?
@@ -102,7 +102,7 @@ impl Lifecycle {
         Ok(is.then_some(container))
     }
 
-    /// Writes into the history what Wharf did.
+    /// Records an action of Wharf in the history.
     pub(in crate::lifecycle) fn tell(&self, about: &Event, what: Happening, detail: &str) -> Result<(), Error> {
         let detail = Some(detail.to_owned());
         self.store.note_event(&Event { time: Timestamp::now(), what, exit_code: None, detail, ..about.clone() })?;

@@ -1,7 +1,7 @@
 //! `cp`: files of a workspace, in and out.
 //!
-//! Copying is something that is done in a workspace, so the policies of `pre-exec` are asked: they see the command
-//! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. What they adjust has no meaning here.
+//! A copy counts as an action in a workspace, so the policies of `pre-exec` are called. They see the command
+//! `wharf cp in PATH` or `wharf cp out PATH`, and can deny it. Their adjustments have no effect here.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -15,15 +15,15 @@ use crate::hooks::redact::REDACTED;
 use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::{MountKind, WorkspaceId};
 
-/// A path in a workspace that something can be copied to.
+/// A path in a workspace that may be the target of a copy.
 pub struct CopyIn<'a> {
     lifecycle: &'a Lifecycle,
     container: String,
-    /// The path that policies were asked about.
+    /// The path that policies have judged.
     path: String,
-    /// What the path is now.
+    /// The current kind of the path.
     pub kind: PathKind,
-    /// The user ids that the workspace runs as, if they are known.
+    /// The user IDs of the workspace, if they are known.
     pub user: Option<String>,
 }
 
@@ -33,22 +33,22 @@ pub struct PathView {
     /// The workspace.
     #[schema(value_type = String)]
     pub workspace: WorkspaceId,
-    /// What it is now.
+    /// Its current kind.
     pub kind: PathKind,
-    /// The user that the workspace runs as, where it says so.
+    /// The user of the workspace, if it names one.
     pub user: Option<String>,
 }
 
-/// A path in a workspace that is copied from.
+/// A path in a workspace that is the source of a copy.
 pub struct CopyOut {
     /// The archive; the first name in it is that of the path.
     pub archive: Archive,
-    /// What the path is.
+    /// The kind of the path.
     pub kind: PathKind,
 }
 
 impl Lifecycle {
-    /// Asks whether something may be copied to a path of a workspace, running or not.
+    /// Checks whether a copy to a path of a workspace is allowed, running or not.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::NotRunning`] when it has no container, or the engine's.
@@ -58,7 +58,7 @@ impl Lifecycle {
         let kind = self.docker.path_kind(&container, path).await?;
         let mut user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
         if user.as_ref().is_some_and(|user| user.contains(REDACTED)) {
-            // A value was taken out of what is kept; the container has it.
+            // The stored user is redacted because it contained a secret; the container has the real one.
             user = self.docker.inspect(&container).await?.actual.and_then(|spec| spec.user);
         }
         Ok(CopyIn { lifecycle: self, container, path: path.clone(), kind, user })
@@ -75,7 +75,8 @@ impl Lifecycle {
         Ok(CopyOut { archive: self.docker.read_archive(&container, path).await?, kind })
     }
 
-    /// Folders and files of the host that workspaces write: their projects, and what else is mounted there and not read-only.
+    /// Returns folders and files of the host that workspaces can write: their projects, and other mounts that are not
+    /// read-only.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -101,11 +102,11 @@ impl Lifecycle {
     }
 }
 
-/// One spelling for a path in a workspace: policies are asked about the text that the engine is given. What `..` leads to is
-/// found in the text alone. A `/` or `/.` at the end stays, since it asks for a folder.
+/// Normalizes a path in a workspace, so that policies judge the same text that the engine receives. `..` is resolved by
+/// the text alone. A `/` or `/.` at the end stays, because it requests a folder.
 ///
 /// # Errors
-/// [`Error::Request`] for what is no absolute path.
+/// [`Error::Request`] for a path that is not absolute.
 fn plain(path: &str) -> Result<String, Error> {
     if !path.starts_with('/') || path.contains('\0') {
         return Err(Error::Request(format!("'{path}' is not an absolute path in the workspace")));
@@ -128,11 +129,11 @@ fn plain(path: &str) -> Result<String, Error> {
 }
 
 impl CopyIn<'_> {
-    /// The same for a caller of the API, who cannot write as another user than was decided: the files belong to the user of the
-    /// workspace, and none runs as its owner.
+    /// Unpacks an archive like [`CopyIn::unpack`], for a caller of the API, who cannot write as any other user than the
+    /// decided one: the files belong to the user of the workspace, and lose bits such as setuid.
     ///
     /// # Errors
-    /// Those of [`CopyIn::unpack`], and that the archive is none.
+    /// Those of [`CopyIn::unpack`], and an invalid archive.
     pub async fn unpack_for_caller(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
         let allowed = &self.lifecycle.loaded().config.allow.exec_users;
         if ["*", "root", "0"].iter().any(|user| allowed.contains(*user)) {
@@ -142,7 +143,7 @@ impl CopyIn<'_> {
         let wrong = Arc::new(OnceLock::new());
         let done = self.unpack(folder, archive::restamp(pieces, owner, wrong.clone())).await;
         match (done, wrong.get()) {
-            // To the engine it is only a request that broke off.
+            // To the engine it is only an aborted request, so the cause is reported here.
             (Err(_), Some(cause)) => Err(docker::Error::BadRequest {
                 operation: "copy into the container",
                 cause: format!("what was sent is not a whole tar archive: {cause}"),
@@ -152,10 +153,10 @@ impl CopyIn<'_> {
         }
     }
 
-    /// Unpacks an archive in a folder of the workspace.
+    /// Unpacks an archive into a folder of the workspace.
     ///
     /// # Errors
-    /// The engine's, e.g. `not-found` for a folder that is not there.
+    /// The engine's, e.g. `not-found` for a missing folder.
     pub async fn unpack(&self, folder: &str, pieces: Pieces) -> Result<(), Error> {
         let folder = &plain(folder)?;
         let bare = |path: &str| path.trim_end_matches('.').trim_end_matches('/').to_owned();

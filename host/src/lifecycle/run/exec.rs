@@ -29,7 +29,7 @@ impl Lifecycle {
         }
     }
 
-    /// Starts a command in a running workspace and does not listen to it; gives the engine's id of it.
+    /// Starts a command in a running workspace and detaches from it; returns the engine's ID of the command.
     ///
     /// # Errors
     /// As [`Lifecycle::exec`], and that the command does not exist or cannot be executed.
@@ -45,7 +45,7 @@ impl Lifecycle {
         }
     }
 
-    /// Starts a workspace again that was just being stopped as idle. For any other it says how it is.
+    /// Starts a workspace again that was just being stopped as idle. For any other workspace, the error has its state.
     async fn run_again(&self, id: &WorkspaceId, error: docker::Error) -> Result<(), Error> {
         if self.resume(id).await? {
             return Ok(());
@@ -54,7 +54,7 @@ impl Lifecycle {
         Err(error.into())
     }
 
-    /// The running container, started again if it was stopped as idle, and the command as `pre-exec` allows it.
+    /// Returns the running container, started again if it was stopped as idle, and the command as `pre-exec` allows it.
     async fn ready_for(&self, id: &WorkspaceId, spec: ExecSpec) -> Result<(Container, ExecSpec), Error> {
         let container = match self.running(id).await {
             Err(Error::NotRunning { .. }) if self.resume(id).await? => self.running(id).await?,
@@ -64,7 +64,7 @@ impl Lifecycle {
         Ok((container, spec))
     }
 
-    /// Runs `pre-exec`, and gives the command as its policies adjusted it.
+    /// Runs `pre-exec`, and returns the command with the adjustments of its policies.
     pub(in crate::lifecycle) async fn allow_exec(
         &self,
         id: &WorkspaceId,
@@ -72,8 +72,8 @@ impl Lifecycle {
         spec: ExecSpec,
     ) -> Result<ExecSpec, Error> {
         check(&spec)?;
-        // Secrets are shown to policies as `***` and put back afterwards: values of secret variables, the workspace's or this
-        // command's, and where they stand in the words of the command as well.
+        // Policies see secrets as `***`, and the values are restored afterwards: values of secret variables of the
+        // workspace or of this command, also where they occur in the words of the command.
         let secret = spec.env.iter().filter(|(name, _)| self.secrets.contains(name));
         let own = secret.map(|(_, value)| value.clone());
         let values: Vec<String> = own.chain(self.secret_values(container)).collect();
@@ -83,7 +83,7 @@ impl Lifecycle {
             let request = self.request_about(&workspace, Hook::PreExec, Subject::Exec(exec.clone()));
             let ruling = self.decide_without(request, &values, |chain, request| chain.decide_exec(request)).await?;
             let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
-            // Redaction blanks what a policy set, too; what runs needs the real values.
+            // Redaction also removes values that a policy set, but the command needs the real values.
             let mut outcome = decisions.first().map(|decision| decision.outcome.clone());
             if let Some(Outcome::Denied(refusal)) = &mut outcome {
                 self.secrets.redact_refusal(refusal, &decisions, &values);
@@ -104,7 +104,7 @@ impl Lifecycle {
     }
 }
 
-/// Says what is wrong with a command in itself. A name such as `A=B` would be another variable than policies see.
+/// Checks a command in itself. A name such as `A=B` would be another variable than policies see.
 fn check(exec: &ExecSpec) -> Result<(), Error> {
     let env = exec.env.iter().map(|(name, value)| Adjustment::Env(name.clone(), Some(value.clone())));
     let command = std::iter::once(Adjustment::Command(exec.command.clone()));

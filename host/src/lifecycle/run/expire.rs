@@ -1,4 +1,4 @@
-//! What the service stops by itself: workspaces whose time to live is over, and idle ones (see `idle`).
+//! Stops by the service: workspaces whose time to live is over, and idle ones (see `idle`).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::{Event, Happening, State, WorkspaceId};
 
 impl Lifecycle {
-    /// When the time to live of each running container is over, soonest first.
+    /// Returns the end of the time to live of each running container, soonest first.
     ///
     /// # Errors
     /// When the store fails.
@@ -32,8 +32,7 @@ impl Lifecycle {
         Ok(deadlines)
     }
 
-    /// Stops a workspace if its time to live is over once its lock is free. Returns the reason if it was
-    /// stopped.
+    /// Stops a workspace if its time to live is over once its lock is free. Returns the reason if it was stopped.
     ///
     /// # Errors
     /// When the engine or the store fails.
@@ -56,7 +55,7 @@ impl Lifecycle {
         Ok(Some(reason))
     }
 
-    /// Stops a workspace, whose lock is held, with its sidecars and the hook `pre-stop`, and keeps the reason.
+    /// Stops a workspace, whose lock is held, with its sidecars and the hook `pre-stop`, and records the reason.
     pub(in crate::lifecycle) async fn stop_by_service(
         &self,
         id: &WorkspaceId,
@@ -74,7 +73,8 @@ impl Lifecycle {
             detail: None,
         };
         self.tell(&event, why, reason)?;
-        // Before the stop: a command that comes right after it finds out that it may start it again.
+        // This is written before the stop, so that a command right after the stop sees that it may start the workspace
+        // again.
         self.store.update_workspace(id, |workspace| workspace.stopped = Some(why))?;
         self.stop_with_sidecars(id, "stop", None).await?;
         self.add_notes(id, vec![format!("stopped by the service: {reason}")])

@@ -1,8 +1,9 @@
-//! Starts and stops of a container that exists: written down before the engine is asked, and finished by the next process
-//! when this one dies meanwhile.
+//! Starts and stops of an existing container. They are recorded before the engine is called, and finished by the next
+//! process if this one dies meanwhile.
 //!
-//! The engine carries out a stop even when the process that asked for it is gone. Until it has, a command would be run in
-//! a container that is just ending; so the next process asks for the same stop again, which returns when it is done.
+//! The engine carries out a stop even after the requesting process is gone. Until the stop is done, a command would run
+//! in a container that is about to end. So the next process requests the same stop again, which returns when it is
+//! done.
 
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use crate::lifecycle::{Error, Lifecycle};
 use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, State, WorkspaceId};
 
-/// Why a workspace is degraded whose start was finished by another process.
+/// The reason that a workspace is degraded if another process finished its start.
 const UNFINISHED: &str =
     "the process that started it died before the post-start policies were asked; 'wharf start' asks them";
 
 impl Lifecycle {
-    /// Stops a container that lives.
+    /// Stops a live container.
     pub(in crate::lifecycle) async fn stop_container(
         &self,
         id: &WorkspaceId,
@@ -27,7 +28,7 @@ impl Lifecycle {
         timeout: Duration,
     ) -> Result<(), Error> {
         let detail = format!("{} {}", container.id, timeout.as_secs());
-        // On a full disk, too, a workspace can be stopped.
+        // A workspace can be stopped even when the disk is full and the entry cannot be written.
         let entry = self.store.begin_with(id, Verb::Stop, Some(&detail));
         let stopped = self.stop_living(container, timeout).await;
         let result = if stopped.is_ok() { "done" } else { "failed" };
@@ -45,7 +46,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Does what starts a workspace, with [`JournalEntry::RESTART`] as the detail if it is stopped on the way.
+    /// Carries out the start of a workspace, with [`JournalEntry::RESTART`] as the detail if this includes a stop.
     pub(in crate::lifecycle) async fn starting<T>(
         &self,
         id: &WorkspaceId,
@@ -54,7 +55,7 @@ impl Lifecycle {
     ) -> Result<T, Error> {
         let entry = self.store.begin_with(id, Verb::Start, detail)?;
         let started = work.await;
-        // Who asked for it is told of a failure: there is nothing to finish then.
+        // The caller learns of a failure, so there is nothing to finish then.
         let result = if started.is_ok() { "done" } else { "failed" };
         if let Err(error) = self.store.done(entry, result) {
             tracing::warn!("the start of {id} could not be written down: {error}");
@@ -74,7 +75,8 @@ impl Lifecycle {
         };
         let since = container.started_at.is_some_and(|time| time > entry.begun);
         if crate::lifecycle::run::stop::lives(&container) && !since && self.is_ours(&container)? {
-            // The engine goes on with it also without a waiting client: one that may take an hour holds up no other command for so long.
+            // The engine continues without a waiting client. A stop that may take an hour must not delay other commands
+            // for so long.
             let stop = self.stop_living(&container, Duration::from_secs(seconds));
             match tokio::time::timeout(STRAGGLERS, stop).await {
                 Ok(stopped) => stopped?,
@@ -88,7 +90,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Finishes a start, or the second half of a restart. What a restart has not stopped yet is left alone.
+    /// Finishes a start, or the second half of a restart. Containers that a restart has not yet stopped are left alone.
     pub(in crate::lifecycle) async fn finish_start(&self, entry: &JournalEntry) -> Result<(), Error> {
         let restart = entry.detail.as_deref() == Some(JournalEntry::RESTART);
         let mut all = if restart { self.sidecars(&entry.workspace).await? } else { Vec::new() };
@@ -107,8 +109,9 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Starts a container for a process that died, and marks the workspace: its policies are asked by the next start that
-    /// is waited for. One that does not start is told of, and not started late, when what stands against it is gone.
+    /// Starts a container for a dead process, and marks the workspace: the next start with a waiting caller runs its
+    /// policies. A container that does not start is reported as degraded, and is not started later when the obstacle is
+    /// gone.
     pub(in crate::lifecycle) async fn start_again(&self, id: &WorkspaceId, container: &Container) -> Result<(), Error> {
         let start = async {
             match container.state {
@@ -135,7 +138,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Marks a workspace that was started without its `post-start` policies having been asked.
+    /// Marks a workspace that was started without running its `post-start` policies.
     pub(in crate::lifecycle) fn mark_unfinished(&self, id: &WorkspaceId) -> Result<(), Error> {
         self.store.update_workspace(id, |workspace| {
             workspace.start_unfinished = true;

@@ -1,5 +1,5 @@
-//! The commands of a `devcontainer.json`: run in the workspace, never on the host, one after the other. A policy may deny
-//! each at `pre-exec`. The first that fails ends them and marks the workspace degraded; it keeps running.
+//! The commands of a `devcontainer.json`: they run in the workspace, never on the host, one after the other. A policy
+//! may deny each at `pre-exec`. The first failure ends them and marks the workspace degraded; it keeps running.
 
 use crate::devcontainer::{Command, OWNER, Record};
 use crate::docker::{ExecControl, ExecEnd, ExecRequest};
@@ -11,7 +11,7 @@ use crate::store;
 use crate::wire::Progress;
 use crate::workspace::{Container, State, WorkspaceId};
 
-/// Kills a command with its children; says how that went.
+/// Kills a command with its children; returns a text about the result.
 async fn killed(control: &ExecControl) -> String {
     match control.kill().await {
         Ok(true) => " and was killed".to_owned(),
@@ -21,13 +21,13 @@ async fn killed(control: &ExecControl) -> String {
     }
 }
 
-/// Most bytes of a command's output that are shown.
+/// The limit of a command's output that is shown, in bytes.
 const SHOWN: usize = 64 << 10;
-/// Longest line of it.
+/// The longest line of it.
 const LINE: usize = 1 << 10;
 
 impl Lifecycle {
-    /// Keeps what a project's file says now about a workspace that need not be made anew for it.
+    /// Stores the current content of a project's file for a workspace that need not be recreated for it.
     pub(in crate::lifecycle) fn keep_record(&self, id: &WorkspaceId, record: Option<Record>) -> Result<(), Error> {
         let stored = self.store.workspace(id)?.and_then(|workspace| workspace.devcontainer);
         let record = record.map(|record| match &stored {
@@ -40,8 +40,8 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Runs what is due: commands of the creation that have not all succeeded yet, and after a start those of each start.
-    /// Returns the workspace as it is stored then.
+    /// Runs the due commands: those of the creation that have not all succeeded yet, and after a start those of each
+    /// start. Returns the workspace as it is stored then.
     pub(in crate::lifecycle) async fn run_commands(
         &self,
         workspace: store::Workspace,
@@ -76,14 +76,14 @@ impl Lifecycle {
         self.store.update_workspace(&id, |workspace| {
             workspace.devcontainer.iter_mut().for_each(|record| record.failed.clone_from(&failed));
         })?;
-        // The workspace is made; what is left of its commands is done by the next 'up'.
+        // The workspace is made; the next 'up' runs the remaining commands.
         if self.check_interrupt().is_err() {
             return Err(Error::LeftOff(format!("{id} is made and runs, and 'wharf up' does what is left")));
         }
         Ok(self.store.workspace(&id)?.unwrap_or(workspace))
     }
 
-    /// What `up` does for one that runs already.
+    /// Runs the remaining commands when `up` is called for a running workspace.
     pub(in crate::lifecycle) async fn finish_commands(
         &self,
         stored: Option<store::Workspace>,
@@ -127,7 +127,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), String> {
         let draft = &workspace.draft;
-        // A user that was decided elsewhere is not the project's to change.
+        // The project must not change a user that was decided elsewhere.
         let own = draft.owners.get("user").is_none_or(|owner| owner.policy == OWNER);
         let user = user.filter(|_| own).map(str::to_owned);
         let working_dir = crate::lifecycle::secrets::scrub::working_dir(workspace, container);
@@ -176,7 +176,7 @@ impl Lifecycle {
     }
 }
 
-/// The output of a command in whole lines, as much of it as is shown.
+/// The output of a command in whole lines, up to the limit.
 #[derive(Default)]
 struct Said {
     line: Vec<u8>,
@@ -214,7 +214,7 @@ impl Said {
     }
 }
 
-/// What a project's command wrote, fit for a terminal.
+/// Makes the output of a project's command safe for a terminal.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

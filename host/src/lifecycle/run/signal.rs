@@ -7,17 +7,17 @@ use crate::lifecycle::observe::find::must_run;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
 use crate::workspace::{State, WorkspaceId};
 
-/// How long the end after a SIGKILL is waited for.
+/// The longest wait for the end after a SIGKILL.
 const DEATH: Duration = Duration::from_secs(10);
 
-/// Signals that end a process unless it takes care of them, see signal(7); by number on x86-64 and arm64. Before them policies
-/// are asked, as before a stop. HUP, USR1 and USR2 are not among them: with those, programs are told something.
+/// Signals that end a process unless it handles them, see signal(7); by number on x86-64 and arm64. Policies are called
+/// before them, as before a stop. HUP, USR1 and USR2 are not included: programs use them as notifications.
 const ENDING: [&str; 22] = [
     "ABRT", "ALRM", "BUS", "FPE", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV",
     "STKFLT", "SYS", "TERM", "TRAP", "VTALRM", "XCPU", "XFSZ",
 ];
 
-/// Whether a signal ends a process that does not take care of it.
+/// Returns whether a signal ends a process that does not handle it.
 fn ends(name: &str) -> bool {
     match name.parse::<u32>() {
         Ok(number) => matches!(number, 2..=9 | 11 | 13..=16 | 24..=27 | 29..=31 | 34..=64),
@@ -26,7 +26,7 @@ fn ends(name: &str) -> bool {
 }
 
 impl Lifecycle {
-    /// Freezes all processes of a workspace and its sidecars. One that is paused stays as it is.
+    /// Freezes all processes of a workspace and its sidecars. A paused workspace stays as it is.
     ///
     /// # Errors
     /// [`Error::NotRunning`], or the engine's.
@@ -47,7 +47,7 @@ impl Lifecycle {
         self.inspect(id).await
     }
 
-    /// Lets the processes of a paused workspace and its sidecars go on. One that runs stays as it is.
+    /// Resumes the processes of a paused workspace and its sidecars. A running workspace stays as it is.
     ///
     /// # Errors
     /// [`Error::NotRunning`] when it is neither paused nor running, or the engine's.
@@ -69,7 +69,7 @@ impl Lifecycle {
         self.inspect(id).await
     }
 
-    /// Unpauses one that was seen paused; who was unpaused since then is as it should be.
+    /// Unpauses a container that was seen paused. It is no error if it was unpaused since.
     pub(in crate::lifecycle) async fn go_on(&self, container: &str) -> Result<(), Error> {
         match self.docker.unpause(container).await {
             Err(docker::Error::Conflict { .. }) => Ok(()),
@@ -77,11 +77,12 @@ impl Lifecycle {
         }
     }
 
-    /// Sends a signal to the first process of a workspace, e.g. `KILL`, `SIGHUP` or `10`. Sidecars get none. Before a
-    /// signal that ends it, the policies of `pre-stop` are asked.
+    /// Sends a signal to the first process of a workspace, e.g. `KILL`, `SIGHUP` or `10`. Sidecars get none. The
+    /// policies of `pre-stop` are called before a signal that ends the workspace.
     ///
     /// # Errors
-    /// [`Error::Request`] for what is no signal, [`Error::NotRunning`], or the engine's: `bad-request` for an unknown one.
+    /// [`Error::Request`] for an invalid signal, [`Error::NotRunning`], or the engine's: `bad-request` for an unknown
+    /// one.
     pub async fn kill(&self, id: &WorkspaceId, signal: &str) -> Result<WorkspaceView, Error> {
         let upper = known_as(signal)?;
         let _lock = self.lock(id).await?;
@@ -98,7 +99,7 @@ impl Lifecycle {
         }
         self.docker.kill(&container.id, name).await?;
         if name == "KILL" || name == "9" {
-            // Nothing survives it, so what is shown afterwards should be its end. A process that hangs in the kernel is
+            // No process survives it, so the returned state must show the end. A process that hangs in the kernel is
             // not waited for any longer.
             if let Ok(ended) = tokio::time::timeout(DEATH, self.docker.wait(&container.id)).await {
                 ended?;
@@ -108,8 +109,8 @@ impl Lifecycle {
     }
 }
 
-/// A signal in one spelling, so that what ends a workspace is known however it is written: the engine takes `+09` for 9,
-/// and nothing at all for `KILL`.
+/// Normalizes a signal, so that an ending signal is recognized in any notation: the engine accepts `+09` for 9, and an
+/// empty text for `KILL`.
 fn known_as(signal: &str) -> Result<String, Error> {
     let number = signal.parse::<u32>().map(|number| number.to_string());
     let upper = number.unwrap_or_else(|_| signal.to_ascii_uppercase());

@@ -1,4 +1,4 @@
-//! Starting what exists, and what policies want done after a start.
+//! Starting existing workspaces, and the actions of policies after a start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::store;
 use crate::wire::Progress;
 use crate::workspace::{Container, State, WorkspaceId};
 
-/// Most bytes of a policy's command's output that are kept for a message.
+/// The limit of the output of a policy's command that is kept for a message, in bytes.
 const OUTPUT: usize = 4 << 10;
 
 impl Lifecycle {
-    /// Starts a workspace that exists.
+    /// Starts an existing workspace.
     ///
     /// # Errors
     /// [`Error::Records`], or the engine's.
@@ -54,7 +54,7 @@ impl Lifecycle {
         stored: Option<store::Workspace>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<WorkspaceView, Error> {
-        // It would run without its policies having been asked.
+        // A broken chain must fail here, or the workspace would run without its policies having been called.
         self.chain().await?;
         match listed.state {
             State::Running => {}
@@ -71,14 +71,14 @@ impl Lifecycle {
         workspace.last_activity = Some(jiff::Timestamp::now());
         let begun = self.after_start(workspace, container, false, progress).await;
         if !matches!(begun, Ok(_) | Err(Error::LeftOff(_))) {
-            // It would run without what the policies want done after a start.
+            // The workspace would run without the actions of its policies after a start.
             self.back_to(listed).await;
         }
         let (workspace, container) = begun?;
         view(Some(&workspace), Some(&container)).ok_or_else(|| Error::not_found(id.to_string()))
     }
 
-    /// Takes a start back that could not be written down. Why it failed is told in any case.
+    /// Undoes a start that could not be recorded. The caller reports the reason in any case.
     async fn back_to(&self, before: &Container) {
         let back = match before.state {
             State::Running => Ok(()),
@@ -90,7 +90,8 @@ impl Lifecycle {
         }
     }
 
-    /// Runs `post-start` and carries out its actions, then the commands of the project's `devcontainer.json`. A failure marks the workspace degraded; it keeps running.
+    /// Runs `post-start` and carries out its actions, then the commands of the project's `devcontainer.json`. A failure
+    /// marks the workspace degraded; it keeps running.
     pub(in crate::lifecycle) async fn after_start(
         &self,
         mut workspace: store::Workspace,
@@ -108,7 +109,7 @@ impl Lifecycle {
         let values = self.secret_values(&container);
         let ruling = self.decide_without(request, &values, |chain, request| chain.collect(request)).await?;
         let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
-        // The record has no secret values; what is carried out may need what stands there.
+        // The record has no secret values, but the actions may need them.
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
         self.record_without(&mut decisions, shadows, &values)?;
@@ -163,7 +164,7 @@ impl Lifecycle {
                 let timeout = self.loaded().config.engine.stop_timeout.0;
                 let failed = |error: Error| format!("'{policy}' wanted it stopped ({why}): {error}");
                 self.docker.stop(&container.id, timeout).await.map_err(|error| failed(error.into()))?;
-                // They stop after their workspace, as with a stop.
+                // Sidecars stop after their workspace, as in `stop`.
                 for sidecar in self.sidecars(&workspace.id).await.map_err(failed)? {
                     let _lock = self.lock(&sidecar).await.map_err(failed)?;
                     Box::pin(self.stop_locked(&sidecar, "stop", None)).await.map_err(failed)?;
@@ -197,7 +198,7 @@ impl Lifecycle {
         }
     }
 
-    /// A request about a workspace that exists.
+    /// Returns a request about an existing workspace.
     pub(in crate::lifecycle) fn request_about(
         &self,
         workspace: &store::Workspace,
@@ -206,7 +207,7 @@ impl Lifecycle {
     ) -> HookRequest {
         let mut labels = self.loaded().config.workspace.labels.clone();
         labels.extend(workspace.draft.spec.labels.clone());
-        // A sidecar of an earlier version has not got those of its workspace.
+        // A sidecar of an earlier version lacks the labels of its workspace.
         let parent = workspace.part_of.as_ref().and_then(|parent| self.store.workspace(parent).ok().flatten());
         labels.extend(parent.into_iter().flat_map(|parent| parent.draft.spec.labels));
         self.secrets.redact_env(&mut labels);
@@ -232,7 +233,7 @@ impl Lifecycle {
         let read = tokio::task::spawn_blocking(move || project_facts(&path, &wanted, &secrets)).await;
         match read.map_err(|error| Error::Internal(error.to_string()))? {
             Ok(project) => facts.project = project,
-            // The folder may be gone while its workspace lives; policies then see no files.
+            // The folder may be gone while its workspace exists; policies then see no files.
             Err(error) => tracing::warn!("the project of {} cannot be read: {error}", facts.workspace.id),
         }
         request.facts = Arc::new(facts);

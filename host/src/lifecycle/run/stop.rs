@@ -8,7 +8,7 @@ use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
 use crate::store::{JournalEntry, Verb};
 use crate::workspace::{Container, State, WorkspaceId};
 
-/// What to do with a workspace that runs when it is removed.
+/// The treatment of a running workspace when it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::lifecycle) enum Alive {
     Refuse,
@@ -17,14 +17,14 @@ pub(in crate::lifecycle) enum Alive {
 }
 
 impl Lifecycle {
-    /// Stops a workspace. One that is not running stays as it is.
+    /// Stops a workspace. A workspace that is not running stays as it is.
     ///
     /// # Errors
     /// [`Error::Records`], or the engine's.
     pub async fn stop(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
         self.stop_with_sidecars(id, "stop", timeout).await?;
-        // A user's stop is meant, also after one of the service.
+        // A user's stop is deliberate, even after a stop by the service.
         if self.store.workspace(id)?.is_some_and(|workspace| workspace.stopped.is_some())
             && let Err(error) = self.store.update_workspace(id, |workspace| workspace.stopped = None)
         {
@@ -39,7 +39,7 @@ impl Lifecycle {
     /// [`Error::Records`], or the engine's.
     pub async fn restart(&self, id: &WorkspaceId, timeout: Option<Duration>) -> Result<WorkspaceView, Error> {
         let _lock = self.lock(id).await?;
-        // One that cannot be started again is not stopped.
+        // A workspace that cannot be started again must not be stopped.
         self.chain().await?;
         self.check_all_mounts(id).await?;
         let both = async {
@@ -53,8 +53,8 @@ impl Lifecycle {
         self.starting(id, Some(JournalEntry::RESTART), both).await
     }
 
-    /// Removes a workspace: container, sidecars, volumes without a name, its own network, secrets. `force` kills what
-    /// runs; `volumes` takes the named volumes that were made for it, with their data.
+    /// Removes a workspace: container, sidecars, volumes without a name, its own network, secrets. `force` kills
+    /// running processes; `volumes` also removes the named volumes that were made for it, with their data.
     ///
     /// # Errors
     /// [`Error::Running`] without `force`, [`Error::Records`], or the engine's.
@@ -85,7 +85,7 @@ impl Lifecycle {
         let (sidecars, container) = tokio::join!(self.sidecars(id), self.container(id));
         let (sidecars, container) = (sidecars?, container?);
         if alive == Alive::Refuse {
-            // Refused as a whole, before anything is gone.
+            // A running sidecar refuses the whole removal, before anything is removed.
             for sidecar in &sidecars {
                 if let Some(container) = self.container(sidecar).await?.filter(lives) {
                     return Err(Error::Running { id: sidecar.to_string(), state: container.state });
@@ -95,8 +95,8 @@ impl Lifecycle {
         self.remove_one(id, container, alive, &sidecars, volumes).await
     }
 
-    /// Removes a container with its record; of a workspace, the sidecars too, and with `volumes` the named volumes of all
-    /// of them. Its lock is held.
+    /// Removes a container with its record. For a workspace, it also removes the sidecars, and with `volumes` the named
+    /// volumes of all of them. Its lock is held.
     async fn remove_one(
         &self,
         id: &WorkspaceId,
@@ -116,10 +116,10 @@ impl Lifecycle {
                 _ => self.before_stop(id, container, "remove").await?,
             }
         }
-        // The process that finishes this has to know whose volumes go: by then the sidecars may be gone.
+        // A process that finishes this must know the owners of the volumes: by then the sidecars may be gone.
         let owners: Vec<WorkspaceId> = std::iter::once(id).chain(sidecars).filter(|_| volumes).cloned().collect();
         let words = owners.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
-        // Taken first: once it is begun, it is not interrupted.
+        // The locks are taken first: once the removal has started, it is not interrupted.
         let mut locks = Vec::with_capacity(sidecars.len());
         for sidecar in sidecars {
             locks.push(self.lock(sidecar).await?);
@@ -127,7 +127,8 @@ impl Lifecycle {
         let entry = self.store.begin_with(id, Verb::Remove, volumes.then_some(words.as_str()))?;
         let gone = self.remove_parts(id, container.as_ref(), alive, sidecars).await;
         if let Err(error) = gone {
-            // Who asked is told. Were it left open, it would one day be finished on a new one of the same id.
+            // The caller learns of the failure. An open entry would one day be applied to a new workspace with the same
+            // ID.
             self.store.done(entry, "failed")?;
             return Err(error);
         }
@@ -136,7 +137,7 @@ impl Lifecycle {
         removed.map(|()| last)
     }
 
-    /// Sidecars, container, networks, record and secrets of a workspace; the locks of all are held.
+    /// Removes sidecars, container, networks, record and secrets of a workspace; the locks of all are held.
     async fn remove_parts(
         &self,
         id: &WorkspaceId,
@@ -153,7 +154,7 @@ impl Lifecycle {
         }
         match container {
             Some(container) => self.remove_from_engine(id, container).await?,
-            // Another client removed it, and left the network.
+            // Another client removed the container, and left the network.
             None => self.drop_networks(id).await?,
         }
         self.store.remove_workspace(id)?;
@@ -180,7 +181,7 @@ impl Lifecycle {
         self.stop_container(id, &container, timeout).await
     }
 
-    /// Runs `pre-stop`: its actions, then its one delay. Nothing that a policy does or fails to do prevents the stop.
+    /// Runs `pre-stop`: its actions, then its single delay. No action or failure of a policy prevents the stop.
     pub(in crate::lifecycle) async fn before_stop(
         &self,
         id: &WorkspaceId,
@@ -193,18 +194,18 @@ impl Lifecycle {
         let ruling = match self.decide_without(request, &values, |chain, request| chain.collect(request)).await {
             Ok(ruling) => ruling,
             Err(error @ Error::PolicyNotLoaded { .. }) => {
-                // A policy that fails here never prevents the stop; one that cannot even be loaded does not either.
+                // A policy that fails here never prevents the stop, nor does a policy that cannot be loaded.
                 tracing::warn!("stopping {id} without asking its policies: {error}");
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let (mut decisions, shadows) = ([ruling.decision], ruling.shadows);
-        // The record has no secret values; what is carried out may need what stands there.
+        // The record has no secret values, but the actions may need them.
         let [Decision { outcome, .. }] = &decisions;
         let outcome = outcome.clone();
         if let Err(error) = self.record_without(&mut decisions, shadows, &values) {
-            // What is not recorded is not carried out; but on a full disk, too, a workspace can be stopped.
+            // Unrecorded actions are not carried out, but a workspace can be stopped even when the disk is full.
             tracing::warn!("stopping {id} without its policies' actions: {error}");
             return Ok(());
         }
@@ -213,7 +214,7 @@ impl Lifecycle {
             return Ok(());
         }
         if container.state == State::Paused && !actions.is_empty() {
-            // It is about to end, and frozen it can do nothing.
+            // It is about to end, and while frozen it cannot run the actions.
             self.go_on(&container.id).await?;
         }
         let known = workspace.notes.len();
@@ -230,7 +231,7 @@ impl Lifecycle {
                 () = self.interrupted() => {}
             }
         }
-        // Only what is new: a command may have run in it meanwhile, and a sweep must see that.
+        // Only the new notes are written: a command may have run in it meanwhile, and a sweep must see that.
         let notes = workspace.notes.split_off(known);
         if !notes.is_empty() {
             self.store.update_workspace(id, |workspace| workspace.notes.extend(notes))?;
@@ -238,7 +239,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Removes container and networks from the engine. What is gone already is no error.
+    /// Removes container and networks from the engine. A missing object is no error.
     pub(in crate::lifecycle) async fn remove_from_engine(
         &self,
         id: &WorkspaceId,

@@ -1,4 +1,5 @@
-//! Waiting until a workspace is in a state: it listens first and looks then, so nothing happens unseen in between.
+//! Waiting until a workspace is in a state. It subscribes to events first and then checks the state, so that no change
+//! in between is missed.
 
 use std::time::Duration;
 
@@ -8,54 +9,54 @@ use crate::docker;
 use crate::lifecycle::{Error, Lifecycle, Notice, WorkspaceEvents, WorkspaceView};
 use crate::workspace::{Awaited, Container, Happening, State, WorkspaceId};
 
-/// How a wait ended.
+/// The result of a wait.
 #[derive(Debug, Clone)]
 pub struct Waited {
     /// The workspace as it is now; none when nothing of it is left.
     pub workspace: Option<WorkspaceView>,
-    /// For [`Awaited::Exited`]: the exit code that it was seen with.
+    /// For [`Awaited::Exited`]: the exit code that was seen.
     pub exit_code: Option<i64>,
 }
 
-/// How a wait ended, as programs see it.
+/// The result of a wait, for programs.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct WaitView {
     /// The workspace.
     pub id: WorkspaceId,
-    /// What was waited for.
+    /// The awaited state.
     pub r#for: Awaited,
     /// Its state; null when nothing of it is left.
     pub state: Option<State>,
     /// State of its health check, if it has one.
     pub health: Option<String>,
-    /// For `exited`: the exit code that it was seen with.
+    /// For `exited`: the exit code that was seen.
     pub exit_code: Option<i64>,
 }
 
 impl Waited {
-    /// As programs see it.
+    /// Converts the result into its form for programs.
     pub fn view(self, id: WorkspaceId, awaited: Awaited) -> WaitView {
         let (state, health) = self.workspace.map_or((None, None), |view| (Some(view.state), view.health));
         WaitView { id, r#for: awaited, state, health, exit_code: self.exit_code }
     }
 }
 
-/// Pause between looks at a workspace that is just being replaced.
+/// Pause between checks of a workspace that is being replaced.
 const ASIDE: Duration = Duration::from_millis(50);
 
-/// What a look at a workspace's containers says.
+/// The result of a check of a workspace's containers.
 enum Look {
     Reached(Option<i64>),
-    /// How it is now.
+    /// The current state.
     Not(String),
 }
 
 impl Lifecycle {
-    /// Waits until a workspace is as it should be; without a limit for as long as it takes.
+    /// Waits until a workspace is in a state; without a limit, indefinitely.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], [`Error::LeftOff`], [`Error::NotRunning`] when it has no container, and with
-    /// `stay_up` also when it ends instead. A break of the connection to the engine is waited out.
+    /// [`Error::TimedOut`], [`Error::LeftOff`], [`Error::NotRunning`] when it has no container, and with `stay_up` also
+    /// when it ends instead. A break of the connection to the engine is waited out.
     pub async fn wait(
         &self,
         id: &WorkspaceId,
@@ -105,7 +106,7 @@ impl Lifecycle {
                 Err(Error::NotRunning { .. }) if awaited == Awaited::Removed => return Ok(None),
                 Err(error) => return Err(error),
             };
-            // A list still says how it was while the engine sends the event; an inspection does not.
+            // While the engine sends the event, a list still has the earlier state; an inspection does not.
             let mut containers = Vec::new();
             for (id, container) in listed {
                 match self.docker.inspect(&container.id).await {
@@ -132,12 +133,12 @@ impl Lifecycle {
             loop {
                 match events.next().await {
                     Some(Notice::Event(event)) if event.concerns(id) => {
-                        // It may run again by the time of the next look.
+                        // By the next check it may run again.
                         let ended = event.what == Happening::Exited && event.workspace == *id;
                         if ended && awaited == Awaited::Exited {
                             return Ok(event.exit_code);
                         }
-                        // As well it may have ended by then.
+                        // Likewise, by then it may have ended.
                         let others = containers.iter().filter(|(this, _)| *this != event.workspace);
                         let mut others = others.map(|(_, container)| container.state);
                         let started = event.what == Happening::Started && others.all(|state| state == State::Running);

@@ -1,4 +1,4 @@
-//! Secret files while a container is replaced: what they were is kept until the new one is made.
+//! Secret files during a replacement of a container: the old ones are kept until the new container is made.
 
 use std::path::{Path, PathBuf};
 
@@ -6,19 +6,19 @@ use crate::lifecycle::secrets::files::{make_secrets_dir, secrets_dir, unusable};
 use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::WorkspaceId;
 
-/// What the name of a copy ends with; no id has a dot.
+/// The suffix of the name of a copy; no ID contains a dot.
 const ASIDE: &str = ".replaced";
-/// And while it is made.
+/// The suffix of an incomplete copy.
 const HALF: &str = ".copying";
 
 impl Lifecycle {
-    /// Keeps a copy of a workspace's secrets, or that it has none, until [`Lifecycle::secrets_replaced`] or
+    /// Keeps a copy of a workspace's secrets, or the fact that it has none, until [`Lifecycle::secrets_replaced`] or
     /// [`Lifecycle::secrets_back`].
     pub(in crate::lifecycle) fn secrets_aside(&self, id: &WorkspaceId) -> Result<(), Error> {
         let (folder, aside) = self.places(id);
         let keep = || {
             let half = aside.with_extension(HALF.trim_start_matches('.'));
-            // What an earlier one left that did not get through.
+            // Removes leftovers of an earlier replacement that did not complete.
             remove(&half)?;
             remove(&aside)?;
             if folder.is_dir() {
@@ -32,13 +32,13 @@ impl Lifecycle {
         keep().map_err(|error| unusable(&aside, &error))
     }
 
-    /// Forgets what the secrets were before a replacement.
+    /// Removes the copy of the secrets from before a replacement.
     pub(in crate::lifecycle) fn secrets_replaced(&self, id: &WorkspaceId) -> Result<(), Error> {
         let (_, aside) = self.places(id);
         remove(&aside).map_err(|error| unusable(&aside, &error))
     }
 
-    /// Brings the secrets back that a workspace had before a replacement. Without a copy nothing is done.
+    /// Restores the secrets that a workspace had before a replacement. Without a copy nothing is done.
     pub(in crate::lifecycle) fn secrets_back(&self, id: &WorkspaceId) -> Result<(), Error> {
         let (folder, aside) = self.places(id);
         let back = || {
@@ -72,11 +72,12 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the files of a folder those of its copy. The folder stays the same one: a container that runs sees it.
+/// Replaces the files of a folder with those of its copy. The folder itself stays the same: a running container sees
+/// it.
 fn bring_back(copy: &Path, folder: &Path) -> std::io::Result<()> {
     for entry in copy.read_dir()? {
         let (from, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
-        // What begins with a dot is half a secret.
+        // A name with a leading dot marks an incomplete secret.
         let half = folder.join(format!(".{}", name.display()));
         remove(&half)?;
         std::fs::copy(&from, &half)?;
@@ -91,7 +92,7 @@ fn bring_back(copy: &Path, folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what is there, whatever it is.
+/// Removes a file or folder, if it exists.
 fn remove(path: &Path) -> std::io::Result<()> {
     let gone = match path.symlink_metadata() {
         Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(path),

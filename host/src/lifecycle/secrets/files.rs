@@ -1,8 +1,8 @@
 //! Secrets as files: in a folder of the state that only this user can enter, mounted read-only at `/run/secrets`.
 //!
-//! Unlike variables they are in no inspect output, in no child's environment, and can be changed while the workspace
-//! runs. Inside the container every user can read them, so that it does not matter which one the image runs as; on the
-//! host the state folder (mode 0700) keeps others out.
+//! Unlike variables, they appear in no inspect output and in no child's environment, and can be changed while the
+//! workspace runs. Inside the container every user can read them, so that the user of the image does not matter. On the
+//! host the state folder (mode 0700) keeps other users out.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Permissions};
@@ -15,29 +15,30 @@ use crate::lifecycle::{Error, Lifecycle, ResolvedRequest};
 use crate::wire::SecretBytes;
 use crate::workspace::{Container, LABEL_WORKSPACE, WorkspaceId};
 
-/// Where a workspace finds its secrets.
+/// The folder in which a workspace finds its secrets.
 pub(in crate::lifecycle) const SECRETS_TARGET: &str = "/run/secrets";
-/// Why there are none with an engine elsewhere.
+/// The message that secrets are impossible with an engine on another machine.
 pub(in crate::lifecycle) const REMOTE: &str =
     "--secret needs an engine on this machine: its files cannot be mounted on another one";
-/// So long is a line of a secret that must be in no text by itself; shorter ones, such as `}`, tell nothing.
+/// The length from which a line of a secret must appear in no text by itself; shorter lines, such as `}`, reveal
+/// nothing.
 const TELLING: usize = 8;
-/// Most bytes of one secret, as with Docker's own.
+/// The limit of one secret in bytes, as in Docker.
 const MOST_BYTES: usize = 500 << 10;
 
-/// Where the secret files of all workspaces are, without links: it is handed to the engine.
+/// Returns the folder with the secret files of all workspaces, without links: its path is passed to the engine.
 pub fn secrets_dir(state_dir: &Path) -> PathBuf {
     let state = state_dir.canonicalize().or_else(|_| std::path::absolute(state_dir));
     state.unwrap_or_else(|_| state_dir.to_path_buf()).join("secrets")
 }
 
-/// The folder of a workspace's secrets, if it has any or the request brings some.
+/// Returns the folder of a workspace's secrets, if it has any or the request contains some.
 pub(in crate::lifecycle) fn folder(state_dir: &Path, id: &WorkspaceId, request: &ResolvedRequest) -> Option<PathBuf> {
     let folder = secrets_dir(state_dir).join(id.as_str());
     (!request.secrets.is_empty() || folder.is_dir()).then_some(folder)
 }
 
-/// Whether a workspace may get this secret.
+/// Checks whether a workspace may get this secret.
 pub(in crate::lifecycle) fn check(name: &str, value: &SecretBytes) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
@@ -50,13 +51,14 @@ pub(in crate::lifecycle) fn check(name: &str, value: &SecretBytes) -> Result<(),
     Ok(())
 }
 
-/// What of secrets could be seen in a text, those given and those in a folder: each as a whole, and its longer lines.
+/// Returns the texts by which secrets, given or in a folder, could appear in another text: each as a whole, and its
+/// longer lines.
 pub(in crate::lifecycle) fn texts<'a>(
     given: impl IntoIterator<Item = &'a SecretBytes>,
     folder: Option<&Path>,
 ) -> Vec<String> {
     let mut all: Vec<Vec<u8>> = given.into_iter().map(|secret| secret.0.clone()).collect();
-    // One that is being written, whose name begins with a dot, is a secret, too.
+    // A file that is being written, whose name begins with a dot, is a secret too.
     let kept = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     all.extend(kept.filter_map(|entry| std::fs::read(entry.path()).ok()));
     let mut texts = Vec::new();
@@ -65,13 +67,14 @@ pub(in crate::lifecycle) fn texts<'a>(
         let lines = text.lines().map(str::trim).filter(|line| line.len() >= TELLING);
         texts.extend([text.trim()].into_iter().chain(lines).filter(|text| !text.is_empty()).map(str::to_owned));
     }
-    // A whole one before its lines, or they could not be found in it any more; each once.
+    // A whole secret comes before its lines, because it would no longer be found after they were removed. Each occurs
+    // once.
     texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     texts.dedup();
     texts
 }
 
-/// Makes the folder of all secrets, and closes one that others may enter.
+/// Makes the folder of all secrets, and closes it if others may enter it.
 ///
 /// # Errors
 /// When it can be neither made nor closed.
@@ -82,7 +85,7 @@ pub(in crate::lifecycle) fn make_secrets_dir(state_dir: &Path) -> std::io::Resul
     Ok(all)
 }
 
-/// Takes away that others may enter the folder of all secrets, as an earlier version left it.
+/// Removes the permission of others to enter the folder of all secrets, which an earlier version left.
 ///
 /// # Errors
 /// When it cannot be closed.
@@ -99,7 +102,7 @@ pub(in crate::lifecycle) fn close(all: &Path) -> std::io::Result<()> {
 }
 
 impl Lifecycle {
-    /// The names of a workspace's secrets, sorted.
+    /// Returns the names of a workspace's secrets, sorted.
     ///
     /// # Errors
     /// When the state folder cannot be read.
@@ -141,7 +144,8 @@ impl Lifecycle {
         }
     }
 
-    /// What of a workspace's secret files could be seen in a text: each as a whole, and its longer lines.
+    /// Returns the texts by which a workspace's secret files could appear in another text: each as a whole, and its
+    /// longer lines.
     pub(in crate::lifecycle) fn secret_texts(&self, container: &Container) -> Vec<String> {
         let Some(id) = container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse::<WorkspaceId>().ok()) else {
             return Vec::new();
@@ -170,13 +174,14 @@ impl Lifecycle {
         let folder = all.join(id.as_str());
         make_secrets_dir(self.store.dir()).map_err(|error| unusable(&all, &error))?;
         DirBuilder::new().recursive(true).create(&folder).map_err(|error| unusable(&folder, &error))?;
-        // Whatever the umask: users inside the container must get in, and only the folder above keeps others out.
+        // The modes are set regardless of the umask: users inside the container need access, and only the folder above
+        // keeps others out.
         let open = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode));
         open(&folder, 0o755).map_err(|error| unusable(&folder, &error))?;
         for (name, value) in secrets {
             check(name, value)?;
             let (path, fresh) = (folder.join(name), folder.join(format!(".{name}")));
-            // Never half a secret: written beside it, then put in its place.
+            // A secret is never incomplete: it is written to another file, which then replaces the old one.
             let write = || {
                 let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
                 file.write_all(&value.0)?;
@@ -188,7 +193,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Removes all secrets of a workspace that is gone.
+    /// Removes all secrets of a removed workspace.
     pub(in crate::lifecycle) fn remove_secrets(&self, id: &WorkspaceId) -> Result<(), Error> {
         self.secrets_replaced(id)?;
         let folder = secrets_dir(self.store.dir()).join(id.as_str());

@@ -1,21 +1,22 @@
-//! Whose turn it is to be decided about.
+//! Turns of decisions.
 //!
-//! A policy blocks its thread for as long as its deadline allows. Threads are many but not endless, so what is decided
-//! about one workspace at once is bounded: however often policies exhaust their time about one, the others find threads.
+//! A policy blocks its thread for as long as its deadline allows. The number of threads is large but limited, so the
+//! number of concurrent decisions about one workspace is limited too. However often policies exhaust their time on one
+//! workspace, the others find threads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Decisions about one workspace at once. Beyond tokio's 512 threads / 4, i.e. 128 workspaces whose policies all loop at
-/// once, others wait.
+/// The limit of concurrent decisions about one workspace. Others have to wait only if more than 128 workspaces have
+/// policies that all loop at once (tokio's 512 threads / 4).
 const AT_ONCE: usize = 4;
 
 #[derive(Default)]
 pub(in crate::lifecycle) struct Gate(Mutex<HashMap<String, Arc<Semaphore>>>);
 
-/// While it lives, one turn is taken.
+/// A turn; dropping it frees the turn.
 struct Turn(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
 
 impl Gate {
@@ -24,16 +25,16 @@ impl Gate {
         let semaphore = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() > 1_024 {
-                // Only those that are neither held nor waited for.
+                // Keeps only semaphores that are held or waited for.
                 all.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             }
             all.entry(about.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone()
         };
-        // It is never closed, so there always is a turn.
+        // The semaphore is never closed, so there always is a turn.
         Turn(semaphore.acquire_owned().await.ok())
     }
 
-    /// Runs something about a workspace that may block, when it is its turn.
+    /// Runs a blocking function about a workspace when it is its turn.
     ///
     /// # Errors
     /// When it panicked.
@@ -43,7 +44,7 @@ impl Gate {
         run: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, tokio::task::JoinError> {
         let turn = self.enter(about).await;
-        // The turn ends with the thread, also where it is not waited for any more.
+        // The turn ends with the thread, even if the caller no longer waits.
         let span = tracing::Span::current();
         let held = move || {
             let _turn = turn;
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn a_hundred_decisions_that_never_end_take_a_bounded_number_of_threads_and_a_good_one_finds_its_own() {
         use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-        // As many threads as five workspaces may take, and one.
+        // As many threads as five workspaces may use, and one more.
         let most = 5 * AT_ONCE + 1;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(most).build().unwrap();
@@ -99,7 +100,7 @@ mod tests {
             while highest.load(Ordering::SeqCst) < 5 * AT_ONCE {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            // None of them has ended, and none will before this one has.
+            // None of them has ended, and none will end before this one.
             assert_eq!(gate.run("good", || 42).await.unwrap(), 42);
             end.store(true, Ordering::SeqCst);
             for one in loops {

@@ -1,4 +1,5 @@
-//! Secrets in the files of a project that policies read: an attentive project has none, and records are kept for long.
+//! Secrets in the files of a project that policies read: a careful project has none, but records are kept for a long
+//! time.
 
 use std::sync::LazyLock;
 
@@ -6,8 +7,8 @@ use regex::{Captures, Regex};
 
 use crate::hooks::redact::{REDACTED, SecretNames};
 
-/// A text of some configuration file with `***` in the place of each value whose name says that it is a secret: a pair of JSON,
-/// an assignment of a shell or a Dockerfile, or a line of YAML. What is written in another way is not found.
+/// Returns a text of a configuration file with `***` in place of each value whose name marks it as a secret: a pair of
+/// JSON, an assignment of a shell or a Dockerfile, or a line of YAML. Other notations are not recognized.
 pub(in crate::lifecycle) fn without_secrets(text: &str, secrets: &SecretNames) -> String {
     let mut text = text.to_owned();
     for pairs in PAIRS.iter() {

@@ -1,4 +1,4 @@
-//! Secret values in texts that the commands of a workspace made.
+//! Secret values in the output of commands of a workspace.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use crate::lifecycle::Lifecycle;
 use crate::store;
 use crate::workspace::Container;
 
-/// The end of a text may be the beginning of a value that was cut off with it; so many bytes of one are taken for that.
+/// The number of bytes from which the end of a text counts as the beginning of a value that was cut off.
 const BEGINNING: usize = 4;
 
-/// Takes the secret values of one container out of texts.
+/// Removes the secret values of one container from texts.
 pub(in crate::lifecycle) struct Scrub {
-    /// The longest first: a shorter one may be a part of it.
+    /// Longest first, because a shorter value may be a part of a longer one.
     values: Vec<String>,
-    /// The same in the forms that programs give them.
+    /// The same values in the forms in which programs print them.
     forms: Values,
 }
 
@@ -24,10 +24,10 @@ impl Scrub {
         Self { forms: Values::of(&values), values }
     }
 
-    /// The text without them.
+    /// Returns the text without the values.
     pub(in crate::lifecycle) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        // Half a letter is what remains of one that was cut.
+        // An incomplete character at the end is the remains of a cut one.
         let end = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
         let begins = |at: &usize| {
             let piece = end.get(*at..).unwrap_or_default();
@@ -48,7 +48,8 @@ impl Scrub {
 }
 
 impl Lifecycle {
-    /// The values of an inspected container's secret variables and labels, of the workspace's secret files, and of policies.
+    /// Returns the values of an inspected container's secret variables and labels, of the workspace's secret files, and
+    /// of policies.
     pub(in crate::lifecycle) fn secret_values(&self, container: &Container) -> Vec<String> {
         let spec = container.actual.iter();
         let all = spec.flat_map(|spec| spec.env.iter().chain(&spec.labels));
@@ -57,30 +58,30 @@ impl Lifecycle {
         own.chain(self.loaded().policy_secrets().into_iter().filter(|value| !value.is_empty())).collect()
     }
 
-    /// The secret variables of an inspected container, with their values.
+    /// Returns the secret variables of an inspected container, with their values.
     pub(in crate::lifecycle) fn secret_variables(&self, container: &Container) -> BTreeMap<String, String> {
         let env = container.actual.iter().flat_map(|spec| &spec.env);
         let secret = env.filter(|(name, _)| self.secrets.contains(name));
         secret.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// What a policy says of a container, fit to be kept.
+    /// Returns a policy's text about a container without secrets, so that it can be stored.
     pub(in crate::lifecycle) fn without_secrets(&self, container: &Container, text: String) -> String {
         Values::new(self.secret_values(container).into_iter().collect()).text(&text).unwrap_or(text)
     }
 
-    /// For several texts of one container.
+    /// Returns a scrubber for several texts of one container.
     pub(in crate::lifecycle) fn scrubs(&self, container: &Container) -> Scrub {
         Scrub::new(self.secret_values(container))
     }
 
-    /// Takes the values of a container's secrets out of a text that its commands made, before it is kept or shown.
+    /// Removes the values of a container's secrets from the output of its commands, before it is stored or shown.
     pub(in crate::lifecycle) fn scrub(&self, container: &Container, text: &str) -> String {
         self.scrubs(container).text(text)
     }
 }
 
-/// The folder that the commands of a workspace run in. Where a value was taken out of what is kept, the container tells it.
+/// Returns the folder in which the commands of a workspace run. If the stored one is redacted, the container's is used.
 pub(in crate::lifecycle) fn working_dir(workspace: &store::Workspace, container: &Container) -> Option<String> {
     let kept = &workspace.draft.spec.working_dir;
     let actual = container.actual.as_ref().map(|spec| &spec.working_dir).filter(|_| kept.contains(REDACTED));

@@ -1,5 +1,5 @@
-//! Secrets of a request and of the configuration, on their way around the policies: a draft holds `***` in their place,
-//! and only the container gets them.
+//! Secrets of a request and of the configuration, which bypass the policies: a draft contains `***` in their place, and
+//! only the container gets them.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use crate::hooks::redact::{REDACTED, SecretNames, Values};
 use crate::lifecycle::Error;
 use crate::workspace::ContainerSpec;
 
-/// Real values of secrets; a draft, and with it every policy and record, holds `***`.
+/// Real values of secrets; a draft, and with it every policy and record, contains `***`.
 #[derive(Default)]
 pub(in crate::lifecycle) struct Withheld {
     pub(in crate::lifecycle) env: BTreeMap<String, String>,
     pub(in crate::lifecycle) labels: BTreeMap<String, String>,
-    /// What secret files have in them.
+    /// The texts of secret files.
     pub(in crate::lifecycle) files: Vec<String>,
-    /// What policies have beside their input.
+    /// Secret inputs of policies besides their normal input.
     pub(in crate::lifecycle) policies: Vec<String>,
-    /// The settings as they are shown and as they are, where a secret value stands in some of their texts.
+    /// The displayed and the real settings, if some of their texts contain a secret value.
     texts: Option<Box<(ContainerSpec, ContainerSpec)>>,
 }
 
 impl Withheld {
-    /// Takes secret values out of the texts of a draft, where policies, records and people would see them.
+    /// Removes secret values from the texts of a draft that policies, records and people would see.
     pub(in crate::lifecycle) fn hide(&mut self, draft: &mut Draft, secrets: &SecretNames) {
         let real = draft.spec.clone();
         secrets.redact_draft(draft, &self.values());
@@ -35,17 +35,17 @@ impl Withheld {
         }
     }
 
-    /// All of them, for what else they must not stand in.
+    /// Returns all values, to keep them out of other texts.
     pub(in crate::lifecycle) fn values(&self) -> Vec<String> {
         let given = self.env.values().chain(self.labels.values());
         given.chain(&self.files).chain(&self.policies).cloned().collect()
     }
 
-    /// Refuses settings in which a value stands where it cannot be taken out: the engine needs a name as it is, and every user who lists
-    /// containers reads it.
+    /// Refuses settings with a value in a place where it cannot be removed: the engine needs a name unchanged, and
+    /// every user who lists containers sees it.
     ///
     /// # Errors
-    /// [`Error::Request`] with the field, whose value it is, and what to do.
+    /// [`Error::Request`] with the field, the owner of the value, and a remedy.
     pub(in crate::lifecycle) fn refuse_names(&self, spec: &ContainerSpec) -> Result<(), Error> {
         match Values::of(&self.values()).names_with(spec).first() {
             Some(field) => {
@@ -55,11 +55,11 @@ impl Withheld {
         }
     }
 
-    /// The same for the commands of a project's file, which keep the names of variables in the place of their values, and
-    /// nothing in the place of others.
+    /// Refuses commands of a project's file with a value that cannot be removed. Their record has the names of
+    /// variables in place of their values, but nothing in place of other values.
     ///
     /// # Errors
-    /// [`Error::ProjectFile`] with the command, whose value it is, and what to do.
+    /// [`Error::ProjectFile`] with the command, the owner of the value, and a remedy.
     pub(in crate::lifecycle) fn refuse_commands(&self, file: &str, commands: &Commands) -> Result<(), Error> {
         let mut kept = commands.clone();
         kept.hide(&self.env);
@@ -82,7 +82,7 @@ impl Withheld {
         }
     }
 
-    /// Whose value it is that a test finds.
+    /// Returns the owner of the value that a test finds.
     fn whose(&self, found: impl Fn(&Values) -> bool) -> String {
         let is = |value: &String| found(&Values::of(std::slice::from_ref(value)));
         let named = self.env.iter().chain(&self.labels).find(|(_, value)| is(value));
@@ -93,7 +93,8 @@ impl Withheld {
         }
     }
 
-    /// Puts them into a spec. A policy may have replaced or removed one; only what still stands for it is filled in.
+    /// Fills the values into a spec. A policy may have replaced or removed one; only values whose placeholder remains
+    /// are filled in.
     pub(in crate::lifecycle) fn fill_in(&self, spec: &mut ContainerSpec) {
         if let Some((shown, real)) = self.texts.as_deref() {
             fill_in(spec, shown, real);
@@ -108,7 +109,7 @@ impl Withheld {
     }
 }
 
-/// Why a value in a name is refused, in one line.
+/// Returns the message about a value in a name, in one line.
 pub(in crate::lifecycle) fn in_name(field: &str, whose: &str) -> String {
     format!(
         "{field}: the value of {whose} stands in it, and names are stored, shown and given to the engine as they are; choose \
@@ -116,7 +117,7 @@ pub(in crate::lifecycle) fn in_name(field: &str, whose: &str) -> String {
     )
 }
 
-/// A command as policies may see it, and as it is.
+/// A command as policies may see it, and with its real values.
 pub(in crate::lifecycle) struct WithheldExec {
     pub(in crate::lifecycle) shown: ExecSpec,
     real: ExecSpec,
@@ -130,18 +131,18 @@ impl WithheldExec {
         for text in shown.env.values_mut().chain(&mut shown.command).chain(&mut shown.working_dir) {
             values.clean(text);
         }
-        // A word may be a user's name by chance.
+        // A short word may match a user's name by chance.
         shown.user.iter_mut().for_each(|user| values.telling().clean(user));
         Self { shown, real: exec }
     }
 
-    /// Puts the real texts where policies left what they were shown.
+    /// Restores the real texts where policies left the displayed ones.
     pub(in crate::lifecycle) fn fill_in(&self, exec: &mut ExecSpec) {
         fill_in(exec, &self.shown, &self.real);
     }
 }
 
-/// Replaces the texts of a value that are still what was shown by what they are.
+/// Replaces the texts of a value that still equal the displayed ones with the real ones.
 fn fill_in<T: serde::Serialize + serde::de::DeserializeOwned>(value: &mut T, shown: &T, real: &T) {
     let json = |value: &T| serde_json::to_value(value);
     if let (Ok(mut filled), Ok(shown), Ok(real)) = (json(value), json(shown), json(real)) {
@@ -164,11 +165,11 @@ fn fill(value: &mut Value, shown: &Value, real: &Value) {
                 }
             }
         }
-        // Words that a policy put before or between them moved the others.
+        // Words that a policy inserted before or between them moved the others.
         (Value::Array(value), Value::Array(shown), Value::Array(real)) => {
             for word in value {
                 let mut places = shown.iter().zip(real).filter(|(shown, real)| *shown == word && shown != real);
-                // Where two look alike, it cannot be told which is meant.
+                // If two placeholders look alike but stand for different values, neither is filled in.
                 if let Some((_, first)) = places.next()
                     && places.all(|(_, other)| other == first)
                 {

@@ -15,8 +15,8 @@ use crate::wire::{Progress, RestoreRequest};
 use crate::workspace::{ContainerSpec, LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind};
 
 impl Lifecycle {
-    /// Makes a workspace from a snapshot, or a sidecar from that of a sidecar. Its volumes are copied, so that the
-    /// snapshot stays what it is.
+    /// Makes a workspace from a snapshot, or a sidecar from the snapshot of a sidecar. Its volumes are copied, so that
+    /// the snapshot stays unchanged.
     ///
     /// # Errors
     /// Those of [`Lifecycle::up`], [`Error::Request`] when there is no such snapshot or a part of it is gone, and
@@ -49,7 +49,7 @@ impl Lifecycle {
                 let copy = format!("{source}-restored-{entry}");
                 progress(Progress::step(format!("copying the volume {kept}")));
                 let mut labels = self.volume_labels(&snapshot.workspace, &snapshot.name, &entry.to_string());
-                // From now on it is a workspace's, and no part of the snapshot.
+                // From now on it belongs to a workspace, and not to the snapshot.
                 labels.remove(LABEL_SNAPSHOT);
                 labels.insert(LABEL_WORKSPACE.to_owned(), target.to_string());
                 self.copy_volume(&snapshot.image_id, kept, &copy, &labels).await?;
@@ -61,7 +61,7 @@ impl Lifecycle {
             let recreate = if restore.recreate { Recreate::IfDifferent } else { Recreate::Never };
             match sidecar {
                 Some((parent, name)) => {
-                    // It is where its workspace is now.
+                    // A sidecar's network is that of its workspace now.
                     request.fields.retain(|(edit, _)| !matches!(edit, Adjustment::Network(_)));
                     // Its workspace may have other labels now, and a sidecar has those.
                     let now = self.store.workspace(&parent)?.map(|parent| parent.draft.spec.labels).unwrap_or_default();
@@ -80,7 +80,7 @@ impl Lifecycle {
         }
     }
 
-    /// Refuses a snapshot that a copy of a volume is missing from: an engine would make an empty one without a word.
+    /// Refuses a snapshot with a missing copy of a volume: an engine would silently make an empty one.
     async fn check_copies(&self, snapshot: &Snapshot) -> Result<(), Error> {
         for (source, copy) in &snapshot.volumes {
             let ours = self.docker.volume(copy).await?.filter(|volume| volume.ours);
@@ -92,8 +92,9 @@ impl Lifecycle {
     }
 }
 
-/// Whether a field of a snapshot is still asked for. What made that workspace looser than one is today is not: configuration,
-/// policies and waivers of then decide nothing any more. What made it tighter is.
+/// Returns whether a field of a snapshot is still requested. Settings that made the workspace looser than today's
+/// default are not: the configuration, policies and waivers of that time no longer decide. Settings that made it
+/// tighter are.
 fn tighten(edit: &mut Adjustment, capabilities: &BTreeSet<String>) -> bool {
     match edit {
         Adjustment::Capabilities(wanted) => {
@@ -118,7 +119,7 @@ fn gone(what: &str, name: &str, snapshot: &str) -> Error {
     Error::Request(text)
 }
 
-/// What the snapshot had, as a request: whatever differs from a spec that asks for nothing.
+/// Converts a snapshot into a request: the differences from a spec that requests nothing.
 fn request(
     snapshot: &Snapshot,
     image: &str,
@@ -131,7 +132,7 @@ fn request(
             mount.source.clone_from(copy);
         }
     }
-    // Its secret files are this workspace's own, if it has any; its project is mounted as ever.
+    // Its secret files are those of this workspace, if it has any; its project is mounted as usual.
     spec.mounts.remove(SECRETS_TARGET);
     spec.mounts.retain(|_, mount| mount.kind == MountKind::Volume || mount.source != snapshot.project);
     let secret = |(name, value): (&String, &String)| value.contains(REDACTED) || name.starts_with("WORKSPACE_");

@@ -1,7 +1,7 @@
 //! Snapshots: a workspace's writable layer as an image, with copies of its volumes beside it.
 //!
-//! Nothing secret gets into one: a workspace with secret variables is kept as one layer of files without its configuration,
-//! and secret files are no part of it. See [`crate::lifecycle::restore`] for the way back.
+//! No secret gets into a snapshot: a workspace with secret variables is stored as one layer of files without its
+//! configuration, and secret files are no part of it. See [`crate::lifecycle::restore`] for the way back.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::workspace::{
     LABEL_MANAGED, LABEL_SNAPSHOT, LABEL_WORKSPACE, MountKind, State, WorkspaceId,
 };
 
-/// Pieces of a volume's archive that wait in memory.
+/// The limit of pieces of a volume's archive that wait in memory.
 const WAITING: usize = 16;
 
 impl Lifecycle {
-    /// Keeps a workspace as it is now. It is frozen meanwhile, and goes on afterwards.
+    /// Takes a snapshot of a workspace. The workspace is frozen meanwhile, and resumes afterwards.
     ///
     /// # Errors
     /// [`Error::Request`] for a bad name or one that is taken, [`Error::NotRunning`] without a container, and the
@@ -46,7 +46,7 @@ impl Lifecycle {
             return Err(Error::Request(format!("there is a snapshot '{full}' already; choose another --name")));
         }
         let image = format!("wharf/{id}:{}", tag(&name));
-        // Another installation gives a workspace of the same folder the same id.
+        // Another installation gives a workspace of the same folder the same ID.
         if self.docker.image(&image).await?.is_some_and(|image| !self.made_here(&image)) {
             let text = format!("there is an image {image} that this Wharf did not make; choose another --name");
             return Err(Error::Request(text));
@@ -64,7 +64,7 @@ impl Lifecycle {
             self.keep_as(entry, &container, &stored, &full, &name, progress).await
         };
         let kept = kept.await;
-        // Whatever came of it, the workspace goes on.
+        // Whatever the result, the workspace resumes.
         let thawed = if freeze { self.thaw(&container.id).await } else { Ok(()) };
         match kept.and_then(|snapshot| thawed.map(|()| snapshot)) {
             Ok(snapshot) => {
@@ -107,7 +107,7 @@ impl Lifecycle {
             labels: &labels,
             blank_labels: container.labels.keys().cloned().collect(),
         };
-        // The engine would keep their values beside the image; then only the files are taken.
+        // The engine would store their values with the image, so only the files are taken.
         let hidden = |(name, value): (&String, &String)| self.secrets.contains(name) || value.contains(REDACTED);
         let words = spec.command.iter().chain(spec.health_check.iter().flat_map(|check| &check.command));
         let secrets =
@@ -172,7 +172,7 @@ impl Lifecycle {
         }
         let copier = self.docker.create_copier(image, from, to, labels).await?;
         let copied = async {
-            // The engine makes one that is missing: an empty one, with the labels of this attempt.
+            // The engine makes a missing volume: an empty one, with the labels of this attempt.
             let there = self.docker.volume(from).await?;
             if there.is_none_or(|volume| volume.labels.get(LABEL_ATTEMPT) == labels.get(LABEL_ATTEMPT)) {
                 return Err(docker::Error::NotFound { what: "volume", name: from.to_owned() }.into());
@@ -182,7 +182,7 @@ impl Lifecycle {
             let read = async move {
                 while let Some(bytes) = archive.next().await {
                     let bytes = bytes.map_err(|error| std::io::Error::other(error.to_string()));
-                    // Who writes says itself why it does not go on.
+                    // The writer itself reports why it stopped.
                     if sender.send(bytes).await.is_err() {
                         break;
                     }
@@ -213,8 +213,8 @@ impl Lifecycle {
         }
     }
 
-    /// Removes what was made under a journal entry of a snapshot or restore: helpers, volumes, and an image that no
-    /// snapshot knows.
+    /// Removes the objects that were made under a journal entry of a snapshot or restore: helpers, volumes, and an
+    /// image that no snapshot knows.
     async fn remove_snapshot_attempt(&self, entry: i64) -> Result<(), Error> {
         let attempt = entry.to_string();
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_ATTEMPT, attempt.as_str())];
@@ -239,10 +239,10 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Ends a snapshot or restore that was interrupted, under its workspace's lock. Says whether it had come to its end
-    /// but for the journal: then the snapshot, or the workspace made from it, is written, and what it has stays.
+    /// Ends an interrupted snapshot or restore, under its workspace's lock. Returns whether it was complete except for
+    /// the journal: then the snapshot, or the workspace made from it, is stored, and its objects stay.
     pub(in crate::lifecycle) async fn finish_snapshot(&self, entry: &JournalEntry) -> Result<bool, Error> {
-        // One that its user had paused stays as it is.
+        // A workspace that its user had paused stays paused.
         if entry.detail.as_deref() == Some(JournalEntry::FROZEN)
             && let Some(container) = self.container(&entry.workspace).await?
             && container.state == State::Paused
@@ -264,7 +264,7 @@ impl Lifecycle {
         Ok(written)
     }
 
-    /// Snapshots, sorted by name: all, or those of a workspace.
+    /// Returns snapshots, sorted by name: all, or those of a workspace.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -272,7 +272,7 @@ impl Lifecycle {
         Ok(self.store.snapshots(id)?)
     }
 
-    /// One snapshot.
+    /// Returns one snapshot.
     ///
     /// # Errors
     /// [`Error::Missing`] when there is none of this name.
@@ -302,9 +302,9 @@ impl Lifecycle {
         Ok(snapshot)
     }
 
-    /// Removes an image for a sweep. Of a snapshot's image the record goes first, so that there is never one that cannot
-    /// be restored: what is left when this process ends in between is found by the next sweep, as the copies of its
-    /// volumes are, each with a verdict of its own.
+    /// Removes an image for a sweep. For a snapshot's image the record is removed first, so that there is never a
+    /// record that cannot be restored. If this process ends in between, the next sweep finds the rest and the copies of
+    /// its volumes, each with a separate verdict.
     pub(in crate::lifecycle) async fn sweep_image(&self, reference: &str, id: &str) -> Result<(), Error> {
         let named = |kept: &Snapshot| kept.image_id == id && (kept.image == reference || id == reference);
         let kept = self.store.snapshots(None)?.into_iter().find(named);
@@ -318,8 +318,8 @@ impl Lifecycle {
         Ok(removed.map(drop)?)
     }
 
-    /// The image of a snapshot, if the engine has it: under its name, or by its id when the name is gone or means another
-    /// image by now.
+    /// Returns the image of a snapshot, if the engine has it: under its name, or by its ID when the name is gone or
+    /// means another image now.
     pub(in crate::lifecycle) async fn image_of(&self, snapshot: &Snapshot) -> Result<Option<String>, Error> {
         if self.docker.image(&snapshot.image).await?.is_some_and(|image| image.id == snapshot.image_id) {
             return Ok(Some(snapshot.image.clone()));
@@ -345,7 +345,7 @@ impl Lifecycle {
     }
 }
 
-/// The tag of the image of a snapshot.
+/// Returns the tag of the image of a snapshot.
 fn tag(name: &str) -> String {
     format!("snapshot-{name}")
 }

@@ -1,8 +1,9 @@
-//! Acknowledging a loss: a record of the chain that says who took note of it, when and why, and from where the chain goes on.
+//! Acknowledgements of a loss: a record of the chain with the person, the time and the reason, and the place where the
+//! chain continues.
 //!
-//! Only what is gone can be acknowledged: a cut end, a lost head, a gap. A record that was edited stays reported for as long
-//! as it is there. An acknowledgement is signed by itself, and names each loss by what stands before it (number and hash) and
-//! the number behind it, so that it covers no other.
+//! Only lost records can be acknowledged: a cut end, a lost head, a gap. An edited record is reported for as long as it
+//! exists. An acknowledgement has its own signature, and identifies each loss by the record before it (number and hash)
+//! and the number after it, so that it covers no other loss.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -13,7 +14,7 @@ use super::{HEAD, Signed, canonical, hash};
 use crate::store::key::Key;
 use crate::store::{Error, Store, statement};
 
-/// What stands in the place of a hook in the record.
+/// The word in the hook's column of the record.
 pub(super) const WORD: &str = "acknowledgement";
 
 /// A place where records are missing.
@@ -21,24 +22,24 @@ pub(super) const WORD: &str = "acknowledgement";
 pub(super) struct Loss {
     /// The last record before it.
     pub(super) after: i64,
-    /// Its hash.
+    /// The hash of that record.
     pub(super) hash: String,
-    /// The first one behind it; none when the acknowledgement itself is that.
+    /// The first record after it; none when that is the acknowledgement itself.
     pub(super) next: Option<i64>,
 }
 
-/// What an acknowledgement says.
+/// The content of an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
     /// Its number in the chain.
     pub number: i64,
-    /// When it was written.
+    /// Time of its writing.
     pub time: Timestamp,
-    /// Who wrote it.
+    /// Its author.
     pub by: String,
-    /// Why the loss is no cause for alarm, or what was done about it.
+    /// The reason that the loss is no cause for alarm, or the measures taken.
     pub reason: String,
-    /// What had been reported.
+    /// The reported damages.
     pub damages: Vec<String>,
     #[serde(rename = "places")]
     pub(super) losses: Vec<Loss>,
@@ -46,7 +47,7 @@ pub struct Acknowledged {
     pub(super) host: String,
 }
 
-/// As it stands in the chain: the columns of every record, and what is signed.
+/// Its form in the chain: the columns of every record, and the signed text.
 #[derive(Serialize, Deserialize)]
 struct Body {
     id: String,
@@ -56,7 +57,7 @@ struct Body {
     signed: Signed,
 }
 
-/// The acknowledgements of a chain that this key has signed for this installation.
+/// Returns the acknowledgements of a chain that this key has signed for this installation.
 pub(super) fn all(connection: &Connection, public_key: &str, host: &str) -> Result<Vec<Acknowledged>, Error> {
     let what = "read the acknowledgements";
     let mut query = connection
@@ -75,20 +76,21 @@ pub(super) fn all(connection: &Connection, public_key: &str, host: &str) -> Resu
 }
 
 impl Acknowledged {
-    /// Whether it covers the step from the record `after` with this hash to the record `next`.
+    /// Returns whether it covers the step from the record `after` with this hash to the record `next`.
     pub(super) fn covers(&self, after: i64, hash: &str, next: i64) -> bool {
         let behind = |loss: &Loss| loss.next.map_or(self.number == next, |number| number == next);
         self.losses.iter().any(|loss| loss.after == after && loss.hash == hash && behind(loss))
     }
 
-    /// Whether a record of this number was lost in a place that it covers.
+    /// Returns whether a record of this number was lost in a place that it covers.
     pub(super) fn has_lost(&self, number: i64) -> bool {
         self.losses.iter().any(|loss| loss.after < number && number < loss.next.unwrap_or(self.number))
     }
 }
 
 impl Store {
-    /// Writes down that a loss of decision records is known: it is not reported any more, and the record of it is.
+    /// Records that a loss of decision records is known. From then on the loss is no longer reported, only its
+    /// acknowledgement.
     ///
     /// # Errors
     /// When nothing is lost, or the store cannot be written.
@@ -103,7 +105,7 @@ impl Store {
             return Err(Error::NothingLost { edited: verified.damages.first().map(ToString::to_string) });
         }
         let tip = self.tip(&transaction, key)?;
-        // Whatever is wrong with the end, this is where the chain goes on.
+        // The chain continues from here, whatever the damage at its end.
         losses.push(Loss { after: last.0, hash: last.1, next: None });
         let lost = verified.damages.iter().filter(|damage| damage.lost).map(ToString::to_string).collect();
         let (id, time) = (uuid::Uuid::now_v7(), Timestamp::now());

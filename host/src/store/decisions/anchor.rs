@@ -1,5 +1,5 @@
-//! Anchors: the end of the chain at one time, signed, for a witness elsewhere. A state folder that was put back to an earlier
-//! day, key and all, still has to hold against them.
+//! Anchors: the signed end of the chain at one time, for a witness elsewhere. Even a state folder that was restored to
+//! an earlier day, including its key, must match them.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::verify::{Damage, Outcome, Verified};
 use super::{Signed, canonical};
 use crate::store::{Error, Store, statement};
 
-/// What is signed.
+/// The signed content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct End {
     host: String,
@@ -37,7 +37,7 @@ impl Anchor {
     /// Reads the lines of a file; `path` is for messages.
     ///
     /// # Errors
-    /// [`Error::BadAnchor`] for a line that is no anchor, and when there is none.
+    /// [`Error::BadAnchor`] for an invalid line, and for a file without anchors.
     pub fn read_all(path: &Path, text: &str) -> Result<Vec<Self>, Error> {
         let bad = |cause: String| Error::BadAnchor { path: path.to_path_buf(), cause };
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -51,7 +51,7 @@ impl Anchor {
         if all.is_empty() { Err(bad("it has no line".into())) } else { Ok(all) }
     }
 
-    /// What of a chain does not hold against it.
+    /// Returns the contradictions between a chain and the anchor.
     pub(super) fn against(
         &self,
         connection: &Connection,
@@ -102,10 +102,10 @@ impl Anchor {
 }
 
 impl Store {
-    /// The end of the chain, signed, for a witness elsewhere.
+    /// Returns the signed end of the chain, for a witness elsewhere.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when the chain is not whole, or when the store cannot be read.
+    /// [`Error::Damaged`] when the chain is damaged, or when the store cannot be read.
     pub fn anchor(&self) -> Result<Anchor, Error> {
         let what = "sign the end of the decision records";
         let key = self.key()?;

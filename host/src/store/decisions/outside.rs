@@ -1,11 +1,11 @@
-//! The end of the chain once more, outside the database: the file `decisions.head` in the state folder, signed like the one in
-//! it. An end that is cut off in the database, head and all, is still named here.
+//! A second copy of the end of the chain, outside the database: the file `decisions.head` in the state folder, signed
+//! like the one in the database. If the end in the database is cut off, including its head, this file still names it.
 //!
-//! The order: a record and the head in the database are written in one transaction, and this file after it. So a process
-//! that dies between the two leaves the file behind the database, which means nothing: the record that it names is in the
-//! chain. A file ahead of the database means that records are gone. Nothing but a cut can do that, or a machine that lost
-//! its power before the database's last pages reached the disk, or an older copy of the database put in its place; an
-//! admin who knows which it was says so (`acknowledge`).
+//! The order of writes is: a record and the head in the database in one transaction, then this file. A process that
+//! dies between the two leaves the file behind the database, which is harmless: the record that the file names is in
+//! the chain. A file ahead of the database means that records are gone. The only causes are a deliberate cut, a machine
+//! that lost its power before the database's last pages reached the disk, or an older copy of the database in its
+//! place. An admin who knows the cause acknowledges it (`acknowledge`).
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -18,19 +18,19 @@ use crate::store::key::Key;
 
 /// Its name in the state folder.
 pub(super) const FILE: &str = "decisions.head";
-/// More than it ever has.
+/// A limit that exceeds any valid size.
 const MOST: u64 = 64 << 10;
 
-/// What the file holds.
+/// The content of the file.
 pub(super) enum Outside {
     Missing,
-    /// It is there and says nothing that this program has signed.
+    /// The file exists, but this program has not signed its content.
     Unusable(String),
     Signed(Signed, Head),
 }
 
 impl Outside {
-    /// Reads it. Whose signature it has is left to be asked.
+    /// Reads the file, without a check of its signer.
     pub(super) fn read(dir: &Path) -> Self {
         let path = dir.join(FILE);
         if let Err(error) = std::fs::symlink_metadata(&path)
@@ -49,7 +49,7 @@ impl Outside {
         }
     }
 
-    /// The end that it names, if this key has signed it for this installation.
+    /// Returns the end that it names, if this key has signed it for this installation.
     pub(super) fn head(self, key: &Key, host: &str) -> Option<Head> {
         match self {
             Self::Signed(signed, head) if signed.public_key == key.public() && head.host == host => Some(head),
@@ -71,8 +71,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes it, unless it names a later end already: of two processes the later one's stays. The first one ever is on the disk
-/// before this returns.
+/// Writes the file, unless it already names a later end: of two processes, the later end stays. The very first file is
+/// on the disk before this returns.
 ///
 /// # Errors
 /// When the state folder cannot be written.
@@ -88,7 +88,8 @@ pub(super) fn write(dir: &Path, key: &Key, host: &str, signed: &Signed, head: &H
         return Ok(());
     }
     let put = || -> std::io::Result<()> {
-        // Under the lock there is one writer, so the name is its own; one that died has left a part of it at most.
+        // The lock allows one writer, so no other process uses this name. A dead process has at most left an incomplete
+        // file.
         let aside = dir.join(format!(".{FILE}.new"));
         let _ = std::fs::remove_file(&aside);
         let mut file = File::options().create_new(true).write(true).mode(0o600).open(&aside)?;

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::{DecisionQuery, StoredDecision};
 use crate::store::{Error, Store};
 
-/// Goes over records in the order of the chain, a page at a time: memory stays flat, and no writer waits for a long read.
+/// An iterator over records in the order of the chain, one page at a time: memory use stays flat, and no writer waits
+/// for a long read.
 pub struct DecisionPages<'a> {
     store: &'a Store,
     query: DecisionQuery,
@@ -15,7 +16,7 @@ pub struct DecisionPages<'a> {
 }
 
 impl Store {
-    /// All records of a query, in the order of the chain.
+    /// Returns all records of a query, in the order of the chain.
     pub fn decision_pages(&self, query: DecisionQuery) -> DecisionPages<'_> {
         DecisionPages { store: self, query, after: 0, page: VecDeque::new(), ended: false }
     }

@@ -1,4 +1,4 @@
-//! Pruning: old records go, and a signed checkpoint proves where the chain goes on.
+//! Pruning: old records are removed, and a signed checkpoint proves where the chain continues.
 
 use jiff::Timestamp;
 use rusqlite::TransactionBehavior;
@@ -8,16 +8,16 @@ use super::verify::Walk;
 use super::{CHECKPOINT, Checkpoint, acknowledge, id_at, put_signed};
 use crate::store::{Error, Store, statement};
 
-/// Records that are pruned in one transaction: others wait for it.
+/// Records that are pruned in one transaction; other writers wait for it.
 const CHUNK: i64 = 2_000;
 
 impl Store {
-    /// Forgets records that are older, or more, than what is kept, and signs where the chain begins from then on.
-    /// Returns how many went.
+    /// Removes records beyond the configured age or number, and signs the new beginning of the chain. Returns their
+    /// number.
     ///
     /// # Errors
-    /// When the store cannot be written, or when what would go is damaged: then nothing of it goes, so that pruning
-    /// never hides damage.
+    /// When the store cannot be written, or when a record to be removed is damaged. Then the whole chunk with the
+    /// damage stays, so that pruning never hides damage. Chunks before it are already removed.
     pub fn prune_decisions(&self, before: Timestamp, keep: u64) -> Result<u64, Error> {
         let mut gone = 0;
         loop {

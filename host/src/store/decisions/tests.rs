@@ -109,13 +109,13 @@ fn a_removed_end_stays_to_be_seen_when_the_chain_goes_on() {
 fn one_who_makes_up_records_needs_the_installations_key() {
     let (_dir, store) = store_of("forged", 3);
     let own = store.verify(None).unwrap().public_key;
-    // A whole chain of another installation, in the place of the true one.
+    // A complete chain of another installation, in place of the true one.
     let (_other, forged) = store_of("forger", 3);
     assert_eq!(said(&forged), "");
     let verified = forged.verify(Some(&own)).unwrap();
     let said: Vec<_> = verified.damages.iter().map(ToString::to_string).collect();
     assert!(said.iter().any(|what| what.contains("signed with another key")), "{said:?}");
-    // Put into the state folder of the installation, it is for another one besides.
+    // In the state folder of this installation, it also names another installation.
     let key = "installation.key";
     std::fs::copy(store.dir().join(key), forged.dir().join(key)).unwrap();
     let again = Store::open(forged.dir()).unwrap();
@@ -149,7 +149,7 @@ fn pruning_keeps_the_chain_provable_and_a_forged_beginning_is_found() {
         let (_copy, copied) = damaged(&store, &format!("prune-copy-{index}"), sql);
         assert!(said(&copied).contains(expected), "{sql}: {}", said(&copied));
     }
-    // All may go, and the chain goes on from there.
+    // All records may be pruned, and the chain continues from there.
     assert_eq!(store.prune_decisions(before(0), 100).unwrap(), 5);
     store.append(&[decision("w", 0)]).unwrap();
     let verified = store.verify(None).unwrap();
@@ -164,7 +164,7 @@ fn pruning_never_hides_damage() {
     let error = store.prune_decisions(Timestamp::MIN, 2).unwrap_err();
     assert!(error.to_string().contains("record 2 was changed"), "{error}");
     assert_eq!(store.verify(None).unwrap().records, 6);
-    // What is not damaged yet goes as ever.
+    // Records before the damage are pruned as usual.
     assert_eq!(store.prune_decisions(Timestamp::MIN, 5).unwrap(), 1);
 }
 

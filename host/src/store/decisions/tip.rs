@@ -1,4 +1,4 @@
-//! Where the chain goes on, and how its end is signed.
+//! The point where the chain continues, and the signature of its end.
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
@@ -7,18 +7,19 @@ use super::{HEAD, Head, Signed, canonical, put_signed, signed};
 use crate::store::key::Key;
 use crate::store::{Error, Store, statement};
 
-/// What stands in the place of the hash before, where that is lost: the gap stays to be seen.
+/// The text in place of a lost hash of the previous record: the gap remains visible.
 const LOST: &str = "lost";
 
-/// What the next record is chained on.
+/// The predecessor of the next record.
 pub(super) struct Tip {
     pub(super) number: i64,
     pub(super) hash: String,
 }
 
 impl Store {
-    /// What the next record is chained on: the later of the two signed ends. Should records have been removed behind it, the
-    /// gap stays to be seen; and where an end is missing that was there, one is made.
+    /// Returns the predecessor of the next record: the later of the two signed ends. If records after it were removed,
+    /// the gap remains visible. On a new chain, and for an end by an older Wharf, the missing end outside the database
+    /// is written.
     pub(super) fn tip(&self, connection: &Connection, key: &Key) -> Result<Tip, Error> {
         let what = "find the end of the decision records";
         let own = |signed: &Signed| signed.genuine() && signed.public_key == key.public();
@@ -51,7 +52,7 @@ impl Store {
                 let hash = if outside.number > head.number { outside.hash } else { head.hash };
                 Tip { number, hash }
             }
-            // An older Wharf kept it in the database only.
+            // An older Wharf stored it in the database only.
             (Some(head), None) if missing && !head.outside => {
                 let tip = Tip { number, hash: head.hash.clone() };
                 self.keep_outside(key, &head)?;
@@ -69,7 +70,7 @@ impl Store {
         })
     }
 
-    /// Whether workspaces name decisions: then there were some.
+    /// Returns whether workspaces name decisions, which proves that there were some.
     pub(super) fn has_decided(&self, connection: &Connection) -> Result<bool, Error> {
         let what = "look for what was decided";
         connection
@@ -93,7 +94,7 @@ impl Store {
         let head = Head { host: self.host_id().to_owned(), number, hash, outside: true };
         put_signed(&transaction, name, key, &head)?;
         transaction.commit().map_err(statement("record a decision"))?;
-        // It is recorded. A file that stays behind means nothing, and the next record brings it up.
+        // The decision is recorded. An outdated file is harmless, and the next record updates it.
         if let Err(error) = self.keep_outside(key, &head) {
             tracing::warn!("the end of the decision records is kept in the database only: {error}");
         }

@@ -9,37 +9,38 @@ use super::outside::{self, Outside};
 use super::{CHECKPOINT, Checkpoint, HEAD, Head, hash, signed};
 use crate::store::{Error, Store, statement};
 
-/// Damages that a verification lists before it stops.
+/// The number of damages that a verification lists before it stops.
 const MOST_DAMAGES: usize = 100;
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// Records that were read.
+    /// Number of records that were read.
     pub records: u64,
-    /// The beginning of the chain, when records were pruned.
+    /// The beginning of the chain, if records were pruned.
     pub checkpoint: Option<Checkpoint>,
-    /// The key that beginning and end are signed with, in hex.
+    /// The key that signed the beginning and the end, in hex.
     pub public_key: String,
-    /// What is wrong, in the order of the chain; empty means the chain is whole, but for what was acknowledged.
+    /// The damages, in the order of the chain; empty means that the chain is intact, except for acknowledged losses.
     pub damages: Vec<Damage>,
     /// Losses that were acknowledged.
     pub acknowledged: Vec<Acknowledged>,
 }
 
-/// Something wrong with the chain.
+/// A damage of the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
     /// The record's number; none for the signed beginning and end.
     pub number: Option<i64>,
-    /// What is wrong.
+    /// Its description.
     pub what: String,
-    /// Whether something is gone, which can be acknowledged; what was edited cannot.
+    /// Whether something is lost, which can be acknowledged; edits cannot be.
     #[serde(skip)]
     pub(super) lost: bool,
 }
 
-/// What a walk along the chain found, with the places where records are missing, and the last record (number and hash).
+/// The result of a walk along the chain, with the places where records are missing, and the last record (number and
+/// hash).
 pub(super) struct Outcome {
     pub(super) verified: Verified,
     pub(super) losses: Vec<Loss>,
@@ -47,17 +48,17 @@ pub(super) struct Outcome {
 }
 
 impl Store {
-    /// Goes over all records, the signed beginning, and the signed end. `expected` is the public key (hex) that has to
-    /// have signed them, by default the installation's own.
+    /// Checks all records, the signed beginning, and the signed end. `expected` is the public key (hex) that must have
+    /// signed them, by default the installation's own.
     ///
     /// # Errors
-    /// When the store or the key cannot be read; what is wrong with the chain is in the result.
+    /// When the store or the key cannot be read; damages of the chain are in the result.
     pub fn verify(&self, expected: Option<&str>) -> Result<Verified, Error> {
         self.verify_against(expected, &[], true)
     }
 
-    /// The same, held against anchors that were kept elsewhere. A copy of the store is not held against the end that is
-    /// kept `outside` the database.
+    /// Verifies the chain like [`Store::verify`], and compares it with anchors from elsewhere. A copy of the store is
+    /// not compared with the end that is stored `outside` the database.
     ///
     /// # Errors
     /// As [`Store::verify`].
@@ -68,7 +69,7 @@ impl Store {
             None => self.key()?.public(),
         };
         let mut connection = self.connection();
-        // One transaction sees one state, whatever is written meanwhile.
+        // One transaction sees one state, regardless of concurrent writes.
         let transaction = connection.transaction().map_err(statement(what))?;
         let Outcome { mut verified, .. } = self.walk(&transaction, &public_key, outside)?;
         for anchor in anchors {
@@ -77,7 +78,7 @@ impl Store {
         Ok(verified)
     }
 
-    /// Goes over all of it in a transaction.
+    /// Checks everything within a transaction.
     pub(super) fn walk(
         &self,
         transaction: &Transaction<'_>,
@@ -85,7 +86,7 @@ impl Store {
         outside: bool,
     ) -> Result<Outcome, Error> {
         let what = "verify the decision records";
-        // Before the first look at the database: it is written after it.
+        // The file is read before the database, because it is written after it.
         let outside = outside.then(|| Outside::read(&self.dir));
         let acknowledged = acknowledge::all(transaction, public_key, self.host_id())?;
         let mut walk = Walk::new(self.host_id(), public_key, acknowledged);
@@ -143,7 +144,7 @@ impl Store {
 }
 
 impl Verified {
-    /// How many records there are, if nothing is wrong.
+    /// Returns the number of records, if there is no damage.
     ///
     /// # Errors
     /// [`Error::Damaged`] with the first damage.
@@ -164,7 +165,7 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// A walk along the chain, and what it found wrong.
+/// A walk along the chain, and the damages that it found.
 pub(super) struct Walk<'a> {
     pub(super) damages: Vec<Damage>,
     host: &'a str,
@@ -186,7 +187,7 @@ impl<'a> Walk<'a> {
         self.damages.push(Damage { number, what, lost: true });
     }
 
-    /// The end that is kept outside the database.
+    /// Checks the end that is stored outside the database.
     fn outside(&mut self, outside: Option<Outside>, head: Option<&Head>) -> Option<Head> {
         let file = outside::FILE;
         match outside? {
@@ -213,7 +214,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads something signed, and checks who signed it.
+    /// Reads a signed text, and checks its signer.
     pub(super) fn signed<T: serde::de::DeserializeOwned>(
         &mut self,
         connection: &Connection,
@@ -232,7 +233,7 @@ impl<'a> Walk<'a> {
         Ok(serde_json::from_str(&signed.body).ok())
     }
 
-    /// The step from one record to the next.
+    /// Checks the step from one record to the next.
     pub(super) fn gap(&mut self, last: i64, number: i64, previous: &str, expected: &str) {
         if number == last + 1 && previous == expected {
             return;
@@ -248,7 +249,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// One record by itself.
+    /// Checks one record by itself.
     pub(super) fn record(&mut self, number: i64, body: &str, previous: &str, kept: &str, columns: &[(&str, String)]) {
         if hash(previous, body) != kept {
             self.damage(number, "was changed: its hash does not fit".into());
@@ -277,7 +278,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The end of the chain. `decided` says that there are no records, and workspaces that name some.
+    /// Checks the end of the chain. `decided` says that there are no records, although workspaces name some.
     fn end(
         &mut self,
         transaction: &Transaction<'_>,

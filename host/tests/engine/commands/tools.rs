@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::sandbox::{Sandbox, component};
 
 #[test]
-fn policy_ls_lists_the_carried_chain_in_order() {
+fn policy_ls_lists_the_built_in_chain_in_order() {
     let sandbox = Sandbox::new();
     let list = sandbox.json(&["policy", "ls"]);
     let names: Vec<_> = list.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();

@@ -11,7 +11,7 @@ use crate::app::scripts::read_bounded;
 use crate::cli::{Context, Failure};
 use crate::store::{Anchor, Checkpoint, Error, Store};
 
-/// Most bytes of a file of anchors: one a minute for some months.
+/// The limit of a file of anchors, in bytes: enough for one anchor per minute for some months.
 const ANCHORS: u64 = 64 << 20;
 
 fn anchors(path: &Path) -> Result<Vec<Anchor>, Failure> {
@@ -31,7 +31,7 @@ pub(super) fn anchor(context: &Context, store: &Store, append: Option<&Path>) ->
         let text = format!("the anchor cannot be appended to {}: {error}", path.display());
         Failure::new("anchor", text, "name a file that you can write", 1)
     };
-    // In one piece, so that two that append at once do not mix.
+    // A single write, so that the lines of concurrent processes do not mix.
     let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     file.and_then(|mut file| {
         file.write_all(format!("{anchor}\n").as_bytes())?;
@@ -114,7 +114,7 @@ pub(super) fn verify(
 struct Pruned {
     pruned: u64,
     checkpoint: Option<Checkpoint>,
-    /// Workspaces that exist, and whose decisions are no longer recorded.
+    /// Existing workspaces whose decisions are no longer recorded.
     workspaces: Vec<String>,
 }
 

@@ -12,19 +12,19 @@ use crate::hooks::case::Mismatch;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folders of cases (.json, .toml), or single ones [default: reload.cases]
+    /// Folders of cases (.json, .toml), or single files [default: reload.cases]
     #[arg(value_name = "DIR")]
     paths: Vec<PathBuf>,
 }
 
-/// How one case went.
+/// The result of one case.
 #[derive(Serialize)]
 struct Row {
     case: String,
     about: String,
     ok: bool,
     mismatches: Vec<Mismatch>,
-    /// Why it could not be run.
+    /// The reason that it could not be run.
     error: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `wharf policy diff`: what shadows would have changed, summed up.
+//! `wharf policy diff`: a summary of the changes that shadows would have made.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::records::{ShadowDifference, ShadowSummary};
 pub(crate) struct Args {
     /// Only of this policy
     policy: Option<String>,
-    /// Since then: a time, or how long ago
+    /// Since a time, or for a duration
     #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = instant)]
     since: jiff::Timestamp,
 }

@@ -1,7 +1,7 @@
 //! `wharf policy promote`, `rollback`, `reset` and `reload`.
 //!
-//! The mode is written into `wharf.toml`, with its comments kept: the file stays the one place that says what decides, and
-//! a service reloads it.
+//! The mode is written into `wharf.toml`, and its comments are preserved. The file stays the only place that defines
+//! which policies decide, and a service reloads it.
 
 use crate::app::App;
 use crate::cli::{Context, Failure};
@@ -11,8 +11,8 @@ use crate::hooks::chain::Mode;
 fn index(app: &App, policy: &str) -> Result<usize, Failure> {
     let known = app.loaded.config.policy.iter().position(|entry| entry.name == policy);
     known.ok_or_else(|| {
-        let carried = app.loaded.config.policy.is_empty() && crate::carried::find(policy).is_some();
-        let (text, remedy) = match carried {
+        let built_in = app.loaded.config.policy.is_empty() && crate::builtin::find(policy).is_some();
+        let (text, remedy) = match built_in {
             true => (
                 format!("'{policy}' is in the chain because the configuration names no policy; it always counts"),
                 "write the chain down first: 'wharf config init' makes a wharf.toml with it",
@@ -23,12 +23,12 @@ fn index(app: &App, policy: &str) -> Result<usize, Failure> {
     })
 }
 
-/// Sets a policy's mode where it is configured.
+/// Sets a policy's mode in the file that configures it.
 pub(super) fn set(context: &Context, policy: &str, mode: Mode) -> Result<u8, Failure> {
     let app = &context.app;
     let index = index(app, policy)?;
     let was = app.loaded.config.policy.get(index).map(|entry| entry.mode).unwrap_or_default();
-    // Written over by a later layer, a change of the file would change nothing.
+    // If a later layer overrides the mode, a change of the file has no effect.
     let elsewhere = match app.loaded.origin(&format!("policy.{index}.mode")) {
         Origin::Default | Origin::File { .. } => None,
         other => Some(other),
@@ -47,7 +47,7 @@ pub(super) fn set(context: &Context, policy: &str, mode: Mode) -> Result<u8, Fai
         let text = format!("{} was changed, but '{policy}' is not in the mode '{mode}'", file.display());
         return Err(Failure::new("mode-elsewhere", text, "see what 'wharf config show' says about it", 1));
     }
-    // Who makes it count again begins anew.
+    // A policy that counts again starts with a clean record.
     let forgotten =
         mode != Mode::Shadow && app.state_dir.join("wharf.db").exists() && app.store()?.forget_standing(policy)?;
     if context.out.json {
@@ -61,7 +61,7 @@ pub(super) fn set(context: &Context, policy: &str, mode: Mode) -> Result<u8, Fai
     Ok(0)
 }
 
-/// Forgets how a policy has been doing.
+/// Forgets the failures of a policy.
 pub(super) fn reset(context: &Context, policy: &str) -> Result<u8, Failure> {
     let store = context.app.store()?;
     let known = context.app.load_policies(false).iter().any(|loaded| loaded.config.name == policy);
@@ -80,7 +80,7 @@ pub(super) fn reset(context: &Context, policy: &str) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Has the service reload, and waits for the result.
+/// Makes the service reload, and waits for the result.
 pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
     let chain = context.backend(&[])?.reload_policies().await?;
     if context.out.json {

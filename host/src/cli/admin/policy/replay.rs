@@ -15,7 +15,7 @@ use crate::wire::ReplayRequest;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Decisions since a time (2026-01-31T12:00:00Z) or for a duration (30d) [default: all that are kept]
+    /// Decisions since a time (2026-01-31T12:00:00Z) or for a duration (30d) [default: all recorded decisions]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<jiff::Timestamp>,
     /// Decisions up to a time, or up to so long ago
@@ -30,10 +30,10 @@ pub(crate) struct Args {
     /// Decisions about a workspace: id or name
     #[arg(long, value_name = "WS")]
     workspace: Option<String>,
-    /// A policy (.wasm or .rhai) that takes its namesake's place in the chain, or is added to its end
+    /// A policy (.wasm or .rhai) that replaces the policy of the same name in the chain, or is added to its end
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
-    /// The policy whose place it takes, or its name at the end of the chain
+    /// The policy that it replaces, or its name at the end of the chain
     #[arg(long, value_name = "NAME", requires = "with")]
     r#as: Option<String>,
 }
@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     shown(context, &replayed, place.as_deref())
 }
 
-/// Shows what came out, and gives the exit code.
+/// Shows the result, and returns the exit code.
 fn shown(context: &Context, replayed: &Replayed, place: Option<&str>) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(replayed)?;

@@ -1,10 +1,10 @@
-//! A copy out: unpacked beside the target and renamed, so that a copy that breaks leaves nothing under the target's name. Into a
-//! folder that is there already it is moved entry by entry, over its entries.
+//! A copy out: it is unpacked beside the target and renamed, so that an interrupted copy leaves nothing under the
+//! target's name. Into an existing folder it is moved entry by entry, over the folder's entries.
 //!
-//! The target may lie in a folder that a workspace writes, also while the copy is under way. So the target is looked up once, and
-//! everything below it is reached from descriptor to descriptor; see [`Folder`]. Only a folder that the user named may be a link,
-//! and in a folder that a workspace writes such a link leads to places in that folder only. What came out of the workspace, now or
-//! with an earlier copy, is never followed: its links may lead anywhere.
+//! The target may lie in a folder that a workspace writes, even during the copy. So the target is looked up once, and
+//! everything below it is reached from descriptor to descriptor; see [`Folder`]. Only a folder that the user named may
+//! be a link, and in a folder that a workspace writes such a link leads only to places in that folder. Links that came
+//! out of the workspace, now or with an earlier copy, are never followed, because they may lead anywhere.
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -20,17 +20,17 @@ use crate::docker::PathKind;
 use crate::printable::Printable;
 use crate::store::Owner as Process;
 
-/// The place where a copy lands.
+/// The destination of a copy.
 enum Target {
     /// A name in a folder, taken or not.
     Named(Folder, OsString),
-    /// A folder that is there, which gets the entries of another one.
+    /// An existing folder that receives the entries of another one.
     Whole(Folder),
 }
 
 impl Target {
-    /// Finds it for something with this name, or for the entries of a folder, which come without one. `bounds` are folders that
-    /// workspaces write. Gives its path as the user would write it, too.
+    /// Finds the destination of an object with this name, or of the entries of a folder, which come without a name.
+    /// `bounds` are folders that workspaces write. Also returns the destination's path as the user would write it.
     fn find(to: &Path, name: Option<&str>, kind: PathKind, bounds: &[Bound]) -> Result<(Self, PathBuf), Failure> {
         let failed = |error| local(to, &error);
         let there = match Folder::named(to, bounds) {
@@ -54,7 +54,7 @@ impl Target {
         Ok((Self::Named(parent, name.to_owned()), to.to_owned()))
     }
 
-    /// The folder whose entries are merged with those of the copy, if there is one.
+    /// Returns the folder whose entries are merged with those of the copy, if there is one.
     fn merged(&self) -> std::io::Result<Option<Folder>> {
         match self {
             Self::Whole(folder) => folder.again().map(Some),
@@ -62,7 +62,7 @@ impl Target {
         }
     }
 
-    /// Sets the permission bits of a folder of the copy, which is there unless another process has moved it.
+    /// Sets the permission bits of a folder of the copy. The folder exists unless another process has moved it.
     fn set_mode(&self, folder: &Path, mode: u32) -> Result<(), Failure> {
         let (base, path) = match self {
             Self::Whole(base) => (base, folder.to_owned()),
@@ -88,7 +88,7 @@ pub(super) async fn take_out(
         (None, Target::Named(folder, _) | Target::Whole(folder)) => folder,
     };
     let staging = Staging::new(beside).map_err(|error| local(beside.path(), &error))?;
-    // With a folder of its own it is told from entries with a name.
+    // Nameless entries go into a separate folder, so that they are distinct from entries with a name.
     let all = OsStr::new("all");
     let inside = match name {
         Some(_) => staging.folder.again(),
@@ -112,7 +112,7 @@ pub(super) async fn take_out(
     }
     for (folder, mode) in done.narrow.iter().rev() {
         let folder = if name.is_some() { folder.strip_prefix(&top).unwrap_or(folder) } else { folder };
-        // One that was there before keeps its own.
+        // A folder that existed before keeps its mode.
         if moved.iter().any(|moved| folder.starts_with(moved)) {
             target.set_mode(folder, *mode)?;
         }
@@ -126,7 +126,7 @@ pub(super) async fn take_out(
     Ok(())
 }
 
-/// The name of the one entry that an unpacked copy has on top.
+/// Returns the name of the single top entry of an unpacked copy.
 fn top(staging: &Folder, path: &str, entries: u64) -> Result<OsString, Failure> {
     let mut names = staging.names(2).map_err(|error| local(staging.path(), &error))?;
     let Some(first) = names.pop().filter(|_| entries > 0) else {
@@ -150,7 +150,7 @@ async fn receive((mut out, mut stop): (Outgoing, watch::Receiver<bool>), folder:
             Err(stopped) => break Some(stopped),
         };
         let bytes = bytes.map_err(|failure| std::io::Error::other(failure.to_string()));
-        // The unpacker that has gone says itself why.
+        // An unpacker that has ended reports the reason itself.
         match unless(&mut stop, NOTHING, async { Ok::<_, Failure>(to.send(bytes).await) }).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => break None,
@@ -158,7 +158,7 @@ async fn receive((mut out, mut stop): (Outgoing, watch::Receiver<bool>), folder:
         }
     };
     drop(to);
-    // What it has begun must be there before it is cleared away.
+    // The unpacker must finish its current work before its files are removed.
     let unpacked = unpacker.await.map_err(std::io::Error::other)?;
     if let Some(stopped) = stopped {
         return Err(stopped);
@@ -168,14 +168,14 @@ async fn receive((mut out, mut stop): (Outgoing, watch::Receiver<bool>), folder:
     })
 }
 
-/// Something in a folder that is held.
+/// An entry of an open folder.
 type Entry<'a> = (&'a Folder, &'a OsStr);
 
 fn path_of((folder, name): Entry<'_>) -> PathBuf {
     folder.path().join(name)
 }
 
-/// Whether it is a folder itself; a link to one is none.
+/// Returns whether an entry is a folder itself; a link to a folder is not.
 fn is_folder((folder, name): Entry<'_>) -> bool {
     folder.about(name).is_ok_and(|about| about.is_dir())
 }
@@ -188,8 +188,8 @@ fn names(folder: &Folder) -> Result<Vec<OsString>, Failure> {
     folder.names(usize::MAX).map_err(|error| local(folder.path(), &error))
 }
 
-/// Whether one thing can be put over another, down to the last entry, before anything is moved: a folder never takes the
-/// place of something else, nor the other way round, as with Docker.
+/// Checks whether an entry can replace another one, down to the last entry below it, before anything is moved. As with
+/// Docker, a folder never replaces an object of another kind, nor the other way round.
 fn check(from: Entry<'_>, to: Entry<'_>) -> Result<(), Failure> {
     let Ok(there) = to.0.about(to.1) else { return Ok(()) };
     let path = shown(&path_of(to));
@@ -207,8 +207,8 @@ fn check_entries(from: &Folder, to: &Folder) -> Result<(), Failure> {
     names(from)?.iter().try_for_each(|name| check((from, name), (to, name)))
 }
 
-/// Moves it there: the entries of a folder over those of the other one, and all else in place of what is there. `within` is its
-/// place in the copy; `moved` gets the places of folders that were moved.
+/// Moves an entry: the entries of a folder over those of the other folder, and every other entry in place of the
+/// existing one. `within` is its place in the copy; `moved` receives the places of folders that were moved.
 fn put(from: Entry<'_>, to: Entry<'_>, within: &Path, moved: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let folder = is_folder(from);
     if folder && is_folder(to) {
@@ -225,10 +225,10 @@ fn put_entries(from: &Folder, to: &Folder, within: &Path, moved: &mut Vec<PathBu
     names(from)?.iter().try_for_each(|name| put((from, name), (to, name), &within.join(name), moved))
 }
 
-/// The beginning of the names of such folders; the process that made it follows.
+/// The prefix of the names of such folders; the ID of the process that made the folder follows.
 const STAGING: &str = ".wharf-cp-";
 
-/// A folder that goes away with whatever is left in it.
+/// A temporary folder; dropping it removes the folder with its content.
 struct Staging {
     beside: Folder,
     name: OsString,
@@ -244,14 +244,14 @@ impl Staging {
         Ok(Self { beside: beside.again()?, name, folder })
     }
 
-    /// Removes what copies have left that were killed.
+    /// Removes the leftovers of killed copies.
     fn clear(beside: &Folder) -> std::io::Result<()> {
         for name in beside.names(usize::MAX)? {
             let owner = name.to_str().and_then(|name| name.strip_prefix(STAGING)?.split_once('-'));
             let owner =
                 owner.and_then(|(pid, start)| Some(Process { pid: pid.parse().ok()?, start: start.parse().ok()? }));
             if owner.is_some_and(|owner| !owner.alive()) && is_folder((beside, &name)) {
-                // Another copy may be doing the same.
+                // Another copy may be removing the same folder.
                 let _ = beside.remove(&name);
             }
         }

@@ -1,5 +1,5 @@
-//! The output of a command, on its way to the reader. On a thread of its own: a reader that is slow holds the command up,
-//! but neither its deadline nor the keys for detaching.
+//! The output of a command, on its way to the reader. It uses a separate thread: a slow reader blocks the command, but
+//! neither its deadline nor the keys for detaching.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,31 +12,31 @@ use tokio::task::JoinHandle;
 use crate::cli::terminal::{raw_err, raw_out};
 use crate::docker::StdStream;
 
-/// Pieces that wait for the reader, of 64 KiB at most each.
+/// The limit of pieces that wait for the reader, of at most 64 KiB each.
 const WAITING: usize = 16;
 
-/// So many bytes of stderr are remembered.
+/// The number of last bytes of stderr that are remembered.
 const LAST: usize = 1 << 10;
 
-/// Writes to stdout and stderr, in the order in which it is told.
+/// Writes to stdout and stderr, in the order of the pieces.
 pub(super) struct Printer {
     /// None at the end.
     to: Option<mpsc::Sender<(StdStream, Bytes)>>,
-    /// None when its end is known.
+    /// None after its end is known.
     writing: Option<JoinHandle<io::Result<()>>>,
-    /// The end of what went to stderr.
+    /// The last bytes of stderr.
     last_errors: Vec<u8>,
 }
 
 impl Printer {
     pub(super) fn start() -> io::Result<Self> {
-        // Without the buffers and locks of the usual ones, which a write that blocks would hold.
+        // These have no buffer and no lock: a blocked write would hold those of the usual ones.
         let mut out = File::from(raw_out().as_fd().try_clone_to_owned()?);
         let mut err = File::from(raw_err().as_fd().try_clone_to_owned()?);
         let (to, mut from) = mpsc::channel::<(StdStream, Bytes)>(WAITING);
-        // The program does not wait for it in the end.
+        // The program does not wait for this thread when it exits.
         let writing = tokio::task::spawn_blocking(move || {
-            // All that wait at once: each change of threads costs as much as a write.
+            // All waiting pieces are written together: each change of threads costs as much as a write.
             let mut pieces = Vec::with_capacity(WAITING);
             while from.blocking_recv_many(&mut pieces, WAITING) > 0 {
                 for (stream, bytes) in pieces.drain(..) {
@@ -51,10 +51,10 @@ impl Printer {
         Ok(Self { to: Some(to), writing: Some(writing), last_errors: Vec::new() })
     }
 
-    /// Hands a piece over; waits while too many wait already.
+    /// Hands a piece over; waits while the queue is full.
     ///
     /// # Errors
-    /// Why nothing can be written any more.
+    /// The reason that writing is no longer possible.
     pub(super) async fn print(&mut self, stream: StdStream, bytes: Bytes) -> io::Result<()> {
         if stream == StdStream::Stderr {
             let new = bytes.get(bytes.len().saturating_sub(LAST)..).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Printer {
         Err(io::ErrorKind::BrokenPipe.into())
     }
 
-    /// The end of what went to stderr.
+    /// Returns the last bytes of stderr as text.
     pub(super) fn last_errors(&self) -> String {
         String::from_utf8_lossy(&self.last_errors).into_owned()
     }
@@ -78,7 +78,7 @@ impl Printer {
     /// Waits until everything is written. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The first one of writing.
+    /// The first error of writing.
     pub(super) async fn end(&mut self) -> io::Result<()> {
         self.to = None;
         let Some(writing) = &mut self.writing else { return Ok(()) };

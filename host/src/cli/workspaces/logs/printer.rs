@@ -1,5 +1,5 @@
-//! Writes large amounts of bytes to stdout and stderr, in order, without ever keeping a command from being interrupted:
-//! a thread writes, and who has something to write waits for it asynchronously.
+//! Writes large amounts of bytes to stdout and stderr, in order, while a command stays interruptible: a thread writes,
+//! and callers wait for it asynchronously.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::docker::StdStream;
 
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 128 * 1024;
-/// How long less than that may be collected. The engine sends each line by itself; waking a thread for each of a hundred
-/// thousand would take longer than everything else.
+/// The longest time that fewer bytes are collected. The engine sends each line by itself; waking a thread for each of a
+/// hundred thousand lines would take longer than everything else.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// The writing thread, and what is collected for it.
+/// The writing thread, and the bytes collected for it.
 pub(super) struct Printer {
     buffer: Vec<u8>,
-    /// When something was handed over last.
+    /// The time of the last hand-over.
     flushed: Instant,
     stream: StdStream,
     to: mpsc::Sender<(StdStream, Vec<u8>)>,
@@ -30,7 +30,7 @@ impl Printer {
     pub(super) fn new() -> Self {
         let (to, mut from) = mpsc::channel::<(StdStream, Vec<u8>)>(1);
         let (fail, failed) = mpsc::channel(1);
-        // It ends with the process if its output is not read.
+        // The thread ends with the process if its output is not read.
         std::thread::spawn(move || {
             while let Some((stream, bytes)) = from.blocking_recv() {
                 let written = match stream {
@@ -46,7 +46,7 @@ impl Printer {
         Self { buffer: Vec::with_capacity(BUFFER), flushed: Instant::now(), stream: StdStream::Stdout, to, failed }
     }
 
-    /// Where to put what goes to a stream. What was collected for the other one is written before it.
+    /// Returns the buffer for a stream. Bytes that were collected for the other stream are written before it.
     pub(super) async fn to(&mut self, stream: StdStream) -> io::Result<&mut Vec<u8>> {
         if stream != self.stream || self.buffer.len() >= BUFFER {
             self.flush().await?;
@@ -55,12 +55,12 @@ impl Printer {
         Ok(&mut self.buffer)
     }
 
-    /// When what was collected has to be handed over; none when nothing was.
+    /// Returns the time when the collected bytes must be handed over; `None` when there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.buffer.is_empty()).then(|| self.flushed + PATIENCE)
     }
 
-    /// Hands over what was collected, if it is time.
+    /// Hands over the collected bytes if their time has come.
     pub(super) async fn flush_if_due(&mut self) -> io::Result<()> {
         match self.due() {
             Some(due) if due <= Instant::now() => self.flush().await,
@@ -68,7 +68,7 @@ impl Printer {
         }
     }
 
-    /// Hands over what was collected.
+    /// Hands over the collected bytes.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -86,7 +86,7 @@ impl Printer {
         self.flush().await?;
         let Self { to, mut failed, .. } = self;
         drop(to);
-        // The thread ends, and with it its end of the channel.
+        // The thread ends, and drops its end of the channel.
         failed.recv().await.map_or(Ok(()), Err)
     }
 }

@@ -1,4 +1,5 @@
-//! What `wharf top` shows: a table in the wanted order, and charts of the selected row. No terminal here.
+//! The screen of `wharf top`: a table in the chosen order, and charts of the selected row. It does not use the
+//! terminal.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,14 +9,14 @@ use crate::lifecycle::StatsView;
 use crate::printable::Printable;
 use crate::workspace::State;
 
-/// Readings that charts go back to.
+/// The number of readings that charts show.
 const HISTORY: usize = 600;
-/// Lines of a chart, with its title.
+/// The height of a chart in lines, with its title.
 const CHART: usize = 7;
-/// Below this height of the terminal there are no charts.
+/// The smallest height of the terminal for which charts are shown.
 const ROOM_FOR_CHARTS: usize = 18;
 
-/// Looks of lines, as SGR sequences.
+/// Styles of lines, as SGR sequences.
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const REVERSED: &str = "\x1b[7m";
@@ -23,7 +24,7 @@ const REVERSED: &str = "\x1b[7m";
 /// A line of the screen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
-    /// Its look, until its end.
+    /// The style of the whole line.
     pub(super) look: &'static str,
     pub(super) text: Printable,
 }
@@ -50,7 +51,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// All, with their titles, widths and keys.
+    /// All columns, with their titles, widths and keys.
     const ALL: [(Self, &'static str, usize, char); 9] = [
         (Self::Id, "ID", 24, 'n'),
         (Self::State, "STATE", 10, 's'),
@@ -67,7 +68,7 @@ impl Column {
         Self::ALL.iter().find(|(_, _, _, own)| *own == key).map(|(column, ..)| *column)
     }
 
-    /// Text is sorted from a to z at first, numbers from the highest down.
+    /// Returns the initial direction: text is sorted from a to z, numbers from the highest down.
     fn ascends(self) -> bool {
         matches!(self, Self::Id | Self::State)
     }
@@ -112,15 +113,16 @@ struct Point {
     memory: Option<f64>,
 }
 
-/// What is known and how it is looked at.
+/// The readings, and the state of the view.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     rows: Vec<StatsView>,
     history: BTreeMap<String, VecDeque<Point>>,
     column: Column,
-    /// Whether the usual order of the column is turned round.
+    /// Whether the usual order of the column is reversed.
     reversed: bool,
-    /// Its container: the selection stays with it wherever it is sorted to. None, until it is moved: the first row.
+    /// The selected container: the selection follows it wherever it is sorted to. None until the first move: the first
+    /// row.
     selected: Option<String>,
     failure: Option<String>,
     read: bool,
@@ -140,19 +142,19 @@ impl Screen {
         let place = self.place();
         (self.rows, self.failure, self.read) = (rows, None, true);
         self.sort();
-        // What was selected is gone: the one that took its place.
+        // The selected container is gone: its successor in the same place is selected.
         if self.selected.is_some() && self.index().is_none() {
             let place = place.min(self.rows.len().saturating_sub(1));
             self.selected = self.rows.get(place).map(|row| row.container_id.clone());
         }
     }
 
-    /// Remembers why there are no new readings.
+    /// Records the reason that there are no new readings.
     pub(super) fn failed(&mut self, why: String) {
         self.failure = Some(why);
     }
 
-    /// Sorts by a column; by the same one again the other way round.
+    /// Sorts by a column; repeated for the same column, it reverses the order.
     pub(super) fn sort_by(&mut self, column: Column) {
         self.reversed = self.column == column && !self.reversed;
         self.column = column;
@@ -184,7 +186,7 @@ impl Screen {
         });
     }
 
-    /// All lines, as many and as wide as fit.
+    /// Returns all lines that fit.
     pub(super) fn lines(&self, width: usize, height: usize) -> Vec<Line> {
         let mut lines = vec![Line::new(BOLD, fit(&self.title(), width))];
         let charts = if height >= ROOM_FOR_CHARTS && !self.rows.is_empty() { CHART + 1 } else { 0 };
@@ -239,7 +241,7 @@ impl Screen {
         format!("{text:>width$} ")
     }
 
-    /// CPU at the left, memory at the right.
+    /// Draws the charts: CPU at the left, memory at the right.
     fn charts(&self, width: usize) -> Vec<Line> {
         let Some(row) = self.rows.get(self.place()) else { return Vec::new() };
         let points = self.history.get(&row.container_id);
@@ -247,7 +249,7 @@ impl Screen {
             |get: fn(&Point) -> Option<f64>| -> Vec<Option<f64>> { points.into_iter().flatten().map(get).collect() };
         let (cpu, memory) = (values(|point| point.cpu), values(|point| point.memory));
         let highest = |values: &[Option<f64>]| values.iter().flatten().copied().fold(0.0, f64::max);
-        // Whole cores, so that the height means something.
+        // The scale is a whole number of cores, so that heights are comparable.
         let cores = (highest(&cpu) / 100.0).ceil().max(1.0) * 100.0;
         let bound = highest(&memory) * 1.1;
         let wide = width.saturating_sub(3) / 2;
@@ -266,12 +268,12 @@ impl Screen {
     }
 }
 
-/// Cuts a text to a width, as it will be printed.
+/// Cuts the printed form of a text to a width.
 fn fit(text: &str, width: usize) -> String {
     Printable::from(text).as_str().chars().take(width).collect()
 }
 
-/// Makes a text exactly so wide; what is cut off shows as dots.
+/// Pads or cuts a text to exactly this width; two dots mark a cut.
 fn pad(text: &str, width: usize) -> String {
     if text.chars().count() > width {
         format!("{}..", fit(text, width.saturating_sub(2)))
@@ -303,7 +305,7 @@ mod tests {
         }
     }
 
-    /// The lines without what only a terminal sees.
+    /// The lines without their styles.
     fn plain(screen: &Screen, width: usize, height: usize) -> Vec<String> {
         screen.lines(width, height).into_iter().map(|line| line.text.to_string()).collect()
     }

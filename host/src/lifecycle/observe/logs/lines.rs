@@ -1,4 +1,4 @@
-//! From pieces to whole lines, where that is needed: to merge containers, and to match a pattern.
+//! Joins pieces into whole lines if necessary: for merging containers, and for matching a pattern.
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use super::{Grep, Line};
 use crate::docker::StdStream;
 
-/// A longer line is handled in parts of this size.
+/// A longer line is split into parts of this size.
 const LONGEST: usize = 256 * 1024;
 
-/// What becomes of a source's pieces.
+/// The processing of a source's pieces.
 #[derive(Debug)]
 pub(super) struct Lines {
     pub(super) container: usize,
@@ -19,7 +19,7 @@ pub(super) struct Lines {
     stderr: Part,
 }
 
-/// A line of which the end has not come.
+/// A line whose end has not arrived.
 #[derive(Debug, Default)]
 struct Part {
     time: Option<Timestamp>,
@@ -27,13 +27,13 @@ struct Part {
 }
 
 impl Lines {
-    /// With `merged`, or a pattern, only whole lines come out.
+    /// Creates the processing; with `merged`, or a pattern, it returns only whole lines.
     pub(super) fn new(container: usize, merged: bool, grep: Option<Grep>) -> Self {
         let whole = merged || grep.is_some();
         Self { container, whole, grep, stdout: Part::default(), stderr: Part::default() }
     }
 
-    /// Takes pieces as they came.
+    /// Processes pieces in the order of their arrival.
     pub(super) fn push(&mut self, pieces: Vec<Line>) -> Vec<Line> {
         if !self.whole {
             return pieces;
@@ -46,7 +46,7 @@ impl Lines {
             };
             let mut line = piece;
             line.position = line.position.filter(|_| other.data.is_empty());
-            // With a terminal one piece can hold a line's end only as its last byte, as without one.
+            // With a terminal too, a piece can contain a line break only as its last byte.
             if line.is_partial() && part.data.len() + line.message.len() < LONGEST {
                 if part.data.is_empty() {
                     part.time = line.time;
@@ -64,7 +64,7 @@ impl Lines {
         lines
     }
 
-    /// What is left at the end: lines without an end.
+    /// Returns the remaining lines without a line break.
     pub(super) fn finish(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         for stream in [StdStream::Stdout, StdStream::Stderr] {
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(texts, [(Stderr, &b"x\n"[..]), (Stdout, b"ab\n"), (Stdout, b"c\n"), (Stderr, b"y")]);
         assert_eq!(got[1].time, all[0].time);
         assert_eq!(got[1].position, all[2].position);
-        // Going on behind these would lose the line that is not complete.
+        // Continuing after these would lose the incomplete line.
         assert_eq!((got[0].position, got[2].position), (None, None));
     }
 

@@ -1,9 +1,9 @@
-//! Several containers in one, in the order of their times.
+//! Merges several containers in the order of their times.
 //!
-//! Each source runs in a task of its own and waits until its lines are taken, so what is held is bounded. A line goes
-//! out when no source can have an older one: all that are not at their end have a line here. While following, a source
-//! that is silent must not hold up the others: once nothing has come from it for the time of the window, it counts as
-//! having nothing older than that window; and no line waits longer than it, whatever the clocks say.
+//! Each source runs in a separate task and waits until its lines are taken, so memory is bounded. A line is returned
+//! when no source can have an older one: every source that has not ended has a line here. While following, a silent
+//! source must not delay the others: once nothing has come from it for the time of the window, it counts as having
+//! nothing older than that window. No line waits longer than the window, whatever the clocks say.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -19,9 +19,9 @@ use super::source::Source;
 use super::{Line, LogEvent};
 use crate::lifecycle::Error;
 
-/// How long a line waits for older ones while following.
+/// The time that a line waits for older lines while following.
 const WINDOW: Duration = Duration::from_millis(100);
-/// Lines that are given at once.
+/// The limit of lines that are returned at once.
 const BATCH: usize = 4096;
 
 pub(super) struct Merge {
@@ -33,9 +33,9 @@ struct Input {
     events: mpsc::Receiver<Result<LogEvent, Error>>,
     task: JoinHandle<()>,
     lines: VecDeque<Line>,
-    /// When these lines came.
+    /// The time when these lines arrived.
     arrived: Instant,
-    /// Since when it is known to have nothing.
+    /// The time since when it is known to have nothing.
     silent_since: Option<Instant>,
     ended: bool,
 }
@@ -47,16 +47,16 @@ impl Drop for Input {
 }
 
 impl Input {
-    /// Whether another line may come, while there is none.
+    /// Returns whether another line may come, while there is none.
     fn is_awaited(&self) -> bool {
         self.lines.is_empty() && !self.ended
     }
 }
 
-/// What can go out now.
+/// The lines that can be returned now.
 enum Ordered {
     Lines(Vec<Line>),
-    /// Nothing, before more comes or this time.
+    /// None, before more arrives or this time.
     Wait(Option<Instant>),
     End,
 }
@@ -77,10 +77,10 @@ impl Merge {
         Self { inputs: inputs.collect(), follow }
     }
 
-    /// What comes next, or none when all have ended.
+    /// Returns the next event, or `None` when all have ended.
     pub(super) async fn next(&mut self) -> Option<Result<LogEvent, Error>> {
         loop {
-            // Whatever is there is taken before it is judged who has nothing.
+            // All available lines are received first, before a source counts as silent.
             let there = std::future::poll_fn(|cx| Poll::Ready(self.receive(cx))).await;
             if let Poll::Ready(Some(event)) = there {
                 return Some(event);
@@ -102,7 +102,7 @@ impl Merge {
         }
     }
 
-    /// Takes what the awaited inputs have. Ready when something came; with an event if it is no line.
+    /// Receives the lines of the awaited inputs. Ready when something arrived; with an event if it is not a line.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<LogEvent, Error>>> {
         let mut came = false;
         for input in &mut self.inputs {
@@ -126,7 +126,7 @@ impl Merge {
         if came { Poll::Ready(None) } else { Poll::Pending }
     }
 
-    /// The lines that no older one can come before.
+    /// Returns the lines before which no older line can come.
     fn ordered(&mut self, now: Instant, wall: Timestamp) -> Ordered {
         let first = |input: &Input| input.lines.front().map(|line| line.time);
         let mut heads: BinaryHeap<_> =
@@ -150,7 +150,7 @@ impl Merge {
             lines.extend(input.lines.pop_front());
             match first(input) {
                 Some(next) => heads.push(Reverse((next, index))),
-                // It may have more that belongs before what the others have.
+                // It may have more lines that belong before those of the others.
                 None if !input.ended => limit = Frontier::Closed,
                 None => {}
             }
@@ -164,7 +164,7 @@ impl Merge {
         Ordered::Wait(Some(now + WINDOW / 4))
     }
 
-    /// Up to which time lines can go out, seen from the inputs that have none here.
+    /// Returns the time up to which lines can be returned, as far as the inputs without lines determine it.
     fn frontier(&self, now: Instant, wall: Timestamp) -> Frontier {
         let mut awaited = self.inputs.iter().filter(|input| input.is_awaited()).peekable();
         if awaited.peek().is_none() {
@@ -261,7 +261,7 @@ mod tests {
             times.extend(lines.iter().map(|line| line.time.unwrap().as_millisecond() - old));
         }
         assert_eq!(times, [1, 2, 3, 4]);
-        // A clock that goes ahead delays a line by the window, no more.
+        // A clock that is ahead delays a line by the window, no more.
         feeds[2].send(Ok(LogEvent::Lines(vec![line(2, old + 3_600_000)]))).await.unwrap();
         assert!(matches!(merge.next().await, Some(Ok(LogEvent::Lines(lines))) if lines.len() == 1));
         drop(feeds);

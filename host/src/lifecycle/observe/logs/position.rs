@@ -1,8 +1,8 @@
-//! Where in a container's log a reader is.
+//! The position of a reader in a container's log.
 //!
-//! The engine's log has no numbers, only times, and messages can share one. So a place is a time and the bytes of that
-//! time and stream that were read. Both streams are stamped before they are written, so they can stand a little out of
-//! order: to find a place again, reading begins some time before it.
+//! The engine's log has no numbers, only times, and messages can share a time. So a position is a time and the number
+//! of bytes with that time and stream that were read. Both streams are stamped before they are written, so they can be
+//! a little out of order: to find a position again, reading starts some time before it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::Line;
 use crate::docker::StdStream;
 
-/// A place behind some bytes of a container's log.
+/// A position after some bytes of a container's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Time of the message before it.
@@ -23,12 +23,12 @@ pub struct Position {
     pub bytes: u64,
 }
 
-/// A place in the log of one container, as text: `<container id>:<nanoseconds since 1970>:<o or e><bytes>`.
+/// A position in the log of one container, as text: `<container id>:<nanoseconds since 1970>:<o or e><bytes>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The engine's id of the container.
+    /// The engine's ID of the container.
     pub container_id: String,
-    /// The place.
+    /// The position.
     pub position: Position,
 }
 
@@ -56,15 +56,17 @@ pub(super) fn parse(text: &str) -> Option<Cursor> {
     Some(Cursor { container_id: container_id.to_owned(), position })
 }
 
-/// Counts bytes per time and stream. Counting the same messages again, from any place well before, gives the same counts.
+/// Counts bytes per time and stream. Counting the same messages again, from any position well before, gives the same
+/// counts.
 #[derive(Debug, Default)]
 pub(super) struct Tally(VecDeque<Position>);
 
 impl Tally {
-    /// Times whose messages can stand out of order.
+    /// The number of times whose messages can be out of order.
     const TIMES: usize = 8;
 
-    /// Counts a message or a piece of one, and says where its end is; a message without a time has no place.
+    /// Counts a message or a piece of one, and returns the position of its end; a message without a time has no
+    /// position.
     pub(super) fn count(&mut self, time: Option<Timestamp>, stream: StdStream, bytes: usize) -> Option<Position> {
         let time = time?;
         let known = self.0.iter_mut().rev().find(|known| known.time == time && known.stream == stream);
@@ -80,42 +82,42 @@ impl Tally {
     }
 }
 
-/// What a reader that begins before a place must leave out.
+/// The lines to skip for a reader that starts before a position.
 #[derive(Debug)]
 pub(super) struct Skip {
     to: Position,
-    /// What is later than the place, kept for the case that the place is not found.
+    /// Lines after the time of the position, kept for the case that the position is not found.
     held: Vec<Line>,
     size: usize,
 }
 
-/// How a search for a place stands.
+/// The state of a search for a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Search {
-    /// Not there yet.
+    /// The position is not reached yet.
     Before,
-    /// These are the first lines behind it.
+    /// The position is found; these are the first lines after it.
     Found(Vec<Line>),
-    /// The place is gone, because the log was rotated; these are later than it.
+    /// The position is gone, because the log was rotated; these lines are later than it.
     Gone(Vec<Line>),
 }
 
 impl Skip {
-    /// Reading begins this much before the place.
+    /// The time before the position at which reading starts.
     pub(super) const MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
-    /// More than this is not held.
+    /// The limit of kept lines, in bytes.
     const MOST: usize = 4 << 20;
 
     pub(super) fn new(to: Position) -> Self {
         Self { to, held: Vec::new(), size: 0 }
     }
 
-    /// From when on to read.
+    /// Returns the time from which to read.
     pub(super) fn since(&self) -> Timestamp {
         self.to.time.checked_sub(Self::MARGIN).unwrap_or(Timestamp::MIN)
     }
 
-    /// Takes the next lines, with their ends.
+    /// Processes the next lines, with their positions.
     pub(super) fn take(&mut self, lines: Vec<Line>) -> Search {
         let mut lines = lines.into_iter();
         while let Some(mut line) = lines.next() {
@@ -129,7 +131,7 @@ impl Skip {
             };
             if end.time == self.to.time && end.stream == self.to.stream && end.bytes >= self.to.bytes {
                 let mut behind = Vec::new();
-                // The place can be inside a message that was read in pieces.
+                // The position can be inside a message that was read in pieces.
                 let rest = usize::try_from(end.bytes - self.to.bytes).unwrap_or(usize::MAX);
                 if rest > 0 {
                     let done = line.message.len().saturating_sub(rest);
@@ -156,7 +158,7 @@ impl Skip {
         self.held.push(line);
     }
 
-    /// Nothing more comes that could be the place.
+    /// Ends the search: the position will not come any more.
     pub(super) fn give_up(&mut self) -> Search {
         Search::Gone(std::mem::take(&mut self.held))
     }
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
     use StdStream::{Stderr, Stdout};
 
-    /// `(seconds, stream, text)` as lines with their ends.
+    /// `(seconds, stream, text)` as lines with their positions.
     fn log(messages: &[(i64, StdStream, &'static str)]) -> Vec<Line> {
         let mut tally = Tally::default();
         let line = |(second, stream, text): &(i64, StdStream, &'static str)| {
@@ -192,7 +194,7 @@ mod tests {
         for (index, line) in all.iter().enumerate() {
             let mut skip = Skip::new(line.position.unwrap());
             assert_eq!(skip.take(all.clone()), Search::Found(all[index + 1..].to_vec()), "behind {index}");
-            // One by one it is the same.
+            // Line by line, the result is the same.
             let mut skip = Skip::new(line.position.unwrap());
             let found = all.iter().position(|line| skip.take(vec![line.clone()]) == Search::Found(vec![]));
             assert_eq!(found, Some(index));

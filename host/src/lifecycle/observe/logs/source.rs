@@ -1,5 +1,5 @@
-//! One container's log: read by the fastest way, resumed where it was when the engine goes away or its file turns out to
-//! be unusual.
+//! One container's log: it is read in the fastest way, and resumed at its position when the engine is unreachable or
+//! its file turns out to be unusual.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use super::{Line, LogEvent};
 use crate::docker::{self, Docker, LogLine, LogOptions, LogSource, LogStream, StdStream};
 use crate::lifecycle::Error;
 
-/// Between attempts to reach the engine: first and longest.
+/// Pauses between attempts to reach the engine: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// A follower that waits for its place this long, without anything coming, will not find it.
+/// The time without any message after which a follower stops searching for its position.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How long after its time a line may come.
+/// The delay with which a line may arrive after its time.
 const LATE: Duration = Duration::from_secs(2);
 
-/// A container's log, from where it should begin.
+/// A container's log, from its starting position.
 pub(super) struct Source {
     docker: Docker,
     container: usize,
     id: String,
     options: LogOptions,
-    /// When following ends: a container that is silent would never tell that a time is over.
+    /// The end of following: a silent container would never show that a time has passed.
     ends: Option<Instant>,
     stream: Option<LogStream>,
     /// False once the engine's file turned out to be unusual.
@@ -35,7 +35,7 @@ pub(super) struct Source {
     tally: Tally,
     position: Option<Position>,
     skip: Option<Skip>,
-    /// Whether it was told that the connection broke.
+    /// Whether a break of the connection was reported.
     interrupted: bool,
     lines: Lines,
     events: VecDeque<LogEvent>,
@@ -43,7 +43,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Begins to read; `after` is a place to go on.
+    /// Starts to read; `after` is a position to continue from.
     pub(super) async fn open(
         docker: &Docker,
         container: usize,
@@ -75,7 +75,7 @@ impl Source {
         Ok(this)
     }
 
-    /// What comes next, or none at the end. Cancelling it loses nothing.
+    /// Returns the next event, or `None` at the end. Cancelling it loses nothing.
     pub(super) async fn next(&mut self) -> Option<Result<LogEvent, Error>> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -123,11 +123,11 @@ impl Source {
         }
     }
 
-    /// The time is over: what there may still be up to it is read from the place where this is.
+    /// Ends following at its time: the remaining lines up to it are read from the current position.
     fn end_following(&mut self) {
         self.options.follow = false;
         if self.position.is_none() && self.options.tail.is_some() {
-            // Nothing has come since the end from which it began.
+            // Nothing has come since the end from which it started.
             self.finish();
         }
         self.stream = None;
@@ -138,9 +138,9 @@ impl Source {
         if let Some(position) = self.position {
             let skip = Skip::new(position);
             (options.since, options.tail) = (Some(skip.since()), None);
-            // Without its time a line has no place.
+            // Without its time a line has no position.
             options.timestamps = true;
-            // The place may be behind a message of the other stream, and is only found if that is read too.
+            // The position may be after a message of the other stream, and is only found if that stream is read too.
             match position.stream {
                 StdStream::Stdout => options.stdout = true,
                 StdStream::Stderr => options.stderr = true,
@@ -149,7 +149,7 @@ impl Source {
         }
         self.tally = Tally::default();
         let stream = if self.local {
-            // The times cost nothing there, and are needed when the engine has to go on.
+            // Times cost nothing there, and are needed if the engine must continue.
             let with_times = LogOptions { timestamps: options.timestamps || facts.has_file(), ..options };
             self.docker.read_logs(facts, &with_times).await?
         } else {
@@ -159,7 +159,7 @@ impl Source {
         Ok(())
     }
 
-    /// Tries until the engine answers, or the container is gone.
+    /// Retries until the engine answers, or the container is gone.
     async fn reconnect(&mut self) -> Result<(), Error> {
         let mut pause = PAUSES.0;
         loop {
@@ -186,7 +186,7 @@ impl Source {
         }
     }
 
-    /// Takes what was read.
+    /// Processes a batch of lines.
     fn take(&mut self, batch: Vec<LogLine>) {
         let (container, tally) = (self.container, &mut self.tally);
         let lines = batch.into_iter().map(|LogLine { time, stream, message }| {
@@ -220,14 +220,14 @@ impl Source {
         }
     }
 
-    /// Says that reading goes on, to whom was told that it did not, or that something may be missing.
+    /// Reports that reading continues, if an interruption was reported or lines may be missing.
     fn resumed(&mut self, lost: bool) {
         if std::mem::take(&mut self.interrupted) || lost {
             self.events.push_back(LogEvent::Resumed { container: self.container, lost });
         }
     }
 
-    /// An empty batch is handed over too: it says that this source is at work.
+    /// An empty batch is passed on too: it shows that this source is active.
     fn hand_over(&mut self, mut lines: Vec<Line>) {
         if let Some(position) = lines.iter().rev().find_map(|line| line.position) {
             self.position = Some(position);
@@ -239,7 +239,7 @@ impl Source {
         self.events.push_back(LogEvent::Lines(self.lines.push(lines)));
     }
 
-    /// The stream failed. What was read locally is read on from the engine; a follower waits for it.
+    /// Handles a failed stream. A local read continues through the engine; a follower waits for the engine.
     fn broken(&mut self, error: docker::Error) -> Result<(), Error> {
         let was_local = self.stream.take().is_some_and(|stream| stream.is_local());
         if was_local {
@@ -261,8 +261,8 @@ impl Source {
         }
     }
 
-    /// The stream ended: the container did, or the engine that is shutting down closed it. An engine stops to take
-    /// connections before it ends its containers.
+    /// Handles the end of the stream: the container ended, or an engine that is shutting down closed it. An engine
+    /// stops accepting connections before it ends its containers.
     async fn at_end(&mut self) {
         let from_engine = self.stream.as_ref().is_some_and(|stream| !stream.is_local());
         if self.options.follow

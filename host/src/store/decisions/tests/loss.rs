@@ -1,8 +1,8 @@
-//! Ends that are cut off, put back, wiped: reported until they are acknowledged; and anchors.
+//! Ends that are cut off, restored or wiped are reported until they are acknowledged; and anchors.
 
 use super::*;
 
-/// Cuts behind a record, in every place of the database where the end is named.
+/// Cuts the chain after a record, in every place of the database that names the end.
 fn cut(number: i64) -> String {
     format!(
         "delete from decisions where number > {number};
@@ -10,7 +10,7 @@ fn cut(number: i64) -> String {
     )
 }
 
-/// Everything of the chain that the database has.
+/// Deletes everything of the chain in the database.
 const WIPED: &str = "delete from decisions; delete from sqlite_sequence where name = 'decisions'; delete from meta where key = 'decisions-head'";
 
 #[test]
@@ -33,7 +33,7 @@ fn what_was_cut_off_stays_reported_until_it_is_acknowledged_and_the_acknowledgem
             std::fs::remove_file(copied.dir().join(outside::FILE)).unwrap();
         }
         assert!(said(&copied).contains(expected), "{sql}: {}", said(&copied));
-        // The decisions that follow do not launder it, in this process or another.
+        // Later decisions do not hide the loss, in this process or another.
         copied.append(&[decision("w", 0)]).unwrap();
         assert_ne!(said(&copied), "", "{sql}");
         let again = Store::open(copied.dir()).unwrap();
@@ -47,13 +47,13 @@ fn what_was_cut_off_stays_reported_until_it_is_acknowledged_and_the_acknowledgem
         assert_eq!(verified.acknowledged, std::slice::from_ref(&acknowledged));
         assert_eq!(acknowledged.damages.join("; "), before, "{sql}");
         assert!(matches!(again.acknowledge("again", "ada"), Err(Error::NothingLost { .. })));
-        // It goes on from there, and what is done next is found as ever.
+        // The chain continues from there, and later damage is found as usual.
         again.append(&[decision("w", 0), decision("w", 0)]).unwrap();
         assert_eq!(said(&again), "");
         let newest = again.newest_decision().unwrap();
         again.connection().execute("delete from decisions where number = ?1", [newest - 1]).unwrap();
         assert!(said(&again).contains(&format!("record {} is gone", newest - 1)), "{}", said(&again));
-        // Pruning takes the loss and what acknowledges it along.
+        // Pruning removes the loss together with its acknowledgement.
         let none = again.prune_decisions(Timestamp::MIN, 3).unwrap();
         assert!(none > 0);
     }
@@ -69,7 +69,7 @@ fn a_loss_can_be_acknowledged_before_anything_else_is_decided() {
         assert_eq!((number, said(&copied)), (9, String::new()));
         copied.append(&[decision("w", 0)]).unwrap();
         assert_eq!(said(&copied), "");
-        // The records that are listed are decisions.
+        // The listed records are decisions.
         let listed = copied.decisions_after(&DecisionQuery::default(), 0, 100).unwrap();
         assert!(listed.iter().all(|one| one.number != number && one.decision().is_ok()));
         assert_eq!(copied.decision(&number.to_string()).unwrap(), None);
@@ -83,11 +83,11 @@ fn an_acknowledgement_covers_what_it_names_and_nothing_else() {
     copied.acknowledge("known", "ada").unwrap();
     copied.append(&[decision("w", 0)]).unwrap();
     for (index, (sql, expected)) in [
-        // More is cut away at the same place.
+        // More records are cut off in the same place.
         ("delete from decisions where number = 5", "record 5 and all up to 8 are gone"),
-        // The record before it is made another one.
+        // The record before it is changed.
         ("update decisions set body = replace(body, '\"w\"', '\"v\"') where number = 5", "record 5 was changed"),
-        // The acknowledgement itself goes, is edited, or is made up once more.
+        // The acknowledgement itself is removed, edited, or forged.
         ("delete from decisions where number = 9", "record 6 and all up to 9 are gone"),
         ("update decisions set body = replace(body, 'known', 'fine') where number = 9", "record 9 was changed"),
         (
@@ -103,7 +103,7 @@ fn an_acknowledgement_covers_what_it_names_and_nothing_else() {
         let (_again, again) = damaged(&copied, &format!("covers-{index}"), sql);
         assert!(said(&again).contains(expected), "{sql}: {}", said(&again));
     }
-    // One with the signature of another key is none.
+    // An acknowledgement that another key has signed does not count.
     let (_other, other) = store_of("covers-other", 8);
     let (_forged, forged) = damaged(&other, "covers-forged", &cut(5));
     forged.append(&[decision("w", 0)]).unwrap();
@@ -147,7 +147,7 @@ fn an_old_end_that_is_put_back_is_found() {
     assert!(said(&one).contains("record 6 and all up to 7 are gone"), "{}", said(&one));
     one.append(&[decision("w", 0)]).unwrap();
     assert!(said(&one).contains("record 6 and all up to 7 are gone"), "{}", said(&one));
-    // Without the file, or with another in its place.
+    // The file is missing, or another file is in its place.
     for (index, with) in [None, Some(&b"{}"[..]), Some(b"")].into_iter().enumerate() {
         let (_two, two) = damaged(&store, &format!("replayed-2-{index}"), "");
         put_back(&two);
@@ -160,7 +160,7 @@ fn an_old_end_that_is_put_back_is_found() {
         two.append(&[decision("w", 0)]).unwrap();
         assert!(said(&two).contains("does not follow"), "{}", said(&two));
     }
-    // With the file put back too there is only a witness elsewhere.
+    // If the file is restored too, only a witness elsewhere reveals it.
     let anchors = Anchor::read_all("a".as_ref(), &store.anchor().unwrap().to_string()).unwrap();
     let (_three, three) = damaged(&store, "replayed-3", "");
     put_back(&three);
@@ -183,7 +183,7 @@ fn a_process_that_dies_before_it_wrote_the_file_has_done_no_harm() {
     assert_ne!(std::fs::read(&file).unwrap(), before);
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    // It died while it wrote.
+    // The process died while it wrote.
     std::fs::write(store.dir().join(".decisions.head.new"), "{").unwrap();
     store.append(&[decision("w", 0)]).unwrap();
     assert_eq!(said(&store), "");
@@ -225,7 +225,7 @@ fn an_anchor_holds_against_the_chain_that_it_was_taken_of_and_no_other() {
     let (_copy, wiped) = damaged(&store, "anchor-wiped", WIPED);
     std::fs::remove_file(wiped.dir().join(outside::FILE)).unwrap();
     assert!(against(&wiped)[0].contains("there are no records, and the anchor of"), "{:?}", against(&wiped));
-    // Other records of the same numbers, with the same key.
+    // Other records with the same numbers, signed by the same key.
     wiped.append(&[decision("v", 0), decision("v", 0), decision("v", 0), decision("v", 0)]).unwrap();
     assert!(
         against(&wiped).iter().any(|what| what.contains("record 4 is another than in the anchor")),
@@ -233,7 +233,7 @@ fn an_anchor_holds_against_the_chain_that_it_was_taken_of_and_no_other() {
         against(&wiped)
     );
     assert!(wiped.anchor().is_err() || said(&wiped).is_empty());
-    // What was pruned, or lost and acknowledged, is no damage.
+    // Pruned records, and acknowledged losses, are no damage.
     let (_pruned, pruned) = damaged(&store, "anchor-pruned", "");
     pruned.prune_decisions(Timestamp::MIN, 1).unwrap();
     assert_eq!(against(&pruned), Vec::<String>::new());

@@ -12,20 +12,20 @@ use super::error::Result;
 
 /// The shared answers to one question.
 #[derive(Debug)]
-pub(super) struct Shared<T> {
+pub(super) struct SingleFlight<T> {
     /// The number of requests started.
     asked: AtomicU64,
     /// The number of the last completed request and its answer; none if it failed.
     last: Mutex<(u64, Option<T>)>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { asked: AtomicU64::new(0), last: Mutex::new((0, None)) }
     }
 }
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> SingleFlight<T> {
     /// Asks the question, or returns the answer to a request that started after this call.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     /// Returns a number that increases with each request, after a while.
-    async fn count(shared: Arc<Shared<u64>>, times: Arc<AtomicU64>, fail: bool) -> Result<u64> {
+    async fn count(shared: Arc<SingleFlight<u64>>, times: Arc<AtomicU64>, fail: bool) -> Result<u64> {
         let question = async || {
             let number = times.fetch_add(1, Ordering::SeqCst) + 1;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_come_while_it_is_asked_share_the_next_answer_and_none_is_older_than_its_question() {
-        let (shared, times) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let (shared, times) = (Arc::new(SingleFlight::default()), Arc::new(AtomicU64::new(0)));
         let first = tokio::spawn(count(shared.clone(), times.clone(), false));
         tokio::time::sleep(Duration::from_millis(5)).await;
         let others: Vec<_> = (0..10).map(|_| tokio::spawn(count(shared.clone(), times.clone(), false))).collect();
@@ -85,7 +85,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_is_nobody_elses_and_who_gives_up_keeps_nobody_waiting() {
-        let (shared, times) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let (shared, times) = (Arc::new(SingleFlight::default()), Arc::new(AtomicU64::new(0)));
         let first = tokio::spawn(count(shared.clone(), times.clone(), true));
         tokio::time::sleep(Duration::from_millis(5)).await;
         let failing = tokio::spawn(count(shared.clone(), times.clone(), true));

@@ -1,4 +1,4 @@
-//! Work in lanes, one per workspace: in a lane one after the other, lanes side by side.
+//! Work in lanes, one per workspace: items of a lane run one after the other, lanes run concurrently.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use super::{Stop, stopped};
 use crate::workspace::WorkspaceId;
 
-/// Most items that wait in one lane.
+/// The limit of items that wait in one lane.
 const MOST: usize = 64;
 
-/// Does the work of each item that comes, in the lane of its workspace. When it is told to stop, what has begun is
-/// finished and nothing new begins. Of more than fits into a lane the oldest are dropped, which `dropped` is told.
+/// Processes each incoming item in the lane of its workspace. When a stop is requested, running items are finished and
+/// no new ones start. If a lane overflows, its oldest items are dropped and reported to `dropped`.
 pub(super) async fn run<T, F: Future<Output = ()>>(
     mut items: mpsc::Receiver<(WorkspaceId, T)>,
     mut stop: Stop,
@@ -85,7 +85,7 @@ mod tests {
         };
         drop(to);
         run(items, stop, work, |_| panic!("nothing is dropped")).await;
-        // The end of the items lets what has begun end.
+        // After the end of the items, running work is completed.
         assert_eq!(done.into_inner()[..2], [("quick", 0), ("slow", 0)]);
         drop(halt);
     }

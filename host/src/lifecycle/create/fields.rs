@@ -1,14 +1,14 @@
-//! Fields of a request as people write them, in the words of `docker run`.
+//! Fields of a request as people write them, in the notation of `docker run`.
 
 use crate::config::Size;
 use crate::hooks::Adjustment;
 use crate::workspace::notation::{self, Publish};
 use crate::workspace::{HostPort, Tmpfs, loopback};
 
-/// Parses `[address:][host port:]container port[/protocol]`, as `docker run -p` takes it.
+/// Parses `[address:][host port:]container port[/protocol]`, the notation of `docker run -p`.
 ///
 /// # Errors
-/// One line that says what is taken.
+/// One line that describes the accepted form.
 pub fn parse_port(text: &str) -> Result<Adjustment, String> {
     let Publish { key, host, .. } = notation::port(text)?;
     let edit = Adjustment::Port(key, Some(host.unwrap_or_else(|| HostPort { address: loopback(), port: None })));
@@ -16,10 +16,10 @@ pub fn parse_port(text: &str) -> Result<Adjustment, String> {
     Ok(edit)
 }
 
-/// Parses `source:target[:ro]`, as `docker run -v` takes it: an absolute source is a host path, another a volume.
+/// Parses `source:target[:ro]`, the notation of `docker run -v`: an absolute source is a host path, any other a volume.
 ///
 /// # Errors
-/// One line that says what is taken.
+/// One line that describes the accepted form.
 pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
     let (target, mount, options) = notation::volume(text)?;
     let known = matches!(options.as_slice(), [] | ["ro" | "rw"]);
@@ -29,10 +29,10 @@ pub fn parse_mount(text: &str) -> Result<Adjustment, String> {
     if known { Ok(edit) } else { Err(wrong) }
 }
 
-/// Parses a memory file system as `docker run --tmpfs` names it: `/tmp` or `/tmp:64MiB`.
+/// Parses a memory file system in the notation of `docker run --tmpfs`: `/tmp` or `/tmp:64MiB`.
 ///
 /// # Errors
-/// One line that says what is taken.
+/// One line that describes the accepted form.
 pub fn parse_tmpfs(text: &str) -> Result<Adjustment, String> {
     let (target, size) = match text.split_once(':') {
         Some((target, size)) => (target, Some(size.parse::<Size>().map_err(|error| format!("'{text}': {error}"))?)),
@@ -44,7 +44,7 @@ pub fn parse_tmpfs(text: &str) -> Result<Adjustment, String> {
 /// Parses a process limit: `nofile=1024` or `nofile=1024:4096`.
 ///
 /// # Errors
-/// One line that says what is taken.
+/// One line that describes the accepted form.
 pub fn parse_ulimit(text: &str) -> Result<Adjustment, String> {
     notation::ulimit(text).map(|(name, limit)| Adjustment::Ulimit(name, Some(limit)))
 }

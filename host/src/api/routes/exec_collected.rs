@@ -1,4 +1,4 @@
-//! Running a command to its end, with what it wrote as the answer; and what that has in common with a WebSocket.
+//! Running a command to its end, with its output as the answer; and the parts shared with the WebSocket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::service::stopped;
 use crate::wire::{ExecAnswer, ExecDetached, ExecRequest, ExecResult};
 use crate::workspace::base64;
 
-/// How long a command without a limit may take.
+/// The time limit of a command whose request sets none.
 const USUAL_LIMIT: Duration = Duration::from_secs(60);
-/// How often a command is killed that is not waited for any more, and how long it may take each time.
+/// The number of attempts to kill an abandoned command, and the time limit of each.
 const KILLS: usize = 10;
 const DYING: Duration = Duration::from_millis(500);
-/// How long the rest of the output of a command may take that ended just when its time was over.
+/// The time limit for the remaining output of a command that ended in time.
 pub(in crate::api) const REST: Duration = Duration::from_secs(2);
-/// Bytes of each stream that are collected.
+/// The limit of collected output per stream, in bytes.
 const COLLECTED: usize = 1 << 20;
 
 /// Refuses a request without a command.
@@ -40,7 +40,7 @@ pub(in crate::api) fn check(request: &ExecRequest) -> Result<(), Problem> {
     }
 }
 
-/// A command that is ended when it is not waited for any more.
+/// A running command; dropping it kills the command.
 pub(in crate::api) struct Running(Option<(ExecControl, Arc<Seat>)>);
 
 impl Running {
@@ -48,7 +48,7 @@ impl Running {
         Self(Some((control, seat)))
     }
 
-    /// There is nothing to be ended any more.
+    /// Marks the command as ended: there is nothing to kill.
     pub(in crate::api) fn ended(mut self) {
         self.0 = None;
     }
@@ -58,9 +58,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some((control, seat)) = self.0.take() {
             tokio::spawn(async move {
-                // The service waits for seats at its end.
+                // The service waits for the slots of streams when it ends.
                 let _seat = seat;
-                // One that the engine was just about to start cannot be killed yet.
+                // A command that the engine is about to start cannot be killed yet.
                 for _ in 0..KILLS {
                     if let Err(error) = control.kill().await {
                         tracing::warn!("api: a command whose client has gone cannot be ended: {error}");
@@ -76,13 +76,13 @@ impl Drop for Running {
     }
 }
 
-/// Ends a command whose time is over, and says what to answer then: that it was killed, or why it runs on. None where it has
-/// ended by itself meanwhile.
+/// Kills a command that has exceeded its time limit. Returns the problem for the client: that the command was killed,
+/// or why it continues. Returns `None` if it has ended by itself meanwhile.
 pub(in crate::api) async fn too_late(control: &ExecControl, limit: Duration) -> Option<Problem> {
     for _ in 0..KILLS {
         match control.kill().await {
             Ok(true) => return Some(Problem::took_longer(limit)),
-            // It has ended, or the engine is only about to start it.
+            // The command has ended, or the engine is only about to start it.
             Ok(false) if tokio::time::timeout(DYING, control.exit()).await.is_ok() => return None,
             Ok(false) => {}
             Err(error) => return Some(Error::from(error).into()),
@@ -91,7 +91,7 @@ pub(in crate::api) async fn too_late(control: &ExecControl, limit: Duration) -> 
     Some(Problem::internal("the command took longer than its timeout and cannot be ended; it runs on"))
 }
 
-/// The code of a command when it has ended; 0 of one that was left.
+/// Waits for the end of a command and returns its exit code; 0 if the client has detached.
 pub(in crate::api) async fn exit_code(control: &ExecControl) -> Result<i64, Problem> {
     match control.exit().await.map_err(Error::from)? {
         ExecEnd::Exited(code) => Ok(code),
@@ -99,9 +99,9 @@ pub(in crate::api) async fn exit_code(control: &ExecControl) -> Result<i64, Prob
     }
 }
 
-/// Runs a command to its end, and gives what it wrote (`wharf exec`)
+/// Run a command to its end, and return its output (`wharf exec`)
 ///
-/// Without a terminal. One that takes too long is killed, and so is one whose client goes away.
+/// Without a terminal. The command is killed when it exceeds its time limit, or when its client disconnects.
 #[utoipa::path(post, path = "/v1/workspaces/{id}/exec", request_body = ExecRequest,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "How it ended", body = ExecAnswer)))]
@@ -134,7 +134,8 @@ pub(in crate::api) async fn run(
     turn.give_back();
     let (spec, fed) = (body.spec(), body.input.is_some());
     let (to, begun) = oneshot::channel();
-    // A client that goes away while the engine begins it: whatever is begun then is dropped, and so ended.
+    // The client may disconnect while the engine starts the command. The started command is then dropped, and so
+    // killed.
     let handle = api.handle.clone();
     let begin = async move {
         let begun = handle.metrics().verb("exec", lifecycle.exec(&id, spec, fed, None)).await.map(|session| {
@@ -148,7 +149,7 @@ pub(in crate::api) async fn run(
     let (mut output, stdin, control, running) = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {
-            // A command need not read its input.
+            // A command may ignore its input.
             let _ = stdin.write_all(input.as_bytes()).await;
             let _ = stdin.shutdown().await;
         }
@@ -175,7 +176,7 @@ pub(in crate::api) async fn run(
             () = feed => return Err(Problem::internal("the input of a command ended twice")),
             () = tokio::time::sleep(limit) => match too_late(&control, limit).await {
                 Some(problem) => return Err(problem),
-                // It was in time. Something that it left behind may write for ever.
+                // The command ended in time, but a process that it left behind may write for ever.
                 None => match tokio::time::timeout(REST, gather).await {
                     Ok(code) => (code?, false),
                     Err(_) => (exit_code(&control).await?, true),

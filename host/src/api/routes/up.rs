@@ -1,4 +1,4 @@
-//! Making workspaces: from a project, and from a snapshot; and waiting for them.
+//! Making workspaces from a project or from a snapshot, and waiting for them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::service::stopped;
 use crate::wire::{Progress, SidecarRequest, WaitRequest, WorkspaceRequest};
 use crate::workspace::Awaited;
 
-/// How long is waited for a token that says no time.
+/// The time limit of a wait over the network that sets none.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// A request whose folders have whole paths: to a service a relative one means nothing.
+/// Checks that the folders of a request are absolute paths: a service cannot resolve relative ones.
 pub(in crate::api) fn checked(request: WorkspaceRequest) -> Result<WorkspaceRequest, Problem> {
     if request.project.as_os_str().is_empty() {
         return Err(Problem::request("the body: missing field `project`"));
@@ -40,10 +40,10 @@ pub(in crate::api) fn absolute(field: &str, path: &Path) -> Result<(), Problem> 
     if path.is_absolute() { Ok(()) } else { Err(Problem::request(format!("{field} is not an absolute path"))) }
 }
 
-/// Makes the workspace of a project, or starts it (`wharf up`)
+/// Make the workspace of a project, or start it (`wharf up`)
 ///
-/// Answers when it is made. As `text/event-stream` with events `progress`, and at last `result` or `problem`. With
-/// `Idempotency-Key` it is carried out once: the same request within a day gets the same answer.
+/// Answers when the workspace is made. As `text/event-stream` with events `progress`, and finally `result` or
+/// `problem`. With `Idempotency-Key` it is carried out once: the same request within a day gets the same answer.
 #[utoipa::path(post, path = "/v1/workspaces", request_body = WorkspaceRequest, params(
     ("recreate" = Option<bool>, Query, description = "Replaces a workspace that differs from what is decided now"),
     ("wait" = Option<String>, Query, description = "Waits so long until it is healthy, e.g. `60s`"),
@@ -77,10 +77,10 @@ pub(in crate::api) async fn make(
     .await
 }
 
-/// Makes a sidecar of a workspace, or starts it (`wharf sidecar add`)
+/// Make a sidecar of a workspace, or start it (`wharf sidecar add`)
 ///
-/// It is a workspace itself, with the id `ID-NAME`: read, stopped and removed as such. Progress and `Idempotency-Key` as for
-/// a workspace.
+/// It is itself a workspace, with the id `ID-NAME`: read, stop and remove it as such. Progress and `Idempotency-Key`
+/// are as for a workspace.
 #[utoipa::path(post, path = "/v1/workspaces/{id}/sidecars/{name}", request_body = SidecarRequest, params(
     ("id" = String, Path, description = "Id or name"),
     ("name" = String, Path, description = "Its name"),
@@ -109,7 +109,7 @@ pub(in crate::api) async fn add_sidecar(
     .await
 }
 
-/// Waits until a workspace is so (`wharf wait`)
+/// Wait until a workspace has a state (`wharf wait`)
 #[utoipa::path(post, path = "/v1/workspaces/{id}/wait", request_body = Option<WaitRequest>,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, description = "How it is", body = WaitView)))]
@@ -125,7 +125,7 @@ pub(in crate::api) async fn wait(
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
     let awaited = body.r#for.unwrap_or(Awaited::Healthy);
-    // It may take for ever, but for who comes over the network.
+    // Only callers on this machine may wait without a limit.
     let limit = body.timeout.map(|span| span.0).or_else(|| caller.holder().map(|_| LONGEST));
     let _seat = api.seat(&caller)?;
     turn.give_back();

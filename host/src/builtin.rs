@@ -4,7 +4,7 @@ use crate::config::{Config, PolicyConfig};
 
 /// Bytes or text of a built-in policy.
 #[derive(Clone, Copy)]
-pub enum Carried {
+pub enum BuiltIn {
     /// A plugin, with its digest (SHA-256, hex).
     Plugin(&'static [u8], &'static str),
     /// A script.
@@ -14,7 +14,7 @@ pub enum Carried {
 /// A plugin from the output folder of `build.rs`.
 macro_rules! plugin {
     ($name:literal) => {
-        Carried::Plugin(
+        BuiltIn::Plugin(
             include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
             include_str!(concat!(env!("OUT_DIR"), "/", $name, ".sha256")),
         )
@@ -22,17 +22,17 @@ macro_rules! plugin {
 }
 
 /// All built-in policies by name, in the order of the default chain.
-pub const ALL: [(&str, Carried); 6] = [
+pub const ALL: [(&str, BuiltIn); 6] = [
     ("image-selector", plugin!("image-selector")),
     ("security-baseline", plugin!("security-baseline")),
-    ("pre-create.rhai", Carried::Script(include_str!("../policies/pre-create.rhai"))),
-    ("post-start.rhai", Carried::Script(include_str!("../policies/post-start.rhai"))),
+    ("pre-create.rhai", BuiltIn::Script(include_str!("../policies/pre-create.rhai"))),
+    ("post-start.rhai", BuiltIn::Script(include_str!("../policies/post-start.rhai"))),
     ("cleanup-policy", plugin!("cleanup-policy")),
-    ("cleanup.rhai", Carried::Script(include_str!("../policies/cleanup.rhai"))),
+    ("cleanup.rhai", BuiltIn::Script(include_str!("../policies/cleanup.rhai"))),
 ];
 
 /// Returns a built-in policy.
-pub fn find(name: &str) -> Option<Carried> {
+pub fn find(name: &str) -> Option<BuiltIn> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
 }
 
@@ -51,10 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_of_a_carried_plugin_is_that_of_its_bytes() {
+    fn the_digest_of_a_built_in_plugin_is_that_of_its_bytes() {
         let mut plugins = 0;
         for (name, policy) in ALL {
-            if let Carried::Plugin(bytes, digest) = policy {
+            if let BuiltIn::Plugin(bytes, digest) = policy {
                 assert_eq!(digest, crate::workspace::sha256_hex(bytes), "{name}");
                 plugins += 1;
             }

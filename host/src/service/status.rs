@@ -1,22 +1,22 @@
-//! How the service is doing: failures of each loop, counted, logged and written down for `wharf doctor`.
+//! The status of the service: failures of each loop are counted, logged and recorded for `wharf doctor`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::{Metrics, Said};
+use super::{Metrics, ServiceEvent};
 use crate::store::{self, LoopStatus, Owner, ServiceStatus, Store};
 
-type Say = Box<dyn Fn(&Said) + Send + Sync>;
+type Say = Box<dyn Fn(&ServiceEvent) + Send + Sync>;
 
-pub(super) struct Board {
+pub(super) struct Status {
     store: Store,
     status: Mutex<ServiceStatus>,
     metrics: Arc<Metrics>,
     say: Say,
 }
 
-impl Board {
+impl Status {
     pub(super) fn new(store: Store, loops: &[&str], metrics: Arc<Metrics>, say: Say) -> Result<Self, store::Error> {
         let this = Owner::this_process();
         let status =
@@ -34,11 +34,11 @@ impl Board {
         Ok(Self { store, status: Mutex::new(status), metrics, say })
     }
 
-    pub(super) fn say(&self, what: &Said) {
+    pub(super) fn say(&self, what: &ServiceEvent) {
         (self.say)(what);
     }
 
-    /// A loop failed at something, and goes on.
+    /// Records a failure of a loop, which continues.
     pub(super) fn error(&self, name: &str, error: &dyn std::fmt::Display) {
         tracing::warn!("{name}: {error}");
         self.metrics.loop_failed(name);
@@ -51,7 +51,7 @@ impl Board {
         self.write(&status);
     }
 
-    /// Another chain decides from now on.
+    /// Records that another chain decides from now on.
     pub(super) fn chain_loaded(&self, policies: std::collections::BTreeMap<String, String>, reload: bool) {
         self.metrics.reloaded(true, reload);
         let mut status = self.status();
@@ -61,12 +61,12 @@ impl Board {
         self.write(&status);
     }
 
-    /// The chain that decides now.
+    /// Returns the chain that decides now.
     pub(super) fn chain(&self) -> store::ChainStatus {
         self.status().chain.clone()
     }
 
-    /// A reload was refused; the chain that was there goes on deciding.
+    /// Records that a reload was refused; the previous chain continues to decide.
     pub(super) fn chain_refused(&self, why: &str) {
         tracing::error!("policies: the reload was refused, what was there goes on: {why}");
         self.metrics.reloaded(false, true);
@@ -81,7 +81,7 @@ impl Board {
         self.metrics.engine_up(false);
         let mut status = self.status();
         if status.engine_away.is_none() {
-            (self.say)(&Said::EngineAway(why.to_owned()));
+            (self.say)(&ServiceEvent::EngineAway(why.to_owned()));
         }
         status.engine_away = Some(why.to_owned());
         self.write(&status);
@@ -91,12 +91,12 @@ impl Board {
         self.metrics.engine_up(true);
         let mut status = self.status();
         if status.engine_away.take().is_some() {
-            (self.say)(&Said::EngineBack);
+            (self.say)(&ServiceEvent::EngineBack);
             self.write(&status);
         }
     }
 
-    /// The service ends.
+    /// Records the end of the service.
     pub(super) fn end(&self) -> Result<(), store::Error> {
         self.store.put_service(None)
     }
@@ -107,7 +107,7 @@ impl Board {
 
     fn write(&self, status: &ServiceStatus) {
         if let Err(error) = self.store.put_service(Some(status)) {
-            // It is in the log already; the board only repeats it.
+            // The failure is already in the log; the status only repeats it.
             tracing::warn!("{error}");
         }
     }
