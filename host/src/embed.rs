@@ -1,10 +1,11 @@
-//! Wharf in a program of its own: workspaces and policies as a library.
+//! Wharf in your own program: workspaces and policies as a library.
 //!
-//! [`Wharf::open`] reads the configuration as the command `wharf` does, and carries verbs out in this process or, where the
-//! configuration names a service, asks that service. Verbs with many settings are builders: `up`, `exec`, `logs` and `events`.
-//! Output and events are [`Stream`](futures_util::Stream)s. [`Wharf::backend`] has the methods for everything else.
+//! [`Wharf::open`] reads the configuration like the command `wharf`, and carries out verbs in this process or, if the
+//! configuration names a service, through that service. Verbs with many settings are builders: `up`, `exec`, `logs`
+//! and `events`. Output and events are [`Stream`](futures_util::Stream)s. [`Wharf::backend`] has the methods for all
+//! other operations.
 //!
-//! A program that makes many containers starts faster with the compiler of plugins in a process: see
+//! A program that creates many containers starts faster with the compiler of plugins in a separate process: see
 //! [`crate::wasm::compile_in_processes_of`].
 //!
 //! ```no_run
@@ -51,7 +52,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The same sources as the command `wharf` without flags: the usual configuration files, and the environment of this process.
+    /// Returns the sources of the command `wharf` without flags: the usual configuration files, and the environment
+    /// of this process.
     pub fn of_process() -> Self {
         let this = Self { sources: Sources::of_process(None, Vec::new()), state_dir: None };
         match this.sources.env.get("WHARF_SERVER").cloned() {
@@ -60,7 +62,7 @@ impl Options {
         }
     }
 
-    /// No source but the defaults: no configuration file, and no environment. A state folder has to be named.
+    /// Returns no sources except the defaults: no configuration file and no environment. A state folder must be set.
     pub fn isolated(state_dir: impl Into<PathBuf>) -> Self {
         Self { sources: Sources::default(), state_dir: Some(state_dir.into()) }
     }
@@ -71,13 +73,14 @@ impl Options {
         self
     }
 
-    /// Keeps store and compiled plugins in this folder instead of the usual one. It is created.
+    /// Keeps store and compiled plugins in this folder instead of the usual one. It is created if needed.
     pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(path.into());
         self
     }
 
-    /// Sets a value of the configuration, such as `limits.memory` to `2GiB`; it wins over file and environment, as `--set`.
+    /// Sets a value of the configuration, such as `limits.memory` to `2GiB`. It overrides file and environment, like
+    /// `--set`.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.sources.set.push(format!("{key}={value}"));
         self
@@ -94,20 +97,20 @@ impl Options {
     }
 }
 
-/// An open Wharf. Engine and store are opened by the first verb that needs them; policies are loaded once, so that a program opens
+/// An open Wharf. The first verb that needs engine and store opens them. Policies are loaded once, so a program opens
 /// another `Wharf` to read changed ones.
 ///
-/// A workspace is named by its id, its name, or as [`Target::Folder`] by its project. All methods fail with [`Error`], which has a kind, a
-/// code, a message and a remedy. Dropping the future of a verb leaves it half done; the next verb of any Wharf on the same state folder
-/// finishes or undoes it. [`Wharf::interrupt`] undoes it at once.
+/// A workspace is named by its id, its name, or as [`Target::Folder`] by its project. All methods fail with
+/// [`Error`], which has a kind, a code, a message and a remedy. Dropping the future of a verb leaves it half done.
+/// The next verb of any Wharf on the same state folder finishes or undoes it. [`Wharf::interrupt`] undoes it at once.
 pub struct Wharf(Backend);
 
 impl Wharf {
     /// Reads and checks the configuration.
     ///
     /// # Errors
-    /// When the configuration cannot be used, when other users can change a file that decides, or when the address, token or certificate
-    /// of the service cannot be used.
+    /// An error if the configuration is unusable, if other users can change a file that influences decisions, or if
+    /// the address, token or certificate of the service is unusable.
     pub fn open(options: Options) -> Result<Self, Error> {
         let loaded = config::load(&options.sources)?;
         for ignored in &loaded.ignored {
@@ -118,12 +121,12 @@ impl Wharf {
         Ok(Self(Backend::new(app, &[], None)?))
     }
 
-    /// The methods for everything else that a command can do.
+    /// Returns the backend, with the methods for all other operations of the commands.
     pub fn backend(&self) -> &Backend {
         &self.0
     }
 
-    /// All workspaces with their sidecars, sorted by id.
+    /// Returns all workspaces with their sidecars, sorted by id.
     ///
     /// # Errors
     /// See [`Wharf`], as for all methods.
@@ -131,18 +134,19 @@ impl Wharf {
         self.0.list().await
     }
 
-    /// One workspace.
+    /// Returns one workspace.
     pub async fn inspect(&self, workspace: impl Into<Target>) -> Result<WorkspaceView, Error> {
         self.0.inspect(&workspace.into()).await
     }
 
-    /// Creates the workspace of a project, or starts the one that exists. Policies decide everything that the request leaves out.
+    /// Creates the workspace of a project, or starts the existing one. Policies decide everything that the request
+    /// leaves out.
     pub fn up(&self, request: WorkspaceRequest) -> Up<'_> {
         Up::new(&self.0, request)
     }
 
-    /// Shows the workspace that [`Wharf::up`] would create, and the owner of each of its fields; creates nothing. A denial is a part of the
-    /// plan.
+    /// Returns the workspace that [`Wharf::up`] would create, and the owner of each of its fields, without creating
+    /// it. A denial is a part of the plan.
     pub async fn plan(&self, request: WorkspaceRequest) -> Result<Plan, Error> {
         Box::pin(self.0.plan(request, false)).await
     }
@@ -176,7 +180,7 @@ impl Wharf {
         self.act(workspace, Verb::Start).await
     }
 
-    /// Stops a workspace; kills it when it still runs after the configured time.
+    /// Stops a workspace. Kills it if it still runs after the configured time.
     pub async fn stop(&self, workspace: impl Into<Target>) -> Result<WorkspaceView, Error> {
         self.act(workspace, Verb::Stop(None)).await
     }
@@ -191,7 +195,7 @@ impl Wharf {
         self.act(workspace, Verb::Down { volumes: false }).await
     }
 
-    /// Waits until a workspace is in a state, at most for `limit`.
+    /// Waits until a workspace is in a state, for at most `limit`.
     pub async fn wait(
         &self,
         workspace: impl Into<Target>,
@@ -201,8 +205,8 @@ impl Wharf {
         self.0.wait(&workspace.into(), state, limit.map(Span)).await
     }
 
-    /// Interrupts the verbs of this process: they undo their work and fail. Later verbs of this `Wharf` fail, too. A service carries its
-    /// verbs to their end.
+    /// Interrupts the verbs of this process: they undo their work and fail. Later verbs of this `Wharf` fail, too. A
+    /// service finishes its own verbs.
     pub async fn interrupt(&self) -> Result<(), Error> {
         self.0.stopper().await?.send_replace(true);
         Ok(())

@@ -260,7 +260,8 @@ impl Docker {
         Ok(answer.size.and_then(|size| u64::try_from(size).ok()))
     }
 
-    /// Lists the containers that have exactly these labels. `all` includes containers that do not run.
+    /// Lists the containers that have all of these labels with exactly these values. `all` includes containers that
+    /// do not run.
     ///
     /// # Errors
     /// The errors of a failing engine or a broken connection.

@@ -74,7 +74,7 @@ pub enum Error {
         /// The image.
         reference: String,
     },
-    /// An image could not be fetched.
+    /// An image could not be pulled.
     #[error("cannot pull '{reference}': {cause}")]
     PullFailed {
         /// The image.

@@ -46,7 +46,7 @@ pub struct Event {
 /// Selects events.
 #[derive(Debug, Clone, Default)]
 pub struct EventOptions {
-    /// The object must have exactly these labels.
+    /// The object must have all of these labels with exactly these values.
     pub labels: Vec<(String, String)>,
     /// Kinds of objects; empty means all.
     pub kinds: Vec<&'static str>,

@@ -185,7 +185,7 @@ impl Docker {
         Ok(list.into_iter().map(image).collect())
     }
 
-    /// Lists the images that have exactly these labels, together with all their labels.
+    /// Lists the images that have all of these labels with exactly these values, together with their other labels.
     ///
     /// # Errors
     /// The errors of a failing engine or a broken connection.

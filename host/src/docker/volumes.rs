@@ -61,7 +61,8 @@ impl Docker {
         Ok(self.volume_of(self.http().json::<Raw>(&call).await?))
     }
 
-    /// Returns all volumes that this installation created and that have exactly these labels.
+    /// Returns all volumes that this installation created and that have all of these labels with exactly these
+    /// values.
     ///
     /// # Errors
     /// The errors of a failing engine or a broken connection.

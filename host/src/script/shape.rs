@@ -108,7 +108,7 @@ fn collect(shape: &Shape, found: &mut BTreeMap<String, &'static str>) {
     }
 }
 
-// Long because it is the table of all that a script may meet at each hook.
+// Long because it is the table of everything in a script's input at each hook.
 fn sample(hook: Hook) -> Value {
     let text = || "text".to_owned();
     let one = || BTreeMap::from([(text(), text())]);

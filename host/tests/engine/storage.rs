@@ -1,4 +1,4 @@
-//! Images, snapshots and volumes: how they are kept, and how they are swept.
+//! Images, snapshots and volumes: storage and sweeps.
 
 mod bad_image;
 mod cleanup;

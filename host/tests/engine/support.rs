@@ -1,4 +1,4 @@
-//! What the tests stand on: sandboxes, runs of the program, and stand-ins for engines, registries and networks.
+//! The foundation of the tests: sandboxes, runs of the program, and stand-ins for engines, registries and networks.
 
 pub mod docker_lab;
 pub mod engine_api;

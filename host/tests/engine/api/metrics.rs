@@ -53,7 +53,7 @@ impl Scraped {
     }
 }
 
-// Long because it makes each thing happen that a metric counts, one after the other.
+// Long because it triggers the event of each metric, one after the other.
 #[test]
 fn each_metric_moves_when_the_thing_happens() {
     let sandbox = Sandbox::new();

@@ -180,7 +180,7 @@ fn following_shows_new_records_as_they_are_made() {
 const PLANTED: [&str; 6] =
     ["planted-env-1", "planted-exec-2", "planted-label-3", "planted-policy-4", "planted-exec-5", "planted-login-6"];
 
-// Long because it plants a secret in each way that there is, one after the other.
+// Long because it plants a secret in every possible place, one after the other.
 #[test]
 fn no_planted_secret_is_in_any_file_of_the_state() {
     let mut sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! Events, waiting and health checks, as a program drives them.
+//! Events, waiting and health checks, as used by a program.
 
 use std::io::{BufRead, BufReader};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,7 +10,7 @@ use crate::support::engine_api as engine;
 use crate::support::fake_daemon;
 use crate::support::sandbox::{Running, Sandbox, until};
 
-/// The lines that a program prints, as they come.
+/// The lines that a program prints, as they arrive.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
@@ -37,12 +37,12 @@ impl Lines {
         self.0.recv_timeout(Duration::from_secs(60)).expect("another line")
     }
 
-    /// All lines until the end.
+    /// Returns all lines until the end.
     pub fn rest(self) -> Vec<String> {
         self.0.into_iter().collect()
     }
 
-    /// The next line that has this in it.
+    /// Returns the next line that contains this text.
     #[track_caller]
     pub fn find(&self, part: &str) -> String {
         loop {
@@ -59,7 +59,7 @@ fn whats(text: &str) -> Vec<String> {
     text.lines().map(|line| value(line)["what"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The events of a life; how a stop shows depends on the engine in its end.
+/// The events of a whole life. After a stop, their end depends on the engine.
 const LIFE: [&str; 6] = ["created", "started", "signalled", "exited", "stopped", "removed"];
 
 #[test]
@@ -67,7 +67,7 @@ fn what_happens_to_a_workspace_is_told_as_it_happens_and_afterwards() {
     let sandbox = Sandbox::new();
     let mut following = sandbox.spawn(&["--json", "events"]);
     let lines = Lines::of(&mut following);
-    // It says nothing until something happens, so it is asked with something that does.
+    // It prints nothing until an event occurs, so the test causes some.
     let other = sandbox.folder("other");
     let id = sandbox.up()["id"].as_str().unwrap().to_owned();
     sandbox.run_in(&other, &["up"]).ok();
@@ -79,7 +79,7 @@ fn what_happens_to_a_workspace_is_told_as_it_happens_and_afterwards() {
     let exited: Value = serde_json::from_str(&of[3]).unwrap();
     assert_eq!((&exited["exit_code"], &exited["workspace"]), (&json!(143), &json!(id)));
     assert!(exited["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok() && exited["container_id"].is_string());
-    // Who followed has seen it, too, if it listened before the first one; the last for sure.
+    // A follower has seen the removal, too. It only has all events if it listened before the first one.
     let removed: Value = serde_json::from_str(&lines.find("removed")).unwrap();
     assert_eq!(removed["workspace"], json!(id));
     following.signal("INT");
@@ -124,11 +124,11 @@ fn wait_ends_when_it_is_so_and_gives_the_exit_code() {
     sandbox.sh("touch /tmp/end");
     let ended = waiting.finish();
     assert_eq!((ended.code, ended.text().as_str()), (7, "7\n"));
-    // It has ended already.
+    // It has already ended.
     let again = sandbox.json(&["wait", "--for", "exited"]);
     assert_eq!((&again["state"], &again["exit_code"]), (&json!("exited"), &json!(7)));
 
-    // It ends a few milliseconds after this start: only its events tell that it ran.
+    // It ends a few milliseconds after this start: only its events show that it ran.
     let mut running = sandbox.spawn(&["-vv", "wait", "--for", "running"]);
     let mut removed = sandbox.spawn(&["-vv", "wait", "--for", "removed"]);
     for waiting in [&mut running, &mut removed] {
@@ -192,7 +192,7 @@ fn a_health_check_of_the_configuration_is_decided_like_any_other_field() {
         (&json!(["CMD", "test", "-d", "/workspace"]), &json!(200_000_000))
     );
     assert!(sandbox.run(&["why", "health_check"]).ok().text().contains("wharf.toml:2"));
-    // A flag changes a part of it.
+    // A flag changes a part of the health check.
     let plan = sandbox.json(&["plan", "--health-retries", "9"]);
     assert_eq!(
         (&plan["spec"]["health_check"]["retries"], &plan["owners"]["health_check"]),

@@ -1,4 +1,4 @@
-//! What the service stops by itself: idle workspaces and those whose time is over; and disk limits that are watched.
+//! Workspaces that the service stops by itself: idle and expired ones; and monitored disk limits.
 
 use serde_json::{Value, json};
 use wharf::store::EventQuery;
@@ -43,7 +43,7 @@ fn what_nobody_uses_is_stopped_and_the_next_command_starts_it_again() {
     let resumed = sandbox.json(&["inspect"]);
     assert_eq!((&resumed["state"], &resumed["stopped"]), (&json!("running"), &Value::Null));
     assert_eq!(resumed["container_id"], up["container_id"]);
-    // What somebody has stopped stays stopped.
+    // A workspace that a user stopped stays stopped.
     sandbox.json(&["stop"]);
     assert_eq!(sandbox.run(&["exec", "--", "true"]).code, 125);
 }
@@ -102,7 +102,7 @@ fn what_is_busy_or_leased_is_not_stopped() {
     until("it is still used", || sandbox.json(&["idle", "why", "project"])["active_at"] != first);
     assert_eq!(count(&sandbox, Happening::Idle), 0);
     let container = sandbox.json(&["inspect", "project"])["container_id"].as_str().unwrap().to_owned();
-    // By another way than `wharf exec`, which is a sign of use itself.
+    // Not with `wharf exec`, which itself counts as use.
     let body = json!({ "Cmd": ["touch", "/tmp/rest"] });
     let exec = crate::support::engine_api::post(&format!("/containers/{container}/exec"), &body).done().json();
     let start = format!("/exec/{}/start", exec["Id"].as_str().unwrap());

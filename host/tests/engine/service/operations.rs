@@ -1,4 +1,5 @@
-//! Running the service: what the service manager is told and hands down, the log, backups, and checking before a start.
+//! Operating the service: notifications to the service manager and sockets from it, the log, backups, and the check
+//! before a start.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,7 +14,7 @@ use crate::support::https::{self, Https, token};
 use crate::support::sandbox::{Running, Sandbox, until};
 use crate::support::service_api::{get, post, send};
 
-/// A service manager: what it was told, one after the other.
+/// A service manager, with the messages that it received.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -32,7 +33,7 @@ impl Manager {
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     }
 
-    /// The next that is no sign of life.
+    /// Returns the next message that is not a watchdog message.
     #[track_caller]
     fn news(&self) -> String {
         loop {
@@ -58,7 +59,7 @@ fn the_service_manager_is_told_of_everything_it_waits_for() {
     assert_eq!(first, "RELOADING=1");
     assert!(second.strip_prefix("MONOTONIC_USEC=").is_some_and(|micros| micros.parse::<u64>().is_ok()), "{second}");
     assert_eq!(manager.news(), "READY=1");
-    // A reload that is refused has ended, too.
+    // A refused reload has also ended.
     sandbox.config("nonsense = 1\n");
     serving.signal("HUP");
     assert!(manager.news().starts_with("RELOADING=1"));
@@ -76,7 +77,7 @@ fn a_socket_that_the_service_manager_hands_down_is_answered_at_and_left_in_its_p
     let start = |input: Stdio, count: &str| {
         let mut command = sandbox.command(&[]);
         let program = command.get_program().to_owned();
-        // As a service manager does: the socket is the descriptor 3 of the very process.
+        // As a service manager does: the socket is descriptor 3 of the very same process.
         let line = format!("LISTEN_PID=$$ LISTEN_FDS={count} exec \"$0\" serve 3<&0 </dev/null");
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", &line]).arg(program).current_dir(sandbox.project()).env_clear();
@@ -85,7 +86,7 @@ fn a_socket_that_the_service_manager_hands_down_is_answered_at_and_left_in_its_p
         command.stdin(Stdio::null());
         Running::new(shell.spawn().unwrap())
     };
-    // A client that came before the service is answered, too.
+    // A client that connected before the service started is answered, too.
     let early = std::thread::spawn({
         let path = path.clone();
         move || send(&path, "GET", "/v1/health", "host: localhost\r\n", "").ok()
@@ -101,7 +102,7 @@ fn a_socket_that_the_service_manager_hands_down_is_answered_at_and_left_in_its_p
     running.signal("TERM");
     assert_eq!(running.finish().code, 0);
     assert!(path.exists(), "it is the manager's");
-    // What is no socket, and more than one.
+    // A descriptor that is no socket, and more than one.
     let file = std::fs::File::open(sandbox.path("config/wharf.toml")).unwrap();
     for (input, count) in [(Stdio::from(file), "1"), (copy(), "2")] {
         let refused = start(input, count).finish();
@@ -162,7 +163,7 @@ fn a_backup_is_made_while_the_service_runs_and_can_be_restored() {
     assert!(again.code == 1 && again.stderr.contains("it exists"), "{}", again.stderr);
     serving.end();
 
-    // As docs/service.md says.
+    // As documented in docs/service.md.
     for name in ["wharf.db", "wharf.db-wal", "wharf.db-shm"] {
         let _ = std::fs::remove_file(sandbox.path("state").join(name));
     }

@@ -1,4 +1,4 @@
-//! The service reloads its chain; a bad edit leaves what was there in place.
+//! The service reloads its chain; an invalid edit leaves the current chain in place.
 
 use super::serve::Serving;
 use crate::support::engine_api as engine;
@@ -8,10 +8,10 @@ fn note(text: &str) -> String {
     format!("fn event(ctx) {{ if ctx.event.kind == \"started\" {{ ctx.note(\"{text}\"); }} }}\nfn pre_exec(ctx) {{ }}")
 }
 
-/// The notes that the service's policies leave when the workspace starts again.
+/// Expects a note that the service's policies leave when the workspace restarts.
 #[track_caller]
 fn notes_after_restart(sandbox: &Sandbox, expected: &str) {
-    // By the engine itself, so that nobody but the service is asked.
+    // Through the engine itself, so that only the service calls policies.
     let container = sandbox.own_containers()[0]["Id"].as_str().unwrap().to_owned();
     let answer = engine::call("POST", &format!("/containers/{container}/restart?t=0"), b"");
     assert_eq!(answer.status, 204);
@@ -20,7 +20,7 @@ fn notes_after_restart(sandbox: &Sandbox, expected: &str) {
     until(&format!("there is the note {expected}"), || notes().iter().any(|note| note == expected));
 }
 
-/// `wharf policy reload` is refused with these words.
+/// Expects that `wharf policy reload` is refused with these words.
 #[track_caller]
 fn reload_refused(sandbox: &Sandbox, args: &[&str], words: &[&str]) {
     let output = sandbox.run(args);
@@ -42,7 +42,7 @@ fn an_edit_is_taken_up_by_itself_and_a_bad_one_leaves_the_version_before_it() {
     let tried = |count: u64| until("the reload was tried", || chain(&sandbox).attempts >= count);
     notes_after_restart(&sandbox, "first");
 
-    // As editors do it: written aside and renamed.
+    // As editors do it: a temporary file that is renamed.
     sandbox.write("config/policies/aside", note("second"));
     std::fs::rename(sandbox.path("config/policies/aside"), sandbox.path(file)).unwrap();
     tried(1);
@@ -59,7 +59,7 @@ fn an_edit_is_taken_up_by_itself_and_a_bad_one_leaves_the_version_before_it() {
     let doctor = sandbox.run(&["doctor"]).text();
     assert!(doctor.contains("refused a reload"), "{doctor}");
 
-    // Gone, and there again.
+    // The file is removed and restored.
     std::fs::remove_file(sandbox.path(file)).unwrap();
     tried(3);
     assert!(chain(&sandbox).refused.unwrap().contains("cannot be read"));
@@ -177,7 +177,7 @@ fn a_reload_whose_golden_cases_do_not_hold_is_refused() {
     sandbox.run(&["policy", "reload"]).ok();
     sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"ship\"; }");
     reload_refused(&sandbox, &["policy", "reload"], &["team.toml", "does not hold", "env.TEAM", "pay", "ship"]);
-    // The chain that was there decides.
+    // The existing chain decides.
     sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"pay\"; }");
     sandbox.run(&["policy", "reload"]).ok();
     sandbox.config("[reload]\ncases = [\"nowhere\"]\n");

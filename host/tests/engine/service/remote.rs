@@ -1,4 +1,4 @@
-//! Commands that a service carries out (`--server`): the same output, errors and exit codes as without one.
+//! Commands that a service carries out (`--server`): the same output, errors and exit codes as without a service.
 
 use super::serve::Serving;
 use crate::support::process::Output;
@@ -25,13 +25,13 @@ impl Both {
         self.sandbox.run(&all)
     }
 
-    /// Expects the same of a command with and without the service.
+    /// Expects the same result of a command with and without the service.
     #[track_caller]
     pub fn same(&self, args: &[&str]) -> Output {
         let both = || (self.sandbox.run(args), self.there(args));
         let (mut here, mut there) = both();
         if here.text() != there.text() {
-            // An age may have grown by a second in between.
+            // An age may have increased by a second in between.
             (here, there) = both();
         }
         assert_eq!(here.code, there.code, "{args:?}: {}\n{}", here.stderr, there.stderr);
@@ -41,7 +41,7 @@ impl Both {
     }
 }
 
-/// Runs a test twice: with commands that work by themselves, and with a service that carries them out.
+/// Runs a test twice: with standalone commands, and with a service that carries them out.
 #[track_caller]
 pub fn both_ways(test: impl Fn(&Sandbox)) {
     test(&Sandbox::new());
@@ -74,7 +74,7 @@ fn what_a_service_reads_looks_like_what_the_command_reads_by_itself() {
     ] {
         both.same(args);
     }
-    // The workspace of a folder is found there, too.
+    // A workspace is also found by its folder there.
     let sub = both.sandbox.folder("project/src/deep");
     let found = both.sandbox.run_in(&sub, &["--server", &both.server, "--json", "inspect"]).ok();
     assert_eq!(found.json()["id"], both.sandbox.id());
@@ -112,7 +112,7 @@ fn a_denial_of_the_service_has_its_trail_and_its_exit_code() {
     let denied = both.there(&["--json", "update", "--memory", "128MiB"]);
     assert_eq!((denied.code, denied.error()["code"].as_str()), (4, Some("no-more")), "{}", denied.stderr);
     assert!(denied.error()["trail"].as_array().unwrap().iter().any(|step| step["policy"] == "no.rhai"));
-    // A chain that does not load is not taken, and the command says so as it does without a server.
+    // A chain that does not load is rejected, and the command reports that as it does without a server.
     both.sandbox.write("config/policies/no.rhai", "fn pre_create(ctx) { this is no script");
     let refused = both.there(&["--json", "policy", "reload"]);
     assert_eq!((refused.code, refused.error()["code"].as_str()), (3, Some("reload-refused")), "{}", refused.stderr);
@@ -139,7 +139,7 @@ fn a_service_that_cannot_be_reached_or_is_none_is_said_and_nothing_is_done_here(
     }
     let folder = sandbox.run(&["--json", "--server", "https://127.0.0.1:1", "stop"]);
     assert_eq!((folder.code, folder.error()["code"].as_str()), (2, Some("bad-request")), "{}", folder.stderr);
-    // What a service does not do is not done here instead.
+    // An operation that a service does not offer is not run locally instead.
     let refused = sandbox.run(&["--json", "--server", &gone, "doctor"]);
     assert_eq!((refused.code, refused.error()["code"].as_str()), (2, Some("server")), "{}", refused.stderr);
     assert_eq!(sandbox.json(&["inspect"])["state"], "running");
@@ -176,7 +176,7 @@ fn commands_that_a_service_runs_have_their_bytes_and_exit_codes() {
         .feed(&["--server", &both.server, "exec", "--interactive", "--", "sh", "-c", script], b"a\0\xff\n".to_vec());
     assert_eq!((here.code, &here.stdout, &here.stderr), (7, &b"a\0\xff\n".to_vec(), &"err\n".to_owned()));
     assert_eq!((there.code, &there.stdout, &there.stderr), (7, &here.stdout, &here.stderr));
-    // Megabytes, both ways.
+    // Megabytes in both directions.
     let bytes: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
     let there = both.sandbox.feed(&["--server", &both.server, "exec", "-i", "--", "cat"], bytes.clone());
     assert!(there.code == 0 && there.stdout == bytes, "{} bytes, {}", there.stdout.len(), there.stderr);
@@ -240,7 +240,7 @@ fn logs_and_events_are_followed_over_the_end_of_a_service_without_a_gap() {
     list.signal("TERM");
     let (logs, events, list) = (logs.finish(), events.finish(), list.finish());
     let states = states(&list);
-    // What came right before the service was killed may not have been shown.
+    // Changes shortly before the service was killed may not have been shown.
     assert!(
         states.first().unwrap() == "running" && states.ends_with(&["running".into(), "paused".into()]),
         "{states:?}"
@@ -256,7 +256,7 @@ fn logs_and_events_are_followed_over_the_end_of_a_service_without_a_gap() {
     serving.end();
 }
 
-/// The states of the one workspace in a list that was watched.
+/// Returns the states of the only workspace in a watched list.
 #[track_caller]
 fn states(watched: &Output) -> Vec<String> {
     let state =
@@ -308,7 +308,7 @@ fn logs_of_several_workspaces_come_through_a_service_as_they_are() {
     assert_eq!(seven.lines().count(), 14, "each once, and long lines whole");
     both.same(&["logs", "--json", "project", "other"]);
     both.same(&["logs", "--all", "--grep", "end"]);
-    // Behind a line of each.
+    // After one line of each workspace.
     let lines = both.sandbox.run(&["--json", "logs", "project", "other"]).ok().text();
     let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let cursor = |name: &str| {
@@ -318,7 +318,7 @@ fn logs_of_several_workspaces_come_through_a_service_as_they_are() {
     let (one, two) = (cursor("one"), cursor("two"));
     let rest = both.same(&["logs", "project", "other", "--after", &one, "--after", &two]).text();
     assert_eq!(rest.lines().count(), 8, "{}", rest.lines().map(|line| &line[..20]).collect::<Vec<_>>().join("\n"));
-    // In the order of time while following, too.
+    // In time order also while following.
     let followed = both.there(&["logs", "-f", "-t", "project", "other"]).ok().text();
     let times: Vec<&str> = followed.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
     assert!(times.len() == 14 && times.is_sorted(), "{times:?}");

@@ -1,10 +1,10 @@
-//! Every command that a service carries out: what it says of something that does not exist is what the command says by itself.
+//! Every command that a service carries out: its errors about missing objects equal those of the standalone command.
 
 use std::collections::BTreeSet;
 
 use super::remote::Both;
 
-/// A call of each command that fails, for want of its object or for a value that makes no sense.
+/// A failing call of each command, with a missing object or an invalid value.
 const CALLS: [&[&str]; 62] = [
     &["up", "/no/such/folder"],
     &["up", "--image", "a", "--devcontainer", "none"],
@@ -103,6 +103,6 @@ fn ctrl_c_ends_a_command_that_waits_for_a_service() {
     std::thread::sleep(std::time::Duration::from_secs(1));
     waiting.signal("INT");
     let ended = waiting.finish();
-    // By the signal itself, as any program.
+    // Ended by the signal itself, like any program.
     assert_eq!(ended.code, 1002, "{}", ended.stderr);
 }

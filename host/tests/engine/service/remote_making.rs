@@ -1,4 +1,4 @@
-//! Making, planning, explaining and waiting through a service (`--server`): the same output, errors and exit codes.
+//! Creating, planning, explaining and waiting through a service (`--server`): the same output, errors and exit codes.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::https::{self, Https};
 use crate::support::process::Output;
 use crate::support::sandbox::{Sandbox, until};
 
-/// Times that a policy took are others each time.
+/// Removes the durations of policies, which differ each time.
 fn timeless(output: &Output) -> Value {
     fn strip(value: &mut Value) {
         match value {
@@ -30,7 +30,7 @@ fn a_workspace_is_made_by_a_service_with_all_that_the_flags_say_and_read_here() 
     let mut both = Both::new();
     both.sandbox.env("FROM_HERE", "it is from here");
     both.sandbox.write("project/token.txt", "s3cr3t\n");
-    // Not in the project: there it could be swapped for a link, and this one is restarted by the engine.
+    // Not in the project: there, a link could replace it, and the engine restarts this workspace.
     let data = both.sandbox.folder("data");
     both.sandbox.append_config(&format!("[allow]\nbind_roots = [\"{}\"]", data.display()));
     both.sandbox.run(&["policy", "reload"]).ok();
@@ -75,14 +75,14 @@ fn a_workspace_is_made_by_a_service_with_all_that_the_flags_say_and_read_here() 
         "1000",
     ];
     let made = both.there(&args).ok();
-    // Made as by the command itself: it finds no difference.
+    // Created as by the standalone command, which finds no difference.
     let found = both.sandbox.run(&args).ok();
     assert_eq!(made.json()["container_id"], found.json()["container_id"]);
     assert_eq!((&made.json()["state"], &made.json()["health"]), (&json!("running"), &json!("healthy")));
     let seen = both.sandbox.sh("cat /run/secrets/token; echo $A, $FROM_HERE; ulimit -n; ls -d /data /scratch");
     assert_eq!(seen, "s3cr3t\nb, it is from here\n512\n/data\n/scratch\n");
     assert!(!made.stderr.contains("s3cr3t") && made.stderr.is_empty(), "{}", made.stderr);
-    // Another wish is a difference, until it may be replaced.
+    // A changed request is a difference, until replacing is permitted.
     let differs = both.same(&["--json", "up", "--pids", "55"]);
     assert_eq!((differs.code, differs.error()["code"].as_str()), (7, Some("spec-differs")));
     let again = both.there(&["up", "--quiet", "--recreate", "--pids", "55"]).ok();
@@ -90,7 +90,7 @@ fn a_workspace_is_made_by_a_service_with_all_that_the_flags_say_and_read_here() 
     assert_ne!(both.sandbox.json(&["inspect"])["container_id"], made.json()["container_id"]);
     let told = both.there(&["up", "--pids", "55"]).ok();
     assert!(told.text().contains(&format!("{} is running", both.sandbox.id())), "{}", told.text());
-    // A folder is named from here.
+    // The folder is relative to the client.
     let sub = both.sandbox.folder("project/deep");
     let other = both.sandbox.run_in(&sub, &["--server", &both.server, "--json", "up", "..", "--name", "other"]).ok();
     assert_eq!(other.json()["project"], both.sandbox.project().canonicalize().unwrap().to_str().unwrap());
@@ -157,7 +157,7 @@ fn what_a_service_does_not_make_is_refused_as_it_is_here() {
     assert_eq!((binary.code, binary.error()["code"].as_str()), (2, Some("bad-request")), "{}", binary.stderr);
     let offline = both.there(&["--json", "plan", "--offline"]);
     assert_eq!((offline.code, offline.error()["code"].as_str()), (2, Some("bad-request")), "{}", offline.stderr);
-    // Over the network a place on this machine means nothing, and nothing is asked.
+    // Over the network, local paths are meaningless, and no request is sent.
     for args in
         [&["up"][..], &["up", "/project", "--mount", "./data:/data"], &["up", "/project", "--build", "."], &["plan"]]
     {
@@ -169,7 +169,7 @@ fn what_a_service_does_not_make_is_refused_as_it_is_here() {
     both.sandbox.assert_nothing_left();
 }
 
-/// The error without the times of its trail.
+/// Returns the error without the durations in its trail.
 #[track_caller]
 fn timeless_error(output: &Output) -> Value {
     let error = Output { code: output.code, stdout: output.error().to_string().into_bytes(), stderr: String::new() };
@@ -263,7 +263,7 @@ fn over_the_network_a_workspace_is_made_of_a_folder_there_with_what_is_read_here
         let refused = far(args);
         assert!(matches!(refused.code, 2 | 5), "{args:?}: {}", refused.stderr);
     }
-    // What needs a higher role is refused in the words of the API, and nothing of the token is told.
+    // An operation that needs a higher role is refused with the API's message, which reveals nothing of the token.
     let replay = far(&["--json", "policy", "replay"]);
     assert_eq!((replay.code, replay.error()["code"].as_str()), (1, Some("role")), "{}", replay.stderr);
     assert!(!replay.stderr.contains(&token));
@@ -276,6 +276,6 @@ fn a_folder_is_mounted_through_the_service_as_it_is_without_one() {
     let both = Both::new();
     both.sandbox.folder("project/sub");
     both.there(&["up", "--mount", "./sub/../sub:/x"]).ok();
-    // It is the same workspace.
+    // The workspace is the same.
     both.sandbox.run(&["up", "--mount", "./sub:/x"]).ok();
 }

@@ -1,4 +1,5 @@
-//! Sidecars, secrets, volumes and files through a service: what `both_ways` in their own tests does not show.
+//! Sidecars, secrets, volumes and files through a service: aspects that `both_ways` in their own tests does not
+//! cover.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -100,7 +101,7 @@ fn an_archive_that_breaks_off_is_no_whole_one_and_the_service_lives_on() {
     let text = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.is_empty() || Answer::of(answer).status != 200, "{text}");
     get(&both.sandbox, "/v1/version").ok();
-    // One whose client goes while it is sent ends, too.
+    // A request whose client disconnects while sending also ends.
     let mut stream = UnixStream::connect(socket(&both.sandbox)).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     drop(stream);

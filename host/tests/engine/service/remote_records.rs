@@ -1,4 +1,4 @@
-//! What was decided, and what is idle, through a service (`--server`): the same output, errors and exit codes.
+//! Decisions and idle workspaces through a service (`--server`): the same output, errors and exit codes.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::remote::Both;
 use super::serve::Serving;
 use crate::support::sandbox::until;
 
-/// A workspace, commands that ran, one that was denied, and a shadow.
+/// Returns a workspace with commands that ran, a denied command, and a shadow.
 fn lived() -> Both {
     let both = Both::new();
     both.sandbox.script(
@@ -57,7 +57,7 @@ fn records_are_listed_and_shown_as_they_are_here() {
     assert!(both.there(&["audit"]).text().contains("denied   by rule.rhai"));
     let diff = both.there(&["policy", "diff"]).text();
     assert!(diff.contains("next.rhai: asked") && diff.contains("denied: no by next.rhai"), "{diff}");
-    // More than a page of the service has.
+    // More than a page of the service can hold.
     for _ in 0..60 {
         both.sandbox.run(&["cleanup"]).ok();
     }
@@ -69,7 +69,7 @@ fn records_are_listed_and_shown_as_they_are_here() {
         .collect();
     assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
     assert!(numbers.len() > 64, "{}", numbers.len());
-    // What needs the installation's own key stays where that is.
+    // Operations with the installation's own key only run where the key is.
     for args in [&["--json", "audit", "verify"][..], &["--json", "audit", "prune"], &["--json", "policy", "reset", "x"]]
     {
         let refused = both.there(args);

@@ -1,4 +1,4 @@
-//! `wharf serve`: states and history in the store, the hook `event`, restarts, and its own life.
+//! `wharf serve`: states and history in the store, the hook `event`, restarts, and its own lifecycle.
 
 use serde_json::{Value, json};
 use wharf::store::EventQuery;
@@ -12,7 +12,7 @@ use crate::support::sandbox::{Running, Sandbox, until};
 /// A service that is ready.
 pub struct Serving {
     running: Running,
-    /// What it said when it was.
+    /// The line in which it reported being ready.
     pub ready: String,
     pub lines: Lines,
 }
@@ -34,7 +34,7 @@ impl Serving {
         self.running.signal(signal);
     }
 
-    /// Bytes of memory that it has.
+    /// Returns its memory use in bytes.
     #[track_caller]
     pub fn memory(&mut self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid())).unwrap();
@@ -42,7 +42,7 @@ impl Serving {
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
     }
 
-    /// As a crash.
+    /// Kills it, as in a crash.
     #[track_caller]
     pub fn kill(self) {
         let mut running = self.running;
@@ -55,7 +55,7 @@ impl Serving {
         assert_eq!(self.terminate(), "");
     }
 
-    /// Ends it, and gives what it said on stderr.
+    /// Ends it and returns its output on stderr.
     #[track_caller]
     pub fn terminate(mut self) -> String {
         self.running.signal("TERM");
@@ -93,7 +93,7 @@ fn the_store_follows_what_the_engine_does_and_a_new_service_catches_up() {
     let said: jiff::Timestamp = up["started_at"].as_str().unwrap().parse().unwrap();
     assert!(started.duration_since(said).as_secs().abs() < 2, "{started} {said}");
     assert!(sandbox.json(&["ls"])[0]["started_at"].is_string(), "a list knows it from the service");
-    // Nobody but the engine says what another client does.
+    // Only the engine reports changes by another client.
     engine::post(&format!("/containers/{container}/pause"), &Value::Null).done();
     until("it is known to be paused", || state().is_some_and(|state| state.state == State::Paused));
     engine::post(&format!("/containers/{container}/unpause"), &Value::Null).done();
@@ -102,7 +102,7 @@ fn the_store_follows_what_the_engine_does_and_a_new_service_catches_up() {
     assert!(state().unwrap().end_requested && state().unwrap().finished_at.is_some());
     serving.end();
 
-    // Without a service: ended, started, and another one made.
+    // Without a service: the workspace ended and started, and another one was created.
     sandbox.json(&["start"]);
     sandbox.run_in(&sandbox.folder("other"), &["up"]).ok();
     let serving = Serving::start(&sandbox, &[]);
@@ -129,7 +129,7 @@ fn there_is_one_service_per_state_folder_and_doctor_knows_it() {
     assert_eq!((second.code, &second.error()["code"]), (1, &json!("service-runs")));
     assert!(second.error()["message"].as_str().unwrap().contains(&format!("process {pid}")), "{}", second.stderr);
     assert!(sandbox.run(&["doctor"]).ok().text().contains(&format!("wharf serve runs (process {pid}")));
-    // One that is killed leaves nothing in the way.
+    // A killed service leaves no obstacle.
     serving.running.signal("KILL");
     assert_eq!(serving.running.finish().code, 1009);
     assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve does not run"));
@@ -166,7 +166,7 @@ fn an_engine_that_goes_and_comes_back_is_said_once_and_nothing_is_missed() {
     assert_eq!(serving.lines.next(), "the engine is back");
     until("the stop is known", || sandbox.store().states().unwrap()[0].state == State::Exited);
     assert_eq!(whats(&sandbox).iter().filter(|what| **what == Happening::Exited).count(), 1);
-    // A list that was under way at the break may have failed.
+    // A list in progress at the break may have failed.
     serving.terminate();
 }
 
@@ -194,7 +194,7 @@ fn policies_are_told_what_happens_and_what_they_ask_for_is_done() {
         "1",
     ]);
     until("the command ran", || sandbox.path("project/told").exists());
-    // A policy's stop wins over the restart.
+    // A policy's stop takes precedence over the restart.
     assert!(serving.lines.next().contains("stopped by rule.rhai (unhealthy)"));
     until("the failure is kept", || sandbox.json(&["inspect"])["notes"].to_string().contains("boom"));
     let inspected = sandbox.json(&["inspect"]);
@@ -256,7 +256,7 @@ fn a_service_finishes_what_a_dead_process_left() {
     let sandbox = Sandbox::new();
     let id = sandbox.up()["id"].as_str().unwrap().parse().unwrap();
     let serving = Serving::start(&sandbox, &[]);
-    // As a removal whose process died right after it was written down.
+    // A removal whose process died right after recording the intent.
     let entry = sandbox.store().begin(&id, wharf::store::Verb::Remove).unwrap();
     let db = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
     assert_eq!(db.execute("update journal set process_start = 1 where id = ?1", [entry]).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! Traces of the service, received by a collector as real ones receive them: OTLP over HTTP and TLS, in protobuf.
+//! Traces of the service, received by a collector in the real format: OTLP over HTTP and TLS, in protobuf.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,10 +20,10 @@ use crate::support::https;
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api::{get, send, socket};
 
-/// The trace that a caller's request belongs to, and the span that it is in.
+/// The trace and the span of a caller's request.
 const CALLER: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone)]
 struct Taken {
     head: String,
@@ -82,7 +82,7 @@ impl Collector {
         self.taken.lock().unwrap().clone()
     }
 
-    /// What the service says about itself, and its spans.
+    /// Returns the service's description of itself, and its spans.
     fn spans(&self) -> (BTreeMap<String, String>, Vec<Span>) {
         let (mut service, mut spans) = (BTreeMap::new(), Vec::new());
         for one in self.taken() {
@@ -105,12 +105,12 @@ fn attributes(all: &[KeyValue]) -> BTreeMap<String, String> {
     all.iter().map(|value| (value.key.clone(), text(value))).collect()
 }
 
-/// A span's attribute.
+/// Returns a span's attribute.
 fn says(span: &Span, name: &str) -> String {
     attributes(&span.attributes).remove(name).unwrap_or_default()
 }
 
-/// Those below a span.
+/// Returns the child spans of a span.
 fn below<'a>(spans: &'a [Span], above: &Span) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.parent_span_id == above.span_id).collect()
 }
@@ -123,7 +123,7 @@ fn named<'a>(spans: &[&'a Span], name: &str) -> &'a Span {
     found[0]
 }
 
-/// Whether its status is an error.
+/// Returns whether its status is an error.
 fn failed(span: &Span) -> bool {
     span.status.as_ref().is_some_and(|status| status.code == 2)
 }
@@ -155,7 +155,7 @@ fn a_request_with_its_verb_its_hook_runs_and_calls_of_policies_and_engine_is_one
     assert_ne!(denied.status, 200);
     let denied = send(&socket(&sandbox), "POST", &path, &headers.replace("traceparent", "other"), &exec);
     assert_eq!(denied.problem(403), "no-exec");
-    // What was not sent yet is sent at the end.
+    // Remaining spans are sent at the end.
     serving.end();
 
     let (service, spans) = collector.spans();
@@ -201,7 +201,7 @@ fn a_request_with_its_verb_its_hook_runs_and_calls_of_policies_and_engine_is_one
         );
     }
 
-    // A denial is no error, and a request of nobody's trace begins its own.
+    // A denial is no error, and a request without a trace starts a new one.
     let requests: Vec<_> = spans.iter().filter(|span| says(span, "http.response.status_code") == "403").collect();
     let request = named(&requests, "POST /v1/workspaces/{id}/exec");
     assert!(request.parent_span_id.is_empty() && !failed(request));
@@ -232,7 +232,7 @@ fn a_collector_that_refuses_or_is_away_is_told_of_once_and_keeps_nobody_waiting(
     assert_eq!(said.matches("takes traces again").count(), 1, "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
 
-    // Nobody listens there.
+    // The port has no listener.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     sandbox.env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{address}"));
     let serving = Serving::start(&sandbox, &[]);

@@ -1,4 +1,4 @@
-//! Images that are missing or cannot be fetched, and commands that an image does not have.
+//! Images that are missing or cannot be pulled, and commands that an image does not contain.
 
 use std::net::TcpListener;
 
@@ -69,7 +69,7 @@ fn a_port_in_use_leaves_no_container() {
     drop(listener);
     let up = sandbox.json(&["up", "--publish", &publish]);
     assert_eq!(up["ports"][0]["port"], port);
-    // Another workspace that wants the same one.
+    // Another workspace that wants the same port.
     let other = sandbox.folder("other");
     let before = sandbox.snapshot();
     let refused = sandbox.run_in(&other, &["--json", "up", "--publish", &publish]);

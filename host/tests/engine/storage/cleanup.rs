@@ -1,4 +1,4 @@
-//! Sweeps: what goes, when, who says so, and taking it back.
+//! Sweeps: the removed objects, the times, the responsible policies, and undo.
 
 use serde_json::{Value, json};
 use wharf::workspace::LABEL_MANAGED;
@@ -7,7 +7,7 @@ use crate::support::engine_api::{self as engine, BASE};
 use crate::support::registry::{Registry, has_image};
 use crate::support::sandbox::Sandbox;
 
-/// Everything that is not in use goes, and whatever runs is stopped when its label says so.
+/// Removes all unused objects, and stops running workspaces whose label requests it.
 const GREEDY: &str = r#"
 fn cleanup(ctx) {
     for c in ctx.candidates {
@@ -46,7 +46,7 @@ fn a_dry_run_shows_all_of_ours_with_size_reason_and_policy_and_changes_nothing()
     assert_eq!((&workspace["choice"], &workspace["policy"]), (&json!("remove"), &json!("greedy.rhai")));
     assert_eq!((&workspace["reason"], &workspace["state"]), (&json!("nobody uses this workspace"), &json!("exited")));
     assert!(workspace["bytes"].as_u64().unwrap() >= 300_000, "{workspace}");
-    // The stopped container still uses them, so nobody would miss them less.
+    // The stopped container still uses them, so they are kept.
     let data = line(&report, &format!("volume:{volume}"));
     assert_eq!((&data["used"], &data["choice"], &data["policy"]), (&json!(true), &json!("keep"), &Value::Null));
     assert!(data["bytes"].as_u64().unwrap() >= 200_000, "{data}");
@@ -68,7 +68,7 @@ fn a_removal_is_planned_taken_back_and_then_left_to_sweeps_again() {
     assert_eq!(line(&first, &id)["outcome"], "planned");
     let due: jiff::Timestamp = line(&first, &id)["due"].as_str().unwrap().parse().unwrap();
     assert!(due > jiff::Timestamp::now() + jiff::SignedDuration::from_hours(23));
-    // Planned once, however often somebody sweeps.
+    // Planned once, however many sweeps run.
     sandbox.json(&["cleanup"]);
     let ledger = sandbox.json(&["cleanup", "ls"]);
     assert_eq!((ledger.as_array().map(Vec::len), &ledger[0]["object"]), (Some(1), &json!(id)));
@@ -103,7 +103,7 @@ fn what_is_used_again_before_it_goes_stays() {
     assert_eq!(line(&sandbox.json(&["cleanup"]), &sandbox.id())["outcome"], "kept");
     assert_eq!(sandbox.json(&["cleanup", "ls"]), json!([]));
     assert_eq!(sandbox.sh("echo lives"), "lives\n");
-    // Once more unused and due, it goes.
+    // Unused and due again, it is removed.
     sandbox.json(&["stop", "-t", "0s"]);
     sandbox.json(&["cleanup"]);
     std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -189,13 +189,13 @@ fn an_image_that_was_there_before_or_was_replaced_by_others_is_not_ours() {
     sandbox.json(&["up", "--image", &registry.reference]);
     sandbox.json(&["down"]);
     let pulled = engine::get(&format!("/images/{}/json", registry.reference))["Id"].as_str().unwrap().to_owned();
-    // Somebody gives the name to another image: what the name means now is theirs.
+    // Another client gives the name to another image, which now owns the name.
     let (repository, tag) = registry.reference.rsplit_once(':').unwrap();
     engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &Value::Null).done();
     let report = sandbox.json(&["cleanup", "--no-grace"]);
     assert!(!report.to_string().contains(&image), "{report}");
     assert!(has_image(&registry.reference));
-    // Nor does it become ours when a pull brings nothing new.
+    // A pull that brings no new image does not make it ours either.
     engine::post(&format!("/images/{pulled}/tag?repo={repository}&tag={tag}"), &Value::Null).done();
     let store = sandbox.store();
     store.put_pulled_image(&registry.reference, "sha256:what-we-fetched-once").unwrap();
@@ -275,7 +275,7 @@ fn a_name_of_several_workspaces_takes_no_removal_back() {
     let refused = sandbox.run(&["--json", "cleanup", "undo", "shop"]);
     assert_eq!((refused.code, &refused.error()["code"]), (5, &json!("workspace-ambiguous")), "{}", refused.stderr);
     sandbox.run(&["cleanup", "undo", ids[0]]).ok();
-    // Now only the other one can be meant.
+    // Now the name can only refer to the other one.
     sandbox.run(&["cleanup", "undo", "shop"]).ok();
     let refused = sandbox.run(&["--json", "cleanup", "allow", "shop"]);
     assert_eq!((refused.code, &refused.error()["code"]), (5, &json!("workspace-ambiguous")), "{}", refused.stderr);

@@ -1,11 +1,11 @@
-//! Sweeps while somebody uses, or takes back, what they are about to stop or remove.
+//! Sweeps while another client uses, or keeps, the objects that they are about to stop or remove.
 
 use serde_json::{Value, json};
 
 use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::{Sandbox, until};
 
-/// Everything goes, and a stop takes its time.
+/// Removes everything, and a stop takes time.
 const ALL: &str = r#"
 fn cleanup(ctx) {
     for c in ctx.candidates { ctx.remove(c.id, "out"); }
@@ -105,7 +105,7 @@ fn a_sidecar_that_no_policy_names_keeps_its_workspace_from_being_removed_and_not
     let stopped = line(&sandbox.json(&["cleanup"]), &sandbox.id()).clone();
     assert_eq!((&stopped["choice"], &stopped["outcome"]), (&json!("stop"), &json!("stopped")), "{stopped}");
     assert_eq!(line(&sandbox.json(&["cleanup", "--no-grace"]), &sandbox.id())["outcome"], "kept");
-    // One that somebody else has removed has nothing that would be lost.
+    // A sidecar that another client has removed holds nothing that could be lost.
     for container in sandbox.own_containers().iter().filter(|c| c["Names"][0].as_str().unwrap().ends_with("-db")) {
         engine::delete(&format!("/containers/{}?force=true", container["Id"].as_str().unwrap()));
     }
@@ -146,7 +146,7 @@ fn a_removal_that_a_process_did_not_live_to_end_is_planned_anew() {
     let sandbox = sandbox(ALL);
     sandbox.json(&["up", "--image", BASE]);
     sandbox.json(&["stop", "-t", "0s"]);
-    // It dies when it is about to remove the container.
+    // The process dies when it is about to remove the container.
     let engine = crate::support::fake_daemon::relay(&sandbox.path("relay.sock"), |request| {
         if request.starts_with("DELETE") {
             std::thread::sleep(std::time::Duration::from_secs(3600));
@@ -167,7 +167,7 @@ fn a_removal_that_a_process_did_not_live_to_end_is_planned_anew() {
         let about = |entry: &&Value| entry["object"] == sandbox.id().as_str() && entry["action"] == "remove";
         all.as_array().unwrap().iter().filter(about).cloned().collect()
     };
-    // What the next command finishes of the removal is its workspace's; the ledger is the sweeps'.
+    // The next command finishes the workspace's part of the removal; the ledger belongs to sweeps.
     sandbox.json(&["cleanup"]);
     let after = ledger(&sandbox);
     assert!(after.iter().all(|entry| entry["outcome"] != "being removed"), "{after:?}");

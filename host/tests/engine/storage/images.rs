@@ -1,4 +1,4 @@
-//! Images: built, pulled in spite of trouble, listed and removed.
+//! Images: built, pulled despite errors, listed and removed.
 
 use serde_json::{Value, json};
 
@@ -6,11 +6,11 @@ use crate::support::engine_api::{self as engine, BASE};
 use crate::support::registry::{Registry, has_image};
 use crate::support::sandbox::Sandbox;
 
-/// A sandbox with a folder to build from; its images go with it.
+/// A sandbox with a build folder; its images are removed with it.
 struct Built(Sandbox);
 
-/// The first lines of a Dockerfile. The containers of a build inherit the label: that is how other tests, which run at the
-/// same time, know them.
+/// Returns the first lines of a Dockerfile. The containers of a build inherit the label, by which concurrent tests
+/// recognize them.
 fn from(sandbox: &Sandbox, stage: &str) -> String {
     format!("FROM {BASE}{stage}\nLABEL {}={}\n", crate::support::sandbox::LABEL_SANDBOX, sandbox.name())
 }
@@ -34,7 +34,7 @@ impl Drop for Built {
         for container in self.0.own_containers() {
             engine::delete(&format!("/containers/{}?force=true", container["Id"].as_str().unwrap_or_default()));
         }
-        // The layers of a build that failed, or of a stage, have only the label of the Dockerfile.
+        // The layers of a failed build, or of a stage, only have the label of the Dockerfile.
         let name = self.0.name();
         for image in engine::get("/images/json").as_array().into_iter().flatten() {
             let labels = &image["Labels"];
@@ -65,14 +65,14 @@ fn a_folder_is_built_without_what_dockerignore_leaves_out() {
     let listed = sandbox.json(&["image", "ls"]);
     assert_eq!((&listed[0]["reference"], &listed[0]["origin"]), (&json!(reference), &json!("built")));
 
-    // A container that somebody else makes from it is somebody else's.
+    // A container that another client creates from it belongs to that client.
     let body = json!({ "Image": reference, "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
     let stranger = engine::post("/containers/create", &body).done().json()["Id"].as_str().unwrap().to_owned();
     assert_eq!(sandbox.own_containers().len(), 1);
     assert_eq!(sandbox.json(&["ls"]).as_array().map(Vec::len), Some(1));
     engine::delete(&format!("/containers/{stranger}")).done();
 
-    // The container uses it, so it stays; afterwards it goes.
+    // The container uses it, so it stays; it is removed afterwards.
     let busy = sandbox.run(&["--json", "image", "rm", &reference]);
     assert_eq!((busy.code, &busy.error()["code"]), (1, &json!("conflict")), "{}", busy.stderr);
     assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
@@ -105,7 +105,7 @@ fn up_builds_once_and_tells_when_the_folder_has_changed() {
     assert_eq!(up["image_digest"], Value::Null);
     assert!(up["image_id"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(sandbox.sh("cat /src/plain /extra"), "1extra\n");
-    // The same folder: nothing to build, nothing to change. What is left out does not matter.
+    // The same folder: nothing to build, nothing to change. Ignored files do not matter.
     sandbox.write("project/secret.key", "another");
     assert_eq!(sandbox.json(&["up", "--build", &project])["container_id"], up["container_id"]);
     sandbox.write("project/plain", "2");
@@ -162,7 +162,7 @@ fn the_name_and_the_images_of_others_are_left_alone() {
     assert_eq!(sandbox.run(&["image", "rm", "no-such-image"]).code, 1);
     assert_eq!(sandbox.json(&["image", "prune"]), json!([]));
     assert!(has_image(BASE));
-    // Pulled although it was there already: it stays somebody else's.
+    // Pulled although it already existed: it still does not belong to Wharf.
     let registry = Registry::new();
     let (name, tag) = (registry.reference.replace(":1", ""), "1");
     engine::call("POST", &format!("/images/create?fromImage={name}&tag={tag}"), b"").done();
@@ -180,12 +180,12 @@ fn a_registry_that_fails_for_a_moment_is_asked_again() {
     let digest = up["image_digest"].as_str().unwrap();
     assert!(digest.contains("wharf-test/image@sha256:"), "{digest}");
     assert_eq!(sandbox.json(&["image", "ls"])[0]["origin"], "pulled");
-    // What will not work in a moment either is told at once.
+    // A permanent failure is reported at once.
     let missing = registry.reference.replace(":1", ":2");
     let output = sandbox.run(&["--json", "image", "pull", &missing]);
     assert_eq!((output.code, &output.error()["code"]), (1, &json!("pull-failed")), "{}", output.stderr);
     assert!(!output.stderr.contains("trying again"), "{}", output.stderr);
-    // The registry takes its image away when it ends, and nothing may use it then.
+    // The registry removes its image when it ends, and then the image must not be in use.
     sandbox.json(&["down"]);
 }
 
@@ -243,7 +243,7 @@ fn what_is_built_from_an_image_of_ours_and_a_name_that_somebody_gave_one_are_not
         sandbox.refused(&["image", "rm", &name], 1, "not-ours", &[&name]);
         sandbox.refused(&["image", "build", ".", "--tag", &name], 1, "not-ours", &[&name]);
     }
-    // One that loses its name to a newer one is still ours, and nobody else's name is taken with it.
+    // An image that loses its name to a newer one is still ours, and no foreign name is removed with it.
     sandbox.write("project/plain", "2");
     sandbox.run(&["image", "build", ".", "--tag", &ours]).ok();
     sandbox.run(&["image", "prune"]).ok();
@@ -277,7 +277,7 @@ fn a_build_sees_what_a_workspace_may_mount_and_waits_for_no_pipe() {
     sandbox.write("elsewhere/Dockerfile", "FROM scratch\n");
     let outside = elsewhere.display().to_string();
     sandbox.refused(&["up", "--build", &outside], 4, "invariant", &["build.context", "allow.bind_roots"]);
-    // A folder above holds the state, and with it keys and secrets.
+    // A parent folder contains the state, and with it keys and secrets.
     let all = sandbox.path("").display().to_string();
     sandbox.refused(&["up", "--build", &all], 4, "invariant", &["state of Wharf"]);
     sandbox.config(&format!("[allow]\nbind_roots = [{outside:?}]"));

@@ -1,4 +1,4 @@
-//! Parts of snapshots that are gone, that somebody else has, or that a process left when it died.
+//! Parts of snapshots that are missing, that belong to another owner, or that a dead process left.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::support::engine_api::{self as engine, BASE};
 use crate::support::fake_daemon::relay;
 use crate::support::sandbox::{LABEL_SANDBOX, Sandbox, until};
 
-/// The number of the next journal entry, which is part of the names of copies.
+/// Returns the number of the next journal entry, which is part of the names of copies.
 fn next_entry(sandbox: &Sandbox) -> i64 {
     let db = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
     let query = "select seq + 1 from sqlite_sequence where name = 'journal'";
     db.query_row(query, [], |row| row.get(0)).unwrap()
 }
 
-/// A volume that Wharf did not make.
+/// Creates a volume that does not belong to Wharf.
 fn foreign_volume(sandbox: &Sandbox, name: &str) {
     let body = json!({ "Name": name, "Labels": { LABEL_SANDBOX: sandbox.name() } });
     engine::post("/volumes/create", &body).done();
@@ -37,7 +37,7 @@ fn the_name_of_another_installations_snapshot_is_not_taken_and_one_that_lost_its
     let image = snapshot["image"].as_str().unwrap();
     sandbox.json(&["down"]);
 
-    // Another installation, the same folder: the workspace has the same id.
+    // Another installation with the same folder: the workspace has the same id.
     let other = Sandbox::new();
     let run = |args: &[&str]| other.run_in(&sandbox.project(), args);
     run(&["up"]).ok();
@@ -47,7 +47,7 @@ fn the_name_of_another_installations_snapshot_is_not_taken_and_one_that_lost_its
     assert_eq!(engine::get(&format!("/images/{image}/json"))["Id"], snapshot["image_id"]);
     run(&["rm", "--force", "project"]).ok();
 
-    // Whoever takes the name away takes nothing else.
+    // A client that moves the name to another image takes nothing else.
     let (repository, tag) = image.split_once(':').unwrap();
     engine::post(&format!("/images/{BASE}/tag?repo={repository}&tag={tag}"), &json!(null)).done();
     let name = snapshot["name"].as_str().unwrap();
@@ -172,7 +172,7 @@ fn a_snapshot_that_is_killed_thaws_what_it_froze_and_not_what_its_user_had_pause
         sandbox.json(&["ls"]);
         assert_eq!(sandbox.json(&["inspect"])["state"], state);
         if !paused {
-            // An intent that was undone is looked at again for a while, as the engine may be late.
+            // An undone intent is checked again for a while, because the engine may be late.
             until("the engine cannot be late any more", || {
                 sandbox.json(&["ls"]);
                 sandbox.store().open_entries().unwrap().is_empty()
@@ -196,7 +196,7 @@ fn a_sweep_that_removes_the_image_of_a_snapshot_forgets_the_snapshot() {
     let left = sandbox.json(&["snapshot", "ls"]);
     let left: Vec<&str> = left.as_array().unwrap().iter().map(|kept| kept["name"].as_str().unwrap()).collect();
     assert_eq!(left, [format!("{}/used", sandbox.id())], "the image of the other one is in use");
-    // The copy of its volume has a verdict of its own, and is no part of a snapshot any more.
+    // The copy of its volume has a separate verdict, and is no longer part of a snapshot.
     let copy = first["volumes"].as_object().unwrap().values().next().unwrap().as_str().unwrap();
     sandbox.run(&["volume", "rm", copy]).ok();
 }

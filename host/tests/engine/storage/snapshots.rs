@@ -1,4 +1,4 @@
-//! Snapshots: kept, listed, restored, removed, and nothing secret in them.
+//! Snapshots: created, listed, restored, removed, and free of secrets.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::engine_api::{self as engine, BASE};
 use crate::support::registry::has_image;
 use crate::support::sandbox::Sandbox;
 
-/// A sandbox whose images go with it.
+/// A sandbox whose images are removed with it.
 pub struct Kept(pub Sandbox);
 
 impl Drop for Kept {
@@ -53,7 +53,7 @@ fn a_snapshot_keeps_layer_and_volumes_and_a_restore_brings_them_back_beside_the_
     let name = format!("{}/before", sandbox.id());
     assert_eq!(snapshot["name"], name.as_str());
     assert_eq!(sandbox.json(&["inspect"])["state"], "running", "it goes on");
-    // What happens afterwards is no part of it.
+    // Later changes are not part of it.
     sandbox.sh("echo changed > /kept; echo changed > /data/deep/file");
 
     let view = sandbox.json(&["snapshot", "restore", &name, "--as", "again"]);
@@ -66,7 +66,7 @@ fn a_snapshot_keeps_layer_and_volumes_and_a_restore_brings_them_back_beside_the_
         .run(&["exec", id, "--", "sh", "-c", "cat /kept /data/deep/file /data/link; echo $PLAIN $WORKSPACE_ID"])
         .ok();
     assert_eq!(read.text(), format!("layer\nvolume\nvolume\n1 {id}\n"));
-    // The snapshot stays what it is, whatever becomes of what was made from it.
+    // The snapshot stays unchanged, whatever happens to workspaces restored from it.
     sandbox.run(&["exec", id, "--", "sh", "-c", "echo spoiled > /data/deep/file"]).ok();
     let second = sandbox.json(&["snapshot", "restore", &name, "--as", "third"]);
     let read = sandbox.run(&["exec", second["id"].as_str().unwrap(), "--", "cat", "/data/deep/file"]).ok();
@@ -127,7 +127,7 @@ fn values_of_secrets_are_no_part_of_a_snapshot() {
     for secret in ["battery-staple", "correct-horse", "clip-staple"] {
         assert!(!image.contains(secret) && !snapshot.to_string().contains(secret), "{secret}");
     }
-    // Nor does a container that somebody else makes from it look like ours.
+    // A container that another client creates from it does not look like ours either.
     let body =
         json!({ "Image": snapshot["image"], "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
     let stranger = engine::post("/containers/create", &body).done().json()["Id"].as_str().unwrap().to_owned();
@@ -223,7 +223,7 @@ fn a_snapshot_that_is_killed_leaves_a_workspace_that_runs_and_nothing_else() {
         std::thread::sleep(std::time::Duration::from_millis(delay));
         run.child().kill().unwrap();
         let whole = run.finish().code == 0;
-        // The engine may still carry out what it was asked for, so the first looks may come too early.
+        // The engine may still carry out the request, so the first checks may come too early.
         let begin = std::time::Instant::now();
         loop {
             sandbox.json(&["ls"]);
@@ -253,7 +253,7 @@ fn a_restore_that_is_killed_at_its_very_end_keeps_the_volumes_of_the_workspace_t
     let begin = std::time::Instant::now();
     loop {
         let mut run = sandbox.spawn(&["snapshot", "restore", &name, "--as", "again"]);
-        // Killed as soon as the workspace is written; the journal's last word comes a few milliseconds later.
+        // Killed as soon as the workspace is recorded. The journal's last entry comes a few milliseconds later.
         while !store.workspaces().unwrap().iter().any(|workspace| workspace.name == "again") {
             assert!(begin.elapsed().as_secs() < 60, "it was never written");
         }
@@ -266,7 +266,7 @@ fn a_restore_that_is_killed_at_its_very_end_keeps_the_volumes_of_the_workspace_t
     }
     let ls = sandbox.run(&["ls"]).ok();
     assert!(!ls.stderr.contains("cannot be put right"), "{}", ls.stderr);
-    // Its volume outlives it, as any named volume does.
+    // Its volume outlives it, like any named volume.
     sandbox.run(&["rm", "--force", "again"]).ok();
     sandbox.json(&["ls"]);
     let copies = engine::volumes()

@@ -20,7 +20,7 @@ fn files_and_folders_come_out_as_they_went_in() {
         std::os::unix::fs::symlink("deep/big", sandbox.path("src/link")).unwrap();
         let at = |relative: &str| sandbox.path(relative).display().to_string();
 
-        // A folder that is there is copied into; another name is the new name; `/.` means what is in it.
+        // An existing folder receives the copy; another name becomes the new name; `/.` stands for the contents.
         sandbox.run(&["cp", &at("src"), ":/tmp"]).ok();
         sandbox.run(&["cp", &at("src"), ":/tmp/other"]).ok();
         sandbox.run(&["cp", &format!("{}/.", at("src")), ":/var/tmp"]).ok_or_made(sandbox);
@@ -32,7 +32,7 @@ fn files_and_folders_come_out_as_they_went_in() {
         sandbox.run(&["cp", ":/tmp/src", &at("out")]).ok();
         assert_eq!(std::fs::read(sandbox.path("out/deep/big")).unwrap(), big);
         assert_eq!(std::fs::read_link(sandbox.path("out/link")).unwrap().display().to_string(), "deep/big");
-        // Into a folder that has it already: merged, with the newer contents.
+        // Into a folder that already has it: merged, with the newer contents.
         std::fs::write(sandbox.path("out/kept"), "mine").unwrap();
         std::fs::write(sandbox.path("out/name with space"), "old").unwrap();
         sandbox.run(&["cp", ":/tmp/src/.", &at("out")]).ok();
@@ -52,7 +52,7 @@ trait OkOrMade {
 }
 
 impl OkOrMade for crate::support::sandbox::Output {
-    /// The image may lack the folder; then the engine says so.
+    /// The image may lack the folder, which the engine then reports.
     fn ok_or_made(self, sandbox: &Sandbox) {
         if self.code != 0 {
             assert!(self.stderr.contains("/var"), "{}", self.stderr);
@@ -71,7 +71,7 @@ fn archives_go_through_pipes_in_both_directions() {
         assert_eq!(names, b"bin/");
         sandbox.feed(&["cp", "-", ":/tmp"], tar.stdout).ok();
         assert_eq!(sandbox.sh("ls /tmp/bin | wc -l"), sandbox.sh("ls /bin | wc -l"));
-        // What is no archive is refused by the engine, and said.
+        // The engine refuses data that is no archive, which is reported.
         let broken = sandbox.feed(&["--json", "cp", "-", ":/tmp"], vec![7; 100_000]);
         assert_eq!((broken.code, &broken.error()["code"]), (2, &json!("bad-request")), "{}", broken.stderr);
     });
@@ -154,7 +154,7 @@ fn what_a_copy_left_that_was_killed_is_removed_by_the_next_one() {
     sandbox.up();
     sandbox.sh("echo new > /tmp/file");
     let target = sandbox.folder("target");
-    // No process has this number, and this test's lives.
+    // No process has this number, and this test's process is alive.
     let (dead, foreign) = (target.join(".wharf-cp-4194304-1"), target.join(".wharf-cp-notes"));
     std::fs::create_dir(&dead).unwrap();
     std::fs::create_dir(&foreign).unwrap();
@@ -164,7 +164,7 @@ fn what_a_copy_left_that_was_killed_is_removed_by_the_next_one() {
     assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
 }
 
-/// A folder of the host that no copy was told to touch.
+/// A host folder that no copy was told to touch.
 struct Bystander<'a>(&'a Sandbox);
 
 impl<'a> Bystander<'a> {
@@ -206,7 +206,7 @@ fn a_link_that_takes_the_place_of_a_copied_folder_is_not_followed_on_the_host() 
         sandbox.run(&["cp", ":/tmp/out", &to]).ok();
         sandbox.sh(&format!("rm -r /tmp/out; ln -s {} /tmp/out", bystander.path()));
         refused(sandbox, ":/tmp/out", &to, "to/out");
-        // What is behind it is looked for in the workspace, where it is not.
+        // The link's target is looked up in the workspace, where it does not exist.
         for to in [&to, &sandbox.path("new").display().to_string()] {
             let output = sandbox.run(&["--json", "cp", ":/tmp/out/.", to]);
             assert_eq!((output.code, &output.error()["code"]), (1, &json!("not-found")), "{}", output.stderr);
@@ -237,12 +237,12 @@ fn a_link_that_an_earlier_copy_left_is_not_written_through() {
         bystander.assert_untouched();
         assert!(!sandbox.path("to/n/keys").exists());
         assert_eq!(std::fs::read_dir(sandbox.path("to")).unwrap().count(), 2);
-        // A file takes the place of a link, and what the link led to stays.
+        // A file replaces a link, and the link's target stays.
         sandbox.sh("rm -r /tmp/t; echo file > /tmp/t");
         sandbox.run(&["cp", ":/tmp/t", &to]).ok();
         assert_eq!(std::fs::read_to_string(sandbox.path("to/t")).unwrap(), "file\n");
         bystander.assert_untouched();
-        // One that the user names is followed.
+        // A link that the user names is followed.
         symlink(sandbox.folder("real"), sandbox.path("mine")).unwrap();
         for from in [":/tmp/t", ":/tmp/n/sub/."] {
             sandbox.run(&["cp", from, &sandbox.path("mine").display().to_string()]).ok();
@@ -273,7 +273,7 @@ fn the_whole_of_a_workspace_and_what_is_behind_a_link_come_out() {
         assert_eq!(std::fs::read_to_string(sandbox.path("contents/a")).unwrap(), "a\n");
         sandbox.run(&["cp", ":/tmp/link", &at("link")]).ok();
         assert_eq!(std::fs::read_link(sandbox.path("link")).unwrap().display().to_string(), "/tmp/real");
-        // The name is that of the folder that is meant, as the engine sees it.
+        // The name is that of the resolved folder, as the engine sees it.
         sandbox.folder("up/in");
         sandbox.run(&["cp", ":/tmp/real/..", &at("up/in")]).ok();
         assert!(sandbox.path("up/in/tmp/real/a").exists() && !sandbox.path("up/real").exists());
@@ -299,7 +299,7 @@ fn what_cannot_be_copied_is_named_in_both_directions_without_control_characters(
         sandbox.sh("mkdir /tmp/out; echo x > /tmp/out/file; mkfifo \"$(printf '/tmp/out/pi\\033[31mpe')\"");
         let output = sandbox.run(&["cp", ":/tmp/out", &at("out")]).ok();
         assert!(output.stderr.ends_with(": out/pi[31mpe\n") && !output.stderr.contains('\x1b'), "{:?}", output.stderr);
-        // To programs it is an object, as all notices are.
+        // For programs it is an object, like all notices.
         let output = sandbox.run(&["--json", "cp", ":/tmp/out", &at("again")]).ok();
         let notice: serde_json::Value = serde_json::from_str(&output.stderr).unwrap();
         assert!(notice["notice"].as_str().unwrap().contains("out/pi[31mpe"), "{notice}");
@@ -344,7 +344,7 @@ fn a_folder_that_its_owner_may_not_write_comes_out_with_all_that_is_in_it() {
         assert_eq!((mode(copy), mode(&format!("{copy}/deep"))), (0o555, 0o555), "{copy}");
         assert_eq!(std::fs::read_to_string(sandbox.path(&format!("{copy}/deep/file"))).unwrap(), "1\n");
     }
-    // Over one that is there: it keeps its own rights, and what is new in it has those of the archive.
+    // Over an existing folder: it keeps its own permissions, and new files in it get those of the archive.
     sandbox.folder("there/mod");
     let before = mode("there/mod");
     sandbox.run_in(&sandbox.path("there"), &["cp", "project:/src/mod", "."]).ok();
@@ -355,7 +355,7 @@ fn a_folder_that_its_owner_may_not_write_comes_out_with_all_that_is_in_it() {
 fn a_copy_that_is_interrupted_leaves_nothing_and_says_so() {
     let sandbox = Sandbox::new();
     sandbox.up();
-    // More than goes through while somebody interrupts it, and nothing on the disk.
+    // More data than can pass before the interruption, without using disk space.
     sandbox.sh("truncate -s 20G /huge");
     let out = sandbox.folder("out");
     for signal in ["INT", "TERM"] {

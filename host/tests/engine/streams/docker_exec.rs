@@ -1,4 +1,5 @@
-//! The library's exec on a real engine, where the program does not show all of it: resize, detaching, binary terminals.
+//! The library's exec on a real engine, for aspects that the program does not show: resize, detaching, binary
+//! terminals.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use wharf::docker::{ExecEnd, ExecOutput, StdStream};
 
 use crate::support::docker_lab::{Lab, command};
 
-/// Reads until a text has come.
+/// Reads until a text has arrived.
 async fn read_until(output: &mut ExecOutput, all: &mut Vec<u8>, wanted: &str) {
     while !String::from_utf8_lossy(all).contains(wanted) {
         let (stream, bytes) = output.next().await.expect("the output goes on").unwrap();
@@ -66,7 +67,7 @@ async fn a_terminal_has_its_size_takes_a_new_one_and_is_safe_for_all_bytes() {
     (request.stdin, request.tty, request.size) = (true, true, Some((40, 123)));
     let (mut output, stdin, control) = lab.docker.exec(&id, &request).await.unwrap().into_parts();
     let (mut stdin, mut all) = (stdin.unwrap(), Vec::new());
-    // The size comes a moment after the start.
+    // The size arrives a moment after the start.
     stdin.write_all(b"until stty size 2>/dev/null | grep 40; do sleep 0.05; done\n").await.unwrap();
     read_until(&mut output, &mut all, "40 123").await;
     control.resize(50, 100).await.unwrap();
@@ -151,7 +152,7 @@ async fn a_container_that_goes_ends_the_session() {
     let (mut output, _stdin, control) = lab.docker.exec(&id, &request).await.unwrap().into_parts();
     read_until(&mut output, &mut Vec::new(), "ready").await;
     lab.docker.remove(&id, true, true).await.unwrap();
-    // Whether the stream ends well or breaks off is the engine's business; that it ends is ours.
+    // Whether the stream ends cleanly or breaks depends on the engine. It must end.
     while let Some(Ok(_)) = output.next().await {}
     match control.exit().await {
         Ok(ExecEnd::Exited(code)) => assert_ne!(code, 0),

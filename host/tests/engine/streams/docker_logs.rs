@@ -1,4 +1,4 @@
-//! The library's log decoder against what a real engine sends.
+//! The library's log decoder with a real engine's output.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn joined(lines: &[LogLine], stream: StdStream) -> Vec<u8> {
     lines.iter().filter(|line| line.stream == stream).flat_map(|line| line.message.to_vec()).collect()
 }
 
-/// Bytes that are no UTF-8 are replaced by the engine's own log driver, json-file, before anybody can read them.
+/// The engine's log driver json-file replaces bytes that are not UTF-8, before any reader can see them.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_short_and_binary_lines_come_whole_with_and_without_times() {
     let lab = Lab::new().await;
@@ -63,7 +63,7 @@ async fn a_terminals_log_has_no_frames_and_is_read_all_the_same() {
         let lines = read(&lab.docker, id, true, &LogOptions { timestamps, ..LogOptions::default() }).await;
         assert!(joined(&lines, StdStream::Stdout) == expected.as_bytes(), "{timestamps}");
     }
-    // Taken for framed it is an error, never garbage.
+    // Decoded as framed it is an error, never garbage.
     let mut wrong = lab.docker.logs(id, false, &LogOptions::default()).await.unwrap();
     assert!(wrong.next().await.unwrap().is_err());
 }

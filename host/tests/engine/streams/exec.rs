@@ -1,4 +1,4 @@
-//! `exec` never lies: codes, bytes and streams are the command's.
+//! `exec` is accurate: codes, bytes and streams are those of the command.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -77,12 +77,12 @@ fn stdout_and_stderr_stay_apart() {
     sandbox.up();
     let output = sandbox.run(&["exec", "--", "sh", "-c", "echo out; echo err >&2; echo out again"]).ok();
     assert_eq!((output.text().as_str(), output.stderr.as_str()), ("out\nout again\n", "err\n"));
-    // What looks like words of the engine is output all the same.
+    // Text that looks like an engine message is still output.
     let output = sandbox.run(&["exec", "--", "printf", "OCI runtime exec failed: exec failed"]).ok();
     assert_eq!((output.text().as_str(), output.stderr.as_str()), ("OCI runtime exec failed: exec failed", ""));
 }
 
-/// Bytes that no text filter would let through unchanged.
+/// Returns bytes that no text filter would pass unchanged.
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut bytes = Vec::with_capacity(count + 8);
@@ -117,7 +117,7 @@ fn the_end_of_stdin_is_the_end_of_the_commands_input() {
     // Without -i nothing is passed on, and the command sees an empty input.
     let output = sandbox.feed(&["exec", "--", "wc", "-c"], noise(10));
     assert_eq!((output.code, output.text().as_str()), (0, "0\n"));
-    // A command that stops to read early does not break anything.
+    // A command that stops reading early causes no error.
     let output = sandbox.feed(&["exec", "-i", "--", "head", "-c", "5"], noise(3 << 20));
     assert_eq!((output.code, output.stdout), (0, noise(5)));
 }
@@ -160,16 +160,16 @@ fn a_process_that_ends_while_its_child_lives_on_does_not_hold_exec() {
         sandbox.up();
         let output = sandbox.run(&["exec", "--", "sh", "-c", "echo begun; sleep 1000 & exit 4"]);
         assert_eq!((output.code, output.text().as_str()), (4, "begun\n"));
-        // What it may still write is not awaited, and that is said.
+        // Its later output is not awaited, which is reported.
         assert!(output.stderr.contains("still holds its output"), "{}", output.stderr);
         assert!(sandbox.sh("ps").contains("sleep 1000"));
-        // What comes soon is shown, and all of it is known to be.
+        // Output that arrives soon is shown, and is known to be complete.
         let output = sandbox.run(&["exec", "--", "sh", "-c", "(sleep 0.3; echo late) & echo hi"]).ok();
         assert_eq!((output.text().as_str(), output.stderr.as_str()), ("hi\nlate\n", ""));
     });
 }
 
-/// Whether processes with this word in their command run in the workspace.
+/// Returns whether processes with this word in their command run in the workspace.
 fn runs(sandbox: &Sandbox, word: &str) -> bool {
     sandbox.sh("ps").contains(word)
 }
@@ -243,7 +243,7 @@ fn a_command_that_takes_too_long_is_killed_with_its_children() {
     assert_eq!((output.code, output.text().as_str()), (124, "begun\n"), "{}", output.stderr);
     assert!(output.stderr.contains("longer than 1 s"), "{}", output.stderr);
     crate::support::sandbox::until("its children are gone", || !sandbox.sh("ps").contains("sleep 12345"));
-    // One that is in time is left alone.
+    // A command that ends in time is not affected.
     assert_eq!(sandbox.run(&["exec", "--timeout", "20s", "--", "sh", "-c", "exit 3"]).code, 3);
     assert_eq!(sandbox.run(&["exec", "--timeout", "soon", "--", "true"]).code, 2);
 }
@@ -275,7 +275,7 @@ fn a_limit_says_so_where_the_engines_processes_are_not_seen() {
     };
     late(apart(&["exec", "--timeout", "1s", "--", "sleep", "20"]).finish());
     assert!(sandbox.sh("ps").contains("sleep 20"));
-    // So may a service be.
+    // A service may be in the same situation.
     let service = apart(&["serve"]);
     let socket = sandbox.path("state/wharf.sock");
     crate::support::sandbox::until("the service answers", || std::os::unix::net::UnixStream::connect(&socket).is_ok());

@@ -1,7 +1,7 @@
-//! The engine's own log files give what the engine gives: the same bytes, streams, times and order.
+//! The engine's own log files give the same result as the engine: the same bytes, streams, times and order.
 //!
-//! Only who may read the engine's files (root, usually) takes this way; for everybody else these tests compare the engine
-//! with itself.
+//! Only users who may read the engine's files (usually root) take this path. For other users these tests compare the
+//! engine with itself.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn all(mut stream: LogStream) -> Vec<LogLine> {
     lines
 }
 
-/// A container with a log configuration that has run a shell line to its end, if it is to.
+/// Starts a container with a log configuration that runs a shell line.
 async fn container(lab: &Lab, tty: bool, log: Value, line: &str) -> String {
     let body = json!({
         "Image": engine::BASE, "Tty": tty, "Cmd": ["sh", "-c", line], "Labels": lab.labels(),
@@ -42,7 +42,7 @@ fn files(id: &str) -> usize {
     (0..20).filter(|n| std::path::Path::new(&format!("{path}.{n}")).exists()).count() + 1
 }
 
-/// Reads in both ways and compares.
+/// Compares the results of both ways of reading.
 #[track_caller]
 fn same(local: &[LogLine], api: &[LogLine], what: &str) {
     assert_eq!(local.len(), api.len(), "{what}");
@@ -50,7 +50,7 @@ fn same(local: &[LogLine], api: &[LogLine], what: &str) {
     assert_eq!(different, None, "{what}: {:?}", different.map(|at| (&local[at], &api[at])));
 }
 
-/// A terminal's lines, whole: what it shows so far is handed on at once, so where a line is cut is chance.
+/// Joins a terminal's lines: the terminal's output is passed on at once, so the split points are random.
 fn whole_lines(pieces: Vec<LogLine>) -> Vec<LogLine> {
     let mut lines: Vec<LogLine> = Vec::new();
     for piece in pieces {
@@ -91,7 +91,7 @@ async fn compare(docker: &Docker, id: &str) -> usize {
     whole.len()
 }
 
-/// Lines of many lengths in all bytes, to both streams.
+/// Lines of many lengths with all byte values, on both streams.
 const NOISE: &str = "head -c 300000 /dev/urandom; i=0; while [ $i -lt 60 ]; do i=$((i+1)); head -c 3000 /dev/urandom >&2; \
     echo; head -c 900 /dev/urandom | od -c; printf '%s\\n' '\"quotes\" \\\\ <a> & \\u0041 \u{e9} \u{1f600}'; done; \
     head -c 70000 /dev/zero | tr '\\0' x; echo; head -c 40000 /dev/urandom | tr -d '\\n' >&2; printf 'no end'";
@@ -165,7 +165,7 @@ async fn compressed_and_other_drivers_logs_are_left_to_the_engine() {
     let stream = lab.docker.read_logs(&source, &LogOptions::default()).await.unwrap();
     assert!(!stream.is_local());
     assert!(all(stream).await.last().unwrap().message == "20000\n");
-    // And so is everything when the configuration says so.
+    // With this configuration, everything comes from the engine.
     let asked = lab.docker.clone().with_local_files(false);
     assert!(!asked.log_source(&id).await.unwrap().has_file());
 }

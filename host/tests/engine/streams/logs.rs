@@ -1,11 +1,11 @@
-//! `logs` gives what the workspace's command wrote: all of it, unchanged, in order.
+//! `logs` returns the output of the workspace's command: complete, unchanged, in order.
 
 use serde_json::{Value, json};
 
 use crate::support::engine_api as engine;
 use crate::support::sandbox::{Output, Sandbox};
 
-/// A workspace whose command has written this and ended.
+/// Returns a workspace whose command has written this and ended.
 #[track_caller]
 fn wrote(line: &str) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -50,7 +50,7 @@ fn following_a_silent_container_ends_when_its_time_is_over() {
     crate::support::sandbox::until("it has written", || sandbox.run(&["logs"]).ok().text() == "first\n");
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
     assert_eq!(sandbox.run(&["logs", "-f", "--until", &soon.to_string()]).ok().text(), "first\n");
-    // What is over is only read.
+    // A container that has ended is only read.
     assert_eq!(sandbox.run(&["logs", "-f", "--until", "1h"]).ok().text(), "");
     assert_eq!(sandbox.run(&["logs", "-f", "--until", "0s"]).ok().text(), "first\n");
 }
@@ -82,7 +82,7 @@ fn a_line_of_two_hundred_kilobytes_comes_whole() {
     let all = lines(&sandbox.run(&["--json", "logs"]).ok());
     let joined: String = all.iter().filter_map(|line| line["message"].as_str()).collect();
     assert!(joined == format!("{}after", "x".repeat(200_000)), "{} bytes in {} objects", joined.len(), all.len());
-    // A program can put the pieces together: all but the last say that the line goes on.
+    // A program can join the pieces: all except the last say that the line continues.
     assert_eq!(all.last().unwrap().get("partial"), None);
     let partial = all.iter().filter(|line| line["partial"] == true).count();
     assert_eq!(partial, all.len() - 2);
@@ -90,7 +90,7 @@ fn a_line_of_two_hundred_kilobytes_comes_whole() {
 
 #[test]
 fn bytes_that_no_terminal_would_show_survive() {
-    // Bytes that are no UTF-8 are replaced by the engine's log driver, json-file, before anybody can read them.
+    // The engine's log driver json-file replaces bytes that are not UTF-8, before any reader can see them.
     let sandbox = wrote("printf 'a\\rb\\000\\001\\033c\\n\\002\\003 \\303\\251'");
     assert_eq!(sandbox.run(&["logs"]).ok().stdout, b"a\rb\x00\x01\x1bc\n\x02\x03 \xc3\xa9");
     let all = lines(&sandbox.run(&["--json", "logs"]).ok());
@@ -140,11 +140,11 @@ fn a_log_file_that_is_damaged_is_read_on_from_the_engine_without_loss_or_duplica
     let sandbox = wrote("seq 3000; echo last >&2");
     let path = engine::inspect(&format!("wharf-{}", sandbox.id()))["LogPath"].as_str().unwrap().to_owned();
     if std::fs::File::open(&path).is_err() {
-        // Then all is read from the engine anyway.
+        // Everything is read from the engine in that case.
         return;
     }
     let before = sandbox.run(&["logs"]).ok();
-    // As a full disk or a loss of power leaves it.
+    // The damage after a full disk or a power loss.
     let mut file = std::fs::File::options().append(true).open(&path).unwrap();
     file.write_all(b"{\"log\":\"ha\0\0\0\n").unwrap();
     let here = sandbox.run(&["logs"]);

@@ -1,4 +1,4 @@
-//! `logs` of several workspaces, of lines that match, and resumed: from a cursor, and over a break of the connection.
+//! `logs` of several workspaces, of matching lines, and resumed: from a cursor, and after a broken connection.
 
 use std::io::{BufRead, BufReader};
 
@@ -8,7 +8,7 @@ use crate::support::engine_api as engine;
 use crate::support::fake_daemon::Outage;
 use crate::support::sandbox::{Sandbox, until};
 
-/// Makes a workspace whose command runs a shell line, and gives its id and container.
+/// Creates a workspace whose command runs a shell line. Returns its id and container.
 #[track_caller]
 fn workspace(sandbox: &Sandbox, name: &str, line: &str) -> (String, String) {
     let folder = sandbox.folder(name);
@@ -117,7 +117,7 @@ fn grep_and_stream_choose_lines_and_a_wrong_pattern_says_where() {
         };
         assert_eq!(run(&["--grep", "^alpha"]), (vec![], "alpha beta\n".to_owned()));
         assert_eq!(run(&["--grep", "^alpha", "-i", "--stdout"]), (vec!["Alpha".to_owned()], String::new()));
-        // A line that the engine logged in three messages is one.
+        // A line that the engine logged in three messages is one line.
         assert_eq!(run(&["--grep", "^x+alphabet$"]).0, ["alphabet"]);
         assert_eq!(run(&["--stderr"]), (vec![], "alpha beta\n".to_owned()));
     }
@@ -143,7 +143,7 @@ fn any_cursor_gives_exactly_what_came_after_it() {
         for at in [0, 1, 2, 449, 450, 451, 897, 898, 899] {
             let cursor = all[at]["cursor"].as_str().unwrap();
             assert_eq!(logs(&["--after", cursor]), all[at + 1..], "{way}, behind {at}");
-            // Also where only the stream is asked for that the line before is not of.
+            // Also if only the other stream is requested than that of the line before.
             for only in ["stdout", "stderr"] {
                 let flag = format!("--{only}");
                 let rest = sandbox.run(&["--json", "--set", way, "logs", &id, "--after", cursor, &flag]).ok();
@@ -151,7 +151,7 @@ fn any_cursor_gives_exactly_what_came_after_it() {
                 assert_eq!((objects(&rest.text()), rest.stderr.as_str()), (expected, ""), "{way}, {only} behind {at}");
             }
         }
-        // By one way goes on what the other way began.
+        // One way of reading continues where the other stopped.
         let other = WAYS.iter().find(|other| **other != way).unwrap();
         let cursor = all[500]["cursor"].as_str().unwrap();
         let rest = sandbox.run(&["--json", "--set", other, "logs", &id, "--after", cursor]).ok().text();
@@ -190,7 +190,7 @@ fn a_follower_goes_on_without_loss_or_duplicate_when_the_engine_comes_back() {
     assert_eq!(output.stderr.matches("going on where it was").count(), 3, "{}", output.stderr);
 }
 
-/// Most memory that a process has had, in KiB.
+/// Returns a process's peak memory use in KiB.
 fn peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -214,7 +214,7 @@ fn a_reader_that_stops_reading_does_not_fill_the_memory() {
         let mut first = [0; 1000];
         std::io::Read::read_exact(&mut output, &mut first).unwrap();
         let before = peak(pid);
-        // Nothing is read until all of it is written.
+        // Reading starts only after all of it is written.
         assert_eq!(
             engine::post(&format!("/containers/{container}/wait"), &Value::Null).done().json()["StatusCode"],
             json!(0)

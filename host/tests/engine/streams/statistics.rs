@@ -1,4 +1,4 @@
-//! Statistics from the kernel's files are those of the engine; collected, they become history.
+//! Statistics from the kernel's files equal those of the engine; collected, they become history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::engine_api as engine;
 use crate::support::fake_daemon::Outage;
 use crate::support::sandbox::{Sandbox, until};
 
-/// Containers with a network and something to do.
+/// Returns containers with a network and some work.
 async fn busy(lab: &Lab, count: usize) -> Vec<String> {
     let network = lab.name("net");
     let body = json!({ "Name": network, "Labels": lab.labels() });
@@ -63,7 +63,7 @@ async fn the_kernels_counters_are_those_of_the_engine() {
     assert!(used[0].abs_diff(used[1]) < 4 << 20, "memory: {used:?}");
     let pids = [engine.pids.unwrap(), after.pids.unwrap()];
     assert!(pids[0].abs_diff(pids[1]) <= 1, "processes: {pids:?}");
-    // Held at a fifth of a core, and less on a machine that is busy; the engine's own figure is of about a second.
+    // Limited to a fifth of a core, and less on a busy machine. The engine's own figure covers about a second.
     let cpu = [engine.cpu_percent.unwrap(), after.cpu_percent.unwrap()];
     assert!((cpu[0] - cpu[1]).abs() < 10.0 && (0.1..45.0).contains(&cpu[1]), "CPU: {cpu:?}");
 }
@@ -86,7 +86,7 @@ async fn many_containers_are_read_at_once_and_those_that_end_are_left_out() {
     lab.docker.stop(&all[0], Duration::ZERO).await.unwrap();
     let third = local.read(&all).await;
     assert_eq!((third.stats.len(), third.elsewhere), (5, vec![all[0].clone(), all[5].clone()]));
-    // Nothing is found where the configuration forbids it.
+    // No counters are found if the configuration forbids it.
     let mut none = LocalStats::new(&lab.docker.clone().with_local_files(false));
     assert_eq!(none.read(&ids).await.elsewhere, ids);
 }
@@ -174,7 +174,7 @@ async fn what_is_collected_is_shown_as_history_also_over_an_outage_of_the_engine
     }
     let shown = sandbox.run(&["metrics", id]).ok().text();
     assert!(shown.starts_with("TIME") && shown.lines().count() > 1, "{shown}");
-    // It needs no engine.
+    // The command needs no engine.
     let without = sandbox.run(&["--engine", "unix:///nowhere.sock", "metrics"]).ok();
     assert_eq!(without.text().lines().next(), shown.lines().next());
 }

@@ -1,4 +1,4 @@
-//! Sessions with a terminal, through a real one: `script` of util-linux gives `wharf` a pty.
+//! Terminal sessions through a real terminal: `script` of util-linux gives `wharf` a pty.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use crate::service::remote::both_ways;
 use crate::support::sandbox::{Sandbox, until};
 
-/// Runs a shell line on a terminal of 33 by 111, types each text once the one before it is shown, and gives the exit
-/// code and what the terminal showed.
+/// Runs a shell line on a terminal of 33 by 111, and types each text once the one before it is shown. Returns the
+/// exit code and the terminal's output.
 #[track_caller]
 fn on_a_terminal(sandbox: &Sandbox, line: &str, dialog: &[(&str, &str)]) -> (i32, String) {
     let start = sandbox.write("start.sh", format!("stty rows 33 cols 111\n{line}\n"));
@@ -50,7 +50,7 @@ fn on_a_terminal(sandbox: &Sandbox, line: &str, dialog: &[(&str, &str)]) -> (i32
 fn a_command_gets_a_terminal_of_the_size_of_ours_and_its_code_comes_back() {
     let sandbox = Sandbox::new();
     sandbox.up();
-    // The size comes a moment after the start.
+    // The size arrives a moment after the start.
     let line = r#"exec $WHARF exec -it -- sh -c 'until [ "$(stty size 2>/dev/null)" = "33 111" ]; do sleep 0.05; done; echo $TERM; exit 9'"#;
     let (code, shown) = on_a_terminal(&sandbox, line, &[]);
     assert_eq!(code, 9, "{shown}");
@@ -84,7 +84,7 @@ fn control_c_goes_to_the_command_and_the_terminal_is_as_it_was_afterwards() {
 fn the_command_is_told_when_the_terminal_changes_its_size() {
     let sandbox = Sandbox::new();
     sandbox.up();
-    // The other process on the same terminal resizes it; the kernel then signals wharf.
+    // Another process on the same terminal resizes it, and the kernel then signals wharf.
     let line = r#"( while ! [ -e resize ]; do sleep 0.05; done; stty rows 44 cols 122 < /dev/tty ) &
         exec $WHARF exec -it -- sh -c 'size() { until [ "$(stty size 2>/dev/null)" = "$1" ]; do sleep 0.05; done; }
         size "33 111"; touch resize; size "44 122"; echo resized'"#;
@@ -101,7 +101,7 @@ fn the_keys_for_detaching_leave_the_command_running() {
         let (code, shown) = on_a_terminal(sandbox, line, &[("ready\r\n", "\x10\x11")]);
         assert_eq!(code, 0, "{shown}");
         assert!(shown.contains("detached; the command runs on"), "{shown:?}");
-        // It would be gone within a moment if it was ended.
+        // If it had been ended, it would disappear within a moment.
         for _ in 0..5 {
             assert!(sandbox.sh("sleep 0.2; ps").contains("sleep 4321"));
         }
@@ -129,7 +129,7 @@ fn a_terminal_is_refused_where_there_is_none() {
     sandbox.up();
     let refused = sandbox.run(&["--json", "exec", "-it", "--", "true"]);
     assert_eq!((refused.code, refused.error()["code"].as_str()), (125, Some("no-terminal")));
-    // Piped input into a shell works without one.
+    // Piped input into a shell works without a terminal.
     let output = sandbox.feed(&["shell"], b"echo piped; exit 6\n".to_vec());
     assert_eq!((output.code, output.text().as_str()), (6, "piped\n"));
 }
@@ -153,7 +153,7 @@ fn top_fills_the_screen_and_leaves_the_terminal_as_it_was() {
 #[test]
 fn top_restores_the_terminal_after_control_c_and_after_a_signal() {
     let sandbox = Sandbox::new();
-    // There is nothing to show, which it says.
+    // The list is empty, which the output says.
     let line = "stty -a > ../before; $WHARF top; echo \"code $?\"
         ( sleep 1.5; kill -TERM $(cat ../pid) ) &
         sh -c 'echo $$ > ../pid; exec $WHARF top'

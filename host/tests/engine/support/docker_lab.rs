@@ -1,4 +1,4 @@
-//! What the tests of the engine's module share: specs, labels, and containers made through the library.
+//! Shared helpers for tests of the engine module: specs, labels, and containers created through the library.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use wharf::workspace::{
 use super::engine_api::BASE;
 use super::sandbox::Sandbox;
 
-/// A connection on behalf of a sandbox's installation, whose guard removes what is made.
+/// A connection on behalf of a sandbox's installation, whose guard removes the created objects.
 pub struct Lab {
     pub sandbox: Sandbox,
     pub docker: Docker,
@@ -25,7 +25,7 @@ impl Lab {
         Self { sandbox, docker, host }
     }
 
-    /// A name that no other test has.
+    /// Returns a name that no other test has.
     pub fn name(&self, suffix: &str) -> String {
         format!("wharf-test-{}-{suffix}", &self.host[self.host.len() - 12..])
     }
@@ -59,14 +59,14 @@ impl Lab {
         self.docker.create(&request).await
     }
 
-    /// A running container.
+    /// Returns the id of a running container.
     pub async fn run(&self, suffix: &str, command: &[&str]) -> String {
         let created = self.create(suffix, &spec(command), false).await.unwrap();
         self.docker.start(&created.id).await.unwrap();
         created.id
     }
 
-    /// A container that has run to its end.
+    /// Returns the id of a container that has run to its end.
     pub async fn ran(&self, suffix: &str, command: &[&str]) -> String {
         let id = self.run(suffix, command).await;
         self.docker.wait(&id).await.unwrap();
@@ -82,7 +82,7 @@ pub fn command(list: &[&str]) -> ExecRequest {
     ExecRequest { command: words(list), ..ExecRequest::default() }
 }
 
-/// A container of the base image with no network and no capability.
+/// Returns the spec of a container of the base image with no network and no capability.
 pub fn spec(command: &[&str]) -> ContainerSpec {
     ContainerSpec {
         image: Some(ImageChoice { reference: BASE.into(), pull: PullPolicy::Missing, reason: String::new() }),

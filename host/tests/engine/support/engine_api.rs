@@ -1,4 +1,4 @@
-//! The engine's API over its Unix socket, without any of Wharf's code: what tests check Wharf with.
+//! The engine's API over its Unix socket, without any of Wharf's code: tests check Wharf with it.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,21 @@ use super::http::{Answer, exchange, request_without_chunks};
 /// The image that the workspaces of tests run: a static busybox.
 pub const BASE: &str = "wharf-base:local";
 
-/// Where an engine listens unless it is told otherwise.
+/// The default socket of an engine.
 pub const SOCKET: &str = "/var/run/docker.sock";
 
-/// The engine's socket: that of `DOCKER_HOST`, of the Docker context, or the usual one.
+/// Returns the engine's socket: from `DOCKER_HOST`, from the Docker context, or the default.
 pub fn socket() -> PathBuf {
     wharf::docker::socket(None).expect("DOCKER_HOST or the Docker context names an engine on a Unix socket")
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a separate connection.
 #[track_caller]
 pub fn call(method: &str, path: &str, body: &[u8]) -> Answer {
     call_at(&socket(), method, path, body)
 }
 
-/// The same to the engine at another socket.
+/// Sends one request to the engine at another socket.
 #[track_caller]
 pub fn call_at(socket: &Path, method: &str, path: &str, body: &[u8]) -> Answer {
     let stream = UnixStream::connect(socket)
@@ -45,7 +45,7 @@ pub fn delete(path: &str) -> Answer {
     call("DELETE", path, b"")
 }
 
-/// All containers, running or not.
+/// Returns all containers, running or not.
 pub fn containers() -> Vec<Value> {
     list(get("/containers/json?all=1"))
 }
@@ -66,12 +66,12 @@ pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["Labels"][key].as_str()
 }
 
-/// Everything about one container, by id or name.
+/// Returns the details of one container, by id or name.
 pub fn inspect(container: &str) -> Value {
     get(&format!("/containers/{container}/json"))
 }
 
-/// The environment of a container as the engine keeps it.
+/// Returns the environment of a container as the engine stores it.
 pub fn env(container: &str) -> Vec<String> {
     let inspected = inspect(container);
     list(inspected["Config"]["Env"].clone()).iter().filter_map(|pair| pair.as_str().map(str::to_owned)).collect()

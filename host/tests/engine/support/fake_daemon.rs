@@ -1,15 +1,15 @@
-//! Things behind a Unix socket that are no engine, or none that Wharf can use.
+//! Servers behind a Unix socket that are not an engine, or not one that Wharf can use.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-/// Answers every request on a socket with these bytes, and closes.
+/// Answers every request on a socket with these bytes, and closes the connection.
 pub fn answer_with(socket: &Path, bytes: &'static [u8]) -> String {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // The first read holds the whole head of so small a request.
+            // The first read contains the whole head of such a small request.
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).and_then(|_| stream.write_all(bytes));
         }
@@ -17,7 +17,7 @@ pub fn answer_with(socket: &Path, bytes: &'static [u8]) -> String {
     format!("unix://{}", socket.display())
 }
 
-/// Takes connections and says nothing.
+/// Accepts connections and sends nothing.
 pub fn silent(socket: &Path) -> String {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
@@ -27,8 +27,8 @@ pub fn silent(socket: &Path) -> String {
     format!("unix://{}", socket.display())
 }
 
-/// Passes everything on to the engine until a request comes that `passes` does not let through: that connection, and
-/// all later ones, are closed.
+/// Relays all traffic to the engine until a request that `passes` rejects. That connection, and all later ones, are
+/// closed.
 pub fn relay(socket: &Path, passes: impl Fn(&str) -> bool + Clone + Send + 'static) -> String {
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
@@ -68,7 +68,7 @@ pub fn relay(socket: &Path, passes: impl Fn(&str) -> bool + Clone + Send + 'stat
     format!("unix://{}", socket.display())
 }
 
-/// Passes everything on to the engine, and says something else than it in every answer: texts of the same length.
+/// Relays all traffic to the engine, and replaces a text in every answer by another of the same length.
 pub fn lying(socket: &Path, truth: &'static str, lie: &'static str) -> String {
     use std::os::unix::net::UnixStream;
     assert_eq!(truth.len(), lie.len());
@@ -84,7 +84,7 @@ pub fn lying(socket: &Path, truth: &'static str, lie: &'static str) -> String {
             let (mut from, mut to) = (engine, client);
             std::thread::spawn(move || {
                 let mut bytes = vec![0; 1 << 20];
-                // So much of an answer that no text is cut in two.
+                // A part of an answer that does not split the text.
                 while let Ok(mut count @ 1..) = from.read(&mut bytes) {
                     let tail = |count: usize, bytes: &[u8]| {
                         (1..truth.len()).any(|part| bytes[..count].ends_with(&truth.as_bytes()[..part]))
@@ -109,7 +109,7 @@ pub fn lying(socket: &Path, truth: &'static str, lie: &'static str) -> String {
     format!("unix://{}", socket.display())
 }
 
-/// Passes everything on to the engine, but while it is away: then all connections are cut.
+/// Relays all traffic to the engine, except while it is unreachable: then all connections are cut.
 pub struct Outage {
     pub endpoint: String,
     line: std::sync::Arc<Line>,
@@ -168,7 +168,7 @@ impl Outage {
         }
     }
 
-    /// How many requests had this in their first line.
+    /// Counts the requests whose first line contains this text.
     pub fn count(&self, part: &str) -> usize {
         self.line.requests.lock().unwrap().iter().filter(|line| line.contains(part)).count()
     }

@@ -1,5 +1,5 @@
-//! HTTP by hand, for the API and the engine, over sockets and TLS alike. It shares no code with Wharf, and sends whatever
-//! bytes a test asks for, also those that no client would send.
+//! A minimal HTTP client for the API and the engine, over sockets and TLS alike. It shares no code with Wharf, and
+//! sends any bytes that a test needs, including those that no client would send.
 
 use std::io::{Read, Write};
 
@@ -8,19 +8,19 @@ use serde_json::Value;
 /// An answer of the API or the engine.
 pub struct Answer {
     pub status: u16,
-    /// In lower case.
+    /// The head in lower case.
     pub head: String,
     pub body: Vec<u8>,
 }
 
-/// A request of HTTP/1.1 that asks for the connection to be closed.
+/// Builds an HTTP/1.1 request that asks for the connection to be closed.
 pub fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
-/// The same with JSON and HTTP/1.0: the engine answers it without chunks.
+/// Builds a request with JSON and HTTP/1.0, which the engine answers without chunks.
 pub fn request_without_chunks(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
@@ -32,7 +32,7 @@ pub fn request_without_chunks(method: &str, path: &str, body: &[u8]) -> Vec<u8> 
 /// Sends bytes and reads until the connection ends.
 #[track_caller]
 pub fn exchange(mut stream: impl Read + Write, request: &[u8]) -> Answer {
-    // The answer may come, and the connection end, before everything is read.
+    // The answer may arrive, and the connection end, before everything is sent.
     let _ = stream.write_all(request);
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
@@ -59,7 +59,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.text()))
     }
 
-    /// Fails the test unless the status says that it is done.
+    /// Fails the test unless the status reports success.
     #[track_caller]
     pub fn done(self) -> Self {
         assert!((200..300).contains(&self.status), "the answer is {}: {}", self.status, self.text());
@@ -74,7 +74,7 @@ impl Answer {
         self.json()
     }
 
-    /// Expects a whole problem of the API, and gives its code.
+    /// Expects a whole problem document of the API and returns its code.
     #[track_caller]
     pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}\n{}", self.head, self.text());

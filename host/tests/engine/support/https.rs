@@ -1,4 +1,4 @@
-//! A listener on the network of its own for a test, and a client that believes only its certificate.
+//! A network listener for a test, and a client that trusts only its certificate.
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -13,13 +13,13 @@ use super::http::{Answer, exchange, request};
 use super::sandbox::Sandbox;
 use crate::service::serve::Serving;
 
-/// Where things are, and whom clients believe.
+/// The service's address, and the client configuration with its trusted certificate.
 pub struct Https {
     pub address: String,
     pub config: Arc<ClientConfig>,
 }
 
-/// Writes a certificate for `localhost` and its key, and gives the certificate.
+/// Writes a certificate for `localhost` and its key, and returns the certificate.
 pub fn certificate(sandbox: &Sandbox) -> PathBuf {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = sandbox.write("tls/key.pem", "");
@@ -28,14 +28,14 @@ pub fn certificate(sandbox: &Sandbox) -> PathBuf {
     sandbox.write("tls/cert.pem", made.cert.pem())
 }
 
-/// Lines of `[api]` that listen on a free port of loopback.
+/// Returns lines of `[api]` that listen on a free port of loopback.
 pub fn lines(sandbox: &Sandbox) -> String {
     let path = |name: &str| sandbox.path("tls").join(name).display().to_string();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     format!("[api]\nlisten = \"127.0.0.1:0\"\ntls_cert = \"{cert}\"\ntls_key = \"{key}\"\n")
 }
 
-/// A client that believes this certificate only, with one of its own where that is asked for.
+/// Returns a client that trusts only this certificate, with its own client certificate if requested.
 pub fn client(cert: &Path, own: Option<(&str, &str)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(cert).unwrap()).unwrap();
@@ -53,7 +53,7 @@ pub fn client(cert: &Path, own: Option<(&str, &str)>) -> Arc<ClientConfig> {
 }
 
 impl Https {
-    /// A service that listens on the network, with further lines of its `[api]` and after it.
+    /// Starts a service that listens on the network, with additional configuration in and after its `[api]`.
     #[track_caller]
     pub fn start(sandbox: &Sandbox, more: &str) -> (Self, Serving) {
         let cert = certificate(sandbox);
@@ -62,12 +62,12 @@ impl Https {
         (Self { address: address(&serving), config: client(&cert, None) }, serving)
     }
 
-    /// A connection, after its handshake.
+    /// Opens a connection and completes its handshake.
     pub fn connect(&self) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
         connect(&self.address, &self.config)
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on a separate connection.
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         self.raw(&request(method, path, headers, body.as_bytes()))
@@ -78,14 +78,14 @@ impl Https {
         exchange(self.connect().unwrap(), request)
     }
 
-    /// With a token.
+    /// Sends a request with a token.
     #[track_caller]
     pub fn by(&self, token: &str, method: &str, path: &str) -> Answer {
         self.send(method, path, &format!("host: localhost\r\nauthorization: Bearer {token}\r\n"), "")
     }
 }
 
-/// Where the service says that it listens.
+/// Returns the address that the service reports.
 #[track_caller]
 pub fn address(serving: &Serving) -> String {
     let (_, rest) = serving.ready.split_once("https://").unwrap_or_else(|| panic!("{}", serving.ready));
@@ -102,7 +102,7 @@ pub fn connect(address: &str, config: &Arc<ClientConfig>) -> std::io::Result<Str
     Ok(stream)
 }
 
-/// Makes a token with the command, and gives its text.
+/// Creates a token with the command and returns its text.
 #[track_caller]
 pub fn token(sandbox: &Sandbox, args: &[&str]) -> String {
     let mut all = vec!["token", "create"];

@@ -1,14 +1,14 @@
-//! Runs of `wharf` and what they give.
+//! Runs of `wharf` and their results.
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Longest wait for anything; reached only by a test that fails.
+/// Maximum wait; only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a run of `wharf` gave.
+/// The result of a run of `wharf`.
 #[derive(Debug, Clone)]
 pub struct Output {
     pub code: i32,
@@ -39,7 +39,7 @@ impl Output {
             .unwrap_or_else(|error| panic!("{error} in stdout: {}\nstderr: {}", self.text(), self.stderr))
     }
 
-    /// The one `error` object on stderr; log lines, those of other threads too, may stand beside it.
+    /// Returns the only `error` object on stderr; log lines, including those of other threads, may appear beside it.
     #[track_caller]
     pub fn error(&self) -> Value {
         let parsed = self.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -49,7 +49,7 @@ impl Output {
     }
 }
 
-/// A `wharf` that was started; it is killed when the test ends before it.
+/// A running `wharf`, which is killed if the test ends first.
 pub struct Running(Option<Child>);
 
 impl Running {
@@ -84,7 +84,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begin = Instant::now();

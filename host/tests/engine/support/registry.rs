@@ -1,4 +1,4 @@
-//! A registry with one image, on a free port of 127.0.0.1, where engines ask for no TLS.
+//! A registry with one image, on a free port of 127.0.0.1, where engines require no TLS.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,23 +22,23 @@ struct Shared {
     manifest: String,
     /// Digest -> bytes.
     blobs: Vec<(String, Vec<u8>)>,
-    /// The layer comes only by half until this is set.
+    /// Only half of the layer is sent until this is set.
     open: (Mutex<bool>, Condvar),
     ended: AtomicBool,
     layers: AtomicUsize,
-    /// What clients must send as `Authorization`.
+    /// The value of `Authorization` that clients must send.
     login: Mutex<Option<String>>,
-    /// This many requests are still answered with "service unavailable".
+    /// The number of further requests to answer with "service unavailable".
     failing: AtomicUsize,
 }
 
 impl Registry {
-    /// An image that is the base image and one more file.
+    /// Starts a registry with an image that is the base image plus one file.
     pub fn new() -> Self {
         Self::start(base_layer(), true)
     }
 
-    /// An image whose layer stops to come in the middle of the download.
+    /// Starts a registry with an image whose layer stalls in the middle of the download.
     pub fn stalling() -> Self {
         Self::start(vec![0; 1024], false)
     }
@@ -46,7 +46,7 @@ impl Registry {
     fn start(rest: Vec<u8>, open: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        // No engine has this layer yet.
+        // A layer that no engine has yet.
         let mut layer = tar_entry("from-registry", format!("{}:{port}", std::process::id()).as_bytes());
         layer.extend(tar_entry("filler", &vec![b'x'; 100_000]));
         layer.extend(rest);
@@ -62,7 +62,7 @@ impl Registry {
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": part("application/vnd.docker.container.image.v1+json", &config),
-            // Engines see by the bytes that it is not compressed.
+            // Engines detect from the bytes that it is not compressed.
             "layers": [part("application/vnd.docker.image.rootfs.diff.tar.gzip", &layer)],
         });
         let shared = Arc::new(Shared {
@@ -81,29 +81,29 @@ impl Registry {
                     return;
                 }
                 let shared = for_thread.clone();
-                // A client that goes away in the middle is what some tests want.
+                // Some tests want a client that disconnects midway.
                 std::thread::spawn(move || drop(serve(stream, &shared)));
             }
         });
         Self { reference: format!("127.0.0.1:{port}/wharf-test/image:1"), shared }
     }
 
-    /// From now on asks for this value of `Authorization`.
+    /// Requires this value of `Authorization` from now on.
     pub fn protect(&self, authorization: &str) {
         *self.shared.login.lock().unwrap() = Some(authorization.to_owned());
     }
 
-    /// The next requests fail as those of a registry that is overloaded.
+    /// Makes the next requests fail as with an overloaded registry.
     pub fn fail_next(&self, requests: usize) {
         self.shared.failing.store(requests, Ordering::Relaxed);
     }
 
-    /// How often the layer was asked for.
+    /// Returns how often the layer was requested.
     pub fn layer_requests(&self) -> usize {
         self.shared.layers.load(Ordering::Relaxed)
     }
 
-    /// Lets a stalled layer come.
+    /// Releases a stalled layer.
     pub fn unstall(&self) {
         *self.shared.open.0.lock().unwrap() = true;
         self.shared.open.1.notify_all();
@@ -182,7 +182,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.write_all(later)
 }
 
-/// The files of the base image, as a tar archive.
+/// Returns the files of the base image, as a tar archive.
 fn base_layer() -> Vec<u8> {
     let body = json!({ "Image": BASE, "Cmd": ["sh"], "Labels": { LABEL_SANDBOX: "registry" } });
     let made = engine::post("/containers/create", &body).done().json();
@@ -192,7 +192,7 @@ fn base_layer() -> Vec<u8> {
     exported
 }
 
-/// A file in a tar archive (ustar).
+/// Returns a file entry of a tar archive (ustar).
 fn tar_entry(name: &str, content: &[u8]) -> Vec<u8> {
     let mut head = vec![0u8; 512];
     let mut put = |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -213,7 +213,7 @@ fn tar_entry(name: &str, content: &[u8]) -> Vec<u8> {
     head
 }
 
-/// Whether the engine has an image.
+/// Returns whether the engine has an image.
 pub fn has_image(reference: &str) -> bool {
     let answer: Value = engine::call("GET", &format!("/images/{reference}/json"), b"").json();
     answer["Id"].is_string()

@@ -1,4 +1,4 @@
-//! A place of its own for each test, and the guard that clears it away.
+//! A separate environment for each test, and the guard that cleans it up.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,10 +14,10 @@ use wharf::workspace::{LABEL_HOST, WorkspaceId};
 use super::engine_api::{self as engine, BASE, label};
 pub use super::process::{Output, Running, until};
 
-/// On what a test makes beside Wharf: the sandbox that it belongs to.
+/// Label of objects that a test creates without Wharf: the sandbox that they belong to.
 pub const LABEL_SANDBOX: &str = "wharf-test.sandbox";
 
-/// Compiled plugins of earlier tests, so that not each test compiles them again.
+/// Compiled plugins of earlier tests, so that not every test compiles them again.
 const WARM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wharf-compiled");
 
 pub struct Sandbox {
@@ -52,14 +52,14 @@ impl Sandbox {
         self.path("project")
     }
 
-    /// Makes another project folder.
+    /// Creates another project folder.
     pub fn folder(&self, relative: &str) -> PathBuf {
         let folder = self.path(relative);
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }
 
-    /// Writes a file and the folders above it.
+    /// Writes a file, creating its parent folders.
     pub fn write(&self, relative: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -72,7 +72,7 @@ impl Sandbox {
         self.write("config/wharf.toml", text);
     }
 
-    /// What `wharf.toml` says.
+    /// Returns the contents of `wharf.toml`.
     pub fn config_text(&self) -> String {
         std::fs::read_to_string(self.path("config/wharf.toml")).unwrap()
     }
@@ -81,7 +81,7 @@ impl Sandbox {
         self.config(&format!("{}\n{text}\n", self.config_text()));
     }
 
-    /// Writes a script and appends it to the chain, which without any entry is the one that the program carries.
+    /// Writes a script and appends it to the chain. A configuration without entries uses the built-in policies.
     pub fn script(&self, name: &str, text: &str) {
         self.write(&format!("config/policies/{name}"), text);
         self.append_config(&format!("[[policy]]\nname = \"{name}\"\nscript = \"policies/{name}\""));
@@ -97,17 +97,18 @@ impl Sandbox {
         ));
     }
 
-    /// Sets a variable for all runs.
+    /// Sets an environment variable for all runs.
     pub fn env(&mut self, name: &str, value: &str) {
         self.env.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Takes a variable away that all runs would have.
+    /// Removes an environment variable from all runs.
     pub fn unset(&mut self, name: &str) {
         self.env.remove(name);
     }
 
-    /// `wharf` in the project folder, with nothing of this process's environment but what finds the engine.
+    /// Returns a `wharf` command in the project folder, with only the variables of this process's environment that
+    /// locate the engine.
     pub fn command(&self, args: &[&str]) -> Command {
         self.command_in(&self.project(), args)
     }
@@ -116,7 +117,7 @@ impl Sandbox {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
         command.args(args).current_dir(folder).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        // A Docker context is found through the home, which is another one here.
+        // A Docker context is found through the home folder, which is a different one here.
         if engine::socket() != Path::new(engine::SOCKET) {
             command.env("DOCKER_HOST", format!("unix://{}", engine::socket().display()));
         }
@@ -137,12 +138,12 @@ impl Sandbox {
         Output::of(self.command_in(folder, args).output().unwrap())
     }
 
-    /// Runs with bytes on stdin, and takes everything from stdout at the same time.
+    /// Runs with bytes on stdin, and reads stdout concurrently.
     pub fn feed(&self, args: &[&str], stdin: Vec<u8>) -> Output {
         let mut command = self.command(args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        // A command that does not read its input is no failure of the test.
+        // A command that does not read its input does not fail the test.
         let writer = std::thread::spawn(move || drop(pipe.write_all(&stdin)));
         let output = Output::of(child.wait_with_output().unwrap());
         writer.join().unwrap();
@@ -154,7 +155,7 @@ impl Sandbox {
         Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Runs with `--json`, and expects that it works.
+    /// Runs with `--json`, and expects success.
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
         let mut all = vec!["--json"];
@@ -162,19 +163,19 @@ impl Sandbox {
         self.run(&all).ok().json()
     }
 
-    /// `wharf up` of the project.
+    /// Runs `wharf up` for the project.
     #[track_caller]
     pub fn up(&self) -> Value {
         self.json(&["up"])
     }
 
-    /// Runs a shell line in the project's workspace, and expects that it works.
+    /// Runs a shell line in the project's workspace, and expects success.
     #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         self.run(&["exec", "--", "sh", "-c", line]).ok().text()
     }
 
-    /// The id that the project's workspace has or will have.
+    /// Returns the id that the project's workspace has or will have.
     pub fn id(&self) -> String {
         self.id_of("project", &self.project())
     }
@@ -187,17 +188,17 @@ impl Sandbox {
         Store::open(&self.path("state")).unwrap()
     }
 
-    /// The id of this sandbox's installation of Wharf.
+    /// Returns the id of this sandbox's installation of Wharf.
     pub fn host(&self) -> String {
         self.store().host_id().to_owned()
     }
 
-    /// The value of [`LABEL_SANDBOX`] on what this test makes.
+    /// Returns the value of [`LABEL_SANDBOX`] on the objects of this test.
     pub fn name(&self) -> String {
         self.dir.file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    /// The containers that carry this installation's label.
+    /// Returns the containers that carry this installation's label.
     pub fn own_containers(&self) -> Vec<Value> {
         let host = self.host();
         engine::containers().into_iter().filter(|object| label(object, LABEL_HOST) == Some(&host)).collect()
@@ -208,7 +209,7 @@ impl Sandbox {
         engine::networks().into_iter().filter(|object| label(object, LABEL_HOST) == Some(&host)).collect()
     }
 
-    /// Nothing of this installation is in the engine.
+    /// Checks that the engine has no objects of this installation.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert_eq!(self.own_containers(), Vec::<Value>::new());
@@ -249,7 +250,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// The path of a built component: `plugins/...` or `test-plugins/...` below `target`.
+/// Returns the path of a built component: `plugins/...` or `test-plugins/...` below `target`.
 #[track_caller]
 pub fn component(path: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -258,7 +259,7 @@ pub fn component(path: &str) -> PathBuf {
     file
 }
 
-/// Copies what is missing, each file at once, since others do the same.
+/// Copies missing files, each atomically, because other tests do the same.
 fn copy_files(from: &Path, to: &Path) {
     let Ok(entries) = std::fs::read_dir(from) else { return };
     for entry in entries.flatten() {

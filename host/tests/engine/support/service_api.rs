@@ -11,7 +11,7 @@ pub fn socket(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("state/wharf.sock")
 }
 
-/// Sends bytes as they are.
+/// Sends bytes unchanged.
 #[track_caller]
 pub fn raw(socket: &Path, request: &[u8]) -> Answer {
     exchange(UnixStream::connect(socket).unwrap(), request)

@@ -1,4 +1,5 @@
-//! What the engine has before and after, others' objects beside ours, and refusals that must leave all of it as it was.
+//! The engine's objects before and after a test, including those of others, and refusals that must leave all of them
+//! unchanged.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,30 +12,30 @@ use super::engine_api::{self as engine, BASE, label};
 use super::process::Output;
 use super::sandbox::{LABEL_SANDBOX, Sandbox};
 
-/// A test is ended before this. Until then an object without labels may be a neighbour's, as the containers of builds
-/// are, and go with its test.
+/// A test ends before this time. Until then an unlabelled object, such as a container of a build, may belong to a
+/// concurrent test and disappear with it.
 const LONGEST_TEST: Duration = Duration::from_secs(300);
 
-/// A neighbour removes within this time what it makes without labels and with a name like those of Wharf.
+/// Within this time, a concurrent test removes its unlabelled objects with names like Wharf's.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whose an object of the engine is.
+/// The owner of an engine object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Owner {
-    /// By its labels.
+    /// This sandbox, according to the labels.
     Sandbox,
-    /// It has no label, but a name that Wharf might have given.
+    /// No label, but a name that Wharf could have given.
     Unclear,
     Stranger,
 }
 
-/// What the engine has, and whether each object was there before any test that still runs.
+/// The engine's objects, and whether each existed before any test that is still running.
 #[derive(Debug, Clone)]
 pub struct Snapshot(BTreeMap<String, (Owner, bool)>);
 
 impl Snapshot {
-    /// What the engine has: objects of strangers, and those of this sandbox with their state. Left out is what has
-    /// labels of other sandboxes.
+    /// Returns the engine's objects: those of strangers, and those of this sandbox with their state. Objects with
+    /// labels of other sandboxes are left out.
     fn of(host: &str, sandbox: &str) -> Self {
         let now = Timestamp::now();
         let counts = |object: &&Value| match (label(object, LABEL_HOST), label(object, LABEL_SANDBOX)) {
@@ -67,21 +68,21 @@ impl Snapshot {
         Self(all)
     }
 
-    /// What was there and is not there any more, without what may have gone with a neighbour.
+    /// Returns the objects that have disappeared, except those that may have disappeared with a concurrent test.
     fn gone<'a>(&'a self, now: &Self) -> Vec<&'a String> {
         let counts = |(owner, old): (Owner, bool)| owner == Owner::Sandbox || old;
         let missing = self.0.iter().filter(|(object, mark)| counts(**mark) && !now.0.contains_key(*object));
         missing.map(|(object, _)| object).collect()
     }
 
-    /// What was not there before, of these owners.
+    /// Returns the new objects of these owners.
     fn added<'a>(&self, now: &'a Self, owners: &[Owner]) -> Vec<&'a String> {
         let added = now.0.iter().filter(|(object, mark)| owners.contains(&mark.0) && !self.0.contains_key(*object));
         added.map(|(object, _)| object).collect()
     }
 }
 
-/// Whether an object is older than any test that runs.
+/// Returns whether an object is older than any running test.
 fn is_old(object: &Value, now: Timestamp) -> bool {
     let written = object["Created"].as_str().or(object["CreatedAt"].as_str());
     let created = match object["Created"].as_i64() {
@@ -96,7 +97,8 @@ impl Sandbox {
         Snapshot::of(&self.host(), &self.name())
     }
 
-    /// The engine has what it had: nothing is gone or changed, and nothing is new but what others made meanwhile.
+    /// Checks that the engine's objects are unchanged: none has disappeared or changed, and new ones belong to
+    /// others.
     #[track_caller]
     pub fn assert_unchanged(&self, before: &Snapshot, what: &str) {
         let begin = Instant::now();
@@ -113,7 +115,7 @@ impl Sandbox {
         }
     }
 
-    /// Makes a container with the engine's API, as another program would. It is removed with the sandbox.
+    /// Creates a container with the engine's API, as another program would. It is removed with the sandbox.
     #[track_caller]
     pub fn bystander(&self, name: &str, labels: &[(&str, &str)], start: bool) -> String {
         let mut all = json!({ LABEL_SANDBOX: self.name() });
@@ -139,8 +141,8 @@ impl Sandbox {
         made["Id"].as_str().unwrap().to_owned()
     }
 
-    /// Runs something that must fail, as text and as JSON: with this exit code and error code, one line that says
-    /// `words`, a remedy, and everything as it was: no other container, network or workspace than before.
+    /// Runs a command that must fail, as text and as JSON. Expects this exit code and error code, one line that
+    /// contains `words`, a remedy, and an unchanged state: the same containers, networks and workspaces as before.
     #[track_caller]
     pub fn refused(&self, args: &[&str], exit: i32, code: &str, words: &[&str]) -> Output {
         let (before, workspaces) = (self.snapshot(), self.store().workspaces().unwrap());

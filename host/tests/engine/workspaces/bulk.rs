@@ -1,4 +1,4 @@
-//! Verbs on several workspaces at once, and the verbs that signal.
+//! Verbs on several workspaces at once, and the verbs that send signals.
 
 use serde_json::{Value, json};
 
@@ -26,13 +26,13 @@ fn all_workspaces_or_those_with_a_label_are_stopped_started_and_removed() {
     assert_eq!(names(&stopped, "exited"), ["a", "c"]);
     assert_eq!(names(&sandbox.json(&["ls"]), "running"), ["b"]);
     assert_eq!(names(&sandbox.json(&["start", "--all"]), "running"), ["a", "b", "c"]);
-    // A label without a value means that it is there; two mean both.
+    // A label without a value only has to exist; two labels must both match.
     assert_eq!(sandbox.json(&["stop", "-t", "1s", "-l", "team", "-l", "team=blue"]).as_array().map(Vec::len), Some(1));
     let none = sandbox.run(&["--json", "stop", "--label", "team=green"]).ok();
     assert_eq!(none.json(), json!([]));
     assert!(none.stderr.contains("no workspace has the label team=green"), "{}", none.stderr);
 
-    // Without force what runs is refused, item by item, and what does not run goes.
+    // Without force, running workspaces are refused one by one, and stopped ones are removed.
     let output = sandbox.run(&["rm", "--all"]);
     assert_eq!(output.code, 1);
     assert_eq!(output.text().lines().count(), 1, "{}", output.text());

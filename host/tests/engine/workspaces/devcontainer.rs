@@ -1,4 +1,4 @@
-//! `devcontainer.json`: what a project asks for, what becomes of it, and what it cannot do.
+//! `devcontainer.json`: a project's requests, their results, and their limits.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::sandbox::{LABEL_SANDBOX, Sandbox, until};
 
 const FILE: &str = "project/.devcontainer/devcontainer.json";
 
-/// A sandbox whose project has this file; the image is named, so that nothing is fetched.
+/// Returns a sandbox whose project has this file. The image is named, so that nothing is pulled.
 fn with(text: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     write(&sandbox, text);
@@ -19,7 +19,7 @@ fn write(sandbox: &Sandbox, text: &str) {
     sandbox.write(FILE, format!("{{ \"image\": \"{BASE}\", {text}"));
 }
 
-/// The properties that are listed as not honoured.
+/// Returns the properties that are listed as not honoured.
 fn listed(view: &Value) -> Vec<String> {
     let list = view["devcontainer"]["not_honoured"].as_array().unwrap();
     list.iter().map(|not| not["property"].as_str().unwrap().to_owned()).collect()
@@ -62,7 +62,7 @@ fn what_a_project_asks_for_is_made_and_why_names_the_line() {
     assert_eq!(view["degraded"], Value::Null);
     assert_eq!(engine::inspect(view["container_id"].as_str().unwrap())["HostConfig"]["Memory"], 300 << 20);
 
-    // The same again is no difference, another value is one.
+    // The same file is no difference, another value is one.
     sandbox.up();
     write(&sandbox, r#"{ "containerEnv": { "MODE": "test" } }"#);
     let differs = sandbox.run(&["--json", "up"]);
@@ -103,7 +103,7 @@ fn commands_run_inside_in_order_and_those_of_a_start_again() {
     sandbox.up();
     sandbox.json(&["restart", "-t", "0s"]);
     assert_eq!(sandbox.sh("cat /tmp/log"), format!("{once}start\n"));
-    // Another command of each start needs no new container, another one of the creation does.
+    // Another command for each start needs no new container; another command for the creation does.
     let text = std::fs::read_to_string(sandbox.path(FILE)).unwrap();
     std::fs::write(sandbox.path(FILE), text.replace("echo start", "echo again")).unwrap();
     sandbox.up();
@@ -160,7 +160,7 @@ fn ctrl_c_ends_a_command_and_the_next_up_runs_it_again() {
     assert_eq!((&up["degraded"], sandbox.sh("cat /tmp/runs").as_str()), (&Value::Null, "\n\n"));
 }
 
-/// Images that were built are removed, too.
+/// A sandbox whose built images are removed, too.
 struct Built(Sandbox);
 
 impl Drop for Built {
@@ -197,14 +197,14 @@ fn the_image_that_a_project_builds_is_built_unless_somebody_decides_otherwise() 
     let up = sandbox.run(&["up"]).ok();
     assert!(up.stderr.contains("Step 1"), "{}", up.stderr);
     assert_eq!(sandbox.sh("cat /app.txt /word"), "apphi\n");
-    // It is there, so it is not built again; the older form means the same.
+    // The image exists, so it is not built again; the older form means the same.
     assert!(!sandbox.run(&["up"]).ok().stderr.contains("Step 1"));
     let plan = sandbox.json(&["plan", "--image", BASE]);
     assert_eq!((&plan["spec"]["image"]["reference"], &plan["owners"]["image"]), (&json!(BASE), &json!("request")));
     sandbox.write(FILE, r#"{"dockerFile": "Dockerfile", "context": ".."}"#);
     let older = sandbox.json(&["plan"])["spec"]["image"]["reference"].as_str().unwrap().to_owned();
     assert!(older.starts_with("wharf/") && older != reference, "{older}");
-    // The image of the configuration stands.
+    // The image of the configuration takes precedence.
     sandbox.config(&format!("[workspace]\nimage = \"{BASE}\"\n"));
     let plan = sandbox.json(&["plan"]);
     assert_eq!((&plan["spec"]["image"]["reference"], listed(&plan)), (&json!(BASE), vec!["build".to_owned()]));
@@ -362,7 +362,7 @@ fn a_project_cannot_loosen_the_host() {
     assert_eq!(inspected["Config"]["Labels"]["keep"], Value::Null);
     assert!(!sandbox.path("project/ran-on-the-host").exists());
 
-    // No policy that lowers it: the ceiling stands.
+    // Without a policy that lowers it, the limit applies.
     write(&sandbox, r#"{ "runArgs": ["--memory=500g"] }"#);
     let chain = sandbox.path("config/wharf.toml");
     sandbox.script("rule.rhai", "fn pre_create(ctx) {}\n");
@@ -371,7 +371,8 @@ fn a_project_cannot_loosen_the_host() {
     assert!(denied.json()["denied"]["reason"].as_str().unwrap().contains("set by project"));
     std::fs::write(chain, "").unwrap();
 
-    // What the admin allows is read; a secret only where it stays one, and nowhere in records.
+    // Variables that the administrator allows are read; a secret only where it remains a secret, and never in
+    // records.
     sandbox.json(&["down"]);
     sandbox.config("[devcontainer]\nlocal_env = [\"LANG\", \"API_TOKEN\"]\n");
     write(
@@ -400,7 +401,7 @@ fn a_volume_of_another_workspace_is_not_given_to_a_project() {
     let output = sandbox.run(&["up"]);
     assert!(output.code == 2 && output.stderr.contains("another workspace's"), "{output:?}");
     assert!(sandbox.json(&["ls"]).as_array().unwrap().iter().all(|workspace| workspace["id"] != id.as_str()));
-    // Its own it may have, and the admin can allow others.
+    // The project may have its own volume, and the administrator can allow others.
     write(&sandbox, "{ \"mounts\": [\"source=${devcontainerId}-own,target=/data,type=volume\"] }");
     sandbox.up();
     sandbox.json(&["up", "--recreate"]);

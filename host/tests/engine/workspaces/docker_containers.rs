@@ -57,7 +57,7 @@ async fn every_field_of_a_spec_is_what_the_engine_reports() {
     let running = lab.docker.inspect(&name).await.unwrap();
     assert_eq!(running.ports.len(), 1);
     assert!(running.ports[0].port > 0 && running.health.is_some());
-    // A difference is told field by field.
+    // Differences are reported field by field.
     let mut other = spec.clone();
     other.resources.memory += 4096;
     other.security.read_only_root = false;

@@ -1,11 +1,11 @@
-//! A workspace from `up` to `down`, as a program drives it.
+//! A workspace from `up` to `down`, as used by a program.
 
 use serde_json::{Value, json};
 
 use crate::support::engine_api as engine;
 use crate::support::sandbox::Sandbox;
 
-/// What programs rely on in the object of a workspace.
+/// The keys of a workspace's object that programs rely on.
 const KEYS: [&str; 10] =
     ["id", "name", "project", "state", "container_id", "image", "created_at", "started_at", "exit_code", "trail"];
 

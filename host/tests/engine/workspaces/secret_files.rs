@@ -1,4 +1,4 @@
-//! Secrets as files, and the volumes of others.
+//! Secrets as files, and volumes of other owners.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn a_secret_file_is_read_inside_changed_at_once_and_shown_nowhere() {
         let up =
             sandbox.run(&["--json", "-vv", "up", "--user", "1000", "--secret", &format!("DB={}", file.display())]).ok();
         assert!(!up.text().contains(SECRET) && !up.stderr.contains(SECRET));
-        // Any user inside can read it, none can write it.
+        // Any user inside can read it, and none can write it.
         assert_eq!(
             sandbox.sh("cat /run/secrets/DB; echo x > /run/secrets/DB || true; echo x > /run/secrets/new || true"),
             SECRET
@@ -44,7 +44,7 @@ fn a_secret_file_is_read_inside_changed_at_once_and_shown_nowhere() {
         assert_eq!(sandbox.json(&["secret", "ls"]), json!(["DB", "SECOND"]));
         sandbox.run(&["secret", "rm", "SECOND"]).ok();
         assert_eq!(sandbox.sh("ls /run/secrets"), "DB\n");
-        // It is part of what was decided, so that the same request finds nothing different.
+        // It is part of the decision, so the same request finds no difference.
         sandbox.run(&["up", "--user", "1000"]).ok();
         sandbox.json(&["down"]);
         assert!(!sandbox.path("state/secrets").join(sandbox.id()).exists());
@@ -170,7 +170,7 @@ fn a_workspace_that_still_runs_after_a_replacement_that_died_sees_its_secrets() 
     until("it is about to be stopped", || sandbox.path("project/stopping").exists());
     run.child().kill().unwrap();
     run.finish();
-    // This puts right what was left half done.
+    // This command repairs the unfinished work.
     sandbox.json(&["inspect"]);
     assert_eq!(sandbox.sh("cat /run/secrets/DB"), SECRET);
     sandbox.feed(&["secret", "set", "DB"], b"rotated".to_vec()).ok();

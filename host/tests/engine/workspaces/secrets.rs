@@ -1,4 +1,4 @@
-//! Values of secret variables reach the container, and nothing else.
+//! Values of secret variables reach the container, and no other place.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn silent(what: &str, output: &Output) {
     }
 }
 
-/// Looks through every byte of every file of a folder.
+/// Searches every byte of every file of a folder.
 fn search(folder: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.path().is_dir() {
@@ -34,7 +34,7 @@ fn search(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// A variable has this value inside, without the value being part of a command.
+/// Checks that a variable has this value inside, without passing the value in a command.
 #[track_caller]
 fn assert_inside(sandbox: &Sandbox, exec: &[&str], name: &str, value: &str) {
     let line = format!("printf %s \"${name}\" | sha256sum");
@@ -216,7 +216,7 @@ fn what_policies_want_done_is_done_with_the_words_that_they_said() {
         fn pre_stop(ctx) { ctx.run(["sh", "-c", "echo workspace > /workspace/stopping"]); }
         "#,
     );
-    // A weak secret, which stands in the words of the commands.
+    // A weak secret, which occurs in the words of the commands.
     sandbox.run(&["up", "-e", "DB_PASSWORD=workspace"]).ok();
     sandbox.json(&["stop", "-t", "0s"]);
     for file in ["started", "stopping"] {

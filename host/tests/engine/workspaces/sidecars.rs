@@ -37,7 +37,7 @@ fn a_sidecar_shares_the_network_and_the_life_of_its_workspace() {
         assert_eq!((&view["id"], &view["part_of"]), (&json!(id), &json!(sandbox.id())));
         assert_eq!(view["labels"]["sidecar"], "db");
 
-        // Each finds the other one by name, and the sidecar has neither the project nor a command of ours.
+        // Each finds the other by name, and the sidecar has neither the project nor Wharf's command.
         sandbox.sh("nslookup db >/dev/null");
         let inside =
             sandbox.run(&["exec", &id, "--", "sh", "-c", "hostname; test ! -e /workspace/here && echo none"]).ok();
@@ -50,7 +50,7 @@ fn a_sidecar_shares_the_network_and_the_life_of_its_workspace() {
         assert_states(sandbox, "running", "running");
         sandbox.json(&["stop", &id]);
         assert_states(sandbox, "running", "exited");
-        // `up` of the workspace means the whole of it.
+        // `up` of the workspace affects all its containers.
         sandbox.json(&["up", "--network", "own"]);
         assert_states(sandbox, "running", "running");
         sandbox.json(&["pause"]);
@@ -59,7 +59,7 @@ fn a_sidecar_shares_the_network_and_the_life_of_its_workspace() {
         sandbox.json(&["restart", "-t", "1s"]);
         assert_states(sandbox, "running", "running");
 
-        // The folder means the workspace, not its sidecar.
+        // The folder refers to the workspace, not to its sidecar.
         assert_eq!(sandbox.json(&["inspect"])["name"], "project");
         assert_eq!(sandbox.json(&["inspect", "project/db"])["id"], json!(id));
         sandbox.json(&["down"]);
@@ -118,7 +118,7 @@ fn policies_decide_about_sidecars_as_about_workspaces() {
     assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("no-db")), "{}", refused.stderr);
     sandbox.assert_unchanged(&before, "a denied sidecar");
     add(&sandbox, "cache", &[]);
-    // The host's invariants bind it as well.
+    // The host's invariants apply to it as well.
     let refused = sandbox.run(&["--json", "sidecar", "add", "evil", "--image", BASE, "--mount", "/etc:/etc2"]);
     assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("invariant")), "{}", refused.stderr);
 }

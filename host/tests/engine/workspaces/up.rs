@@ -1,4 +1,4 @@
-//! `up` again: the same, stopped, different, another name, and which workspace a command means.
+//! Repeated `up`: unchanged, stopped, different, another name, and the workspace that a command refers to.
 
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ fn a_name_makes_another_workspace_for_the_same_folder() {
     assert!(other["id"].as_str().unwrap().starts_with("second-one-"), "{other}");
     assert_ne!(other["container_id"], own["container_id"]);
     assert_eq!(sandbox.json(&["up", "--name", "Second One"])["container_id"], other["container_id"]);
-    // The one that is named after the folder is what the folder means.
+    // The folder refers to the workspace named after it.
     assert_eq!(sandbox.json(&["inspect"])["id"], own["id"]);
     assert_eq!(sandbox.json(&["inspect", "Second One"])["id"], other["id"]);
     sandbox.json(&["down", "Second One"]);
@@ -113,7 +113,7 @@ fn inside_a_project_commands_mean_its_workspace() {
     assert_eq!(exec.text(), "here\n");
     let outside = sandbox.run_in(&sandbox.dir, &["--json", "inspect"]);
     assert_eq!((outside.code, &outside.error()["code"]), (5, &json!("workspace-not-found")));
-    // A link to the project is the project.
+    // A link to the project counts as the project.
     let link = sandbox.path("link");
     std::os::unix::fs::symlink(sandbox.project(), &link).unwrap();
     assert_eq!(sandbox.json(&["up", link.to_str().unwrap()])["id"], id);
@@ -229,7 +229,7 @@ fn everything_that_a_request_names_reaches_the_container() {
     assert!(said.contains("Read-only file system") && said.contains("sleep 1000"), "{said}");
     let host = engine::inspect(up["container_id"].as_str().unwrap())["HostConfig"].take();
     assert_eq!((&host["NanoCpus"], &host["Memory"]), (&json!(500_000_000), &json!(128 << 20)));
-    // The same request once more is no difference.
+    // The same request again is no difference.
     let args = [
         "up",
         "--cpus",

@@ -1,4 +1,4 @@
-//! Limits of a workspace that exists.
+//! Limits of an existing workspace.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn limits_change_while_it_runs_and_why_tells_who_decided() {
     let why = sandbox.run(&["why", "resources.memory"]).ok().text();
     assert!(why.contains("request (--memory 512MiB)") || why.contains("--memory 512"), "{why}");
     assert_eq!(sandbox.store().open_entries().unwrap(), []);
-    // What was decided is what is: nothing differs for who asks for the same.
+    // The decision matches the container, so the same request finds no difference.
     let again = ["up", "--memory", "512MiB", "--cpus", "0.5", "--pids", "99", "--restart", "unless-stopped"];
     assert_eq!(sandbox.json(&again)["container_id"], up["container_id"]);
 }
@@ -72,14 +72,14 @@ fn a_policy_that_now_decides_more_than_limits_needs_a_new_container() {
 #[test]
 fn a_change_that_the_kernel_refuses_leaves_the_limits_as_they_were() {
     let sandbox = Sandbox::new();
-    // 64 MiB are in use in a memory file system, and cannot be taken away.
+    // 64 MiB in a memory file system are in use and cannot be reclaimed.
     let line = "head -c 64M /dev/zero > /big/x; echo full; sleep 600";
     sandbox.json(&["up", "--memory", "256MiB", "--tmpfs", "/big:128MiB", "--", "sh", "-c", line]);
     crate::support::sandbox::until("it is full", || sandbox.run(&["logs"]).text().contains("full"));
     let before = limits(&sandbox);
     let output = sandbox.run(&["--json", "update", "--memory", "16MiB"]);
     if output.code == 0 {
-        // On cgroup v2 the kernel takes it and lets the container run out of memory instead.
+        // On cgroup v2 the kernel accepts the limit and lets the container run out of memory instead.
         return;
     }
     assert_eq!(output.code, 1, "{}", output.stderr);
