@@ -1,4 +1,4 @@
-//! Puts the built-in plugins where `src/carried.rs` includes them from, with their digests: no start of the program has to
+//! Puts the built-in plugins where `src/builtin.rs` includes them from, with their digests: no start of the program has to
 //! compute them.
 //!
 //! `cargo xtask plugins` builds the plugins. Where that was not run, this script runs it, so that a fresh clone needs no

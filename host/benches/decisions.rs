@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use serde_json::json;
-use wharf::carried::{ALL, Carried};
+use wharf::builtin::{ALL, BuiltIn};
 use wharf::config::Config;
 use wharf::hooks::record::Draft;
 use wharf::hooks::{Chain, Entry, Facts, Hook, HookRequest, Limits, Policy, Subject};
@@ -38,12 +38,12 @@ fn script(text: &str, name: &str) -> RhaiPolicy {
     RhaiPolicy::load(name, text, json!({}), Limits::default()).unwrap()
 }
 
-fn carried(engine: &Arc<WasmEngine>) -> Vec<Entry> {
+fn built_in(engine: &Arc<WasmEngine>) -> Vec<Entry> {
     let each = ALL.iter().map(|(name, policy)| match policy {
-        Carried::Plugin(bytes, _) => {
+        BuiltIn::Plugin(bytes, _) => {
             Entry::new(Arc::new(WasmPolicy::load(engine, name, bytes, &json!({}), Limits::default()).unwrap()))
         }
-        Carried::Script(text) => Entry::new(Arc::new(script(text, name))),
+        BuiltIn::Script(text) => Entry::new(Arc::new(script(text, name))),
     });
     each.collect()
 }
@@ -123,13 +123,13 @@ fn chains(criterion: &mut Criterion, engine: &Arc<WasmEngine>) {
     group.bench_function("ten policies, plugins and scripts", |b| {
         b.iter(|| mixed.decide_create(Draft::new(spec()), &facts(), true, 7));
     });
-    let default = Chain::new(carried(engine), invariants);
-    group.bench_function("the carried six on an up", |b| {
+    let default = Chain::new(built_in(engine), invariants);
+    group.bench_function("the built-in six on an up", |b| {
         b.iter(|| default.decide_create(Draft::new(spec()), &facts(), true, 7));
     });
     let folder = Folder::new("store");
     let store = Store::open(&folder.0).unwrap();
-    group.bench_function("the carried six on an up, recorded", |b| {
+    group.bench_function("the built-in six on an up, recorded", |b| {
         b.iter(|| {
             let decided = default.decide_create(Draft::new(spec()), &facts(), true, 7);
             store.append(&decided.decisions).unwrap();
@@ -188,10 +188,10 @@ fn main() {
     let folder = Folder::new("main");
     let cache = folder.0.join("compiled");
     // The plugins are already compiled, as at every start except the first.
-    drop(carried(&Arc::new(WasmEngine::new(Some(&cache)).unwrap())));
+    drop(built_in(&Arc::new(WasmEngine::new(Some(&cache)).unwrap())));
     let before = resident();
     let on_demand = Arc::new(WasmEngine::new(Some(&cache)).unwrap());
-    let kept = carried(&on_demand);
+    let kept = built_in(&on_demand);
     let after = resident();
     let pooled = Arc::new(WasmEngine::pooled(Some(&cache), 64 << 20).unwrap());
 
@@ -213,6 +213,6 @@ fn main() {
     for threads in [1, cores] {
         println!("| script | {threads} | {:.0} |", throughput(&policy, &request(Hook::PreCreate), threads));
     }
-    println!("\nthe carried six take {:.1} MiB of memory beside {before:.1} MiB", after - before);
+    println!("\nthe built-in six take {:.1} MiB of memory beside {before:.1} MiB", after - before);
     drop(kept);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::carried;
+use crate::builtin;
 use crate::config::{self, Loaded, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
@@ -18,9 +18,9 @@ use crate::wasm::{Grants, WasmEngine, WasmPolicy};
 use crate::workspace::sha256_hex;
 use crate::{lifecycle, store};
 
-/// The error code of a policy whose file others can change.
+/// Error code of a policy whose file other users can change.
 const UNTRUSTED: &str = "untrusted";
-/// The error code of a built-in policy that is missing from this build of the program.
+/// Error code of a built-in policy that is missing from this build of the program.
 const NOT_BUILT: &str = "not-built";
 
 pub mod cases;
@@ -34,33 +34,33 @@ pub mod scripts;
 pub use policies::PolicyView;
 use read::Bytes;
 
-/// A WebAssembly engine for all plugins, created when the first plugin is loaded.
+/// One engine for all plugins, created when the first plugin is loaded.
 type SharedEngine = Arc<OnceLock<Result<Arc<WasmEngine>, String>>>;
 
-/// The parts of a process of Wharf.
+/// The parts of a Wharf process.
 #[derive(Clone)]
 pub struct App {
-    /// The sources of the configuration, for reading it again.
+    /// The sources of the configuration, for reloading it.
     pub sources: Sources,
     /// The checked configuration.
     pub loaded: Loaded,
     /// The state folder.
     pub state_dir: PathBuf,
-    /// Whether this process decides repeatedly: then plugins run in a pool, see [`WasmEngine::pooled`].
+    /// Whether this process makes many decisions: plugins then run in a pool, see [`WasmEngine::pooled`].
     pub long_lived: bool,
-    /// Whether the command of this process has just called [`App::check_trust`].
+    /// Whether this process's command has just called [`App::check_trust`].
     pub checked: bool,
-    /// The scripts that each script policy imported when it was last read: they are a part of it.
+    /// The imported scripts of each script policy at its last reading: they are a part of the policy.
     pub(crate) imported: Arc<Mutex<BTreeMap<PathBuf, Vec<PathBuf>>>>,
 }
 
-/// A policy of the configuration, and the result of loading it.
+/// A policy of the configuration, with the result of loading it.
 pub struct LoadedPolicy {
     /// Its entry in the configuration.
     pub config: PolicyConfig,
     /// Its origin: a path, or `builtin`.
     pub source: String,
-    /// Its entry in the chain, or the reason that it could not be loaded.
+    /// Its entry in the chain, or the error.
     pub result: Result<Entry, PolicyError>,
 }
 
@@ -70,7 +70,7 @@ impl App {
         Self { sources, loaded, state_dir, long_lived: false, imported: Arc::default(), checked: false }
     }
 
-    /// Returns a copy with the configuration read again from its sources.
+    /// Returns the same app with the configuration reloaded from its sources.
     ///
     /// # Errors
     /// See [`config::load`].
@@ -80,7 +80,8 @@ impl App {
         Ok(app)
     }
 
-    /// Returns the default state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, or `wharf` in `$XDG_STATE_HOME`.
+    /// Returns the default state folder: `WHARF_STATE_DIR`, `/var/lib/wharf` for root, or `wharf` in
+    /// `$XDG_STATE_HOME`.
     pub fn usual_state_dir() -> PathBuf {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(dir) = var("WHARF_STATE_DIR") {
@@ -95,11 +96,11 @@ impl App {
         }
     }
 
-    /// Loads every policy of the configuration, or the built-in ones when it names none. A policy that was loaded
-    /// before is loaded only when it is first called; `now` loads it at once anyway.
+    /// Loads every policy of the configuration, or the built-in policies if it names none. A policy known from an
+    /// earlier load is loaded lazily, at its first call; `now` loads it immediately.
     pub fn load_policies(&self, now: bool) -> Vec<LoadedPolicy> {
         let wasm = SharedEngine::default();
-        carried::chain(&self.loaded.config).into_iter().map(|config| self.load(config, &wasm, now)).collect()
+        builtin::chain(&self.loaded.config).into_iter().map(|config| self.load(config, &wasm, now)).collect()
     }
 
     /// Loads one policy, which need not be in the chain.
@@ -117,19 +118,19 @@ impl App {
                 Bytes::Plugin(_, digest) => (PolicyKind::Plugin, digest.clone()),
             };
             let (wasm, given, compiled) = (wasm.clone(), settings.clone(), folder.clone());
-            // A check whether a policy loads must give the same result as in a service.
+            // A caller that checks whether it loads gets the result that a service would get.
             let pool = (self.long_lived || now).then(|| self.most_memory());
             let (base, capabilities) = (self.loaded.base(), config.capabilities.clone());
             let known = digest.clone();
             let load = move |wanted: Option<&[String]>| -> Result<Arc<dyn Policy>, PolicyError> {
                 Ok(match &bytes {
                     Bytes::Script(text, imports) => {
-                        // A policy that was loaded before has already been checked.
+                        // A policy that was loaded before was already checked then.
                         let load = if wanted.is_none() { RhaiPolicy::load_checked } else { RhaiPolicy::load_with };
                         Arc::new(load(&name, text, imports, given.clone(), limits)?)
                     }
                     Bytes::Plugin(bytes, _) => {
-                        // Created at the first plugin only: processes with only scripts should not pay for it.
+                        // Created only at the first plugin: users of scripts alone should not pay for it.
                         let make = || match pool {
                             Some(memory) => WasmEngine::pooled(Some(&compiled), memory).map(Arc::new),
                             None => WasmEngine::new(Some(&compiled)).map(Arc::new),
@@ -161,25 +162,25 @@ impl App {
         LoadedPolicy { config, source, result }
     }
 
-    /// Returns the highest memory limit of all policies of the configuration, in bytes.
+    /// Returns the highest memory limit of all configured policies, in bytes.
     fn most_memory(&self) -> usize {
         let configured = self.loaded.config.policy.iter().map(|policy| policy.limits().memory);
         configured.chain([Limits::default().memory]).max().unwrap_or_default().min(4 << 30)
     }
 
-    /// Returns the chain that decides.
+    /// Returns the chain for decisions.
     ///
     /// # Errors
-    /// When a policy that is not optional cannot be loaded: Wharf does not decide with an incomplete chain.
+    /// An error if a policy that is not optional cannot be loaded: Wharf does not decide with half a chain.
     pub fn chain(&self) -> Result<Chain, lifecycle::Error> {
         self.chain_of(self.load_policies(false))
     }
 
-    /// Returns the chain after compiling every policy and checking its settings. Policies in `running` are not
-    /// optional: a policy that decides now must not be left out because its file was broken meanwhile.
+    /// Returns the chain with every policy compiled and its settings checked in advance. The policies in `running`
+    /// are not optional: a policy that decides now is not skipped because its file was broken meanwhile.
     ///
     /// # Errors
-    /// As [`App::chain`].
+    /// The errors of [`App::chain`].
     pub fn checked_chain(&self, running: &BTreeMap<String, String>) -> Result<Chain, lifecycle::Error> {
         let mut policies = self.load_policies(true);
         for policy in &mut policies {
@@ -193,8 +194,8 @@ impl App {
         for policy in policies {
             match policy.result {
                 Ok(entry) => entries.push(entry),
-                // A file that others can write does not count as absent, nor does a part that the program was built
-                // without.
+                // A file that others can write does not count as absent, and a program without a built-in policy is
+                // incomplete.
                 Err(error) if policy.config.optional && ![UNTRUSTED, NOT_BUILT].contains(&error.code) => {
                     tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
                 }
@@ -208,29 +209,30 @@ impl App {
             }
         }
         let mut invariants = lifecycle::invariants(&self.loaded, &self.state_dir);
-        // The imports are known after the policies were read.
+        // The imports are only known after the policies were read.
         let guarded =
             |path| Guarded { path, because: "holds a script that a policy imports".to_owned(), engine: false };
         invariants.guarded.extend(self.imports().into_iter().map(guarded));
         Ok(Chain::new(entries, invariants))
     }
 
-    /// Returns the chain of a process that ends with its verb. It is never freed, because that would take 3 ms.
+    /// Returns the chain for a process that ends with its verb. The chain is never freed, because that would take 3
+    /// ms.
     ///
     /// # Errors
-    /// As [`App::chain`].
+    /// The errors of [`App::chain`].
     fn lasting_chain(&self) -> Result<Chain, lifecycle::Error> {
         let chain = self.chain()?;
         std::mem::forget(chain.clone());
         Ok(chain)
     }
 
-    /// Opens the store, unless others can change it.
+    /// Opens the store, unless other users can change it.
     ///
     /// # Errors
     /// See [`store::check`] and [`Store::open`].
     pub fn store(&self) -> Result<Store, store::Error> {
-        // A command has just checked it; a service checks it each time.
+        // A command has just checked; a service checks each time.
         if self.long_lived || !self.checked {
             store::check(&self.state_dir)?;
         }
@@ -247,33 +249,34 @@ impl App {
         Ok(docker.with_local_files(engine.local_files).with_memory(self.state_dir.join("engine.json")))
     }
 
-    /// Combines all parts into the lifecycle, which carries out verbs.
+    /// Combines all parts to a lifecycle, which carries out verbs.
     ///
     /// # Errors
-    /// When the store or the engine is unavailable. The chain is loaded when a verb first needs it.
+    /// An error if the store or the engine is not available. The chain is loaded when a verb first calls it.
     pub async fn lifecycle(&self) -> Result<Lifecycle, lifecycle::Error> {
         let app = self.clone();
         self.lifecycle_with(Arc::new(move || app.chain())).await
     }
 
-    /// Returns the lifecycle for a verb that calls policies at these hooks. A separate thread loads them while the
-    /// store is opened and the engine is queried. A failure of the load appears when a policy is called.
+    /// Does the same as [`App::lifecycle`] for a verb that calls policies at these hooks. They are loaded on a
+    /// separate thread while the store is opened and the engine is queried. A loading error appears when a policy is
+    /// called.
     ///
     /// # Errors
-    /// As [`App::lifecycle`].
+    /// The errors of [`App::lifecycle`].
     pub async fn deciding(&self, hooks: &'static [Hook]) -> Result<Lifecycle, lifecycle::Error> {
         let (early, late) = (self.clone(), self.clone());
         let (to, chain) = std::sync::mpsc::channel();
         let load = move || {
             let chain = early.lasting_chain();
             let loaded = chain.as_ref().ok().cloned();
-            // The receiver is gone when the verb has failed before.
+            // The receiver is gone if the verb has already failed.
             let _ = to.send(chain);
             if let Some(chain) = loaded {
                 chain.prepare(hooks);
             }
         };
-        // Without a thread the chain is loaded on first use.
+        // Without a thread, the chain is loaded on first use.
         let early = std::thread::Builder::new().name("wharf-chain".into()).spawn(load).is_ok();
         let chain = Mutex::new(early.then_some(chain));
         let load = move || match chain.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -285,15 +288,15 @@ impl App {
         self.lifecycle_with(Arc::new(load)).await
     }
 
-    /// Returns the chain of a process that ends with its verb, which calls it at these hooks. A separate thread
-    /// prepares its policies.
+    /// Returns the chain for a process that ends with its verb and calls the chain at these hooks. The policies are
+    /// prepared on a separate thread.
     ///
     /// # Errors
-    /// As [`App::chain`].
+    /// The errors of [`App::chain`].
     pub fn prepared_chain(&self, hooks: &'static [Hook]) -> Result<Chain, lifecycle::Error> {
         let chain = self.lasting_chain()?;
         let preparing = chain.clone();
-        // Without a thread it only takes longer.
+        // Without a thread it just takes longer.
         let _ = std::thread::Builder::new().name("wharf-chain".into()).spawn(move || preparing.prepare(hooks));
         Ok(chain)
     }
@@ -306,7 +309,7 @@ impl App {
     }
 }
 
-/// Creates the entry of a loaded policy with the hooks that are used.
+/// Creates the chain entry of a loaded policy, with the hooks to use.
 fn entry(config: &PolicyConfig, policy: Arc<dyn Policy>, settings: &serde_json::Value) -> Result<Entry, PolicyError> {
     let has = policy.hooks();
     let hooks = match &config.hooks {

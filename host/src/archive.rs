@@ -1,9 +1,9 @@
 //! Tar archives of local files: packed in pieces while they are sent, unpacked while they arrive.
 //!
-//! What comes out of a container is not to be trusted: nothing is written outside the folder that was named, through
-//! links neither, and only files, folders and links are made, with ordinary permission bits.
+//! Data from a container is not trusted. Nothing is written outside the named folder, not even through links, and
+//! only files, folders and links are created, with ordinary permission bits.
 //!
-//! May touch: the files and folders that a person named.
+//! May touch: the files and folders that a user named.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -26,12 +26,12 @@ pub use restamp::restamp;
 pub use small::{Entry, first_file, small};
 pub use unpack::{Unpacked, unpack};
 
-/// Size of the pieces that are handed over.
+/// Size of the pieces.
 const PIECE: usize = 64 << 10;
-/// This many pieces wait at most for a slow reader.
+/// Maximum number of pieces that wait for a slow reader.
 const WAITING: usize = 16;
 
-/// Pieces of an archive, in order; an error is the last one.
+/// Pieces of an archive, in order; an error comes last.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Owner of the files in an archive.
@@ -43,22 +43,22 @@ pub struct Owner {
     pub gid: u64,
 }
 
-/// Names of what was left out, at most 20 of them.
+/// Names of skipped files, at most 20.
 pub type LeftOut = Vec<String>;
-/// So many of them are named.
+/// Maximum number of names in [`LeftOut`].
 const NAMED: usize = 20;
 
-/// Packs a file, or a folder with everything in it, under another name. Links stay links. Sockets, pipes and devices
-/// are left out, and named when all is packed.
+/// Packs a file, or a folder with its contents, under another name. Links stay links. Sockets, pipes and devices are
+/// skipped, and reported when everything is packed.
 ///
-/// It works on a thread of its own and waits for the reader; a reader that goes away ends it.
+/// It works on a dedicated thread and waits for the reader. It ends when the reader goes away.
 pub fn pack(source: PathBuf, name: PathBuf, owner: Option<Owner>) -> (Pieces, oneshot::Receiver<LeftOut>) {
     let (tell, left_out) = oneshot::channel();
     let pieces = stream(move |to| {
         let mut builder = tar::Builder::new(to);
         builder.follow_symlinks(false);
         let mut packer = Packer { builder, owner, left_out: LeftOut::new() };
-        // Of a link that the user names only the folder above it is looked up: it is packed as a link.
+        // For a link that the user names, only its parent folder is resolved: the link is packed as a link.
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", source.display()));
         let last = source.components().next_back();
         match (last, source.parent()) {
@@ -69,27 +69,27 @@ pub fn pack(source: PathBuf, name: PathBuf, owner: Option<Owner>) -> (Pieces, on
             _ => packer.add(&Folder::resolve(&source).map_err(at)?, OsStr::new("."), &name)?,
         }
         packer.builder.into_inner()?.flush()?;
-        // Who does not ask need not know.
+        // The caller may have dropped its receiver.
         let _ = tell.send(packer.left_out);
         Ok(())
     });
     (pieces, left_out)
 }
 
-/// Whether a path ends with `/` or `/.`: then what a link leads to is meant.
+/// Returns whether a path ends with `/` or `/.`: it then refers to the target of a link.
 fn ends_with_a_dot(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes.ends_with(b"/") || bytes.ends_with(b"/.")
 }
 
-/// Runs what writes an archive on a thread of its own.
+/// Runs a function that writes an archive on a dedicated thread.
 pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Pieces {
     let (to, from) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
         let mut writer = Writer { to: to.clone(), buffer: Vec::with_capacity(PIECE) };
         let result = write(&mut writer).and_then(|()| writer.flush());
         if let Err(error) = result {
-            // A reader that went away does not want to know.
+            // If the reader has gone away, the error is not needed.
             let _ = to.blocking_send(Err(error));
         }
     });
@@ -103,8 +103,8 @@ struct Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
-    /// Adds a file, or a folder with what is in it. Each folder is held while what is in it is read, so that no link that
-    /// takes a folder's place is followed.
+    /// Adds a file, or a folder with its contents. Each folder is kept open while its contents are read, so that a
+    /// link that replaces it is not followed.
     fn add(&mut self, folder: &Folder, entry: &OsStr, name: &Path) -> io::Result<()> {
         let path = folder.path().join(entry);
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -122,7 +122,7 @@ impl<W: Write> Packer<W> {
         }
         if kind.is_file() {
             let (file, meta) = folder.file(entry).map_err(at)?;
-            // A file that grows or shrinks meanwhile must not break the archive: the header's size is what is sent.
+            // A file that grows or shrinks meanwhile must not break the archive: exactly the header's size is sent.
             let size = meta.len();
             header.set_size(size);
             let padded = file.take(size).chain(io::repeat(0)).take(size);
@@ -142,14 +142,14 @@ impl<W: Write> Packer<W> {
     }
 }
 
-/// Pieces as a reader for a thread that may block.
+/// Reads pieces from a thread that may block.
 pub struct Reader {
     from: Pieces,
     piece: Bytes,
 }
 
 impl Reader {
-    /// Reads from these pieces.
+    /// Creates a reader of these pieces.
     pub fn new(from: Pieces) -> Self {
         Self { from, piece: Bytes::new() }
     }
@@ -250,7 +250,7 @@ mod tests {
         header.set_entry_type(kind);
         header.set_mode(0o6777);
         header.set_size(data.len() as u64);
-        // Written raw: the crate refuses to make such names.
+        // Written raw: the crate refuses to create such names.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         if let Some(link) = link {
             header.set_link_name_literal(link).unwrap();
@@ -274,7 +274,7 @@ mod tests {
                     entry(builder, tar::EntryType::Regular, "out/through", None, b"x");
                 }
             });
-            // Refused as a whole or left out: both are right, as long as nothing is out there.
+            // Refusing the archive and skipping the entry are both correct, as long as nothing is created outside.
             let _ = unpack(bytes.as_slice(), &inside);
             assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{name}");
         }

@@ -1,10 +1,10 @@
-//! The configuration. It is typed and layered, unknown keys are refused, and every value has a known origin.
+//! The configuration: typed, layered, with unknown keys refused and the origin of every value known.
 //!
-//! Layers, later ones win: defaults < `wharf.toml` < `wharf.rhai` beside it < environment (`WHARF_LIMITS_MEMORY=2GiB`)
-//! < flags (`--set limits.memory=2GiB`). A project folder is never searched for a configuration, because the content of
-//! a project must not be able to loosen the host.
+//! Layers, later ones win: defaults < `wharf.toml` < `wharf.rhai` beside it < environment
+//! (`WHARF_LIMITS_MEMORY=2GiB`) < flags (`--set limits.memory=2GiB`). A project folder is never searched for a
+//! configuration: a project's own files must not be able to loosen the host's limits.
 //!
-//! May touch: the configuration file, the script beside it, and the environment that it is given.
+//! May touch: the configuration file, the script beside it, and the given environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -36,17 +36,17 @@ pub use service::{
 };
 pub use units::{Size, Span, ago, instant};
 
-/// The reason that a configuration is unusable: the place, the defect, and the remedy.
+/// The reason why a configuration is unusable: location, error and remedy.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// `<file>:<line>: <key>: <what is wrong>`
+    /// `<file>:<line>: <key>: <error>`
     pub message: String,
     /// The remedy.
     pub remedy: String,
     /// The marked line of a script error.
     pub detail: Option<String>,
-    /// Whether the cause is a file that others can change.
+    /// Whether the error is about a file that other users can change.
     pub untrusted: bool,
 }
 
@@ -56,43 +56,43 @@ impl From<crate::trust::Untrusted> for Error {
     }
 }
 
-/// All settings. `wharf config init` writes a commented file; `wharf config show` prints all values.
+/// All configuration settings. `wharf config init` writes a commented file; `wharf config show` prints all settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The engine, and the way it is used.
+    /// The engine and its use.
     pub engine: EngineConfig,
-    /// A workspace before any policy decides.
+    /// The initial settings of a workspace, before any policy decides.
     pub workspace: WorkspaceConfig,
-    /// Ceilings that no policy can raise.
+    /// Limits that no policy can raise.
     pub limits: Ceilings,
-    /// Permissions that no policy can grant by itself.
+    /// Permissions that no policy can grant unless this section does.
     pub allow: Allow,
     /// Values that must not be shown or recorded.
     pub secrets: Secrets,
-    /// Permissions of the `devcontainer.json` of projects.
+    /// Permissions for the `devcontainer.json` of projects.
     pub devcontainer: DevcontainerConfig,
-    /// The interval of sweeps, and the grace period of their removals.
+    /// The schedule of sweeps, and how long their removals can be undone.
     pub cleanup: CleanupConfig,
-    /// The reaction of the service to failing workspaces.
+    /// The service's handling of failing workspaces.
     pub restart: RestartConfig,
-    /// Stopping workspaces that are not used.
+    /// Stopping of idle workspaces.
     pub idle: IdleConfig,
-    /// Watching disk limits.
+    /// Monitoring of disk limits.
     pub disk: DiskConfig,
-    /// Retention of the history.
+    /// Retention of the event history.
     pub events: EventsConfig,
-    /// Conditions for a reload.
+    /// Checks that a reload must pass.
     pub reload: ReloadConfig,
     /// Retention of decision records.
     pub decisions: DecisionsConfig,
-    /// Collection of statistics over time.
+    /// Collection of metrics over time.
     pub metrics: MetricsConfig,
     /// Access to the service.
     pub api: ApiConfig,
     /// The service that carries out commands.
     pub client: ClientConfig,
-    /// Inputs of `wharf.rhai`.
+    /// The input of `wharf.rhai`.
     pub script: ScriptConfig,
     /// The chain, in order. Empty means the built-in policies.
     pub policy: Vec<PolicyConfig>,
@@ -105,15 +105,15 @@ pub struct EngineConfig {
     /// `unix:///path` or `tcp://host:port`; none means DOCKER_HOST, then the current Docker context, then the default
     /// socket.
     pub endpoint: Option<String>,
-    /// Name of the shared network; none means `wharf-` and a part of this installation's id, so that two installations
-    /// on one engine do not meet.
+    /// Name of the shared network; none means `wharf-` and a part of this installation's id, so that two
+    /// installations on one engine do not share it.
     pub network: Option<String>,
-    /// A label that joins workspaces: workspaces with the same value are on a separate network, where they reach each
-    /// other. None joins no workspaces.
+    /// A label that joins workspaces: workspaces with the same value share a separate network, on which they reach
+    /// each other. None joins no workspaces.
     pub join: Option<String>,
-    /// Time limit for the end of a workspace before it is killed.
+    /// Time for a workspace to end before it is killed.
     pub stop_timeout: Span,
-    /// Whether logs and statistics are read directly from the files of an engine on this machine, where possible.
+    /// Whether to read logs and statistics from the files of an engine on this machine, where possible.
     pub local_files: bool,
 }
 
@@ -127,13 +127,13 @@ impl Default for EngineConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkspaceConfig {
-    /// The image, when no policy chooses another.
+    /// The image, if no policy chooses another.
     pub image: Option<String>,
-    /// The command that keeps a workspace up.
+    /// The command that keeps a workspace running.
     pub command: Vec<String>,
     /// User or `uid:gid`.
     pub user: Option<String>,
-    /// Folder in which the project is mounted and commands run.
+    /// The project's mount point, and the working directory of commands.
     pub working_dir: String,
     /// Environment of every workspace.
     pub env: BTreeMap<String, String>,
@@ -143,11 +143,11 @@ pub struct WorkspaceConfig {
     pub memory: Size,
     /// CPU quota in cores.
     pub cpus: f64,
-    /// Limit of processes.
+    /// Maximum processes.
     pub pids: u32,
-    /// The loosest capabilities that a workspace begins with; policies remove some.
+    /// The initial capabilities of a workspace, from which policies remove some.
     pub capabilities: BTreeSet<String>,
-    /// Its health check; none means the image's own, if it has one.
+    /// Its health check; none means the image's health check, if it has one.
     pub health_check: Option<HealthCheckConfig>,
 }
 
@@ -179,11 +179,11 @@ impl Default for WorkspaceConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ceilings {
-    /// Highest memory limit of a workspace.
+    /// Maximum memory of a workspace.
     pub memory: Size,
-    /// Highest number of cores of a workspace.
+    /// Maximum cores of a workspace.
     pub cpus: f64,
-    /// Highest limit of processes of a workspace.
+    /// Maximum processes of a workspace.
     pub pids: u32,
 }
 
@@ -197,33 +197,35 @@ impl Default for Ceilings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Allow {
-    /// Folders that projects may be in; empty means everywhere except system folders and a whole home.
+    /// Folders that may contain projects; empty means all except system folders and a whole home folder.
     #[schema(value_type = Vec<String>)]
     pub projects: Vec<PathBuf>,
-    /// Host folders that policies and requests may mount, besides the project itself.
+    /// Host folders that policies and requests may mount, in addition to the project itself.
     #[schema(value_type = Vec<String>)]
     pub bind_roots: Vec<PathBuf>,
-    /// Named volumes of others that may be mounted; volumes of this installation are always allowed.
+    /// Named volumes of other owners that may be mounted; volumes of this installation are always allowed.
     pub volumes: BTreeSet<String>,
-    /// Images that Wharf made for one workspace and that the projects of others may read, by the names that they use.
+    /// Images that Wharf created for one workspace and that other projects may read, under the names that those
+    /// projects use.
     pub images: BTreeSet<String>,
-    /// Host names that a workspace on the shared network may have besides its id: the engine resolves them there.
+    /// Host names that a workspace on the shared network may have in addition to its id: the engine resolves them
+    /// there.
     pub hostnames: BTreeSet<String>,
-    /// AppArmor profiles that a workspace may run under instead of the engine's own.
+    /// AppArmor profiles that a workspace may use instead of the engine's default.
     pub apparmor: BTreeSet<String>,
-    /// SELinux types that a workspace may run under instead of the engine's own.
+    /// SELinux types that a workspace may use instead of the engine's default.
     pub selinux: BTreeSet<String>,
-    /// Users that a caller of the API may run commands as, besides the decided one: names, `uid:gid`, or `*`.
+    /// Users that an API caller may run commands as, in addition to the decided user: names, `uid:gid`, or `*`.
     pub exec_users: BTreeSet<String>,
-    /// The engine's socket. It gives root on the host.
+    /// Whether the engine's socket may be mounted. It gives root on the host.
     pub docker_socket: bool,
-    /// The host's network.
+    /// Whether the host's network may be used.
     pub host_network: bool,
-    /// Ports on other addresses than loopback.
+    /// Whether ports may be published on addresses other than loopback.
     pub public_ports: bool,
-    /// Seccomp, AppArmor, SELinux or user namespaces turned off.
+    /// Whether seccomp, AppArmor, SELinux or user namespaces may be disabled.
     pub unconfined: bool,
-    /// The only capabilities that a workspace can have.
+    /// The only capabilities that a workspace may have.
     pub capabilities: BTreeSet<String>,
 }
 
@@ -271,7 +273,7 @@ pub struct ScriptConfig {
 }
 
 impl Config {
-    /// Returns the invariants that this configuration sets.
+    /// Returns the invariants of this configuration.
     pub fn invariants(&self) -> Invariants {
         Invariants {
             memory: self.limits.memory.0,
@@ -291,7 +293,7 @@ impl Config {
         }
     }
 
-    /// Checks the rules that types cannot express. Returns the key and its defect.
+    /// Checks the rules that types cannot express. Returns the key and the error.
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |key: &str, text: String| Err((key.to_owned(), text));
         if !(self.workspace.cpus.is_finite() && self.workspace.cpus >= 0.01) {

@@ -1,8 +1,9 @@
-//! `devcontainer.json`: what a project brings along about its own workspace, as typed requests.
+//! `devcontainer.json`: a project's settings for its own workspace, as typed requests.
 //!
-//! The format is that of the Development Container Specification (containers.dev, "Dev Container metadata reference").
-//! The file is not trusted: it asks, and defaults, configuration, policies and invariants decide as about any request.
-//! What is not honoured is listed, and nothing in it is ever run on the host.
+//! The format is that of the Development Container Specification (containers.dev, "Dev Container metadata
+//! reference"). The file is not trusted: its requests pass through defaults, configuration, policies and invariants
+//! like any other request. Properties that are not honoured are listed, and nothing in the file ever runs on the
+//! host.
 //!
 //! May touch: nothing. Text in, typed request out.
 
@@ -24,7 +25,7 @@ mod variables;
 /// Owner of the fields that a project's file sets.
 pub const OWNER: &str = "project";
 
-/// What the text is read against.
+/// The context for reading a file.
 #[derive(Debug)]
 pub struct Surroundings<'a> {
     /// Path of the file in the project, for messages.
@@ -33,38 +34,38 @@ pub struct Surroundings<'a> {
     pub folder: &'a str,
     /// The workspace's id.
     pub id: &'a str,
-    /// Where the project is mounted when the file names no other place.
+    /// The project's mount point if the file names no other.
     pub working_dir: &'a str,
-    /// Who set that place so that the file cannot change it, if it was set.
+    /// The setting that fixes this mount point so that the file cannot change it, if any.
     pub working_dir_fixed: Option<String>,
-    /// The variables of the host that the file may read, with their values.
+    /// The host's variables that the file may read, with their values.
     pub local_env: &'a BTreeMap<String, Option<String>>,
-    /// Which variables are secrets.
+    /// The names of secret variables.
     pub secrets: &'a SecretNames,
-    /// The capabilities that the workspace begins with.
+    /// The initial capabilities of the workspace.
     pub capabilities: &'a BTreeSet<String>,
-    /// The most that it may have.
+    /// The maximum set of its capabilities.
     pub allowed_capabilities: &'a BTreeSet<String>,
-    /// Whether security profiles may be turned off.
+    /// Whether security profiles may be disabled.
     pub unconfined: bool,
-    /// Cores of the engine's machine; 0 when they are not known.
+    /// Cores of the engine's machine; 0 if unknown.
     pub cpus: u32,
-    /// Memory of the engine's machine in bytes; 0 when it is not known.
+    /// Memory of the engine's machine in bytes; 0 if unknown.
     pub memory: u64,
 }
 
-/// What a file asks for.
+/// The requests of a file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Devcontainer {
     /// The image, and the line that names it.
     pub image: Option<(String, usize)>,
-    /// What the image is built from, when none is named.
+    /// The build of the image, if none is named.
     pub build: Option<Build>,
-    /// Fields, each with the line that asks for it.
+    /// Fields, each with the requesting line.
     pub fields: Vec<(Adjustment, usize)>,
     /// Commands that run in the workspace.
     pub commands: Commands,
-    /// What is not honoured.
+    /// The properties that are not honoured.
     pub not_honoured: Vec<NotHonoured>,
 }
 
@@ -76,7 +77,7 @@ pub struct Build {
     pub context: String,
     pub args: BTreeMap<String, String>,
     pub target: Option<String>,
-    /// The line that asks for it.
+    /// The line that requests it.
     pub line: usize,
 }
 
@@ -84,19 +85,19 @@ pub struct Build {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = DevcontainerCommands)]
 pub struct Commands {
-    /// Once, after the creation: `onCreateCommand`, `updateContentCommand`, `postCreateCommand`.
+    /// Run once, after the creation: `onCreateCommand`, `updateContentCommand`, `postCreateCommand`.
     pub once: Vec<Command>,
-    /// After each start: `postStartCommand`.
+    /// Run after each start: `postStartCommand`.
     pub each_start: Vec<Command>,
-    /// The user who runs them; none means the container's.
+    /// The user that runs them; none means the container's user.
     pub user: Option<String>,
 }
 
 impl Commands {
-    /// Puts the names of secret variables, as `***NAME***`, in the place of their values: commands are kept for later starts, and
-    /// shown.
+    /// Replaces the values of secret variables with their names, as `***NAME***`: commands are stored for later
+    /// starts, and shown.
     pub fn hide(&mut self, variables: &BTreeMap<String, String>) {
-        // The longest first: one may be a part of another.
+        // Longest first, because one value may be a part of another.
         let mut all: Vec<_> = variables.iter().filter(|(_, value)| value.len() >= LEAST_SECRET).collect();
         all.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
         for (name, value) in all {
@@ -104,7 +105,7 @@ impl Commands {
         }
     }
 
-    /// Puts the values back.
+    /// Restores the values.
     pub fn fill_in(&mut self, variables: &BTreeMap<String, String>) {
         for (name, value) in variables {
             self.replace(&mark(name), value);
@@ -121,7 +122,7 @@ impl Commands {
     }
 }
 
-/// Shorter values are found everywhere, so they stay.
+/// Shorter values would match everywhere, so they are not replaced.
 const LEAST_SECRET: usize = 6;
 
 fn mark(name: &str) -> String {
@@ -132,7 +133,7 @@ fn mark(name: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = DevcontainerCommand)]
 pub struct Command {
-    /// The property, e.g. `postCreateCommand`, or `postCreateCommand.server` for one of several.
+    /// The property, e.g. `postCreateCommand`, or `postCreateCommand.server` for one of several commands.
     pub property: String,
     /// The command and its arguments.
     pub words: Vec<String>,
@@ -141,49 +142,49 @@ pub struct Command {
 /// A property, or a part of one, that has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NotHonoured {
-    /// E.g. `features` or `runArgs --gpus`.
+    /// The property, e.g. `features` or `runArgs --gpus`.
     pub property: String,
-    /// 1-based.
+    /// 1-based line.
     pub line: usize,
-    /// One line for people.
+    /// The reason, in one line for users.
     pub why: String,
 }
 
-/// What is kept of a file about a workspace that was made with it.
+/// The stored data about the file that a workspace was created with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = DevcontainerRecord)]
 pub struct Record {
     /// Path of the file in the project.
     pub file: String,
-    /// What had no effect.
+    /// The properties without effect.
     pub not_honoured: Vec<NotHonoured>,
-    /// What runs in the workspace.
+    /// The commands that run in the workspace.
     pub commands: Commands,
-    /// Whether the commands that run once have all succeeded.
+    /// Whether all commands that run once have succeeded.
     pub once_done: bool,
-    /// Why a command failed, if one did.
+    /// The cause of a command's failure, if any.
     pub failed: Option<String>,
 }
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}:{column}: {what}")]
 pub struct Error {
     /// Path of the file in the project.
     pub file: String,
-    /// 1-based.
+    /// 1-based line.
     pub line: usize,
-    /// 1-based, in characters.
+    /// 1-based column, in characters.
     pub column: usize,
-    /// One line for people.
+    /// The error, in one line for users.
     pub what: String,
 }
 
-/// Reads a file's text.
+/// Parses a file's text.
 ///
 /// # Errors
-/// With line and column: what is no JSON (comments and trailing commas are fine), and a property that is honoured and has
-/// a value that it cannot have.
+/// With line and column: text that is not JSON (comments and trailing commas are allowed), and a supported property
+/// with an invalid value.
 pub fn read(text: &str, around: &Surroundings<'_>) -> Result<Devcontainer, Error> {
     let parsed = json::parse(text).and_then(|root| properties::read(&root, around));
     parsed.map_err(|wrong| {
@@ -192,7 +193,8 @@ pub fn read(text: &str, around: &Surroundings<'_>) -> Result<Devcontainer, Error
     })
 }
 
-/// A text of a project, fit for a terminal and a record: one line, without control characters, not too long.
+/// Returns a text of a project in a safe form for a terminal and a record: one line, without control characters,
+/// limited in length.
 fn plain(text: &str) -> String {
     const MOST: usize = 300;
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });

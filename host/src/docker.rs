@@ -1,14 +1,14 @@
-//! The Docker engine: everything Wharf asks of it, in Wharf's own types.
+//! The Docker engine client: every engine operation that Wharf needs, in Wharf's own types.
 //!
-//! [`Docker`] is a concrete struct; no type of bollard or hyper leaves this module. Every call names the API version
-//! that was agreed on when connecting, reuses a connection and has a time limit; only streams (exec, logs, stats,
-//! pulls) and [`Docker::wait`] run as long as they must. Dropping a future or a stream cancels it.
+//! [`Docker`] is a concrete struct. No bollard or hyper type leaves this module. Every call names the API version
+//! that was negotiated on connect, reuses a connection and has a time limit. Only streams (exec, logs, stats, pulls)
+//! and [`Docker::wait`] run without a limit. Dropping a future or a stream cancels it.
 //!
-//! What is where: `connect` finds the endpoint; `http` carries calls and streams; `hijack` switches a connection to
-//! raw bytes and takes frames apart; `spec_map` translates a `ContainerSpec` to the engine's create body and back;
-//! the rest is one file per kind of object.
+//! Layout: `connect` finds the endpoint; `http` carries calls and streams; `hijack` switches a connection to raw
+//! bytes and splits it into frames; `spec_map` translates a `ContainerSpec` to the engine's create body and back;
+//! every other file covers one kind of object.
 //!
-//! Seams for faults: a scripted fake daemon on a Unix socket, see the tests.
+//! Fault injection: the tests use a scripted fake daemon on a Unix socket.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ mod network;
 mod reference;
 mod registry_auth;
 mod sessions;
-mod shared;
+mod single_flight;
 mod spec_map;
 mod stats;
 mod volumes;
@@ -64,77 +64,83 @@ pub use volumes::Volume;
 #[derive(Debug, Clone)]
 pub struct Docker {
     inner: Arc<Inner>,
-    /// Whether files of an engine on this machine are read where they can be.
+    /// Whether to read the files of an engine on this machine directly, where that is possible.
     local_files: bool,
-    /// File with what the engine said about itself, see [`Docker::info`].
+    /// File that caches the engine's description of itself, see [`Docker::info`].
     memory: Option<Arc<PathBuf>>,
 }
 
 #[derive(Debug)]
 struct Inner {
     http: http::Http,
-    /// Value of the label [`crate::workspace::LABEL_HOST`] on everything of ours.
+    /// Value of the label [`crate::workspace::LABEL_HOST`] on every object of this installation.
     host_id: String,
-    /// What the engine said about itself.
+    /// The engine's cached description of itself.
     info: Mutex<Option<info::Remembered>>,
     /// The list of all containers of this installation.
-    ours: shared::Shared<Arc<Vec<Container>>>,
+    ours: single_flight::SingleFlight<Arc<Vec<Container>>>,
 }
 
 impl Docker {
-    /// Connects to the engine, and agrees on the API version with one ping.
+    /// Connects to the engine and negotiates the API version with one ping.
     ///
-    /// The endpoint is, first found: the argument, `DOCKER_HOST`, the current Docker context (`DOCKER_CONTEXT`, or
-    /// the one chosen with `docker context use`), `unix:///var/run/docker.sock`. `host_id` names this installation:
-    /// networks that carry another one are never touched.
+    /// The endpoint is the first of these that is set: the argument, `DOCKER_HOST`, the current Docker context
+    /// (`DOCKER_CONTEXT`, or the context chosen with `docker context use`), `unix:///var/run/docker.sock`. `host_id`
+    /// identifies this installation: networks with a different host id are never touched.
     ///
     /// # Errors
     /// [`Error::UnsupportedEndpoint`] for ssh, TLS and unknown contexts, [`Error::Unreachable`] (after 5 s at most)
     /// and [`Error::TooOld`].
     pub async fn connect(endpoint: Option<&str>, host_id: &str) -> Result<Self> {
         let http = http::Http::connect(connect::Endpoint::find(endpoint)?).await?;
-        let inner =
-            Inner { http, host_id: host_id.to_owned(), info: Mutex::default(), ours: shared::Shared::default() };
+        let inner = Inner {
+            http,
+            host_id: host_id.to_owned(),
+            info: Mutex::default(),
+            ours: single_flight::SingleFlight::default(),
+        };
         Ok(Self { inner: Arc::new(inner), local_files: true, memory: None })
     }
 
-    /// Chooses whether logs and statistics are read from the files of an engine on this machine, where they can be. The
-    /// answers are the same; without it everything is asked of the engine.
+    /// Chooses whether logs and statistics are read from the files of an engine on this machine, where possible. The
+    /// results are the same. Without it, Wharf requests everything from the engine.
     #[must_use]
     pub fn with_local_files(mut self, local_files: bool) -> Self {
         self.local_files = local_files;
         self
     }
 
-    /// Names a file in which what the engine says about itself is kept from one process to the next. Its folder must be
-    /// closed to others.
+    /// Names a file that caches the engine's description of itself between processes. Other users must not have
+    /// access to its folder.
     #[must_use]
     pub fn with_memory(mut self, file: PathBuf) -> Self {
         self.memory = Some(Arc::new(file));
         self
     }
 
-    /// Where the engine is, e.g. `unix:///var/run/docker.sock`.
+    /// Returns the engine's endpoint, e.g. `unix:///var/run/docker.sock`.
     pub fn endpoint(&self) -> String {
         self.http().endpoint.to_string()
     }
 
-    /// Whether the engine runs on this machine and sees its files.
+    /// Returns whether the engine runs on this machine and shares its file system.
     pub fn is_local(&self) -> bool {
         matches!(self.http().endpoint, connect::Endpoint::Unix(_))
     }
 
-    /// The API version that every call names, e.g. `1.41`: the engine's, or the newest that Wharf knows.
+    /// Returns the API version that every call names, e.g. `1.41`: the engine's version, or the newest that Wharf
+    /// knows.
     pub fn api_version(&self) -> &str {
         &self.http().api_version
     }
 
-    /// The engine's version, e.g. `20.10.24+dfsg1`; empty if it does not tell without being asked.
+    /// Returns the engine's version, e.g. `20.10.24+dfsg1`. It is empty if the engine does not send it in the ping's
+    /// headers.
     pub fn engine_version(&self) -> &str {
         &self.http().engine_version
     }
 
-    /// Checks that the engine takes a new connection and answers; one that shuts down does not.
+    /// Checks that the engine accepts a new connection and answers. An engine that is shutting down does not.
     ///
     /// # Errors
     /// [`Error::Unreachable`].

@@ -1,8 +1,9 @@
 //! Hooks, policies and verdicts: the types that the chain and every policy share.
 //!
-//! A policy is a pure function from a [`HookRequest`] to a [`Verdict`]. Nothing here knows Wasm or Rhai, Docker or the
-//! store. [`chain`] runs the policies in order, [`adjust`] merges what they ask for with an owner per field,
-//! [`validate`] holds the host's invariants that no policy can change, [`record`] is what remains of a decision.
+//! A policy is a pure function from a [`HookRequest`] to a [`Verdict`]. This module is independent of Wasm, Rhai,
+//! Docker and the store. [`chain`] runs the policies in order, [`adjust`] merges their adjustments with an owner per
+//! field, [`validate`] enforces the host's invariants, which no policy can change, and [`record`] is the persistent
+//! record of a decision.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,15 +32,15 @@ pub use request::{
     FileContent, HookRequest, ImageConfig, LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
 };
 
-/// A point at which policies are asked.
+/// A point at which policies are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
-    /// Which image.
+    /// The choice of the image.
     SelectImage,
-    /// What the container may do.
+    /// The container's privileges.
     SecurityProfile,
-    /// Everything else about the container.
+    /// All other settings of the container.
     PreCreate,
     /// After a start.
     PostStart,
@@ -66,10 +67,10 @@ impl Hook {
         Self::Event,
     ];
 
-    /// The hooks that decide a container, in order.
+    /// The hooks that decide on a container, in order.
     pub const CREATE: [Self; 3] = [Self::SelectImage, Self::SecurityProfile, Self::PreCreate];
 
-    /// The name in the configuration, in records and in WIT.
+    /// Returns the name in the configuration, in records and in WIT.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SelectImage => "select-image",
@@ -83,7 +84,7 @@ impl Hook {
         }
     }
 
-    /// The name of the function that a script defines for this hook.
+    /// Returns the name of the function that a script defines for this hook.
     pub fn function(self) -> &'static str {
         match self {
             Self::SelectImage => "select_image",
@@ -97,9 +98,9 @@ impl Hook {
         }
     }
 
-    /// What an error, trap or timeout of a policy may mean at this hook, the default first. Where there is one, there
-    /// is no choice: before create a failure is a denial, and a sweep removes nothing that a policy could not be asked
-    /// about.
+    /// Returns the allowed meanings of a policy's error, trap or timeout at this hook, the default first. A single
+    /// entry means that there is no choice: before create a failure is a denial, and a sweep removes nothing if a
+    /// policy could not be called for it.
     pub fn failure_modes(self) -> &'static [FailureMode] {
         use FailureMode::{Degrade, Deny, Keep, Proceed, Stop};
         match self {
@@ -111,7 +112,7 @@ impl Hook {
         }
     }
 
-    /// What an error, trap or timeout of a policy means at this hook, unless the policy's entry says otherwise.
+    /// Returns the meaning of a policy's error, trap or timeout at this hook, unless the policy's entry overrides it.
     pub fn failure_mode(self) -> FailureMode {
         match self {
             Self::SelectImage | Self::SecurityProfile | Self::PreCreate | Self::PreExec => FailureMode::Deny,
@@ -138,24 +139,24 @@ impl FromStr for Hook {
     }
 }
 
-/// What a policy's failure means. Security fails closed, deletion fails safe.
+/// The meaning of a policy's failure. Security fails closed, deletion fails safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureMode {
     /// The request is denied.
     Deny,
-    /// The workspace runs, marked degraded, and the reason is kept.
+    /// The workspace runs, marked as degraded, and the reason is stored.
     Degrade,
-    /// The verb goes on, and the reason is kept.
+    /// The verb continues, and the reason is stored.
     Proceed,
-    /// Everything is kept.
+    /// A sweep keeps all objects.
     Keep,
-    /// The workspace is stopped, and the reason is kept.
+    /// The workspace is stopped, and the reason is stored.
     Stop,
 }
 
 impl FailureMode {
-    /// The word in the configuration and in records.
+    /// Returns the name in the configuration and in records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deny => "deny",
@@ -167,29 +168,29 @@ impl FailureMode {
     }
 }
 
-/// What a policy answers.
+/// A policy's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// No opinion.
     Pass,
-    /// Change these fields.
+    /// Changes these fields.
     Adjust(Vec<Adjustment>),
-    /// Refuse.
+    /// Refuses the request.
     Deny(Denial),
-    /// Do these things, in order; for `pre-stop` then wait once.
+    /// Carries out these actions, in order; for `pre-stop`, then waits once.
     Act {
-        /// In order.
+        /// The actions, in order.
         actions: Vec<Action>,
-        /// Milliseconds.
+        /// The wait in milliseconds.
         delay_ms: Option<u32>,
     },
-    /// For `cleanup`.
+    /// Verdicts for `cleanup`.
     Sweep(Vec<SweepVerdict>),
 }
 
 impl Verdict {
-    /// One word for people and programs: `pass`, `adjust`, `deny`, `act` or `sweep`.
+    /// Returns the verdict's name for people and programs: `pass`, `adjust`, `deny`, `act` or `sweep`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -201,48 +202,48 @@ impl Verdict {
     }
 }
 
-/// Why something is refused.
+/// The reason for a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Denial {
-    /// One line for people.
+    /// One line for users.
     pub reason: String,
-    /// A short stable word for programs.
+    /// A short stable identifier for programs.
     pub code: String,
 }
 
-/// Something that the host is asked to do.
+/// An action that the host should carry out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Run a command in the workspace.
+    /// Runs a command in the workspace.
     Run {
         /// The command and its arguments.
         command: Vec<String>,
-        /// It is ended after this time.
+        /// The command is ended after this time.
         timeout_ms: u64,
     },
-    /// Keep a line with the workspace.
+    /// Stores a note with the workspace.
     Note(String),
-    /// Stop the workspace, and why.
+    /// Stops the workspace for this reason.
     Stop(String),
 }
 
-/// What a policy says about one candidate of a sweep.
+/// A policy's verdict about one candidate of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepVerdict {
     /// The candidate's id.
     pub id: String,
     /// Keep, stop or remove.
     pub choice: SweepChoice,
-    /// One line for people.
+    /// One line for users.
     pub reason: String,
-    /// The policy that says it; the chain fills it in.
+    /// The policy that gave the verdict; the chain fills it in.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
 }
 
-/// Choice of a [`SweepVerdict`], from the mildest on.
+/// The choice in a [`SweepVerdict`], mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -252,7 +253,7 @@ pub enum SweepChoice {
     Remove,
 }
 
-/// What kind of policy it is.
+/// The kind of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PolicyKind {
@@ -263,7 +264,7 @@ pub enum PolicyKind {
 }
 
 impl PolicyKind {
-    /// `plugin` or `script`.
+    /// Returns `plugin` or `script`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Plugin => "plugin",
@@ -274,36 +275,36 @@ impl PolicyKind {
 
 /// A loaded policy. Calls block for at most the policy's deadline, so async callers use a blocking thread.
 pub trait Policy: Send + Sync {
-    /// Its name in the configuration.
+    /// Returns its name in the configuration.
     fn name(&self) -> &str;
-    /// Plugin or script.
+    /// Returns its kind.
     fn kind(&self) -> PolicyKind;
-    /// SHA-256 (hex) of its bytes.
+    /// Returns the SHA-256 (hex) of its bytes.
     fn digest(&self) -> &str;
-    /// The hooks that it implements, read from what it exports or defines.
+    /// Returns the hooks that it implements, read from its exports or functions.
     fn hooks(&self) -> &[Hook];
-    /// Files of the project that it wants to see.
+    /// Returns the project files that it wants to read.
     fn wanted_files(&self) -> &[String];
-    /// Does now what the first call would otherwise wait for. What fails, the call will say.
+    /// Does preparation ahead of time that would otherwise delay the first call. A failure is reported by that call.
     fn prepare(&self) {}
-    /// Decides. Never panics; a trap, a limit and a nonsensical answer are errors.
+    /// Evaluates a request. Never panics; traps, exceeded limits and invalid answers are errors.
     fn evaluate(&self, request: &HookRequest) -> Result<Reply, PolicyError>;
 }
 
-/// What a policy answered, with what the record keeps about the call.
+/// A policy's answer, with the data about the call that the record stores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
-    /// The answer.
+    /// The verdict.
     pub verdict: Verdict,
     /// For scripts: field -> line that set it.
     pub lines: BTreeMap<String, usize>,
     /// For scripts: the line of a denial.
     pub deny_line: Option<usize>,
-    /// Lines that it logged, bounded.
+    /// Lines that it logged, up to a limit.
     pub logs: Vec<String>,
-    /// What the call cost: Rhai operations of a script, fuel of a plugin.
+    /// The cost of the call: Rhai operations of a script, fuel of a plugin.
     pub operations: u64,
-    /// Digest of what its entry granted it beside the input, if anything.
+    /// Digest of the resources that its entry granted it in addition to the input, if any.
     pub granted: Option<String>,
 }
 
@@ -313,47 +314,49 @@ impl From<Verdict> for Reply {
     }
 }
 
-/// Why a policy gave no verdict: one line for people, and the rest for `--backtrace`.
+/// The reason why a policy gave no verdict: one line for users, and details for `--backtrace`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct PolicyError {
-    /// `trap`, `timeout`, `memory-limit`, `output-limit`, `host-calls-limit`, `operations-limit`, `breaker-open`, `bad-answer`, `failed` or `script`.
+    /// `trap`, `timeout`, `memory-limit`, `output-limit`, `host-calls-limit`, `operations-limit`, `breaker-open`,
+    /// `bad-answer`, `failed` or `script`.
     pub code: &'static str,
-    /// What happened and what to do, in one line.
+    /// The cause and the remedy, in one line.
     pub message: String,
-    /// Backtrace, or the marked source; may have many lines.
+    /// Backtrace or marked source; may have many lines.
     pub detail: Option<String>,
-    /// Whether the detail is a marked source line, which people see at once; a backtrace waits for `--backtrace`.
+    /// Whether the detail is a marked source line, which is always shown. A backtrace is only shown with
+    /// `--backtrace`.
     pub marked: bool,
-    /// What it had logged until then.
+    /// The lines that it had logged before the error.
     pub logs: Vec<String>,
 }
 
 impl PolicyError {
-    /// An error without detail.
+    /// Creates an error without detail.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), detail: None, marked: false, logs: Vec::new() }
     }
 
-    /// The same with detail.
+    /// Returns the error with detail.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 }
 
-/// Limits of one policy's call. Every one is explicit.
+/// Limits of one call of a policy. Each has an explicit value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Wall-clock deadline of one call.
     pub timeout: Duration,
     /// Bytes of linear memory (plugins), or of all strings, arrays and maps that a script can build.
     pub memory: usize,
-    /// Bytes that an answer may have.
+    /// Maximum bytes of an answer.
     pub output: usize,
-    /// Bytes that a plugin may hand to the host's functions, all calls together.
+    /// Maximum bytes that a plugin may pass to the host's functions, over all calls together.
     pub host_bytes: usize,
-    /// Rhai operations.
+    /// Maximum Rhai operations.
     pub operations: u64,
 }
 
@@ -369,15 +372,16 @@ impl Default for Limits {
     }
 }
 
-/// Most bytes of a plugin's file, unless its entry says otherwise: compiling one takes up to a hundred times as much memory.
+/// Maximum bytes of a plugin's file, unless its entry overrides it. Compiling a plugin takes up to a hundred times as
+/// much memory.
 pub const PLUGIN_SIZE: u64 = 8 << 20;
 
-/// Most log lines of one call that are kept, and most bytes of one line.
+/// Maximum log lines of one call that are stored. [`LOG_LINE_BYTES`] limits each line.
 pub const LOG_LINES: usize = 64;
-/// See [`LOG_LINES`].
+/// Maximum bytes of one log line, see [`LOG_LINES`].
 pub const LOG_LINE_BYTES: usize = 1024;
 
-/// Keeps a log line within the bounds; what is beyond is dropped and said once.
+/// Stores a log line within the limits. Excess lines are dropped, which is noted once.
 pub fn push_log(logs: &mut Vec<String>, line: &str) {
     if logs.len() < LOG_LINES {
         let mut end = line.len().min(LOG_LINE_BYTES);

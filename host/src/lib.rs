@@ -12,7 +12,7 @@
 //!    [`devcontainer`]: a project's own configuration of its workspace.
 //! 5. [`wire`]: the messages between commands, the API and its client. [`records`]: look-ups in the store.
 //!    [`lifecycle`]: the verbs, which combine all of it; `lifecycle::create` is `wharf up`.
-//! 6. [`trust`]: the files that may decide. [`config`], [`carried`], [`app`]: the origin of all settings and policies.
+//! 6. [`trust`]: the files that may decide. [`config`], [`builtin`], [`app`]: the origin of all settings and policies.
 //!    [`cli`]: the commands. [`service`]: the background work between them. [`api`]: the interface for programs;
 //!    [`client`]: its client side. [`backend`]: the only choice between `lifecycle` and `client`.
 //! 7. [`spans`] and [`telemetry`]: traces and log lines about all of it. [`printable`]: text that may reach a terminal.
@@ -26,12 +26,13 @@ pub mod api;
 pub mod app;
 pub mod archive;
 pub mod backend;
-pub mod carried;
+pub mod builtin;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod devcontainer;
 pub mod docker;
+pub mod embed;
 pub mod hooks;
 pub mod lifecycle;
 pub mod paths;
@@ -46,3 +47,6 @@ pub mod trust;
 pub mod wasm;
 pub mod wire;
 pub mod workspace;
+
+pub use backend::Error;
+pub use embed::{Exec, LogEntry, Notice, Options, Output, Running, Up, Wharf};

@@ -1,7 +1,7 @@
-//! The verbs: one public method each. Each method has the steps: journal -> hooks -> engine -> journal, with its undo.
+//! The verbs: one public method each. Each follows the pattern journal -> hooks -> engine -> journal, with its undo.
 //!
-//! The engine holds the actual state, the store the intended one. Only objects with this installation's label
-//! (`wharf.host`) are ever touched.
+//! The engine knows the running containers, the store knows the intended state. Only objects with this installation's
+//! label (`wharf.host`) are ever touched.
 //!
 //! May touch: hooks, docker, store. It uses domain types; no type of the engine, of Wasm or of Rhai appears here.
 
@@ -58,26 +58,26 @@ pub use secrets::files::secrets_dir;
 
 use create::resolved::ResolvedRequest;
 
-/// The longest wait for another process that works on the same workspace.
+/// Maximum wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
-/// The limits of a command that a policy requests.
+/// Minimum and maximum run time (milliseconds) of a command that a policy requests.
 const ACTION_TIME: (u64, u64) = (100, 600_000);
 
-/// The function that loads the chain on first use. Most reading verbs need no chain, and a broken policy must not
-/// prevent a user from listing or removing workspaces.
+/// Loads the chain on first use: most reading verbs need none, and a broken policy must not keep a user from listing
+/// or removing workspaces.
 pub type LoadChain = dyn Fn() -> Result<Chain, Error> + Send + Sync;
 
-/// The state that a reload replaces as a whole.
+/// The state that a reload replaces, both parts at once.
 struct Live {
     loaded: Arc<Loaded>,
     chain: Option<Chain>,
 }
 
-/// An observer of decisions and sweeps, which is notified after they are recorded.
+/// Receives the actions of policies and sweeps after they are recorded.
 pub trait Observer: Send + Sync {
     /// Reports recorded decisions.
     fn decided(&self, decisions: &[Decision]);
-    /// Reports the end of a sweep that was not a dry run.
+    /// A sweep that was not a dry run has ended.
     fn swept(&self, report: &SweepReport);
 }
 
@@ -94,17 +94,17 @@ pub struct Lifecycle {
     store: Arc<Store>,
     docker: Docker,
     secrets: SecretNames,
-    /// The caller for work without a caller of its own.
+    /// The caller for actions without another caller.
     own_caller: crate::hooks::Caller,
     stop: watch::Receiver<bool>,
     stopper: watch::Sender<bool>,
 }
 
 impl Lifecycle {
-    /// Combines the parts, and finishes or undoes the work of dead processes.
+    /// Combines the parts, and finishes or undoes the leftovers of a process that died.
     ///
     /// # Errors
-    /// When the store or the engine fails while doing so.
+    /// An error if the store or the engine fails meanwhile.
     pub async fn new(loaded: Loaded, load_chain: Arc<LoadChain>, store: Store, docker: Docker) -> Result<Self, Error> {
         let secrets = SecretNames(loaded.config.secrets.env.clone());
         let (stopper, stop) = watch::channel(false);
@@ -135,13 +135,13 @@ impl Lifecycle {
         Ok(this)
     }
 
-    /// Returns the sender that interrupts long waits: after `true`, the running verb undoes its changes and fails as
+    /// Returns the sender that ends long waits: send `true`, and the current verb undoes its work and fails as
     /// interrupted.
     pub fn stopper(&self) -> watch::Sender<bool> {
         self.stopper.clone()
     }
 
-    /// Sets the observer of decisions and sweeps; the first one stays.
+    /// Notifies an observer of decisions and sweeps. Only the first observer is kept.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         let _ = self.observer.set(observer);
     }
@@ -156,19 +156,20 @@ impl Lifecycle {
         &self.store
     }
 
-    /// Returns the current configuration; a verb keeps the configuration of its start.
+    /// Returns the current configuration. A verb keeps the configuration that it started with.
     pub fn loaded(&self) -> Arc<Loaded> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).loaded.clone()
     }
 
-    /// Replaces the configuration and its chain. Running decisions keep those of their start.
+    /// Replaces the configuration and its chain. Running decisions keep those that they started with.
     pub fn replace_chain(&self, loaded: Loaded, chain: Chain) {
         let chain = chain.with_standings(self.store.clone());
         let next = Live { loaded: Arc::new(loaded), chain: Some(chain) };
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Runs a function with the chain about a workspace on a blocking thread: policies run up to their deadlines.
+    /// Runs a function with the chain for a workspace, on a thread where it may block: policies run up to their
+    /// deadlines.
     async fn decide<T: Send + 'static>(
         &self,
         about: &str,
@@ -178,8 +179,8 @@ impl Lifecycle {
         self.gate.run(about, move || run(&chain)).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
-    /// Runs a function like `decide`, with a request about a workspace from which these values are removed first. No
-    /// policy sees them, and neither its log lines nor the records contain them.
+    /// Does the same as `decide` with a request about a workspace, from which these values are removed first. No
+    /// policy sees them, and they appear neither in its log lines nor in its standing.
     async fn decide_without<T: Send + 'static>(
         &self,
         mut request: HookRequest,
@@ -192,7 +193,7 @@ impl Lifecycle {
         self.decide(&about, move |chain| run(&chain.clone().knowing(&secrets, &values), request)).await
     }
 
-    /// Returns the chain, which is loaded on first use.
+    /// Returns the chain, which is loaded at the first call.
     async fn chain(&self) -> Result<Chain, Error> {
         let there = || self.live.read().unwrap_or_else(PoisonError::into_inner).chain.clone();
         if let Some(chain) = there() {
@@ -205,13 +206,13 @@ impl Lifecycle {
         let load = self.load_chain.clone();
         let chain = tokio::task::spawn_blocking(move || load()).await;
         let chain = chain.map_err(|error| Error::Internal(error.to_string()))??.with_standings(self.store.clone());
-        // A reload that came first is newer.
+        // A reload that finished first is newer.
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         Ok(live.chain.get_or_insert(chain).clone())
     }
 
-    /// Records decisions, without these values and without secrets. A decision that cannot be recorded is not carried
-    /// out. Then the shadows are evaluated; no verb waits for them.
+    /// Records decisions without secrets: these values are removed wherever they occur. A decision that cannot be
+    /// recorded is not carried out. The shadows are called afterwards; no verb waits for them.
     fn record_without(
         &self,
         decisions: &mut [Decision],
@@ -235,9 +236,9 @@ impl Lifecycle {
         Ok(self.docker.info().await?)
     }
 
-    /// Returns the container of a workspace: the one that the store names, which the engine finds at once, or else the
-    /// one with its exact labels. A container that is set aside for a replacement does not count, nor does one whose
-    /// creation was undone.
+    /// Returns the container of a workspace: the container that the store names, which the engine finds quickly, or
+    /// otherwise the container with its exact labels. A container set aside for replacement does not count, nor does
+    /// one whose creation was undone.
     async fn container(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         let labels = [(LABEL_HOST, self.store.host_id()), (LABEL_WORKSPACE, id.as_str())];
         let labelled = |container: &Container| {
@@ -256,8 +257,8 @@ impl Lifecycle {
         Ok(self.current(found)?.into_iter().next())
     }
 
-    /// Returns the containers among these that belong to their workspaces: made by this installation, not set aside for
-    /// a replacement, and not of a creation that was undone.
+    /// Returns the current containers of their workspaces among these labelled containers: ours, not set aside for
+    /// replacement, and not from a creation that was undone.
     fn current(&self, labelled: Vec<Container>) -> Result<Vec<Container>, Error> {
         let undone = self.undone_attempts()?;
         let mut current = Vec::with_capacity(labelled.len());
@@ -272,42 +273,42 @@ impl Lifecycle {
     /// Returns the container of a workspace with all details from the engine.
     async fn container_in_full(&self, id: &WorkspaceId) -> Result<Option<Container>, Error> {
         match self.container(id).await? {
-            // A container from a list lacks details.
+            // It comes from a list.
             Some(container) if container.actual.is_none() => Ok(Some(self.docker.inspect(&container.id).await?)),
             found => Ok(found),
         }
     }
 
-    /// Returns all containers of this installation by workspace ID.
+    /// Returns all containers of this installation by workspace id.
     async fn containers(&self) -> Result<BTreeMap<String, Container>, Error> {
         let current = self.current(self.docker.list_ours().await?.to_vec())?;
         Ok(current.into_iter().filter_map(|c| Some((c.labels.get(LABEL_WORKSPACE)?.clone(), c))).collect())
     }
 
-    /// Fails if an interruption was requested.
+    /// Returns an error if an interruption was requested.
     fn check_interrupt(&self) -> Result<(), Error> {
         if *self.stop.borrow() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Completes when an interruption is requested.
+    /// Returns when an interruption is requested.
     async fn interrupted(&self) {
         let mut stop = self.stop.clone();
         // The sender lives as long as self, so this cannot fail.
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Takes the lock of a workspace, and waits for another process that works on it. Unfinished work there is
-    /// completed or undone first: later, that would affect objects that are made from now on.
+    /// Takes the lock of a workspace, and waits for another process that works on it. Unfinished work is then
+    /// repaired at once, because a later repair would affect objects created from now on.
     async fn lock(&self, id: &WorkspaceId) -> Result<store::WorkspaceLock, Error> {
         let lock = self.wait_for_lock(id.as_str(), true, || self.store.try_lock(id)).await?;
         self.put_right_first(id).await?;
         Ok(lock)
     }
 
-    /// Takes the lock of the networks: shared to put a container on one, exclusive to remove one. Without it, the last
-    /// container that leaves a network would remove it while another one joins.
+    /// Takes the lock of the networks: shared to connect a container, exclusive to remove a network. Otherwise the
+    /// last leaving container could remove a network that another container is joining.
     async fn lock_networks(&self, alone: bool) -> Result<store::WorkspaceLock, Error> {
-        // A running change is completed, so an interruption does not prevent the removal of a network.
+        // An undo runs to its end, so an interruption must not prevent the removal of a network.
         self.wait_for_lock("the networks", !alone, || self.store.try_lock_networks(alone)).await
     }
 
@@ -333,7 +334,7 @@ impl Lifecycle {
     }
 }
 
-/// Returns whether a container is the current one of its workspace: not set aside for a replacement, and not of a
+/// Returns whether a container is the current one of its workspace: not set aside for replacement, and not from a
 /// creation that was undone.
 fn is_current(container: &Container, undone: &recovery::reconcile::UndoneAttempts) -> bool {
     !create::replace::is_aside(container) && !undone.holds(container)

@@ -1,14 +1,15 @@
-//! Where a path of the host leads, and which file that is.
+//! Resolves host paths and identifies the files at their ends.
 //!
-//! A path is text until a process resolves it, and two processes may resolve the same text differently: `/proc/self/cwd` is
-//! another folder for Wharf than for the engine. So a path that is handed to the engine is resolved here, once, and only the
-//! resolved form is handed on. What the path led to is remembered by device and inode, so that another folder in the same place
-//! is noticed.
+//! A path is text until a process resolves it, and two processes may resolve the same text differently:
+//! `/proc/self/cwd` is another folder for Wharf than for the engine. Therefore a path for the engine is resolved
+//! here, once, and only the resolved form is passed on. Its target is recorded by device and inode, so that another
+//! folder in the same place is detected.
 //!
-//! `cap-std` has no such walk: it keeps a way below a folder and shows none of its steps, while here the way begins at the root
-//! and each step, links among them, is open when it is checked (`trust` checks its owner and mode, [`resolve`] its file system).
+//! The crate `cap-std` has no such walk. It keeps a path below a folder and exposes none of its steps, while here the
+//! path starts at the root, and each step, including links, is open when it is checked (`trust` checks its owner and
+//! mode, [`resolve`] its file system).
 //!
-//! May touch: files of the host, to look at them. Nothing is read or written.
+//! May touch: metadata of host files. It neither reads nor writes their contents.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,28 +20,28 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Most links that are followed, as the kernel's own limit.
+/// Maximum number of links to follow, equal to the kernel's own limit.
 const LINKS: u32 = 40;
 
-/// Folders whose files are made by the kernel or stand for devices; nothing below them is a source of a mount.
+/// Folders with files from the kernel, or for devices; nothing below them may be the source of a mount.
 const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Which file a path led to.
+/// Identity of the file at the end of a path.
 ///
-/// The number of a device may be another one after the machine was started again, and inodes stay; so the boot is kept with it.
+/// A device's number may change after a reboot, but inodes stay, so the boot is stored with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Number of the device, as `stat` gives it.
+    /// Number of the device, from `stat`.
     pub device: u64,
     /// Number of the inode on that device.
     pub inode: u64,
-    /// The kernel's id of the boot in which both were read.
+    /// The kernel's id of the boot during which both were read.
     #[serde(default)]
     pub boot: String,
 }
 
 impl Identity {
-    /// Whether both are the same file. Devices are compared only within one boot.
+    /// Returns whether both are the same file. Devices are compared only within one boot.
     pub fn is(&self, other: &Self) -> bool {
         self.inode == other.inode && (self.device == other.device || self.boot != other.boot)
     }
@@ -56,49 +57,49 @@ fn boot() -> String {
     BOOT.get_or_init(read).clone()
 }
 
-/// What a path led to.
+/// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// The absolute path without links and dots.
     pub path: PathBuf,
-    /// Which file it is.
+    /// The identity of the file.
     pub identity: Identity,
-    /// Device and inode of all folders that it is in, the root first, and of itself, the last.
+    /// Device and inode of all its ancestor folders, root first, and of the file itself, last.
     above: Vec<(u64, u64)>,
     /// Whether it is a folder.
     pub is_folder: bool,
     /// Whether it is a socket.
     pub is_socket: bool,
-    /// Whether it is a file or a folder, so neither socket, pipe nor device.
+    /// Whether it is a file or a folder, not a socket, pipe or device.
     pub is_plain: bool,
 }
 
 impl Resolved {
-    /// Whether it is something or lies in it, by whatever name.
+    /// Returns whether it is the other file or lies within it, under any name.
     pub fn is_within(&self, other: &Self) -> bool {
         self.above.contains(&(other.identity.device, other.identity.inode))
     }
 }
 
-/// Why a path cannot be resolved.
+/// The reason why a path cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text does not begin at the root, so that its meaning depends on the process.
+    /// The path does not start at the root, so its meaning depends on the process.
     #[error("the path is not absolute")]
     NotAbsolute,
-    /// It leads through files that the kernel makes, which mean something else in another process.
+    /// It leads through files of the kernel, which have another meaning in another process.
     #[error("it leads through {0}, which is another place in another process")]
     Kernel(PathBuf),
     /// More links than the kernel follows.
     #[error("it has too many links")]
     Links,
-    /// It cannot be looked at.
+    /// It cannot be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
 
 impl Error {
-    /// Whether nothing is there.
+    /// Returns whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound)
     }
@@ -108,12 +109,12 @@ impl Error {
 pub(crate) struct Step<'a> {
     /// Its path, without links and dots.
     pub(crate) place: &'a Path,
-    /// It, open only to be looked at; a link is open itself.
+    /// A handle for metadata only; a link itself is open, not its target.
     pub(crate) opened: &'a OwnedFd,
     pub(crate) stat: &'a Stat,
 }
 
-/// A way that was walked to its end: all that it leads through is open.
+/// A fully walked path: everything on the way is open.
 pub(crate) struct Way {
     root: (OwnedFd, Stat),
     /// From below the root to the end, without links.
@@ -121,41 +122,41 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// The path without links and dots.
+    /// Returns the path without links and dots.
     pub(crate) fn place(&self) -> PathBuf {
         joined(self.walked.iter().map(|(name, ..)| name), None)
     }
 
-    /// Device and inode of all that it leads through, the root first and the end last.
+    /// Returns device and inode of everything on the way, root first and end last.
     fn files(&self) -> Vec<(u64, u64)> {
         let stats = [&self.root.1].into_iter().chain(self.walked.iter().map(|(_, _, stat)| stat));
         stats.map(|stat| (stat.st_dev, stat.st_ino)).collect()
     }
 
-    /// The end.
+    /// Returns the metadata of the end.
     pub(crate) fn stat(&self) -> &Stat {
         self.walked.last().map_or(&self.root.1, |(_, _, stat)| stat)
     }
 
-    /// The folder that the end is in, and its name there; none for the root.
+    /// Returns the folder of the end, and its name there; none for the root.
     pub(crate) fn into_parent(mut self) -> Option<(OwnedFd, OsString)> {
         let (name, ..) = self.walked.pop()?;
         Some((self.walked.pop().map_or(self.root.0, |(_, folder, _)| folder), name))
     }
 }
 
-/// Walks the way to a file, part by part on open descriptors, so that links that are swapped meanwhile lead nowhere else. Each
-/// step, the root and links among them, is checked before anything is made of it.
+/// Walks the path to a file, part by part on open descriptors, so that links swapped meanwhile lead nowhere else.
+/// Each step, including the root and links, is checked before it is used.
 ///
 /// # Errors
-/// What a check says; that there is nothing; and `ELOOP` for more links than the kernel follows.
+/// The error of a check, an error for a missing file, and `ELOOP` for more links than the kernel follows.
 pub(crate) fn walk<E: From<Errno>>(path: &Path, check: &mut dyn FnMut(&Step<'_>) -> Result<(), E>) -> Result<Way, E> {
     let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", look | OFlags::DIRECTORY, Mode::empty())?;
     let stat = rustix::fs::fstat(&root)?;
     check(&Step { place: Path::new("/"), opened: &root, stat: &stat })?;
     let mut way = Way { root: (root, stat), walked: Vec::new() };
-    // What is still to be walked, the next one last.
+    // The remaining parts of the path, next one last.
     let mut ahead: Vec<OsString> = parts(path);
     ahead.reverse();
     let mut links = 0;
@@ -190,8 +191,8 @@ pub(crate) fn walk<E: From<Errno>>(path: &Path, check: &mut dyn FnMut(&Step<'_>)
     Ok(way)
 }
 
-/// Resolves a path as `walk` does. Links that stand in `/proc`, `/sys` or `/dev` are not followed, and nothing in these folders
-/// is resolved.
+/// Resolves a path like `walk`. Links in `/proc`, `/sys` or `/dev` are not followed, and paths in these folders are
+/// not resolved.
 ///
 /// # Errors
 /// See [`Error`].
@@ -199,7 +200,7 @@ pub fn resolve(path: &Path) -> Result<Resolved, Error> {
     if !path.is_absolute() {
         return Err(Error::NotAbsolute);
     }
-    // Files of one device are in one kind of file system.
+    // All files of one device are in the same kind of file system.
     let mut device = None;
     let way = walk(path, &mut |step| {
         let is_root = step.place == Path::new("/");
@@ -220,16 +221,16 @@ pub fn resolve(path: &Path) -> Result<Resolved, Error> {
     })
 }
 
-/// Which file a path is, its last part not followed.
+/// Returns the identity of the file at a path, without following its last part.
 ///
 /// # Errors
-/// When it cannot be looked at.
+/// An error if it cannot be read.
 pub fn identity(path: &Path) -> std::io::Result<Identity> {
     let stat = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(Identity::of(&stat))
 }
 
-/// Whether a path is in one of the folders that the kernel makes.
+/// Returns whether a path is in one of the kernel's folders.
 pub fn is_kernels(path: &Path) -> bool {
     KERNEL.iter().any(|folder| path.starts_with(folder))
 }
@@ -258,13 +259,13 @@ fn is_proc(file: &OwnedFd) -> Result<bool, Error> {
         0x27_e0eb,   // cgroup
     ];
     let system = rustix::fs::fstatfs(file)?;
-    #[allow(clippy::unnecessary_cast)] // Its width is not the same on every machine.
+    #[allow(clippy::unnecessary_cast)] // Its width differs between machines.
     Ok(MAGIC.contains(&(system.f_type as i64)))
 }
 
 impl From<Errno> for Error {
     fn from(error: Errno) -> Self {
-        // A step is opened itself, so nothing else says this.
+        // Each step opens a link itself, so this error only means too many links.
         if error == Errno::LOOP { Self::Links } else { Self::Io(error.into()) }
     }
 }

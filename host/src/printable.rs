@@ -1,6 +1,6 @@
-//! Text that may reach a terminal. Projects, images, policies, engines and services choose names, labels, messages and
-//! reasons; a terminal takes some of their characters for commands, or shows them in another order or not at all. A
-//! [`Printable`] has none of them, and `cli` and `telemetry` print nothing else.
+//! Text that may reach a terminal. Projects, images, policies, engines and services choose names, labels, messages
+//! and reasons. A terminal interprets some of their characters as commands, or shows them in another order or not at
+//! all. A [`Printable`] contains none of them, and `cli` and `telemetry` print nothing else.
 //!
 //! May touch: nothing.
 
@@ -10,7 +10,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-/// Characters that change how the text around them is shown, or are not shown themselves.
+/// Characters that change how the surrounding text is shown, or are invisible themselves.
 const UNSEEN: [(char, char); 14] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{61c}', '\u{61c}'),
@@ -28,13 +28,13 @@ const UNSEEN: [(char, char); 14] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Whether a character must not reach a terminal as part of a line.
+/// Returns whether a character must not reach a terminal as part of a line.
 fn is_harmful(c: char) -> bool {
     c.is_control() || (!c.is_ascii() && UNSEEN.iter().any(|(first, last)| (*first..=*last).contains(&c)))
 }
 
-/// What stands in the place of a character: line ends and tabs become a blank, so that words stay apart; the other harmful
-/// ones vanish.
+/// Returns the replacement of a character: newlines and tabs become a space, so that words stay apart; the other
+/// harmful characters are removed.
 fn instead(c: char) -> Option<char> {
     match c {
         '\n' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some(' '),
@@ -43,37 +43,37 @@ fn instead(c: char) -> Option<char> {
     }
 }
 
-/// One line of text without control characters, characters of direction, invisible characters and line ends. Only the
-/// looks that [`Printable::styled`] gives have escape sequences.
+/// One line of text without control characters, direction characters, invisible characters and newlines. Escape
+/// sequences only come from [`Printable::styled`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Printable(String);
 
 impl Printable {
-    /// The same text with looks of Wharf: the number of an SGR sequence, such as 1 for bold.
+    /// Returns the same text with a style of Wharf: the number of an SGR sequence, such as 1 for bold.
     #[must_use]
     pub fn styled(self, look: u8) -> Self {
         Self(format!("\x1b[{look}m{}\x1b[0m", self.0))
     }
 
-    /// Whether a text already is a line that may be printed.
+    /// Returns whether a text is already a printable line.
     #[must_use]
     pub fn is(text: &str) -> bool {
         !text.chars().any(is_harmful)
     }
 
-    /// Each line of a text that Wharf laid out in lines.
+    /// Returns each line of a text that Wharf laid out in lines.
     pub fn lines(text: &str) -> impl Iterator<Item = Self> {
         text.lines().map(Self::from)
     }
 
-    /// Without blanks at the end.
+    /// Returns the text without trailing whitespace.
     #[must_use]
     pub fn trimmed(mut self) -> Self {
         self.0.truncate(self.0.trim_end().len());
         self
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -119,8 +119,8 @@ impl fmt::Display for Printable {
     }
 }
 
-/// A line of bytes that a workspace wrote, behind a prefix of Wharf. It keeps its tabs and nothing else that could move the
-/// cursor, change a colour or end the line: the prefix could be forged otherwise.
+/// Appends a line of bytes that a workspace wrote, after a prefix of Wharf. It keeps its tabs, but no other character
+/// that could move the cursor, change a colour or end the line: otherwise the prefix could be forged.
 pub fn push_line(out: &mut Vec<u8>, line: &[u8]) {
     let plain = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
     if line.iter().all(plain) {
@@ -133,40 +133,41 @@ pub fn push_line(out: &mut Vec<u8>, line: &[u8]) {
     }
 }
 
-/// A value as JSON on one line, with the harmful characters of its texts escaped: the value is the same, the terminal safe.
+/// Returns a value as one line of JSON, with the harmful characters of its texts escaped: the value stays the same,
+/// the terminal is safe.
 ///
 /// # Errors
-/// When the value cannot be JSON.
+/// An error if the value cannot be represented as JSON.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     let mut out = Vec::with_capacity(128);
     write_json(&mut out, value)?;
-    // The serializer writes UTF-8 only.
+    // The serializer only writes UTF-8.
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
-/// Appends a value as [`json`] gives it.
+/// Appends a value in the form of [`json`].
 ///
 /// # Errors
-/// When the value cannot be JSON.
+/// An error if the value cannot be represented as JSON.
 pub fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> serde_json::Result<()> {
     value.serialize(&mut serde_json::Serializer::with_formatter(out, Escaping(serde_json::ser::CompactFormatter)))
 }
 
-/// The same in indented lines.
+/// Returns a value as indented JSON, escaped like [`json`].
 ///
 /// # Errors
-/// When the value cannot be JSON.
+/// An error if the value cannot be represented as JSON.
 pub fn pretty_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     let mut out = Vec::with_capacity(128);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping(PrettyFormatter::new())))?;
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
-/// JSON that was made elsewhere, with its harmful characters escaped. They can only stand in its texts.
+/// Escapes the harmful characters of JSON from elsewhere. They can only occur in its texts.
 #[must_use]
 pub fn escaped(json: &str) -> String {
     let mut out = Vec::with_capacity(json.len());
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = escape(&mut out, json);
     String::from_utf8(out).unwrap_or_default()
 }
@@ -188,7 +189,8 @@ fn escape<W: ?Sized + io::Write>(out: &mut W, text: &str) -> io::Result<()> {
     out.write_all(rest.as_bytes())
 }
 
-/// Serializes as another formatter does, and escapes what `serde_json` leaves as it is: DEL, C1 and the unseen.
+/// Serializes like another formatter, and also escapes characters that `serde_json` leaves unchanged: DEL, C1 and
+/// invisible ones.
 struct Escaping<F>(F);
 
 impl<F: Formatter> Formatter for Escaping<F> {
@@ -237,7 +239,7 @@ impl<F: Formatter> Formatter for Escaping<F> {
 mod tests {
     use super::*;
 
-    /// Every kind of character that must not get through, each between two letters.
+    /// Every kind of character that must be removed, each between two letters.
     const BAD: &str = "a\x1b[2Jb\u{9b}1mc\r\n\td\u{7f}e\u{202e}f\u{2066}g\u{200f}h\u{61c}i\u{200b}j\u{2028}k\u{85}l\u{feff}m\u{e0041}n\u{8}o";
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
             let shown = Printable::from(format!("x{c}y"));
             assert!(!shown.as_str().chars().any(is_harmful), "{c:?}");
         }
-        // Words of the world stay as they are.
+        // Words of other languages stay unchanged.
         for good in ["größe, 猫, καλημέρα, שלום, مرحبا", "-> … µs ▁█ 🚢"] {
             assert_eq!(Printable::from(good).as_str(), good);
         }

@@ -1,6 +1,7 @@
-//! Records: what the store keeps of decisions and readings, as people and programs look it up. It needs no engine.
+//! Records: look-up of the store's decisions and readings by users and programs. It needs no engine.
 //!
-//! Lists and single records, explanations of fields, replays, reports of shadows, and readings of the past. `lifecycle` stands above.
+//! Lists and single records, explanations of fields, replays, reports of shadows, and past readings. `lifecycle` is
+//! the layer above.
 
 mod error;
 mod explain;

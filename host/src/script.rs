@@ -1,13 +1,13 @@
 //! Scripts: policies written in Rhai, and the script that edits the configuration.
 //!
-//! A script defines one function per hook, named like the hook with underscores, that takes `ctx`:
-//! `fn pre_create(ctx) { ctx.spec.env.TEAM = "a"; }`. It edits `ctx.spec` (or `ctx.exec`), or calls methods of `ctx`
+//! A script defines one function per hook, named like the hook with underscores, that takes `ctx`: `fn
+//! pre_create(ctx) { ctx.spec.env.TEAM = "a"; }`. It edits `ctx.spec` (or `ctx.exec`), or calls methods of `ctx`
 //! (`deny`, `choose`, `run`, `note`, `stop`, `keep`, `remove`, `delay`, `log`). The host compares the spec before and
-//! after, so that a script's edits become the same typed adjustments that a plugin makes.
+//! after the call, so that a script's edits become the same typed adjustments as a plugin's.
 //!
-//! [`check`], [`run_tests`], [`trace`] and [`reference()`] are for those who write scripts.
+//! [`check`], [`run_tests`], [`trace`] and [`reference()`] are tools for script authors.
 //!
-//! May touch: nothing but the script's text, and the folder that it imports others from. No Rhai type leaves this module.
+//! May touch: only the script's text, and the folder of its imports. No Rhai type leaves this module.
 
 use std::collections::BTreeMap;
 
@@ -45,12 +45,12 @@ pub use reference::{Reference, reference};
 pub use testing::{TestRun, Tested, run_tests};
 pub use trace::{Trace, TraceLine, trace};
 
-/// Maps whose keys are free, in what hooks see.
+/// Maps with free keys in the input of hooks.
 const OPEN_MAPS: &[&str] = &["env", "labels", "mounts", "tmpfs", "ports", "ulimits", "contents"];
 /// See [`OPEN_MAPS`].
 const OPEN: Open = Open::Named(OPEN_MAPS);
 
-/// Most bytes of a script: compiling it has no deadline.
+/// Maximum bytes of a script: compiling it has no deadline.
 pub const SOURCE: usize = 1 << 20;
 
 /// A compiled script with its limits and settings.
@@ -67,8 +67,8 @@ pub struct RhaiPolicy {
     imports: Imports,
 }
 
-/// Says what is wrong with a script and what it imports without running it, beyond what keeps it from loading; see `check`. Empty means that
-/// nothing was found.
+/// Returns the problems of a script and its imports without running it, in addition to errors that prevent loading;
+/// see `check`. An empty list means that no problem was found.
 ///
 /// # Errors
 /// A syntax error.
@@ -86,12 +86,12 @@ pub fn check(
     Ok(found)
 }
 
-/// The hook whose function has this name.
+/// Returns the hook whose function has this name.
 fn hook_of(function: &str) -> Option<Hook> {
     Hook::ALL.into_iter().find(|hook| hook.function() == function)
 }
 
-/// What a hook's function is given, as JSON.
+/// Returns the input of a hook's function, as JSON.
 fn input(request: &HookRequest, settings: &Value) -> Value {
     let facts = &request.facts;
     let mut root = json!({
@@ -121,19 +121,19 @@ fn input(request: &HookRequest, settings: &Value) -> Value {
 }
 
 impl RhaiPolicy {
-    /// Compiles a script and lets it check its settings (`fn check(settings)`, if it defines one).
+    /// Compiles a script and lets it check its settings (`fn check(settings)`, if it defines that function).
     ///
     /// # Errors
-    /// A syntax error, no hook function, a hook function with the wrong number of arguments, refused settings: with
-    /// file, line and column, and the marked line as detail.
+    /// A syntax error, no hook function, a hook function with the wrong number of arguments, or refused settings.
+    /// Each has file, line and column, and the marked line as detail.
     pub fn load(name: &str, source: &str, settings: Value, limits: Limits) -> Result<Self, PolicyError> {
         Self::load_with(name, source, &Imports::default(), settings, limits)
     }
 
-    /// The same for a script that imports others.
+    /// Does the same as [`RhaiPolicy::load`] for a script with imports.
     ///
     /// # Errors
-    /// As [`RhaiPolicy::load`].
+    /// The errors of [`RhaiPolicy::load`].
     pub fn load_with(
         name: &str,
         source: &str,
@@ -209,10 +209,10 @@ impl RhaiPolicy {
         Ok(policy)
     }
 
-    /// The same for a script that nothing is wrong with, as far as it can be told: what `check` finds refuses it.
+    /// Does the same as [`RhaiPolicy::load_with`], but also refuses a script for which `check` finds a problem.
     ///
     /// # Errors
-    /// As [`RhaiPolicy::load`], and the first of what [`check`] finds.
+    /// The errors of [`RhaiPolicy::load`], and the first problem that [`check`] finds.
     pub fn load_checked(
         name: &str,
         source: &str,
@@ -250,19 +250,20 @@ impl RhaiPolicy {
         function: &str,
         argument: rhai::Dynamic,
     ) -> Result<rhai::Dynamic, Box<EvalAltResult>> {
-        // The statements at the top of a script are its constants (`const CEILING = gib(2);`, read as
-        // `global::CEILING`), so they run before each call; the scope is fresh each time.
+        // The top-level statements of a script define its constants (`const CEILING = gib(2);`, read as
+        // `global::CEILING`), so they run before each call. The scope is fresh each time.
         let options = CallFnOptions::new().eval_ast(true).rewind_scope(true);
         engine.call_fn_with_options(options, &mut Scope::new(), &self.ast, function, (argument,))
     }
 
-    /// An error as people want it. Rhai does not tell which keys the map of a missing key has: the call is made again for it.
+    /// Converts an error for users. Rhai does not report the keys of the map in which a key is missing, so the call
+    /// is repeated to find them.
     fn explained(&self, error: &EvalAltResult, again: &missing::Again) -> PolicyError {
         let keys = missing::keys(error, &self.limits, &self.imports, again);
         diagnostic::run_with_keys(&self.name, &self.source, error, &self.imports, keys)
     }
 
-    /// The engine, for who watches it.
+    /// Returns the engine, for an observer.
     fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
     }
@@ -303,7 +304,7 @@ impl Policy for RhaiPolicy {
             nothing::missed();
             self.call(&self.engine, function, argument)
         });
-        // What a denial says, too.
+        // Even a denial's text may have used a missing key.
         if let Some(text) = nothing::missed() {
             return Err(PolicyError { logs, ..PolicyError::new("script", format!("{}: {text}", self.name)) });
         }
@@ -350,7 +351,7 @@ impl Policy for RhaiPolicy {
     }
 }
 
-/// Whether an error is the end that `ctx.deny` makes, and not a deadline.
+/// Returns whether an error is the termination by `ctx.deny`, and not a deadline.
 fn is_denial(error: &EvalAltResult) -> bool {
     match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => is_denial(inner),

@@ -1,9 +1,9 @@
-//! `wharf serve`: the background work between commands. A foreground process that keeps the store's states and history
-//! current, runs the hook `event`, restarts failing workspaces, and finishes the work of dead processes. The interfaces
-//! for programs are attached from outside, see [`Attach`].
+//! `wharf serve`: the work between commands. A foreground process that keeps the store's states and history up to
+//! date, runs the hook `event`, restarts failing workspaces, and finishes the work of dead processes. Servers for
+//! programs are attached from outside, see [`Attach`].
 //!
-//! Each loop is a function `run(.., stop)` in its own file. It counts and logs its failures (see `board`), backs off,
-//! and ends soon after a stop is requested. [`run`] lists the loops.
+//! Each loop is a function `run(.., stop)` in a separate file. It counts and logs its failures (see `status`), backs
+//! off, and ends soon after it is told to stop. [`run`] has the list of loops.
 //!
 //! May touch: the interfaces of lifecycle and store.
 
@@ -22,7 +22,6 @@ use crate::docker;
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, ServiceStatus};
 
-mod board;
 mod collect;
 mod decisions;
 mod disk;
@@ -30,28 +29,29 @@ mod handle;
 mod history;
 mod idle;
 mod journal;
-mod lanes;
+mod keyed_queue;
 mod metrics;
 mod notify;
 mod policies;
 mod react;
 mod recover;
+mod status;
 mod sweep;
 mod time_to_live;
 mod watch_events;
 
-use board::Board;
 pub use handle::{Failed, Handle};
 pub use metrics::{Held, Metrics};
+use status::Status;
 
-/// The time that loops have to end their current work.
+/// Time for loops to finish their current work.
 const GRACE: Duration = Duration::from_secs(15);
-/// Pauses between attempts to reach an unreachable engine: the first, and the longest.
+/// Pauses between attempts to reach an unreachable engine: first and longest.
 const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// The limit of events that wait for their reactions; the store already has these events.
+/// Maximum number of events that wait for their reactions; the store already has them.
 const WAITING_EVENTS: usize = 1_024;
 
-/// The names of the background loops.
+/// The background tasks, each in its own loop.
 const LOOPS: [&str; 11] = [
     "events",
     "reactions",
@@ -66,34 +66,34 @@ const LOOPS: [&str; 11] = [
     "policies",
 ];
 
-/// A message for the person or program that started the service.
+/// Messages to the user or program that started the service.
 #[derive(Debug, Clone)]
-pub enum Said {
-    /// The service is ready. Reported once.
+pub enum ServiceEvent {
+    /// The service is running. Sent once.
     Ready {
-        /// The engine, or the reason that it is unreachable.
+        /// The engine, or the reason why it is not reachable yet.
         engine: Result<String, String>,
         /// Names of the loops.
         loops: Vec<&'static str>,
-        /// The addresses of its API, if it has one.
+        /// The address of its API, if it has one.
         api: Option<String>,
     },
-    /// The engine is unreachable. Reported once until it is back.
+    /// The engine is unreachable. Sent once until it is back.
     EngineAway(String),
     /// The engine is back.
     EngineBack,
-    /// An action on a workspace was done.
+    /// A workspace was changed.
     Done(String),
 }
 
-/// The reason that the service ended.
+/// The reason why the service ended.
 #[derive(Debug)]
 pub enum Error {
     /// Another service runs for this state folder.
     Runs(Option<ServiceStatus>),
-    /// An attachment cannot start.
+    /// An attached part cannot start: the error and the remedy.
     NotAttached {
-        /// The cause, in one line.
+        /// The error, in one line.
         message: String,
         /// The remedy, in one line.
         remedy: String,
@@ -114,33 +114,32 @@ impl From<store::Error> for Error {
     }
 }
 
-/// Whether to stop.
+/// The stop signal.
 pub type Stop = watch::Receiver<bool>;
 
 /// A running loop.
 pub type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Opens an attachment that runs beside the loops, such as the API. It is called after this process took the lock of
-/// the service, and before the engine is connected. It returns its addresses and its loop, which ends when a stop is
-/// requested.
+/// Starts a task beside the loops, such as the API. It is called when this process holds the role of the service, and
+/// before the engine is reachable. Returns its address and its loop, which ends when it is told to stop.
 pub type Attach = Box<dyn FnOnce(Handle, Stop) -> Result<(String, Loop), Error> + Send>;
 
 /// The state shared by all loops.
 struct Shared {
     lifecycle: Arc<Lifecycle>,
     config: crate::config::Config,
-    board: Board,
+    status: Status,
     metrics: Arc<Metrics>,
     notify: Arc<notify::Notify>,
 }
 
-/// Completes when a stop of the service is requested.
+/// Returns when the service is told to stop.
 pub async fn stopped(stop: &mut Stop) {
-    // Without a sender, no stop can be requested any more, so it completes too.
+    // Without a sender no stop signal can arrive any more.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Sleeps, or returns at once when a stop is requested. Returns whether it slept to the end.
+/// Sleeps, or returns at once when the service is told to stop. Returns whether it slept to the end.
 async fn slept(time: Duration, stop: &mut Stop) -> bool {
     tokio::select! {
         () = tokio::time::sleep(time) => true,
@@ -151,25 +150,25 @@ async fn slept(time: Duration, stop: &mut Stop) -> bool {
 /// Runs the service until a stop is requested.
 ///
 /// # Errors
-/// When another service runs, when the store or the policies are unusable, or when a loop ended because of a defect. An
-/// unreachable engine is waited for.
-// It is long because it registers every part of the service, in the order in which they start and end.
+/// An error if another service runs, if store or policies are unusable, or if a loop ended because of a defect. The
+/// service waits for an unreachable engine.
+// Long because it registers every part of the service, in the order in which they start and end.
 pub async fn run(
     app: &App,
     mut stop: Stop,
     attach: Option<Attach>,
-    say: Box<dyn Fn(&Said) + Send + Sync>,
+    say: Box<dyn Fn(&ServiceEvent) + Send + Sync>,
 ) -> Result<(), Error> {
     let store = app.store()?;
     let Some(_lock) = store.try_lock_service()? else { return Err(Error::Runs(store.service()?)) };
-    // A signal that requests a reload must not end a service that is not ready yet.
+    // A reload signal must not end a service that is not ready yet.
     let hangups = signal(SignalKind::hangup()).map_err(|error| lifecycle::Error::Internal(error.to_string()))?;
-    // An incomplete chain must not decide; the error is better now than at the first event.
+    // An incomplete chain must not decide. It is better to fail now than at the first event.
     let checked = app.clone();
     let seen = policies::Seen::now(app);
     let chain = tokio::task::spawn_blocking(move || checked.checked_chain(&BTreeMap::new())).await;
     let chain = chain.map_err(|error| lifecycle::Error::Internal(error.to_string()))??;
-    // The imports of the policies are known from here on.
+    // From here on the imports of the policies are known.
     let seen = policies::Seen::now(app).but(&seen);
 
     let metrics = Arc::new(Metrics::default());
@@ -185,41 +184,41 @@ pub async fn run(
     let notify = Arc::new(notify::Notify::of_process());
     let alive = notify.clone();
     let until = halted.clone();
-    // The task ends with the runtime. If no manager expects signs of life, it has already ended.
+    // It ends with the runtime; without a service manager that expects signals it has already ended.
     tokio::spawn(async move { alive.watchdog(until).await });
-    let board = Board::new(store, &LOOPS, metrics.clone(), say)?;
+    let status = Status::new(store, &LOOPS, metrics.clone(), say)?;
     let mut said = false;
     let mut ready = |engine| {
         if std::mem::replace(&mut said, true) {
             return;
         }
-        board.say(&Said::Ready { engine, loops: LOOPS.into(), api: api.clone() });
+        status.say(&ServiceEvent::Ready { engine, loops: LOOPS.into(), api: api.clone() });
         if let Err(error) = notify.send("READY=1") {
             tracing::warn!("the service manager cannot be told that the service is ready: {error}");
         }
     };
-    let lifecycle = match connect(app, &handle, &board, &mut stop, &mut ready).await {
+    let lifecycle = match connect(app, &handle, &status, &mut stop, &mut ready).await {
         Ok(Some(lifecycle)) => lifecycle,
-        Ok(None) => return end(&board, &halt, &mut tasks).await,
+        Ok(None) => return end(&status, &halt, &mut tasks).await,
         Err(error) => {
-            end(&board, &halt, &mut tasks).await?;
+            end(&status, &halt, &mut tasks).await?;
             return Err(error.into());
         }
     };
-    board.chain_loaded(policies::versions(&chain), false);
+    status.chain_loaded(policies::versions(&chain), false);
     lifecycle.replace_chain(app.loaded.clone(), chain);
     lifecycle.observe(metrics.clone());
     let lifecycle = Arc::new(lifecycle);
     handle.set_lifecycle(lifecycle.clone());
-    board.engine_back();
+    status.engine_back();
     let docker = lifecycle.docker();
     ready(Ok(format!("{} ({})", docker.endpoint(), docker.engine_version())));
 
     let interrupt = lifecycle.stopper();
     let shared =
-        Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), board, metrics, notify: notify.clone() });
+        Arc::new(Shared { lifecycle, config: app.loaded.config.clone(), status, metrics, notify: notify.clone() });
     let (told, to_tell) = mpsc::channel(WAITING_EVENTS);
-    // Each loop has its name in `LOOPS`.
+    // Each loop by its name in `LOOPS`.
     let loops: Vec<(&str, Loop)> = vec![
         ("events", Box::pin(watch_events::run(shared.clone(), told.clone(), halted.clone()))),
         ("reactions", Box::pin(react::run(shared.clone(), to_tell, halted.clone()))),
@@ -236,7 +235,7 @@ pub async fn run(
     for (name, run) in loops {
         tasks.spawn(named(name, run));
     }
-    // A loop that ends before a stop is requested has a defect.
+    // A loop that ends before it is told to has a defect.
     let defect = tokio::select! {
         () = stopped(&mut stop) => None,
         ended = tasks.join_next() => Some(match ended {
@@ -250,25 +249,25 @@ pub async fn run(
     }
     halt.send_replace(true);
     if !drained(&mut tasks).await {
-        // Running verbs are undone, as with Ctrl-C.
+        // Undo the current work, as at Ctrl-C.
         interrupt.send_replace(true);
         if !drained(&mut tasks).await {
             tracing::warn!("not everything ended in time; what was begun is undone by the next command");
         }
     }
-    shared.board.end()?;
+    shared.status.end()?;
     match defect {
         Some(text) => Err(lifecycle::Error::Internal(text).into()),
         None => Ok(()),
     }
 }
 
-/// Connects to the engine, repeatedly while it is unreachable. Returns `None` when a stop is requested first. The
-/// service is ready even with an unreachable engine.
+/// Connects to the engine, and retries while it is unreachable. Returns `None` if the service is told to stop first.
+/// The service also becomes ready with an unreachable engine.
 async fn connect(
     app: &App,
     handle: &Handle,
-    board: &Board,
+    status: &Status,
     stop: &mut Stop,
     ready: &mut (dyn FnMut(Result<String, String>) + Send),
 ) -> Result<Option<Lifecycle>, lifecycle::Error> {
@@ -284,7 +283,7 @@ async fn connect(
         match attempt {
             Err(lifecycle::Error::Docker(error)) if may_come_back(&error) => {
                 ready(Err(error.to_string()));
-                board.engine_away(&error.to_string());
+                status.engine_away(&error.to_string());
                 if !slept(wait, stop).await {
                     return Ok(None);
                 }
@@ -300,21 +299,21 @@ async fn named(name: &'static str, run: Loop) -> &'static str {
     name
 }
 
-/// Waits for the loops to end. Returns whether they did in time.
+/// Waits for the loops to end. Returns whether they ended in time.
 async fn drained(tasks: &mut JoinSet<&'static str>) -> bool {
     tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
 }
 
-/// Ends the service before its loops have started.
-async fn end(board: &Board, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'static str>) -> Result<(), Error> {
+/// Ends the service before the loops have started.
+async fn end(status: &Status, halt: &watch::Sender<bool>, tasks: &mut JoinSet<&'static str>) -> Result<(), Error> {
     halt.send_replace(true);
     if !drained(tasks).await {
         tracing::warn!("the API did not end in time");
     }
-    board.end().map_err(Error::from)
+    status.end().map_err(Error::from)
 }
 
-/// Returns whether an engine with this failure may become reachable later.
+/// Returns whether an engine with this error may become reachable later.
 fn may_come_back(error: &docker::Error) -> bool {
     !matches!(error, docker::Error::UnsupportedEndpoint { .. } | docker::Error::TooOld { .. })
 }

@@ -1,10 +1,12 @@
-//! The spans of a trace, and what each says. Only bounded words, ids and numbers: no path, no query, no body, no value of a
-//! spec, because all of these could hold a secret, and a trace leaves the machine.
+//! The spans of a trace and their attributes. They contain only words from fixed sets, ids and numbers: no path, no
+//! query, no body, no value of a spec, because any of these could hold a secret, and a trace leaves the machine.
 //!
-//! One request makes this tree: request > verb > hook run > policy call, and engine calls below whatever made them. Names and
-//! attributes follow OpenTelemetry's semantic conventions for HTTP where these have words, and are `wharf.*` elsewhere.
+//! One request creates this tree: request > verb > hook run > policy call, with engine calls below the span that made
+//! them. Names and attributes follow OpenTelemetry's semantic conventions for HTTP where these apply, and are
+//! `wharf.*` elsewhere.
 //!
-//! Without a collector (see `telemetry`) there is no listener to [`TARGET`], and each of these costs one look at a flag.
+//! Without a collector (see `telemetry`) there is no listener to [`TARGET`], and each of these functions costs one
+//! check of a flag.
 
 use std::fmt::Display;
 
@@ -14,7 +16,7 @@ use tracing::{Span, info_span};
 /// The target of all spans.
 pub const TARGET: &str = "spans";
 
-/// A request of the API, by the words of its route as it is declared.
+/// Creates the span of an API request, named by its declared route.
 pub fn request(method: &str, route: &str, id: &str) -> Span {
     info_span!(
         target: TARGET,
@@ -30,7 +32,7 @@ pub fn request(method: &str, route: &str, id: &str) -> Span {
     )
 }
 
-/// How it was answered, and the name of its caller.
+/// Records the status of the answer and the name of the caller.
 pub fn answered(span: &Span, status: u16, caller: &str) {
     span.record("http.response.status_code", status);
     span.record("wharf.caller", caller);
@@ -39,12 +41,12 @@ pub fn answered(span: &Span, status: u16, caller: &str) {
     }
 }
 
-/// A verb.
+/// Creates the span of a verb.
 pub fn verb(name: &'static str) -> Span {
     info_span!(target: TARGET, "verb", otel.name = name, otel.status_code = Empty, wharf.verb = name, wharf.outcome = Empty)
 }
 
-/// How it ended: `done`, `denied`, or the code of its error. A denial is no error.
+/// Records how the verb ended: `done`, `denied`, or the code of its error. A denial is not an error.
 pub fn ended(span: &Span, outcome: &str) {
     span.record("wharf.outcome", outcome);
     if !matches!(outcome, "done" | "denied") {
@@ -52,7 +54,7 @@ pub fn ended(span: &Span, outcome: &str) {
     }
 }
 
-/// One hook run about a workspace.
+/// Creates the span of one hook run for a workspace.
 pub fn hook_run(hook: &str, workspace: &str) -> Span {
     info_span!(
         target: TARGET,
@@ -65,13 +67,13 @@ pub fn hook_run(hook: &str, workspace: &str) -> Span {
     )
 }
 
-/// What came of it, and the id of its record.
+/// Records the outcome of the hook run, and the id of its record.
 pub fn decided(span: &Span, outcome: &'static str, id: impl Display) {
     span.record("wharf.outcome", outcome);
     span.record("wharf.decision", tracing::field::display(id));
 }
 
-/// A call of one policy in a hook run; none where the run has no span.
+/// Creates the span of one policy call in a hook run; none if the run has no span.
 pub fn policy_call(run: &Span, policy: &str, kind: &'static str, mode: &'static str) -> Span {
     if run.is_disabled() {
         return Span::none();
@@ -90,7 +92,7 @@ pub fn policy_call(run: &Span, policy: &str, kind: &'static str, mode: &'static 
     )
 }
 
-/// What it said: the word of its verdict, or the code of its error.
+/// Records the policy's answer: the name of its verdict, or the code of its error.
 pub fn said(span: &Span, verdict: Result<&str, &str>) {
     match verdict {
         Ok(word) => span.record("wharf.verdict", word),
@@ -98,7 +100,8 @@ pub fn said(span: &Span, verdict: Result<&str, &str>) {
     };
 }
 
-/// A call of the engine as a part of what is under way; none by itself: what the service reads all the time is no trace.
+/// Creates the span of an engine call within the current span; none without one: the service's constant reading is
+/// not traced.
 pub fn engine_call(operation: &'static str, method: &str) -> Span {
     if Span::current().is_disabled() {
         return Span::none();
@@ -114,7 +117,7 @@ pub fn engine_call(operation: &'static str, method: &str) -> Span {
     )
 }
 
-/// The status of its answer; none when there was no answer, which is an error as is one of 400 and above.
+/// Records the status of the answer. No answer (none) is an error, and so is a status of 400 and above.
 pub fn returned(span: &Span, status: Option<u16>) {
     if let Some(status) = status {
         span.record("http.response.status_code", status);

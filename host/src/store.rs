@@ -1,7 +1,7 @@
-//! The intended state in SQLite: workspaces, the journal of intents, and the decision records.
+//! The intended state: workspaces, the journal of intents, and the decision records, in SQLite.
 //!
-//! It is one file in the state folder, in WAL mode, so that several processes (CLI calls, a service) use it
-//! concurrently. Writers wait for each other up to `BUSY`. A lock file per workspace keeps its verbs apart, see
+//! One file in the state folder, in WAL mode, so that several processes (CLI calls, a service) can use it
+//! concurrently. Writers wait for each other up to `BUSY`. A lock file serializes the verbs of a workspace, see
 //! [`Store::try_lock`].
 //!
 //! May touch: the state folder. No rusqlite type leaves this module.
@@ -48,10 +48,10 @@ pub use states::{EventQuery, Noted};
 pub use tokens::{Role, Token, secret_text};
 pub use workspaces::KnownWorkspace;
 
-/// The time that a writer waits for another process.
+/// Maximum time that a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(30);
 
-/// A failure of the store.
+/// The reason why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file or folder is unusable.
@@ -73,12 +73,12 @@ pub enum Error {
     /// A newer Wharf wrote the store.
     #[error("the store has version {found}, and this Wharf knows up to {known}")]
     Newer {
-        /// The version of the file.
+        /// The version in the file.
         found: i64,
-        /// The latest version that this program knows.
+        /// The newest version that this program knows.
         known: i64,
     },
-    /// The chain of decision records is damaged.
+    /// The chain of decision records is incomplete or damaged.
     #[error("the decision records are damaged: {what}")]
     #[allow(missing_docs)]
     Damaged { what: String },
@@ -94,7 +94,7 @@ pub enum Error {
     #[error("the copy {path} cannot be made: {cause}")]
     #[allow(missing_docs)]
     NoBackup { path: PathBuf, cause: String },
-    /// Others can change files that decide.
+    /// Other users can change files that influence decisions.
     #[error("{0}")]
     Untrusted(#[from] crate::trust::Untrusted),
     /// Another process works on the workspace.
@@ -124,18 +124,18 @@ impl Error {
     }
 }
 
-/// The parts of a state folder that decide: the records and tokens, the key, secrets, and compiled code.
+/// The files of a state folder that influence decisions: records and tokens, the key, secrets, and compiled code.
 const DECIDING: [&str; 8] =
     ["wharf.db", "wharf.db-wal", "wharf.db-shm", "installation.key", "engine.json", "locks", "secrets", "compiled"];
 
-/// Checks that no other user can change a state folder or the deciding files in it.
+/// Checks that no other user can change a state folder or its files that influence decisions.
 ///
 /// # Errors
-/// The first file that others can change, with a remedy.
+/// The first file that others can change, with the remedy.
 pub fn check(dir: &Path) -> Result<(), Error> {
     match crate::trust::check_in(dir, &DECIDING) {
         Err(crate::trust::Error::Untrusted(untrusted)) => Err(untrusted.into()),
-        // An unusable file is reported when it is used.
+        // An unusable file reports its error when it is used.
         _ => Ok(()),
     }
 }
@@ -149,22 +149,21 @@ pub struct Store {
     dir: PathBuf,
     host_id: String,
     connection: Mutex<Connection>,
-    /// Cached records of workspaces, see `workspaces`.
+    /// Workspace records that were read, see `workspaces`.
     read: Mutex<workspaces::Read>,
     key: OnceLock<key::Key>,
 }
 
-/// The lock of a workspace while a verb works on it. It is released when dropped, and by the kernel when the process
-/// ends.
+/// Held while a verb works on a workspace. It is released when dropped, and by the kernel when the process ends.
 #[derive(Debug)]
 pub struct WorkspaceLock(#[allow(dead_code)] File);
 
 impl Store {
-    /// Opens the store in a folder, and creates both if needed. The folder is closed to other users, because records
-    /// contain the requests of projects and people.
+    /// Opens the store in a folder, creating both if needed. The folder is closed to other users: records contain the
+    /// requests of projects and users.
     ///
     /// # Errors
-    /// When the folder or file is unusable, or a newer Wharf wrote it.
+    /// An error if the folder or file is unusable, or a newer Wharf wrote it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let unusable = |path: &Path, cause: String| Error::Unusable { path: path.to_path_buf(), cause };
         std::fs::DirBuilder::new()
@@ -173,9 +172,9 @@ impl Store {
             .create(dir.join("locks"))
             .map_err(|error| unusable(dir, error.to_string()))?;
         let file = dir.join("wharf.db");
-        // The file is created before SQLite opens it, so that neither it nor the files beside it are ever open to other
-        // users. An existing file is not opened here: closing it would release this process's locks on it (POSIX), and
-        // with them SQLite's protection from other programs that read the store.
+        // Created before SQLite opens it, so that neither it nor the files beside it are ever accessible to others.
+        // An existing file is not opened: closing it would release this process's locks on it (POSIX), and with them
+        // SQLite's protection from other programs that read the store.
         match File::options().create_new(true).write(true).mode(0o600).open(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(unusable(&file, error.to_string()));
@@ -187,14 +186,14 @@ impl Store {
             connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "synchronous", "normal")?;
-            // The last process that closes a store would move the whole log into it, with three syncs at the end of
-            // each command. Instead this happens after a number of pages (1 MiB), which the next process reads in 1 ms
-            // when it opens the store.
+            // The last process to close a store would move the whole log into it, with three syncs at the end of each
+            // command. Instead, the move happens after this many pages (1 MiB), which the next process reads in 1 ms
+            // on opening.
             connection.pragma_update(None, "wal_autocheckpoint", 256)?;
             connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "foreign_keys", true)
         };
-        // When two processes turn a new file's journal to WAL concurrently, SQLite makes one fail without waiting.
+        // If two processes switch a new file's journal to WAL at once, SQLite lets one of them fail without waiting.
         let begin = std::time::Instant::now();
         loop {
             match set_up(&connection) {
@@ -216,7 +215,7 @@ impl Store {
         })
     }
 
-    /// Returns the ID of this installation. Every object that it makes has it as the label `wharf.host`.
+    /// Returns the id of this installation. Every object that it creates has the id in the label `wharf.host`.
     pub fn host_id(&self) -> &str {
         &self.host_id
     }
@@ -226,7 +225,7 @@ impl Store {
         &self.dir
     }
 
-    /// Returns the sizes of its files in bytes, each with the name of its part.
+    /// Returns the sizes of its files in bytes, by part.
     pub fn sizes(&self) -> Vec<(&'static str, u64)> {
         let of = |name| std::fs::metadata(self.dir.join(name)).map_or(0, |file| file.len());
         vec![("database", of("wharf.db")), ("log", of("wharf.db-wal"))]
@@ -236,10 +235,10 @@ impl Store {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lock of a workspace. Returns `None` when another process has it.
+    /// Takes the lock of a workspace; none if another process has it.
     ///
     /// # Errors
-    /// When the lock's file is unusable.
+    /// An error if the lock's file is unusable.
     pub fn try_lock(&self, id: &WorkspaceId) -> Result<Option<WorkspaceLock>, Error> {
         self.try_lock_file(id.as_str(), true)
     }
@@ -255,20 +254,20 @@ impl Store {
         }
     }
 
-    /// Takes the lock of this installation's networks. Returns `None` when another process has it. Processes that put
-    /// containers on a network share the lock; a process that removes a network holds it exclusively.
+    /// Takes the lock of this installation's networks; none if another process has it. The lock is shared to connect
+    /// containers to a network, and exclusive to remove a network.
     ///
     /// # Errors
-    /// When the lock's file is unusable.
+    /// An error if the lock's file is unusable.
     pub fn try_lock_networks(&self, alone: bool) -> Result<Option<WorkspaceLock>, Error> {
-        // No workspace's ID has an underscore.
+        // No workspace's id contains an underscore.
         self.try_lock_file("_networks", alone)
     }
 
-    /// Takes the lock of sweeps. Returns `None` when another process sweeps.
+    /// Takes the lock of sweeps; none if another process sweeps.
     ///
     /// # Errors
-    /// When the lock's file is unusable.
+    /// An error if the lock's file is unusable.
     pub fn try_lock_sweeps(&self) -> Result<Option<WorkspaceLock>, Error> {
         self.try_lock_file("_sweeps", true)
     }
@@ -283,7 +282,7 @@ fn host_id(connection: &Connection) -> Result<String, Error> {
     let fresh = uuid::Uuid::now_v7().simple().to_string();
     let what = "read the host id";
     let read = || connection.query_row("select value from meta where key = 'host'", [], |row| row.get(0));
-    // A reader waits for no writer.
+    // Read first, so that a reader waits for no writer.
     if let Some(known) = read().optional().map_err(statement(what))? {
         return Ok(known);
     }

@@ -1,10 +1,12 @@
-//! Telemetry of the program: log lines on stderr, and traces of the service to an OpenTelemetry collector.
+//! The program's reports about its own work: log lines on stderr, and traces of the service for an OpenTelemetry
+//! collector.
 //!
-//! A trace follows one request. `guard` opens the span of the request, and `Metrics::verb` that of the verb. A hook
-//! run, each call of a policy, and each call of the engine have spans as well. `spans` defines all of them.
+//! A trace follows one request. `guard` opens the span of the request and `Metrics::verb` the span of the verb. A
+//! hook run, each policy call and each engine call have a span, too. `spans` defines all of them.
 //!
 //! The environment enables traces, with the variables of OpenTelemetry ("OpenTelemetry Protocol Exporter" and
-//! "Environment Variable Specification"). Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is made, and nothing is sent.
+//! "Environment Variable Specification"). Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is created, and nothing is
+//! sent anywhere.
 //!
 //! May touch: stderr, the address of the collector, files with its certificates.
 
@@ -33,23 +35,23 @@ use crate::spans;
 
 mod export;
 
-/// The time that the end of the program waits for the collector.
+/// Maximum time that the program waits for the collector at its end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Lines {
-    /// The number of `-v`: warnings, then actions, then every call of the engine.
+    /// The number of `-v` flags: warnings, actions, and every call of the engine.
     pub verbose: u8,
-    /// One object per line.
+    /// Whether each line is one JSON object.
     pub json: bool,
 }
 
-/// A defect of the environment.
+/// An error in the environment variables.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// The defect, in one line.
+    /// The error, in one line.
     pub message: String,
     /// The remedy, in one line.
     pub remedy: String,
@@ -61,20 +63,20 @@ impl Error {
     }
 }
 
-/// The exporter that must be shut down with the program.
+/// The telemetry to shut down with the program.
 #[derive(Debug)]
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Sends log lines to stderr: warnings, or the level that `-v` and `WHARF_LOG` request. With `traces`, spans are
-    /// sent to the address in the environment.
+    /// Sends log lines to stderr: warnings, or the levels set by `-v` and `WHARF_LOG`. With `traces`, spans are sent
+    /// to the collector named in the environment.
     ///
     /// # Errors
-    /// When the environment requests something impossible. Log lines are written in this case too.
+    /// An error if the environment is invalid. Log lines are written even then.
     pub fn begin(lines: Lines, traces: bool) -> Result<Self, Error> {
         let provider = if traces { provider() } else { Ok(None) };
         let layer = provider.as_ref().ok().and_then(Option::as_ref).map(|provider| {
-            // Only spans of Wharf: log lines are written elsewhere, and may contain more than a collector may know.
+            // Only spans of ours: log lines are written elsewhere, and may contain more than a collector should know.
             let filter = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("wharf"));
             layer.with_location(false).with_threads(false).with_level(false).with_target(false).with_filter(filter)
@@ -83,7 +85,7 @@ impl Telemetry {
         provider.map(Self)
     }
 
-    /// Sends the remaining spans, and waits for it some seconds. It blocks.
+    /// Sends the remaining spans, and waits up to some seconds for that. It blocks.
     pub fn end(self) {
         if let Some(provider) = self.0
             && let Err(error) = provider.shutdown_with_timeout(FAREWELL)
@@ -114,8 +116,8 @@ fn log(lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
     }
 }
 
-/// A formatter that makes a log line one line without control characters: messages and fields repeat words of engines,
-/// projects and policies.
+/// Formats a log line safely for a terminal, on one line: messages and fields repeat text of engines, projects and
+/// policies.
 struct Clean<F> {
     format: F,
     json: bool,
@@ -162,7 +164,7 @@ fn colour(level: tracing::Level) -> u8 {
     }
 }
 
-/// Returns the provider of spans, if the environment requests it.
+/// Returns the provider of spans, if the environment enables it.
 fn provider() -> Result<Option<SdkTracerProvider>, Error> {
     if !export::is_asked_for()? {
         return Ok(None);
@@ -185,7 +187,7 @@ pub fn join(span: &tracing::Span, headers: &HeaderMap) {
     if span.is_disabled() || !headers.contains_key("traceparent") {
         return;
     }
-    // It fails if no layer makes spans from it, and then there is nothing to join.
+    // This fails without a tracing layer, and then there is nothing to join.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
 }
 

@@ -1,11 +1,12 @@
-//! Files that decide: configuration, policies and what they import, golden cases, seccomp profiles, keys, tokens, and the state
-//! folder. What other users can write there decides with the rights of this one, so such a file is not used: it, and each folder
-//! above it, belongs to this user or to root, and no other user can write there. `StrictModes` of ssh is the model.
+//! Checks files that influence decisions: configuration, policies and their imports, golden cases, seccomp profiles,
+//! keys, tokens, and the state folder. A user who can write such a file decides with the rights of the current user.
+//! Therefore the file is only used if it and each folder above it belong to this user or to root, and no other user
+//! can write to them. The model is `StrictModes` of ssh.
 //!
-//! The way to a file is walked folder by folder, each opened below the one before, and what is checked is what is read: the
-//! opened file itself. Links are followed, each of them checked like a file, so both ends count.
+//! The path to a file is walked folder by folder, each opened below the previous one, and the checked file is the
+//! file that is read: the opened file itself. Links are followed and each is checked like a file, so both ends count.
 //!
-//! May touch: the files that it is asked about, `/etc/passwd` and `/etc/group`.
+//! May touch: the files to check, `/etc/passwd` and `/etc/group`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,27 +17,27 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 
-/// Most files below a folder that decides as a whole.
+/// Maximum files below a folder that influences decisions as a whole.
 const MOST_FILES: usize = 10_000;
-/// Deepest folder below it.
+/// Maximum depth of folders below it.
 const DEEPEST: usize = 32;
 
-/// Why a file must not decide.
+/// The reason why a file must not influence decisions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not safe to use: {}", wanted.display(), why)]
 pub struct Untrusted {
-    /// The file that was asked about.
+    /// The requested file.
     pub wanted: PathBuf,
-    /// What is wrong, and with which file or folder.
+    /// The problem, and the file or folder that has it.
     pub why: String,
-    /// How to mend it.
+    /// The remedy.
     pub remedy: String,
 }
 
-/// Why a file that decides cannot be used.
+/// The reason why a file that influences decisions cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Others can change it.
+    /// Other users can change it.
     #[error("{0}")]
     Untrusted(#[from] Untrusted),
     /// It cannot be read.
@@ -45,12 +46,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there is nothing.
+    /// Returns whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// How to mend it, where others can change it.
+    /// Returns the remedy, if other users can change the file.
     pub fn remedy(&self) -> Option<&str> {
         match self {
             Self::Untrusted(untrusted) => Some(&untrusted.remedy),
@@ -65,25 +66,25 @@ impl From<rustix::io::Errno> for Error {
     }
 }
 
-/// Opens a file that decides. It is an ordinary file, and opening it never waits.
+/// Opens a file that influences decisions. It must be an ordinary file, and opening never blocks.
 ///
 /// # Errors
-/// When there is none, it is no ordinary file, or others can change it.
+/// An error if it does not exist, is no ordinary file, or can be changed by other users.
 pub fn open(path: &Path) -> Result<File, Error> {
     let found = walk(path)?;
     let is_null = FileType::from_raw_mode(found.stat.st_mode) == FileType::CharacterDevice
         && found.stat.st_rdev == rustix::fs::makedev(1, 3);
-    // Nothing, as `--config /dev/null` asks for.
+    // An empty input, as in `--config /dev/null`.
     if !is_null && FileType::from_raw_mode(found.stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is no ordinary file").into());
     }
     Ok(File::from(found.open(OFlags::RDONLY)?))
 }
 
-/// Reads a file that decides.
+/// Reads a file that influences decisions.
 ///
 /// # Errors
-/// As [`open`], and when it is larger than `most` bytes.
+/// The errors of [`open`], and an error if it is larger than `most` bytes.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -93,34 +94,34 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Reads a text that decides.
+/// Reads a text that influences decisions.
 ///
 /// # Errors
-/// As [`read`], and when it is no UTF-8.
+/// The errors of [`read`], and an error if it is not UTF-8.
 pub fn read_to_string(path: &Path, most: u64) -> Result<String, Error> {
     let text = String::from_utf8(read(path, most)?);
     text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text").into())
 }
 
-/// Checks a file or folder and all above it, whatever it is. What is not there is no fault of its own, but the folders that
-/// it would be in are looked at.
+/// Checks a file or folder of any kind, and all folders above it. A missing file is not an error, but the folders on
+/// its path are checked.
 ///
 /// # Errors
-/// When others can change it, or make it.
+/// An error if other users can change or create it.
 pub fn check(path: &Path) -> Result<(), Error> {
     match walk(path) {
         Ok(_) => Ok(()),
         Err(error) if error.is_missing() => Ok(()),
-        // What this user cannot look at it does not read either, and says so then.
+        // A file that this user cannot access cannot be read either. The read then reports the error.
         Err(Error::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Checks a folder, all above it, and these names in it, each as [`check`] does, on one way to the folder.
+/// Checks a folder, all folders above it, and these names in it, each like [`check`], with one walk to the folder.
 ///
 /// # Errors
-/// When others can change one of them, or make it.
+/// An error if other users can change or create one of them.
 pub fn check_in(folder: &Path, names: &[&str]) -> Result<(), Error> {
     let ignored = |error: &Error| match error {
         Error::Io(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied),
@@ -147,11 +148,11 @@ pub fn check_in(folder: &Path, names: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks what decides by itself or by what is in it: a file, or a folder with all below, and all above either. What is not there
-/// is no fault, as with [`check`].
+/// Checks a file, or a folder with everything below it, and all folders above. A missing file is not an error, as in
+/// [`check`].
 ///
 /// # Errors
-/// When others can change something of it, or there is too much.
+/// An error if other users can change a part of it, or if it contains too many files.
 pub fn check_all(path: &Path) -> Result<(), Error> {
     let found = match walk(path) {
         Err(error) if error.is_missing() => return Ok(()),
@@ -187,7 +188,7 @@ fn below(
         let inner = place.join(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-            // It has gone meanwhile.
+            // It has disappeared meanwhile.
             Err(rustix::io::Errno::NOENT) => continue,
             opened => opened?,
         };
@@ -202,16 +203,16 @@ fn below(
     Ok(())
 }
 
-/// What a path leads to.
+/// The target of a path.
 struct Found {
-    /// The folder that it is in, and its name there; none for the root.
+    /// The folder that contains it, and its name there; none for the root.
     parent: Option<(OwnedFd, OsString)>,
     stat: Stat,
     place: PathBuf,
 }
 
 impl Found {
-    /// Opens it. It must be what was checked.
+    /// Opens it. It must be the file that was checked.
     fn open(&self, flags: OFlags) -> Result<OwnedFd, Error> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let opened = match &self.parent {
@@ -219,7 +220,7 @@ impl Found {
             Some((folder, name)) => rustix::fs::openat(folder, name.as_os_str(), flags, Mode::empty())?,
         };
         let now = rustix::fs::fstat(&opened)?;
-        // Only this user and root could replace it; an editor does.
+        // Only this user and root could have replaced it, as an editor does.
         if (now.st_dev, now.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
             Rules::of_process().hold(&self.place, &self.place, &opened, &now)?;
             if FileType::from_raw_mode(now.st_mode) != FileType::from_raw_mode(self.stat.st_mode) {
@@ -230,7 +231,7 @@ impl Found {
     }
 }
 
-/// Walks the way to a file, checks each step, and follows links.
+/// Walks the path to a file, checks each step, and follows links.
 fn walk(path: &Path) -> Result<Found, Error> {
     let rules = Rules::of_process();
     let absolute = std::path::absolute(path)?;
@@ -239,7 +240,7 @@ fn walk(path: &Path) -> Result<Found, Error> {
     Ok(Found { parent: way.into_parent(), stat, place })
 }
 
-/// Who may own and write what decides.
+/// The allowed owners and writers of files that influence decisions.
 struct Rules {
     user: u32,
     group: u32,
@@ -250,7 +251,7 @@ impl Rules {
         Self { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
     }
 
-    /// Whether something on the way to a file is safe.
+    /// Checks that a step on the path to a file is safe.
     fn hold(&self, wanted: &Path, place: &Path, opened: &OwnedFd, stat: &Stat) -> Result<(), Error> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let shown = place.display();
@@ -262,7 +263,7 @@ impl Rules {
             let why = format!("{shown} belongs to {of}, and must belong to {us}{or_root}");
             return refuse(why, format!("chown {flag}{us} {}, or use another place", quoted(place)));
         }
-        // The mode of a link says nothing, and that of a device not who decides what is read from it.
+        // The mode of a link is meaningless, and a device's mode does not show who controls the data read from it.
         if !matches!(kind, FileType::RegularFile | FileType::Directory) {
             return Ok(());
         }
@@ -285,7 +286,7 @@ impl Rules {
         Ok(())
     }
 
-    /// Whether a group is this user's own: no other user is in it. With an umask of 002, new files may be written by it.
+    /// Returns whether a group belongs to this user alone. With a umask of 002, new files are writable by that group.
     fn is_private(&self, group: u32) -> bool {
         if group != self.group {
             return false;
@@ -303,7 +304,7 @@ fn is_private(passwd: &str, groups: &str, user: u32, group: u32) -> bool {
     else {
         return false;
     };
-    // Others who begin with it.
+    // Other users with this primary group.
     if users.iter().any(|fields| number(fields, 3) == Some(group) && number(fields, 2) != Some(user)) {
         return false;
     }
@@ -320,7 +321,7 @@ fn account_file(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Whether a list of more users stands behind the group's bits.
+/// Returns whether an access control list extends the group's bits.
 fn has_acl(opened: &OwnedFd) -> bool {
     let mut buffer = [0; 4096];
     let place = format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd());
@@ -348,14 +349,14 @@ fn group_name(group: u32) -> String {
     name_in("/etc/group", group).unwrap_or_else(|| group.to_string())
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// Whether a path leads to something, followed or not.
+/// Returns whether a path leads to an existing file. Links are followed.
 pub fn exists(path: &Path) -> bool {
     rustix::fs::statat(CWD, path, AtFlags::empty()).is_ok()
 }
@@ -436,7 +437,7 @@ mod tests {
         folder.mode("a/b/file", 0o644);
         folder.mode("a", 0o777);
         refused(&file, &["/a (mode 0777)", "chmod go-w"]);
-        // Where only an owner may replace a file, it is as safe as itself.
+        // Where only the owner may replace a file, its safety depends only on the file itself.
         folder.mode("a", 0o1777);
         assert!(read(&file, 100).is_ok());
         folder.mode("a/b/file", 0o666);

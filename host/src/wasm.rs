@@ -1,9 +1,9 @@
 //! Plugins: policies as WebAssembly components.
 //!
-//! Every call gets a fresh instance from precompiled code, an epoch deadline, bounds on memory, tables, instances and
-//! the bytes that an answer may copy to the host. WASI 0.2 is linked with an empty context, so that components from any
-//! language load: no files, environment, arguments, network; a clock that stands still and randomness that is always
-//! the same, both from the decision, so that a recorded decision can be replayed.
+//! Every call gets a fresh instance of the precompiled code, an epoch deadline, and limits on memory, tables,
+//! instances and the bytes that an answer may copy to the host. WASI 0.2 is linked with an empty context, so that
+//! components from any language load: no files, environment, arguments or network. The clock stands still and the
+//! randomness is always the same. Both derive from the decision, so that a recorded decision can be replayed.
 //!
 //! May touch: the compiled-code cache. No wasmtime type leaves this module.
 
@@ -30,7 +30,7 @@ mod grants;
 mod limits;
 mod v0_1;
 
-/// The version of the WIT package that this host speaks.
+/// The version of the WIT package that this host supports.
 pub const WIT_VERSION: &str = "0.1.0";
 
 /// A loaded plugin with its settings.
@@ -48,12 +48,12 @@ pub struct WasmPolicy {
 }
 
 impl WasmPolicy {
-    /// Compiles a component (or takes it from the cache), reads from its exports what it can do, and lets it check its
+    /// Compiles a component (or takes it from the cache), reads its hooks from its exports, and lets it check its
     /// settings.
     ///
     /// # Errors
-    /// Not a component, no hook of `wharf:policy`, another version of it, an import that the host lacks, refused
-    /// settings, or a trap while checking them.
+    /// Not a component, no hook of `wharf:policy`, another version of that package, an import that the host lacks,
+    /// refused settings, or a trap while checking them.
     pub fn load(
         engine: &Arc<WasmEngine>,
         name: &str,
@@ -62,7 +62,7 @@ impl WasmPolicy {
         limits: Limits,
     ) -> Result<Self, PolicyError> {
         let mut policy = Self::read(engine, name, (bytes, sha256_hex(bytes)), settings, limits)?;
-        // All that it exports is looked at now, and not when a hook first asks for it.
+        // Check all exports now, not at the first call of a hook.
         policy.fits(v0_1::Exports::fit_settings)?;
         policy.call((0, &[], None), |exports, store, instance, settings| exports.check(store, instance, settings))?.2?;
         policy.fits(v0_1::Exports::fit_hooks)?;
@@ -73,11 +73,12 @@ impl WasmPolicy {
         Ok(policy)
     }
 
-    /// The same for a component, with its digest (SHA-256, hex), that was loaded before with the same settings: it is not asked
-    /// again whether it takes them, and these are the files that it wanted to see then.
+    /// Does the same for a component that was loaded before with the same settings. `component` holds its bytes and
+    /// its digest (SHA-256, hex). The component need not check the settings again, and its wanted files are known
+    /// from that time.
     ///
     /// # Errors
-    /// As [`WasmPolicy::load`], but for what the component itself says.
+    /// The errors of [`WasmPolicy::load`], except for those from the component itself.
     pub fn load_again(
         engine: &Arc<WasmEngine>,
         name: &str,
@@ -115,7 +116,7 @@ impl WasmPolicy {
         })
     }
 
-    /// Whether a part of what it exports has the types of the contract.
+    /// Checks that a part of its exports has the types of the contract.
     fn fits(
         &self,
         part: impl FnOnce(&v0_1::Exports, &mut Store<State>, &Instance) -> Result<(), (String, wasmtime::Error)>,
@@ -128,12 +129,13 @@ impl WasmPolicy {
         })
     }
 
-    /// The same with capabilities. They are there when it is asked, and not yet when it checks its settings.
+    /// Returns the same policy with capabilities. They are available when it is called, but not while it checks its
+    /// settings.
     pub fn with_grants(self, grants: Grants) -> Self {
         Self { grants, ..self }
     }
 
-    /// Makes a fresh instance, runs something in it, and turns every way it can fail into one line.
+    /// Creates a fresh instance, runs a function in it, and converts every kind of failure to one line.
     fn call<T>(
         &self,
         (now_ms, seed, facts): (u64, &[u8], Option<&Arc<Facts>>),
@@ -145,7 +147,8 @@ impl WasmPolicy {
             .instance
             .instantiate(&mut store)
             .and_then(|instance| run(&self.exports, &mut store, &instance, &self.settings));
-        // Never runs out: deadlines are what ends a plugin. It tells what the call cost, on any machine the same.
+        // Fuel never runs out, because deadlines end a plugin. It measures the cost of a call independently of the
+        // machine.
         let fuel = u64::MAX - store.get_fuel().unwrap_or(u64::MAX);
         let state = store.into_data();
         match result {
@@ -155,7 +158,7 @@ impl WasmPolicy {
     }
 }
 
-/// Whether a version of `wharf:policy` is later than the one that this host has.
+/// Returns whether a version of `wharf:policy` is later than the host's.
 fn newer(version: &str) -> bool {
     let numbers = |text: &str| -> Vec<u64> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
     numbers(version) > numbers(WIT_VERSION)
@@ -223,7 +226,7 @@ impl Policy for WasmPolicy {
             error
         };
         let verdict = answer.map_err(failed)?;
-        // What it read must be what the record has the digest of.
+        // The data that it read must match the digest in the record.
         if granted.is_some() && granted != Some(self.grants.digest()?) {
             return Err(failed("what its entry grants was changed while it was asked; ask again".to_owned()));
         }

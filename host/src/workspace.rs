@@ -1,7 +1,7 @@
-//! Domain types: what a workspace and its container are. No I/O, no foreign types.
+//! Domain types: the definition of workspaces and containers. No I/O, no foreign types.
 //!
-//! The JSON forms of these types are part of Wharf's interface: they stand in `--json` output, in decision records,
-//! and in what Rhai scripts see. Sizes are bytes and durations are milliseconds unless a name says otherwise.
+//! The JSON forms of these types are part of Wharf's interface: they appear in `--json` output, in decision records,
+//! and in the input of Rhai scripts. Sizes are bytes and durations are milliseconds unless a name says otherwise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,11 +18,11 @@ mod spec;
 pub use event::{ContainerState, Event, Happening};
 pub use spec::*;
 
-/// Every label that Wharf puts on an object of the engine begins with this. Policies cannot set such labels.
+/// The prefix of every label that Wharf puts on an object of the engine. Policies cannot set such labels.
 pub const LABEL_PREFIX: &str = "wharf.";
-/// Label with the value `true` on everything Wharf made.
+/// Label with the value `true` on every object that Wharf created.
 pub const LABEL_MANAGED: &str = "wharf.managed";
-/// Label with the id of the Wharf installation (one per state folder) that made the object.
+/// Label with the id of the Wharf installation (one per state folder) that created the object.
 pub const LABEL_HOST: &str = "wharf.host";
 /// Label with the workspace id.
 pub const LABEL_WORKSPACE: &str = "wharf.workspace.id";
@@ -32,31 +32,34 @@ pub const LABEL_NAME: &str = "wharf.workspace.name";
 pub const LABEL_PROJECT: &str = "wharf.workspace.project";
 /// Label with the id of the workspace that a sidecar belongs to.
 pub const LABEL_PART_OF: &str = "wharf.workspace.part-of";
-/// Label of an image with the id of the installation that made it. Images have labels of their own: a container inherits
-/// those of its image, and one that another client makes from an image of ours must not look like ours.
+/// Label of an image with the id of the installation that created it. Images have separate labels: a container
+/// inherits the labels of its image, and a container that another client creates from an image of ours must not look
+/// like ours.
 pub const LABEL_IMAGE_HOST: &str = "wharf.image.host";
-/// Label of an image with the id of the workspace that it was made for.
+/// Label of an image with the id of the workspace that it was created for.
 pub const LABEL_IMAGE_WORKSPACE: &str = "wharf.image.workspace";
-/// Label of an image with what it is: `build` or `snapshot`.
+/// Label of an image with its kind: `build` or `snapshot`.
 pub const LABEL_IMAGE: &str = "wharf.image";
-/// Label of an image with the name that it was made under. An image built from one of ours inherits its labels, and
-/// has another name.
+/// Label of an image with the name that it was created under. An image built from one of ours inherits its labels,
+/// but has another name.
 pub const LABEL_IMAGE_NAME: &str = "wharf.image.name";
 /// Label of a volume that is part of a snapshot, and of a snapshot's image, with the snapshot's name.
 pub const LABEL_SNAPSHOT: &str = "wharf.image.snapshot";
-/// Label with the number of the journal entry under which something was made: how what a process that died has left is found.
+/// Label with the number of the journal entry under which an object was created. It identifies leftovers of a process
+/// that died.
 pub const LABEL_ATTEMPT: &str = "wharf.attempt";
-/// Label of a volume that a file of a project named: `project`. Its contents are that project's, in every workspace that mounts it.
+/// Label of a volume that a project's file named: `project`. Its contents belong to that project, in every workspace
+/// that mounts it.
 pub const LABEL_VOLUME_BY: &str = "wharf.volume.by";
 /// Label with the digest of the decided spec, see [`ContainerSpec::digest`].
 pub const LABEL_SPEC: &str = "wharf.spec";
 
-/// Stable, readable identity of a workspace on one host: `<name>-<16 hex digits>`, e.g. `shop-3f9a1c20b7d4e586`; those of
-/// workspaces of earlier versions have 6. The digits are those of a hash of name and project, and only find a workspace: the
-/// store tells whose an id is.
+/// Stable, readable identity of a workspace on one host: `<name>-<16 hex digits>`, e.g. `shop-3f9a1c20b7d4e586`.
+/// Workspaces of earlier versions have 6 digits. The digits come from a hash of name and project and only serve to
+/// find a workspace. The owner of an id is recorded in the store.
 ///
-/// It is safe as a container name, hostname, label value and file name: 1 to 63 characters of `[a-z0-9-]`, beginning
-/// and ending with a letter or digit.
+/// It is safe as a container name, hostname, label value and file name: 1 to 63 characters of `[a-z0-9-]`, with a
+/// letter or digit at both ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkspaceId(String);
@@ -82,15 +85,15 @@ impl WorkspaceId {
         if slug.is_empty() { Self(format!("ws-{tail}")) } else { Self(format!("{slug}-{tail}")) }
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id of a sidecar of this workspace: `<id>-<name>`.
+    /// Returns the id of a sidecar of this workspace: `<id>-<name>`.
     ///
     /// # Errors
-    /// When the name is not 1 to 15 of a-z, 0-9 and '-', with a letter or digit at both ends.
+    /// An error if the name is not 1 to 15 of a-z, 0-9 and '-', with a letter or digit at both ends.
     pub fn sidecar(&self, name: &str) -> Result<Self, String> {
         if name.len() > 15 || name.parse::<Self>().is_err() {
             return Err(format!("'{name}' is no sidecar's name: 1 to 15 of a-z, 0-9 and '-', not at the ends"));
@@ -98,7 +101,7 @@ impl WorkspaceId {
         format!("{self}-{name}").parse()
     }
 
-    /// The name of the workspace's container.
+    /// Returns the name of the workspace's container.
     pub fn container_name(&self) -> String {
         format!("wharf-{}", self.0)
     }
@@ -136,30 +139,30 @@ impl FromStr for WorkspaceId {
     }
 }
 
-/// Lower-case hex SHA-256 of some bytes: the digest that Wharf uses everywhere.
+/// Returns the lower-case hex SHA-256 of bytes: the digest that Wharf uses everywhere.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes))
 }
 
-/// All but the unreserved characters of RFC 3986.
+/// All characters except the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A text as one part of the path or query of an address (RFC 3986): nothing in it has a meaning there.
+/// Encodes a text as one component of a URL's path or query (RFC 3986), so that no character has a special meaning.
 pub fn url_encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// The bytes that a text in base64 stands for; none when it is not such a text.
+/// Decodes Base64; none if the text is not valid Base64.
 pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
 }
 
-/// Bytes as base64 (RFC 4648, with padding): how bytes that are no text stand in JSON.
+/// Encodes bytes as Base64 (RFC 4648, with padding), the form of binary data in JSON.
 pub fn base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
-/// State of a workspace's container, as the engine reports it, and `missing` when there is none.
+/// State of a workspace's container as reported by the engine, or `missing` if there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -171,12 +174,12 @@ pub enum State {
     Removing,
     Exited,
     Dead,
-    /// Wharf's store knows the workspace, but the engine has no container for it.
+    /// Wharf's store has the workspace, but the engine has no container for it.
     Missing,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 8] = [
         Self::Created,
         Self::Running,
@@ -188,7 +191,7 @@ impl State {
         Self::Missing,
     ];
 
-    /// The word used in text and JSON.
+    /// Returns the name used in text and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -215,16 +218,16 @@ impl fmt::Display for State {
 pub enum Awaited {
     /// All its containers run.
     Running,
-    /// All its containers run and are healthy; one without a health check is healthy when it runs.
+    /// All its containers run and are healthy; a running container without a health check counts as healthy.
     Healthy,
     /// Its container has ended.
     Exited,
-    /// It has no container any more.
+    /// It no longer has a container.
     Removed,
 }
 
 impl Awaited {
-    /// The word for it.
+    /// Returns the name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -251,7 +254,7 @@ impl FromStr for State {
     }
 }
 
-/// A container of Wharf's as the engine reports it.
+/// A container of Wharf, as reported by the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     /// The engine's full id.
@@ -264,38 +267,38 @@ pub struct Container {
     pub image_id: String,
     /// State.
     pub state: State,
-    /// RFC 3339, UTC.
+    /// The creation time, RFC 3339, UTC.
     pub created_at: Option<jiff::Timestamp>,
-    /// Last start, if it was ever started. Only `inspect` knows it; a list does not.
+    /// Its last start, if any. Only `inspect` reports it; a list does not.
     pub started_at: Option<jiff::Timestamp>,
-    /// Last end, if it has ended since its last start.
+    /// Its last end, if it has ended since its last start.
     pub finished_at: Option<jiff::Timestamp>,
-    /// Exit code of the last run: none while it runs or when it never ran, 0 is a real 0.
+    /// Exit code of the last run: none while it runs or if it never ran, 0 is a real 0.
     pub exit_code: Option<i64>,
     /// Whether the engine killed it for lack of memory.
     pub oom_killed: bool,
-    /// Health as the engine's health check says; none where no check is defined.
+    /// Result of the engine's health check; none if no check is defined.
     pub health: Option<String>,
-    /// The last run of its health check; only `inspect` knows it.
+    /// The last run of its health check; only `inspect` reports it.
     pub last_check: Option<HealthReport>,
     /// All labels.
     pub labels: BTreeMap<String, String>,
-    /// Published ports as they are now, chosen free ones included.
+    /// The currently published ports, including free ports chosen by the engine.
     pub ports: Vec<Port>,
-    /// What the engine says of the fields that were decided; none from a list.
+    /// The engine's report of the decided fields; none from a list.
     pub actual: Option<ContainerSpec>,
 }
 
 /// The last run of a health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthReport {
-    /// When it ended.
+    /// The time at which it ended.
     pub at: Option<jiff::Timestamp>,
-    /// Its exit code; 0 is healthy.
+    /// Its exit code; 0 means healthy.
     pub exit_code: i64,
-    /// What it wrote, cut by the engine at 4 KiB.
+    /// Its output, truncated by the engine to 4 KiB.
     pub output: String,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
 }
 

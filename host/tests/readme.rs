@@ -1,7 +1,8 @@
 //! Runs README.md: every command of its `sh` blocks, in order, on the real engine, as a newcomer would type them.
 //!
-//! The folder that the quickstart leaves behind is made here in the same way, without the release build. A comment
-//! `# exits 4` behind a command says that it ends with that code; without one it must end with 0.
+//! The test creates the folder that the quickstart leaves behind in the same way, without the release build. A
+//! comment `# exits 4` after a command means that it exits with that code; without such a comment it must exit with
+//! 0.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,10 +15,10 @@ use wharf::docker::Docker;
 use wharf::store::Store;
 use wharf::workspace::LABEL_HOST;
 
-/// No command of a README may take longer.
+/// Time limit for each command of a README.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Programs that a README may use besides wharf.
+/// Programs that a README may use in addition to wharf.
 const PLAIN: [&str; 6] = ["cat", "echo", "grep", "mkdir", "printf", "sed"];
 
 fn root() -> PathBuf {
@@ -28,7 +29,7 @@ fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
 }
 
-/// The fenced blocks of a language, each with the line that it begins on.
+/// Returns the fenced blocks of a language, each with its first line number.
 fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, usize, Vec<&str>)> = None;
@@ -48,7 +49,7 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     blocks
 }
 
-/// One command, and how it must end.
+/// One command, with its expected exit code.
 #[derive(Debug, PartialEq)]
 struct Step {
     line: usize,
@@ -74,7 +75,7 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// Takes the comment off a line; a `#` inside quotes is none.
+/// Splits the comment off a line; a `#` inside quotes does not start one.
 fn split_comment(line: &str) -> (&str, &str) {
     let mut quote = None;
     let mut before = ' ';
@@ -119,14 +120,14 @@ impl Clone {
         clone
     }
 
-    /// What `cargo xtask plugins` would have made of the README's plugin.
+    /// Provides the output of `cargo xtask plugins` for the README's plugin.
     fn plugins(&self) {
         let built = root().join("target/test-plugins/readme-plugin.wasm");
         assert!(built.is_file(), "{} is missing: run 'cargo xtask plugins'", built.display());
         copy(&built, &self.dir.join("target/plugins/owner.wasm"));
     }
 
-    /// Runs a line in the current folder. Returns its exit code and what it printed.
+    /// Runs a line in the current folder. Returns its exit code and its output.
     fn run(&self, line: &str) -> (i32, String) {
         let program = Path::new(env!("CARGO_BIN_EXE_wharf"));
         let path = std::env::var("PATH").unwrap_or_default();
@@ -136,7 +137,7 @@ impl Clone {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(&self.here).stdin(Stdio::null()).env_clear();
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        // A Docker context is found through the home, which is another one here.
+        // A Docker context is found through the home folder, which is a different one here.
         let socket = wharf::docker::socket(None).filter(|socket| socket != Path::new("/var/run/docker.sock"));
         if let Some(socket) = socket {
             command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
@@ -171,7 +172,7 @@ impl Clone {
         );
     }
 
-    /// Carries out one step, and returns what it printed.
+    /// Runs one step and returns its output.
     fn step(&mut self, step: &Step) -> Result<String, String> {
         let words: Vec<&str> = step.command.split_whitespace().collect();
         match words.as_slice() {
@@ -191,7 +192,7 @@ impl Clone {
                 self.here = self.here.join(path).canonicalize().map_err(|error| format!("{path}: {error}"))?;
                 Ok(String::new())
             }
-            // The variables that this file sets are there from the beginning.
+            // The variables that this file sets are present from the start.
             [".", "target/quickstart/env"] => Ok(String::new()),
             [program, ..] if *program == "wharf" || PLAIN.contains(program) => match self.run(&step.command) {
                 (code, output) if code == step.exit => Ok(output),
@@ -204,7 +205,7 @@ impl Clone {
 }
 
 impl Drop for Clone {
-    /// Removes what this installation made in the engine, and the folder.
+    /// Removes the objects of this installation from the engine, and the folder.
     fn drop(&mut self) {
         let state = self.dir.join("target/quickstart/state");
         if state.join("wharf.db").exists()
@@ -270,7 +271,8 @@ fn commands_are_read_with_the_code_that_they_end_with() {
     assert_eq!(steps(text), [step(4, "wharf plan --label 'a=#b'", 4), step(6, "cd x", 0)]);
 }
 
-/// Lines of code without blank lines and documentation, so that texts about the same code can be compared.
+/// Returns the lines of code without blank lines and documentation, so that texts about the same code can be
+/// compared.
 fn code(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim_end());
     lines.filter(|line| !line.is_empty() && !line.trim_start().starts_with("//")).map(str::to_owned).collect()

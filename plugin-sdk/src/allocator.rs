@@ -1,19 +1,19 @@
-//! Where a plugin's allocations go.
+//! The allocator of a plugin.
 //!
-//! An instance lives for one call, so there is no use in keeping order among what it frees. What is dear is a memory
-//! that grows: the host's kernel then changes how its pages may be used, and takes that back for the next instance, both
-//! under one lock for all threads of the host. So allocations come one behind the other from an [`Arena`] that is a part
-//! of the memory from the beginning, and only what does not fit in there goes to the usual allocator, which grows it.
+//! An instance lives for one call, so managing freed memory is not worthwhile. Growing the memory is expensive: the
+//! host's kernel then changes the protection of its pages, and reverts that for the next instance, both under one
+//! lock for all threads of the host. Therefore allocations come one after another from an [`Arena`] that is part of
+//! the memory from the start. Only allocations that do not fit there use the usual allocator, which grows the memory.
 
-// An allocator is unsafe by its nature; everything that is sits in this module.
+// An allocator is inherently unsafe; all unsafe code of the crate is in this module.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 
-/// Bytes that a call may allocate before the memory grows: several times what a usual decision takes, and what the host
-/// keeps of an instance for the next one.
+/// Bytes that a call may allocate before the memory grows: several times the needs of a usual decision, and the
+/// amount of an instance's memory that the host keeps for the next instance.
 #[cfg(target_family = "wasm")]
 const SIZE: usize = 256 << 10;
 
@@ -21,8 +21,8 @@ const SIZE: usize = 256 << 10;
 #[global_allocator]
 static ALLOCATOR: Arena<SIZE, std::alloc::System> = Arena::new(std::alloc::System);
 
-/// Gives memory from its own bytes while there are some, and from another allocator then. Only the last piece that was
-/// given grows, shrinks or comes back in place; what else is freed is lost to it.
+/// Allocates from its own bytes while they last, then from another allocator. Only the last allocation can grow,
+/// shrink or be freed in place; other freed memory is lost.
 #[repr(C, align(16))]
 struct Arena<const SIZE: usize, Rest> {
     bytes: UnsafeCell<MaybeUninit<[u8; SIZE]>>,
@@ -30,7 +30,7 @@ struct Arena<const SIZE: usize, Rest> {
     rest: Rest,
 }
 
-// SAFETY: a WebAssembly instance without atomics has one thread, and with them this module is left out.
+// SAFETY: a WebAssembly instance without atomics has one thread, and this module is excluded with atomics.
 #[cfg(target_family = "wasm")]
 unsafe impl<const SIZE: usize, Rest: Sync> Sync for Arena<SIZE, Rest> {}
 
@@ -43,12 +43,12 @@ impl<const SIZE: usize, Rest> Arena<SIZE, Rest> {
         self.bytes.get().cast()
     }
 
-    /// Where in the arena a piece begins; none for one of the other allocator.
+    /// Returns the offset of an allocation in the arena; none for an allocation of the other allocator.
     fn place(&self, piece: *mut u8) -> Option<usize> {
         piece.addr().checked_sub(self.base().addr()).filter(|place| *place < SIZE)
     }
 
-    /// Takes the next bytes.
+    /// Allocates the next bytes.
     fn take(&self, layout: Layout) -> Option<*mut u8> {
         let free = self.base().addr().checked_add(self.used.get())?;
         let start = free.checked_next_multiple_of(layout.align())? - self.base().addr();
@@ -57,7 +57,7 @@ impl<const SIZE: usize, Rest> Arena<SIZE, Rest> {
         Some(self.base().wrapping_add(start))
     }
 
-    /// Changes the size of the last piece where it is.
+    /// Resizes the last allocation in place.
     fn resize(&self, place: usize, size: usize, wanted: usize) -> bool {
         let last = place + size == self.used.get();
         let end = place.checked_add(wanted).filter(|end| last && *end <= SIZE);
@@ -65,13 +65,13 @@ impl<const SIZE: usize, Rest> Arena<SIZE, Rest> {
     }
 }
 
-// SAFETY: pieces of the arena do not overlap, because each begins behind all that were given and not taken back, and the
-// arena outlives them, being static; a piece is given back to the allocator that it came from, told by its address.
+// SAFETY: allocations of the arena do not overlap, because each starts after all live ones. The arena is static, so
+// it outlives them. An allocation is freed by the allocator that made it, which its address identifies.
 unsafe impl<const SIZE: usize, Rest: GlobalAlloc> GlobalAlloc for Arena<SIZE, Rest> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.take(layout) {
             Some(piece) => piece,
-            // SAFETY: what is promised to this function.
+            // SAFETY: the caller's guarantees for this function apply.
             None => unsafe { self.rest.alloc(layout) },
         }
     }
@@ -79,20 +79,21 @@ unsafe impl<const SIZE: usize, Rest: GlobalAlloc> GlobalAlloc for Arena<SIZE, Re
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
         match self.place(piece) {
             Some(place) => drop(self.resize(place, layout.size(), 0)),
-            // SAFETY: it is not of the arena, so the other one gave it.
+            // SAFETY: it is not in the arena, so the other allocator made it.
             None => unsafe { self.rest.dealloc(piece, layout) },
         }
     }
 
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, wanted: usize) -> *mut u8 {
         let Some(place) = self.place(piece) else {
-            // SAFETY: it is not of the arena, so the other one gave it.
+            // SAFETY: it is not in the arena, so the other allocator made it.
             return unsafe { self.rest.realloc(piece, layout, wanted) };
         };
         if self.resize(place, layout.size(), wanted) || wanted <= layout.size() {
             return piece;
         }
-        // SAFETY: the caller promises that `wanted` is a size for this alignment; the new piece is another one, and larger.
+        // SAFETY: the caller guarantees that `wanted` is valid for this alignment. The new allocation is separate and
+        // larger.
         unsafe {
             let moved = self.alloc(Layout::from_size_align_unchecked(wanted, layout.align()));
             if !moved.is_null() {
@@ -131,7 +132,7 @@ mod tests {
         let within: Vec<_> = pieces.iter().map(|piece| arena.place(*piece).is_some()).collect();
         assert_eq!(within, [true, true, true, true, true, true, false, false]);
         for (number, (piece, &(size, align))) in pieces.into_iter().zip(&sizes).enumerate() {
-            // SAFETY: it has this many bytes, was written, and is given back once.
+            // SAFETY: it has this many bytes, was written, and is freed once.
             unsafe {
                 assert!(std::slice::from_raw_parts(piece, size).iter().all(|byte| *byte == number as u8), "{number}");
                 arena.dealloc(piece, layout(size, align));
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn the_last_piece_grows_shrinks_and_comes_back_in_place() {
         let arena = Arena::<64, _>::new(System);
-        // SAFETY: no size is 0, and each piece is used as it was given.
+        // SAFETY: no size is 0, and each allocation is used as it was made.
         unsafe {
             let first = arena.alloc(layout(8, 1));
             assert_eq!(arena.realloc(first, layout(8, 1), 60), first);
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn a_piece_in_the_middle_moves_with_its_bytes_also_out_of_the_arena() {
         let arena = Arena::<64, _>::new(System);
-        // SAFETY: no size is 0, and each piece is used as it was given.
+        // SAFETY: no size is 0, and each allocation is used as it was made.
         unsafe {
             let first = arena.alloc(layout(8, 1));
             first.copy_from_nonoverlapping(b"12345678".as_ptr(), 8);
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_as_zeros_is_zeros_also_where_something_was_before() {
         let arena = Arena::<64, _>::new(System);
-        // SAFETY: no size is 0, and each piece is used as it was given.
+        // SAFETY: no size is 0, and each allocation is used as it was made.
         unsafe {
             let first = arena.alloc(layout(32, 1));
             first.write_bytes(7, 32);

@@ -1,13 +1,13 @@
-//! What wit-bindgen generates from the WIT files: the canonical ABI, and one set of types for all hooks.
+//! The code that wit-bindgen generates from the WIT files: the canonical ABI, and one set of types for all hooks.
 //!
-//! Nothing here is written against by a plugin; the modules of the hooks re-export the types and put traits in front
-//! of the functions. It is public only because the export macro expands in the plugin's crate.
+//! Plugins do not use this module directly. The modules of the hooks re-export the types and provide traits for the
+//! functions. It is public only because the export macro expands in the plugin's crate.
 
-// Generated code: the canonical ABI lowers and lifts through raw pointers, and what the WIT does not document has no
-// documentation here either.
+// Generated code: the canonical ABI lowers and lifts through raw pointers, and items without documentation in the WIT
+// have none here.
 #![allow(unsafe_code, missing_docs, clippy::all, clippy::unwrap_used, clippy::panic)]
 
-/// The imports and the shared types; every other module refers to this one's types.
+/// The imports and the shared types. Every other module refers to the types in this one.
 pub mod host_imports {
     wit_bindgen::generate!({
         path: ["wit/v0.1", "wit"],

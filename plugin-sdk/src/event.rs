@@ -4,12 +4,12 @@ use crate::{Plugin, bindings, export, settings};
 
 pub use bindings::event::exports::wharf::policy::event::{Action, Input, Kind};
 
-/// Asks for actions on an event.
+/// Requests actions for an event.
 pub trait Event: Plugin {
-    /// Returns what the host is to do, in order.
+    /// Returns the actions for the host, in order.
     ///
     /// # Errors
-    /// Nothing is done; the text is kept with the event.
+    /// No action is carried out; the text is stored with the event.
     fn event(input: Input, settings: Self::Settings) -> Result<Vec<Action>, String>;
 }
 

@@ -1,11 +1,11 @@
-//! The export macro, and what happens at the entry of every exported function.
+//! The export macro, and the code at the entry of every exported function.
 
 /// Exports a type as a plugin: `export_plugin!(Type: hook, ...)`.
 ///
-/// The type implements [`Plugin`](crate::Plugin) and the trait of each hook that is named. The hooks are
-/// `select_image`, `security_profile`, `pre_create`, `post_start`, `pre_exec`, `pre_stop`, `event` and `cleanup`. A
-/// crate has one such line; the host reads from the exports what the plugin can do. Natively it only checks that the
-/// traits are there, so that the crate's tests need no WebAssembly.
+/// The type implements [`Plugin`](crate::Plugin) and the trait of each named hook. The hooks are `select_image`,
+/// `security_profile`, `pre_create`, `post_start`, `pre_exec`, `pre_stop`, `event` and `cleanup`. A crate has one
+/// such line. The host reads the plugin's hooks from the exports. Natively the macro only checks that the traits are
+/// implemented, so that the crate's tests need no WebAssembly.
 ///
 /// ```compile_fail
 /// # struct Mine;
@@ -55,13 +55,13 @@ macro_rules! __check_hook {
 
 /// Runs at the entry of every exported function.
 ///
-/// A panic ends the instance with a trap that says nothing about its cause, and the guest has no stderr: the host's log
-/// is the only place where the message can be seen.
+/// A panic ends the instance with a trap that does not show its cause, and the guest has no stderr. The host's log is
+/// the only place where the message is visible.
 #[cfg(target_family = "wasm")]
 pub(crate) fn enter() {
     std::panic::set_hook(Box::new(|panic| crate::log::error(panic.to_string())));
 }
 
-/// Natively the test harness reports panics.
+/// Does nothing: natively the test harness reports panics.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn enter() {}

@@ -1,41 +1,41 @@
-//! What can be asked about the request that is decided, besides the input of the hook.
+//! Facts about the current request, in addition to the input of the hook.
 
 use crate::types::value;
 
 pub use crate::bindings::host_imports::wharf::policy::facts::{CallerInfo, Door, ImageInfo, Role};
 
-/// Who asked. None where that is not known: while settings are checked, and when a record of an older Wharf is replayed. In
-/// native tests it is what [`crate::testing::set_caller`] has set.
+/// Returns the caller. None if it is unknown: while settings are checked, and when a record of an older Wharf is
+/// replayed. Native tests set it with [`crate::testing::set_caller`].
 #[cfg(target_family = "wasm")]
 pub fn caller() -> Option<CallerInfo> {
     crate::bindings::host_imports::wharf::policy::facts::caller()
 }
 
-/// Who asked. None where that is not known: while settings are checked, and when a record of an older Wharf is replayed. In
-/// native tests it is what [`crate::testing::set_caller`] has set.
+/// Returns the caller. None if it is unknown: while settings are checked, and when a record of an older Wharf is
+/// replayed. Native tests set it with [`crate::testing::set_caller`].
 #[cfg(not(target_family = "wasm"))]
 pub fn caller() -> Option<CallerInfo> {
     crate::testing::caller()
 }
 
-/// The image that was chosen. None at `select-image` and `cleanup`, for an image that the engine has not got yet (before a
-/// workspace is made from it the policies are asked again, with it), and when a record of an older Wharf is replayed. In native
-/// tests it is what [`crate::testing::set_image_config`] has set.
+/// Returns the chosen image. None at `select-image` and `cleanup`, when a record of an older Wharf is replayed, and
+/// for an image that the engine does not have yet. In the last case the policies are called again with the image
+/// before a workspace is created from it. Native tests set it with [`crate::testing::set_image_config`].
 #[cfg(target_family = "wasm")]
 pub fn image_config() -> Option<ImageInfo> {
     crate::bindings::host_imports::wharf::policy::facts::image_config()
 }
 
-/// The image that was chosen. None at `select-image` and `cleanup`, for an image that the engine has not got yet (before a
-/// workspace is made from it the policies are asked again, with it), and when a record of an older Wharf is replayed. In native
-/// tests it is what [`crate::testing::set_image_config`] has set.
+/// Returns the chosen image. None at `select-image` and `cleanup`, when a record of an older Wharf is replayed, and
+/// for an image that the engine does not have yet. In the last case the policies are called again with the image
+/// before a workspace is created from it. Native tests set it with [`crate::testing::set_image_config`].
 #[cfg(not(target_family = "wasm"))]
 pub fn image_config() -> Option<ImageInfo> {
     crate::testing::image_config()
 }
 
 impl ImageInfo {
-    /// The value of a label.
+    /// Returns the value of a label.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         value(&self.labels, name)

@@ -1,8 +1,8 @@
-//! What the author of a Wharf plugin writes against.
+//! The interface for authors of Wharf plugins.
 //!
-//! A plugin decides something about a workspace: which image it is made from, what it may do, when it goes. It is a
-//! pure function over facts that the host gathered. This crate hides the WebAssembly side of it: implement [`Plugin`]
-//! (the settings) and the trait of a hook, and export both. This is a whole plugin:
+//! A plugin decides a part of a workspace: its image, its privileges, or when it is removed. It is a pure function
+//! over facts that the host gathered. This crate hides the WebAssembly side of it: implement [`Plugin`] (the
+//! settings) and the trait of a hook, and export both. This is a whole plugin:
 //!
 //! ```
 //! use wharf_plugin_sdk::pre_create::{Adjustment, Input, PreCreate, Verdict};
@@ -28,14 +28,15 @@
 //! ```
 //!
 //! Reading order: [`Plugin`] and [`export_plugin`], then the module of the hook (each is named as in the contract),
-//! then [`types`] for what hooks share and [`mod@testing`] for tests that run natively. Units and meanings are those of
-//! the WIT files: sizes are bytes, times are milliseconds, instants are milliseconds since 1970-01-01 UTC.
+//! then [`types`] for types shared by hooks and [`mod@testing`] for tests that run natively. Units and meanings are
+//! those of the WIT files: sizes are bytes, durations are milliseconds, instants are milliseconds since 1970-01-01
+//! UTC.
 //!
-//! The crate brings an allocator made for calls that take microseconds; a plugin with one of its own turns that off
+//! The crate includes an allocator for calls that take microseconds. A plugin with its own allocator disables it
 //! (`default-features = false`).
 //!
-//! Build it as a `cdylib` for `wasm32-unknown-unknown` and make a component of it; inside Wharf's repository
-//! `cargo xtask plugins` does both.
+//! Build the plugin as a `cdylib` for `wasm32-unknown-unknown` and convert it to a component. Inside Wharf's
+//! repository `cargo xtask plugins` does both.
 
 #![deny(rustdoc::broken_intra_doc_links)]
 
@@ -58,7 +59,7 @@ mod settings;
 pub mod testing;
 pub mod types;
 
-// Public for the macro only: it expands in the plugin's crate.
+// Public only because the macro expands in the plugin's crate.
 #[doc(hidden)]
 pub mod bindings;
 

@@ -1,19 +1,19 @@
-//! Hook `post-start`: runs after the container started, on create as well as on every later start.
+//! Hook `post-start`: runs after the container started, both on create and on every later start.
 
 use crate::{Plugin, bindings, export, settings};
 
 pub use bindings::post_start::exports::wharf::policy::post_start::{Action, Input};
 
-/// Asks for actions after a start.
+/// Requests actions after a start.
 pub trait PostStart: Plugin {
-    /// Returns the files that the hook wants to see in `input.project`, as paths relative to the project folder.
+    /// Returns the files that the hook wants to read in `input.project`, as paths relative to the project folder.
     ///
     /// At most 64 are honoured; paths that leave the project are ignored. None by default.
     fn wanted_files(_settings: &Self::Settings) -> Vec<String> {
         Vec::new()
     }
 
-    /// Returns what the host is to do, in order.
+    /// Returns the actions for the host, in order.
     ///
     /// # Errors
     /// The workspace keeps running and is marked degraded with this text.

@@ -1,4 +1,4 @@
-//! Hook `pre-create`: everything else about the container. Runs after image and security are decided.
+//! Hook `pre-create`: adjusts all other settings of the container. Runs after image and security are decided.
 //!
 //! Each adjustment changes one field, and the host records the policy as that field's owner.
 
@@ -8,28 +8,28 @@ pub use bindings::pre_create::exports::wharf::policy::pre_create::{Adjustment, D
 
 /// Adjusts a container before it is created.
 pub trait PreCreate: Plugin {
-    /// Returns the files that the hook wants to see in `input.project`, as paths relative to the project folder.
+    /// Returns the files that the hook wants to read in `input.project`, as paths relative to the project folder.
     ///
     /// At most 64 are honoured; paths that leave the project are ignored. None by default.
     fn wanted_files(_settings: &Self::Settings) -> Vec<String> {
         Vec::new()
     }
 
-    /// Adjusts the container, leaves it, or denies.
+    /// Adjusts the container, leaves it unchanged, or denies.
     ///
     /// # Errors
-    /// When no verdict can be given; the host then denies the create with this text.
+    /// An error if no verdict can be given; the host then denies the create with this text.
     fn pre_create(input: Input, settings: Self::Settings) -> Result<Verdict, String>;
 }
 
 impl Verdict {
-    /// Adjusts; without a single adjustment it passes.
+    /// Adjusts; without any adjustment it passes.
     pub fn adjust(adjustments: impl IntoIterator<Item = Adjustment>) -> Self {
         let list: Vec<Adjustment> = adjustments.into_iter().collect();
         if list.is_empty() { Self::Pass } else { Self::Adjust(list) }
     }
 
-    /// Denies: a short stable word for programs, and one line that says what is wrong and what to do about it.
+    /// Denies, with a short stable code for programs, and one line with the problem and its remedy.
     pub fn deny(code: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Deny(Denial { reason: reason.into(), code: code.into() })
     }
@@ -41,7 +41,7 @@ impl Adjustment {
         Self::SetEnv((name.into(), value.into()))
     }
 
-    /// Sets a label. Names that begin with `wharf.` belong to the host and are refused.
+    /// Sets a label. Names that begin with `wharf.` are reserved for the host and are refused.
     pub fn label(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self::SetLabel((name.into(), value.into()))
     }

@@ -1,4 +1,4 @@
-//! Hook `pre-exec`: runs before a command is run in a workspace.
+//! Hook `pre-exec`: runs before each command in a workspace.
 
 use crate::{Plugin, bindings, export, settings};
 
@@ -6,21 +6,21 @@ pub use bindings::pre_exec::exports::wharf::policy::pre_exec::{Adjustment, Denia
 
 /// Adjusts or denies a command.
 pub trait PreExec: Plugin {
-    /// Adjusts how the command runs, leaves it, or denies it.
+    /// Adjusts the execution of the command, leaves it unchanged, or denies it.
     ///
     /// # Errors
-    /// When no verdict can be given; the host then denies the command with this text.
+    /// An error if no verdict can be given; the host then denies the command with this text.
     fn pre_exec(input: Input, settings: Self::Settings) -> Result<Verdict, String>;
 }
 
 impl Verdict {
-    /// Adjusts; without a single adjustment it passes.
+    /// Adjusts; without any adjustment it passes.
     pub fn adjust(adjustments: impl IntoIterator<Item = Adjustment>) -> Self {
         let list: Vec<Adjustment> = adjustments.into_iter().collect();
         if list.is_empty() { Self::Pass } else { Self::Adjust(list) }
     }
 
-    /// Denies: a short stable word for programs, and one line that says what is wrong and what to do about it.
+    /// Denies, with a short stable code for programs, and one line with the problem and its remedy.
     pub fn deny(code: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Deny(Denial { reason: reason.into(), code: code.into() })
     }

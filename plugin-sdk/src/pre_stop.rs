@@ -4,12 +4,12 @@ use crate::{Plugin, bindings, export, settings};
 
 pub use bindings::pre_stop::exports::wharf::policy::pre_stop::{Action, Input, Reply};
 
-/// Asks for actions before a stop.
+/// Requests actions before a stop.
 pub trait PreStop: Plugin {
-    /// Returns what the host is to do before the stop, and how long it waits after that.
+    /// Returns the actions for the host before the stop, and the wait after them.
     ///
     /// # Errors
-    /// The stop goes on; the text is kept with it.
+    /// The stop continues; the text is stored with it.
     fn pre_stop(input: Input, settings: Self::Settings) -> Result<Reply, String>;
 }
 

@@ -1,4 +1,4 @@
-//! Hook `select-image`: which image a workspace is made from. Runs first.
+//! Hook `select-image`: chooses the image for a workspace. Runs first.
 
 use crate::types::PullPolicy;
 use crate::{Plugin, bindings, export, settings};
@@ -7,27 +7,27 @@ pub use bindings::select_image::exports::wharf::policy::image_selection::{Denial
 
 /// Chooses an image.
 pub trait SelectImage: Plugin {
-    /// Returns the files that the hook wants to see in `input.project`, as paths relative to the project folder.
+    /// Returns the files that the hook wants to read in `input.project`, as paths relative to the project folder.
     ///
     /// At most 64 are honoured; paths that leave the project are ignored. None by default.
     fn wanted_files(_settings: &Self::Settings) -> Vec<String> {
         Vec::new()
     }
 
-    /// Chooses the image, leaves the choice that stands, or denies.
+    /// Chooses the image, keeps the current choice, or denies.
     ///
     /// # Errors
-    /// When no verdict can be given; the host then denies the create with this text.
+    /// An error if no verdict can be given; the host then denies the create with this text.
     fn select_image(input: Input, settings: Self::Settings) -> Result<Verdict, String>;
 }
 
 impl Verdict {
-    /// Chooses an image, to be pulled when the engine does not have it. The reason is one line for people.
+    /// Chooses an image, which is pulled if the engine does not have it. The reason is one line for users.
     pub fn choose(reference: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Choose(ImageChoice { reference: reference.into(), pull: PullPolicy::Missing, reason: reason.into() })
     }
 
-    /// Denies: a short stable word for programs, and one line that says what is wrong and what to do about it.
+    /// Denies, with a short stable code for programs, and one line with the problem and its remedy.
     pub fn deny(code: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Deny(Denial { reason: reason.into(), code: code.into() })
     }

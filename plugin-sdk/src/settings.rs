@@ -1,22 +1,22 @@
-//! Settings: from the JSON text of the contract to the plugin's own type, with errors that name the setting.
+//! Converts settings from the JSON text of the contract to the plugin's own type, with errors that name the setting.
 
 use serde::de::DeserializeOwned;
 
-/// Reads settings. An empty text reads as `{}`.
+/// Parses settings. An empty text counts as `{}`.
 ///
 /// # Errors
-/// One line that names the setting and what is wrong with it, e.g. ``setting `languages.node`: missing field `image` ``.
+/// One line that names the setting and its error, e.g. ``setting `languages.node`: missing field `image` ``.
 pub(crate) fn parse<S: DeserializeOwned>(json: &str) -> Result<S, String> {
     let json = if json.trim().is_empty() { "{}" } else { json };
     serde_json::from_str(json).map_err(|error| {
         let text = error.to_string();
-        // People write TOML; a position in the JSON made from it means nothing to them.
+        // Users write TOML; a position in the JSON derived from it is meaningless to them.
         let problem = text.split(" at line ").next().unwrap_or(&text);
-        // These are about a key of a table: the last key that was read is either the culprit itself, which the message
-        // names, or an unrelated neighbour.
+        // These errors concern a key of a table. The last key read is either the culprit, which the message names, or
+        // an unrelated neighbour.
         let about_table = ["missing field", "unknown field", "duplicate field"].iter().any(|p| problem.starts_with(p));
         let mut offset = byte_offset(json, error.line(), error.column());
-        // A missing key shows at the end of its table, when the brace has been read.
+        // A missing key is reported at the end of its table, after the closing brace.
         if about_table && json.as_bytes().get(offset.wrapping_sub(1)) == Some(&b'}') {
             offset -= 1;
         }
@@ -32,13 +32,13 @@ pub(crate) fn parse<S: DeserializeOwned>(json: &str) -> Result<S, String> {
     })
 }
 
-/// Asks for the wanted files. That function has no way to report an error, and the settings were checked when the plugin
-/// was loaded; should they be refused all the same, the hook itself says so a moment later.
+/// Returns the wanted files. That function cannot report an error, and the settings were checked when the plugin was
+/// loaded. If they are refused nevertheless, the hook itself reports that a moment later.
 pub(crate) fn for_files<S: DeserializeOwned>(json: &str, wanted: impl FnOnce(&S) -> Vec<String>) -> Vec<String> {
     parse(json).map(|settings| wanted(&settings)).unwrap_or_default()
 }
 
-/// Turns serde_json's position (lines from 1, columns in bytes) into an offset.
+/// Converts serde_json's position (1-based lines, columns in bytes) to an offset.
 fn byte_offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     (start + column).min(text.len())
@@ -46,11 +46,11 @@ fn byte_offset(text: &str, line: usize, column: usize) -> usize {
 
 /// Returns the keys that lead to the value at `offset`, and how many of them lead to the table around it.
 ///
-/// serde_json's own errors say where but not under which key, and a crate that tracks the path doubles the size of a
-/// small plugin; the text is right here, so it is read again up to the place of the error.
+/// serde_json's errors contain a position but not the key, and a crate that tracks the path doubles the size of a
+/// small plugin. The text is available here, so it is scanned again up to the error's position.
 fn path_at(json: &str, offset: usize) -> (Vec<String>, usize) {
     let mut path: Vec<String> = Vec::new();
-    // Per open bracket: how deep the path was outside it, and whether it is an object.
+    // Per open bracket: the depth of the path outside it, and whether it is an object.
     let mut open: Vec<(usize, bool)> = Vec::new();
     let mut expects_key = false;
     let mut at = 0;

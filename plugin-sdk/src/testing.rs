@@ -1,4 +1,5 @@
-//! Inputs for a plugin's own tests, which run natively: `Input::for_test()` of each hook, changed where the test cares.
+//! Inputs for a plugin's own tests, which run natively: `Input::for_test()` of each hook, modified where the test
+//! needs it.
 //!
 //! ```
 //! use wharf_plugin_sdk::select_image::Input;
@@ -24,7 +25,7 @@ thread_local! {
     static IMAGE: std::cell::RefCell<Option<ImageInfo>> = const { std::cell::RefCell::new(None) };
 }
 
-/// Says who asks, for what `facts::caller` gives in this thread from now on.
+/// Sets the caller that `facts::caller` returns in this thread from now on.
 pub fn set_caller(name: &str, role: Role, door: Door) {
     CALLER.with(|caller| *caller.borrow_mut() = Some(CallerInfo { name: name.to_owned(), role, door }));
 }
@@ -33,7 +34,7 @@ pub(crate) fn caller() -> Option<CallerInfo> {
     CALLER.with(|caller| caller.borrow().clone())
 }
 
-/// Says which image was chosen, for what `facts::image_config` gives in this thread from now on.
+/// Sets the image that `facts::image_config` returns in this thread from now on.
 pub fn set_image_config(image: ImageInfo) {
     IMAGE.with(|chosen| *chosen.borrow_mut() = Some(image));
 }
@@ -43,7 +44,7 @@ pub(crate) fn image_config() -> Option<ImageInfo> {
 }
 
 impl ImageInfo {
-    /// An image for `linux/amd64` that says nothing else.
+    /// Returns an image for `linux/amd64` without other settings.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -60,10 +61,10 @@ impl ImageInfo {
     }
 }
 
-/// Reads and checks settings as the host lets a plugin do it when it is loaded.
+/// Parses and checks settings in the same way as the host when it loads a plugin.
 ///
 /// # Errors
-/// What the host would show: which setting is wrong and how.
+/// The host's message: the setting and its error.
 pub fn settings<P: Plugin>(json: &str) -> Result<P::Settings, String> {
     let parsed: P::Settings = settings::parse(json)?;
     P::check(&parsed)?;
@@ -71,7 +72,7 @@ pub fn settings<P: Plugin>(json: &str) -> Result<P::Settings, String> {
 }
 
 impl Workspace {
-    /// A workspace `shop-3f9a1c` of the folder `/home/ada/shop`, without labels.
+    /// Returns a workspace `shop-3f9a1c` of the folder `/home/ada/shop`, without labels.
     #[must_use]
     pub fn for_test() -> Self {
         Self { id: "shop-3f9a1c".into(), name: "shop".into(), project: "/home/ada/shop".into(), labels: Vec::new() }
@@ -79,7 +80,7 @@ impl Workspace {
 }
 
 impl Project {
-    /// An empty folder.
+    /// Returns an empty folder.
     #[must_use]
     pub fn for_test() -> Self {
         Self { files: Vec::new(), contents: Vec::new() }
@@ -93,7 +94,7 @@ impl Project {
 }
 
 impl Engine {
-    /// An engine 20.10 with cgroup v2 on 4 cores and 8 GiB.
+    /// Returns an engine 20.10 with cgroup v2 on 4 cores and 8 GiB.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -108,7 +109,7 @@ impl Engine {
 }
 
 impl Security {
-    /// What the engine gives a container by default: its fourteen capabilities, and nothing tightened.
+    /// Returns the engine's defaults for a container: its fourteen capabilities, and no tightened field.
     #[must_use]
     pub fn for_test() -> Self {
         let capabilities = [
@@ -140,7 +141,7 @@ impl Security {
 }
 
 impl ContainerSpec {
-    /// A container of 2 cores and 2 GiB on the shared network, without an image.
+    /// Returns a container of 2 cores and 2 GiB on the shared network, without an image.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -175,7 +176,7 @@ impl ContainerSpec {
 macro_rules! builders {
     ($input:ty) => {
         impl $input {
-            /// Gives the workspace a label.
+            /// Adds a label to the workspace.
             #[must_use]
             pub fn label(mut self, name: &str, value: &str) -> Self {
                 self.workspace.labels.push((name.to_owned(), value.to_owned()));
@@ -187,7 +188,7 @@ macro_rules! builders {
     ($input:ty, files) => {
         builders!($input);
         impl $input {
-            /// Puts a file into the project, as if the plugin had asked for it.
+            /// Adds a file to the project, as if the plugin had requested it.
             #[must_use]
             pub fn file(mut self, path: &str, text: &str) -> Self {
                 self.project.add(path, text);
@@ -206,7 +207,7 @@ builders!(pre_stop::Input);
 builders!(event::Input);
 
 impl select_image::Input {
-    /// An empty project whose request names no image.
+    /// Returns an empty project whose request names no image.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -222,7 +223,7 @@ impl select_image::Input {
 }
 
 impl security_profile::Input {
-    /// A container as the engine would make it by default, with 4096 processes.
+    /// Returns a container with the engine's defaults and 4096 processes.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -239,7 +240,7 @@ impl security_profile::Input {
 }
 
 impl pre_create::Input {
-    /// An empty project and [`ContainerSpec::for_test`].
+    /// Returns an empty project and [`ContainerSpec::for_test`].
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -253,7 +254,7 @@ impl pre_create::Input {
 }
 
 impl post_start::Input {
-    /// The first start of an empty project on `debian:stable-slim`.
+    /// Returns the first start of an empty project on `debian:stable-slim`.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -267,7 +268,7 @@ impl post_start::Input {
 }
 
 impl pre_exec::Input {
-    /// An interactive `sh`.
+    /// Returns an interactive `sh`.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -283,7 +284,7 @@ impl pre_exec::Input {
 }
 
 impl pre_stop::Input {
-    /// A `stop`.
+    /// Returns a `stop`.
     #[must_use]
     pub fn for_test() -> Self {
         Self { workspace: Workspace::for_test(), verb: "stop".into(), now_ms: NOW_MS }
@@ -291,7 +292,7 @@ impl pre_stop::Input {
 }
 
 impl event::Input {
-    /// A start.
+    /// Returns a start.
     #[must_use]
     pub fn for_test() -> Self {
         Self {
@@ -305,7 +306,7 @@ impl event::Input {
 }
 
 impl cleanup::Candidate {
-    /// A workspace `id` that started and was last used an hour ago, and is still running.
+    /// Returns a workspace `id` that started and was last used an hour ago, and is still running.
     #[must_use]
     pub fn for_test(id: &str) -> Self {
         let hour_ago = Some(NOW_MS - 3_600_000);
@@ -328,7 +329,7 @@ impl cleanup::Candidate {
 }
 
 impl cleanup::Input {
-    /// These candidates, with half of a 100 GiB disk free, on a Thursday at midnight.
+    /// Returns these candidates, with half of a 100 GiB disk free, on a Thursday at midnight.
     #[must_use]
     pub fn for_test(candidates: impl IntoIterator<Item = cleanup::Candidate>) -> Self {
         Self {

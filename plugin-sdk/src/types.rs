@@ -1,4 +1,4 @@
-//! What several hooks share: the types of the WIT interface `types`, and short ways to read and make them.
+//! Types shared by several hooks: those of the WIT interface `types`, with short ways to read and create them.
 
 pub use crate::bindings::host_imports::wharf::policy::types::{
     Action, CommandAction, ContainerSpec, Denial, Engine, FileContent, HealthCheck, ImageChoice, LocalImage, Mount,
@@ -6,7 +6,7 @@ pub use crate::bindings::host_imports::wharf::policy::types::{
     Ulimit, Workspace,
 };
 
-/// The host's bound on a command that a policy asks for: ten minutes.
+/// The host's time limit for a command that a policy requests: ten minutes.
 const LONGEST_COMMAND_MS: u64 = 10 * 60 * 1000;
 
 impl Workspace {
@@ -18,13 +18,14 @@ impl Workspace {
 }
 
 impl Project {
-    /// Returns the text of a file that the plugin asked for with `wanted_files`, if it exists.
+    /// Returns the text of a file that the plugin requested with `wanted_files`, if it exists.
     #[must_use]
     pub fn file(&self, path: &str) -> Option<&str> {
         self.contents.iter().find(|file| file.path == path).map(|file| file.text.as_str())
     }
 
-    /// Returns whether the project has a file, among those that the host lists: the top level and `.devcontainer/`.
+    /// Returns whether the project has a file, among the files that the host lists: the top level and
+    /// `.devcontainer/`.
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         self.files.iter().any(|file| file == path)
@@ -32,13 +33,13 @@ impl Project {
 }
 
 impl ContainerSpec {
-    /// Returns the value of a label, as adjusted so far.
+    /// Returns the value of a label, with all adjustments so far.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         value(&self.labels, name)
     }
 
-    /// Returns the value of an environment variable, as adjusted so far.
+    /// Returns the value of an environment variable, with all adjustments so far.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
         value(&self.env, name)
@@ -52,18 +53,18 @@ impl Action {
         Self::Run(CommandAction { command, timeout_ms: LONGEST_COMMAND_MS })
     }
 
-    /// Keeps a line with the workspace.
+    /// Stores a note with the workspace.
     pub fn note(text: impl Into<String>) -> Self {
         Self::Note(text.into())
     }
 
-    /// Stops the workspace; the text says why.
+    /// Stops the workspace for the given reason.
     pub fn stop(reason: impl Into<String>) -> Self {
         Self::Stop(reason.into())
     }
 }
 
-/// Returns the value that belongs to a name.
+/// Returns the value for a name.
 pub(crate) fn value<'a>(pairs: &'a [Pair], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{App, LoadedPolicy};
-use crate::carried;
+use crate::builtin;
 use crate::config::ago;
 use crate::hooks::Entry;
 use crate::hooks::chain::{Mode, Standing};
@@ -86,7 +86,7 @@ impl App {
         policy: Option<&str>,
         since: jiff::Timestamp,
     ) -> Result<BTreeMap<String, ShadowSummary>, lifecycle::Error> {
-        Ok(shadow_report(store, &carried::chain(&self.loaded.config), policy, since)?)
+        Ok(shadow_report(store, &builtin::chain(&self.loaded.config), policy, since)?)
     }
 
     /// Returns the service of this state folder, if one runs.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use super::App;
-use crate::carried::{self, Carried};
+use crate::builtin::{self, BuiltIn};
 use crate::config::PolicyConfig;
 use crate::hooks::PolicyError;
 use crate::script::{Imports, SOURCE, read_bounded};
@@ -23,11 +23,11 @@ impl App {
     pub(super) fn read(&self, config: &PolicyConfig) -> (String, Result<Bytes, PolicyError>) {
         let missing = |text: String| PolicyError::new("missing", format!("{}: {text}", config.name));
         if let Some(name) = &config.builtin {
-            let bytes = match carried::find(name) {
-                Some(carried) => built_in(&config.name, carried, config.digest.as_deref()),
+            let bytes = match builtin::find(name) {
+                Some(policy) => built_in(&config.name, policy, config.digest.as_deref()),
                 None => {
-                    let all: Vec<_> = carried::ALL.iter().map(|(name, _)| *name).collect();
-                    Err(missing(format!("'{name}' is not carried by this program; there are {}", all.join(", "))))
+                    let all: Vec<_> = builtin::ALL.iter().map(|(name, _)| *name).collect();
+                    Err(missing(format!("'{name}' is not a built-in policy; there are {}", all.join(", "))))
                 }
             };
             return ("builtin".into(), bytes);
@@ -79,14 +79,14 @@ impl App {
 }
 
 /// Returns the bytes of a built-in policy, if they match the digest that its entry pins.
-fn built_in(policy: &str, carried: Carried, pinned: Option<&str>) -> Result<Bytes, PolicyError> {
-    let (bytes, digest) = match carried {
-        Carried::Plugin([], _) => {
+fn built_in(policy: &str, bytes: BuiltIn, pinned: Option<&str>) -> Result<Bytes, PolicyError> {
+    let (bytes, digest) = match bytes {
+        BuiltIn::Plugin([], _) => {
             let text = "this program was built without it; run 'cargo xtask plugins', then build wharf again";
             return Err(PolicyError::new(super::NOT_BUILT, format!("{policy}: {text}")));
         }
-        Carried::Plugin(bytes, digest) => (Bytes::Plugin(bytes.into(), digest.to_owned()), digest.to_owned()),
-        Carried::Script(text) => (Bytes::Script(text.into(), Imports::default()), sha256_hex(text.as_bytes())),
+        BuiltIn::Plugin(bytes, digest) => (Bytes::Plugin(bytes.into(), digest.to_owned()), digest.to_owned()),
+        BuiltIn::Script(text) => (Bytes::Script(text.into(), Imports::default()), sha256_hex(text.as_bytes())),
     };
     if pinned.is_some_and(|pinned| pinned != format!("sha256:{digest}")) {
         let text = format!("{policy}: has the digest sha256:{digest}, pinned is another");
@@ -102,13 +102,13 @@ mod tests {
     #[test]
     fn a_plugin_that_the_program_was_built_without_is_refused_with_the_command_that_builds_it() {
         for pinned in [None, Some("sha256:00")] {
-            let Err(error) = built_in("security-baseline", Carried::Plugin(&[], ""), pinned) else { panic!() };
+            let Err(error) = built_in("security-baseline", BuiltIn::Plugin(&[], ""), pinned) else { panic!() };
             assert_eq!(error.code, "not-built");
             let text = error.to_string();
             assert!(text.contains("security-baseline") && text.contains("cargo xtask plugins"), "{text}");
             assert_eq!(text.lines().count(), 1);
         }
-        let error = built_in("p", Carried::Plugin(b"x", "01"), Some("sha256:00")).err().unwrap();
+        let error = built_in("p", BuiltIn::Plugin(b"x", "01"), Some("sha256:00")).err().unwrap();
         assert_eq!(error.code, "digest");
     }
 }

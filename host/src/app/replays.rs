@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::config::Span;
-use crate::{carried, lifecycle};
+use crate::{builtin, lifecycle};
 
 /// The minimum time limit of policies: the result of a replay must not depend on the load of this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ impl App {
     pub fn for_replays(&self) -> Result<(Self, Vec<String>), lifecycle::Error> {
         let mut app = Self { long_lived: false, ..self.clone() };
         if app.loaded.config.policy.is_empty() {
-            app.loaded.config.policy = carried::default_chain();
+            app.loaded.config.policy = builtin::default_chain();
         }
         for policy in &mut app.loaded.config.policy {
             let usual = policy.limits().timeout;

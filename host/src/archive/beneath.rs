@@ -1,15 +1,16 @@
-//! Reading below a folder whose files another process may change at any moment: a project's belong to what runs in its workspace,
-//! which can exchange a folder and a link a million times a second. So no path is looked at by one call and opened by the next:
-//! the way is walked from descriptor to descriptor, a link is read where it stands and walked as well, and no step leads above
-//! the folder.
+//! Reads below a folder whose files another process may change at any moment. A project's files belong to the
+//! processes in its workspace, which can swap a folder and a link a million times a second. So a path is never
+//! checked by one call and opened by the next: the path is walked from descriptor to descriptor, each link is read
+//! and walked in the same way, and no step leads above the folder.
 //!
-//! A link that stays inside is followed, wherever it stands; a relative one, and an absolute one that names the folder itself.
-//! One that leads outside is an error, and so is a pipe or a device, which is never opened.
+//! A link that stays inside is followed wherever it is: a relative link, or an absolute link that names the folder
+//! itself. A link that leads outside is an error, and so is a pipe or a device, which is never opened.
 //!
 //! `change` writes below a folder in the same way.
 //!
-//! Not with `cap-std` (4.0.3 was tried): its `Dir` refuses an absolute link that stays inside, has no bounds within a way, does
-//! not tell where a way ended without walking it again, waits for a pipe when it opens one, and is opened through links.
+//! The crate `cap-std` (tested at 4.0.3) is not used: its `Dir` refuses an absolute link that stays inside, has no
+//! bounds within a path, does not report where a path ended without walking it again, blocks when it opens a pipe,
+//! and follows links when it is opened.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -24,19 +25,19 @@ use rustix::io::Errno;
 
 mod change;
 
-/// Most links on the way to one file, as the kernel has it.
+/// Maximum number of links on the path to one file, as in the kernel.
 const MOST_LINKS: usize = 40;
-/// How a folder or file is named without being opened.
+/// Flags for referring to a folder or file without opening it.
 const NAMED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A folder that is held, wherever its path leads later.
+/// A folder kept open by a handle, even if its path changes later.
 #[derive(Debug)]
 pub struct Folder {
     held: OwnedFd,
     path: PathBuf,
 }
 
-/// A folder that the way to another one may enter and not leave by a link.
+/// A folder that a path may enter, but not leave through a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
     device: u64,
@@ -44,7 +45,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The folder that a path leads to; none where there is none.
+    /// Returns the folder at a path; none if there is none.
     pub fn at(path: &Path) -> Option<Self> {
         path.metadata().ok().as_ref().map(Self::of)
     }
@@ -54,14 +55,14 @@ impl Bound {
     }
 }
 
-/// What a path below a folder leads to.
+/// The target of a path below a folder.
 #[derive(Debug)]
 pub struct Found {
     parent: OwnedFd,
     name: OsString,
-    /// Where it is, below the folder and without links.
+    /// Its location below the folder, without links.
     pub within: PathBuf,
-    /// What it is. It is no link.
+    /// Its metadata. It is never a link.
     pub about: Metadata,
 }
 
@@ -69,25 +70,25 @@ impl Found {
     /// Opens it, if it is an ordinary file.
     ///
     /// # Errors
-    /// When it is something else, also where it has become that meanwhile.
+    /// An error if it is another kind of object, or has become one meanwhile.
     pub fn open(&self) -> io::Result<(File, Metadata)> {
         open_file(&self.parent, &self.name)
     }
 }
 
 impl Folder {
-    /// Holds a folder. Its path has links and is looked up once.
+    /// Opens a folder. Its path may contain links and is resolved once.
     ///
     /// # Errors
-    /// When there is none, or a link takes the place of a part of it meanwhile.
+    /// An error if there is none, or a part of its path is replaced by a link meanwhile.
     pub fn resolve(path: &Path) -> io::Result<Self> {
         Self::open(&path.canonicalize()?)
     }
 
-    /// Holds a folder whose path is absolute and has no links.
+    /// Opens a folder whose path is absolute and has no links.
     ///
     /// # Errors
-    /// When there is none, or its path has a link.
+    /// An error if there is none, or its path has a link.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = NAMED | OFlags::DIRECTORY;
         let mut held = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
@@ -101,12 +102,12 @@ impl Folder {
         Ok(Self { held, path: path.to_owned() })
     }
 
-    /// Holds a folder that a person named, wherever links on the way lead. Behind one of `bounds`, which others write, a link
-    /// may lead to places in that folder only.
+    /// Opens a folder that a user named, following all links on the way. Inside one of `bounds`, which others can
+    /// write, a link may only lead to places within that bound.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] and [`ErrorKind::NotADirectory`] where there is no folder, [`ErrorKind::PermissionDenied`] where a
-    /// link leads out of a bound, and those of the file system.
+    /// [`ErrorKind::NotFound`] and [`ErrorKind::NotADirectory`] if there is no folder,
+    /// [`ErrorKind::PermissionDenied`] if a link leads out of a bound, and those of the file system.
     pub fn named(path: &Path, bounds: &[Bound]) -> io::Result<Self> {
         let path = if path.is_absolute() { path.to_owned() } else { std::env::current_dir()?.join(path) };
         let root = Self::open(Path::new("/"))?;
@@ -115,59 +116,59 @@ impl Folder {
         Ok(Self { held, path: root.path.join(within) })
     }
 
-    /// The same folder, held once more.
+    /// Returns another handle to the same folder.
     ///
     /// # Errors
-    /// When the process holds too many files.
+    /// An error if the process has too many open files.
     pub fn again(&self) -> io::Result<Self> {
         Ok(Self { held: self.held.try_clone()?, path: self.path.clone() })
     }
 
-    /// Its path when it was opened, for messages.
+    /// Returns its path at the time of opening, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A folder in this one. It is no link.
+    /// Opens a subfolder of this folder. It must not be a link.
     ///
     /// # Errors
-    /// When there is none.
+    /// An error if there is none.
     pub fn child(&self, name: &OsStr) -> io::Result<Self> {
         let held = rustix::fs::openat(&self.held, name, NAMED | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Self { held, path: self.path.join(name) })
     }
 
-    /// A folder below this one; links inside are followed.
+    /// Opens a folder below this one; links that stay inside are followed.
     ///
     /// # Errors
-    /// As [`Folder::find`], and when it is no folder.
+    /// The errors of [`Folder::find`], and an error if it is no folder.
     pub fn folder(&self, path: &Path) -> io::Result<Self> {
         let (mut above, last) = self.walk(path, &[])?;
         let (held, within) = above.pop().filter(|_| last.is_none()).ok_or(Errno::NOTDIR)?;
         Ok(Self { held, path: self.path.join(within) })
     }
 
-    /// What something in this folder is, links not followed.
+    /// Returns the metadata of an object in this folder, without following links.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    /// An error if it cannot be read.
     pub fn about(&self, name: &OsStr) -> io::Result<Metadata> {
         File::from(rustix::fs::openat(&self.held, name, NAMED, Mode::empty())?).metadata()
     }
 
-    /// Where a link in this folder leads.
+    /// Returns the target of a link in this folder.
     ///
     /// # Errors
-    /// When it is none any more.
+    /// An error if it is no longer a link.
     pub fn link(&self, name: &OsStr) -> io::Result<PathBuf> {
         let target = rustix::fs::readlinkat(&self.held, name, Vec::new())?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
-    /// The names in this folder, at most so many of them, sorted.
+    /// Returns the sorted names in this folder, at most `most` of them.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// An error if the folder cannot be read.
     pub fn names(&self, most: usize) -> io::Result<Vec<OsString>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.held, ".", flags, Mode::empty())?;
@@ -186,19 +187,20 @@ impl Folder {
         Ok(names)
     }
 
-    /// Opens an ordinary file in this folder. It is no link, and nothing that is in its place is waited for.
+    /// Opens an ordinary file in this folder. It must not be a link, and opening never blocks on another kind of
+    /// object.
     ///
     /// # Errors
-    /// When it cannot be read, or is something else.
+    /// An error if it cannot be read, or is another kind of object.
     pub fn file(&self, name: &OsStr) -> io::Result<(File, Metadata)> {
         open_file(&self.held, name)
     }
 
-    /// What a path below this folder leads to; links inside are followed.
+    /// Returns the target of a path below this folder; links that stay inside are followed.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is nothing, [`ErrorKind::PermissionDenied`] when it leads outside, and those of the
-    /// file system.
+    /// [`ErrorKind::NotFound`] if there is no target, [`ErrorKind::PermissionDenied`] if the path leads outside, and
+    /// those of the file system.
     pub fn find(&self, path: &Path) -> io::Result<Found> {
         let (mut above, last) = self.walk(path, &[])?;
         let (held, within) = above.pop().ok_or(Errno::NOENT)?;
@@ -211,19 +213,19 @@ impl Folder {
         }
     }
 
-    /// Opens an ordinary file below this folder; links inside are followed.
+    /// Opens an ordinary file below this folder; links that stay inside are followed.
     ///
     /// # Errors
-    /// As [`Folder::find`], and when it is no ordinary file.
+    /// The errors of [`Folder::find`], and an error if it is no ordinary file.
     pub fn open_below(&self, path: &Path) -> io::Result<(File, Metadata)> {
         let found = self.find(path)?;
         open_file(&found.parent, &found.name)
     }
 
-    /// Reads a text file below this folder of at most so many bytes.
+    /// Reads a text file of at most `most` bytes below this folder.
     ///
     /// # Errors
-    /// As [`Folder::open_below`]; when it has more bytes, or is no UTF-8.
+    /// The errors of [`Folder::open_below`]; an error if it has more bytes, or is not UTF-8.
     pub fn read_text(&self, path: &Path, most: u64) -> io::Result<String> {
         let mut text = String::new();
         self.open_below(path)?.0.take(most + 1).read_to_string(&mut text)?;
@@ -233,10 +235,11 @@ impl Folder {
         }
     }
 
-    /// Walks a path. Gives the folders from this one to the last, each with its place, and what is no folder at the end.
+    /// Walks a path. Returns the folders from this one to the last, each with its location, and a final object that
+    /// is no folder, if any.
     ///
-    /// A link in a bound leads to places in it only. A `..` leads out of a bound as long as no link in it was followed: then it is
-    /// the way back that the path itself names.
+    /// A link in a bound may only lead to places within that bound. A `..` may leave a bound as long as no link was
+    /// followed within it: it is then the way back that the path itself names.
     #[allow(clippy::type_complexity)]
     fn walk(
         &self,
@@ -247,9 +250,10 @@ impl Folder {
             io::Error::new(ErrorKind::PermissionDenied, format!("it leads out of {}", self.path.join(floor).display()))
         };
         let mut above = vec![(self.held.try_clone()?, PathBuf::new())];
-        // The folders that are not left: the place of each, the number of folders down to it, and of links before it.
+        // The bounds currently entered: for each its location, the number of folders down to it, and the number of
+        // links before it.
         let mut floors = vec![(PathBuf::new(), 1, 0)];
-        // What is still to be walked, the next one last.
+        // The remaining names of the path, next one last.
         let (mut ahead, mut links) = (parts(path).ok_or_else(|| outside(Path::new("")))?, 0);
         while let Some(name) = ahead.pop() {
             let Some((floor, depth, before)) = floors.last() else { return Err(outside(Path::new(""))) };
@@ -296,7 +300,7 @@ impl Folder {
     }
 }
 
-/// Opens an ordinary file; anything else is looked at and not opened.
+/// Opens an ordinary file; any other object is examined but not opened.
 fn open_file(folder: &OwnedFd, name: &OsStr) -> io::Result<(File, Metadata)> {
     let ordinary = |file: &File| {
         let about = file.metadata()?;
@@ -315,7 +319,7 @@ fn open_file(folder: &OwnedFd, name: &OsStr) -> io::Result<(File, Metadata)> {
     Ok((file, about))
 }
 
-/// The names of a relative path, the first one last.
+/// Returns the names of a relative path, first one last.
 fn parts(path: &Path) -> Option<Vec<OsString>> {
     let mut parts = Vec::new();
     for part in path.components() {
@@ -338,7 +342,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A folder with a project, and something outside of it.
+    /// A folder with a project, and files outside the project.
     pub(crate) struct Place(pub(crate) PathBuf);
 
     impl Place {
@@ -363,7 +367,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Exchanges pairs of names of a folder as fast as it can, until it is dropped.
+    /// Swaps pairs of names in a folder as fast as it can, until it is dropped.
     pub(crate) struct Swapper(Arc<AtomicBool>, Option<std::thread::JoinHandle<u64>>);
 
     impl Swapper {
@@ -478,7 +482,8 @@ pub(crate) mod tests {
         let (mut inside, mut refused, mut by_name) = (0, 0, 0);
         for _ in 0..20_000 {
             for path in ["sub/file", "plain"] {
-                // Looked at by one call and opened by the next, as it must not be done: it shows that this finds the fault.
+                // Deliberately wrong: checked by one call and opened by the next. It shows that this test detects the
+                // flaw.
                 let real = project.join(path).canonicalize().is_ok_and(|real| real.starts_with(&project));
                 by_name +=
                     u32::from(real && std::fs::read_to_string(project.join(path)).is_ok_and(|text| text == "OUTSIDE"));

@@ -1,5 +1,5 @@
-//! The context of an image build: a folder without what its `.dockerignore` leaves out, always the same bytes for the same
-//! files.
+//! The context of an image build: a folder without the paths that its `.dockerignore` excludes. The same files always
+//! give the same bytes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -10,12 +10,12 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::beneath::Folder;
 
-/// Most bytes of a Dockerfile, and of a `.dockerignore`.
+/// Maximum bytes of a Dockerfile, and of a `.dockerignore`.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What a `.dockerignore` leaves out. The rules are those of Docker's documentation ("Dockerfile reference, .dockerignore
-/// file"): patterns are about paths from the folder's top, `*` ends at a slash, `**` does not, `!` takes back, and the
-/// last pattern that matches a path, or a folder above it, decides.
+/// The exclusion rules of a `.dockerignore`. They are those of Docker's documentation ("Dockerfile reference,
+/// .dockerignore file"): patterns apply to paths from the folder's top, `*` stops at a slash, `**` does not, `!`
+/// re-includes, and the last pattern that matches a path, or a folder above it, decides.
 #[derive(Debug, Default)]
 pub struct Ignore {
     rules: Vec<Rule>,
@@ -28,10 +28,10 @@ struct Rule {
 }
 
 impl Ignore {
-    /// Reads the patterns of a `.dockerignore`.
+    /// Parses the patterns of a `.dockerignore`.
     ///
     /// # Errors
-    /// The line that is no pattern.
+    /// The line with an invalid pattern.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut rules = Vec::new();
         for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -48,14 +48,14 @@ impl Ignore {
                 match part {
                     "" | "." => {}
                     ".." if clean.last().is_some_and(|above| *above != "..") => drop(clean.pop()),
-                    // Nothing in the folder is above it.
+                    // A pattern cannot match anything above the folder.
                     _ => clean.push(part),
                 }
             }
             if clean.is_empty() {
                 continue;
             }
-            // Braces are ordinary letters in these patterns.
+            // Braces are ordinary characters in these patterns.
             let pattern = clean.join("/").replace('{', "\\{").replace('}', "\\}");
             let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build();
             let glob = glob.map_err(|error| format!("line {} of .dockerignore: {error}", number + 1))?;
@@ -64,7 +64,7 @@ impl Ignore {
         Ok(Self { rules })
     }
 
-    /// Whether a path, relative to the folder, is left out.
+    /// Returns whether a path, relative to the folder, is excluded.
     pub fn leaves_out(&self, path: &Path) -> bool {
         let mut out = false;
         for rule in &self.rules {
@@ -81,23 +81,23 @@ impl Ignore {
     }
 }
 
-/// A folder to build from.
+/// A build context folder.
 #[derive(Debug)]
 pub struct Context {
     folder: Folder,
     ignore: Ignore,
-    /// Sent whatever `.dockerignore` says: the builder needs it.
+    /// Always sent, whatever `.dockerignore` says: the builder needs it.
     dockerfile: PathBuf,
-    /// The Dockerfile as it was first read: what was looked at is what is sent.
+    /// The Dockerfile's text from its first read: the checked text is the text that is sent.
     text: OnceLock<String>,
 }
 
 impl Context {
-    /// Opens a context, an absolute path without links: what is put in its place later is not read. `dockerfile` is a path in the
-    /// folder.
+    /// Opens a context by an absolute path without links. An object that replaces the folder later is not read.
+    /// `dockerfile` is a path in the folder.
     ///
     /// # Errors
-    /// When the folder or the Dockerfile cannot be read, or `.dockerignore` holds what is no pattern.
+    /// An error if the folder or the Dockerfile cannot be read, or `.dockerignore` contains an invalid pattern.
     pub fn open(folder: &Path, dockerfile: &str) -> Result<Self, String> {
         let file = folder.join(dockerfile);
         let cannot = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
@@ -106,7 +106,7 @@ impl Context {
             true => format!("{} is outside the context", file.display()),
             false => cannot(&file, error),
         })?;
-        // `Dockerfile.dockerignore` beside a Dockerfile wins over the folder's own.
+        // `Dockerfile.dockerignore` beside a Dockerfile takes precedence over the folder's own file.
         let own = PathBuf::from(format!("{}.dockerignore", found.within.display()));
         let mut ignore = Ignore::default();
         for path in [own, PathBuf::from(".dockerignore")] {
@@ -124,10 +124,10 @@ impl Context {
         Ok(Self { dockerfile: found.within, folder: held, ignore, text: OnceLock::new() })
     }
 
-    /// The repositories that the Dockerfile builds from, for their logins. Names that hold a variable are left out.
+    /// Returns the repositories of the Dockerfile's base images, for their logins. Names with a variable are skipped.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// An error if it cannot be read.
     pub fn bases(&self) -> io::Result<Vec<String>> {
         let text = self.text()?;
         let from = text.lines().filter_map(|line| {
@@ -147,24 +147,24 @@ impl Context {
         Ok(self.text.get().map_or("", String::as_str))
     }
 
-    /// The images that the Dockerfile reads from, with these arguments of the build.
+    /// Returns the images that the Dockerfile reads from, with these build arguments.
     ///
     /// # Errors
-    /// When it cannot be read, or a name in it cannot be told.
+    /// An error if it cannot be read, or a name in it cannot be determined.
     pub fn images(&self, args: &BTreeMap<String, String>) -> io::Result<Vec<String>> {
         let text = self.text()?;
         super::dockerfile::images(text, args).map_err(io::Error::other)
     }
 
-    /// The name of the Dockerfile in the archive.
+    /// Returns the name of the Dockerfile in the archive.
     pub fn dockerfile(&self) -> String {
         self.dockerfile.display().to_string()
     }
 
-    /// Writes the archive: the same bytes for the same files, with any owner and any time.
+    /// Writes the archive. The same files give the same bytes, whatever their owners and times.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// An error if a file cannot be read.
     pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         let mut builder = tar::Builder::new(to);
         self.add(&mut builder, &self.folder, Path::new(""))?;
@@ -172,7 +172,7 @@ impl Context {
         if self.ignore.leaves_out(&self.dockerfile)
             && (self.ignore.leaves_out(list) || !self.folder.about(list.as_os_str()).is_ok_and(|about| about.is_file()))
         {
-            // Once it has read them, the engine takes both out of the context if this says so.
+            // With this file the engine removes both from the context after reading them.
             let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
             let name: String = self.dockerfile().chars().fold(String::new(), |mut name, c| {
                 name.extend(special(c).then_some('\\'));
@@ -202,7 +202,7 @@ impl Context {
                     header.set_size(0);
                     builder.append_data(&mut header, &name, io::empty()).map_err(|error| at(&path, error))?;
                 }
-                // Something below may be taken back, or be the Dockerfile.
+                // An object below may be re-included, or be the Dockerfile.
                 if !left_out || self.ignore.takes_back() || self.dockerfile.starts_with(&name) {
                     let inner = folder.child(&entry).map_err(|error| at(&path, error))?;
                     self.add(builder, &inner, &name)?;
@@ -229,7 +229,7 @@ impl Context {
     }
 }
 
-/// Whether a path leads out of its folder; the system has a number for what it does not permit.
+/// Returns whether a path leads out of its folder. For other denied operations, the error has a system error number.
 fn is_outside(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
@@ -306,7 +306,7 @@ mod tests {
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
-    /// What anything in a workspace can do while an image of its project is built (number 8).
+    /// Any process in a workspace can do this while an image of its project is built (number 8).
     #[test]
     fn two_hundred_contexts_whose_folders_are_exchanged_have_nothing_from_outside() {
         let place = Place::new("context");

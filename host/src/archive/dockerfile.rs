@@ -1,15 +1,15 @@
-//! The images that a Dockerfile reads from, whichever instruction names them.
+//! Finds the images that a Dockerfile reads from, in any instruction.
 //!
-//! Reference: <https://docs.docker.com/reference/dockerfile/>. It is not a builder: it only finds names, so it takes more for an
-//! instruction than a builder would, and less for one never.
+//! Reference: <https://docs.docker.com/reference/dockerfile/>. It is not a builder, it only finds names. It may
+//! recognize more instructions than a builder would, but never fewer.
 
 use std::collections::BTreeMap;
 
-/// Finds the images that a Dockerfile names in `FROM`, `COPY --from`, `ADD --from` and `RUN --mount=from=`, its own stages left
-/// out. `args` are the arguments of the build; others have their defaults.
+/// Finds the images that a Dockerfile names in `FROM`, `COPY --from`, `ADD --from` and `RUN --mount=from=`, except
+/// its own stages. `args` are the build arguments; others have their defaults.
 ///
 /// # Errors
-/// A name of which a variable is left that cannot be filled in.
+/// A name with a variable that cannot be resolved.
 pub fn images(text: &str, args: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let (mut stages, mut found) = (Vec::<String>::new(), Vec::<String>::new());
@@ -52,7 +52,7 @@ pub fn images(text: &str, args: &BTreeMap<String, String>) -> Result<Vec<String>
             if name.contains('$') {
                 return Err(format!("the image of '{line}' cannot be told: '{name}' has a variable in it"));
             }
-            // A stage reads from those before it, and not from itself.
+            // A stage reads from earlier stages, and not from itself.
             let earlier = stages.get(..before).unwrap_or_default();
             let own = earlier.contains(&name.to_lowercase()) || name.parse::<usize>().is_ok() || name == "scratch";
             if !name.is_empty() && !own && !found.contains(&name) {
@@ -63,7 +63,7 @@ pub fn images(text: &str, args: &BTreeMap<String, String>) -> Result<Vec<String>
     Ok(found)
 }
 
-/// The values of `--from=` and of `from=` in `--mount=`.
+/// Returns the values of `--from=` and of `from=` in `--mount=`.
 fn froms<'a>(words: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     words.iter().flat_map(|word| {
         let from = word.strip_prefix("--from=");
@@ -73,11 +73,11 @@ fn froms<'a>(words: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// Whole instructions, without comments, each on one line.
+/// Returns whole instructions, without comments, each on one line.
 fn instructions(text: &str) -> Vec<String> {
     let text = text.trim_start_matches('\u{feff}');
     let mut escape = '\\';
-    // Directives stand first: `# escape=` and a backtick.
+    // Directives come first: `# escape=` and a backtick.
     for line in text.lines() {
         let Some(comment) = line.trim().strip_prefix('#') else { break };
         let Some((name, value)) = comment.split_once('=') else { break };
@@ -111,8 +111,8 @@ fn unquoted(text: &str) -> String {
     text.chars().filter(|c| !matches!(c, '"' | '\'')).collect()
 }
 
-/// Fills in `$NAME`, `${NAME}`, `${NAME:-word}` and `${NAME:+word}`. What is not known is empty, as for a builder; another form
-/// stays as it is.
+/// Resolves `$NAME`, `${NAME}`, `${NAME:-word}` and `${NAME:+word}`. An unknown variable is empty, as in a builder;
+/// other forms stay unchanged.
 fn filled(text: &str, known: &BTreeMap<String, String>) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (mut out, mut rest) = (String::new(), text);

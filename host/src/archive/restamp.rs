@@ -1,17 +1,17 @@
-//! An archive of a caller who is not trusted with other users' files: who owns them, and their bits, are set here.
+//! Rewrites an archive of a caller who must not set other users' ownership: owners and permission bits are set here.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use super::{Owner, Pieces, Reader, stream};
 
-/// Passes an archive on while it arrives. Its files belong to `owner`, or to whom it says where there is none; bits that give a
-/// program its owner's rights go, and so do extended attributes, which may give it capabilities. Devices and pipes are left out.
-/// What is wrong with the archive is left in `wrong`; it is broken off then.
+/// Passes on an archive while it arrives. Its files get `owner`, or keep their owner if there is none. Set-uid and
+/// set-gid bits are removed, and so are extended attributes, which may grant capabilities. Devices and pipes are
+/// dropped. A defect of the archive is stored in `wrong`, and the archive is then cut off.
 pub fn restamp(pieces: Pieces, owner: Option<Owner>, wrong: Arc<OnceLock<String>>) -> Pieces {
     stream(move |to| {
         pass_on(Reader::new(pieces), to, owner).inspect_err(|error| {
-            // The first is the cause.
+            // Keep the first error, which is the cause.
             let _ = wrong.set(error.to_string());
         })
     })
@@ -26,9 +26,9 @@ fn pass_on(from: impl Read, to: &mut dyn Write, owner: Option<Owner>) -> io::Res
         if let Some(Owner { uid, gid }) = owner {
             header.set_uid(uid);
             header.set_gid(gid);
-            // The engine goes by a name where it knows one.
+            // The engine prefers a user name that it knows to the number.
             let named = header.set_username("").and_then(|()| header.set_groupname(""));
-            // The oldest form of a header has no names.
+            // The oldest header format has no names.
             drop(named);
         }
         header.set_mode(header.mode()? & 0o1777);
@@ -51,7 +51,7 @@ fn pass_on(from: impl Read, to: &mut dyn Write, owner: Option<Owner>) -> io::Res
     builder.into_inner()?.flush()
 }
 
-/// A file of an archive, which must not end before its size.
+/// A file of an archive, which must not end before its declared size.
 struct Whole<R> {
     from: R,
     left: u64,

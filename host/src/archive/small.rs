@@ -1,4 +1,4 @@
-//! Small archives that are made and read as a whole.
+//! Small archives that are created and read as a whole.
 
 use std::io::{self, Read};
 
@@ -12,26 +12,26 @@ use super::{Owner, Pieces};
 pub struct Entry {
     path: String,
     owner: Owner,
-    /// None for a folder.
+    /// The file's text; none for a folder.
     text: Option<String>,
 }
 
 impl Entry {
-    /// A file of root's that everybody reads.
+    /// Creates a file that belongs to root and is readable by all.
     pub fn file(path: &str, text: String) -> Self {
         Self { path: path.to_owned(), owner: Owner { uid: 0, gid: 0 }, text: Some(text) }
     }
 
-    /// A folder; the ones above it are not in the archive.
+    /// Creates a folder; its parent folders are not in the archive.
     pub fn folder(path: &str, owner: Owner) -> Self {
         Self { path: path.to_owned(), owner, text: None }
     }
 }
 
-/// Makes an archive of some entries, in order.
+/// Creates an archive of entries, in order.
 ///
 /// # Errors
-/// When a path is too long for an archive.
+/// An error if a path is too long for an archive.
 pub fn small(entries: Vec<Entry>) -> io::Result<Pieces> {
     let mut builder = tar::Builder::new(Vec::new());
     for Entry { path, owner, text } in entries {
@@ -49,12 +49,12 @@ pub fn small(entries: Vec<Entry>) -> io::Result<Pieces> {
         builder.append_data(&mut header, &path, text.as_bytes())?;
     }
     let (to, from) = mpsc::channel(1);
-    // It has room for one piece, and nothing was sent before.
+    // The channel has room for one piece, and nothing was sent before.
     let _ = to.try_send(Ok(Bytes::from(builder.into_inner()?)));
     Ok(from)
 }
 
-/// The text of the first file of an archive.
+/// Returns the text of the first file of an archive.
 pub fn first_file(archive: &[u8]) -> Option<String> {
     let mut archive = tar::Archive::new(archive);
     let mut file =

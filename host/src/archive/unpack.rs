@@ -1,6 +1,6 @@
-//! Unpacking. An archive that comes out of a container is not to be trusted, and neither is the folder that it is unpacked in: a
-//! workspace may write there, too, and exchange folders and links meanwhile. So every entry is made in a folder that is held,
-//! and no link is followed on the way.
+//! Unpacks archives. An archive from a container is not trusted, and neither is the target folder: a workspace may
+//! write there, too, and swap folders and links meanwhile. Therefore every entry is created through an open folder
+//! handle, and no link on the way is followed.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -9,29 +9,29 @@ use std::time::{Duration, SystemTime};
 
 use super::{Folder, LeftOut, NAMED};
 
-/// What the owner of a folder needs to fill it and to move it.
+/// Permissions that a folder's owner needs to fill and to move it.
 const OWNER: u32 = 0o700;
-/// Most folders above one another in an archive: each of them is held while its entries are moved or removed.
+/// Maximum depth of folders in an archive: each is kept open while its entries are moved or removed.
 const DEEPEST: usize = 256;
 
 /// The result of unpacking.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Unpacked {
-    /// Files, folders and links that were made.
+    /// Number of created files, folders and links.
     pub entries: u64,
-    /// Names of entries that were left out: devices, pipes, and places outside of the folder.
+    /// Names of skipped entries: devices, pipes, and locations outside the folder.
     pub skipped: LeftOut,
-    /// Permission bits of the folder itself, where the archive has it without a name, as `./` or `/`.
+    /// Permission bits of the folder itself, if the archive has an entry for it without a name, as `./` or `/`.
     pub mode: Option<u32>,
-    /// Folders that their owner may not write or search, and their permission bits. They are made with these rights, so
-    /// that they can be filled and moved; the caller sets the bits after that, the last one first.
+    /// Folders that their owner may not write or search, with their permission bits. They are created with these
+    /// rights, so that they can be filled and moved. The caller sets the final bits afterwards, last folder first.
     pub narrow: Vec<(PathBuf, u32)>,
 }
 
 /// Unpacks an archive into a folder.
 ///
 /// # Errors
-/// Those of the archive's reader and of the file system, and that something stands in the way of an entry.
+/// The errors of the archive's reader and of the file system, and an object that blocks the path of an entry.
 pub fn unpack(from: impl Read, folder: &Folder) -> io::Result<Unpacked> {
     let mut archive = tar::Archive::new(from);
     let mut unpacker = Unpacker { root: folder, last: None, done: Unpacked::default() };
@@ -51,18 +51,18 @@ pub fn unpack(from: impl Read, folder: &Folder) -> io::Result<Unpacked> {
 
 struct Unpacker<'a> {
     root: &'a Folder,
-    /// The folder that the entry before was made in: most often the next one is made there, too.
+    /// The folder of the previous entry: most often the next entry is created there, too.
     last: Option<(PathBuf, Folder)>,
     done: Unpacked,
 }
 
 impl Unpacker<'_> {
-    /// Makes an entry. Says whether it is of a kind that is made.
+    /// Creates an entry. Returns whether its kind is supported.
     fn add<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> io::Result<bool> {
         let kind = entry.header().entry_type();
         let Some(path) = place(&entry.path()?)? else { return Ok(false) };
         let mode = entry.header().mode()? & 0o777;
-        // The oldest archives tell a folder by the end of its name.
+        // The oldest archives mark a folder by a trailing slash in its name.
         let is_folder = kind.is_dir() || (kind.is_file() && entry.path_bytes().ends_with(b"/"));
         let Some((above, name)) = path.parent().zip(path.file_name()) else {
             self.done.mode = is_folder.then_some(mode).or(self.done.mode);
@@ -99,7 +99,7 @@ impl Unpacker<'_> {
         Ok(true)
     }
 
-    /// A folder below the root, no part of the way being a link; missing ones are made.
+    /// Returns a folder below the root without following links; missing folders are created.
     fn folder(&mut self, path: &Path) -> io::Result<&Folder> {
         let held = match self.last.take() {
             Some((at, held)) if at == path => held,
@@ -119,7 +119,7 @@ fn nowhere() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is a link to nothing in the archive")
 }
 
-/// The place of an entry below the folder; none for one that would lie outside.
+/// Returns the location of an entry below the folder; none for a location outside.
 fn place(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut place = PathBuf::new();
     for part in path.components() {
@@ -152,7 +152,7 @@ mod tests {
         header
     }
 
-    /// A folder with another one in it, and files and links in both.
+    /// Returns an archive of a folder with a subfolder, with files and links in both.
     fn tree() -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         let text = b"written";
@@ -183,7 +183,7 @@ mod tests {
         let refused = (0..3_000).filter(|_| unpack(&archive[..], &root).is_err()).count();
         drop(swapper);
         assert!(refused > 0, "no exchange was met");
-        // The exchange is all that stood in the way.
+        // The swapping was the only obstacle.
         if project.join("sub").is_symlink() {
             std::fs::remove_file(project.join("sub")).unwrap();
         }
@@ -219,7 +219,7 @@ mod tests {
     fn an_archive_that_is_cut_off_or_too_deep_is_an_error() {
         let place = Place::new("unpack-bad");
         let root = Folder::open(&place.project()).unwrap();
-        // In the middle of the first file: it begins behind three heads.
+        // Truncated within the first file, which starts after three headers.
         assert!(unpack(&tree()[..3 * 512 + 3], &root).is_err());
         let mut builder = tar::Builder::new(Vec::new());
         let deep = format!("{}file", "d/".repeat(DEEPEST));

@@ -79,11 +79,11 @@ pub struct ExecInput(Input);
 
 enum Input {
     Here(ExecStdin),
-    Service { to: mpsc::Sender<Said>, end: watch::Receiver<Option<Arc<Last>>> },
+    Service { to: mpsc::Sender<ToService>, end: watch::Receiver<Option<Arc<Last>>> },
 }
 
 /// A message for a service.
-enum Said {
+enum ToService {
     Bytes(Vec<u8>),
     Text(wire::ExecInput),
 }
@@ -97,7 +97,7 @@ enum Control {
     Here(docker::ExecControl),
     Service {
         server: String,
-        to: mpsc::Sender<Said>,
+        to: mpsc::Sender<ToService>,
         end: watch::Receiver<Option<Arc<Last>>>,
         /// Whether the command is past its time limit: its output is then received even if it is not read.
         late: watch::Sender<bool>,
@@ -156,12 +156,12 @@ impl Backend {
 async fn talk(client: &Client, workspace: &str, request: &ExecRequest) -> Result<ExecSession, Error> {
     let (mut outgoing, mut incoming) = client.exec_socket(workspace).await?;
     outgoing.text(request).await;
-    let (to, mut said) = mpsc::channel::<Said>(4);
+    let (to, mut said) = mpsc::channel::<ToService>(4);
     tokio::spawn(async move {
         while let Some(said) = said.recv().await {
             let taken = match said {
-                Said::Bytes(bytes) => outgoing.bytes(STDIN, &bytes).await,
-                Said::Text(input) => outgoing.text(&input).await,
+                ToService::Bytes(bytes) => outgoing.bytes(STDIN, &bytes).await,
+                ToService::Text(input) => outgoing.text(&input).await,
             };
             if !taken {
                 return;
@@ -264,7 +264,7 @@ impl ExecInput {
     pub async fn write(&mut self, bytes: &[u8]) -> bool {
         match &mut self.0 {
             Input::Here(stdin) => stdin.write_all(bytes).await.is_ok(),
-            Input::Service { to, .. } => to.send(Said::Bytes(bytes.to_vec())).await.is_ok(),
+            Input::Service { to, .. } => to.send(ToService::Bytes(bytes.to_vec())).await.is_ok(),
         }
     }
 
@@ -275,7 +275,7 @@ impl ExecInput {
             Input::Here(stdin) => drop(stdin.shutdown().await),
             Input::Service { to, .. } => {
                 let end = wire::ExecInput { stdin_end: true, ..wire::ExecInput::default() };
-                drop(to.send(Said::Text(end)).await);
+                drop(to.send(ToService::Text(end)).await);
             }
         }
     }
@@ -284,7 +284,7 @@ impl ExecInput {
     pub async fn detach(&mut self) {
         if let Input::Service { to, end } = &mut self.0 {
             let detach = wire::ExecInput { detach: true, ..wire::ExecInput::default() };
-            if to.send(Said::Text(detach)).await.is_ok() {
+            if to.send(ToService::Text(detach)).await.is_ok() {
                 // Until the service confirms, the end of the connection would kill the command.
                 let _ = tokio::time::timeout(LEAVING, end.wait_for(Option::is_some)).await;
             }
@@ -300,7 +300,7 @@ impl ExecControl {
             Control::Service { to, .. } => {
                 let resize = Some(TerminalSize { rows, cols });
                 let size = wire::ExecInput { resize, ..wire::ExecInput::default() };
-                drop(to.send(Said::Text(size)).await);
+                drop(to.send(ToService::Text(size)).await);
             }
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! Every method fails with [`Error`].
 
-use super::verbs::unless_interrupted;
 use super::{Backend, Error, Report, named};
 use crate::lifecycle::{ImageView, WorkspaceView};
 use crate::records::Target;
@@ -24,7 +23,7 @@ impl Backend {
     /// Pulls an image.
     pub async fn pull_image(&self, reference: &str, report: Report<'_>) -> Result<(), Error> {
         match &self.service {
-            Some(client) => unless_interrupted(client, client.pull_image(reference, report)).await,
+            Some(client) => self.unless_interrupted(client, client.pull_image(reference, report)).await,
             None => Ok(self.here().await?.pull_image(reference, report).await?),
         }
     }
@@ -41,7 +40,7 @@ impl Backend {
                 let context = self.absolute("the folder to build from", &build.context)?;
                 let build = ImageBuild { context, ..build };
                 let request = BuildRequest { project: None, tag, build };
-                unless_interrupted(client, client.build_image(&request, report)).await
+                self.unless_interrupted(client, client.build_image(&request, report)).await
             }
             None => {
                 let lifecycle = self.here().await?;
@@ -93,7 +92,7 @@ impl Backend {
         match &self.service {
             Some(client) => {
                 let workspace = named(client, target).await?;
-                unless_interrupted(client, client.create_snapshot(&workspace, name, report)).await
+                self.unless_interrupted(client, client.create_snapshot(&workspace, name, report)).await
             }
             None => {
                 let lifecycle = self.here().await?;
@@ -124,7 +123,7 @@ impl Backend {
         report: Report<'_>,
     ) -> Result<WorkspaceView, Error> {
         match &self.service {
-            Some(client) => unless_interrupted(client, client.restore_snapshot(snapshot, request, report)).await,
+            Some(client) => self.unless_interrupted(client, client.restore_snapshot(snapshot, request, report)).await,
             None => Ok(Box::pin(self.here().await?.restore_snapshot(snapshot, request, report)).await?),
         }
     }

@@ -207,11 +207,11 @@ impl LogStream {
                     return Ok(Some(LogItem::Lines(vec![line])));
                 }
                 "interrupted" => {
-                    let told: Told = follower.read(&event)?;
+                    let told: ServiceNotice = follower.read(&event)?;
                     return Ok(Some(LogItem::Interrupted(Lost::engine(told.workspace), told.cause)));
                 }
                 "resumed" => {
-                    let told: Told = follower.read(&event)?;
+                    let told: ServiceNotice = follower.read(&event)?;
                     return Ok(Some(LogItem::Resumed(Lost::engine(told.workspace), told.lost.unwrap_or(true))));
                 }
                 "end" => {
@@ -229,7 +229,7 @@ impl LogStream {
 #[derive(serde::Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-struct Told {
+struct ServiceNotice {
     workspace: String,
     cause: String,
     lost: Option<bool>,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Backend, Error};
 use crate::app::{App, PolicyView};
-use crate::carried;
+use crate::builtin;
 use crate::client::Client;
 use crate::config::{PolicyConfig, instant};
 use crate::hooks::redact::SecretNames;
@@ -156,7 +156,7 @@ impl Backend {
         let mut loaded = self.app.loaded.clone();
         let mut list = std::mem::take(&mut loaded.config.policy);
         if list.is_empty() {
-            list = carried::default_chain();
+            list = builtin::default_chain();
         }
         let place = with.map(|(policy, name)| put(&mut list, policy, name));
         loaded.config.policy = list;

@@ -122,8 +122,9 @@ async fn of_service(
         None => None,
     };
     let Some(until) = until else {
-        let source = Source::Service(Box::new(client.follow_events(name.as_deref(), since)));
-        return Ok(EventStream { ready: VecDeque::new(), source });
+        let mut follower = client.follow_events(name.as_deref(), since);
+        follower.open().await?;
+        return Ok(EventStream { ready: VecDeque::new(), source: Source::Service(Box::new(follower)) });
     };
     let now = Timestamp::now();
     if let Ok(wait) = Duration::try_from(until.duration_since(now)) {

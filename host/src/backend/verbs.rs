@@ -96,7 +96,7 @@ impl Backend {
     ) -> Result<WorkspaceView, Error> {
         self.place(&mut request)?;
         match &self.service {
-            Some(client) => unless_interrupted(client, client.up(&request, recreate, wait, report)).await,
+            Some(client) => self.unless_interrupted(client, client.up(&request, recreate, wait, report)).await,
             None => {
                 let lifecycle = self.here().await?;
                 let made = Box::pin(lifecycle.up(&request, Recreate::if_different(recreate), report)).await?;
@@ -123,7 +123,7 @@ impl Backend {
         match &self.service {
             Some(client) => {
                 let workspace = named(client, target).await?;
-                unless_interrupted(client, client.add_sidecar(&workspace, name, &request, recreate, report)).await
+                self.unless_interrupted(client, client.add_sidecar(&workspace, name, &request, recreate, report)).await
             }
             None => {
                 let lifecycle = self.here().await?;
@@ -165,6 +165,19 @@ impl Backend {
                 let waited = Box::pin(lifecycle.wait(&id, awaited, duration(timeout), false)).await?;
                 Ok(waited.view(id, awaited))
             }
+        }
+    }
+
+    /// Leaves a verb to the service when the caller is interrupted: the service carries it to its end.
+    pub(super) async fn unless_interrupted<T>(
+        &self,
+        client: &Client,
+        verb: impl Future<Output = Result<T, crate::client::Error>>,
+    ) -> Result<T, Error> {
+        let mut interrupted = self.stopper().await?.subscribe();
+        tokio::select! {
+            done = verb => Ok(done?),
+            Ok(_) = interrupted.wait_for(|stop| *stop) => Err(Error::LeftToService(client.server())),
         }
     }
 
@@ -211,16 +224,5 @@ impl Backend {
             return Err(Error::usage(text, "run the command on the service's machine, without --server"));
         }
         Ok(absolute)
-    }
-}
-
-/// Leaves a verb to the service on Ctrl-C: the service carries it to its end.
-pub(super) async fn unless_interrupted<T>(
-    client: &Client,
-    verb: impl Future<Output = Result<T, crate::client::Error>>,
-) -> Result<T, Error> {
-    tokio::select! {
-        done = verb => Ok(done?),
-        _ = tokio::signal::ctrl_c() => Err(Error::LeftToService(client.server())),
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of a file, and the user who runs them.
+//! The commands of a file, and the user that runs them.
 
 use super::json::{Node, Value, Wrong};
 use super::properties::{Reader, member, wrong};
@@ -6,7 +6,7 @@ use super::{Command, plain};
 use crate::hooks::Adjustment;
 
 impl Reader<'_> {
-    /// A workspace has one user. Where the image's own command runs, that is the one that it needs.
+    /// Sets the workspace's only user. If the image's own command runs, that is the user it needs (`containerUser`).
     pub(super) fn user(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
         let (container, remote) = (member(members, "containerUser"), member(members, "remoteUser"));
         let own_command = member(members, "overrideCommand").is_some_and(|node| node.value == Value::Bool(false));
@@ -51,7 +51,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A text is for a shell, a list is not. An empty one is none.
+    /// Parses a command: a text runs in a shell, a list does not. An empty one is no command.
     fn command(&mut self, property: &str, node: &Node) -> Result<Option<Command>, Wrong> {
         let words = match &node.value {
             Value::List(items) => {

@@ -1,4 +1,4 @@
-//! The image of a file: named, or built.
+//! The image of a file: named or built.
 
 use super::Build;
 use super::json::{Node, Wrong};
@@ -32,7 +32,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `dockerfile` and `context` are in `build`; in older files they are properties of their own.
+    /// Reads the build. `dockerfile` and `context` are in `build`; in older files they are separate properties.
     fn build(&mut self, members: &[(String, Node)], dockerfile: &str, at: &Node) -> Result<Build, Wrong> {
         let nested = dockerfile == "dockerfile";
         let mut build = Build { context: ".".into(), dockerfile: String::new(), line: at.line, ..Build::default() };

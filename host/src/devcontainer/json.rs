@@ -1,21 +1,22 @@
-//! JSON as editors write it, with comments and trailing commas, and where each value stands.
+//! JSON as editors write it, with comments and trailing commas, and with the position of each value.
 //!
-//! `jsonc_parser` takes the text apart. Its tree is not used, only its tokens: that parser nests 512 levels deep, keeps
-//! names that are there twice, and takes `[1 [2]]` for a list and a line end within a text. Here each value has its line and
-//! each mistake its column, and numbers and texts are read by `serde_json`, so that their rules are exactly those of JSON.
+//! `jsonc_parser` splits the text into tokens, but its tree is not used. Its parser nests 512 levels deep, keeps
+//! duplicate names, accepts `[1 [2]]` as a list, and accepts a newline within a text. This module gives each value
+//! its line and each error its column. `serde_json` parses numbers and texts, so their rules are exactly those of
+//! JSON.
 
 use jsonc_parser::tokens::Token;
 use jsonc_parser::{Scanner, ScannerOptions};
 
-/// Deepest nesting that is read: real files have at most six levels.
+/// Maximum nesting depth: real files have at most six levels.
 const DEEPEST: usize = 64;
 
-/// A value and where it begins.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
-    /// In bytes from the start.
+    /// Offset in bytes from the start.
     pub(super) offset: usize,
-    /// 1-based.
+    /// 1-based line.
     pub(super) line: usize,
     pub(super) value: Value,
 }
@@ -30,15 +31,15 @@ pub(super) enum Value {
     Object(Vec<(String, Node)>),
 }
 
-/// What is wrong, and where.
+/// An error and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wrong {
-    /// In bytes from the start.
+    /// Offset in bytes from the start.
     pub(super) offset: usize,
     pub(super) what: String,
 }
 
-/// Nothing of JSON5.
+/// No extensions of JSON5.
 const STRICT: ScannerOptions = ScannerOptions {
     allow_single_quoted_strings: false,
     allow_hexadecimal_numbers: false,
@@ -48,12 +49,12 @@ const STRICT: ScannerOptions = ScannerOptions {
     allow_extended_string_escapes: false,
 };
 
-/// Reads a whole text.
+/// Parses a whole text.
 ///
 /// # Errors
-/// At the first place that is not JSON with comments and trailing commas, or nested too deeply.
+/// An error at the first place that is not JSON with comments and trailing commas, or is nested too deeply.
 pub(super) fn parse(text: &str) -> Result<Node, Wrong> {
-    // Offsets count from the start of the file, so its mark is a blank that is passed.
+    // Offsets count from the start of the file, so skip its byte order mark explicitly.
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let scanner = Scanner::new(text.get(start..).unwrap_or_default(), &STRICT);
     let mut reader = Reader { text, start, scanner, token: None, at: start, line: 1 };
@@ -62,7 +63,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Wrong> {
     if reader.token.is_some() { Err(reader.wrong("there is more after the end")) } else { Ok(node) }
 }
 
-/// Line and column of a place, 1-based; columns count characters.
+/// Returns line and column of an offset, both 1-based; columns count characters.
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -72,12 +73,12 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
 
 struct Reader<'t> {
     text: &'t str,
-    /// Where the scanner begins.
+    /// The scanner's start offset.
     start: usize,
     scanner: Scanner<'t>,
-    /// The token that is read next; none at the end.
+    /// The next token; none at the end.
     token: Option<Token<'t>>,
-    /// Where it begins, in bytes from the start, and on which line.
+    /// The token's start in bytes from the start of the file. `line` is its line.
     at: usize,
     line: usize,
 }
@@ -98,13 +99,13 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Goes to the next token that is no comment.
+    /// Advances to the next token that is not a comment.
     fn advance(&mut self) -> Result<(), Wrong> {
         loop {
             let end = self.start + self.scanner.token_end();
             let scanned = self.scanner.scan();
             let at = self.start + self.scanner.token_start();
-            // The scanner passes all that Unicode calls a blank.
+            // The scanner skips all Unicode whitespace.
             let blank = self.text.get(end..at).unwrap_or_default();
             if let Some((odd, c)) = blank.char_indices().find(|(_, c)| !matches!(c, ' ' | '\t' | '\r' | '\n')) {
                 return Err(Wrong { offset: end + odd, what: format!("{c:?} is no blank of JSON") });
@@ -118,7 +119,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads a value, and goes past it.
+    /// Parses a value and advances past it.
     fn value(&mut self, depth: usize) -> Result<Node, Wrong> {
         if depth > DEEPEST {
             return Err(self.wrong(&format!("nested more than {DEEPEST} levels deep")));
@@ -170,7 +171,7 @@ impl<'t> Reader<'t> {
         Ok(Value::List(items))
     }
 
-    /// Goes past the comma after an item; before the end it may be missing, and it may stand there.
+    /// Advances past the comma after an item. Before the closing bracket the comma is optional.
     fn end_of_item(&mut self, end: &Token<'_>) -> Result<(), Wrong> {
         match &self.token {
             Some(Token::Comma) => self.advance(),
@@ -179,13 +180,13 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The text that the token is. The scanner lets line ends and other control characters stand in one.
+    /// Returns the text of the current token. The scanner accepts newlines and other control characters in it.
     fn string(&self) -> Result<String, Wrong> {
         let whole = self.text.get(self.at..self.start + self.scanner.token_end()).unwrap_or_default();
         serde_json::from_str(whole).map_err(|_| self.wrong("the text holds what JSON does not allow"))
     }
 
-    /// The number that begins with the token, which ends after the first digit of `01`.
+    /// Parses the number that starts with the current token. For `01` the token ends after the first digit.
     fn number(&self) -> Result<Value, Wrong> {
         let end = self.rest().find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
         let word = self.rest().get(..end.unwrap_or(self.rest().len())).unwrap_or_default();

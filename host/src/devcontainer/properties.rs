@@ -1,4 +1,4 @@
-//! From the properties of a file to what it asks for.
+//! Converts the properties of a file to requests.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{Devcontainer, NotHonoured, Surroundings, plain};
 use crate::hooks::Adjustment;
 use crate::workspace::{Mount, MountKind, notation};
 
-/// Properties that have no effect here, and why.
+/// Properties that have no effect here, each with the reason.
 pub(super) const WITHOUT_EFFECT: [(&str, &str); 21] = [
     ("initializeCommand", "a command for the host is never run"),
     ("postAttachCommand", "nothing attaches to a workspace"),
@@ -34,13 +34,13 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 21] = [
     ("options", "options of the builder are not passed on"),
 ];
 
-/// Longest list of what is not honoured: it is kept with the workspace.
+/// Maximum length of the list of ignored properties, which is stored with the workspace.
 const MOST_LISTED: usize = 100;
 
-/// Variables that are the host's own.
+/// Variables reserved for the host.
 const HOST_ENV: [&str; 3] = ["WORKSPACE_ID", "WORKSPACE_NAME", "WHARF_MANAGED"];
 
-/// Reads the root of a file.
+/// Reads the root object of a file.
 pub(super) fn read(root: &Node, around: &Surroundings<'_>) -> Result<Devcontainer, Wrong> {
     let members = object(root, "the file")?;
     let mut reader = Reader {
@@ -72,7 +72,7 @@ pub(super) fn read(root: &Node, around: &Surroundings<'_>) -> Result<Devcontaine
 pub(super) struct Reader<'a> {
     pub(super) variables: Variables<'a>,
     pub(super) capabilities: BTreeSet<String>,
-    /// The line that changed them last.
+    /// The line that last changed them.
     pub(super) capabilities_at: Option<usize>,
     pub(super) out: Devcontainer,
 }
@@ -119,7 +119,7 @@ impl Reader<'_> {
         self.out.not_honoured.push(NotHonoured { property, line, why });
     }
 
-    /// A text with its variables filled in; those that could not be are listed.
+    /// Expands the variables of a text and lists those that could not be expanded.
     pub(super) fn fill(&mut self, property: &str, line: usize, text: &str, keeps_secrets: bool) -> String {
         let (filled, refused) = self.variables.fill(text, keeps_secrets);
         for why in refused {
@@ -128,20 +128,21 @@ impl Reader<'_> {
         filled
     }
 
-    /// The text of a property with its variables filled in.
+    /// Returns the text of a property with its variables expanded.
     pub(super) fn filled(&mut self, property: &str, node: &Node) -> Result<String, Wrong> {
         let given = text(node, property)?.to_owned();
         Ok(self.fill(property, node.line, &given, false))
     }
 
-    /// Keeps a field, if its value makes sense in itself.
+    /// Stores a field, if its value is valid in itself.
     pub(super) fn field(&mut self, node: &Node, edit: Adjustment) -> Result<(), Wrong> {
         edit.check().map_err(|what| wrong(node, what))?;
         self.out.fields.push((edit, node.line));
         Ok(())
     }
 
-    /// Where the project is mounted, and where commands run: everything else may refer to it.
+    /// Reads the project's mount point and the working directory first, because all other properties may refer to
+    /// them.
     fn folder(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
         let (folder, mount) = (member(members, "workspaceFolder"), member(members, "workspaceMount"));
         if let Some(by) = &self.variables.around.working_dir_fixed {
@@ -187,7 +188,7 @@ impl Reader<'_> {
 
     fn property(&mut self, name: &str, node: &Node) -> Result<(), Wrong> {
         match name {
-            // Read elsewhere, or about nothing that a workspace has.
+            // Handled elsewhere, or without meaning for a workspace.
             "name"
             | "$schema"
             | "workspaceFolder"
@@ -365,7 +366,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What the machine must have; only what it has not is told.
+    /// Checks the requirements for the machine. Only unmet ones are reported.
     fn requirements(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
         let around = self.variables.around;
         for (name, node) in members {

@@ -1,4 +1,5 @@
-//! `runArgs`: arguments of `docker run`. Those that mean a field of a workspace become one; the rest is listed.
+//! `runArgs`: arguments of `docker run`. Those that correspond to a field of a workspace set that field; the others
+//! are listed.
 
 use super::json::{Node, Wrong};
 use super::properties::Reader;
@@ -6,7 +7,7 @@ use super::values::{self, MountWords};
 use crate::hooks::Adjustment;
 use crate::workspace::{Network, notation};
 
-/// Arguments that stand alone.
+/// Arguments without a value.
 const SWITCHES: [&str; 15] = [
     "--init",
     "--privileged",
@@ -26,7 +27,7 @@ const SWITCHES: [&str; 15] = [
 ];
 
 impl Reader<'_> {
-    /// Reads the arguments in order.
+    /// Parses the arguments in order.
     pub(super) fn run_args(&mut self, words: &[(String, &Node)]) -> Result<(), Wrong> {
         let mut words = words.iter().peekable();
         while let Some((word, node)) = words.next() {
@@ -70,7 +71,7 @@ impl Reader<'_> {
             return Ok(());
         };
         let value = match flag {
-            // It goes through the same way as containerEnv.
+            // `env` below expands it, as it does for containerEnv.
             "-e" | "--env" => value.to_owned(),
             _ => self.fill(&property, line, value, false),
         };

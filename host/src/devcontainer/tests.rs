@@ -36,7 +36,7 @@ fn asked(text: &str) -> Devcontainer {
     read(text, &around(&host_env())).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Fields with their values, as JSON.
+/// Returns the fields with their values, as JSON.
 fn fields(text: &str) -> BTreeMap<String, serde_json::Value> {
     asked(text).fields.iter().map(|(edit, _)| (edit.field(), edit.value())).collect()
 }

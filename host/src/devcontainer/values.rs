@@ -1,10 +1,10 @@
-//! Values in Docker's notation as fields: mounts, ports, memory file systems.
+//! Converts values in Docker's notation to fields: mounts, ports, memory file systems.
 
 use crate::hooks::Adjustment;
 use crate::workspace::notation::{self, Publish, size};
 use crate::workspace::{HostPort, Mount, MountKind, Tmpfs, loopback};
 
-/// A mount: the fields of `--mount`, read from either form.
+/// A mount: the fields of `--mount`, from either notation.
 #[derive(Debug, Default)]
 pub(super) struct MountWords {
     pub(super) kind: Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct MountWords {
 }
 
 impl MountWords {
-    /// Reads `type=bind,source=/a,target=/b,readonly`.
+    /// Parses `type=bind,source=/a,target=/b,readonly`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut words = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -34,19 +34,19 @@ impl MountWords {
             "target" | "dst" | "destination" => self.target = Some(value.to_owned()),
             "readonly" | "ro" => self.read_only = matches!(value, "true" | "1"),
             "tmpfs-size" => self.size = Some(size(value)?),
-            // Only engines on other systems than Linux know it.
+            // Only engines on systems other than Linux support it.
             "consistency" => {}
             other => self.ignored.push(other.to_owned()),
         }
         Ok(())
     }
 
-    /// The adjustment that it asks for.
+    /// Returns the requested adjustment.
     pub(super) fn adjustment(self) -> Result<Adjustment, String> {
         let target = self.target.filter(|target| !target.is_empty()).ok_or("a mount needs a target")?;
         let target = if target.len() > 1 { target.trim_end_matches('/').to_owned() } else { target };
         let source = self.source.filter(|source| !source.is_empty());
-        // As Docker has it, a mount is a volume unless it says otherwise.
+        // As in Docker, a mount is a volume by default.
         let mount = |kind, source| Mount { kind, source, read_only: self.read_only };
         match (self.kind.as_deref().unwrap_or("volume"), source) {
             ("bind", Some(source)) => Ok(Adjustment::Mount(target, Some(mount(MountKind::Bind, source)))),
@@ -59,7 +59,7 @@ impl MountWords {
     }
 }
 
-/// `source:target[:options]`, as `docker run -v` takes it.
+/// Parses `source:target[:options]`, as in `docker run -v`.
 pub(super) fn volume(text: &str) -> Result<Adjustment, String> {
     let (target, Mount { kind, source, read_only }, _) = notation::volume(text)?;
     let kind = if kind == MountKind::Bind { "bind" } else { "volume" };
@@ -67,14 +67,14 @@ pub(super) fn volume(text: &str) -> Result<Adjustment, String> {
     MountWords { kind: Some(kind.into()), source, target, read_only, ..MountWords::default() }.adjustment()
 }
 
-/// A port of `forwardPorts` gets a free port of the host.
+/// Converts a port of `forwardPorts`, which gets a free port of the host.
 pub(super) fn forwarded(port: u64) -> Result<Adjustment, String> {
     let container = u16::try_from(port).ok().filter(|port| *port > 0);
     let container = container.ok_or_else(|| format!("{port} is no port; there are 1 to 65535"))?;
     Ok(Adjustment::Port(format!("{container}/tcp"), Some(HostPort { address: loopback(), port: None })))
 }
 
-/// A port to publish; one that stands alone is published under the same number.
+/// Parses a port to publish. A single port is published under the same number.
 pub(super) fn port(text: &str) -> Result<Adjustment, String> {
     let Publish { container, key, host } = notation::port(text)?;
     let host = host.unwrap_or_else(|| HostPort { address: loopback(), port: Some(container) });
@@ -84,7 +84,7 @@ pub(super) fn port(text: &str) -> Result<Adjustment, String> {
     Ok(Adjustment::Port(key, Some(host)))
 }
 
-/// `/tmp` or `/tmp:size=64m,...`; returns the options that have no effect, too.
+/// Parses `/tmp` or `/tmp:size=64m,...`. Also returns the options that have no effect.
 pub(super) fn tmpfs(text: &str) -> Result<(Adjustment, Vec<String>), String> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     let (mut bytes, mut ignored) = (None, Vec::new());

@@ -1,18 +1,18 @@
-//! Variables in the texts of a file: `${localWorkspaceFolder}` and its like. A value that was put in is not looked
-//! through again. What is no variable of the specification, such as a shell's `${HOME}`, stays as it is.
+//! Variables in the texts of a file, such as `${localWorkspaceFolder}`. Inserted values are not expanded again.
+//! Variables outside the specification, such as a shell's `${HOME}`, stay unchanged.
 
 use super::Surroundings;
 
-/// Fills in variables, and says which it could not.
+/// Expands variables, and reports those that it could not expand.
 pub(super) struct Variables<'a> {
     pub(super) around: &'a Surroundings<'a>,
-    /// Where the project is in the container.
+    /// The project's folder in the container.
     pub(super) container_folder: String,
 }
 
 impl Variables<'_> {
-    /// Returns the text with its variables filled in, and why some were left empty. A secret of the host is only put
-    /// where it stays one.
+    /// Returns the text with its variables expanded, and the reasons for those left empty. A secret of the host is
+    /// only inserted where it remains a secret.
     pub(super) fn fill(&self, text: &str, keeps_secrets: bool) -> (String, Vec<String>) {
         let (mut filled, mut refused) = (String::with_capacity(text.len()), Vec::new());
         let mut rest = text;
@@ -57,7 +57,7 @@ impl Variables<'_> {
                     "the host's {shown} is a secret, and only goes into a variable whose name says so ([secrets])"
                 )),
                 Some(Some(value)) => Ok(value.clone()),
-                // Allowed, and not set here.
+                // Allowed, but not set here.
                 Some(None) => Ok(default_of(name)),
                 None => Err(format!("the host's {shown} is not in devcontainer.local_env")),
             }),
@@ -67,7 +67,7 @@ impl Variables<'_> {
     }
 }
 
-/// `localEnv:NAME:default`
+/// Returns the default of `localEnv:NAME:default`.
 fn default_of(name: &str) -> String {
     name.splitn(3, ':').nth(2).unwrap_or_default().to_owned()
 }

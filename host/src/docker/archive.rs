@@ -1,4 +1,4 @@
-//! Files of a container, in and out, as tar archives (API documentation, "ContainerArchive").
+//! Copies files into and out of a container as tar archives (API documentation, "ContainerArchive").
 
 use bytes::Bytes;
 use hyper::Method;
@@ -8,23 +8,23 @@ use super::error::{Error, Result};
 use super::http::{Body, Call, Pieces, encode};
 use super::{Docker, containers};
 
-/// A copy may take long, but not for ever.
+/// A copy may take long, but not forever.
 const COPY: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// What a path in a container is.
+/// The kind of object at a path in a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathKind {
-    /// Nothing is there.
+    /// No object exists at the path.
     Missing,
-    /// A folder, or a link to one.
+    /// A folder, or a link to a folder.
     Folder,
-    /// Anything else.
+    /// Any other object.
     File,
 }
 
 impl PathKind {
-    /// The word for it.
+    /// Returns the kind's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -34,12 +34,12 @@ impl PathKind {
     }
 }
 
-/// A tar archive as it arrives. Dropping it ends it.
+/// A tar archive as it arrives. Dropping it ends the transfer.
 #[derive(Debug)]
 pub struct Archive(Body);
 
 impl Archive {
-    /// The next bytes, or none at the end.
+    /// Returns the next bytes, or none at the end.
     ///
     /// # Errors
     /// [`Error::Stream`] when the connection breaks.
@@ -50,13 +50,13 @@ impl Archive {
 }
 
 impl Docker {
-    /// Says what a path in a container is; links are followed.
+    /// Returns the kind of object at a path in a container. Links are followed.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such container.
     pub async fn path_kind(&self, id: &str, path: &str) -> Result<PathKind> {
-        // The answer to HEAD carries mode bits in a header; with a dot behind the path only a folder is found, and no
-        // header needs to be understood.
+        // The answer to HEAD carries mode bits in a header. With a trailing `/.` in the path the engine finds only
+        // folders, so the header need not be parsed.
         for (path, kind) in
             [(format!("{}/.", path.trim_end_matches('/')), PathKind::Folder), (path.into(), PathKind::File)]
         {
@@ -64,18 +64,19 @@ impl Docker {
             let reply = self.http().send(&call).await?;
             match reply.status {
                 200 => return Ok(kind),
-                // A file with a dot behind it: "not a directory".
+                // A file with a trailing `/.` causes "not a directory".
                 400 | 404 | 500 => {}
                 _ => return Err(call.error(&reply)),
             }
         }
-        // An answer to HEAD has no words, so ask whether it was the container that is missing.
+        // An answer to HEAD has no message, so check whether the container itself is missing.
         self.inspect(id).await?;
         Ok(PathKind::Missing)
     }
 
-    /// Reads a file or folder of a container; its name is the first one in the archive. With `/.` behind it, and for the
-    /// root, what is in the folder comes without a name; links before the dot are followed by the engine.
+    /// Reads a file or folder of a container. Its name is the first name in the archive. For the root, and with a
+    /// trailing `/.`, the archive holds the folder's contents without the folder's name. The engine follows links
+    /// before the dot.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -83,7 +84,7 @@ impl Docker {
         let call = Call::get("copy from the container", archive_path(id, path)?).about("path", path);
         match self.http().stream(&call).await {
             Ok(body) => Ok(Archive(body)),
-            // `/file/.`; the engine's words are about a path of its own.
+            // `/file/.`: the engine's message is about its own path.
             Err(Error::Engine { operation, message, .. } | Error::BadRequest { operation, cause: message })
                 if message.contains("not a directory") =>
             {
@@ -93,11 +94,12 @@ impl Docker {
         }
     }
 
-    /// Unpacks an archive in a folder of a container. A folder never takes the place of a file, nor the other way round.
+    /// Unpacks an archive into a folder of a container. A folder never replaces a file, and a file never replaces a
+    /// folder.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the folder, [`Error::BadRequest`] for what is no archive, [`Error::Unsupported`] where the root file system is read-only,
-    /// [`Error::Stream`] when the maker of the archive failed.
+    /// [`Error::NotFound`] for the folder, [`Error::BadRequest`] for invalid archives, [`Error::Unsupported`] if the
+    /// root file system is read-only, [`Error::Stream`] if the archive's producer failed.
     pub async fn write_archive(&self, id: &str, folder: &str, pieces: Pieces) -> Result<()> {
         let path = format!("{}&noOverwriteDirNonDir=true", archive_path(id, folder)?);
         let call = Call::new(Method::PUT, "copy into the container", path).about("folder", folder).within(COPY);
@@ -113,7 +115,7 @@ impl Docker {
             {
                 Err(Error::Unsupported { operation, cause: message })
             }
-            // Go, archive/tar: what came is no archive, or only the beginning of one.
+            // Errors of Go's archive/tar: the body is no archive, or only the beginning of one.
             Err(Error::Engine { operation, message, .. })
                 if message.contains("invalid tar header") || message.contains("unexpected EOF") =>
             {

@@ -9,29 +9,30 @@ use super::http::{Call, Pieces, encode};
 use super::{Docker, reference, registry_auth};
 
 const OPERATION: &str = "build the image";
-/// Until the first progress: the engine answers once it has the whole context.
+/// Time limit until the first progress: the engine answers only once it has the whole context.
 const SENDING: std::time::Duration = std::time::Duration::from_secs(1800);
 
-/// What is built.
+/// The parameters of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildRequest {
-    /// The name that the image gets.
+    /// The name for the image.
     pub reference: String,
     /// The Dockerfile's path in the context.
     pub dockerfile: String,
-    /// Build arguments. The engine keeps those that the Dockerfile names in the image's history.
+    /// Build arguments. The engine stores the arguments that the Dockerfile declares in the image's history.
     pub args: BTreeMap<String, String>,
     /// The stage to build; none means the last one.
     pub target: Option<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Builds every step anew.
+    /// Rebuilds every step without the cache.
     pub no_cache: bool,
     /// Fetches newer base images.
     pub pull: bool,
-    /// Bytes that each step may use, without swap.
+    /// Memory limit in bytes for each step, without swap.
     pub memory: Option<u64>,
-    /// Repositories that the Dockerfile builds from; those with a login get it.
+    /// Repositories of the Dockerfile's base images. Each is accessed with the stored login of its registry, if there
+    /// is one.
     pub bases: Vec<String>,
 }
 
@@ -51,11 +52,11 @@ struct Aux {
 }
 
 impl Docker {
-    /// Builds an image from a context that comes as a tar archive. `on_line` gets the builder's words, line by line.
-    /// Dropping the future ends the build. Returns the image's content id.
+    /// Builds an image from a context that arrives as a tar archive. `on_line` receives the builder's output line by
+    /// line. Dropping the future ends the build. Returns the image's content id.
     ///
     /// # Errors
-    /// [`Error::BuildFailed`] with the builder's reason; [`Error::Stream`] when the context's maker failed.
+    /// [`Error::BuildFailed`] with the builder's reason; [`Error::Stream`] if the context's producer failed.
     pub async fn build(
         &self,
         request: &BuildRequest,
@@ -123,7 +124,7 @@ impl Docker {
         }
         match id {
             Some(id) => Ok(id),
-            // Engines that do not tell the id have the image under its name.
+            // Some engines do not report the id; look the image up by its name.
             None => match self.image(&request.reference).await? {
                 Some(image) => Ok(image.id),
                 None => Err(failed("the builder ended without an image")),

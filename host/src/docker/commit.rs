@@ -1,4 +1,4 @@
-//! A container's writable layer as an image, and files from one volume to another.
+//! Saves a container's writable layer as an image, and copies files between volumes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::workspace::LABEL_PREFIX;
 /// Committing copies the whole layer.
 const COPY: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// What is kept of a container.
+/// The parameters for saving a container as an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitRequest<'a> {
     /// Name of the image, without a tag.
@@ -22,18 +22,18 @@ pub struct CommitRequest<'a> {
     pub tag: &'a str,
     /// Labels of the image.
     pub labels: &'a BTreeMap<String, String>,
-    /// Labels of the container that the image must not have. The engine takes over all of them, and can only blank them.
+    /// Labels of the container that the image must not have. The engine copies all labels and can only blank them.
     pub blank_labels: Vec<String>,
 }
 
 impl Docker {
-    /// Makes an image of a container, which is frozen meanwhile. Returns the image's content id.
+    /// Creates an image from a container, which is paused meanwhile. Returns the image's content id.
     ///
-    /// The image keeps the container's whole configuration beside its own (`ContainerConfig`), environment included: for
-    /// one with secrets there is [`Docker::flatten`].
+    /// The image stores the container's whole configuration beside its own (`ContainerConfig`), including the
+    /// environment. For a container with secrets use [`Docker::flatten`].
     ///
     /// # Errors
-    /// [`super::Error::NotFound`]; the ones of a failing engine.
+    /// [`super::Error::NotFound`]; the errors of a failing engine.
     pub async fn commit(&self, id: &str, request: &CommitRequest<'_>) -> Result<String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -56,15 +56,15 @@ impl Docker {
         Ok(self.http().json::<Answer>(&call).await?.id)
     }
 
-    /// Makes an image of all files of a container, in one layer, with the configuration of the image that it was made from
-    /// and nothing of its own. Returns the image's content id.
+    /// Creates an image from all files of a container, in one layer. It has the configuration of the container's
+    /// original image and nothing from the container's own configuration. Returns the image's content id.
     ///
     /// # Errors
-    /// [`super::Error::NotFound`]; the ones of a failing engine.
+    /// [`super::Error::NotFound`]; the errors of a failing engine.
     pub async fn flatten(&self, id: &str, from: &ImageInfo, request: &CommitRequest<'_>) -> Result<String> {
         const OPERATION: &str = "keep the container as an image";
         let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
-        // The words of a Dockerfile, in which a dollar stands for a variable.
+        // The values are part of a Dockerfile, where a dollar sign starts a variable.
         let literal = |text: &str| quoted(text).replace('$', "\\$");
         let mut changes: Vec<String> = Vec::new();
         changes
@@ -93,7 +93,7 @@ impl Docker {
         let (sender, pieces) = tokio::sync::mpsc::channel(16);
         let read = async move {
             while let Some(chunk) = files.chunk().await {
-                // Who writes says itself why it does not go on.
+                // The writer itself reports why it stopped.
                 if sender.send(chunk.map_err(std::io::Error::other)).await.is_err() {
                     break;
                 }
@@ -109,7 +109,7 @@ impl Docker {
             Ok::<_, Error>(words)
         };
         let (words, ()) = tokio::join!(write, read);
-        // The last line has the id, or the failure.
+        // The last line holds the id, or the failure.
         for line in words?.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             let line: serde_json::Value = super::http::parse(OPERATION, line)?;
             if let Some(message) = line.get("error").and_then(|error| error.as_str()) {
@@ -123,11 +123,11 @@ impl Docker {
         }
     }
 
-    /// Makes a container that is never started, with volumes at `/from` and `/to`: through it files are copied from one
-    /// to the other, whatever the image has.
+    /// Creates a container that is never started, with volumes at `/from` and `/to`. Files can be copied between the
+    /// volumes through it, whatever the image contains.
     ///
     /// # Errors
-    /// [`super::Error::ImageMissing`]; the ones of a failing engine.
+    /// [`super::Error::ImageMissing`]; the errors of a failing engine.
     pub async fn create_copier(
         &self,
         image: &str,
@@ -143,7 +143,7 @@ impl Docker {
         let mount = |source: &str, target: &str, read_only: bool| {
             serde_json::json!({
                 "Type": "volume", "Source": source, "Target": target, "ReadOnly": read_only,
-                // Files of the image at the target must not get into the volume.
+                // Files of the image at the target path must not get into the volume.
                 "VolumeOptions": { "NoCopy": true, "Labels": labels },
             })
         };

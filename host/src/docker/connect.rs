@@ -1,4 +1,4 @@
-//! Where the engine is: the endpoint from argument, environment or Docker context, and the socket to it.
+//! Finds the engine's endpoint (argument, environment or Docker context) and opens sockets to it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
-/// The socket of the engine that the configuration, the environment or a Docker context names; none of one on the network.
+/// Returns the socket of the engine that the configuration, the environment or a Docker context names; none for an
+/// engine on the network.
 pub fn socket(argument: Option<&str>) -> Option<PathBuf> {
     match Endpoint::find(argument) {
         Ok(Endpoint::Unix(path)) => Some(path),
@@ -24,7 +25,7 @@ pub fn socket(argument: Option<&str>) -> Option<PathBuf> {
     }
 }
 
-/// Where an engine is.
+/// The address of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Unix(PathBuf),
@@ -42,7 +43,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Finds the endpoint as the docker CLI does: argument, `DOCKER_HOST`, context, default socket.
+    /// Finds the endpoint in the same order as the docker CLI: argument, `DOCKER_HOST`, context, default socket.
     pub(super) fn find(argument: Option<&str>) -> Result<Self> {
         let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
         Self::find_in(argument, &env, &|path| std::fs::read_to_string(path).ok())
@@ -127,7 +128,7 @@ impl Endpoint {
         }
     }
 
-    /// The error for an engine that accepts a connection or a request, but does not answer.
+    /// Returns the error for an engine that accepts a connection or a request but does not answer.
     pub(super) fn silent(&self) -> Error {
         Error::Unreachable {
             endpoint: self.to_string(),
@@ -140,7 +141,7 @@ impl Endpoint {
         }
     }
 
-    /// The error for something that answers, but not as an engine does.
+    /// Returns the error for a server that answers, but not as an engine does.
     pub(super) fn not_an_engine(&self, cause: impl Into<String>) -> Error {
         Error::Unreachable {
             endpoint: self.to_string(),
@@ -174,7 +175,7 @@ impl Endpoint {
     }
 }
 
-/// The folder of the docker CLI's configuration.
+/// Returns the configuration folder of the docker CLI.
 pub(super) fn config_folder(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     env("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(PathBuf::from(env("HOME")?).join(".docker")))
 }
@@ -198,18 +199,18 @@ fn from_context(name: &str, folder: &Path, read: &dyn Fn(&Path) -> Option<String
     Endpoint::parse(host, tls)
 }
 
-/// One type over the two kinds of socket.
+/// A wrapper for the two kinds of socket.
 #[derive(Debug)]
 pub(super) enum Link<U, T> {
     Unix(U),
     Tcp(T),
 }
 
-/// A connection to the engine, before any HTTP.
+/// A connection to the engine, below HTTP.
 pub(super) type Socket = Link<UnixStream, TcpStream>;
 /// The reading half of a [`Socket`].
 pub(super) type SocketReader = Link<unix::OwnedReadHalf, tcp::OwnedReadHalf>;
-/// The writing half of a [`Socket`]: shutting it down, or dropping it, closes this direction only.
+/// The writing half of a [`Socket`]. Shutting it down, or dropping it, closes only this direction.
 pub(super) type SocketWriter = Link<unix::OwnedWriteHalf, tcp::OwnedWriteHalf>;
 
 impl Socket {

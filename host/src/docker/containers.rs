@@ -15,25 +15,25 @@ mod report;
 pub(super) use report::time;
 use report::{Inspected, Listed, container, summary};
 
-/// Everything that the engine is told when a container is created.
+/// The parameters of a container's creation.
 #[derive(Debug, Clone)]
 pub struct CreateRequest<'a> {
     /// Name of the container.
     pub name: &'a str,
-    /// What was decided. It must have an image.
+    /// The decided spec. It must have an image.
     pub spec: &'a ContainerSpec,
-    /// Labels beside the ones of the spec, the `wharf.` ones included; they win over the spec's.
+    /// Labels in addition to the spec's, including the `wharf.` labels. They override the spec's.
     pub labels: &'a BTreeMap<String, String>,
-    /// The network to connect it to when the spec says [`crate::workspace::Network::Shared`] or `Own`.
+    /// The network to connect to if the spec says [`crate::workspace::Network::Shared`] or `Own`.
     pub network_name: Option<&'a str>,
-    /// Further names of it on that network.
+    /// Additional names of the container on that network.
     pub aliases: &'a [String],
-    /// Whether the engine's init process reaps zombies in it.
+    /// Whether the engine adds its init process, which reaps zombies.
     pub init: bool,
-    /// The JSON of the seccomp profile, when the spec names one of the configuration's.
+    /// The JSON of the seccomp profile, if the spec names a profile of the configuration.
     pub seccomp_profile: Option<&'a str>,
-    /// Whether the engine is asked to enforce the spec's disk limit. Where its storage driver cannot, it refuses the
-    /// whole request with [`Error::Unsupported`].
+    /// Whether the engine must enforce the spec's disk limit. If its storage driver cannot, it refuses the whole
+    /// request with [`Error::Unsupported`].
     pub enforce_disk: bool,
 }
 
@@ -42,21 +42,21 @@ pub struct CreateRequest<'a> {
 pub struct Created {
     /// The engine's id.
     pub id: String,
-    /// What the engine warns about, e.g. a limit that the kernel cannot enforce.
+    /// The engine's warnings, e.g. about a limit that the kernel cannot enforce.
     pub warnings: Vec<String>,
 }
 
-/// Whether a change of state was needed.
+/// Whether a call changed the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The state has changed.
     Done,
-    /// It was in that state already.
+    /// The container was already in that state.
     Already,
 }
 
 impl Docker {
-    /// Creates a container; it is not started.
+    /// Creates a container without starting it.
     ///
     /// # Errors
     /// [`Error::ImageMissing`], [`Error::NameTaken`], [`Error::MountSourceMissing`], [`Error::Unsupported`] (disk
@@ -112,16 +112,16 @@ impl Docker {
         }
     }
 
-    /// Asks a container to end, and kills it after `timeout` (whole seconds).
+    /// Asks a container to end and kills it after `timeout` (whole seconds).
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Timeout`] when the engine needs 60 s more than the timeout.
+    /// [`Error::NotFound`]; [`Error::Timeout`] if the engine takes more than 60 s longer than the timeout.
     pub async fn stop(&self, id: &str, timeout: Duration) -> Result<Effect> {
         let call = change("stop the container", id, &format!("stop?t={}", timeout.as_secs()))?;
         self.effect(call.within(timeout + Duration::from_secs(60))).await
     }
 
-    /// Gives a container another name.
+    /// Renames a container.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NameTaken`].
@@ -138,7 +138,7 @@ impl Docker {
     /// Stops a container as [`Docker::stop`] does, and starts it again.
     ///
     /// # Errors
-    /// The ones of [`Docker::stop`] and [`Docker::start`].
+    /// The errors of [`Docker::stop`] and [`Docker::start`].
     pub async fn restart(&self, id: &str, timeout: Duration) -> Result<()> {
         let call = change("restart the container", id, &format!("restart?t={}", timeout.as_secs()))?;
         let call = call.within(timeout + SLOW);
@@ -150,18 +150,18 @@ impl Docker {
         }
     }
 
-    /// Changes limits and restart policy of a container, running or not.
+    /// Changes the limits and the restart policy of a container, running or not.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Unsupported`], [`Error::Engine`] when the kernel refuses, e.g. less memory than is in
-    /// use.
+    /// [`Error::NotFound`], [`Error::Unsupported`], [`Error::Engine`] if the kernel refuses, e.g. a memory limit
+    /// below the current use.
     pub async fn update(&self, id: &str, resources: &Resources, restart: Restart) -> Result<()> {
         let body = spec_map::update_body(resources, restart);
         let call = change("change the limits of the container", id, "update")?.json(&body)?;
         let reply = self.http().send(&call).await?;
         match reply.status {
             _ if reply.is_success() => Ok(()),
-            // Podman before 5 has no such call at all.
+            // Podman before 5 has no such call.
             404 if !reply.message().to_lowercase().contains("no such container") => {
                 let cause = "this engine cannot do that while a container exists".to_owned();
                 Err(Error::Unsupported { operation: call.operation, cause })
@@ -180,7 +180,7 @@ impl Docker {
         if reply.is_success() {
             return Ok(());
         }
-        // Before 27 an unknown signal is a plain failure.
+        // Before 27, an unknown signal is reported as a plain failure.
         let cause = error::clean(&reply.message());
         if cause.to_lowercase().contains("invalid signal") {
             return Err(Error::BadRequest { operation: call.operation, cause });
@@ -191,23 +191,24 @@ impl Docker {
     /// Freezes all processes of a container.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::Conflict`] when it is paused already, [`Error::NotFound`].
+    /// [`Error::NotRunning`], [`Error::Conflict`] if the container is already paused, [`Error::NotFound`].
     pub async fn pause(&self, id: &str) -> Result<()> {
         self.http().ok(&change("pause the container", id, "pause")?).await.map(drop)
     }
 
-    /// Lets the processes of a paused container go on.
+    /// Resumes the processes of a paused container.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not paused, [`Error::NotFound`].
+    /// [`Error::Conflict`] if the container is not paused, [`Error::NotFound`].
     pub async fn unpause(&self, id: &str) -> Result<()> {
         let call = change("unpause the container", id, "unpause")?;
         let reply = self.http().send(&call).await?;
         if reply.is_success() {
             return Ok(());
         }
-        // Up to 28 this is a plain failure with status 500. Just after a pause and an unpause the engine may still hold it
-        // for paused, since it takes the runtime's events late; then the runtime says that it runs.
+        // Up to 28 this is a plain failure with status 500. Just after a pause and an unpause the engine may still
+        // consider the container paused, because it processes the runtime's events late. The runtime then reports
+        // that it is running.
         let cause = error::clean(&reply.message());
         if cause.contains("is not paused") || cause.contains("cannot resume a running process") {
             return Err(Error::Conflict { operation: call.operation, cause });
@@ -215,17 +216,17 @@ impl Docker {
         Err(call.error(&reply))
     }
 
-    /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes with it.
+    /// Removes a container. `force` kills it first. `volumes` also removes its anonymous volumes.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`] when it runs and `force` is not set, or is being removed already.
+    /// [`Error::NotFound`], [`Error::Conflict`] if the container runs without `force`, or is already being removed.
     pub async fn remove(&self, id: &str, force: bool, volumes: bool) -> Result<()> {
         let path = format!("{}?force={force}&v={volumes}", path(id)?);
         let call = Call::delete("remove the container", path).about("container", id).within(SLOW);
         self.http().ok(&call).await.map(drop)
     }
 
-    /// Tells everything about one container, by id or exact name.
+    /// Returns the details of one container, by id or exact name.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -233,7 +234,8 @@ impl Docker {
         Ok(self.inspect_with_pid(id).await?.0)
     }
 
-    /// The same, and the number of its first process on the engine's machine while it runs.
+    /// Returns the same as [`Docker::inspect`], plus the number of the container's first process on the engine's
+    /// machine while it runs.
     pub(super) async fn inspect_with_pid(&self, id: &str) -> Result<(Container, Option<u32>)> {
         let call = Call::get("inspect the container", format!("{}/json", path(id)?)).about("container", id);
         let raw: Inspected = self.http().json(&call).await?;
@@ -241,7 +243,8 @@ impl Docker {
         Ok((container(raw)?, pid))
     }
 
-    /// Bytes of a container's writable layer; none when the engine does not tell. It walks through the files.
+    /// Returns the size of a container's writable layer in bytes; none if the engine does not report it. The engine
+    /// walks all files for it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -257,10 +260,10 @@ impl Docker {
         Ok(answer.size.and_then(|size| u64::try_from(size).ok()))
     }
 
-    /// Lists the containers that have all of these labels, exactly; `all` includes the ones that do not run.
+    /// Lists the containers that have exactly these labels. `all` includes containers that do not run.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn list(&self, labels: &[(&str, &str)], all: bool) -> Result<Vec<Container>> {
         let wanted: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let path = format!("/containers/json?all={all}&{}", filters("label", &wanted));
@@ -269,20 +272,21 @@ impl Docker {
         listed.into_iter().filter(has).map(summary).collect()
     }
 
-    /// Lists all containers of this installation, those included that do not run. Who calls while one is
-    /// being made shares the next with all others that wait: it was begun after each of them called.
+    /// Lists all containers of this installation, including those that do not run. A caller that arrives while a list
+    /// is in progress shares the next list with all other waiting callers. That list starts after each of them
+    /// called.
     ///
     /// # Errors
-    /// As [`Docker::list`].
+    /// The errors of [`Docker::list`].
     pub async fn list_ours(&self) -> Result<Arc<Vec<Container>>> {
         let list = async || Ok(Arc::new(self.list(&[(LABEL_HOST, &self.inner.host_id)], true).await?));
         self.inner.ours.ask(list).await
     }
 
-    /// Waits until a container does not run, however long that takes, and gives its exit code.
+    /// Waits until a container does not run, for as long as that takes, and returns its exit code.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Stream`] when the engine goes away meanwhile.
+    /// [`Error::NotFound`]; [`Error::Stream`] if the connection to the engine is lost meanwhile.
     pub async fn wait(&self, id: &str) -> Result<i64> {
         const OPERATION: &str = "wait for the container";
         #[derive(Deserialize)]
@@ -320,12 +324,13 @@ impl Docker {
     }
 }
 
-/// A call that changes a container.
+/// Builds a call that changes a container.
 fn change(operation: &'static str, id: &str, verb: &str) -> Result<Call> {
     Ok(Call::post(operation, format!("{}/{verb}", path(id)?)).about("container", id))
 }
 
-/// The path of a container. What cannot be an id or name is not sent: `..` or an empty name would be another path.
+/// Returns the API path of a container. Text that cannot be an id or name is rejected: `..` or an empty name would be
+/// another path.
 pub(super) fn path(id: &str) -> Result<String> {
     let valid = id.starts_with(|c: char| c.is_ascii_alphanumeric())
         && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));

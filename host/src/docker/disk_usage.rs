@@ -1,4 +1,4 @@
-//! What takes how much of the engine's disk, and what is used by what: one call, expensive on large engines.
+//! Disk usage per object of the engine, and references between objects: one call, expensive on large engines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::error::{Error, Result};
 use super::http::Call;
 use crate::workspace::LABEL_HOST;
 
-/// Measuring walks through the files of all volumes and containers.
+/// Measuring walks the files of all volumes and containers.
 const MEASURE: Duration = Duration::from_secs(600);
-/// How long others who measure are waited for.
+/// Maximum wait for other callers that are measuring.
 const OTHERS: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Everything on the engine's disk, of all clients.
+/// All objects on the engine's disk, of all clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     /// All containers, running or not.
@@ -27,7 +27,7 @@ pub struct DiskUsage {
     pub volumes: Vec<VolumeUsage>,
 }
 
-/// A container's part.
+/// A container's disk usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerUsage {
     /// The engine's id.
@@ -36,13 +36,13 @@ pub struct ContainerUsage {
     pub labels: BTreeMap<String, String>,
     /// Content id of its image.
     pub image_id: String,
-    /// Names of the networks that it is on.
+    /// Names of the networks that it is connected to.
     pub networks: BTreeSet<String>,
     /// Bytes of its writable layer.
     pub size: Option<u64>,
 }
 
-/// An image's part.
+/// An image's disk usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUsage {
     /// Content id.
@@ -51,28 +51,28 @@ pub struct ImageUsage {
     pub references: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// When it was built.
+    /// The build time.
     pub created_at: Option<jiff::Timestamp>,
-    /// Bytes that no other image shares.
+    /// Bytes not shared with any other image.
     pub size: Option<u64>,
-    /// Those of its tags that this installation gave it, see [`super::given_names`].
+    /// The tags that this installation gave it, see [`super::given_names`].
     pub given: Vec<String>,
 }
 
-/// A volume's part.
+/// A volume's disk usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeUsage {
     /// Its name.
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// When it was made.
+    /// The creation time.
     pub created_at: Option<jiff::Timestamp>,
-    /// Bytes; none for a driver that cannot tell.
+    /// Size in bytes; none if the driver cannot report it.
     pub size: Option<u64>,
     /// Whether a container, running or not, uses it.
     pub used: bool,
-    /// Whether this installation made it.
+    /// Whether this installation created it.
     pub ours: bool,
 }
 
@@ -112,7 +112,7 @@ struct RawImage {
     created: i64,
     #[serde(default)]
     size: i64,
-    // -1 when it was not computed.
+    // -1 if it was not computed.
     #[serde(default)]
     shared_size: i64,
 }
@@ -130,16 +130,16 @@ struct RawVolume {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RawUsage {
-    // -1 when the driver cannot tell.
+    // -1 if the driver cannot report it.
     size: i64,
     ref_count: i64,
 }
 
 impl Docker {
-    /// Measures everything on the engine's disk.
+    /// Measures all objects on the engine's disk.
     ///
     /// # Errors
-    /// [`Error::Timeout`] after ten minutes; the engine's while others measure all the time.
+    /// [`Error::Timeout`] after ten minutes; the engine's own error if other callers keep measuring.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
         let call = Call::get("measure the engine's disk", "/system/df").within(MEASURE);
         let begin = tokio::time::Instant::now();
@@ -182,7 +182,7 @@ impl Docker {
                 labels,
                 created_at: super::containers::time(&raw.created_at),
                 size: raw.usage_data.as_ref().and_then(|usage| u64::try_from(usage.size).ok()),
-                // Unknown counts as used: what may be used is not removed.
+                // Unknown counts as used: a volume that may be in use is not removed.
                 used: raw.usage_data.is_none_or(|usage| usage.ref_count != 0),
             }
         });

@@ -1,4 +1,4 @@
-//! Why a container ended right after its start.
+//! Finds out why a container ended right after its start.
 
 use std::time::{Duration, Instant};
 
@@ -10,37 +10,38 @@ use super::logs::LogOptions;
 use super::{Docker, containers};
 use crate::workspace::{Container, State};
 
-/// What the engine's init process (tini) writes when it cannot execute the command:
-/// `[FATAL tini (7)] exec nope failed: No such file or directory`.
+/// The message of the engine's init process (tini) when it cannot execute the command: `[FATAL tini (7)] exec nope
+/// failed: No such file or directory`.
 const INIT: &str = "[FATAL tini (";
 
-/// How long a container's init process may take to start the command, on a machine that is very busy.
+/// Maximum time for a container's init process to start the command, on a very busy machine.
 const TAKE_OFF: Duration = Duration::from_secs(5);
-/// How long a list of processes that fails is asked for again.
+/// How long a failing process list is retried.
 const LISTING: Duration = Duration::from_millis(200);
-/// Pause between two looks.
+/// Pause between two checks through the engine.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Pause between two looks at what the kernel shows.
+/// Pause between two checks of the kernel's files.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// What happens inside a container right after its start.
+/// The activity in a container right after its start.
 enum Inside {
     /// The command runs.
     Command,
-    /// Only the init process, or nothing yet.
+    /// Only the init process runs, or no process yet.
     Init,
     /// The container does not run.
     Nothing,
 }
 
 impl Docker {
-    /// Waits until a container's init process has started the command, and gives the container as it is then: running,
-    /// or ended. Use it after [`Docker::start`] of a container with an init process: the engine reports its end up to
-    /// 40 ms after a command that does not exist, so a look right after the start would still say running.
+    /// Waits until a container's init process has started the command, and returns the container's state at that
+    /// time: running or ended. Use it after [`Docker::start`] of a container with an init process. The engine reports
+    /// the end of such a container up to 40 ms late if the command does not exist, so a check right after the start
+    /// would still say running.
     ///
     /// # Errors
-    /// The ones of [`Docker::inspect`].
+    /// The errors of [`Docker::inspect`].
     pub async fn started(&self, id: &str) -> Result<Container> {
         let begin = Instant::now();
         if self.is_local()
@@ -52,27 +53,27 @@ impl Docker {
             let inside = self.inside(id).await;
             let container = self.inspect(id).await?;
             match inside {
-                // Without processes it has ended, and the engine has yet to notice.
+                // A container without processes has ended, but the engine has not noticed yet.
                 Ok(Inside::Init | Inside::Nothing)
                     if container.state == State::Running && begin.elapsed() < TAKE_OFF => {}
-                // The processes may have gone while they were listed.
+                // The processes may have disappeared while they were listed.
                 Err(_) if container.state == State::Running && begin.elapsed() < LISTING => {}
-                // An engine that cannot list processes (no `ps` on its machine) leaves it at what it reports.
+                // If the engine cannot list processes (no `ps` on its machine), its report stands.
                 _ => return Ok(container),
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// The same where the kernel shows the container's processes: the engine takes 20 ms to list them. None where it does
-    /// not show them, e.g. because Wharf itself is in a container.
+    /// Does the same through the kernel's view of the container's processes, because the engine takes 20 ms to list
+    /// them. Returns none if the kernel does not show them, e.g. because Wharf itself runs in a container.
     async fn started_here(&self, id: &str, begin: Instant) -> Result<Option<Container>> {
         let (container, pid) = self.inspect_with_pid(id).await?;
         let Some(init) = pid.filter(|_| container.state == State::Running) else { return Ok(None) };
         let mut waited = false;
         while begin.elapsed() < TAKE_OFF {
             match has_command(init, &container.id) {
-                // What was reported before the command ran may be older than it.
+                // A report from before the command ran may be outdated.
                 Some(true) if waited => return Ok(Some(self.inspect(id).await?)),
                 Some(true) => return Ok(Some(container)),
                 Some(false) => tokio::time::sleep(GLANCE).await,
@@ -95,7 +96,7 @@ impl Docker {
             Ok(top) => {
                 let names: Vec<_> =
                     top.processes.unwrap_or_default().into_iter().filter_map(|mut row| row.pop()).collect();
-                // The init process is the first; a second one is its child before or after it became the command.
+                // The init process comes first. A second process is its child, before or after it became the command.
                 let command = names.iter().any(|name| !is_init(name));
                 Ok(if command { Inside::Command } else { Inside::Init })
             }
@@ -104,13 +105,13 @@ impl Docker {
         }
     }
 
-    /// Tells whether a container has ended because its command could not be executed.
+    /// Checks whether a container has ended because its command could not be executed.
     ///
-    /// Without an init process [`Docker::start`] fails then. With one the start succeeds, because the init process
-    /// runs; a few milliseconds later it ends with exit code 126 or 127 and a line on stderr.
+    /// Without an init process, [`Docker::start`] fails in that case. With one, the start succeeds because the init
+    /// process runs. A few milliseconds later the container ends with exit code 126 or 127 and a line on stderr.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection; what this looks for is the result, not an error.
+    /// The errors of a failing engine or a broken connection. The refused command itself is the result, not an error.
     pub async fn refused_command(&self, container: &Container) -> Result<Option<Error>> {
         let ended = matches!(container.state, State::Exited | State::Restarting);
         if !ended || !matches!(container.exit_code, Some(126 | 127)) {
@@ -120,7 +121,7 @@ impl Docker {
         // Wharf's containers have no terminal.
         let mut logs = match self.logs(&container.id, false, &options).await {
             Ok(logs) => logs,
-            // A log driver that cannot be read.
+            // This log driver cannot be read.
             Err(Error::Unsupported { .. } | Error::Engine { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -144,15 +145,15 @@ fn is_init(name: &str) -> bool {
     name.contains("init") || name.contains("tini")
 }
 
-/// Whether the init process with this number has started the command; none when it has ended, or the kernel shows
-/// another container's or none of its children (`CONFIG_PROC_CHILDREN`).
+/// Returns whether the init process with this number has started the command. Returns none if it has ended, or if the
+/// kernel shows another container's process or no children (`CONFIG_PROC_CHILDREN`).
 fn has_command(init: u32, container: &str) -> Option<bool> {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{init}/{file}")).ok();
-    // The number means something else where Wharf and the engine do not see the same processes.
+    // The number belongs to a different process if Wharf and the engine do not share a PID namespace.
     if !read("cgroup")?.contains(container) {
         return None;
     }
-    // Between fork and exec the child still has the name of the init process.
+    // Between fork and exec, the child still has the init process's name.
     Some(read(&format!("task/{init}/children"))?.split_whitespace().any(|child| {
         let name = std::fs::read_to_string(format!("/proc/{child}/comm"));
         name.is_ok_and(|name| !is_init(name.trim()))

@@ -1,45 +1,45 @@
-//! What can go wrong with the engine: one variant per kind, with what to do about it.
+//! Engine errors: one variant per kind, each with a remedy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-mod words;
+mod cause;
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Result of everything in this module.
+/// Result of every function in this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure of the engine, or on the way to it. The text says what was tried, on what, and why it failed;
-/// [`Error::remedy`] says what to do, [`Error::code`] is for programs.
+/// A failure of the engine, or on the way to it. The text names the attempted operation, its object and the cause.
+/// [`Error::remedy`] gives the remedy, and [`Error::code`] is for programs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing that speaks the engine's API answers there.
+    /// No server at the endpoint speaks the engine's API.
     #[error("cannot reach the Docker engine at {endpoint}: {cause}")]
     Unreachable {
-        /// Where it was looked for.
+        /// The endpoint that was tried.
         endpoint: String,
-        /// Why, in a few words.
+        /// The cause, in a few words.
         cause: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
-        /// What the system said, if it said anything.
+        /// The system's error, if any.
         source: Option<Source>,
     },
-    /// The endpoint is of a kind that Wharf cannot use (ssh, TLS), or cannot be understood.
+    /// The endpoint has a kind that Wharf cannot use (ssh, TLS), or cannot be parsed.
     #[error("cannot use the Docker endpoint {endpoint}: {cause}")]
     UnsupportedEndpoint {
-        /// As it was given.
+        /// The endpoint as it was given.
         endpoint: String,
-        /// Why.
+        /// The cause.
         cause: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// The engine's API is older than the oldest that Wharf knows.
+    /// The engine's API is older than the oldest version that Wharf knows.
     #[error("the Docker engine at {endpoint} is too old: its API is {found}, Wharf needs {needed} or newer")]
     TooOld {
-        /// Where it answers.
+        /// The engine's endpoint.
         endpoint: String,
         /// API version of the engine.
         found: String,
@@ -51,7 +51,7 @@ pub enum Error {
     NotFound {
         /// `container`, `network`, ...
         what: &'static str,
-        /// Name or id that was asked for.
+        /// The requested name or id.
         name: String,
     },
     /// Another container has the name.
@@ -60,7 +60,7 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// An object with that name exists, but Wharf did not make it, so it is not touched.
+    /// An object with that name exists, but Wharf did not create it, so it is not touched.
     #[error("the {what} '{name}' exists, but it was not made by this Wharf")]
     NotOurs {
         /// Kind of object.
@@ -85,7 +85,7 @@ pub enum Error {
     /// An image could not be built.
     #[error("cannot build '{reference}': {cause}")]
     BuildFailed {
-        /// The name that it was to get.
+        /// The name intended for the image.
         reference: String,
         /// The builder's words, cleaned.
         cause: String,
@@ -102,7 +102,7 @@ pub enum Error {
         /// The engine's words, cleaned.
         cause: String,
     },
-    /// A port that should be published is in use on the host.
+    /// A port to publish is already in use on the host.
     #[error("cannot start: a port is in use on the host ({cause})")]
     PortInUse {
         /// The engine's words, cleaned.
@@ -117,39 +117,39 @@ pub enum Error {
     /// The host path of a bind mount does not exist.
     #[error("cannot {operation}: the folder to mount does not exist: {path}")]
     MountSourceMissing {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
         /// The host path.
         path: String,
     },
-    /// The engine, its storage driver or the kernel cannot do what was asked for.
+    /// The engine, its storage driver or the kernel cannot fulfil the request.
     #[error("cannot {operation}: {cause}")]
     Unsupported {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
-        /// What is not supported.
+        /// The unsupported feature.
         cause: String,
     },
-    /// The object is in a state that does not allow it, or another client is changing it.
+    /// The object's state does not allow the operation, or another client is changing it.
     #[error("cannot {operation}: {cause}")]
     Conflict {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
         /// The engine's words, cleaned.
         cause: String,
     },
-    /// It needs a running container.
+    /// The operation needs a running container.
     #[error("cannot {operation}: container '{name}' is not running")]
     NotRunning {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
         /// Name or id of the container.
         name: String,
     },
-    /// The engine refuses the request as wrong.
+    /// The engine rejects the request as invalid.
     #[error("cannot {operation}: the engine refuses it: {cause}")]
     BadRequest {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
         /// The engine's words, cleaned.
         cause: String,
@@ -157,41 +157,41 @@ pub enum Error {
     /// The engine did not answer in time.
     #[error("cannot {operation}: no answer from the engine within {} s", after.as_secs_f32())]
     Timeout {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
-        /// How long was waited.
+        /// The time waited.
         after: Duration,
     },
     /// The engine failed.
     #[error("cannot {operation}: the engine failed ({status}): {message}")]
     Engine {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
         /// HTTP status.
         status: u16,
         /// The engine's words, cleaned.
         message: String,
     },
-    /// The connection broke while a request or a stream was under way.
+    /// The connection broke during a request or a stream.
     #[error("cannot {operation}: the connection to the engine broke: {source}")]
     Stream {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: Source,
     },
-    /// The answer is not what the engine's API promises.
+    /// The answer violates the engine's API.
     #[error("cannot {operation}: the engine's answer makes no sense: {cause}")]
     Protocol {
-        /// What was tried.
+        /// The attempted operation.
         operation: &'static str,
-        /// What is wrong with it.
+        /// The defect in the answer.
         cause: String,
     },
 }
 
 impl Error {
-    /// A stable word for programs, e.g. `engine-unreachable`.
+    /// Returns a stable identifier for programs, e.g. `engine-unreachable`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "engine-unreachable",
@@ -219,7 +219,7 @@ impl Error {
         }
     }
 
-    /// The exit code that shells give a command that could not be started, for programs that pass it on.
+    /// Returns the exit code that shells use for a command that could not be started, for programs that pass it on.
     pub fn exit_code(&self) -> Option<u8> {
         match self {
             Self::CommandNotFound { .. } => Some(127),
@@ -228,7 +228,7 @@ impl Error {
         }
     }
 
-    /// What the reader can do about it, in one line.
+    /// Returns the remedy for the user, in one line.
     pub fn remedy(&self) -> String {
         match self {
             Self::Unreachable { remedy, .. } | Self::UnsupportedEndpoint { remedy, .. } => remedy.clone(),
@@ -279,7 +279,7 @@ impl Error {
     }
 }
 
-/// Takes the machinery's names out of a message of the engine, so that the cause comes first.
+/// Removes the runtime components' prefixes from an engine message, so that the cause comes first.
 pub(super) fn clean(message: &str) -> String {
     const PREFIXES: [&str; 14] = [
         "Error response from daemon: ",
@@ -305,7 +305,7 @@ pub(super) fn clean(message: &str) -> String {
                 continue 'again;
             }
         }
-        // runc before 1.2 names its source lines: `container_linux.go:380: `
+        // runc before 1.2 includes its source lines: `container_linux.go:380: `
         if let Some((head, tail)) = rest.split_once(": ")
             && let Some((file, line)) = head.rsplit_once(':')
             && file.ends_with(".go")
@@ -319,7 +319,7 @@ pub(super) fn clean(message: &str) -> String {
     rest.strip_suffix(": unknown").unwrap_or(rest).trim().to_owned()
 }
 
-/// Why a process could not be started, as far as the engine's message tells.
+/// The reason why a process could not be started, as far as the engine's message shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     NotFound,
@@ -327,11 +327,12 @@ pub(super) enum Refusal {
     Other,
 }
 
-/// Tells from the engine's message why a process could not be started. The statuses differ between versions
-/// of the engine; the words come from runc and the kernel and are stable.
+/// Derives from the engine's message why a process could not be started. The statuses differ between engine versions.
+/// The words come from runc and the kernel and are stable.
 pub(super) fn refusal(message: &str) -> Refusal {
     let has = |words: &str| message.contains(words);
-    // A mount or working directory can also be "no such file"; those do not name exec or a missing binary.
+    // A mount or working directory can also cause "no such file". Those messages mention neither exec nor a missing
+    // binary.
     let about_exec = has("exec: \"") || has("executable file not found");
     if has("executable file not found") || (about_exec && has("no such file or directory")) {
         Refusal::NotFound
@@ -342,7 +343,7 @@ pub(super) fn refusal(message: &str) -> Refusal {
     }
 }
 
-/// Turns the engine's answer to `start` into an error.
+/// Converts the engine's answer to `start` to an error.
 pub(super) fn start_error(status: u16, message: &str) -> Error {
     let cause = clean(message);
     match refusal(message) {
@@ -364,21 +365,21 @@ pub(super) fn start_error(status: u16, message: &str) -> Error {
     Error::StartFailed { cause }
 }
 
-/// How often the engine failed this process.
+/// The number of engine failures in this process.
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a failure of the engine itself: it was away, too slow, broke off, or answered with 5xx.
+/// Counts a failure of the engine itself: it was unreachable, too slow, closed the connection, or answered with 5xx.
 pub(super) fn failed(error: Error) -> Error {
     FAILURES.fetch_add(1, Ordering::Relaxed);
     error
 }
 
-/// How often the engine itself failed this process.
+/// Returns the number of engine failures in this process.
 pub fn failures() -> u64 {
     FAILURES.load(Ordering::Relaxed)
 }
 
-/// Turns any other answer of the engine that reports a failure into an error.
+/// Converts any other failure answer of the engine to an error.
 pub(super) fn status_error(
     operation: &'static str,
     what: &'static str,

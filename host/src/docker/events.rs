@@ -1,9 +1,9 @@
-//! The engine's event stream: typed, filtered by label on the engine's side, and resumed without a gap.
+//! The engine's event stream: typed, filtered by label in the engine, and resumed without a gap.
 //!
-//! The engine keeps its last 256 events in memory, whatever they are about, and none over its restart (moby,
-//! daemon/events). A stream that breaks is therefore opened again a little before the last event that was seen; events
-//! that come twice are left out. When that last event comes again, nothing was missed; when it does not, something may
-//! have been, and the listener is told so that it lists again.
+//! The engine keeps its last 256 events of any kind in memory, and none across a restart (moby, daemon/events). A
+//! broken stream is therefore reopened at a time shortly before the last event seen, and repeated events are dropped.
+//! If the last event is repeated, no event was missed. If it is not, events may be missing, and the listener is
+//! notified so that it lists again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,57 +17,57 @@ use super::error::{Error, Result};
 use super::http::{Body, Call, encode, parse};
 
 const OPERATION: &str = "read the events";
-/// How far before the last event a stream is resumed: the engine numbers events before it puts them in order.
+/// How far before the last event a stream resumes: the engine assigns times before it orders the events.
 const OVERLAP: Duration = Duration::from_secs(1);
-/// Events that are remembered to leave out what comes twice: more than the engine can repeat.
+/// Number of remembered events for dropping duplicates: more than the engine can repeat.
 const REMEMBERED: usize = 512;
-/// How long a resumed stream has for showing the last event again. What the engine keeps, it sends at once.
+/// How long a resumed stream may take to repeat the last event. The engine sends stored events at once.
 const PROOF: Duration = Duration::from_millis(500);
-/// Waits between attempts to resume: the first, and the longest.
+/// Pauses between attempts to resume: first and longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// An event that is longer than this is none.
+/// Maximum length of an event; anything longer is invalid.
 const LONGEST: usize = 1 << 20;
 
 /// An event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// When, to the nanosecond.
+    /// The time, with nanoseconds.
     pub time: Timestamp,
     /// Kind of object, e.g. `container`.
     pub kind: String,
-    /// E.g. `start`, `die`, `health_status: healthy`.
+    /// The action, e.g. `start`, `die`, `health_status: healthy`.
     pub action: String,
     /// Id of the object.
     pub actor: String,
-    /// Labels of the object among them, and what belongs to the action, e.g. `exitCode`.
+    /// The object's labels, and details of the action, e.g. `exitCode`.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// Which events.
+/// Selects events.
 #[derive(Debug, Clone, Default)]
 pub struct EventOptions {
-    /// The object has all these labels, exactly.
+    /// The object must have exactly these labels.
     pub labels: Vec<(String, String)>,
     /// Kinds of objects; empty means all.
     pub kinds: Vec<&'static str>,
     /// Actions (or their part before the colon); empty means all.
     pub actions: Vec<&'static str>,
-    /// Also the events since this time, as far as the engine keeps them.
+    /// Includes past events since this time, as far as the engine still has them.
     pub since: Option<Timestamp>,
-    /// Ends at this time.
+    /// Ends the stream at this time.
     pub until: Option<Timestamp>,
 }
 
-/// What an [`EventStream`] gives.
+/// An item of an [`EventStream`].
 #[derive(Debug)]
 pub enum EventItem {
-    /// It happened.
+    /// An event occurred.
     Event(Event),
-    /// The stream broke, and is being resumed. Said once until it is.
+    /// The stream broke and is being resumed. Reported once per break.
     Lost(Error),
-    /// The stream is back.
+    /// The stream works again.
     Resumed {
-        /// Whether events may be missing: list again.
+        /// Whether events may be missing, so that the listener must list again.
         gap: bool,
     },
 }
@@ -76,7 +76,7 @@ type Key = (Timestamp, String, String);
 
 #[derive(Debug)]
 enum Link {
-    /// A resumed stream has until the deadline to show the last event again.
+    /// A resumed stream has until the deadline `proof` to repeat the last event.
     Open {
         body: Body,
         proof: Option<Instant>,
@@ -94,25 +94,25 @@ pub struct EventStream {
     options: EventOptions,
     link: Link,
     text: Vec<u8>,
-    /// What was asked for as the beginning, or else the time of the first event.
+    /// The requested beginning, or else the time of the first event.
     begin: Option<Timestamp>,
-    /// What was seen last, oldest first.
+    /// The last events seen, oldest first.
     seen: VecDeque<Key>,
-    /// The next wait.
+    /// The next pause.
     backoff: Duration,
     ready: VecDeque<EventItem>,
 }
 
 impl Docker {
-    /// Listens to the engine's events. When this returns, every later event will be given. The stream outlives breaks
-    /// and restarts of the engine; only `until` ends it.
+    /// Listens to the engine's events. Every event after the return of this call is delivered. The stream survives
+    /// broken connections and restarts of the engine; only `until` ends it.
     ///
     /// # Errors
-    /// The ones of an engine that is not there now.
+    /// The errors of an engine that is unreachable now.
     pub async fn events(&self, mut options: EventOptions) -> Result<EventStream> {
         let (begun, begin) = (Timestamp::now(), options.since);
         let body = subscribe(self, &options, options.since).await?;
-        // A break before the first event goes back to here.
+        // After a break before the first event, the stream resumes from this time.
         options.since = options.since.or(Some(begun));
         Ok(EventStream {
             docker: self.clone(),
@@ -146,7 +146,7 @@ async fn subscribe(docker: &Docker, options: &EventOptions, since: Option<Timest
 }
 
 impl EventStream {
-    /// The next item; none after `until`. Safe to drop while it waits.
+    /// Returns the next item; none after `until`. Dropping the future while it waits loses nothing.
     pub async fn next(&mut self) -> Option<EventItem> {
         loop {
             if let Some(item) = self.ready.pop_front() {
@@ -177,7 +177,7 @@ impl EventStream {
             self.link = Link::Ended;
             return;
         }
-        // Not before the beginning: what was there already is not what has happened since.
+        // Never resume before the beginning: older events are not part of this stream.
         let overlap = |time: &Timestamp| time.checked_sub(OVERLAP).unwrap_or(*time).max(self.begin.unwrap_or(*time));
         let last = self.seen.back().map(|(time, ..)| overlap(time));
         match subscribe(&self.docker, &self.options, last.or(self.options.since)).await {
@@ -200,7 +200,7 @@ impl EventStream {
     }
 
     fn lost(&mut self, error: Error) {
-        // One that breaks before it was proven is still the same break.
+        // A stream that breaks again before it was proven still belongs to the same break.
         if matches!(self.link, Link::Open { proof: None, .. }) {
             self.ready.push_back(EventItem::Lost(error));
         }
@@ -249,7 +249,7 @@ impl EventStream {
         let event = match read(line) {
             Ok(event) => event,
             Err(error) => {
-                // Asked for again it would be the same, so it counts as missing.
+                // A repeated request would return the same invalid event, so it counts as missing.
                 tracing::warn!("{error}");
                 self.ready.push_back(EventItem::Resumed { gap: true });
                 return;
@@ -263,7 +263,7 @@ impl EventStream {
             }
             return;
         }
-        // The engine sends in order: what was seen last would have come before this.
+        // The engine sends in order: the last event seen would have come before this one.
         self.proven(false);
         self.begin.get_or_insert(event.time);
         if self.seen.len() == REMEMBERED {

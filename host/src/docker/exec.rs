@@ -1,4 +1,4 @@
-//! Commands in a running container, on a connection of their own: raw bytes, half-close, resize.
+//! Commands in a running container, each on its own connection: raw bytes, half-close, resize.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,10 +23,10 @@ mod output;
 pub use output::ExecOutput;
 
 const OPERATION: &str = "run the command";
-/// Pauses between looks at a silent process: the first, and the longest.
+/// Pauses between checks of a silent process: the first and the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LAST_LOOK: Duration = Duration::from_millis(500);
-/// A process that still runs so long after its terminal was closed was detached from.
+/// A process that still runs this long after its terminal was closed counts as detached.
 const DETACHED_AFTER: Duration = Duration::from_secs(2);
 
 /// A command to run in a container.
@@ -34,19 +34,20 @@ const DETACHED_AFTER: Duration = Duration::from_secs(2);
 pub struct ExecRequest {
     /// The command and its arguments; no shell is involved.
     pub command: Vec<String>,
-    /// Beside the environment of the container.
+    /// Variables in addition to the container's environment.
     pub env: BTreeMap<String, String>,
-    /// User or `uid:gid`; none means the container's.
+    /// User or `uid:gid`; none means the container's user.
     pub user: Option<String>,
-    /// Absolute path; none means the container's.
+    /// Absolute path; none means the container's working directory.
     pub working_dir: Option<String>,
-    /// Whether it gets a terminal.
+    /// Whether the command gets a terminal.
     pub tty: bool,
-    /// Whether it gets an open stdin; without, it reads the end of the file at once.
+    /// Whether the command gets an open stdin. Without one, it reads end-of-file at once.
     pub stdin: bool,
     /// Rows and columns of the terminal.
     pub size: Option<(u16, u16)>,
-    /// Keys that leave the command running; none means the engine's (`ctrl-p,ctrl-q`). Only with terminal and stdin.
+    /// Key sequence that detaches and leaves the command running; none means the engine's default (`ctrl-p,ctrl-q`).
+    /// It needs a terminal and stdin.
     pub detach_keys: Option<String>,
 }
 
@@ -58,21 +59,21 @@ pub struct ExecSession {
     control: ExecControl,
 }
 
-/// What is known about the end of the output.
+/// The known facts about the end of the output.
 #[derive(Debug, Clone, Default)]
 struct StreamEnd {
     ended: bool,
-    /// The engine's words, when the command did not start.
+    /// The engine's message if the command did not start.
     refusal: Option<String>,
-    /// Whether the engine said that the keys for detaching were typed.
+    /// Whether the engine reported that the detach keys were typed.
     detached: bool,
 }
 
-/// Where a command reads from. Shutting it down, or dropping it, is the end of its input.
+/// A command's stdin. Shutting it down, or dropping it, sends end-of-file.
 #[derive(Debug)]
 pub struct ExecStdin(SocketWriter);
 
-/// Resizes a command's terminal and tells how it ended.
+/// Resizes a command's terminal and reports how the command ended.
 #[derive(Debug, Clone)]
 pub struct ExecControl {
     docker: Docker,
@@ -82,13 +83,14 @@ pub struct ExecControl {
     end: watch::Receiver<StreamEnd>,
 }
 
-/// How a command ended.
+/// The way in which a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecEnd {
-    /// With this exit code; 128 + n for signal n.
+    /// The command exited with this code; 128 + n for signal n.
     Exited(i64),
-    /// The engine took the keys for detaching. By its API the command runs on; Docker 20.10 has been seen to end it, so
-    /// callers that want it to live take the keys themselves, as `wharf exec` does.
+    /// The engine received the detach keys. According to its API the command keeps running, but Docker 20.10 has been
+    /// observed to end it. Callers that need the command to survive must handle the keys themselves, as `wharf exec`
+    /// does.
     Detached,
 }
 
@@ -101,7 +103,7 @@ pub struct ExecCollected {
     pub stdout: Vec<u8>,
     /// Standard error.
     pub stderr: Vec<u8>,
-    /// Whether there was more than the limit.
+    /// Whether the output exceeded the limit.
     pub truncated: bool,
 }
 
@@ -117,12 +119,12 @@ struct Look {
 }
 
 impl Docker {
-    /// Starts a command in a running container. Nothing limits how long it runs; dropping the session leaves it
+    /// Starts a command in a running container. It may run for any length of time. Dropping the session leaves it
     /// running.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. That the command does
-    /// not exist is only known later, see [`ExecControl::exit`].
+    /// [`Error::NotFound`], [`Error::NotRunning`], [`Error::Conflict`] for a paused container. A missing command is
+    /// only reported later, by [`ExecControl::exit`].
     pub async fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession> {
         let exec = self.prepare(id, request, true).await?;
         let size = request.size.filter(|_| request.tty);
@@ -138,18 +140,18 @@ impl Docker {
         let control = ExecControl { docker: self.clone(), id: exec, detachable, end };
         let output = ExecOutput::new(link.reader, link.first, request.tty, control.clone(), tell)?;
         if let Some((rows, columns)) = size.filter(|_| self.http().is_before(1, 42)) {
-            // A command that has ended already has no terminal any more.
+            // A command that has already ended has no terminal any more.
             let _ = control.resize(rows, columns).await;
         }
-        // Without stdin the writing half is dropped here, which closes that direction, as the docker CLI does.
+        // Without stdin the writing half is dropped here, which closes that direction. The docker CLI does the same.
         let stdin = request.stdin.then_some(ExecStdin(link.writer));
         Ok(ExecSession { output, stdin, control })
     }
 
-    /// Starts a command without a listener, and gives the engine's id of it. Its output is lost.
+    /// Starts a command without attaching to it and returns the engine's id of it. Its output is lost.
     ///
     /// # Errors
-    /// The ones of [`Docker::exec`], and that the command does not exist or cannot be executed.
+    /// The errors of [`Docker::exec`], and those for a command that does not exist or cannot be executed.
     pub async fn exec_detached(&self, id: &str, request: &ExecRequest) -> Result<String> {
         let exec = self.prepare(id, request, false).await?;
         let start = serde_json::json!({ "Detach": true, "Tty": request.tty });
@@ -157,7 +159,7 @@ impl Docker {
         if let Err(error) = self.http().ok(&call).await {
             return Err(self.unless_ending(id, refused(error)).await);
         }
-        // Up to today the engine says so of a command that it could not start, but not why.
+        // Engines up to the current version report here that a command could not start, but not the reason.
         let (_, end) = watch::channel(StreamEnd::default());
         let look = ExecControl { docker: self.clone(), id: exec.clone(), detachable: false, end }.look().await?;
         if !look.running && look.pid == 0 {
@@ -166,7 +168,7 @@ impl Docker {
         Ok(exec)
     }
 
-    /// Tells the engine of a command without starting it.
+    /// Creates the command in the engine without starting it.
     async fn prepare(&self, id: &str, request: &ExecRequest, attach: bool) -> Result<String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -195,7 +197,7 @@ impl Docker {
             set("DetachKeys", keys.as_str().into());
         }
         if let Some((rows, columns)) = request.size.filter(|_| request.tty) {
-            // Engines before API 1.42 do not know it and get a resize after the start.
+            // Engines before API 1.42 do not know this field and get a resize after the start.
             set("ConsoleSize", serde_json::json!([rows, columns]));
         }
         let call = Call::post(OPERATION, format!("{}/exec", containers::path(id)?)).about("container", id);
@@ -203,11 +205,11 @@ impl Docker {
         Ok(answer.id)
     }
 
-    /// Runs a command to its end and gives what it wrote, at most `limit` bytes of each stream (what is beyond is read
-    /// and dropped). Put a timeout around it: the engine has no call to end a command, so it may run on.
+    /// Runs a command to its end and returns its output, at most `limit` bytes of each stream. Bytes beyond the limit
+    /// are read and dropped. Callers should add a timeout: the engine has no call to end a command, so it may run on.
     ///
     /// # Errors
-    /// The ones of [`Docker::exec`] and [`ExecControl::exit`].
+    /// The errors of [`Docker::exec`] and [`ExecControl::exit`].
     pub async fn exec_collect(&self, id: &str, request: &ExecRequest, limit: usize) -> Result<ExecCollected> {
         let (mut output, stdin, control) = self.exec(id, request).await?.into_parts();
         drop(stdin);
@@ -230,7 +232,7 @@ impl Docker {
     }
 }
 
-/// Newer engines say on the start what older ones say on stdout.
+/// Maps the error of a start call. Newer engines report there what older engines write to stdout.
 fn refused(error: Error) -> Error {
     match error {
         Error::BadRequest { cause, .. } | Error::Engine { message: cause, .. } => not_started(&cause),
@@ -243,34 +245,34 @@ fn not_started(words: &str) -> Error {
 }
 
 impl ExecSession {
-    /// Takes reading, writing and control apart, so that each can have its own task.
+    /// Splits the session into reader, writer and control, so that each can have its own task.
     pub fn into_parts(self) -> (ExecOutput, Option<ExecStdin>, ExecControl) {
         (self.output, self.stdin, self.control)
     }
 
-    /// The engine's id of this command.
+    /// Returns the engine's id of this command.
     pub fn id(&self) -> &str {
         &self.control.id
     }
 }
 
 impl ExecControl {
-    /// Tells the command the size of its terminal.
+    /// Sets the size of the command's terminal.
     ///
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::Engine`] when it has ended or has no terminal.
+    /// [`Error::NotFound`] and [`Error::Engine`] when the command has ended or has no terminal.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let path = format!("/exec/{}/resize?h={rows}&w={columns}", self.id);
         let call = Call::post("resize the terminal", path).about("command", &self.id);
         self.docker.http().ok(&call).await.map(drop)
     }
 
-    /// Waits until the command has ended. Read the output at the same time, or first: a command whose output is
-    /// not read waits as well.
+    /// Waits until the command has ended. Read the output concurrently or before: a command whose output is not read
+    /// blocks.
     ///
     /// # Errors
-    /// [`Error::CommandNotFound`] and [`Error::CommandNotExecutable`] (by custom the exit codes 127 and 126, see
-    /// [`Error::exit_code`]), [`Error::NotRunning`] when the container ended while it was starting,
+    /// [`Error::CommandNotFound`] and [`Error::CommandNotExecutable`] (by convention the exit codes 127 and 126, see
+    /// [`Error::exit_code`]), [`Error::NotRunning`] when the container ended while the command was starting,
     /// [`Error::StartFailed`], and [`Error::NotFound`] when the container is gone.
     pub async fn exit(&self) -> Result<ExecEnd> {
         let mut end = self.end.clone();

@@ -1,7 +1,7 @@
 //! Connections that the engine switches to raw bytes, and the frames on them.
 //!
-//! Without a terminal the engine interleaves stdout and stderr: 8 bytes of header (stream, three zeros, length in
-//! big endian), then that many bytes (API documentation, "Attach to a container"). With one the bytes are raw.
+//! Without a terminal the engine interleaves stdout and stderr: an 8-byte header (stream, three zeros, length in big
+//! endian), then that many bytes (API documentation, "Attach to a container"). With a terminal the bytes are raw.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -12,11 +12,11 @@ use super::connect::{Socket, SocketReader, SocketWriter};
 use super::error::{Error, Result};
 use super::http::{Call, Http, Reply};
 
-/// One of the two streams that a process writes to.
+/// One of a process's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StdStream {
-    /// Standard output; with a terminal, everything.
+    /// Standard output; with a terminal, all output.
     Stdout,
     /// Standard error.
     Stderr,
@@ -26,12 +26,12 @@ pub enum StdStream {
 pub(super) struct Hijacked {
     pub(super) reader: SocketReader,
     pub(super) writer: SocketWriter,
-    /// What came together with the head of the answer.
+    /// Bytes that arrived together with the head of the answer.
     pub(super) first: Bytes,
 }
 
 impl Http {
-    /// Makes a call whose connection becomes raw bytes in both directions.
+    /// Makes a call that switches its connection to raw bytes in both directions.
     pub(super) async fn hijack(&self, call: &Call) -> Result<Hijacked> {
         let attempt = async {
             let (_sender, response) = self.head(call).await?;
@@ -53,7 +53,7 @@ impl Http {
     }
 }
 
-/// A piece of a frame; one frame can come in several reads.
+/// A piece of a frame; a frame can arrive in several reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) stream: StdStream,
@@ -64,10 +64,10 @@ pub(super) struct Piece {
     pub(super) ends: bool,
 }
 
-/// Why a stream cannot be read on.
+/// The reason why a stream cannot be parsed further.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BadFrame {
-    /// These bytes are no header: the stream has no frames, or something was lost.
+    /// These bytes are no header: the stream has no frames, or bytes were lost.
     Header([u8; 8]),
     /// The engine reports a failure in the middle of a stream.
     Engine(String),
@@ -87,24 +87,24 @@ impl std::error::Error for BadFrame {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Output(StdStream),
-    /// A message of the engine itself.
+    /// A message from the engine itself.
     Engine,
 }
 
-/// Takes frames apart as their bytes arrive, without copying them; memory does not grow with the size of frames.
+/// Splits the stream into frames as bytes arrive, without copying. Memory use does not grow with the frame size.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     header: [u8; 8],
-    /// Bytes of the header that are there.
+    /// Number of header bytes received.
     filled: usize,
-    /// The frame under way, and what it still lacks.
+    /// The current frame and its number of missing bytes.
     frame: Option<(Kind, usize)>,
     begins: bool,
     message: Vec<u8>,
 }
 
 impl Frames {
-    /// Hands the pieces in a read to `sink`.
+    /// Passes the pieces of a read to `sink`.
     pub(super) fn push(&mut self, mut chunk: Bytes, sink: &mut impl FnMut(Piece)) -> std::result::Result<(), BadFrame> {
         loop {
             let Some((kind, missing)) = self.frame else {
@@ -114,7 +114,7 @@ impl Frames {
                 self.read_header(&mut chunk)?;
                 continue;
             };
-            // Also for an empty frame: it ends at once.
+            // An empty frame also gets a piece, since it ends at once.
             if chunk.is_empty() && missing > 0 {
                 return Ok(());
             }
@@ -122,7 +122,7 @@ impl Frames {
             let missing = missing - data.len();
             match kind {
                 Kind::Output(stream) => sink(Piece { stream, data, begins: self.begins, ends: missing == 0 }),
-                // A message is short; no engine sends 4 KiB of it.
+                // Engine messages are short; no engine sends 4 KiB.
                 Kind::Engine if self.message.len() < 4096 => self.message.extend_from_slice(&data),
                 Kind::Engine => {}
             }
@@ -135,7 +135,7 @@ impl Frames {
         }
     }
 
-    /// Whether the stream may end here.
+    /// Returns whether the stream may end here.
     pub(super) fn is_between_frames(&self) -> bool {
         self.frame.is_none() && self.filled == 0
     }

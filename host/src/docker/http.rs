@@ -1,16 +1,19 @@
-//! HTTP to the engine: a pool of kept-alive connections for calls, and connections of their own for streams.
+//! HTTP to the engine: a pool of kept-alive connections for calls, and dedicated connections for streams.
 //!
 //! Every call carries the API version, reuses a connection, and has a time limit for its whole answer.
 //!
-//! bollard gives the types of what is sent and of the large answers, and not the client. A transport of ours
-//! (`Docker::connect_with_custom_transport`) can put back the version that it loses (its issue 736: `Url::join` with an
-//! absolute path drops the prefix), and keep connections. Measured over this pool (bollard 0.21.1, Docker 20.10), it still
-//! costs 13 to 27 us a call: `inspect` takes 282 us and not 257, a start that changes nothing 148 and not 134, an answer
-//! 404 140 and not 120; a list of 50 takes 207 us to read and not 61. And it loses what is promised here: a state or a kind of
-//! port that a newer engine adds makes a whole list unreadable to its types, where ours take only what Wharf needs; its
-//! time limit ends with the head of an answer; 304 is a success like any other; streams go from task to task. Calls that only
-//! change something lose none of that once a task-local brings status and connection back, and the engine's work hides their
-//! time; but then a third of the calls would go another way than the rest, for no promise more.
+//! bollard provides the types of request bodies and of large answers, but not the client. A custom transport
+//! (`Docker::connect_with_custom_transport`) could restore the API version that bollard loses (its issue 736:
+//! `Url::join` with an absolute path drops the prefix), and could keep connections. Measured on top of this pool
+//! (bollard 0.21.1, Docker 20.10), its client still costs 13 to 27 us per call: `inspect` takes 282 us instead of
+//! 257, a start that changes nothing 148 instead of 134, a 404 answer 140 instead of 120; parsing a list of 50 takes
+//! 207 us instead of 61.
+//!
+//! bollard's client would also break these guarantees: a state or a port type that a newer engine adds makes a whole
+//! list unreadable to its types, while ours contain only what Wharf needs; its time limit ends with the head of an
+//! answer; it treats 304 like any other success; its streams pass between tasks. Calls that only change something
+//! lose none of these once a task-local returns status and connection, and the engine's work hides the extra time.
+//! But then a third of the calls would take a different path from the rest, without any further guarantee.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -38,9 +41,9 @@ pub(super) use outgoing::Pieces;
 
 /// The lowest API version that Wharf knows (Docker 20.10).
 const OLDEST: (u32, u32) = (1, 41);
-/// The highest API version that Wharf knows (Docker 28.3); newer engines still answer it.
+/// The highest API version that Wharf knows (Docker 28.3). Newer engines still support it.
 const NEWEST: (u32, u32) = (1, 51);
-/// More idle connections than this are closed.
+/// The pool size: more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 16;
 
 type Sender = SendRequest<Outgoing>;
@@ -49,15 +52,15 @@ type Sender = SendRequest<Outgoing>;
 #[derive(Debug)]
 pub(super) struct Http {
     pub(super) endpoint: Endpoint,
-    /// Version of the API that every call names, e.g. `1.41`.
+    /// The API version that every call names, e.g. `1.41`.
     pub(super) api_version: String,
-    /// Version of the engine as its `Server` header says, e.g. `20.10.24`.
+    /// The engine version from its `Server` header, e.g. `20.10.24`.
     pub(super) engine_version: String,
     idle: Mutex<Vec<Sender>>,
 }
 
 impl Http {
-    /// Opens the first connection, pings and agrees on the API version, within [`CONNECT_TIMEOUT`].
+    /// Opens the first connection, pings and negotiates the API version, within [`CONNECT_TIMEOUT`].
     pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
         let mut http =
             Self { endpoint, api_version: String::new(), engine_version: String::new(), idle: Mutex::default() };
@@ -87,7 +90,7 @@ impl Http {
         }
     }
 
-    /// Gives API version and engine version from the headers of a ping.
+    /// Returns API version and engine version from the headers of a ping.
     async fn ping(&self) -> Result<(String, String)> {
         let mut sender = self.open().await?;
         let call = Call::get("ping the engine", "/_ping");
@@ -106,12 +109,12 @@ impl Http {
         Ok((version, server.split(' ').next().unwrap_or_default().to_owned()))
     }
 
-    /// Whether the version in use is lower than this one.
+    /// Returns whether the API version in use is lower than this version.
     pub(super) fn is_before(&self, major: u32, minor: u32) -> bool {
         parse_version(&self.api_version).is_some_and(|version| version < (major, minor))
     }
 
-    /// Makes a call and gives the whole answer, whatever its status.
+    /// Makes a call and returns the whole answer, whatever its status.
     pub(super) async fn send(&self, call: &Call) -> Result<Reply> {
         let answer = async {
             let (sender, response) = self.head(call).await?;
@@ -129,27 +132,27 @@ impl Http {
         Ok(reply)
     }
 
-    /// Makes a call that must succeed, and gives the whole answer.
+    /// Makes a call that must succeed and returns the whole answer.
     pub(super) async fn ok(&self, call: &Call) -> Result<Reply> {
         let reply = self.send(call).await?;
         if reply.is_success() || reply.status == 304 { Ok(reply) } else { Err(call.error(&reply)) }
     }
 
-    /// Makes a call that must succeed, and reads the answer.
+    /// Makes a call that must succeed and parses the answer.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
         parse(call.operation, &self.ok(call).await?.body)
     }
 
-    /// Sends a request on an idle connection, or a new one, and waits for the head of the answer.
+    /// Sends a request on an idle or a new connection and waits for the head of the answer.
     pub(super) async fn head(&self, call: &Call) -> Result<(Sender, Response<Incoming>)> {
         while let Some(mut sender) = self.take() {
-            // An engine that was restarted has closed its end; then the next connection is tried.
+            // A restarted engine has closed its end of this connection; try the next connection.
             if sender.ready().await.is_err() {
                 continue;
             }
             match sender.try_send_request(self.request(call)?).await {
                 Ok(response) => return Ok((sender, response)),
-                // Only what surely did not reach the engine, or changes nothing, is sent a second time.
+                // Resend only a request that certainly did not reach the engine, or that changes nothing.
                 Err(mut error) => {
                     let unsent = error.take_message().is_some();
                     if !unsent && call.method != Method::GET {
@@ -163,13 +166,14 @@ impl Http {
         Ok((sender, response))
     }
 
-    /// Makes a call whose answer is a stream, on a connection of its own. Bounded is only the time to its head.
+    /// Makes a call whose answer is a stream, on its own connection. Only the time to the head of the answer is
+    /// limited.
     pub(super) async fn stream(&self, call: &Call) -> Result<Body> {
         self.stream_of(call, self.request(call)?).await
     }
 
-    /// Makes a call whose body is a tar archive that is made while it is sent, as [`Http::stream`] does. The time to the
-    /// head of the answer includes the sending.
+    /// Makes a call whose body is a tar archive, produced while it is sent. Otherwise works like [`Http::stream`].
+    /// The time to the head of the answer includes the sending.
     pub(super) async fn upload(&self, call: &Call, pieces: Pieces) -> Result<Body> {
         let (mut head, _) = self.request(call)?.into_parts();
         head.headers.insert("content-type", hyper::header::HeaderValue::from_static("application/x-tar"));
@@ -263,7 +267,7 @@ impl Http {
 
 type Driver = Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>;
 
-/// Lets the connection do what it can now. Its errors show up at the response and the body as well.
+/// Polls the connection for progress. Its errors also appear at the response and the body.
 fn drive(driver: &mut Driver, cx: &mut Context<'_>) {
     if let Some(connection) = driver
         && connection.as_mut().poll(cx).is_ready()
@@ -272,8 +276,8 @@ fn drive(driver: &mut Driver, cx: &mut Context<'_>) {
     }
 }
 
-/// The body of a streamed answer, with the connection that feeds it: both are polled by the task that reads, so that
-/// bytes are decoded where they arrive. Dropping it closes the connection, which ends the stream in the engine.
+/// The body of a streamed answer, together with the connection that feeds it. The reading task polls both, so bytes
+/// are decoded where they arrive. Dropping it closes the connection, which ends the stream in the engine.
 pub(super) struct Body {
     driver: Driver,
     incoming: Incoming,
@@ -286,7 +290,7 @@ impl Body {
             drive(&mut self.driver, cx);
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Anything else is a trailer.
+                    // Any other frame is a trailer.
                     if let Ok(chunk) = frame.into_data() {
                         return Poll::Ready(Some(Ok(chunk)));
                     }
@@ -309,7 +313,7 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// Reads JSON of the engine.
+/// Parses JSON from the engine.
 pub(super) fn parse<T: DeserializeOwned>(operation: &'static str, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| Error::Protocol { operation, cause: error.to_string() })
 }

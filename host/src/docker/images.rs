@@ -1,4 +1,4 @@
-//! Images: what the engine has, and fetching what it does not have.
+//! Images: listing those of the engine and pulling missing ones.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::reference::{check, split};
 use super::{Docker, registry_auth};
 use crate::workspace::{LABEL_IMAGE_HOST, LABEL_IMAGE_NAME};
 
-/// An image that the engine has.
+/// An image of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalImage {
-    /// As in `docker run`, e.g. `debian:12`; empty for an image that lost its last tag.
+    /// References as in `docker run`, e.g. `debian:12`; empty for an image that lost its last tag.
     pub references: Vec<String>,
-    /// As its registries know it, e.g. `debian@sha256:...`.
+    /// Digests as known to its registries, e.g. `debian@sha256:...`.
     pub digests: Vec<String>,
     /// The engine's content id, `sha256:...`.
     pub id: String,
-    /// Bytes, layers shared with other images included.
+    /// Size in bytes, including layers shared with other images.
     pub size: u64,
 }
 
@@ -30,11 +30,11 @@ pub struct ImageInfo {
     pub id: String,
     /// All its tags.
     pub references: Vec<String>,
-    /// As its registries know it.
+    /// Digests as known to its registries.
     pub digests: Vec<String>,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// When it was built.
+    /// The build time.
     pub created_at: Option<jiff::Timestamp>,
     /// E.g. `amd64`.
     pub architecture: String,
@@ -42,15 +42,15 @@ pub struct ImageInfo {
     pub os: String,
     /// The user that it runs as; empty for root.
     pub user: String,
-    /// Its own command.
+    /// Its default command.
     pub command: Vec<String>,
-    /// Its entry point, which gets the command as arguments.
+    /// Its entry point, which receives the command as arguments.
     pub entrypoint: Vec<String>,
     /// Its working directory; empty for the root.
     pub working_dir: String,
-    /// Folders that it wants to be volumes.
+    /// Folders that it declares as volumes.
     pub volumes: Vec<String>,
-    /// Its health check, with the engine's defaults for what it leaves open.
+    /// Its health check, with the engine's defaults for unset values.
     pub health_check: Option<crate::workspace::HealthCheck>,
     /// Its environment, `KEY=value`.
     pub env: Vec<String>,
@@ -61,9 +61,9 @@ pub struct ImageInfo {
 /// One step of a pull.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullProgress {
-    /// Id of the layer, none for words about the whole image.
+    /// Id of the layer; none for messages about the whole image.
     pub layer: Option<String>,
-    /// The engine's words, e.g. `Downloading`.
+    /// The engine's status, e.g. `Downloading`.
     pub status: String,
     /// Bytes done in this step.
     pub current: Option<u64>,
@@ -79,7 +79,7 @@ struct RawImage {
     repo_digests: Option<Vec<String>>,
     #[serde(default)]
     size: u64,
-    // The ones below are only in an inspection; in a list `Created` is a number.
+    // The fields below only exist in an inspection; in a list, `Created` is a number.
     #[serde(default)]
     architecture: String,
     #[serde(default)]
@@ -103,14 +103,15 @@ struct RawConfig {
     entrypoint: Option<Vec<String>>,
     working_dir: Option<String>,
     healthcheck: Option<bollard::models::HealthConfig>,
-    /// What runs the text of a health check; the engine's is `/bin/sh -c`.
+    /// The shell that runs a health check given as text; the engine's default is `/bin/sh -c`.
     shell: Option<Vec<String>>,
     volumes: Option<std::collections::BTreeMap<String, serde_json::Value>>,
     env: Option<Vec<String>>,
     labels: Option<std::collections::BTreeMap<String, String>>,
 }
 
-/// The health check of an image as a container has it: with the engine's defaults (moby, daemon/health.go) for what is left open.
+/// Returns an image's health check as a container has it: unset values get the engine's defaults (moby,
+/// daemon/health.go).
 fn image_health(
     mut raw: bollard::models::HealthConfig,
     shell: Option<Vec<String>>,
@@ -127,8 +128,8 @@ fn image_health(
     Some(check)
 }
 
-/// Those of an image's names that the installation `host` gave it. Labels alone do not tell that an image is ours: what is
-/// built from one inherits them, and so does one that gets another name.
+/// Returns the names of an image that the installation `host` gave it. Labels alone do not prove that an image is
+/// ours: images built from it inherit them, and a renamed image keeps them.
 pub fn given_names<'a>(
     labels: &'a std::collections::BTreeMap<String, String>,
     host: &str,
@@ -139,7 +140,7 @@ pub fn given_names<'a>(
     references.iter().filter(move |reference| name.as_ref().is_some_and(|name| *name == familiar(reference)))
 }
 
-/// A reference as the engine lists it: without the default registry, with a tag.
+/// Returns a reference as the engine lists it: without the default registry, with a tag.
 fn familiar(reference: &str) -> String {
     let short = reference.strip_prefix("docker.io/").map(|rest| rest.strip_prefix("library/").unwrap_or(rest));
     let short = short.unwrap_or(reference);
@@ -147,7 +148,7 @@ fn familiar(reference: &str) -> String {
     if has_tag { short.to_owned() } else { format!("{short}:latest") }
 }
 
-/// Without `<none>:<none>` and `<none>@<none>`, which engines before 25 put for "no name".
+/// Removes `<none>:<none>` and `<none>@<none>`, which engines before 25 use for "no name".
 pub(super) fn named(list: Option<Vec<String>>) -> Vec<String> {
     list.unwrap_or_default().into_iter().filter(|name| !name.starts_with("<none>")).collect()
 }
@@ -169,10 +170,10 @@ struct RawDetail {
 }
 
 impl Docker {
-    /// Lists the images that the engine has.
+    /// Lists the engine's images.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn local_images(&self) -> Result<Vec<LocalImage>> {
         let list: Vec<RawImage> = self.http().json(&Call::get("list the images", "/images/json")).await?;
         let image = |raw: RawImage| LocalImage {
@@ -184,10 +185,10 @@ impl Docker {
         Ok(list.into_iter().map(image).collect())
     }
 
-    /// Lists the images that have all of these labels, exactly, with all their labels.
+    /// Lists the images that have exactly these labels, together with all their labels.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn labelled_images(
         &self,
         labels: &[(&str, &str)],
@@ -197,7 +198,7 @@ impl Docker {
         let list: Vec<RawId> = self.http().json(&Call::get("list the images", path)).await?;
         let mut found = Vec::new();
         for raw in list {
-            // One that was removed meanwhile is not there.
+            // An image that was removed meanwhile is skipped.
             let Some(image) = self.image(&raw.id).await? else { continue };
             let all = image.labels.clone();
             if labels.iter().all(|(key, value)| all.get(*key).is_some_and(|found| found == value)) {
@@ -207,10 +208,10 @@ impl Docker {
         Ok(found)
     }
 
-    /// Tells about one image by reference, id or digest; none if the engine does not have it.
+    /// Returns one image by reference, id or digest; none if the engine does not have it.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for what cannot be a reference; the ones of a failing engine or a broken connection.
+    /// [`Error::BadRequest`] for an invalid reference; the errors of a failing engine or a broken connection.
     pub async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
         const OPERATION: &str = "inspect the image";
         check(OPERATION, reference)?;
@@ -243,8 +244,8 @@ impl Docker {
         }))
     }
 
-    /// Takes a name away from an image, and the image itself when that was its last one. Says whether it was there. An image
-    /// that a container uses, running or not, stays.
+    /// Removes a name from an image, and the image itself if that was its last name. Returns whether the name
+    /// existed. An image used by a container, running or not, stays.
     ///
     /// # Errors
     /// [`Error::Conflict`] while a container uses it.
@@ -260,14 +261,14 @@ impl Docker {
         }
     }
 
-    /// Fetches an image from its registry; without a tag, `:latest`. Credentials are those of `docker login`, where
-    /// it stores them in its configuration file. Dropping the future cancels the pull.
+    /// Pulls an image from its registry; without a tag, `:latest`. The credentials are those of `docker login`, if
+    /// they are stored in its configuration file. Dropping the future cancels the pull.
     ///
     /// # Errors
-    /// [`Error::PullFailed`] with the registry's reason; [`Error::BadRequest`] for what cannot be a reference.
+    /// [`Error::PullFailed`] with the registry's reason; [`Error::BadRequest`] for an invalid reference.
     ///
-    /// A registry or connection that fails for the moment is tried again, with pauses; layers that are complete stay with
-    /// the engine meanwhile, so that only the rest is fetched.
+    /// Temporary failures of the registry or the connection are retried, with pauses. The engine keeps complete
+    /// layers meanwhile, so a retry only fetches the rest.
     pub async fn pull(&self, reference: &str, mut on_progress: impl FnMut(PullProgress)) -> Result<()> {
         check("pull the image", reference)?;
         for pause in PAUSES {
@@ -295,7 +296,7 @@ impl Docker {
         let failed = |cause: &str| Error::PullFailed { reference: reference.to_owned(), cause: error::clean(cause) };
         let path = format!("/images/create?fromImage={}&tag={}", encode(repository), encode(tag));
         let auth = registry_auth::header(repository).await;
-        // The head of the answer only comes with the first progress, that is, once the registry has answered.
+        // The head of the answer only arrives with the first progress, after the registry has answered.
         let call = Call::post(OPERATION, path).about("image", reference).within(SLOW).auth(auth);
         let mut body = self.http().stream(&call).await.map_err(|error| match error {
             Error::NotFound { .. } => failed("the registry has no such image, or does not show it without a login"),
@@ -306,7 +307,7 @@ impl Docker {
         let mut lines = Vec::new();
         while let Some(chunk) = body.chunk().await {
             lines.extend_from_slice(&chunk.map_err(|error| call.broken(error))?);
-            // Objects end with a line end; a rest without one is continued by the next chunk.
+            // Each object ends with a newline; a rest without one continues in the next chunk.
             let Some(end) = lines.iter().rposition(|byte| *byte == b'\n') else { continue };
             let rest = lines.split_off(end + 1);
             report(&lines, on_progress).map_err(|cause| failed(&cause))?;
@@ -316,10 +317,10 @@ impl Docker {
     }
 }
 
-/// Pauses before a pull that failed is tried again.
+/// Pauses before each retry of a failed pull.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
 
-/// Whether a pull may well work a moment later. The words are those of Go's net package and of registries.
+/// Returns whether a pull may well succeed a moment later. The words come from Go's net package and from registries.
 fn is_momentary(error: &Error) -> bool {
     const WORDS: [&str; 11] = [
         "unexpected EOF",
@@ -344,7 +345,7 @@ fn is_momentary(error: &Error) -> bool {
     }
 }
 
-/// Reports complete lines of progress; the error is the engine's.
+/// Reports complete lines of progress. The error is the engine's.
 fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::result::Result<(), String> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let raw: RawProgress = serde_json::from_slice(line).map_err(|error| format!("unreadable progress: {error}"))?;
@@ -352,7 +353,7 @@ fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::resu
             return Err(cause);
         }
         let detail = raw.progress_detail.unwrap_or_default();
-        // Here the engine puts the tag in the place of a layer.
+        // In this message the engine puts the tag in the layer's field.
         let layer = raw.id.filter(|_| !raw.status.starts_with("Pulling from "));
         on_progress(PullProgress { layer, status: raw.status, current: detail.current, total: detail.total });
     }

@@ -1,7 +1,7 @@
-//! What the engine and its machine can do.
+//! The capabilities of the engine and its machine.
 //!
-//! Asked for it, Docker runs two programs to tell their versions, and takes 10 ms. So what it said is remembered as long
-//! as it is the same run of the same engine.
+//! For this request Docker runs two programs to get their versions, which takes 10 ms. The answer is therefore cached
+//! for as long as the same run of the same engine lasts.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,9 +16,9 @@ use super::error::{Error, Result};
 use super::http::Call;
 use crate::workspace::ContainerSpec;
 
-/// What one that cannot be told apart from its next run said is remembered for so long.
+/// Cache lifetime if two runs of the engine cannot be told apart.
 const SHORT: Duration = Duration::from_secs(60);
-/// And one that can: memory and processors may change under it.
+/// Cache lifetime if runs can be told apart: memory and processors may change during a run.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Facts about the engine and its machine.
@@ -34,31 +34,31 @@ pub struct EngineInfo {
     pub cpus: u32,
     /// Bytes of the machine's memory.
     pub memory: u64,
-    /// Names, e.g. `seccomp`, `apparmor`, `selinux`, `userns`, `rootless`, `cgroupns`.
+    /// Names of security features, e.g. `seccomp`, `apparmor`, `selinux`, `userns`, `rootless`, `cgroupns`.
     pub security: Vec<String>,
     /// Storage driver, e.g. `overlay2`.
     pub storage_driver: String,
-    /// File system under the storage driver, if it tells, e.g. `xfs`.
+    /// File system under the storage driver, if reported, e.g. `xfs`.
     pub backing_filesystem: Option<String>,
     /// Host name of the machine.
     pub name: String,
-    /// Where the engine keeps its data on its machine.
+    /// The engine's data folder on its machine.
     pub docker_root_dir: String,
     /// Whether containers can get an init process that reaps zombies.
     pub init_available: bool,
-    /// Whether swap can be limited. Where it cannot, a memory limit does not cover swap.
+    /// Whether swap can be limited. If not, a memory limit does not cover swap.
     pub swap_limit: bool,
-    /// E.g. `Debian GNU/Linux 12 (bookworm)`.
+    /// The operating system, e.g. `Debian GNU/Linux 12 (bookworm)`.
     pub operating_system: String,
-    /// E.g. `x86_64`.
+    /// The architecture, e.g. `x86_64`.
     pub architecture: String,
-    /// What the engine itself warns about.
+    /// The engine's own warnings.
     pub warnings: Vec<String>,
 }
 
 impl EngineInfo {
-    /// Whether a size limit of the writable layer may work: some storage drivers never have one; for the others only
-    /// an attempt tells (see [`super::CreateRequest::enforce_disk`]).
+    /// Returns whether a size limit of the writable layer may work. Some storage drivers never support one; for the
+    /// others only an attempt shows it (see [`super::CreateRequest::enforce_disk`]).
     pub fn disk_limit_possible(&self) -> bool {
         match self.storage_driver.as_str() {
             "btrfs" | "zfs" | "devicemapper" | "windowsfilter" => true,
@@ -67,8 +67,8 @@ impl EngineInfo {
         }
     }
 
-    /// Whether this engine can enforce what was decided. Asked to, it would leave AppArmor and SELinux options out in
-    /// silence where the machine has neither. `operation` is what an error says cannot be done.
+    /// Checks whether this engine can enforce the decided spec. The engine itself would silently drop AppArmor and
+    /// SELinux options if the machine has neither. `operation` is the operation named in the error.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the first setting that it cannot enforce.
@@ -113,11 +113,11 @@ struct Raw {
     warnings: Option<Vec<String>>,
 }
 
-/// What an engine said, and which run of it.
+/// An engine's answer, and the run of the engine that gave it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Remembered {
-    /// Its endpoint and version, the API's, and what tells its runs apart; see [`Docker::run`].
+    /// Its endpoint and version, the API version, and an identifier of the run; see [`Docker::run`].
     run: (String, Option<String>),
     asked: SystemTime,
     info: EngineInfo,
@@ -126,20 +126,20 @@ pub(super) struct Remembered {
 impl Remembered {
     fn holds(&self, run: &(String, Option<String>)) -> bool {
         let most = if run.1.is_some() { LONG } else { SHORT };
-        // One from the future was written before the clock was set back.
+        // A time in the future means that the clock was set back.
         self.run == *run && self.asked.elapsed().is_ok_and(|age| age < most)
     }
 }
 
 impl Docker {
-    /// What the engine and its machine can do, as it said when it was last asked, at most an hour ago.
+    /// Returns the capabilities of the engine and its machine, from the last answer, which is at most an hour old.
     ///
     /// # Errors
-    /// As [`Docker::ask_info`].
+    /// The errors of [`Docker::ask_info`].
     pub async fn info(&self) -> Result<EngineInfo> {
         let run = self.run();
         let known = self.inner.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Kept for the next process only where that one can tell whether it is still so.
+        // Stored for the next process only if that process can check that it is still valid.
         let file = self.memory.as_ref().filter(|_| run.1.is_some()).map(|file| file.as_path());
         let read = || serde_json::from_slice::<Remembered>(&std::fs::read(file?).ok()?).ok();
         if let Some(known) = known.or_else(read).filter(|known| known.holds(&run)) {
@@ -151,15 +151,15 @@ impl Docker {
         if let Some(file) = file
             && let Err(error) = write(file, &said)
         {
-            // The next process asks again, and that is all.
+            // The only consequence: the next process asks again.
             tracing::debug!("{}: {error}", file.display());
         }
         *self.inner.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         Ok(info)
     }
 
-    /// Which run of which engine this is. An engine on this machine writes the number of its process beside its socket
-    /// when it starts (`/run/docker.pid`), so that file is another one in each run; elsewhere nothing tells runs apart.
+    /// Identifies the engine and its current run. An engine on this machine writes its process number beside its
+    /// socket at start (`/run/docker.pid`), so each run has a different file. Otherwise runs cannot be told apart.
     fn run(&self) -> (String, Option<String>) {
         let http = self.http();
         let engine = format!("{} {} {}", http.endpoint, http.engine_version, http.api_version);
@@ -170,10 +170,10 @@ impl Docker {
         (engine, written.map(|file| format!("{} {} {}.{:09}", file.dev(), file.ino(), file.mtime(), file.mtime_nsec())))
     }
 
-    /// Asks what the engine and its machine can do.
+    /// Asks the engine for the capabilities of itself and its machine.
     ///
     /// # Errors
-    /// [`super::Error::Engine`] and the ones of a broken connection.
+    /// [`super::Error::Engine`] and the errors of a broken connection.
     pub async fn ask_info(&self) -> Result<EngineInfo> {
         let raw: Raw = self.http().json(&Call::get("ask the engine about itself", "/info")).await?;
         Ok(EngineInfo {
@@ -201,14 +201,14 @@ impl Docker {
     }
 }
 
-/// Written aside and renamed, so that a reader never sees half of it.
+/// Writes a temporary file and renames it, so that a reader never sees half of it.
 fn write(file: &Path, said: &Remembered) -> std::io::Result<()> {
     let aside = file.with_extension(format!("{}.tmp", std::process::id()));
     std::fs::write(&aside, serde_json::to_vec(said)?)?;
     std::fs::rename(&aside, file)
 }
 
-/// `name=seccomp,profile=default` -> `seccomp`
+/// Converts `name=seccomp,profile=default` to `seccomp`.
 fn security_name(text: &str) -> Option<String> {
     text.split(',').find_map(|part| part.strip_prefix("name=")).map(str::to_owned)
 }

@@ -1,11 +1,11 @@
-//! Logs: the engine's stream or its own file, decoded where the bytes arrive and handed over in batches.
+//! Logs: the engine's stream or its log file, decoded where the bytes arrive and returned in batches.
 //!
-//! Without a terminal every logged message is one frame. The engine logs a line as several messages when it is longer
-//! than 16 KiB, and puts a time in front of each; so a message that does not end with a line end is continued by the
-//! next one of its stream. With a terminal there are no frames, only the bytes of the messages one after another.
+//! Without a terminal, every log message is one frame. The engine splits a line that is longer than 16 KiB into
+//! several messages, each with its own time. A message without a line ending is therefore continued by the next
+//! message of its stream. With a terminal there are no frames, only the concatenated bytes of the messages.
 //!
-//! Where the engine is on this machine and its log file can be read, [`Docker::read_logs`] reads that: the same messages
-//! in the same order, many times faster than the engine sends them. Whatever is unusual is left to the engine.
+//! If the engine is on this machine and its log file is readable, [`Docker::read_logs`] reads the file: the same
+//! messages in the same order, many times faster than from the engine. Unusual cases are left to the engine.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -26,26 +26,26 @@ use super::{Docker, containers};
 mod decode;
 mod file;
 mod json_line;
-mod parts;
+mod rotated;
 
 use decode::Decoder;
 
 const OPERATION: &str = "read the logs";
-/// A batch is handed over at this size even if more has arrived.
+/// A batch of this size is returned even if more has arrived.
 const BATCH: usize = 256 * 1024;
 
-/// Which part of the logs.
+/// Selects a part of the logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Goes on with new lines until the container ends.
+    /// Continues with new lines until the container ends.
     pub follow: bool,
-    /// Only what was logged at or after this time.
+    /// Includes only messages that were logged at or after this time.
     pub since: Option<Timestamp>,
     /// Ends before the first message that was logged after this time.
     pub until: Option<Timestamp>,
-    /// Only this many messages from the end.
+    /// Includes only this many messages from the end.
     pub tail: Option<u64>,
-    /// Tells when each line was logged.
+    /// Includes the time of each line.
     pub timestamps: bool,
     /// Includes stdout.
     pub stdout: bool,
@@ -54,31 +54,31 @@ pub struct LogOptions {
 }
 
 impl Default for LogOptions {
-    /// Everything that was logged so far, without times.
+    /// Selects everything that was logged so far, without times.
     fn default() -> Self {
         Self { follow: false, since: None, until: None, tail: None, timestamps: false, stdout: true, stderr: true }
     }
 }
 
-/// A line, or a piece of a long one.
+/// A line, or a piece of a long line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// When it was logged, if that was asked for.
+    /// The time when it was logged, if requested.
     pub time: Option<Timestamp>,
-    /// Where it was written to; with a terminal always stdout.
+    /// The stream that it was written to; with a terminal always stdout.
     pub stream: StdStream,
-    /// The bytes as they were written, with the line end if this piece has it.
+    /// The original bytes, including the line ending if this piece has it.
     pub message: Bytes,
 }
 
 impl LogLine {
-    /// Whether the line goes on in the next item of the same stream.
+    /// Returns whether the line continues in the next item of the same stream.
     pub fn is_partial(&self) -> bool {
         self.message.last() != Some(&b'\n')
     }
 }
 
-/// What must be known of a container to read its logs.
+/// The facts about a container that are needed to read its logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
     /// The engine's id of the container.
@@ -87,19 +87,19 @@ pub struct LogSource {
     pub tty: bool,
     /// Whether it runs.
     pub running: bool,
-    /// The engine's file, and how many there are at most with the rotated ones; none where it is not on this machine,
-    /// of another log driver, or rotated in a way that a reader cannot follow.
+    /// The engine's log file, and the maximum number of files including rotated ones. None if the file is not on this
+    /// machine, belongs to another log driver, or is rotated in a way that a reader cannot follow.
     file: Option<(PathBuf, u32)>,
 }
 
 impl LogSource {
-    /// Whether there is a file of the engine's that may be read.
+    /// Returns whether the engine has a log file that may be read.
     pub fn has_file(&self) -> bool {
         self.file.is_some()
     }
 }
 
-/// Lines as they arrive, all those of one read together.
+/// Lines as they arrive. All lines of one read come together.
 #[derive(Debug)]
 pub struct LogStream {
     from: From,
@@ -151,8 +151,9 @@ struct InspectedState {
     running: bool,
 }
 
-/// How many files the engine keeps, if they can be read as they are: plain and renamed when full. With one file of a
-/// bounded size it cuts that file off in place, which a reader beside it cannot tell from new lines.
+/// Returns how many files the engine keeps, if they are readable as they are: uncompressed, and renamed when full.
+/// With a single file of bounded size the engine truncates the file in place, which a concurrent reader cannot tell
+/// from new lines.
 fn readable_files(config: &LogConfig) -> Option<u32> {
     let get = |key: &str| config.config.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     let files: u32 = get("max-file").map_or(Some(1), |text| text.parse().ok())?;
@@ -161,7 +162,7 @@ fn readable_files(config: &LogConfig) -> Option<u32> {
 }
 
 impl Docker {
-    /// Asks what must be known of a container to read its logs.
+    /// Collects the facts about a container that are needed to read its logs.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -174,8 +175,8 @@ impl Docker {
         Ok(LogSource { id: raw.id, tty: raw.config.tty, running: raw.state.running, file })
     }
 
-    /// Reads the logs of a container by the fastest way that gives all of it: from the engine's file where it can be
-    /// read, else from the engine. Dropping the stream ends it.
+    /// Reads the logs of a container in the fastest complete way: from the engine's file if it is readable, otherwise
+    /// from the engine. Dropping the stream ends it.
     ///
     /// # Errors
     /// As [`Docker::logs`].
@@ -183,14 +184,15 @@ impl Docker {
         if let Some((path, files)) = &source.file {
             match file::Tailer::open(self, source, path, *files, options) {
                 Ok(tailer) => return Ok(LogStream { from: From::File(tailer), failure: None, done: false }),
-                // Expected of everybody but root.
+                // Expected for every user except root.
                 Err(error) => tracing::debug!(%error, file = %path.display(), "the engine's log file is not read"),
             }
         }
         self.logs(&source.id, source.tty, options).await
     }
 
-    /// Reads the logs of a container from the engine; `tty` says whether it has a terminal. Dropping the stream ends it.
+    /// Reads the logs of a container from the engine. `tty` says whether the container has a terminal. Dropping the
+    /// stream ends it.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Unsupported`] or [`Error::Engine`] for a log driver that cannot be read.
@@ -210,7 +212,7 @@ impl Docker {
         if let Some(tail) = options.tail {
             path.push_str(&format!("&tail={tail}"));
         }
-        // A follower of a silent container gets the head at once, but a search through long logs takes its time.
+        // A follower of a silent container gets the response head at once, but a search through long logs takes time.
         let call = Call::get(OPERATION, path).about("container", id).within(SLOW);
         let body = self.http().stream(&call).await?;
         let from = From::Engine { body, decoder: Decoder::new(tty, *timestamps) };
@@ -219,16 +221,16 @@ impl Docker {
 }
 
 impl LogStream {
-    /// The next lines, or none at the end.
+    /// Returns the next lines, or none at the end.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the connection breaks, the engine reports a failure, or its file holds something that only
-    /// the engine understands; it is the last item.
+    /// [`Error::Stream`] when the connection breaks, the engine reports a failure, or its file holds something that
+    /// only the engine understands. An error is the last item.
     pub async fn next(&mut self) -> Option<Result<Vec<LogLine>>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Whether the engine's file is read, without the engine.
+    /// Returns whether the lines come from the engine's file, without the engine.
     pub fn is_local(&self) -> bool {
         matches!(self.from, From::File(_))
     }

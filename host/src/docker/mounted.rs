@@ -1,4 +1,4 @@
-//! The mounts that a container really has, from the kernel: what the engine reports is only what it was asked for.
+//! The actual mounts of a container, from the kernel. The engine only reports the requested mounts.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,14 +12,14 @@ use super::connect::Endpoint;
 use super::error::Result;
 use crate::paths::Identity;
 
-/// What the kernel tells of a container's mounts.
+/// The kernel's view of a container's mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mounted {
     /// The file or folder at the root of each mount.
     Seen(Vec<Identity>),
     /// The container has no process any more.
     Ended,
-    /// The kernel of this machine does not show them, or not to this user.
+    /// This machine's kernel does not show the mounts, or not to this user.
     Hidden,
 }
 
@@ -27,7 +27,7 @@ impl Docker {
     /// Reads the mount table of a container that runs on this machine.
     ///
     /// # Errors
-    /// Those of an inspection.
+    /// The errors of an inspection.
     pub async fn mounted(&self, id: &str) -> Result<Mounted> {
         if !self.local_files || !matches!(self.http().endpoint, Endpoint::Unix(_)) {
             return Ok(Mounted::Hidden);
@@ -39,12 +39,12 @@ impl Docker {
             Ok::<_, std::io::Error>(groups.contains(&container.id))
         };
         match is_its(process) {
-            // A process of the same number, where the engine has a kernel of its own, or sees other numbers.
+            // Another process has this number: the engine has its own kernel, or another PID namespace.
             Ok(false) => return Ok(Mounted::Hidden),
             Ok(true) => {}
             Err(_) => return self.ended_or_hidden(id).await,
         }
-        // A rename between both readings looks like a mount that is missing: read again.
+        // A rename between both readings looks like a missing mount, so read again.
         let mut table = None;
         for _ in 0..3 {
             match read(process) {
@@ -62,7 +62,7 @@ impl Docker {
     }
 }
 
-/// The roots of a process's mounts, and whether all of them could be looked at.
+/// Returns the roots of a process's mounts, and whether all of them could be opened.
 fn read(process: u32) -> rustix::io::Result<(Vec<Identity>, bool)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
     let root = rustix::fs::open(format!("/proc/{process}/root"), flags, Mode::empty())?;
@@ -73,14 +73,14 @@ fn read(process: u32) -> rustix::io::Result<(Vec<Identity>, bool)> {
         match root_of(&root, &point, number) {
             Ok(identity) => found.push(identity),
             Err(error @ (Errno::NOSYS | Errno::PERM | Errno::ACCESS)) => return Err(error),
-            // One that another covers cannot be reached, by the container neither.
+            // A mount covered by another is unreachable, for the container too.
             Err(_) => whole = false,
         }
     }
     Ok((found, whole))
 }
 
-/// Opens a mount by its path in the container's tree, links not followed, and makes sure that it is that mount.
+/// Opens a mount by its path in the container's tree, without following links, and verifies that it is that mount.
 fn root_of(root: &OwnedFd, point: &std::path::Path, number: u64) -> rustix::io::Result<Identity> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -96,8 +96,8 @@ fn root_of(root: &OwnedFd, point: &std::path::Path, number: u64) -> rustix::io::
 /// `STATX_MNT_ID`, since Linux 5.8.
 const MNT_ID: u32 = 0x1000;
 
-/// The mounts of a table (`proc(5)`, mountinfo): number and path. The kernel's own file systems, which hold nothing of the host,
-/// are left out; of several at one path only the last can be reached.
+/// Parses a mount table (`proc(5)`, mountinfo) and returns number and path of each mount. It skips the kernel's own
+/// file systems, which hold nothing of the host. Of several mounts at one path, only the last is reachable.
 fn points(text: &str) -> Vec<(u64, PathBuf)> {
     const KERNELS: [&str; 8] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "securityfs", "debugfs"];
     let mut last: BTreeMap<PathBuf, u64> = BTreeMap::new();
@@ -114,7 +114,7 @@ fn points(text: &str) -> Vec<(u64, PathBuf)> {
     last.into_iter().map(|(point, number)| (number, point)).collect()
 }
 
-/// The kernel writes blanks, tabs, line ends and backslashes as three octal digits.
+/// Decodes the three octal digits that the kernel writes for spaces, tabs, newlines and backslashes.
 fn unescaped(text: &str) -> std::ffi::OsString {
     use std::os::unix::ffi::OsStringExt;
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());

@@ -1,4 +1,4 @@
-//! Networks: found or made, and removed when they are not needed.
+//! Networks: found or created, and removed when unused.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::http::{Call, SLOW, encode, filters, parse};
 use crate::workspace::{LABEL_HOST, LABEL_MANAGED};
 
-/// How long another creator of the same network is waited for.
+/// Maximum wait for another client that creates the same network.
 const OTHERS: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the engine may still count the endpoint of a container that it no longer lists.
@@ -21,11 +21,11 @@ const LATE: Duration = Duration::from_secs(2);
 pub struct NetworkId {
     /// The engine's id.
     pub id: String,
-    /// Whether this call made it.
+    /// Whether this call created it.
     pub created: bool,
 }
 
-/// What became of the removal of a network.
+/// The outcome of a network's removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
     Done,
@@ -48,21 +48,21 @@ struct Raw {
 }
 
 impl Raw {
-    /// Whether containers on it reach each other.
+    /// Returns whether containers on it can reach each other.
     fn joins(&self) -> bool {
         self.options.as_ref().and_then(|options| options.get(JOINS)).is_none_or(|joins| joins != "false")
     }
 }
 
-/// Option of a bridge that decides whether the containers on it reach each other.
+/// Bridge option that controls whether the containers on the bridge can reach each other.
 const JOINS: &str = "com.docker.network.bridge.enable_icc";
 
-/// Whether the containers on a network reach each other.
+/// Whether the containers on a network can reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// They do.
+    /// They can reach each other.
     Joined,
-    /// They reach the world, and none of each other.
+    /// They can reach the outside world, but not each other.
     Apart,
 }
 
@@ -72,20 +72,21 @@ struct Answer {
     id: String,
 }
 
-/// Linux allows 15 bytes for the name of an interface.
+/// Returns the name of a network's bridge. Linux allows 15 bytes for an interface name.
 fn bridge_name(network: &str) -> String {
     let digest = crate::workspace::sha256_hex(network.as_bytes());
     format!("wh-{}", digest.get(..12).unwrap_or_default())
 }
 
-/// "could not find an available, non-overlapping IPv4 address pool among the defaults", "all predefined address pools have been
-/// fully subnetted", and for a subnet that was named, "Pool overlaps with other one on this address space".
+/// Detects the messages "could not find an available, non-overlapping IPv4 address pool among the defaults", "all
+/// predefined address pools have been fully subnetted", and, for an explicit subnet, "Pool overlaps with other one on
+/// this address space".
 fn is_out_of_addresses(said: &str) -> bool {
     ["address pool", "Pool overlaps"].iter().any(|words| said.contains(words))
 }
 
-/// Subnets of 62 addresses for a network, in an order of its own, for when an engine has none left. Those that this machine has a
-/// route to are left out: the engine looks only at its own networks.
+/// Subnets of 62 addresses for a network, in a network-specific order, for an engine that has none left. Subnets with
+/// a route on this machine are skipped, because the engine only checks its own networks.
 struct Subnets {
     routes: Vec<(u32, u32)>,
     seed: u32,
@@ -93,9 +94,9 @@ struct Subnets {
 }
 
 impl Subnets {
-    /// The private range whose upper half engines and machines use least (RFC 1918).
+    /// The private range whose upper half is least used by engines and machines (RFC 1918).
     const BASE: u32 = 0x0a80_0000;
-    /// This many are tried.
+    /// Maximum number of subnets to try.
     const MOST: u32 = 64;
 
     fn of(name: &str) -> Self {
@@ -104,8 +105,8 @@ impl Subnets {
         Self { routes: Self::routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()), seed, tried: 0 }
     }
 
-    /// Destination and mask of each route but the default ones, from the kernel's table (`proc(5)`), whose numbers are in the
-    /// order of the network.
+    /// Returns destination and mask of each route except the default routes, from the kernel's table (`proc(5)`),
+    /// whose numbers are in network byte order.
     fn routes(table: &str) -> Vec<(u32, u32)> {
         let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::from_be);
         let route = |line: &str| {
@@ -142,15 +143,15 @@ impl Iterator for Subnets {
 }
 
 impl Docker {
-    /// Finds the bridge network with this exact name that this installation made, or makes it.
+    /// Finds the bridge network with this exact name that this installation created, or creates it.
     ///
-    /// Engines before 25 allow two networks of the same name when two creators race, whatever `CheckDuplicate` says.
-    /// But no engine has two bridges of the same name, and it checks that under a lock: so the bridge's name is
-    /// derived from the network's, one creator wins, and the others find its network. `labels` are added to the ones
-    /// that mark it as ours.
+    /// Engines before 25 allow two networks of the same name if two creators race, whatever `CheckDuplicate` says.
+    /// But no engine has two bridges of the same name, and it checks that under a lock. The bridge's name is
+    /// therefore derived from the network's name: one creator wins, and the others find its network. `labels` are
+    /// added to the labels that mark the network as ours.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] when a network of that name exists that this installation did not make.
+    /// [`Error::NotOurs`] if a network of that name exists that this installation did not create.
     pub async fn ensure_network(
         &self,
         name: &str,
@@ -162,7 +163,8 @@ impl Docker {
         loop {
             if let Some(found) = self.our_network(name).await? {
                 if reach == Reach::Apart && found.joins() {
-                    // It goes with the last container on it, and is made apart then.
+                    // The network disappears with its last container, and its replacement then isolates the
+                    // containers.
                     tracing::warn!(
                         "the network {name} was made by an earlier Wharf, and workspaces on it reach each other; remove all of them \
                          with 'wharf down' and make them again, or name another one in engine.network"
@@ -175,7 +177,7 @@ impl Docker {
                 let answer: Answer = parse(call.operation, &reply.body)?;
                 return Ok(NetworkId { id: answer.id, created: true });
             }
-            // An engine has about 30 address pools of its own; its answer is 404 then.
+            // An engine has about 30 address pools of its own. When they run out, it answers with 404.
             if is_out_of_addresses(&reply.message())
                 && let Some(subnet) = subnets.next()
             {
@@ -183,7 +185,7 @@ impl Docker {
                 continue;
             }
             match call.error(&reply) {
-                // Another client is faster; lists show the network once it is complete.
+                // Another client is creating the network. Lists show it once it is complete.
                 Error::Conflict { .. } if started.elapsed() < OTHERS => {}
                 Error::Engine { message, .. } if message.contains("same bridge name") && started.elapsed() < OTHERS => {
                 }
@@ -208,7 +210,7 @@ impl Docker {
             options.insert(JOINS.to_owned(), "false".to_owned());
         }
         let pools: Vec<_> = subnet.map(|subnet| serde_json::json!({ "Subnet": subnet })).into_iter().collect();
-        // Written by hand: bollard's type has no CheckDuplicate, which engines before 25 heed.
+        // Written by hand: bollard's type has no CheckDuplicate, which engines before 25 respect.
         let body = serde_json::json!({
             "Name": name,
             "Driver": "bridge",
@@ -221,24 +223,24 @@ impl Docker {
         Call::post("create the network", "/networks/create").about("network", name).within(SLOW).json(&body)
     }
 
-    /// Puts a container on one more network of ours. One that is on it already stays as it is.
+    /// Connects a container to another network of ours. A container that is already connected stays so.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; the ones of a failing engine or a broken connection.
+    /// [`Error::NotFound`]; the errors of a failing engine or a broken connection.
     pub async fn connect_to_network(&self, network: &str, container: &str) -> Result<()> {
         let call = self.membership(network, container, "connect")?;
         let reply = self.http().send(&call).await?;
-        // "already exists in network"; which status it has depends on the engine.
+        // "already exists in network": the status depends on the engine.
         if reply.is_success() || reply.message().contains("already exists in network") {
             return Ok(());
         }
         Err(call.error(&reply))
     }
 
-    /// Takes a container off a network of ours. One that is not on it stays as it is.
+    /// Disconnects a container from a network of ours. A container that is not connected stays so.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn disconnect_from_network(&self, network: &str, container: &str) -> Result<()> {
         let call = self.membership(network, container, "disconnect")?;
         let reply = self.http().send(&call).await?;
@@ -256,10 +258,10 @@ impl Docker {
             .json(&body)
     }
 
-    /// The names of the networks that this installation made, with the time of their creation, sorted.
+    /// Returns the names of the networks that this installation created, with their creation times, sorted.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn our_networks(&self) -> Result<Vec<(String, Option<jiff::Timestamp>)>> {
         let path = format!("/networks?{}", filters("label", &[format!("{LABEL_HOST}={}", self.inner.host_id)]));
         let list: Vec<Raw> = self.http().json(&Call::get("list the networks", path)).await?;
@@ -268,11 +270,11 @@ impl Docker {
         Ok(names)
     }
 
-    /// Removes the network with this exact name if this installation made it and no container, running or not, is
-    /// connected to it. Says whether it was removed.
+    /// Removes the network with this exact name if this installation created it and no container, running or not, is
+    /// connected to it. Returns whether it was removed.
     ///
     /// # Errors
-    /// [`Error::NotOurs`]; the ones of a failing engine or a broken connection.
+    /// [`Error::NotOurs`]; the errors of a failing engine or a broken connection.
     pub async fn remove_network_if_unused(&self, name: &str) -> Result<bool> {
         match self.our_network(name).await? {
             Some(found) => self.remove_if_unused(&found).await,
@@ -280,10 +282,11 @@ impl Docker {
         }
     }
 
-    /// The same for several, and for all whose names begin so, passing over those that are not ours.
+    /// Removes several unused networks, and all whose names begin with `prefix`. Networks that are not ours are
+    /// skipped.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn remove_unused_networks(&self, names: &[String], prefix: &str) -> Result<()> {
         let mut parts = names.to_vec();
         parts.push(prefix.to_owned());
@@ -300,10 +303,10 @@ impl Docker {
         Ok(())
     }
 
-    /// Takes a container off a network of ours that no other container is on.
+    /// Disconnects a container from a network of ours that no other container is on.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn leave_network(&self, name: &str, container: &str) -> Result<()> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -321,7 +324,7 @@ impl Docker {
     }
 
     async fn remove_if_unused(&self, found: &Raw) -> Result<bool> {
-        // A stopped container is not an endpoint of the network, but could not start without it.
+        // A stopped container is not an endpoint of the network, but needs it to start.
         let users = filters("network", &[found.id.clone(), found.name.clone()]);
         let call = Call::get("list the containers of the network", format!("/containers/json?all=true&{users}"));
         let begin = Instant::now();
@@ -339,13 +342,13 @@ impl Docker {
         }
     }
 
-    /// The oldest network of exactly this name, if it is ours.
+    /// Returns the oldest network with exactly this name, if it is ours.
     async fn our_network(&self, name: &str) -> Result<Option<Raw>> {
         let list = self.networks_like(&[name.to_owned()]).await?;
         Ok(self.oldest_of_ours(&list, name)?.cloned())
     }
 
-    /// The networks in whose names one of these is: the engine's filter matches parts.
+    /// Returns the networks whose names contain one of these names: the engine's filter matches substrings.
     async fn networks_like(&self, names: &[String]) -> Result<Vec<Raw>> {
         let path = format!("/networks?{}", filters("name", names));
         self.http().json(&Call::get("list the networks", path)).await
@@ -365,13 +368,13 @@ impl Docker {
         Ok(named.min_by_key(|network| age(network)))
     }
 
-    /// Removes a network by id; one that is used stays.
+    /// Removes a network by id. A network in use stays.
     async fn remove_network(&self, id: &str, name: &str) -> Result<Removal> {
         let call = Call::delete("remove the network", format!("/networks/{}", encode(id))).about("network", name);
         let reply = self.http().send(&call.within(SLOW)).await?;
         match reply.status {
             404 => Ok(Removal::Gone),
-            // "has active endpoints": a container was connected in between, or one that has gone is still counted.
+            // "has active endpoints": a container was connected in between, or a removed container is still counted.
             403 | 409 => Ok(Removal::InUse),
             status if reply.is_success() || status == 304 => Ok(Removal::Done),
             status => Err(super::error::status_error("remove the network", "network", name, status, &reply.message())),

@@ -1,8 +1,8 @@
-//! References of images: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
+//! Image references: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
 
 use super::error::{Error, Result};
 
-/// Refuses what cannot be a reference before it becomes a path.
+/// Rejects invalid references before they become part of a path.
 pub(super) fn check(operation: &'static str, reference: &str) -> Result<()> {
     let valid = !reference.is_empty()
         && !reference.starts_with('/')
@@ -15,8 +15,8 @@ pub(super) fn check(operation: &'static str, reference: &str) -> Result<()> {
     Err(Error::BadRequest { operation, cause: format!("'{reference}' is not an image reference") })
 }
 
-/// Whether a text can be the name of an image that is made: `[HOST[:PORT]/]PATH[:TAG]`, as the specification of the
-/// distribution's references has it.
+/// Returns whether a text is a valid name for a new image: `[HOST[:PORT]/]PATH[:TAG]`, as in the distribution's
+/// reference specification.
 pub fn is_image_name(name: &str) -> bool {
     let repository = without_tag(name);
     let tag = name.get(repository.len()..).unwrap_or_default();
@@ -47,8 +47,8 @@ pub fn is_image_name(name: &str) -> bool {
         && path.split('/').all(is_part)
 }
 
-/// Splits a reference into repository and tag or digest. Without one the engine would fetch every tag, so it is
-/// `latest`.
+/// Splits a reference into repository and tag or digest. The default is `latest`, because the engine would fetch
+/// every tag without one.
 pub(super) fn split(reference: &str) -> (&str, &str) {
     if let Some((repository, digest)) = reference.split_once('@') {
         return (without_tag(repository), digest);
@@ -60,7 +60,7 @@ pub(super) fn split(reference: &str) -> (&str, &str) {
     }
 }
 
-/// A colon before the last slash belongs to the port of the registry.
+/// Removes the tag. A colon before the last slash belongs to the registry's port.
 fn without_tag(reference: &str) -> &str {
     match reference.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository,

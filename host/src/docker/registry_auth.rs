@@ -1,12 +1,13 @@
-//! Credentials for registries, as `docker login` keeps them: in `~/.docker/config.json` itself (`auths`), or with the
+//! Registry credentials, as `docker login` stores them: in `~/.docker/config.json` itself (`auths`), or in the
 //! credential helper that it names (`credHelpers`, `credsStore`). They are never logged.
 //!
-//! A helper is a program `docker-credential-<name>` on the PATH that is asked with `get` and the registry on its stdin
-//! (docker/docker-credential-helpers, README).
+//! A helper is a program `docker-credential-<name>` on the PATH. It is called with the argument `get` and the
+//! registry on its stdin (docker/docker-credential-helpers, README).
 //!
-//! Not with the crate `docker_credential` (1.4.0 was read): it waits for a helper without a limit of time or bytes and blocks
-//! its thread, takes `../evil` for a helper's name, and its error shows the output of a helper, which may hold the secret. It
-//! knows no `identitytoken` in `auths`, and where a helper knows nothing it does not look there.
+//! The crate `docker_credential` (reviewed at 1.4.0) is not used. It waits for a helper without a limit of time or
+//! bytes and blocks its thread, accepts `../evil` as a helper's name, and its error shows a helper's output, which
+//! may contain the secret. It does not support `identitytoken` in `auths`, and does not look in `auths` if a helper
+//! has no login.
 
 use std::time::Duration;
 
@@ -21,18 +22,18 @@ use super::connect::config_folder;
 
 /// The key under which the CLI stores the login of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// A helper that takes longer, e.g. because it waits for a person, is given up.
+/// Time limit for a helper, which may e.g. wait for a person.
 const HELPER: Duration = Duration::from_secs(20);
-/// More is no login.
+/// Maximum bytes of a helper's answer; a login is never longer.
 const MOST_BYTES: usize = 64 << 10;
 
-/// Gives the value of `X-Registry-Auth` for a repository, if there is a login for its registry.
+/// Returns the value of `X-Registry-Auth` for a repository, if there is a login for its registry.
 pub(super) async fn header(repository: &str) -> Option<String> {
     let login = login(&config()?, registry(repository)).await?;
     Some(encode(login.to_string().as_bytes()))
 }
 
-/// Gives the value of `X-Registry-Config` for a build from these repositories.
+/// Returns the value of `X-Registry-Config` for a build from these repositories.
 pub(super) async fn config_header(repositories: &[String]) -> Option<String> {
     let config = config()?;
     let mut all = serde_json::Map::new();
@@ -55,13 +56,14 @@ fn config() -> Option<Value> {
 
 async fn login(config: &Value, registry: &str) -> Option<Value> {
     match helper(config, registry) {
-        // The CLI keeps an empty entry in `auths` beside what a helper knows.
+        // The CLI keeps an empty entry in `auths` for each login in a helper.
         Some(name) => ask_helper(name, registry).await.or_else(|| from_config(config, registry)),
         None => from_config(config, registry),
     }
 }
 
-/// The helper that knows a registry's login, if one is named and its name is a plain one.
+/// Returns the name of the helper for a registry's login, if one is configured and its name contains only safe
+/// characters.
 fn helper<'a>(config: &'a Value, registry: &str) -> Option<&'a str> {
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(registry));
     let name = own.or_else(|| config.get("credsStore"))?.as_str()?;
@@ -93,7 +95,7 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
         helper.group = None;
         Ok::<_, std::io::Error>(status.success().then_some(answer))
     };
-    // What a helper prints may hold the secret, so only that it failed is told.
+    // A helper's output may contain the secret, so only its failure is logged.
     let answer = match tokio::time::timeout(HELPER, asked).await {
         Ok(Ok(Some(answer))) => answer,
         Ok(Ok(None)) => {
@@ -115,7 +117,7 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
     from_helper(&answer, registry)
 }
 
-/// A helper that runs. It may be a script, so it goes with everything that it has started.
+/// A running helper. It may be a script, so its whole process group is killed.
 struct Helper {
     group: Option<u32>,
 }
@@ -123,7 +125,7 @@ struct Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         if let Some(group) = self.group.and_then(|group| Pid::from_raw(i32::try_from(group).ok()?)) {
-            // One that has just ended needs no signal.
+            // A helper that has just ended needs no signal.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -141,7 +143,7 @@ fn from_helper(answer: &[u8], registry: &str) -> Option<Value> {
 
 fn from_config(config: &Value, registry: &str) -> Option<Value> {
     let auths = config.get("auths")?.as_object()?;
-    // Docker Hub's is under its address; other tools write its name.
+    // Docker Hub's entry is under its address, but other tools use its name.
     let other = if registry == DOCKER_HUB { "docker.io".to_owned() } else { format!("https://{registry}") };
     let entry = auths.get(registry).or_else(|| auths.get(&other))?;
     let text = |key: &str| entry.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
@@ -153,8 +155,8 @@ fn from_config(config: &Value, registry: &str) -> Option<Value> {
     Some(json!({ "serveraddress": registry, "username": user, "password": password }))
 }
 
-/// The first part of a repository is a registry if it looks like a host; otherwise it is on Docker Hub, which has hosts,
-/// too.
+/// Returns the registry of a repository: its first part if that looks like a host, otherwise Docker Hub, which also
+/// has host names.
 fn registry(repository: &str) -> &str {
     match repository.split_once('/') {
         Some(("docker.io" | "index.docker.io", _)) => DOCKER_HUB,
@@ -163,12 +165,12 @@ fn registry(repository: &str) -> &str {
     }
 }
 
-/// Base64 for URLs, with padding, as the engine wants it.
+/// Encodes as URL-safe Base64 with padding, as the engine expects it.
 fn encode(bytes: &[u8]) -> String {
     URL_SAFE.encode(bytes)
 }
 
-/// Base64 of either kind, with or without padding: other tools write this file, too.
+/// Decodes either kind of Base64, with or without padding, because other tools also write this file.
 fn decode(text: &str) -> Option<Vec<u8>> {
     const ANY_END: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -190,7 +192,7 @@ mod tests {
             assert_eq!(from_config(&config, registry(name)).unwrap(), login);
         }
         assert_eq!(from_config(&config, registry("other.example/a")), None);
-        // Not UTF-8: not usable, and no panic.
+        // Not UTF-8: unusable, but no panic.
         assert_eq!(from_config(&config, registry("host:5000/a")), None);
         let sent = encode(login.to_string().as_bytes());
         assert_eq!(serde_json::from_slice::<Value>(&decode(&sent).unwrap()).unwrap(), login);

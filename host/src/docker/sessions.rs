@@ -1,4 +1,4 @@
-//! Commands that run in a container besides its own.
+//! Commands that run in a container in addition to its own command.
 
 use serde::Deserialize;
 
@@ -47,7 +47,8 @@ struct RawProcess {
 }
 
 impl Docker {
-    /// How many commands run in a container besides its own and its health check, of all clients.
+    /// Counts the commands that run in a container in addition to its own command and its health check, of all
+    /// clients.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -60,7 +61,7 @@ impl Docker {
             let call = Call::get("inspect the command", format!("/exec/{}/json", encode(&exec)));
             match self.http().json::<RawExec>(&call.about("command", &exec)).await {
                 Ok(exec) => count += u32::from(exec.running && !is_check(&exec, &check)),
-                // It has ended between the two calls.
+                // The command ended between the two calls.
                 Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -69,14 +70,14 @@ impl Docker {
     }
 }
 
-/// Whether a command is a run of the health check: the same words, and without a terminal or input.
+/// Returns whether a command is a run of the health check: the same words, without a terminal or input.
 fn is_check(exec: &RawExec, check: &[String]) -> bool {
     let Some((kind, words)) = check.split_first() else { return false };
     let mut runs = vec![exec.process_config.entrypoint.clone()];
     runs.extend(exec.process_config.arguments.iter().flatten().cloned());
     let same = match kind.as_str() {
         "CMD" => runs == words,
-        // The engine puts the shell of the image before it.
+        // The engine puts the image's shell in front.
         "CMD-SHELL" => runs.last() == words.first(),
         _ => false,
     };

@@ -1,4 +1,4 @@
-//! `ContainerSpec` to the engine's create body, and what the engine reports back to a `ContainerSpec`.
+//! Converts a `ContainerSpec` to the engine's create body, and the engine's report back to a `ContainerSpec`.
 // Long because the way to the engine and the way back are one mapping, and are read side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,22 +19,22 @@ use crate::workspace::{
 mod compare;
 pub use compare::{Difference, differences};
 
-/// Label with `<name>@<SHA-256 of its JSON>` of a seccomp profile of the configuration: the engine only keeps the
-/// JSON, so this is how its name is found again.
+/// Label with `<name>@<SHA-256 of its JSON>` of a seccomp profile of the configuration. The engine only keeps the
+/// JSON, so the label preserves the name.
 pub const LABEL_SECCOMP: &str = "wharf.seccomp";
-/// Label with `<shared|own>@<network>`: the engine only keeps the network, so this is how its kind is found again.
+/// Label with `<shared|own>@<network>`. The engine only keeps the network, so the label preserves its kind.
 pub const LABEL_NETWORK: &str = "wharf.network";
 
 const OPERATION: &str = "create the container";
 
-/// Makes the engine's create body.
+/// Builds the engine's create body.
 pub(super) fn create_body(request: &CreateRequest<'_>) -> Result<ContainerCreateBody> {
     let mut body = ContainerCreateBody::default();
     apply(request, &mut body)?;
     Ok(body)
 }
 
-/// Applies what was decided as edits to a create body; fields without a decision stay as they are.
+/// Applies the decided spec as edits to a create body. Fields without a decision stay unchanged.
 fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<()> {
     let spec = request.spec;
     let refuse = |cause: &str| Error::BadRequest { operation: OPERATION, cause: cause.to_owned() };
@@ -43,15 +43,15 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
     labels.extend(request.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
 
     body.image = Some(image.reference.clone());
-    // One empty word takes the image's away, as `docker run --entrypoint ""` does.
+    // One empty string removes the image's entry point, as `docker run --entrypoint ""` does.
     body.entrypoint = spec.entrypoint.clone().map(|words| if words.is_empty() { vec![String::new()] } else { words });
     body.cmd = (!spec.command.is_empty()).then(|| spec.command.clone());
     body.user = spec.user.clone();
-    // Empty means the image's own.
+    // Empty means the image's working directory.
     body.working_dir = (!spec.working_dir.is_empty()).then(|| spec.working_dir.clone());
     body.hostname = Some(spec.hostname.clone());
     body.env = Some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect());
-    // An open stdin lets a shell be the first process without a terminal.
+    // An open stdin lets a shell run as the first process without a terminal.
     body.open_stdin = Some(true);
     body.tty = Some(false);
     body.healthcheck = Some(spec.health_check.as_ref().map_or_else(no_health, health));
@@ -90,11 +90,11 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
 
 fn resources(spec: &ContainerSpec, enforce_disk: bool, host: &mut HostConfig) {
     let limits = &spec.resources;
-    // The engine counts in billionths of a core; the product is far below 2^53 for any real machine.
+    // The engine counts in billionths of a core. The product is far below 2^53 for any real machine.
     host.nano_cpus = Some((limits.cpus * 1e9).round() as i64);
     let memory = i64::try_from(limits.memory).unwrap_or(i64::MAX);
     host.memory = Some(memory);
-    // The same as memory: no swap at all.
+    // Equal to the memory limit: no swap at all.
     host.memory_swap = Some(memory);
     host.pids_limit = Some(i64::from(limits.pids));
     host.shm_size = limits.shm_size.map(|size| i64::try_from(size).unwrap_or(i64::MAX));
@@ -114,9 +114,9 @@ fn resources(spec: &ContainerSpec, enforce_disk: bool, host: &mut HostConfig) {
     }
 }
 
-/// Makes the engine's update body.
+/// Builds the engine's update body.
 pub(super) fn update_body(limits: &Resources, restarts: Restart) -> serde_json::Value {
-    // Written by hand: of the many fields of bollard's type only these may be sent.
+    // Written by hand: only these of the many fields of bollard's type may be sent.
     serde_json::json!({
         "NanoCpus": (limits.cpus * 1e9).round() as i64,
         "Memory": limits.memory,
@@ -126,7 +126,8 @@ pub(super) fn update_body(limits: &Resources, restarts: Restart) -> serde_json::
     })
 }
 
-/// Gives the label for the seccomp profile, if it is one of the configuration's.
+/// Sets the security options and returns the label for the seccomp profile, if the profile comes from the
+/// configuration.
 fn security(decided: &Security, profile: Option<&str>, host: &mut HostConfig) -> Result<Option<String>> {
     host.cap_drop = Some(vec!["ALL".to_owned()]);
     host.cap_add = Some(decided.capabilities.iter().cloned().collect());
@@ -145,14 +146,14 @@ fn security(decided: &Security, profile: Option<&str>, host: &mut HostConfig) ->
             label = Some(format!("{name}@{}", crate::workspace::sha256_hex(json.as_bytes())));
             options.push(format!("seccomp={json}"));
         }
-        // Never weaker than what was decided: without its JSON a profile would silently be the engine's default.
+        // Never weaker than decided: without its JSON, the profile would silently become the engine's default.
         (name, None) => {
             let cause = format!("the seccomp profile '{name}' was not given");
             return Err(Error::BadRequest { operation: OPERATION, cause });
         }
     }
     options.extend(decided.apparmor.iter().map(|profile| format!("apparmor={profile}")));
-    // Several options are separated by spaces: commas stand inside them (`level:s0:c1,c2`).
+    // Spaces separate several options, because an option may contain commas (`level:s0:c1,c2`).
     let selinux = decided.selinux.as_deref().unwrap_or_default();
     options.extend(selinux.split_whitespace().map(|option| format!("label={option}")));
     host.security_opt = Some(options);
@@ -176,7 +177,7 @@ fn raw_mount(target: &str, mount: &Mount, labels: &BTreeMap<String, String>) -> 
         }
         MountKind::Volume => {
             raw.typ = Some(MountType::VOLUME);
-            // The engine makes a missing volume on the way: it is ours, so it carries our labels.
+            // The engine creates a missing volume implicitly. The volume is ours, so it carries our labels.
             let ours = labels.iter().filter(|(key, _)| key.starts_with(LABEL_PREFIX));
             raw.volume_options = Some(MountVolumeOptions {
                 labels: Some(ours.map(|(key, value)| (key.clone(), value.clone())).collect()),
@@ -223,15 +224,15 @@ fn health(check: &HealthCheck) -> HealthConfig {
     }
 }
 
-/// The image's own health check would count without a word.
+/// Disables the image's own health check, which would otherwise apply silently.
 fn no_health() -> HealthConfig {
     HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }
 }
 
-/// Reads what the engine reports as a spec, to compare it with the decided one (see [`differences`]).
+/// Converts the engine's report to a spec, for comparison with the decided spec (see [`differences`]).
 ///
-/// Zero stands for "no limit". What the engine does not keep is left at its default: when and why the image was
-/// chosen, the time to live. Environment, labels and health check include the image's own.
+/// Zero stands for "no limit". Fields that the engine does not keep stay at their defaults: the time and reason of
+/// the image choice, and the time to live. Environment, labels and health check include the image's own.
 pub(super) fn actual(config: &ContainerConfig, host: &HostConfig) -> ContainerSpec {
     let labels: BTreeMap<String, String> = config.labels.clone().unwrap_or_default().into_iter().collect();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -283,7 +284,7 @@ fn actual_mounts(host: &HostConfig) -> BTreeMap<String, Mount> {
         let read_only = raw.read_only.unwrap_or_default();
         mounts.insert(raw.target.clone().unwrap_or_default(), Mount { kind, source, read_only });
     }
-    // Wharf writes none of these; another client may: `source:target[:options]`.
+    // Wharf writes no such entries, but another client may: `source:target[:options]`.
     for bind in host.binds.iter().flatten() {
         let mut parts = bind.splitn(3, ':');
         let (Some(source), Some(target)) = (parts.next(), parts.next()) else { continue };
@@ -294,7 +295,7 @@ fn actual_mounts(host: &HostConfig) -> BTreeMap<String, Mount> {
     mounts
 }
 
-/// `size=64m,mode=1777` -> bytes
+/// Converts `size=64m,mode=1777` to bytes.
 fn tmpfs_size(options: &str) -> Option<u64> {
     let value = options.split(',').find_map(|option| option.strip_prefix("size="))?;
     let (digits, unit) = match value.chars().last()?.to_ascii_lowercase() {
@@ -324,7 +325,7 @@ fn actual_resources(host: &HostConfig) -> Resources {
         (None, None) => 0.0,
     };
     let ulimits = host.ulimits.iter().flatten().filter_map(|raw| {
-        // Podman answers with the kernel's names: RLIMIT_NOFILE.
+        // Podman reports the kernel's names: RLIMIT_NOFILE.
         let name = raw.name.as_ref()?;
         let name = name.strip_prefix("RLIMIT_").map_or_else(|| name.clone(), str::to_ascii_lowercase);
         Some((name, Ulimit { soft: raw.soft.unwrap_or_default(), hard: raw.hard.unwrap_or_default() }))
@@ -339,7 +340,7 @@ fn actual_resources(host: &HostConfig) -> Resources {
     }
 }
 
-/// What the engine gives a container that says nothing about capabilities (moby, oci/caps/defaults.go).
+/// The engine's default capabilities, for a container that does not specify any (moby, oci/caps/defaults.go).
 const DEFAULT_CAPABILITIES: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -357,7 +358,8 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// What no spec can ask for: named among the capabilities, where it cannot have been decided.
+/// Returns the settings that no spec can request. They are listed among the capabilities, where they cannot be part
+/// of a decision.
 fn beyond(host: &HostConfig) -> impl Iterator<Item = &'static str> {
     let set =
         |mode: &Option<String>| mode.as_deref().is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
@@ -418,7 +420,7 @@ fn actual_security(host: &HostConfig, labels: &BTreeMap<String, String>) -> Secu
     security
 }
 
-/// The name of a profile is believed only if the engine really has its JSON.
+/// Returns the name of a seccomp profile. The label's name only counts if the engine really has that profile's JSON.
 fn seccomp_name(value: &str, labels: &BTreeMap<String, String>) -> String {
     if !value.starts_with('{') {
         return value.to_owned();
@@ -457,7 +459,7 @@ pub(super) fn actual_health(raw: &HealthConfig) -> Option<HealthCheck> {
     })
 }
 
-/// `8080/tcp` -> `(8080, "tcp")`
+/// Parses `8080/tcp` to `(8080, "tcp")`.
 pub(super) fn port_key(key: &str) -> Option<(u16, &str)> {
     let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
     Some((port.parse().ok()?, protocol))

@@ -1,4 +1,4 @@
-//! What a container uses: the engine's counters, turned into figures.
+//! A container's resource usage: figures computed from the engine's counters.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -19,29 +19,29 @@ pub use local::{LocalReading, LocalStats};
 
 const OPERATION: &str = "read the statistics";
 
-/// What a container uses. None means that there is no value (yet), never zero.
+/// A container's resource usage. None means that there is no value (yet), never zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// When the engine read the counters.
+    /// The time at which the engine read the counters.
     pub read_at: Timestamp,
-    /// CPU time between this reading and the one before, in percent of one core: 100 is one busy core. None for a
+    /// CPU time between this reading and the previous one, in percent of one core: 100 is one busy core. None for a
     /// first reading.
     pub cpu_percent: Option<f64>,
-    /// CPU time since its start in nanoseconds.
+    /// CPU time since the container's start, in nanoseconds.
     pub cpu_total_ns: Option<u64>,
-    /// Bytes, without page cache that could be dropped at once.
+    /// Used memory in bytes, without page cache that could be dropped at once.
     pub memory_used: Option<u64>,
-    /// Bytes.
+    /// Memory limit in bytes.
     pub memory_limit: Option<u64>,
-    /// Bytes received since its start, over all its interfaces; none without a network of its own.
+    /// Bytes received since the container's start, over all its interfaces; none without its own network.
     pub network_rx: Option<u64>,
-    /// Bytes sent since its start.
+    /// Bytes sent since the container's start.
     pub network_tx: Option<u64>,
-    /// Bytes read from block devices since its start.
+    /// Bytes read from block devices since the container's start.
     pub block_read: Option<u64>,
-    /// Bytes written to block devices since its start.
+    /// Bytes written to block devices since the container's start.
     pub block_write: Option<u64>,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids: Option<u64>,
 }
 
@@ -108,13 +108,14 @@ struct RawPids {
     current: Option<u64>,
 }
 
-/// None for a container that does not run: the engine then reports the time zero and no counters.
+/// Computes the figures. Returns none for a container that does not run: the engine then reports the time zero and no
+/// counters.
 fn from_raw(raw: &Raw) -> Option<Stats> {
     let read_at = containers::time(&raw.read)?;
     let networks = raw.networks.as_ref().filter(|networks| !networks.is_empty());
     let sum = |value: fn(&RawNetwork) -> u64| networks.map(|all| all.values().map(value).sum());
     let blocks = raw.blkio_stats.io_service_bytes_recursive.as_deref().unwrap_or_default();
-    // cgroup v1 writes `Read`, v2 `read`. No entry: nothing was read or written yet.
+    // cgroup v1 writes `Read`, v2 `read`. No entry means that nothing was read or written yet.
     let block = |op: &str| Some(blocks.iter().filter(|b| b.op.eq_ignore_ascii_case(op)).map(|b| b.value).sum());
     Some(Stats {
         read_at,
@@ -130,18 +131,18 @@ fn from_raw(raw: &Raw) -> Option<Stats> {
     })
 }
 
-/// Share of the machine's CPU time, times its processors. Without a reading before there is none; the engine then
-/// leaves the system's counter out or at zero.
+/// Computes the share of the machine's CPU time, times its processors. Returns none without an earlier reading; the
+/// engine then omits the system's counter or sets it to zero.
 fn cpu_percent(before: &RawCpu, now: &RawCpu) -> Option<f64> {
     let system = now.system_cpu_usage?.checked_sub(before.system_cpu_usage.filter(|usage| *usage > 0)?)?;
     let used = now.cpu_usage.total_usage?.checked_sub(before.cpu_usage.total_usage?)?;
-    // `percpu_usage` is empty on cgroup v2; `online_cpus` is there since API 1.27.
+    // `percpu_usage` is empty on cgroup v2; `online_cpus` exists since API 1.27.
     let per_cpu = || now.cpu_usage.percpu_usage.as_ref().map(|all| all.len() as u64);
     let cpus = now.online_cpus.filter(|cpus| *cpus > 0).or_else(per_cpu).filter(|cpus| *cpus > 0)?;
     (system > 0).then(|| used as f64 / system as f64 * cpus as f64 * 100.0)
 }
 
-/// The same figure as `docker stats`: without the inactive part of the page cache.
+/// Computes the same figure as `docker stats`: without the inactive part of the page cache.
 fn memory_used(memory: &RawMemory) -> Option<u64> {
     let usage = memory.usage?;
     let get = |key: &str| memory.stats.as_ref().and_then(|stats| stats.get(key).copied());
@@ -150,7 +151,7 @@ fn memory_used(memory: &RawMemory) -> Option<u64> {
 }
 
 impl Docker {
-    /// Reads what a container uses, once. The engine takes two readings for the CPU figure, so this takes 1 to 2 s.
+    /// Reads a container's usage once. The engine takes two readings for the CPU figure, so this takes 1 to 2 s.
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::NotFound`].
@@ -161,7 +162,7 @@ impl Docker {
         from_raw(&raw).ok_or_else(|| Error::NotRunning { operation: OPERATION, name: id.to_owned() })
     }
 
-    /// Reads what a container uses, about once per second, until it ends. The first item has no CPU figure.
+    /// Reads a container's usage about once per second, until the container ends. The first item has no CPU figure.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -172,7 +173,7 @@ impl Docker {
     }
 }
 
-/// Readings as they arrive, see [`Docker::stats_stream`]. Ends when the container does.
+/// Readings as they arrive, see [`Docker::stats_stream`]. The stream ends when the container ends.
 #[derive(Debug)]
 pub struct StatsStream {
     body: Body,
@@ -181,10 +182,10 @@ pub struct StatsStream {
 }
 
 impl StatsStream {
-    /// The next reading, or none once the container has ended.
+    /// Returns the next reading, or none once the container has ended.
     ///
     /// # Errors
-    /// [`Error::Stream`] and [`Error::Protocol`]; it is the last item.
+    /// [`Error::Stream`] and [`Error::Protocol`]. An error is the last item.
     pub async fn next(&mut self) -> Option<Result<Stats>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
@@ -195,7 +196,7 @@ impl StatsStream {
                 let rest = self.text.split_off(end + 1);
                 let line = std::mem::replace(&mut self.text, rest);
                 let item = parse::<Raw>(OPERATION, &line).map(|raw| from_raw(&raw)).transpose();
-                // No counters: it does not run any more.
+                // No counters: the container does not run any more.
                 self.done = !matches!(item, Some(Ok(_)));
                 return Poll::Ready(item);
             }

@@ -1,4 +1,4 @@
-//! What a real engine does not do on demand, played by a scripted fake on a Unix socket.
+//! Engine behaviour that a real engine does not show on demand, simulated by a scripted fake on a Unix socket.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,13 +13,13 @@ use super::*;
 mod events;
 mod info;
 
-/// What the fake does after a request.
+/// The fake's reaction to a request.
 enum Answer {
     /// Status and body.
     Json(u16, String),
     /// These bytes.
     Raw(Vec<u8>),
-    /// These bytes, and then nothing more for ever.
+    /// Sends these bytes and then stays silent forever.
     Hold(Vec<u8>),
     /// Closes the connection.
     Close,
@@ -29,7 +29,7 @@ enum Answer {
 
 struct Fake {
     path: PathBuf,
-    /// `<number of the connection> <method> <path>`
+    /// `<connection number> <method> <path>` of each request.
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -40,7 +40,7 @@ impl Drop for Fake {
 }
 
 impl Fake {
-    /// Starts a fake; the script gets `<method> <path>` and how many requests it has seen before.
+    /// Starts a fake. The script receives `<method> <path>` and the number of requests before.
     fn start(script: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Fake {
         Self { path, seen }
     }
 
-    /// A fake of an engine of today, whose script sees everything but the first ping.
+    /// Starts a fake of a current engine. Its script sees every request except the first ping.
     fn engine(script: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Self {
         Self::start(move |request, count| if request == "GET /_ping" { pong("1.41") } else { script(request, count) })
     }
@@ -100,7 +100,7 @@ async fn serve(mut stream: UnixStream, number: usize, script: Arc<Script>, seen:
     }
 }
 
-/// Reads one request with its body and gives `<method> <path>`.
+/// Reads one request with its body and returns `<method> <path>`.
 async fn read_request(stream: &mut UnixStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -218,7 +218,7 @@ async fn containers_that_only_nearly_match_are_not_listed() {
     assert_eq!(list.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(), ["a"]);
 }
 
-/// An exec whose stream says `text` and then stays open, with this inspection.
+/// Starts a fake whose exec stream sends `text` and then stays open, with this inspection.
 fn exec_engine(text: &'static [u8], look: &'static str) -> Fake {
     Fake::engine(move |request, _| match request {
         "POST /v1.41/containers/c/exec" => Answer::Json(201, r#"{"Id":"e1"}"#.to_owned()),

@@ -1,4 +1,4 @@
-//! Named volumes: which ones are ours, and removing those.
+//! Named volumes: identifying and removing our own.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ pub struct Volume {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// When it was made.
+    /// The creation time.
     pub created_at: Option<jiff::Timestamp>,
-    /// Where its files are on the engine's machine.
+    /// The location of its files on the engine's machine.
     pub mountpoint: String,
-    /// Whether this installation made it.
+    /// Whether this installation created it.
     pub ours: bool,
 }
 
@@ -37,10 +37,10 @@ struct Raw {
 }
 
 impl Docker {
-    /// A volume with exactly this name, if there is one.
+    /// Returns the volume with exactly this name, if it exists.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>> {
         let call = Call::get("look at the volume", format!("/volumes/{}", encode(&plain(name)?))).about("volume", name);
         match self.http().json::<Raw>(&call).await {
@@ -50,20 +50,21 @@ impl Docker {
         }
     }
 
-    /// Makes a volume with these labels. The engine gives one that has the name already just the same: its labels tell.
+    /// Creates a volume with these labels. If the name exists already, the engine returns that volume, and its labels
+    /// show it.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<Volume> {
         let body = serde_json::json!({ "Name": plain(name)?, "Labels": labels });
         let call = Call::post("make the volume", "/volumes/create").about("volume", name).json(&body)?;
         Ok(self.volume_of(self.http().json::<Raw>(&call).await?))
     }
 
-    /// All volumes that this installation made and that have these labels, exactly.
+    /// Returns all volumes that this installation created and that have exactly these labels.
     ///
     /// # Errors
-    /// The ones of a failing engine or a broken connection.
+    /// The errors of a failing engine or a broken connection.
     pub async fn our_volumes(&self, labels: &[(&str, &str)]) -> Result<Vec<Volume>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -80,7 +81,7 @@ impl Docker {
         Ok(all.filter(|volume| volume.ours && has(volume)).collect())
     }
 
-    /// Removes a volume of ours with its data. Says whether it was there. One that a container uses stays.
+    /// Removes a volume of ours with its data. Returns whether it existed. A volume used by a container stays.
     ///
     /// # Errors
     /// [`Error::NotOurs`], and [`Error::Conflict`] while a container, running or not, uses it.
@@ -107,7 +108,7 @@ impl Docker {
     }
 }
 
-/// What cannot be a volume's name is not sent: `..` or an empty name would be another path.
+/// Validates a volume's name. Invalid text is not sent: `..` or an empty name would be another path.
 fn plain(name: &str) -> Result<String> {
     let valid = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));

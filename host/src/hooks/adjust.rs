@@ -1,4 +1,4 @@
-//! Adjustments: typed edits of a spec. One adjustment changes one field, and a field has a name and an owner.
+//! Adjustments: typed edits of a spec. One adjustment changes one field, and each field has a name and an owner.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,8 @@ use crate::workspace::{
 
 mod from_field;
 
-/// One edit of a [`ContainerSpec`] (or, at `pre-exec`, of an [`ExecSpec`]). Keyed edits with no value take away.
+/// One edit of a [`ContainerSpec`] (or, at `pre-exec`, of an [`ExecSpec`]). A keyed edit without a value removes the
+/// entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "field", content = "value")]
 #[allow(missing_docs)]
@@ -48,7 +49,7 @@ pub enum Adjustment {
 }
 
 impl Adjustment {
-    /// The field that it changes, e.g. `env.FOO` or `resources.memory`: the same path as in the spec's JSON.
+    /// Returns the field that it changes, e.g. `env.FOO` or `resources.memory`: the same path as in the spec's JSON.
     pub fn field(&self) -> String {
         match self {
             Self::Image(_) => "image".into(),
@@ -82,7 +83,7 @@ impl Adjustment {
         }
     }
 
-    /// The new value as JSON; null takes the field away.
+    /// Returns the new value as JSON; null removes the field.
     pub fn value(&self) -> Value {
         match self {
             Self::Image(v) => json!(v.reference),
@@ -107,7 +108,7 @@ impl Adjustment {
         }
     }
 
-    /// Whether a policy may make this adjustment at this hook (the table of the policy contract).
+    /// Returns whether a policy may make this adjustment at this hook (the table of the policy contract).
     pub fn allowed_at(&self, hook: Hook) -> bool {
         match hook {
             Hook::SelectImage => matches!(self, Self::Image(_)),
@@ -133,10 +134,10 @@ impl Adjustment {
         )
     }
 
-    /// Says what is wrong with the value in itself, for every owner.
+    /// Checks the value on its own, with the same rules for every owner.
     ///
     /// # Errors
-    /// One line that names the field and what it takes.
+    /// One line that names the field and its valid values.
     // Long because every field has its arm.
     pub fn check(&self) -> Result<(), String> {
         let field = self.field();
@@ -207,7 +208,7 @@ impl Adjustment {
             Self::Cpus(cpus) if !(cpus.is_finite() && *cpus >= 0.01) => {
                 Err(format!("{field}: {cpus} is not a number of cores from 0.01 up"))
             }
-            // The engine refuses less than 6 MiB (moby, daemon/daemon_unix.go: linuxMinMemory).
+            // The engine rejects less than 6 MiB (moby, daemon/daemon_unix.go: linuxMinMemory).
             Self::Memory(memory) if *memory < 6 << 20 => {
                 Err(format!("{field}: {memory} bytes is below 6 MiB, the least that the engine takes"))
             }
@@ -217,7 +218,7 @@ impl Adjustment {
                 if !ULIMITS.contains(&name.as_str()) {
                     return Err(format!("{field}: there is no such limit; there are {}", ULIMITS.join(", ")));
                 }
-                // setrlimit(2); -1 is no limit.
+                // setrlimit(2); -1 means no limit.
                 let order = |value: i64| if value == -1 { i64::MAX } else { value };
                 match limit {
                     Some(limit) if limit.soft < -1 || limit.hard < -1 => {
@@ -252,13 +253,13 @@ impl Adjustment {
             Self::Command(words) | Self::Entrypoint(Some(words)) if words.iter().any(|word| word.contains('\0')) => {
                 Err(format!("{field}: a word has a zero byte"))
             }
-            // What begins with a sign would be a number to the engine that looks like a name here.
+            // The engine would parse a leading sign as part of a number, although the text looks like a name here.
             Self::User(Some(user)) if user.starts_with(['-', '+']) => {
                 Err(format!("{field}: '{user}' is neither a user's name nor a number"))
             }
             Self::User(Some(user)) => text("the user", user, 128),
             Self::Selinux(Some(label)) => {
-                // The engine takes each word for an option of its own.
+                // The engine parses each word as a separate option.
                 let option = |word: &str| {
                     let (kind, value) = word.split_once(':').unwrap_or_default();
                     ["user", "role", "type", "level", "filetype"].contains(&kind) && !value.is_empty()
@@ -272,7 +273,7 @@ impl Adjustment {
             Self::HealthCheck(Some(check)) if check.command.is_empty() || check.retries == 0 => {
                 Err(format!("{field}: needs a command and at least one retry"))
             }
-            // The engine takes 0 for its default and refuses what is shorter (moby, daemon/container.go).
+            // The engine treats 0 as its default and rejects shorter times (moby, daemon/container.go).
             Self::HealthCheck(Some(check)) if check.interval_ms == 0 || check.timeout_ms == 0 => {
                 Err(format!("{field}: interval and timeout must be at least 1ms"))
             }
@@ -280,7 +281,7 @@ impl Adjustment {
         }
     }
 
-    /// Applies it to a spec.
+    /// Applies the adjustment to a spec.
     pub fn apply(&self, spec: &mut ContainerSpec) {
         fn keyed<V: Clone>(map: &mut std::collections::BTreeMap<String, V>, key: &str, value: &Option<V>) {
             match value {
@@ -320,7 +321,7 @@ impl Adjustment {
         }
     }
 
-    /// Applies it to a command; only what `pre-exec` allows has an effect.
+    /// Applies the adjustment to a command. Only fields allowed at `pre-exec` have an effect.
     pub fn apply_exec(&self, exec: &mut ExecSpec) {
         match self {
             Self::Env(name, Some(value)) => drop(exec.env.insert(name.clone(), value.clone())),
@@ -332,7 +333,7 @@ impl Adjustment {
     }
 }
 
-/// The process limits that the engine knows (docker/go-units, ulimit.go).
+/// The process limits that the engine supports (docker/go-units, ulimit.go).
 const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
@@ -351,7 +352,7 @@ const ULIMITS: [&str; 15] = [
     "stack",
 ];
 
-/// The adjustments that turn one spec into another: how a script's edits of a map become typed.
+/// Returns the adjustments that turn one spec into another. They convert a script's edits of a map to typed edits.
 pub fn diff(before: &ContainerSpec, after: &ContainerSpec) -> Vec<Adjustment> {
     let mut list = Vec::new();
     macro_rules! plain {
@@ -393,7 +394,7 @@ pub fn diff(before: &ContainerSpec, after: &ContainerSpec) -> Vec<Adjustment> {
     list
 }
 
-/// The same for a command.
+/// Returns the adjustments that turn one command into another.
 pub fn diff_exec(before: &ExecSpec, after: &ExecSpec) -> Vec<Adjustment> {
     let mut list = Vec::new();
     for (name, value) in &after.env {
@@ -433,7 +434,7 @@ mod tests {
         assert!(diff(&after, &after).is_empty());
         let mut back = after.clone();
         diff(&after, &before).iter().for_each(|edit| edit.apply(&mut back));
-        // An image cannot be taken away, everything else can.
+        // Every field except the image can be removed.
         back.image.clone_from(&before.image);
         assert_eq!(back, before);
     }

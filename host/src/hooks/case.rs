@@ -1,8 +1,8 @@
-//! Golden cases of policies: an input and what has to come out, one case per file. `wharf policy test` runs them, and
-//! `wharf audit show --as-case` makes one of a recorded decision.
+//! Golden cases of policies: an input and the expected result, one case per file. `wharf policy test` runs them, and
+//! `wharf audit show --as-case` creates one from a recorded decision.
 //!
-//! A case says only what matters: what it leaves out of `facts`, `spec` and `subject` is as usual, and only those keys
-//! of the result are compared that its `expect` has.
+//! A case contains only the relevant values. Omitted parts of `facts`, `spec` and `subject` have their usual values,
+//! and only the keys in `expect` are compared.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::workspace::{ContainerSpec, ImageChoice};
 
-/// The keys that `expect` may have.
+/// The keys that `expect` may contain.
 pub const EXPECTED: [&str; 11] = [
     "outcome",
     "policy",
@@ -32,64 +32,64 @@ pub const EXPECTED: [&str; 11] = [
     "violations",
 ];
 
-/// A case.
+/// A golden case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// What it shows, in one line.
+    /// The purpose of the case, in one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// The decision that it was made of.
+    /// The recorded decision that it was created from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<uuid::Uuid>,
     /// The hook.
     pub hook: Hook,
-    /// Names of the policies that are asked, in the order of the chain; empty means all of it.
+    /// Names of the policies to call, in the order of the chain; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
     /// The time of the decision in milliseconds since 1970.
     #[serde(default = "usual_time")]
     pub now_ms: u64,
-    /// What differs from the usual facts.
+    /// The differences from the usual facts.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub facts: Map<String, Value>,
-    /// What differs from the usual spec.
+    /// The differences from the usual spec.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub spec: Map<String, Value>,
-    /// What differs from the hook's usual subject: of `pre-exec` the command, of `cleanup` the candidates, ...
+    /// The differences from the hook's usual subject: the command for `pre-exec`, the candidates for `cleanup`, ...
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub subject: Map<String, Value>,
-    /// Field -> who had set it before.
+    /// Field -> its owner before the decision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub owners: BTreeMap<String, Owner>,
-    /// The spec before the first create hook, where it differs.
+    /// The spec before the first create hook, if different.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Value>,
-    /// What the host's paths lead to; others are taken as they stand.
+    /// The targets of host paths; other paths are used unchanged.
     #[serde(default, skip_serializing_if = "FoundPaths::is_empty")]
     pub paths: FoundPaths,
-    /// What has to come out.
+    /// The expected result.
     pub expect: Map<String, Value>,
 }
 
-/// One key of the result that is not as expected.
+/// A key of the result with an unexpected value.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mismatch {
-    /// The key, and for `changed` the field: `changed.env.TEAM`.
+    /// The key; for `changed` with the field: `changed.env.TEAM`.
     pub what: String,
-    /// Null where nothing was expected.
+    /// The expected value; null if none was expected.
     pub expected: Value,
-    /// Null where nothing came.
+    /// The actual value; null if there is none.
     pub actual: Value,
 }
 
-/// 2026-01-01, noon.
+/// Returns 2026-01-01, noon.
 fn usual_time() -> u64 {
     1_767_268_800_000
 }
 
 impl Case {
-    /// A case that a recorded decision fits.
+    /// Creates a case that matches a recorded decision.
     pub fn of(decision: &Decision) -> Self {
         let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
         let input = &decision.input;
@@ -109,10 +109,10 @@ impl Case {
         }
     }
 
-    /// The input of the case, in the form of a record.
+    /// Returns the input of the case, in the form of a record.
     ///
     /// # Errors
-    /// One line that names the key that makes no sense.
+    /// One line that names the invalid key.
     pub fn record(&self) -> Result<Decision, String> {
         if let Some(unknown) = self.expect.keys().find(|key| !EXPECTED.contains(&key.as_str())) {
             return Err(format!("expect.{unknown} is unknown; there are {}", EXPECTED.join(", ")));
@@ -148,10 +148,10 @@ impl Case {
         })
     }
 
-    /// Runs the case. Returns what is not as expected; empty means it holds.
+    /// Runs the case. Returns the mismatches; an empty list means that the case passes.
     ///
     /// # Errors
-    /// When the case makes no sense, or names a policy that the chain has not.
+    /// An error if the case is invalid, or names a policy that is not in the chain.
     pub fn run(&self, chain: &Chain) -> Result<Vec<Mismatch>, String> {
         let record = self.record()?;
         let chain = if self.policies.is_empty() { chain.clone() } else { chain.only(&self.policies)? };
@@ -204,7 +204,7 @@ fn flag(map: &Map<String, Value>, name: &str) -> Result<bool, String> {
     map.get(name).and_then(Value::as_bool).ok_or_else(|| format!("subject.{name} is true or false"))
 }
 
-/// Puts what is given over what is usual; a name that does not exist is an error, but in maps with free keys.
+/// Overlays the given values on the usual ones. Unknown names are errors, except in maps with free keys.
 fn over<T: serde::de::DeserializeOwned + Serialize>(
     group: &str,
     usual: Value,
@@ -214,7 +214,7 @@ fn over<T: serde::de::DeserializeOwned + Serialize>(
     merge(&mut whole, &Value::Object(given.clone()));
     let read: T = serde_path_to_error::deserialize(&whole)
         .map_err(|error| format!("{group}.{}: {}", error.path(), error.inner()))?;
-    // What the type does not know is lost on the way back: a typo must not read as "not given".
+    // Fields unknown to the type are lost in the round trip. A typo must not count as "not given".
     let back = serde_json::to_value(&read).map_err(|error| error.to_string())?;
     match lost(&whole, &back) {
         Some(path) => Err(format!("{group}.{path} is unknown")),
@@ -258,7 +258,7 @@ fn usual_facts() -> Facts {
     facts
 }
 
-/// A spec as a workspace begins with when nothing is configured or asked for.
+/// Returns the initial spec of a workspace without any configuration or request.
 fn usual_spec() -> ContainerSpec {
     let image = ImageChoice { reference: "debian:stable-slim".into(), pull: Default::default(), reason: String::new() };
     let mut spec = ContainerSpec { image: Some(image), command: vec!["sh".into()], ..ContainerSpec::empty() };
@@ -295,7 +295,7 @@ fn plain_subject(subject: &Subject) -> Value {
     }
 }
 
-/// What came out of a decision, in the keys of `expect`.
+/// Returns the result of a decision, in the keys of `expect`.
 pub fn result(decision: &Decision) -> Map<String, Value> {
     let mut found = Map::new();
     let mut put = |key: &str, value: Value| drop(found.insert(key.to_owned(), value));
@@ -348,7 +348,7 @@ fn mismatches(expect: &Map<String, Value>, actual: &Map<String, Value>) -> Vec<M
     for (key, expected) in expect {
         let is = actual.get(key).cloned().unwrap_or_default();
         match (expected, &is) {
-            // Maps are told apart entry by entry: each line of the difference is one field.
+            // Maps are compared entry by entry, so that each line of the difference is one field.
             (Value::Object(expected), Value::Object(actual)) => {
                 let keys: std::collections::BTreeSet<_> = expected.keys().chain(actual.keys()).collect();
                 for name in keys.into_iter().filter(|name| expected.get(*name) != actual.get(*name)) {

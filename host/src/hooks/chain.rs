@@ -1,9 +1,9 @@
-//! The chain: one ordered list of policies, plugins and scripts mixed.
+//! The chain: one ordered list of policies, with plugins and scripts mixed.
 //!
-//! Each policy sees the spec as adjusted so far. A field that one policy set and another wants to set to a different
-//! value is a conflict, and the create is refused, unless the later one's entry says `may_override`. At
-//! `security-profile` there are no conflicts: every adjustment must tighten (see `floor`), so the order cannot matter.
-//! The idea of an owner per field comes from containerd's NRI (pkg/adaptation/result.go).
+//! Each policy sees the spec with all earlier adjustments. If one policy set a field and another wants a different
+//! value, this is a conflict, and the create is refused, unless the later policy's entry says `may_override`. At
+//! `security-profile` there are no conflicts: every adjustment must tighten (see `floor`), so the order cannot
+//! matter. The idea of an owner per field comes from containerd's NRI (pkg/adaptation/result.go).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::{
     SweepChoice, SweepVerdict,
 };
 
-/// Most adjustments or actions in one answer.
+/// Maximum number of adjustments or actions in one answer.
 const MOST_EDITS: usize = 1_000;
-/// Longest wait that `pre-stop` may ask for, in milliseconds.
+/// Maximum wait that `pre-stop` may request, in milliseconds.
 const MOST_DELAY_MS: u32 = 60_000;
 
 mod again;
@@ -34,35 +34,35 @@ pub use shadow::Shadows;
 use standing::Snapshot;
 pub use standing::{Breaker, BreakerLimits, LookedAt, RollbackLimits, RolledBack, Standing, Standings};
 
-/// A policy in its place in the chain: the policy and everything that its config entry says about it.
+/// A policy in its place in the chain: the policy and all settings of its config entry.
 #[derive(Clone)]
 pub struct Entry {
     /// The loaded policy.
     pub policy: Arc<dyn Policy>,
-    /// The hooks at which it is asked: a part of what it implements.
+    /// The hooks at which it is called: a subset of the hooks that it implements.
     pub hooks: Vec<Hook>,
-    /// The workspaces it is asked about.
+    /// The workspaces for which it is called.
     pub scope: Scope,
-    /// Fields (or groups such as `env`) that it may set although another policy owns them.
+    /// Fields (or groups such as `env`) that it may set even if another policy owns them.
     pub may_override: Vec<String>,
     /// SHA-256 (hex) of its settings as canonical JSON.
     pub settings_digest: String,
     /// Whether its verdicts count.
     pub mode: Mode,
-    /// The policy whose place it takes where its own verdicts count.
+    /// The policy that it replaces wherever its own verdicts count.
     pub replaces: Option<String>,
-    /// What it may loosen.
+    /// The fields that it may loosen.
     pub waivers: Vec<Waiver>,
-    /// What its failure means at hooks where that can be chosen.
+    /// The meaning of its failure at hooks that offer a choice.
     pub on_error: BTreeMap<Hook, FailureMode>,
-    /// When it is not asked any more for a while.
+    /// When calls of it are suspended for a while.
     pub breaker: BreakerLimits,
     /// When a canary becomes a shadow again.
     pub rollback: RollbackLimits,
 }
 
 impl Entry {
-    /// A policy with all of its hooks, for all workspaces, with nothing special about it.
+    /// Creates an entry for a policy with all of its hooks, for all workspaces, with default settings.
     pub fn new(policy: Arc<dyn Policy>) -> Self {
         Self {
             hooks: policy.hooks().to_vec(),
@@ -79,29 +79,29 @@ impl Entry {
         }
     }
 
-    /// What its standing is about: its bytes and its settings.
+    /// Returns the version that its standing refers to: its bytes and its settings.
     pub fn version(&self) -> String {
         format!("{}/{}", self.policy.digest(), self.settings_digest)
     }
 }
 
-/// Which workspaces a policy is asked about; the default is all.
+/// The workspaces for which a policy is called; the default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scope {
-    /// The workspace has all these labels; a value may be a glob.
+    /// Labels that the workspace must all have; a value may be a glob.
     pub labels: BTreeMap<String, String>,
-    /// The project's absolute path matches one of these globs.
+    /// Globs of which one must match the project's absolute path.
     pub projects: Vec<String>,
 }
 
 impl Scope {
-    /// Whether a workspace is among them.
+    /// Returns whether a workspace is in scope.
     pub fn holds(&self, facts: &Facts) -> bool {
         self.has(&facts.workspace.labels, &facts.workspace.project)
     }
 
-    /// Whether an object of a sweep is among them. What is no workspace has no project.
+    /// Returns whether an object of a sweep is in scope. An object that is not a workspace has no project.
     pub fn holds_candidate(&self, candidate: &Candidate) -> bool {
         self.has(&candidate.labels, &candidate.project)
     }
@@ -112,7 +112,7 @@ impl Scope {
     }
 }
 
-/// All policies, in order, and the invariants that come after them.
+/// All policies, in order, and the invariants that are checked after them.
 #[derive(Clone)]
 pub struct Chain {
     entries: Arc<Vec<Entry>>,
@@ -123,38 +123,38 @@ pub struct Chain {
     sight: Option<Arc<Sight>>,
 }
 
-/// Secrets that policies do not see, but may say all the same.
+/// Secrets that are hidden from policies but may still appear in their output.
 #[derive(Default)]
 struct Known {
     names: SecretNames,
     values: BTreeSet<String>,
 }
 
-/// The host's say between the choice of an image and the hooks after it.
+/// The host's part between the choice of an image and the later hooks.
 pub type Chosen<'a> = dyn FnMut(&mut Draft) -> Result<Option<ImageConfig>, Refusal> + 'a;
 
-/// What the three create hooks decided.
+/// The decision of the three create hooks.
 pub struct CreateDecision {
-    /// The spec with its owners and history, as far as it came.
+    /// The spec with its owners and history, up to the point that the hooks reached.
     pub draft: Draft,
-    /// One per hook that ran.
+    /// One decision per hook that ran.
     pub decisions: Vec<Decision>,
-    /// Why it is refused, if it is.
+    /// The refusal, if any.
     pub refusal: Option<Refusal>,
-    /// The shadows to ask once the decisions are recorded.
+    /// The shadows to call after the decisions are recorded.
     pub shadows: Option<Box<Shadows>>,
 }
 
-/// What one hook decided, and the shadows to ask once that is recorded.
+/// The decision of one hook, and the shadows to call after it is recorded.
 pub struct Ruling {
     /// The record.
     pub decision: Decision,
-    /// None where no shadow is asked.
+    /// None if no shadow is called.
     pub shadows: Option<Box<Shadows>>,
 }
 
 impl Chain {
-    /// Puts policies and invariants together.
+    /// Combines policies and invariants to a chain.
     pub fn new(entries: Vec<Entry>, invariants: Invariants) -> Self {
         Self {
             entries: Arc::new(entries),
@@ -166,19 +166,19 @@ impl Chain {
         }
     }
 
-    /// The same chain, whose log lines, failures and standings have none of these values, and none that a policy sets under such
-    /// a name.
+    /// Returns the same chain with redaction: its log lines, failures and standings contain none of these values, and
+    /// no values that a policy sets under these names.
     pub fn knowing(self, names: &SecretNames, values: &[String]) -> Self {
         let known = Known { names: names.clone(), values: values.iter().cloned().collect() };
         Self { secrets: Arc::new(known), ..self }
     }
 
-    /// The same chain, whose invariants tell a caller nothing of the host beside this.
+    /// Returns the same chain with invariants that reveal nothing of the host to a caller except this.
     pub fn seeing(self, sight: Sight) -> Self {
         Self { sight: Some(Arc::new(sight)), ..self }
     }
 
-    /// The same chain, which knows how its policies have been doing, and remembers it.
+    /// Returns the same chain with access to the standings of its policies, which it reads and updates.
     pub fn with_standings(self, standings: Arc<dyn Standings>) -> Self {
         Self { standings: Some(standings), ..self }
     }
@@ -191,10 +191,10 @@ impl Chain {
         Snapshot::of_store(self.standings().filter(|_| self.pins.is_none()))
     }
 
-    /// The same chain with only these policies.
+    /// Returns the same chain with only these policies.
     ///
     /// # Errors
-    /// The name of one that it has not.
+    /// The name of a policy that the chain does not have.
     pub fn only(&self, names: &[String]) -> Result<Self, String> {
         let has = |name: &str| self.entries.iter().any(|entry| entry.policy.name() == name);
         if let Some(unknown) = names.iter().find(|name| !has(name)) {
@@ -206,12 +206,12 @@ impl Chain {
         Ok(Self { entries: Arc::new(entries), ..self.clone() })
     }
 
-    /// The policies, in order.
+    /// Returns the policies, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Prepares the policies of these hooks, the last one first: who asks them meanwhile begins at the other end.
+    /// Prepares the policies of these hooks, last one first: a concurrent caller starts at the other end.
     pub fn prepare(&self, hooks: &[Hook]) {
         for entry in self.entries.iter().rev() {
             if entry.hooks.iter().any(|hook| hooks.contains(hook)) {
@@ -220,23 +220,24 @@ impl Chain {
         }
     }
 
-    /// Whether any policy is asked at a hook about a workspace.
+    /// Returns whether any policy is called at a hook for a workspace.
     pub fn asks(&self, hook: Hook, facts: &Facts) -> bool {
         self.entries.iter().any(|entry| entry.hooks.contains(&hook) && entry.concerns(hook, facts))
     }
 
-    /// The project files that policies of these hooks want to see.
+    /// Returns the project files that the policies want to read.
     pub fn wanted_files(&self) -> BTreeSet<String> {
         self.entries.iter().flat_map(|entry| entry.policy.wanted_files()).cloned().collect()
     }
 
-    /// Runs `select-image`, `security-profile` and `pre-create` over a draft, then the invariants.
+    /// Runs `select-image`, `security-profile` and `pre-create` on a draft, then checks the invariants.
     pub fn decide_create(&self, draft: Draft, facts: &Arc<Facts>, requested: bool, now_ms: u64) -> CreateDecision {
         self.decide_create_with(draft, facts, (requested, now_ms), &mut |_| Ok(None))
     }
 
-    /// The same, with the host's say once the image is chosen: `chosen` fills in what the image decides, and gives what policies
-    /// are told of it. `asked` is whether the request names the image, and the time.
+    /// Does the same as [`Chain::decide_create`], with the host's part once the image is chosen: `chosen` fills in
+    /// the values that depend on the image, and returns the image's configuration for the policies. `asked` holds
+    /// whether the request names the image, and the time.
     pub fn decide_create_with(
         &self,
         draft: Draft,
@@ -245,14 +246,14 @@ impl Chain {
         chosen: &mut Chosen<'_>,
     ) -> CreateDecision {
         let snapshot = self.snapshot();
-        // Only a shadow needs it.
+        // Only needed for shadows.
         let began = self.entries.iter().any(|entry| entry.mode != Mode::Enforce).then(|| draft.clone());
         let (mut result, shadows) = self.create(draft, facts, asked, chosen, &snapshot);
         result.shadows = shadows.then(|| Shadows::of(self, &snapshot, began, result.decisions.clone(), Vec::new()));
         result
     }
 
-    /// The same without the shadows; says whether there are any to be asked.
+    /// Does the same without the shadows. Also returns whether there are shadows to call.
     fn create(
         &self,
         mut draft: Draft,
@@ -287,14 +288,14 @@ impl Chain {
                         return (CreateDecision { draft, decisions, refusal, shadows: None }, shadows);
                     }
                 }
-                // What the image decides is where the floor begins.
+                // The floor starts with the values that depend on the image.
                 began.clone_from(&draft.spec);
             }
         }
         (CreateDecision { draft, decisions, refusal: None, shadows: None }, shadows)
     }
 
-    /// Runs `pre-exec` over a command.
+    /// Runs `pre-exec` on a command.
     pub fn decide_exec(&self, request: HookRequest) -> Ruling {
         let snapshot = self.snapshot();
         let mut run = Run::with(self, request.clone(), snapshot.clone()).traced();
@@ -313,8 +314,8 @@ impl Chain {
         self.with_shadows(run.finish(outcome), &snapshot, shadows, Vec::new())
     }
 
-    /// Runs `post-start`, `pre-stop` or `event`: collects the actions of all policies, in order. A policy that fails
-    /// stands in the steps with its error; what that means is the hook's failure mode.
+    /// Runs `post-start`, `pre-stop` or `event`: collects the actions of all policies, in order. A failed policy
+    /// appears in the steps with its error, which has the meaning of the hook's failure mode.
     pub fn collect(&self, request: HookRequest) -> Ruling {
         let snapshot = self.snapshot();
         let mut run = Run::with(self, request, snapshot.clone()).traced();
@@ -328,7 +329,7 @@ impl Chain {
             actions.extend(wanted.into_iter().map(|action| (name.clone(), action)));
         }
         for step in &run.steps {
-            // A failure that means a stop is one more action.
+            // A failure that means a stop adds an action.
             if let Some(error) = step.error.as_ref().filter(|error| error.means == Some(FailureMode::Stop)) {
                 let why = format!("the {} '{}' failed: {}", step.kind.as_str(), step.policy, error.message);
                 actions.push((step.policy.clone(), Action::Stop(why)));
@@ -337,7 +338,7 @@ impl Chain {
         self.with_shadows(run.finish(Outcome::Actions { actions, delay_ms }), &snapshot, shadows, Vec::new())
     }
 
-    /// Runs `cleanup`: any keep wins, and a policy that fails keeps everything.
+    /// Runs `cleanup`: any keep wins, and a failed policy keeps all objects.
     pub fn sweep(&self, request: HookRequest) -> Ruling {
         let known: BTreeMap<String, Candidate> = match &request.subject {
             Subject::Sweep(facts) => facts.candidates.iter().map(|one| (one.id.clone(), one.clone())).collect(),
@@ -376,7 +377,7 @@ impl Chain {
     }
 }
 
-/// Merges verdicts about a sweep: any keep wins, and between stop and remove the milder one stands.
+/// Merges verdicts of a sweep: any keep wins, and between stop and remove the milder choice wins.
 fn merge_sweep(merged: &mut BTreeMap<String, SweepVerdict>, verdicts: Vec<SweepVerdict>) {
     for verdict in verdicts {
         let stronger = |a: SweepChoice, b: SweepChoice| match (a, b) {

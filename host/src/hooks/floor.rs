@@ -1,8 +1,10 @@
-//! The floor: what security fields may become. Policies tighten them and nothing else, at every hook that can set them.
+//! The floor: the limits for changes of security fields. Policies can only tighten these fields, at every hook that
+//! can set them.
 //!
-//! The order of "tighter" is declared once, in [`ORDER`]. An adjustment is compared with the spec as it is now and with
-//! the spec as the decision began, so that no sequence of adjustments, of any policies, ends looser than it began.
-//! Only a waiver in a policy's entry lets one policy loosen one field to one value, until a day.
+//! The order of "tighter" is declared once, in [`ORDER`]. Each adjustment is compared with the current spec and with
+//! the spec at the start of the decision. Therefore no sequence of adjustments, by any policies, ends looser than it
+//! began. The only exception is a waiver in a policy's entry: it lets one policy loosen one field to one value, until
+//! a given day.
 
 use serde_json::Value;
 
@@ -10,30 +12,30 @@ use super::Adjustment;
 use super::record::{Waiver, lookup};
 use crate::workspace::ContainerSpec;
 
-/// How the values of a field are ordered. Every order is reflexive and transitive.
+/// The ordering of a field's values. Every order is reflexive and transitive.
 enum Order {
-    /// Of sets: fewer is tighter.
+    /// For sets: fewer is tighter.
     Fewer,
-    /// Of switches: on is tighter.
+    /// For switches: on is tighter.
     On,
-    /// Of numbers: smaller is tighter.
+    /// For numbers: smaller is tighter.
     Smaller,
-    /// Of profiles: off is the loosest, then the engine's default (this name, or none), and any named one is the
-    /// tightest. Two named ones cannot be compared.
+    /// For profiles: `off` is the loosest, then the engine's default (this name, or none), and any other named
+    /// profile is the tightest. Two different named profiles cannot be compared.
     Profile { off: &'static str, default: Option<&'static str> },
-    /// Of words, the loosest first; null is written as an empty word.
+    /// For words, loosest first; null is written as an empty word.
     Ladder(&'static [&'static str]),
-    /// Of users: root, also the one of an image that names none, is looser than every other user.
+    /// For users: root, including an image without a user, is looser than every other user.
     User,
-    /// Of memory file systems: being there is tighter than a writable layer, and smaller is tighter.
+    /// For memory file systems: having one is tighter than a writable layer, and smaller is tighter.
     Tmpfs,
-    /// Of mounts: what is read-only stays so. What is mounted at all is bounded by the invariants.
+    /// For mounts: a read-only mount stays read-only. The invariants limit which mounts may exist at all.
     Mount,
 }
 
-/// Every field under the floor, with its order. Network, memory, cores and what is mounted at all are not security's alone:
-/// owners and invariants bound them.
-/// A field that ends in `.` stands for all that begin so.
+/// Every field under the floor, with its order. Network, memory, cores and the existence of mounts are not only
+/// security matters: owners and invariants limit them. A field that ends in `.` stands for all fields with this
+/// prefix.
 const ORDER: [(&str, Order); 11] = [
     ("security.capabilities", Order::Fewer),
     ("security.no_new_privileges", Order::On),
@@ -53,15 +55,15 @@ fn order_of(field: &str) -> Option<&'static Order> {
     ORDER.iter().find(|(known, _)| under(known)).map(|(_, order)| order)
 }
 
-/// Whether a field is under the floor, so that a waiver for it can make sense.
+/// Returns whether a field is under the floor, so that a waiver for it makes sense.
 pub fn is_under_floor(field: &str) -> bool {
     order_of(field).is_some()
 }
 
-/// Whether a user as the engine takes it is root.
+/// Returns whether the engine would treat a user as root.
 fn is_root(user: Option<&str>) -> bool {
     match user {
-        // An image that names no user runs as root.
+        // An image without a user runs as root.
         None => true,
         Some(user) => {
             let name = user.split(':').next().unwrap_or_default();
@@ -71,7 +73,7 @@ fn is_root(user: Option<&str>) -> bool {
 }
 
 impl Order {
-    /// Whether `next` is as tight as `now` or tighter.
+    /// Returns whether `next` is at least as tight as `now`.
     fn holds(&self, now: &Value, next: &Value) -> bool {
         if now == next {
             return true;
@@ -99,7 +101,7 @@ impl Order {
                 };
                 matches!((rank(now), rank(next)), (Some(now), Some(next)) if next >= now)
             }
-            // No user but root is looser than another.
+            // No user except root is looser than another.
             Self::User => !is_root(next.as_str()),
             Self::Tmpfs => {
                 let size = |value: &Value| value.get("size").and_then(Value::as_u64);
@@ -121,9 +123,9 @@ impl Order {
     }
 }
 
-/// What adjustments of one policy are held against.
+/// The context for checking one policy's adjustments.
 pub(super) struct Floor<'a> {
-    /// The spec as the decision began.
+    /// The spec at the start of the decision.
     pub(super) began: &'a ContainerSpec,
     /// The policy's waivers.
     pub(super) waivers: &'a [Waiver],
@@ -132,11 +134,11 @@ pub(super) struct Floor<'a> {
 }
 
 impl Floor<'_> {
-    /// Refuses an adjustment that makes the spec looser than it is or than it began, or that cannot be compared with
-    /// it. Returns the waiver that lets it through, if it needs one.
+    /// Refuses an adjustment that makes the spec looser than it is or was at the start, or that cannot be compared
+    /// with it. Returns the waiver that permits the adjustment, if it needs one.
     ///
     /// # Errors
-    /// One line that names the field, what it is and what was asked for.
+    /// One line that names the field, its value and the requested value.
     pub(super) fn check(&self, spec: &ContainerSpec, adjustment: &Adjustment) -> Result<Option<Waiver>, String> {
         let field = adjustment.field();
         let Some(order) = order_of(&field) else { return Ok(None) };
@@ -144,7 +146,7 @@ impl Floor<'_> {
             serde_json::to_value(spec).ok().and_then(|json| lookup(&json, &field)).unwrap_or_default()
         };
         let (now, next) = (of(spec), adjustment.value());
-        // What a waiver has loosened before stands, so then only the present counts.
+        // An earlier loosening through a waiver stands, so then only the current value counts.
         if order.holds(&now, &next) && (order.holds(&of(self.began), &next) || now == next) {
             return Ok(None);
         }
@@ -164,12 +166,12 @@ impl Floor<'_> {
 
     fn expired(&self, waiver: &Waiver) -> bool {
         let now = i64::try_from(self.now_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        // A time that does not exist gives no leave.
+        // A time that cannot be represented gives no permission.
         now.is_none_or(|now| now.to_zoned(jiff::tz::TimeZone::UTC).date() > waiver.until)
     }
 }
 
-/// Whether a waiver's value is the one that was asked for; lists are sets.
+/// Returns whether a waiver's value equals the requested value; lists are compared as sets.
 fn same(given: &Value, asked: &Value) -> bool {
     match (given.as_array(), asked.as_array()) {
         (Some(given), Some(asked)) => {

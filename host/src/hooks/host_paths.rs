@@ -1,5 +1,5 @@
-//! Where the host's paths lead, as a fact of a decision: looked up while it is taken and kept in its record, so that a replay
-//! needs no host.
+//! The targets of host paths, as a fact of a decision: resolved during the decision and stored in its record, so that
+//! a replay needs no host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,51 +9,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::paths::{self, Resolved};
 
-/// Something that no workspace may see, neither by itself nor inside a folder.
+/// A path that no workspace may see, neither directly nor inside a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guarded {
-    /// Where it is.
+    /// Its location.
     pub path: PathBuf,
-    /// The reason, as the end of a sentence that begins with a path: `holds the state of Wharf`.
+    /// The reason, as the end of a sentence that starts with a path: `holds the state of Wharf`.
     pub because: String,
-    /// Whether it is the engine's socket, which `allow.docker_socket` may give.
+    /// Whether it is the engine's socket, which `allow.docker_socket` can permit.
     pub engine: bool,
 }
 
-/// Where a source of a mount leads.
+/// The target of a mount's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Found {
-    /// The path without links, of a file or folder like any other.
+    /// The resolved path of an ordinary file or folder.
     Ok(String),
-    /// Why it cannot be mounted, whatever the configuration allows.
+    /// The reason why it cannot be mounted, regardless of the configuration.
     Err(String),
-    /// The path without links, of the engine's socket or a folder with it.
+    /// The resolved path of the engine's socket, or of a folder that contains it.
     Engine(String),
 }
 
-/// A source of a mount, resolved.
+/// A resolved source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
-    /// The path without links.
+    /// The path without symbolic links.
     pub(super) path: PathBuf,
-    /// Whether it is the engine's socket, or holds it.
+    /// Whether it is, or contains, the engine's socket.
     pub(super) engine: bool,
 }
 
-/// The part of the host that a caller may learn of. Every other path has one answer, whether there is something or not.
+/// The part of the host that a caller may learn about. All other paths give the same answer, whether they exist or
+/// not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sight {
-    /// The folder of the project, without links.
+    /// The folder of the project, without symbolic links.
     pub project: PathBuf,
-    /// Paths as they are written: those that the workspace has already, and those of the configuration.
+    /// Literal paths: those that the workspace already has, and those of the configuration.
     pub paths: BTreeSet<String>,
 }
 
-/// That answer, as the end of a sentence that begins with a path.
+/// The answer for hidden paths, as the end of a sentence that starts with a path.
 const HIDDEN: &str = "is not allowed, or not there";
 
 impl Sight {
-    /// Leaves of a look at a path only what may be told.
+    /// Reduces the result of a path lookup to the part that the caller may see.
     fn through<T>(&self, path: &Path, found: Result<T, String>, real: impl Fn(&T) -> &Path) -> Result<T, String> {
         match found {
             found if self.paths.contains(&path.display().to_string()) => found,
@@ -63,50 +64,50 @@ impl Sight {
     }
 }
 
-/// Where paths of the host led when a decision was taken, as its record has them.
+/// The targets of host paths during a decision, as stored in its record.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FoundPaths(BTreeMap<String, Found>);
 
 impl FoundPaths {
-    /// Whether none was asked for.
+    /// Returns whether no path was looked up.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Where the host's paths lead.
+/// Resolves host paths.
 #[derive(Debug, Clone, Default)]
 pub struct HostPaths {
     known: BTreeMap<String, Found>,
-    /// Whether paths that are not known are looked up; else they are taken as they stand.
+    /// Whether unknown paths are looked up; otherwise they are used unchanged.
     live: bool,
-    /// Where the caller does not see all.
+    /// The limit of the caller's view, if there is one.
     sight: Option<Arc<Sight>>,
 }
 
 impl HostPaths {
-    /// Looks paths up as they are asked for, and remembers them.
+    /// Resolves paths on demand and remembers the results.
     pub fn of_host() -> Self {
         Self { live: true, ..Self::default() }
     }
 
-    /// The same, of which a caller learns only what is in sight.
+    /// Resolves paths like [`HostPaths::of_host`], but reveals to the caller only paths in sight.
     pub fn of_host_in(sight: Option<Arc<Sight>>) -> Self {
         Self { sight, ..Self::of_host() }
     }
 
-    /// What a record has; nothing is looked up.
+    /// Uses the results of a record, without any lookup.
     pub fn of_record(found: FoundPaths) -> Self {
         Self { known: found.0, ..Self::default() }
     }
 
-    /// What was found, for a record.
+    /// Returns the results, for a record.
     pub fn found(self) -> FoundPaths {
         FoundPaths(self.known)
     }
 
-    /// Where a folder leads that sources are compared with.
+    /// Resolves a folder that sources are compared with.
     pub(super) fn real(&mut self, path: &Path) -> Result<PathBuf, String> {
         let key = path.display().to_string();
         match self.known.get(&key) {
@@ -127,7 +128,7 @@ impl HostPaths {
         real
     }
 
-    /// Where a source of a mount leads, unless it is something that is never mounted.
+    /// Resolves the source of a mount, unless it must never be mounted.
     pub(super) fn source(&mut self, path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
         let key = path.display().to_string();
         if !self.live {
@@ -171,12 +172,12 @@ fn look(path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
     Ok(Source { path: found.path, engine })
 }
 
-/// Whether a source is something guarded, lies in it or holds it, under whatever name: a folder that is mounted in a second
-/// place is the same one.
+/// Returns whether a source is, contains or lies within a guarded path, under any name: a folder mounted in a second
+/// place is the same folder.
 fn touches(source: &Resolved, guarded: &Path) -> bool {
     match paths::resolve(guarded) {
         Ok(guarded) => guarded.is_within(source) || source.is_within(&guarded),
-        // A socket that is not made yet stands in a folder that is there.
+        // A socket that does not exist yet belongs to a folder that exists.
         Err(_) => {
             let (Some(folder), Some(name)) = (guarded.parent(), guarded.file_name()) else { return false };
             paths::resolve(folder).is_ok_and(|folder| source.path == folder.path.join(name) || folder.is_within(source))

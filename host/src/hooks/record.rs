@@ -1,4 +1,4 @@
-//! The decision record: what remains of a hook run, enough to explain it and to run it again.
+//! The decision record: the persistent data of a hook run, enough to explain it and to replay it.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,10 @@ use super::validate::FoundPaths;
 use super::{Action, Adjustment, Denial, Hook, HookRequest, PolicyKind, SweepVerdict};
 use crate::workspace::ContainerSpec;
 
-/// Version of the record's JSON form. 2 added what a replay needs beside the input: owners and host paths.
+/// Version of the record's JSON form. Version 2 added the data that a replay needs besides the input: owners and host
+/// paths.
 pub const VERSION: u32 = 2;
-/// Records from this version on hold everything that a replay needs.
+/// Records from this version on contain all data for a replay.
 pub const REPLAYABLE: u32 = 2;
 
 /// One hook run.
@@ -23,55 +24,56 @@ pub struct Decision {
     pub version: u32,
     /// UUID v7: sorts by time.
     pub id: Uuid,
-    /// When it was taken.
+    /// The time of the decision.
     pub time: Timestamp,
     /// The hook.
     pub hook: Hook,
     /// Workspace id; empty for `cleanup`.
     pub workspace: String,
-    /// Everything the policies saw, before the first of them ran.
+    /// The complete input of the policies, before the first of them ran.
     pub input: HookRequest,
-    /// For the create hooks: field -> who had set it before the first policy ran. Conflicts depend on it.
+    /// For the create hooks: field -> its owner before the first policy ran. Conflicts depend on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub owners: BTreeMap<String, Owner>,
-    /// For the create hooks: the spec before the first of them, where this one's input differs. The floor holds against it.
+    /// For the create hooks: the spec before the first of them, if it differs from this hook's input. The floor
+    /// compares with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Box<ContainerSpec>>,
-    /// What the host's paths led to when the invariants were checked.
+    /// The targets of host paths when the invariants were checked.
     #[serde(default, skip_serializing_if = "FoundPaths::is_empty")]
     pub paths: FoundPaths,
-    /// One per policy that was asked, in order.
+    /// One step per called policy, in order.
     pub steps: Vec<Step>,
-    /// Two policies that wanted different values for one field.
+    /// Conflicts: two policies wanted different values for one field.
     pub conflicts: Vec<String>,
     /// Invariants of the host that the result violates.
     pub violations: Vec<String>,
     /// The result.
     pub outcome: Outcome,
-    /// Of the record of shadows: the decision that they ran beside. Its steps are those of the shadows, and its outcome
-    /// is what the request would have come to with them; nothing of it was carried out.
+    /// For a record of shadows: the decision that they ran beside. Its steps are those of the shadows, and its
+    /// outcome is the hypothetical result of the request with them. None of it was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow_of: Option<Uuid>,
-    /// Of the record of shadows: what they would have changed.
+    /// For a record of shadows: the changes that they would have made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
 }
 
-/// How a policy takes part in a decision.
+/// The way in which a policy takes part in a decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepMode {
     /// Its verdict counts.
     #[default]
     Enforce,
-    /// Its verdict counts, because the workspace is in the share of a canary.
+    /// Its verdict counts because the workspace is in a canary's share.
     Canary,
-    /// Its verdict is only recorded.
+    /// Its verdict is recorded only.
     Shadow,
 }
 
 impl StepMode {
-    /// The word in records and trails.
+    /// Returns the name in records and trails.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -85,58 +87,58 @@ impl StepMode {
     }
 }
 
-/// Something that would have come out differently with a shadow.
+/// A result that would differ with a shadow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
-    /// The shadow.
+    /// The shadow's policy.
     pub policy: String,
-    /// The field, e.g. `env.A`; `outcome` for a denial, `actions` for what a hook asks for, and for a sweep the kind of
-    /// what was decided about.
+    /// The field, e.g. `env.A`; `outcome` for a denial, `actions` for the actions of a hook, and for a sweep the kind
+    /// of the candidate.
     pub field: String,
-    /// As it was decided.
+    /// The decided value.
     pub from: Value,
-    /// As it would have been.
+    /// The value with the shadow.
     pub to: Value,
-    /// Of a sweep, the candidate; of an outcome, the reason.
+    /// For a sweep, the candidate; for an outcome, the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
 }
 
-/// What came out.
+/// The result of a hook run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The request goes on, with this spec.
+    /// The request continues with this spec.
     Allowed(Box<ContainerSpec>),
-    /// The request goes on, with this command.
+    /// The request continues with this command.
     AllowedExec(super::ExecSpec),
     /// The request is refused.
     Denied(Refusal),
-    /// These are to be done; failures of policies are in the steps.
+    /// Actions to carry out; failures of policies are in the steps.
     Actions {
         /// Policy and action, in order.
         actions: Vec<(String, Action)>,
         /// Milliseconds to wait once.
         delay_ms: u32,
     },
-    /// What is to be stopped or removed; everything else is kept.
+    /// The objects to stop or remove; all others are kept.
     Sweep(Vec<SweepVerdict>),
 }
 
-/// Who refused, and why.
+/// The origin and the reason of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refusal {
     /// The policy, or `host` for invariants.
     pub policy: String,
-    /// `<script>:<line>` or the plugin's digest, where known.
+    /// `<script>:<line>` or the plugin's digest, if known.
     pub at: Option<String>,
-    /// For programs. `policy-failed` when a policy gave no verdict, `conflict`, `invariant`, or the policy's own word.
+    /// For programs: `policy-failed` if a policy gave no verdict, `conflict`, `invariant`, or the policy's own code.
     pub code: String,
-    /// For people.
+    /// For users.
     pub reason: String,
 }
 
-/// What one policy did.
+/// One policy's part in a hook run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Its name in the configuration.
@@ -149,14 +151,14 @@ pub struct Step {
     pub settings_digest: String,
     /// The hook.
     pub hook: Hook,
-    /// Whether its verdict counts. Left out of the JSON when it does, as every policy's did before there were modes.
+    /// Whether its verdict counts. Omitted from the JSON if it does, as in records from before there were modes.
     #[serde(default, skip_serializing_if = "StepMode::is_enforce")]
     pub mode: StepMode,
     /// `pass`, `adjust`, `deny`, `act`, `sweep`, or `error`.
     pub verdict: String,
-    /// The fields that it changed. Fields that already had the value it asked for are left out.
+    /// The fields that it changed, without fields that already had the requested value.
     pub fields: Vec<String>,
-    /// What it asked for.
+    /// The adjustments that it requested.
     pub adjustments: Vec<Adjustment>,
     /// Its denial.
     pub denial: Option<Denial>,
@@ -165,31 +167,31 @@ pub struct Step {
     /// For scripts: field -> line that set it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lines: BTreeMap<String, usize>,
-    /// For `pre-stop`: the wait that it asked for, in milliseconds.
+    /// For `pre-stop`: the requested wait in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u32>,
-    /// For `cleanup`: what it said about each candidate that it named.
+    /// For `cleanup`: its verdict about each candidate that it named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sweep: Vec<SweepVerdict>,
-    /// Time of the call.
+    /// Duration of the call.
     pub microseconds: u64,
-    /// What the call cost: Rhai operations of a script, fuel (about one an instruction) of a plugin.
+    /// Cost of the call: Rhai operations of a script, fuel (about one per instruction) of a plugin.
     pub operations: u64,
-    /// What it logged.
+    /// The lines that it logged.
     pub logs: Vec<String>,
-    /// Waivers of its entry that let it loosen something.
+    /// Waivers of its entry that let it loosen a field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waivers: Vec<Waiver>,
-    /// SHA-256 of what its entry granted it beside the input (folders, variables), if anything: the decision comes out the
-    /// same only where this is the same.
+    /// SHA-256 of the resources that its entry granted it in addition to the input (folders, variables), if any. A
+    /// replay can only give the same decision if this digest is the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<String>,
-    /// Why there is no verdict.
+    /// The reason why there is no verdict.
     pub error: Option<StepError>,
 }
 
 impl Step {
-    /// A step of a policy that has not answered yet.
+    /// Creates a step of a policy that has not answered yet.
     pub fn empty(policy: &str, kind: PolicyKind, hook: Hook) -> Self {
         Self {
             policy: policy.to_owned(),
@@ -216,22 +218,22 @@ impl Step {
     }
 }
 
-/// Why a policy gave no verdict.
+/// The reason why a policy gave no verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct StepError {
     pub code: String,
     pub message: String,
     pub detail: Option<String>,
-    /// As in `PolicyError`.
+    /// See `PolicyError`.
     #[serde(default)]
     pub marked: bool,
-    /// What it meant, where the policy's entry says something else than the hook's own failure mode.
+    /// The meaning of the failure, if the policy's entry overrides the hook's failure mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub means: Option<super::FailureMode>,
 }
 
-/// Leave for one policy to loosen one field to one value until a day: from its entry in the configuration.
+/// Permission for one policy to loosen one field to one value until a given day, from its entry in the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
@@ -239,59 +241,59 @@ pub struct Waiver {
     pub field: String,
     /// The only value that it may be loosened to, as in the spec's JSON.
     pub value: Value,
-    /// The last day (UTC) on which it holds.
+    /// The last day (UTC) on which it is valid.
     pub until: jiff::civil::Date,
-    /// Why it was given.
+    /// The reason for the waiver.
     pub reason: String,
 }
 
-/// Who set a field.
+/// The origin of a field's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Owner {
     /// A policy's name, or `default`, `config` or `request`.
     pub policy: String,
-    /// Where: `<script>:<line>`, `<file>:<line>`, or `sha256:<digest>` of a plugin.
+    /// Location: `<script>:<line>`, `<file>:<line>`, or `sha256:<digest>` of a plugin.
     pub at: Option<String>,
 }
 
 impl Owner {
-    /// An owner that is no policy.
+    /// Creates an owner that is not a policy.
     pub fn host(name: &str, at: Option<String>) -> Self {
         Self { policy: name.to_owned(), at }
     }
 }
 
-/// One change of one field, in the order they were made: what `why` prints.
+/// One change of one field. `why` prints the changes in the order in which they were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// The field.
     pub field: String,
-    /// Its value after the change; null when it was taken away.
+    /// Its value after the change; null if it was removed.
     pub value: Value,
-    /// Who made it.
+    /// The origin of the change.
     pub by: Owner,
-    /// At which hook; none for defaults, configuration and request.
+    /// The hook; none for defaults, configuration and request.
     pub hook: Option<Hook>,
 }
 
-/// A spec in the making: with an owner per field and the history of each.
+/// A spec under construction, with an owner and a history per field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Draft {
     /// The spec as decided so far.
     pub spec: ContainerSpec,
-    /// Field -> who set it last.
+    /// Field -> its last owner.
     pub owners: BTreeMap<String, Owner>,
     /// All changes, in order.
     pub history: Vec<Change>,
 }
 
 impl Draft {
-    /// Begins with a spec whose fields are the host's defaults.
+    /// Creates a draft from a spec whose fields are the host's defaults.
     pub fn new(spec: ContainerSpec) -> Self {
         Self { spec, owners: BTreeMap::new(), history: Vec::new() }
     }
 
-    /// Applies an adjustment for an owner. Returns whether it changed anything.
+    /// Applies an adjustment for an owner. Returns whether it changed a value.
     pub fn set(&mut self, adjustment: &Adjustment, by: Owner, hook: Option<Hook>) -> bool {
         let before = self.spec.clone();
         adjustment.apply(&mut self.spec);
@@ -303,7 +305,7 @@ impl Draft {
             && let Some(value) = serde_json::to_value(&before).ok().and_then(|json| lookup(&json, &field))
             && !value.is_null()
         {
-            // The field before the first decision about it.
+            // The field's value before the first decision about it.
             let by = Owner::host("default", None);
             self.history.push(Change { field: field.clone(), value, by, hook: None });
         }
@@ -312,14 +314,14 @@ impl Draft {
         true
     }
 
-    /// Field -> name of who set it, for every field of the spec, defaults included.
+    /// Returns field -> name of its owner, for every field of the spec, including defaults.
     pub fn owner_names(&self) -> BTreeMap<String, String> {
         let mut names = BTreeMap::new();
         for field in self.spec.fields() {
             let owner = self.owners.get(&field).map_or("default", |owner| owner.policy.as_str());
             names.insert(field, owner.to_owned());
         }
-        // A field that a policy took away is not in the spec, but was decided.
+        // A field that a policy removed is not in the spec, but has an owner.
         for (field, owner) in &self.owners {
             names.entry(field.clone()).or_insert_with(|| owner.policy.clone());
         }
@@ -327,7 +329,7 @@ impl Draft {
     }
 }
 
-/// The value of a field by its path; keys of maps may hold dots.
+/// Returns the value of a field by its path; keys of maps may contain dots.
 pub fn lookup(json: &Value, field: &str) -> Option<Value> {
     let mut at = json;
     let mut rest = field;
@@ -343,17 +345,17 @@ pub fn lookup(json: &Value, field: &str) -> Option<Value> {
     Some(at.clone())
 }
 
-/// A value as canonical JSON: keys sorted, no blanks, so that the same value always has the same bytes.
+/// Converts a value to canonical JSON: keys sorted, no whitespace, so that the same value always has the same bytes.
 ///
 /// # Errors
-/// When the value has no JSON form.
+/// An error if the value has no JSON form.
 pub fn canonical<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
-    // `Value` keeps its keys sorted; the test below fails should a dependency ever change that.
+    // `Value` keeps its keys sorted; the test below fails if a dependency ever changes that.
     serde_json::to_string(&serde_json::to_value(value)?)
 }
 
 impl Outcome {
-    /// One word: `allowed`, `denied`, `actions` or `sweep`.
+    /// Returns the outcome's name: `allowed`, `denied`, `actions` or `sweep`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Allowed(_) | Self::AllowedExec(_) => "allowed",
@@ -365,7 +367,7 @@ impl Outcome {
 }
 
 impl Decision {
-    /// Whether a policy that was asked gave no verdict.
+    /// Returns whether a called policy gave no verdict.
     pub fn failed(&self) -> bool {
         self.steps.iter().any(|step| step.error.is_some())
     }
@@ -373,9 +375,9 @@ impl Decision {
 
 /// Matches a text against a pattern in which `*` stands for any text.
 ///
-/// Not with `globset`: there `?`, `[`, `{`, `\` and `**` have a meaning as well, and a pattern becomes a regular expression
-/// first. That takes 6 to 21 us each (54 us for a set of eight), and this 0.01 to 0.15 us; scripts call it
-/// with patterns that are made while they run.
+/// The crate `globset` is not used: it also gives a meaning to `?`, `[`, `{`, `\` and `**`, and converts a pattern to
+/// a regular expression first. That takes 6 to 21 us per pattern (54 us for a set of eight), while this function
+/// takes 0.01 to 0.15 us. Scripts call it with patterns that are built at run time.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! Taking secrets out of what is recorded and shown.
+//! Removes secrets from recorded and displayed data.
 //!
-//! Variables and labels whose names say so are secrets, those in the files of a project too, and so are secret files. Policies
-//! see `***` in their place, so a record loses nothing that a replay needs. What remains is what policies set and say
-//! themselves, and secret values that stand in other places (a command's words, a URL, a log line): these are found by value, in
-//! the forms that `forms` knows.
+//! Variables and labels with secret names are secrets, including those in a project's files, and so are secret files.
+//! Policies see `***` instead, so a record lacks nothing that a replay needs. The rest are values that policies set
+//! or output themselves, and secret values in other places (a command's words, a URL, a log line). These are found by
+//! value, in the forms that `forms` produces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,20 +19,20 @@ mod values;
 use forms::quoted;
 pub use values::Values;
 
-/// What stands in the place of a secret.
+/// The replacement for a secret.
 pub const REDACTED: &str = "***";
 
-/// Names of environment variables and labels whose values are secrets: globs with `*`, compared without case.
+/// Names of environment variables and labels whose values are secrets: globs with `*`, compared case-insensitively.
 #[derive(Debug, Clone, Default)]
 pub struct SecretNames(pub Vec<String>);
 
 impl SecretNames {
-    /// Whether the value of a variable or label is a secret.
+    /// Returns whether the value of a variable or label is a secret.
     pub fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| glob(&pattern.to_ascii_uppercase(), &name.to_ascii_uppercase()))
     }
 
-    /// Whether a field of a spec holds a secret.
+    /// Returns whether a field of a spec holds a secret.
     pub fn contains_field(&self, field: &str) -> bool {
         ["env.", "labels."].iter().any(|group| field.strip_prefix(group).is_some_and(|name| self.contains(name)))
     }
@@ -46,8 +46,8 @@ impl SecretNames {
         }
     }
 
-    /// Takes secrets out of a draft, its spec and the history of its fields: by name, and the values in `known` and those of
-    /// its own secret variables and labels wherever they stand.
+    /// Removes secrets from a draft, its spec and the history of its fields. It removes secrets by name, and removes
+    /// the values in `known` and the values of the draft's own secret variables and labels wherever they occur.
     pub fn redact_draft(&self, draft: &mut Draft, known: &[String]) {
         let mut values: BTreeSet<String> = known.iter().cloned().collect();
         values.extend(self.values_in(&draft.spec, &[]));
@@ -64,7 +64,7 @@ impl SecretNames {
         }
     }
 
-    /// Takes secrets out of a record before it is written: by name, and the values in `known` wherever they stand.
+    /// Removes secrets from a record before it is written: by name, and the values in `known` wherever they occur.
     pub fn redact(&self, decision: &mut Decision, known: &[String]) {
         let mut values: BTreeSet<String> = known.iter().cloned().collect();
         self.collect(decision, &mut values);
@@ -76,13 +76,13 @@ impl SecretNames {
         let Ok(mut json) = serde_json::to_value(&*decision) else { return };
         let text = json.to_string();
         for value in values.0 {
-            // By value only where one stands somewhere: most decisions have none.
+            // Search by value only if the value occurs at all: most decisions contain none.
             if quoted(&value).is_some_and(|quoted| !text.contains(&quoted)) {
                 continue;
             }
             let (one, mut clean) = (Values(vec![value]), json.clone());
             if one.take_out_of_record(&mut clean)
-                // One that is a word of the record itself, such as `missing`, stays where it is one.
+                // A value that equals a keyword of the record itself, such as `missing`, stays there.
                 && let Ok(rebuilt) = serde_json::from_value(clean.clone())
             {
                 (*decision, json) = (rebuilt, clean);
@@ -90,7 +90,7 @@ impl SecretNames {
         }
     }
 
-    /// The secrets that a refusal may name: those that the policies of this decision set.
+    /// Removes the secrets that a refusal may contain: those that the policies of this decision set.
     pub fn redact_refusal(&self, refusal: &mut Refusal, decisions: &[Decision], known: &[String]) {
         let mut values: BTreeSet<String> = known.iter().cloned().collect();
         for decision in decisions {
@@ -145,7 +145,7 @@ impl SecretNames {
         }
     }
 
-    /// The secret values that policies gave to variables and labels of a spec, or wanted to.
+    /// Returns the secret values that policies gave, or tried to give, to variables and labels of a spec.
     pub fn values_in(&self, spec: &ContainerSpec, steps: &[Step]) -> BTreeSet<String> {
         let maps = spec.env.iter().chain(&spec.labels);
         let set =
@@ -159,7 +159,7 @@ impl SecretNames {
         set.chain(adjusted).collect()
     }
 
-    /// Replaces the texts that stand under secret names anywhere in a value.
+    /// Replaces the texts under secret names anywhere in a value.
     pub fn redact_json(&self, json: &mut Value) {
         match json {
             Value::Object(map) => {
@@ -172,7 +172,7 @@ impl SecretNames {
         }
     }
 
-    /// The texts that [`SecretNames::redact_json`] replaces.
+    /// Returns the texts that [`SecretNames::redact_json`] replaces.
     pub fn texts_in(&self, json: &Value) -> Vec<String> {
         match json {
             Value::Object(map) => {
@@ -186,7 +186,7 @@ impl SecretNames {
         }
     }
 
-    /// The secret values that stand in a decision under their names.
+    /// Collects the secret values that occur under their names in a decision.
     fn collect(&self, decision: &Decision, values: &mut BTreeSet<String>) {
         let mut of = |map: &BTreeMap<String, String>| {
             values.extend(map.iter().filter(|(name, _)| self.contains(name)).map(|(_, value)| value.clone()));
@@ -197,7 +197,7 @@ impl SecretNames {
         if let Subject::Exec(exec) = &decision.input.subject {
             of(&exec.env);
         }
-        // What shadows would have set is known from what they would have come to.
+        // The values that shadows would have set are part of their outcome.
         match &decision.outcome {
             Outcome::Allowed(spec) => {
                 of(&spec.env);
@@ -236,7 +236,8 @@ fn texts(json: &Value) -> Vec<String> {
     }
 }
 
-/// Where a record has ids, digests and words of its own: by these it is found and run again, and no text of a project or a policy stands there.
+/// Places of a record's ids, digests and keywords. They are needed to find and replay the record, and never contain
+/// text of a project or a policy.
 const FIXED: [&[&str]; 20] = [
     &["id"],
     &["time"],
@@ -260,8 +261,8 @@ const FIXED: [&[&str]; 20] = [
     &["differences", "policy"],
 ];
 
-/// Where a record has names, by which it is found and run again, and words of its own. They are no secrets, though a weak
-/// one may stand in them: `postgres` in a workspace's id. `*` is any key; lists do not count.
+/// Places of a record's names, which are needed to find and replay it, and of its keywords. They are not secrets,
+/// although a weak secret may occur in them: `postgres` in a workspace's id. `*` is any key; lists do not count.
 const NAMES: [&[&str]; 29] = [
     &["id"],
     &["time"],
@@ -295,7 +296,7 @@ const NAMES: [&[&str]; 29] = [
     &["differences", "field"],
 ];
 
-/// The same of a container's settings, wherever [`SPECS`] says that a record has them.
+/// The places of names in a container's settings, wherever [`SPECS`] locates such settings in a record.
 const SPEC_NAMES: [&[&str]; 5] = [
     &["image", "reference"],
     &["hostname"],
@@ -305,30 +306,30 @@ const SPEC_NAMES: [&[&str]; 5] = [
 ];
 const SPECS: [&[&str]; 3] = [&["input", "spec"], &["began"], &["outcome", "allowed"]];
 
-/// Whether a text at this place of a record is an id or a word of its own.
+/// Returns whether a text at this place of a record is an id or a keyword.
 fn is_fixed(path: &[&str]) -> bool {
     let id = |path: &&[&str]| **path == ["env", "WORKSPACE_ID"] || **path == ["env", "WORKSPACE_NAME"];
     among(&FIXED, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(|path| id(&path))
 }
 
-/// Whether a text at this place of a record is a name.
+/// Returns whether a text at this place of a record is a name.
 fn is_name(path: &[&str]) -> bool {
     among(&NAMES, path) || SPECS.iter().filter_map(|spec| path.strip_prefix(*spec)).any(is_spec_name)
 }
 
-/// The same of a container's settings by themselves.
+/// Returns whether a text at this place of a container's settings is a name.
 fn is_spec_name(path: &[&str]) -> bool {
     among(&SPEC_NAMES, path)
 }
 
-/// Whether a text of a container's settings is free: no policy and no check reads more from it than its words.
+/// Returns whether a text of a container's settings is free text: no policy and no check interprets it.
 fn is_free(path: &[&str]) -> bool {
     let group = path.first().copied().unwrap_or_default();
     (["env", "labels", "command", "health_check"].contains(&group) || path == ["image", "reason"])
         && !is_spec_name(path)
 }
 
-/// The same where only a value that no word could be is taken out.
+/// Returns whether only a value that cannot be a word is removed from a text of a container's settings.
 fn is_word(path: &[&str]) -> bool {
     [["user"], ["working_dir"], ["hostname"]].iter().any(|word| path == word)
 }
@@ -447,7 +448,7 @@ mod tests {
         secrets.redact(&mut decision, &[]);
         assert_eq!((decision.workspace.as_str(), decision.steps[0].policy.as_str()), ("postgres-1a2b3c", "postgres"));
         assert_eq!(decision.input.facts.workspace.id, "postgres-1a2b3c");
-        // In a replay it is compared with the id.
+        // A replay compares it with the id.
         assert_eq!(decision.input.spec.hostname, "postgres-1a2b3c");
         assert_eq!(decision.input.spec.env["WORKSPACE_ID"], "postgres-1a2b3c");
         let Outcome::Allowed(allowed) = &decision.outcome else { panic!("{:?}", decision.outcome) };

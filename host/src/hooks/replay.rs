@@ -1,7 +1,7 @@
-//! Replay: a recorded input through a chain again, and what came out against what came out then.
+//! Replay: runs a recorded input through a chain again and compares the result with the recorded result.
 //!
-//! Compared is what a decision is: verdicts, adjustments, denials, actions, logs, outcome. How long it took, what it cost,
-//! the digests of the policies and backtraces are not a part of it.
+//! The comparison covers the decision itself: verdicts, adjustments, denials, actions, logs, outcome. Duration, cost,
+//! digests of the policies and backtraces are not compared.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +13,35 @@ use super::redact::SecretNames;
 use super::{Chain, Decision, Hook, Outcome, Step, adjust};
 use crate::workspace::ContainerSpec;
 
-/// How a replay compares with its record.
+/// The result of comparing a replay with its record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Comparison {
-    /// Byte for byte the same.
+    /// Byte for byte identical.
     Identical,
-    /// The outcome is the same; what policies said on the way is not.
+    /// The same outcome, but different steps.
     SameOutcome,
-    /// Another outcome.
+    /// A different outcome.
     Flip(Flip),
 }
 
-/// What kind of flip, the gravest first.
+/// The kind of a flip, most serious first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlipKind {
-    /// It was allowed, and would be denied.
+    /// It was allowed and would now be denied.
     NowDenied,
-    /// A policy gives no verdict any more.
+    /// A policy no longer gives a verdict.
     NowFails,
-    /// It was denied, and would be allowed.
+    /// It was denied and would now be allowed.
     NowAllowed,
-    /// It was denied, and would be denied for another reason.
+    /// It was denied and would now be denied for another reason.
     DeniedOtherwise,
-    /// Something else would come out.
+    /// The result would change.
     Changed,
 }
 
 impl FlipKind {
-    /// For people: `now denied`, ...
+    /// Returns the words for users: `now denied`, ...
     pub fn words(self) -> &'static str {
         match self {
             Self::NowDenied => "now denied",
@@ -53,33 +53,34 @@ impl FlipKind {
     }
 }
 
-/// A decision that would come out otherwise.
+/// A decision that would now have another outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flip {
     /// Its kind.
     pub kind: FlipKind,
-    /// The policy behind it: who denies, fails or decides now; for what is allowed now, who denied it.
+    /// The responsible policy: the one that denies, fails or decides now; for a request that is now allowed, the
+    /// policy that denied it.
     pub policy: String,
-    /// A denial's or failure's code, or the fields that change; the same for flips of the same kind.
+    /// The code of a denial or failure, or the changed fields. It is the same for flips of the same kind.
     pub reason: String,
-    /// In words, with the values of this decision.
+    /// A description with the values of this decision.
     pub detail: String,
 }
 
-/// Why a record cannot be replayed. Never silent: replays count them.
+/// The reason why a record cannot be replayed. Replays always count such records.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unplayable {
-    /// It lacks what a replay needs.
+    /// It lacks data that a replay needs.
     Older(u32),
-    /// It may hold what this program does not know.
+    /// It may contain data that this program does not know.
     Newer(u32),
-    /// A policy ran out of time, which its input does not explain.
+    /// A policy timed out, which its input does not explain.
     TimedOut(String),
     /// A policy of the chain that took part cannot be loaded now.
     Missing(String),
-    /// What a policy's entry grants it beside the input is no longer what it was.
+    /// The resources that a policy's entry grants it in addition to the input have changed.
     Granted(String),
-    /// It is no decision, but what shadows said beside one.
+    /// It is a record of shadows, not a decision.
     Shadows,
 }
 
@@ -98,7 +99,8 @@ impl std::fmt::Display for Unplayable {
     }
 }
 
-/// Says why a record cannot be replayed, if it cannot. `missing` names policies of the chain that could not be loaded.
+/// Returns the reason why a record cannot be replayed, if any. `missing` names policies of the chain that could not
+/// be loaded.
 pub fn unplayable(record: &Decision, missing: &[String]) -> Option<Unplayable> {
     if record.version < REPLAYABLE {
         return Some(Unplayable::Older(record.version));
@@ -119,7 +121,8 @@ pub fn unplayable(record: &Decision, missing: &[String]) -> Option<Unplayable> {
     })
 }
 
-/// Says whether a policy with the same bytes and settings could read something else than it did then.
+/// Returns the reason if a policy with the same bytes and settings could read different data than during the
+/// decision.
 pub fn granted_otherwise(record: &Decision, again: &Decision) -> Option<Unplayable> {
     let otherwise = |step: &&Step| {
         let same = |other: &&Step| {
@@ -131,7 +134,7 @@ pub fn granted_otherwise(record: &Decision, again: &Decision) -> Option<Unplayab
     record.steps.iter().find(otherwise).map(|step| Unplayable::Granted(step.policy.clone()))
 }
 
-/// Runs a record again, with the same redaction as the record.
+/// Replays a record, with the same redaction as the record.
 pub fn replay(chain: &Chain, secrets: &SecretNames, record: &Decision) -> Decision {
     let mut again = chain.again(record);
     secrets.redact(&mut again, &[]);
@@ -153,7 +156,7 @@ pub fn compare(record: &Decision, again: &Decision) -> Comparison {
     }
 }
 
-/// What a decision is, without what differs from run to run.
+/// Returns the essence of a decision, without values that differ from run to run.
 pub fn essence(decision: &Decision) -> Value {
     let step = |step: &Step| {
         json!({
@@ -231,7 +234,7 @@ fn flip(record: &Decision, again: &Decision) -> Option<Flip> {
     }
 }
 
-/// The last policy that decided a field (or, for actions and sweeps, that asked for anything).
+/// Returns the last policy that decided a field (or, for actions and sweeps, that requested anything).
 fn decider(decision: &Decision, field: &str) -> Option<String> {
     let decided = |step: &&Step| match decision.hook {
         Hook::PostStart | Hook::PreStop | Hook::Event => !step.actions.is_empty() || step.delay_ms.is_some(),
@@ -241,7 +244,8 @@ fn decider(decision: &Decision, field: &str) -> Option<String> {
     decision.steps.iter().rev().find(decided).map(|step| step.policy.clone())
 }
 
-/// What comes out otherwise, by field: `from -> to`. Why an image was chosen, and the words of a verdict, change nothing.
+/// Returns the changed results by field: `from -> to`. The reason for the choice of an image and the wording of a
+/// verdict do not count.
 fn changes(record: &Decision, again: &Decision) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut differ = |what: &str, before: Value, after: Value| {
@@ -258,7 +262,7 @@ fn changes(record: &Decision, again: &Decision) -> BTreeMap<String, String> {
                 let was = backwards.iter().find(|edit| edit.field() == field).map(adjust::Adjustment::value);
                 differ(&field, was.unwrap_or_default(), edit.value());
             }
-            // An image can be taken away only by asking no policy for one.
+            // An image can only disappear if no policy is called for one.
             if before.image.is_some() != after.image.is_some() {
                 differ("image", json!(before.image), json!(after.image));
             }

@@ -1,4 +1,4 @@
-//! What policies are told: the request of one hook run, and the facts that the host gathered for it.
+//! The input of policies: the request of one hook run, and the facts that the host gathered for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 use super::Hook;
 use crate::workspace::{ContainerSpec, HealthCheck, State};
 
-/// Everything a policy may know about one decision. It is also what is recorded, so that the decision can be replayed.
+/// All information that a policy gets for one decision. It is also recorded, so that the decision can be replayed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookRequest {
     /// The hook.
     pub hook: Hook,
-    /// Milliseconds since 1970-01-01 UTC: the only clock that policies have.
+    /// Milliseconds since 1970-01-01 UTC: the only clock available to policies.
     pub now_ms: u64,
-    /// What the host gathered.
+    /// The facts that the host gathered.
     #[serde(with = "shared")]
     pub facts: Arc<Facts>,
     /// The container as decided so far. For hooks after create: as it was created.
     pub spec: ContainerSpec,
-    /// What only this hook has.
+    /// The data that only this hook has.
     pub subject: Subject,
 }
 
-/// Facts are shared between the requests of one verb and written out in each record.
+/// Facts are shared between the requests of one verb, and serialized in full in each record.
 mod shared {
     use super::{Arc, Facts};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -38,64 +38,65 @@ mod shared {
     }
 }
 
-/// What the host gathered before asking, the same for all hooks of one verb.
+/// The facts that the host gathered in advance, the same for all hooks of one verb.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The workspace; empty for `cleanup`, which is about many.
+    /// The workspace; empty for `cleanup`, which covers many.
     pub workspace: WorkspaceFacts,
     /// The project folder.
     pub project: ProjectFacts,
-    /// The engine; the default when Wharf plans without one.
+    /// The engine; the default if Wharf plans without an engine.
     pub engine: EngineFacts,
-    /// Images that the engine has.
+    /// The engine's images.
     pub local_images: Vec<LocalImage>,
-    /// Who asked; none in records of an older Wharf.
+    /// The caller; none in records of an older Wharf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,
-    /// The image that was chosen. None at `select-image`, for an image that the engine has not got yet, and in records of an
-    /// older Wharf. Before a workspace is made from an image that was fetched the policies are asked again, with it.
+    /// The chosen image's configuration. None at `select-image`, for an image that the engine does not have yet, and
+    /// in records of an older Wharf. Before a workspace is created from a pulled image, the policies are called again
+    /// with this configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<ImageConfig>,
 }
 
-/// What an image says about the containers that are made from it. A text of more than 4 KiB is cut.
+/// An image's configuration for containers created from it. A text longer than 4 KiB is truncated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageConfig {
     /// The engine's content id, `sha256:...`.
     pub id: String,
-    /// Its entry point, which gets the command as arguments.
+    /// Its entry point, which receives the command as arguments.
     pub entrypoint: Vec<String>,
-    /// Its own command.
+    /// Its default command.
     pub command: Vec<String>,
     /// The user that it runs as; empty for root.
     pub user: String,
     /// Its working directory; empty for the root.
     pub working_dir: String,
-    /// Absolute paths that it wants to be volumes, sorted.
+    /// Absolute paths that it declares as volumes, sorted.
     pub volumes: Vec<String>,
     /// Its health check.
     pub health_check: Option<HealthCheck>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// E.g. `linux/amd64`.
+    /// The platform, e.g. `linux/amd64`.
     pub platform: String,
 }
 
-/// Who asked for what is decided.
+/// The caller whose request is decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
-    /// `user 1000` at the command line and over the socket, the token's name over the network, `wharf serve` for what the
-    /// service does by itself.
+    /// `user 1000` at the command line and over the socket, the token's name over the network, `wharf serve` for the
+    /// service's own actions.
     pub name: String,
-    /// What it may.
+    /// The caller's role.
     pub role: CallerRole,
-    /// The way in.
+    /// The entry path of the request.
     pub door: Door,
 }
 
-/// What a caller may.
+/// The role of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -105,17 +106,17 @@ pub enum CallerRole {
     Admin,
 }
 
-/// How a request came in.
+/// The entry path of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Door {
-    /// A command without a service: the user can write the state folder.
+    /// A command without a service: the user can write to the state folder.
     CommandLine,
-    /// The service's Unix socket: the user that the kernel names.
+    /// The service's Unix socket: the kernel identifies the user.
     Socket,
-    /// The service's address in the network: a token.
+    /// The service's network address: a token identifies the caller.
     Network,
-    /// None: the service does it by itself (sweeps, events, restarts, what is idle or over).
+    /// No entry path: the service acts on its own (sweeps, events, restarts, idle and expired workspaces).
     Service,
 }
 
@@ -130,25 +131,25 @@ pub struct WorkspaceFacts {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What was read from the project folder.
+/// The data read from the project folder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProjectFacts {
     /// Relative paths, sorted: the top level and `.devcontainer/`.
     pub files: Vec<String>,
-    /// The files that some policy wants to see, by relative path.
+    /// The files that some policy wants to read, by relative path.
     pub contents: BTreeMap<String, FileContent>,
 }
 
 /// One file of the project.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileContent {
-    /// UTF-8; other bytes were replaced.
+    /// UTF-8 text; invalid bytes were replaced.
     pub text: String,
-    /// Whether it was cut.
+    /// Whether it was truncated.
     pub truncated: bool,
 }
 
-/// What the engine can do.
+/// The engine's capabilities.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct EngineFacts {
@@ -156,26 +157,26 @@ pub struct EngineFacts {
     pub api_version: String,
     pub cgroup_version: u8,
     pub cpus: u32,
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: u64,
     pub security: Vec<String>,
 }
 
-/// An image that the engine has.
+/// An image of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct LocalImage {
     pub references: Vec<String>,
     pub digests: Vec<String>,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// What only one hook's request has.
+/// The data specific to one hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// For `select-image`: whether the person who asked named the image.
+    /// For `select-image`: whether the request names the image.
     Image {
         /// See above.
         requested: bool,
@@ -212,7 +213,7 @@ pub struct ExecSpec {
     pub tty: bool,
 }
 
-/// What happened to a workspace.
+/// The event of a workspace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct EventFacts {
@@ -234,14 +235,14 @@ pub enum EventKind {
     Threshold,
 }
 
-/// What a sweep knows.
+/// The input of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct SweepFacts {
     pub candidates: Vec<Candidate>,
-    /// Bytes; 0 when unknown.
+    /// Free disk space in bytes; 0 if unknown.
     pub disk_free: u64,
-    /// Bytes; 0 when unknown.
+    /// Total disk space in bytes; 0 if unknown.
     pub disk_total: u64,
     /// Minutes since local midnight.
     pub local_minute: u16,
@@ -249,7 +250,7 @@ pub struct SweepFacts {
     pub local_weekday: u8,
 }
 
-/// What a [`Candidate`] is.
+/// The kind of a [`Candidate`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -261,22 +262,22 @@ pub enum CandidateKind {
     Network,
 }
 
-/// Something of Wharf's that a sweep may stop or remove.
+/// An object of Wharf that a sweep may stop or remove.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Candidate {
     pub kind: CandidateKind,
-    /// A workspace's id, or `image:`, `volume:` or `network:` with its name behind it.
+    /// A workspace's id, or `image:`, `volume:` or `network:` followed by its name.
     pub id: String,
     pub name: String,
-    /// Of a sidecar: the id of its workspace, whose labels it has, too.
+    /// For a sidecar: the id of its workspace, whose labels it also has.
     #[serde(default)]
     pub part_of: Option<String>,
     pub project: String,
     pub labels: BTreeMap<String, String>,
-    /// None for what is no workspace.
+    /// The state; none for objects that are not workspaces.
     pub state: Option<State>,
-    /// Whether it runs, or is used by a container.
+    /// Whether it runs, or a container uses it.
     pub used: bool,
     pub exit_code: Option<i64>,
     pub created_ms: u64,

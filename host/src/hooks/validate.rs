@@ -1,4 +1,4 @@
-//! Host invariants: checked on the merged spec after every policy; no policy can change them. The configuration is
+//! Host invariants: checked on the merged spec after every policy. No policy can change them. The configuration is
 //! their only source.
 
 use std::collections::BTreeSet;
@@ -10,38 +10,39 @@ use crate::workspace::{ContainerSpec, Mount, MountKind, Network, Restart};
 /// The invariants, as the configuration sets them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invariants {
-    /// Most memory in bytes.
+    /// Maximum memory in bytes.
     pub memory: u64,
-    /// Most cores.
+    /// Maximum cores.
     pub cpus: f64,
-    /// Most processes.
+    /// Maximum processes.
     pub pids: u32,
-    /// Host folders that may be mounted, besides the project folder itself.
+    /// Host folders that may be mounted, in addition to the project folder itself.
     pub bind_roots: Vec<PathBuf>,
-    /// Where the secret files of workspaces are: each may mount its own, read-only, and no other.
+    /// The folder of the workspaces' secret files. Each workspace may mount its own secrets, read-only, and no
+    /// others.
     pub secrets: Option<PathBuf>,
-    /// Files that no workspace may see: Wharf's own, and the engine's socket.
+    /// Files that no workspace may see: Wharf's own files, and the engine's socket.
     pub guarded: Vec<Guarded>,
-    /// Host names besides a workspace's own that it may have on the shared network.
+    /// Host names that a workspace may have on the shared network, in addition to its own.
     pub hostnames: BTreeSet<String>,
     /// AppArmor profiles that may be named.
     pub apparmor: BTreeSet<String>,
     /// SELinux types that may be named.
     pub selinux: BTreeSet<String>,
-    /// Whether the engine's socket may be mounted (that is root on the host).
+    /// Whether the engine's socket may be mounted (equivalent to root on the host).
     pub docker_socket: bool,
     /// Whether the host's network may be used.
     pub host_network: bool,
-    /// Whether ports may be published on other addresses than loopback.
+    /// Whether ports may be published on addresses other than loopback.
     pub public_ports: bool,
-    /// Whether `security.seccomp = "unconfined"` and the like may stand.
+    /// Whether `security.seccomp = "unconfined"` and similar settings are allowed.
     pub unconfined: bool,
-    /// The loosest list of capabilities.
+    /// The largest allowed set of capabilities.
     pub capabilities: BTreeSet<String>,
 }
 
 impl Invariants {
-    /// Lists everything about a spec that the host does not allow; empty means it may be created.
+    /// Lists everything in a spec that the host does not allow. An empty list means that it may be created.
     pub fn violations(
         &self,
         spec: &ContainerSpec,
@@ -85,7 +86,7 @@ impl Invariants {
         if spec.network == Network::Host && !self.host_network {
             said.push("network: the host's network needs allow.host_network = true".into());
         }
-        // The engine answers for it on the network as for a name, before it asks the world.
+        // The engine resolves the host name on the network, before it asks outside name servers.
         let own = [workspace.to_owned(), format!("wharf-{workspace}")];
         let mine = own.contains(&spec.hostname) || self.hostnames.contains(&spec.hostname);
         if spec.network == Network::Shared && !mine {
@@ -108,7 +109,8 @@ impl Invariants {
         said
     }
 
-    /// Profiles of the kernel's security modules. A name tells nothing about how tight a profile is, so it has to be listed.
+    /// Checks the profiles of the kernel's security modules. A name does not show how tight a profile is, so it must
+    /// be listed.
     fn profile_violations(&self, spec: &ContainerSpec) -> Vec<String> {
         let mut said = Vec::new();
         match spec.security.apparmor.as_deref() {
@@ -130,7 +132,7 @@ impl Invariants {
                 Some(("type", name)) => {
                     said.push(format!("security.selinux: the type '{name}' is not in allow.selinux"))
                 }
-                // A level keeps containers of one type apart, and loosens no type.
+                // A level separates containers of one type, and loosens no type.
                 Some(("level", _)) => {}
                 _ => said.push(format!(
                     "security.selinux: '{word}' is no 'type:NAME' or 'level:LEVEL', and nothing else may be set"
@@ -140,8 +142,8 @@ impl Invariants {
         said
     }
 
-    /// The part of [`Invariants::violations`] that is about what the host's paths lead to, which may be another place at each
-    /// start.
+    /// Checks the part of [`Invariants::violations`] that depends on the targets of host paths, which may differ at
+    /// each start.
     pub fn mount_violations(
         &self,
         spec: &ContainerSpec,
@@ -161,7 +163,7 @@ impl Invariants {
         said
     }
 
-    /// Puts the resolved path in the place of each source that was written, so that nothing resolves it again. Call it on a spec
+    /// Replaces each literal source by its resolved path, so that nothing resolves it again. Call it on a spec
     /// without violations.
     pub fn resolve_sources(&self, spec: &mut ContainerSpec, workspace: &str, paths: &mut HostPaths) {
         for mount in spec.mounts.values_mut().filter(|mount| mount.kind == MountKind::Bind) {
@@ -174,26 +176,27 @@ impl Invariants {
         }
     }
 
-    /// Whether a mount is the folder of this workspace's secrets, read-only. It is only made with the container.
+    /// Returns whether a mount is the folder of this workspace's secrets, read-only. The folder is only created with
+    /// the container.
     fn own_secrets(&self, mount: &Mount, workspace: &str, paths: &mut HostPaths) -> bool {
         let Some(own) = self.secrets.as_ref().map(|secrets| secrets.join(workspace)) else { return false };
         let source = Path::new(&mount.source);
-        // The folder of the state may have several names.
+        // The state folder may have several names.
         let mut same = || paths.real(&own).is_ok_and(|own| paths.real(source).is_ok_and(|source| own == source));
         mount.read_only && (own == source || same())
     }
 
-    /// Whether something of the host may come into a workspace: a file or folder of the project, or of `allow.bind_roots`, that
-    /// gives neither the engine's socket nor Wharf's own files away.
+    /// Checks whether a host path may be mounted into a workspace: a file or folder of the project, or of
+    /// `allow.bind_roots`, that exposes neither the engine's socket nor Wharf's own files.
     ///
     /// # Errors
-    /// The reason why it may not.
+    /// The reason why it is not allowed.
     pub fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
         let shown = source.display();
         if source == Path::new("/") {
             return Err(format!("{shown} is the whole host and gives root on the host; no setting allows it"));
         }
-        // Resolved first, so that a link inside the project cannot lead out of it.
+        // Resolve first, so that a link inside the project cannot lead out of it.
         let found = paths.source(source, &self.guarded).map_err(|reason| format!("the host path {shown} {reason}"))?;
         let real = found.path;
         if real == Path::new("/") {
@@ -214,7 +217,7 @@ impl Invariants {
     }
 }
 
-/// The sockets of the engines of this machine: wherever this one is, and where engines usually put theirs.
+/// Returns the engine sockets of this machine: the socket of this engine, and the usual locations.
 pub fn engine_sockets(endpoint: Option<PathBuf>) -> impl Iterator<Item = Guarded> {
     let because = || "holds the engine's socket, which gives root on the host".to_owned();
     let guarded = move |path: PathBuf| Guarded { path, because: because(), engine: true };
@@ -225,8 +228,9 @@ fn binds(spec: &ContainerSpec) -> impl Iterator<Item = (&String, &Mount)> {
     spec.mounts.iter().filter(|(_, mount)| mount.kind == MountKind::Bind)
 }
 
-/// Mounts that a workspace can put a link in the place of: this one, or another part of it, which has the project. The engine
-/// follows it when it starts the container, and one that it starts by itself cannot be looked at before.
+/// Lists mounts that a workspace could replace with a link: this workspace, or another part of it with access to the
+/// project. The engine follows the link at the container's start. For a start by the engine itself, Wharf cannot
+/// check the link first.
 fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec<String> {
     let all: Vec<(&String, &Mount)> = binds(spec).collect();
     let own = all.iter().filter(|(_, mount)| !mount.read_only).map(|(_, mount)| Path::new(&mount.source));
@@ -235,7 +239,7 @@ fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec
     for (target, mount) in all {
         let Ok(inner) = paths.real(Path::new(&mount.source)) else { continue };
         let within = |path: &Path| writable.iter().any(|outer| path.starts_with(outer));
-        // A part of the path as it is written may be a link that stands in such a folder.
+        // A component of the literal path may be a link in such a folder.
         let mut written = Path::new(&mount.source).ancestors().skip(1);
         let by_link = written.any(|folder| paths.real(folder).is_ok_and(|folder| within(&folder)));
         let inside = writable.iter().any(|outer| inner != *outer && inner.starts_with(outer));
@@ -250,7 +254,7 @@ fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec
     said
 }
 
-/// Where engines put their sockets.
+/// The usual locations of engine sockets.
 const SOCKETS: [&str; 5] = [
     "/var/run/docker.sock",
     "/run/podman/podman.sock",
@@ -314,7 +318,7 @@ mod tests {
         let mut paths = HostPaths::of_host();
         let said = invariants().violations(&spec, "shop-1a2b3c", &dir, &mut paths);
         std::fs::remove_dir_all(&dir).unwrap();
-        // What was recorded says the same when the link is gone.
+        // The record gives the same answer after the link is gone.
         let text = serde_json::to_value(paths.found()).unwrap();
         let mut recorded = HostPaths::of_record(serde_json::from_value(text).unwrap());
         assert_eq!(invariants().violations(&spec, "shop-1a2b3c", &dir, &mut recorded), said);
@@ -345,7 +349,7 @@ mod tests {
         );
         assert_eq!(said(Restart::No, true), Vec::<String>::new());
         assert_eq!(said(Restart::Always, false), always, "another part of the workspace has the project");
-        // Nor a link in it that leads elsewhere.
+        // A link in it that leads elsewhere is no better.
         std::fs::remove_dir(dir.join("cache")).unwrap();
         std::os::unix::fs::symlink(std::env::temp_dir(), dir.join("cache")).unwrap();
         assert!(said(Restart::Always, true).iter().any(|line| line.contains("restart must be")));

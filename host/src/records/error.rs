@@ -1,16 +1,16 @@
-//! Why a look-up failed.
+//! The errors of a look-up.
 
 use crate::store;
 use crate::wire::ErrorKind;
 
-/// Why a look-up failed; [`Error::remedy`] says what to do.
+/// The reason why a look-up failed; [`Error::remedy`] gives the remedy.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
-    /// The store knows no such workspace.
+    /// The store has no such workspace.
     #[error("there is no workspace {0}")]
     NotFound(String),
-    /// The name or folder means more than one workspace.
+    /// The name or folder matches more than one workspace.
     #[error("'{name}' means several workspaces: {}", .ids.join(", "))]
     Ambiguous { name: String, ids: Vec<String> },
     /// Neither the chain nor a record has such a policy.
@@ -22,7 +22,7 @@ pub enum Error {
     /// A workspace has no such field.
     #[error("{id} has no field '{field}'")]
     NoField { id: String, field: String },
-    /// The request makes no sense in itself.
+    /// The request is invalid in itself.
     #[error("{0}")]
     Request(String),
     /// A defect of Wharf.
@@ -38,7 +38,8 @@ fn no_record(wanted: &str, pruned: bool) -> String {
 }
 
 impl Error {
-    /// The kind, which gives a command its exit code and an answer its status. That of a store's error is the caller's.
+    /// Returns the kind, which determines a command's exit code and an answer's status. For a store's error, the
+    /// caller determines it.
     pub fn kind(&self) -> Option<ErrorKind> {
         Some(match self {
             Self::NotFound(_) | Self::NoPolicy(_) | Self::NoRecord { .. } | Self::NoField { .. } => ErrorKind::NotFound,
@@ -49,7 +50,7 @@ impl Error {
         })
     }
 
-    /// A stable word for programs.
+    /// Returns a stable identifier for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "workspace-not-found",
@@ -63,7 +64,7 @@ impl Error {
         }
     }
 
-    /// The remedy, in one line.
+    /// Returns the remedy, in one line.
     pub fn remedy(&self) -> String {
         match self {
             Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),

@@ -1,5 +1,5 @@
-//! Why a field is what it is: from the default to the last policy, who was overruled by whom, and what of the
-//! configuration bounds it. `plan` and `why` show the same.
+//! Explains the value of a field: from the default to the last policy, which owner overruled which, and the limits
+//! from the configuration. `plan` and `why` show the same.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use crate::hooks::{Hook, Step};
 /// One field of a spec, explained.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Explained {
-    /// Its value; null when it was taken away.
+    /// Its value; null if it was removed.
     pub value: Value,
-    /// Who set it last: a policy, or `default`, `project`, `config` or `request`.
+    /// Its last owner: a policy, or `default`, `project`, `config` or `request`.
     pub owner: String,
-    /// All that was set, in order; empty for a default that was left alone.
+    /// All values that were set, in order; empty for an unchanged default.
     pub history: Vec<Link>,
-    /// What of the configuration no policy and no request can pass.
+    /// The limit from the configuration that no policy and no request can exceed.
     pub bound: Option<Bound>,
-    /// The waiver that let it be looser than the floor allows, in words.
+    /// Description of the waiver that permits a looser value than the floor allows.
     pub waiver: Option<String>,
 }
 
-/// One value that a field had on its way.
+/// One value in the history of a field.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 #[schema(as = FieldLink)]
 pub struct Link {
@@ -33,15 +33,15 @@ pub struct Link {
     pub field: String,
     /// The value.
     pub value: Value,
-    /// Who set it, and where.
+    /// The owner that set it, and the location.
     pub by: Owner,
-    /// At which hook; null for defaults, configuration and request.
+    /// The hook; null for defaults, configuration and request.
     pub hook: Option<Hook>,
-    /// Who set another one afterwards.
+    /// The owner that set another value afterwards.
     pub overruled_by: Option<String>,
 }
 
-/// A setting that bounds a field.
+/// A setting that limits a field.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 #[schema(as = FieldBound)]
 pub struct Bound {
@@ -49,15 +49,15 @@ pub struct Bound {
     pub setting: String,
     /// Its value.
     pub allows: Value,
-    /// Where it was set.
+    /// The location where it was set.
     pub origin: String,
-    /// Whether the field is as high as it can be.
+    /// Whether the field has its maximum value.
     pub reached: bool,
-    /// What is wrong, when the field violates it.
+    /// The violation, if the field exceeds the limit.
     pub violated: Option<String>,
 }
 
-/// Explains every field of a draft. `violations` are those that the invariants found, `steps` what the policies did.
+/// Explains every field of a draft. `violations` come from the invariants, `steps` from the policies.
 pub fn explain(draft: &Draft, loaded: &Loaded, violations: &[String], steps: &[Step]) -> BTreeMap<String, Explained> {
     let spec = serde_json::to_value(&draft.spec).unwrap_or_default();
     let mut fields = BTreeMap::new();
@@ -78,7 +78,7 @@ pub fn explain(draft: &Draft, loaded: &Loaded, violations: &[String], steps: &[S
         });
         fields.insert(field.clone(), Explained { value, owner, history: history.collect(), bound, waiver });
     }
-    // What is violated by what is not there, such as an image.
+    // Violations caused by a missing field, such as an image.
     for violation in violations {
         let (field, _) = violation.split_once(": ").unwrap_or((violation, ""));
         fields.entry(field.to_owned()).or_insert_with(|| Explained {
@@ -92,7 +92,7 @@ pub fn explain(draft: &Draft, loaded: &Loaded, violations: &[String], steps: &[S
     fields
 }
 
-/// A place for people: `<script>:<line>`, `<plugin>@sha256:<digest>`, `request (--memory 4GiB)`.
+/// Formats a location for users: `<script>:<line>`, `<plugin>@sha256:<digest>`, `request (--memory 4GiB)`.
 pub fn place(owner: &Owner) -> String {
     match &owner.at {
         Some(at) if at.starts_with(&owner.policy) => at.clone(),

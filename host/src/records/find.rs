@@ -1,4 +1,4 @@
-//! The workspace that a name or a folder means, among known ones.
+//! Finds the known workspace that a name or a folder refers to.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,34 @@ use super::Error;
 use crate::store::{self, KnownWorkspace};
 use crate::workspace::WorkspaceId;
 
-/// The name by which a workspace is meant.
+/// A reference to a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// Its id or name.
+    /// The workspace's id or name.
     Named(String),
-    /// The workspace of the project that this folder is in.
+    /// The workspace of the project that contains this folder.
     Folder(PathBuf),
 }
 
-/// Finds a workspace in the store alone: for what needs no engine.
+impl From<&str> for Target {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+impl From<String> for Target {
+    fn from(name: String) -> Self {
+        Self::Named(name)
+    }
+}
+
+impl From<&WorkspaceId> for Target {
+    fn from(id: &WorkspaceId) -> Self {
+        Self::Named(id.to_string())
+    }
+}
+
+/// Finds a workspace through the store alone, for operations without an engine.
 ///
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
@@ -23,7 +41,7 @@ pub fn find_stored(store: &store::Store, target: &Target) -> Result<store::Works
     find_among(store, store.known_workspaces()?, target)
 }
 
-/// The same among some workspaces only, as if there were no others.
+/// Finds a workspace among the given workspaces only, as if there were no others.
 ///
 /// # Errors
 /// [`Error::NotFound`] and [`Error::Ambiguous`].
@@ -32,7 +50,7 @@ pub fn find_among(store: &store::Store, some: Vec<KnownWorkspace>, target: &Targ
     store.workspace(&id)?.ok_or_else(|| Error::NotFound(id.to_string()))
 }
 
-/// An id is matched exactly, then a name exactly; nothing is matched in part.
+/// Returns the matching workspaces: an exact match of the id, otherwise of the name. There are no partial matches.
 pub(crate) fn pick(known: &[KnownWorkspace], target: &Target) -> Vec<KnownWorkspace> {
     match target {
         Target::Named(name) => {
@@ -61,12 +79,12 @@ pub(crate) fn one(mut found: Vec<KnownWorkspace>, target: &Target) -> Result<Wor
     }
 }
 
-/// The workspaces whose project is this folder, or the nearest one above it. A sidecar is only meant when it is named.
+/// Returns the workspaces whose project is this folder or its nearest ancestor. A sidecar only matches by name.
 fn of_folder(known: &[KnownWorkspace], folder: &Path) -> Vec<KnownWorkspace> {
     for above in folder.ancestors() {
         let at = |known: &&KnownWorkspace| known.part_of.is_none() && Path::new(&known.project) == above;
         let here: Vec<_> = known.iter().filter(at).cloned().collect();
-        // Beside others made with --name, the one named after the folder is meant.
+        // Of several workspaces (made with --name), choose the one named after the folder.
         let own = above.file_name().map(|name| name.to_string_lossy().into_owned());
         if let Some(own) = here.iter().find(|known| Some(&known.name) == own.as_ref()) {
             return vec![own.clone()];

@@ -1,4 +1,4 @@
-//! What a workspace used over time, from the rows that the collector wrote.
+//! A workspace's resource usage over time, from the rows that the collector wrote.
 
 use std::collections::BTreeMap;
 
@@ -9,72 +9,73 @@ use super::Error;
 use crate::store::{MetricRow, Store};
 use crate::workspace::WorkspaceId;
 
-/// More points than this are refused.
+/// Maximum number of points in one request.
 const MOST_POINTS: i64 = 5000;
-/// Points where the request names no step.
+/// Number of points if the request names no step.
 const USUAL_POINTS: i64 = 60;
-/// Steps that people count in, in milliseconds.
+/// Round step lengths, in milliseconds.
 const ROUND: [i64; 10] =
     [10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000, 10_800_000, 43_200_000, 86_400_000];
 
-/// What a workspace used during one step. A value that is not known is null, never 0.
+/// A workspace's resource usage during one step. An unknown value is null, never 0.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct HistoryPoint {
-    /// Beginning of the step.
+    /// Start of the step.
     pub time: Timestamp,
-    /// Mean, in percent of one core.
+    /// Mean CPU use, in percent of one core.
     pub cpu_percent: Option<f64>,
-    /// Mean, in bytes.
+    /// Mean memory use, in bytes.
     pub memory_used: Option<u64>,
-    /// The last one, in bytes.
+    /// The last memory limit, in bytes.
     pub memory_limit: Option<u64>,
-    /// Bytes per second.
+    /// Received bytes per second.
     pub network_rx_per_second: Option<f64>,
-    /// Bytes per second.
+    /// Sent bytes per second.
     pub network_tx_per_second: Option<f64>,
-    /// Bytes per second.
+    /// Bytes read per second.
     pub block_read_per_second: Option<f64>,
-    /// Bytes per second.
+    /// Bytes written per second.
     pub block_write_per_second: Option<f64>,
-    /// Mean of processes and threads.
+    /// Mean number of processes and threads.
     pub pids: Option<u64>,
 }
 
-/// History in equal steps; steps without a reading are left out.
+/// History in equal steps; steps without a reading are omitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// Length of a step in milliseconds.
     pub step_ms: i64,
-    /// Beginning of the first step, in milliseconds since 1970.
+    /// Start of the first step, in milliseconds since 1970.
     pub since_ms: i64,
-    /// How many steps there are, with and without readings.
+    /// Number of steps, with and without readings.
     pub steps: usize,
     /// The steps with readings, oldest first.
     pub points: Vec<HistoryPoint>,
 }
 
-/// A point of the history of a workspace: the JSON of `wharf metrics`.
+/// A point in the history of a workspace: the JSON of `wharf metrics`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct HistoryRow {
     /// The workspace.
     pub id: WorkspaceId,
-    /// What it used.
+    /// Its resource usage.
     #[serde(flatten)]
     pub point: HistoryPoint,
 }
 
 impl HistoryRow {
-    /// The points of one workspace.
+    /// Returns the points of one workspace.
     pub fn of(id: &WorkspaceId, points: Vec<HistoryPoint>) -> Vec<Self> {
         points.into_iter().map(|point| Self { id: id.clone(), point }).collect()
     }
 }
 
 impl History {
-    /// The steps between two times, still without readings; without `step_ms` about 60 of a round length.
+    /// Returns the steps between two times, still without readings. Without `step_ms`, there are about 60 steps of a
+    /// round length.
     ///
     /// # Errors
-    /// [`Error::Request`] when the times are in the wrong order or the steps too many.
+    /// [`Error::Request`] if the times are in the wrong order or there are too many steps.
     pub fn steps(since: Timestamp, until: Timestamp, step_ms: Option<i64>) -> Result<Self, Error> {
         let (since_ms, until_ms) = (since.as_millisecond(), until.as_millisecond());
         let range = until_ms - since_ms;
@@ -83,7 +84,7 @@ impl History {
         }
         let usual = || ROUND.into_iter().find(|step| range / step <= USUAL_POINTS).unwrap_or(range / USUAL_POINTS);
         let step_ms = step_ms.unwrap_or_else(usual).max(1);
-        // Steps begin at round times, so that those of two runs are the same.
+        // Steps start at round times, so that those of two runs match.
         let since_ms = since_ms - since_ms.rem_euclid(step_ms);
         if (until_ms - since_ms) / step_ms > MOST_POINTS {
             let least = range / MOST_POINTS / 1000 + 1;
@@ -96,10 +97,11 @@ impl History {
     }
 }
 
-/// Reads what a workspace used between two times; without `step_ms` in about 60 steps of a round length.
+/// Reads a workspace's resource usage between two times; without `step_ms`, in about 60 steps of a round length.
 ///
 /// # Errors
-/// [`Error::Request`] when the times are in the wrong order or the steps too many; and when the store cannot be read.
+/// [`Error::Request`] if the times are in the wrong order or there are too many steps; an error if the store cannot
+/// be read.
 pub fn history(
     store: &Store,
     id: &WorkspaceId,
@@ -114,7 +116,7 @@ pub fn history(
     Ok(history)
 }
 
-/// Values of one step, being added up.
+/// The accumulated values of one step.
 #[derive(Default)]
 struct Step {
     cpu: Mean,
@@ -166,7 +168,7 @@ fn points(rows: &[MetricRow], since_ms: i64, step_ms: i64) -> Vec<HistoryPoint> 
             let counters = |row: &MetricRow| [row.rx, row.tx, row.read, row.written];
             for ((rate, old_value), new) in step.rates.iter_mut().zip(counters(old)).zip(counters(row)) {
                 if let (Some(old_value), Some(new)) = (old_value, new) {
-                    // A counter that went back began anew with the container.
+                    // A counter that decreased was reset with the container.
                     rate.bytes += if new >= old_value { new - old_value } else { new };
                     rate.ms += row.time_ms - old.time_ms;
                 }

@@ -1,4 +1,4 @@
-//! The decision records as people and programs look them up: filtered, the newest first, and one by number or id.
+//! Look-up of decision records by users and programs: a filtered list, newest first, or one record by number or id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,42 +13,42 @@ use crate::hooks::{Decision, Hook, Outcome, SweepChoice};
 use crate::store::{DecisionQuery, Store, StoredDecision};
 use crate::workspace::WorkspaceId;
 
-/// Records that are read at once.
+/// Records read at once.
 const PAGE: u32 = 64;
 
-/// Which records are wanted.
+/// Selects records.
 #[derive(Debug, Clone, Default)]
 pub struct RecordFilter {
-    /// About a workspace.
+    /// Only records about this workspace.
     pub workspace: Option<WorkspaceId>,
-    /// Of a hook.
+    /// Only records of this hook.
     pub hook: Option<Hook>,
-    /// In which this policy was asked.
+    /// Only records in which this policy was called.
     pub policy: Option<String>,
-    /// That came out so.
+    /// Only records with this outcome.
     pub outcome: Option<OutcomeKind>,
-    /// Not before.
+    /// Only records from this time on.
     pub since: Option<Timestamp>,
-    /// Not after.
+    /// Only records up to this time.
     pub until: Option<Timestamp>,
-    /// About one of these only.
+    /// Only records about one of these workspaces.
     pub among: Option<BTreeSet<WorkspaceId>>,
-    /// About a workspace that had all these labels then: an id may be used again.
+    /// Only records about a workspace that had all these labels at that time: an id may be reused.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Outcomes that can be asked for.
+/// Outcomes that a filter can select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutcomeKind {
-    /// The request went on.
+    /// The request continued.
     Allowed,
-    /// It was refused.
+    /// The request was refused.
     Denied,
-    /// A policy gave no verdict, whatever came of it.
+    /// A policy gave no verdict, whatever the result.
     Failed,
-    /// Policies asked for actions.
+    /// Policies requested actions.
     Actions,
-    /// A sweep stopped or removed something.
+    /// A sweep stopped or removed an object.
     Sweep,
 }
 
@@ -87,13 +87,13 @@ impl OutcomeKind {
 }
 
 impl RecordFilter {
-    /// What of it the store looks for by itself.
+    /// Returns the part of the filter that the store evaluates itself.
     pub fn query(&self) -> DecisionQuery {
         let Self { workspace, hook, since, until, .. } = self.clone();
         DecisionQuery { workspace, hook, since, until, counting: false }
     }
 
-    /// The rest of it.
+    /// Evaluates the other part of the filter.
     pub fn holds(&self, decision: &Decision) -> bool {
         let asked = |name: &String| decision.steps.iter().any(|step| step.policy == *name);
         let among = |ids: &BTreeSet<WorkspaceId>| ids.iter().any(|id| id.as_str() == decision.workspace);
@@ -104,27 +104,27 @@ impl RecordFilter {
     }
 }
 
-/// Whether the workspace of a decision had these labels then, or got them by it.
+/// Returns whether the workspace of a decision had these labels then, or got them through the decision.
 fn had(decision: &Decision, labels: &BTreeMap<String, String>) -> bool {
     let all = |of: &BTreeMap<String, String>| labels.iter().all(|(name, value)| of.get(name) == Some(value));
     let made = |outcome: &Outcome| matches!(outcome, Outcome::Allowed(spec) if all(&spec.labels));
     all(&decision.input.facts.workspace.labels) || made(&decision.outcome)
 }
 
-/// Some of the newest records.
+/// A page of the newest records.
 #[derive(Debug, Clone, Default)]
 pub struct RecordPage {
-    /// The newest first.
+    /// The records, newest first.
     pub records: Vec<StoredDecision>,
-    /// Where the next page begins: before the record of this number. None at the end.
+    /// The start of the next page: it begins before the record with this number. None at the end.
     pub next: Option<i64>,
 }
 
-/// The newest records before a number that a filter lets through; at most `most`, of at most `looked` that are looked at.
-/// One that cannot be read is left out.
+/// Returns the newest records before a number that match a filter: at most `most`, from at most `looked` examined
+/// records. An unreadable record is skipped.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// An error if the store cannot be read.
 pub fn newest_records(
     store: &Store,
     filter: &RecordFilter,
@@ -151,10 +151,10 @@ pub fn newest_records(
     }
 }
 
-/// The workspace that a filter names: one that exists, or an id whose records are left.
+/// Returns the workspace that a filter names: an existing one, or an id with remaining records.
 ///
 /// # Errors
-/// As [`find_stored`].
+/// The errors of [`find_stored`].
 pub fn recorded_workspace(store: &Store, target: &Target) -> Result<WorkspaceId, Error> {
     let error = match find_stored(store, target) {
         Ok(workspace) => return Ok(workspace.id),
@@ -169,10 +169,10 @@ pub fn recorded_workspace(store: &Store, target: &Target) -> Result<WorkspaceId,
     Err(error)
 }
 
-/// A record by number or id.
+/// Returns a record by number or id.
 ///
 /// # Errors
-/// [`Error::NoRecord`], or when the store cannot be read.
+/// [`Error::NoRecord`], or an error if the store cannot be read.
 pub fn find_record(store: &Store, wanted: &str) -> Result<StoredDecision, Error> {
     if let Some(stored) = store.decision(wanted)? {
         return Ok(stored);
@@ -184,23 +184,23 @@ pub fn find_record(store: &Store, wanted: &str) -> Result<StoredDecision, Error>
     Err(Error::NoRecord { wanted: wanted.to_owned(), pruned })
 }
 
-/// A record as programs see it: its number and hash before everything that was recorded.
+/// A record for programs: its number and hash, followed by the recorded decision.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct RecordView {
     /// Its number in the chain of records.
     pub number: i64,
     /// Its hash.
     pub hash: String,
-    /// The decision as it was recorded.
+    /// The decision as recorded.
     #[serde(flatten)]
     pub decision: Value,
 }
 
 impl RecordView {
-    /// Reads a record.
+    /// Parses a record.
     ///
     /// # Errors
-    /// When it is no JSON.
+    /// An error if it is not JSON.
     pub fn of(stored: &StoredDecision) -> Result<Self, Error> {
         let StoredDecision { number, hash, body } = stored;
         let damaged = |error: serde_json::Error| {

@@ -1,4 +1,4 @@
-//! Replay of what was recorded: many records through one chain, on all cores, with memory that stays flat.
+//! Replays many records through one chain, on all cores, with constant memory use.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -13,56 +13,56 @@ use crate::hooks::replay::{Comparison, Flip, FlipKind, compare, granted_otherwis
 use crate::hooks::{Chain, Hook};
 use crate::store::StoredDecision;
 
-/// Records that wait for a worker.
+/// Maximum number of records that wait for a worker.
 const WAITING: usize = 128;
-/// Examples that a group of flips keeps: the first in the chain.
+/// Examples per group of flips: the first ones in the chain of records.
 const EXAMPLES: usize = 3;
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Replayed {
-    /// Records that were run again.
+    /// Number of replayed records.
     pub replayed: u64,
-    /// Of them, byte for byte as recorded.
+    /// Number of these that are byte for byte identical.
     pub identical: u64,
-    /// Of them, with the same outcome, though policies said something else on the way.
+    /// Number of these with the same outcome but different steps.
     pub same_outcome: u64,
-    /// Of them, with another outcome.
+    /// Number of these with another outcome.
     pub flipped: u64,
     /// The flips in groups, new denials first.
     pub flips: Vec<FlipGroup>,
-    /// Records that cannot be replayed: why -> how many.
+    /// Records that cannot be replayed: reason -> number.
     pub not_replayed: BTreeMap<String, u64>,
-    /// Policies that had taken part and are no longer in the chain: name -> in how many records.
+    /// Policies that took part and are no longer in the chain: name -> number of records.
     pub gone: BTreeMap<String, u64>,
-    /// Policies whose bytes or settings are no longer those of the record: name -> in how many records.
+    /// Policies whose bytes or settings differ from the record: name -> number of records.
     pub changed: BTreeMap<String, u64>,
-    /// How long it took.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Decisions a second.
+    /// Decisions per second.
     pub per_second: f64,
 }
 
-/// Flips of one kind, by one policy, for one reason.
+/// Flips of one kind, caused by one policy, for one reason.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct FlipGroup {
-    /// What kind of flip.
+    /// The kind of the flips.
     pub kind: FlipKind,
     /// The hook.
     pub hook: Hook,
-    /// The policy behind it.
+    /// The responsible policy.
     pub policy: String,
-    /// A code, or the fields that change.
+    /// A code, or the changed fields.
     pub reason: String,
-    /// The first one in words.
+    /// Description of the first flip.
     pub detail: String,
-    /// How many.
+    /// Number of flips.
     pub count: u64,
-    /// Numbers and ids of the first ones.
+    /// Numbers and ids of the first records.
     pub examples: Vec<Example>,
 }
 
-/// A record that flips.
+/// A record whose outcome flips.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, utoipa::ToSchema)]
 #[schema(as = ReplayExample)]
 pub struct Example {
@@ -70,12 +70,12 @@ pub struct Example {
     pub number: i64,
     /// Its id.
     pub id: String,
-    /// In words.
+    /// Description of the flip.
     #[serde(skip)]
     detail: String,
 }
 
-/// Kind, hook, policy and reason of flips that are told together.
+/// Kind, hook, policy and reason of flips in one group.
 type GroupKey = (FlipKind, Hook, String, String);
 
 #[derive(Default)]
@@ -89,11 +89,11 @@ struct Sum {
     changed: BTreeMap<String, u64>,
 }
 
-/// Runs recorded decisions again. `missing` names policies of the configuration that could not be loaded: what they
-/// took part in is counted and not replayed.
+/// Replays recorded decisions. `missing` names policies of the configuration that could not be loaded. Decisions in
+/// which they took part are counted but not replayed.
 ///
 /// # Errors
-/// When the store cannot be read. A record that cannot be read is counted.
+/// An error if the store cannot be read. An unreadable record is counted.
 pub fn replay_decisions(
     chain: &Chain,
     secrets: &SecretNames,
@@ -110,7 +110,7 @@ pub fn replay_decisions(
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| work(&take, chain, secrets, missing))).collect();
         for record in records {
             match record {
-                // A worker that is gone has panicked; joining it tells.
+                // A missing worker has panicked, which joining it reports.
                 Ok(record) => {
                     if give.send(record).is_err() {
                         break;
@@ -234,7 +234,7 @@ impl Sum {
     }
 }
 
-/// Keeps the first ones in the chain, whichever worker had them.
+/// Keeps the first examples in the order of records, whichever worker had them.
 fn few(examples: &mut Vec<Example>) {
     examples.sort();
     examples.truncate(EXAMPLES);

@@ -1,4 +1,4 @@
-//! What shadows would have changed, summed up: `wharf policy diff`.
+//! Summary of the changes that shadows would have made: `wharf policy diff`.
 
 use std::collections::BTreeMap;
 
@@ -12,42 +12,42 @@ use crate::hooks::Hook;
 use crate::hooks::record::Difference;
 use crate::store::Store;
 
-/// Decisions that are named as examples of one difference.
+/// Number of example decisions per difference.
 const EXAMPLES: usize = 3;
-/// Differences of one policy that are told apart.
+/// Maximum number of separate differences per policy.
 const MOST_GROUPS: usize = 200;
 
-/// How one shadow has been doing.
+/// The results of one shadow.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct ShadowSummary {
-    /// Calls.
+    /// Number of calls.
     pub asked: u64,
-    /// Those of them that gave no verdict.
+    /// Number of calls without a verdict.
     pub failed: u64,
     /// The last failure.
     pub last_failure: Option<String>,
     /// Decisions that would have come out differently.
     pub changed: u64,
-    /// The most frequent first; new denials before everything else.
+    /// The differences, most frequent first, with new denials before all others.
     pub differences: Vec<ShadowDifference>,
 }
 
-/// One difference, as often as it came.
+/// One difference with its frequency.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct ShadowDifference {
-    /// At which hook.
+    /// The hook.
     pub hook: Hook,
     /// The field, or `outcome`.
     pub field: String,
-    /// As it was decided.
+    /// The decided value.
     pub from: Value,
-    /// As it would have been.
+    /// The value with the shadow.
     pub to: Value,
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
     /// The last reason, or the last candidate of a sweep.
     pub about: Option<String>,
-    /// Ids of decisions, the newest last.
+    /// Ids of example decisions, newest last.
     pub examples: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl ShadowSummary {
             group.hook == hook && group.field == field && group.from == *from && group.to == *to
         };
         if self.differences.len() >= MOST_GROUPS && !self.differences.iter().any(|group| known(group, &from, &to)) {
-            // A value that is another one each time, such as a date, tells nothing by itself.
+            // A value that changes each time, such as a date, is not worth listing separately.
             (from, to) = ("(further values)".into(), "(further values)".into());
         }
         let group = match self.differences.iter_mut().find(|group| known(group, &from, &to)) {
@@ -85,10 +85,10 @@ impl ShadowSummary {
     }
 }
 
-/// Sums up the records of shadows since a time: of one policy, or of all.
+/// Summarizes the records of shadows since a time, for one policy or for all.
 ///
 /// # Errors
-/// [`Error::NoPolicy`] for a policy that is not in `chain` and that nothing is recorded of; when the store cannot be read.
+/// [`Error::NoPolicy`] for a policy that is not in `chain` and has no records; an error if the store cannot be read.
 pub fn shadow_report(
     store: &Store,
     chain: &[PolicyConfig],
@@ -112,7 +112,7 @@ pub fn shadow_report(
             all.entry(one.policy.clone()).or_default().add(record.hook, one, &id);
         }
     })?;
-    // One that has left the chain may have been asked before.
+    // A policy that has left the chain may have been called before.
     if let Some(name) = policy
         && all.is_empty()
         && !chain.iter().any(|known| known.name == name)

@@ -1,4 +1,4 @@
-//! `why`: who set each field of a workspace that exists, what each policy did, and in which records that is.
+//! `why`: which owner set each field of an existing workspace, the part of each policy, and the records that show it.
 
 use std::collections::BTreeMap;
 
@@ -12,36 +12,36 @@ use crate::config::Loaded;
 use crate::store::{self, Store};
 use crate::wire::{TrailStep, trail};
 
-/// Why a workspace is what it is.
+/// Explanation of a workspace.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct Why {
     /// Its id.
     pub id: String,
     /// Its fields, explained.
     pub fields: BTreeMap<String, Explained>,
-    /// What each policy did when it was created and started.
+    /// Each policy's part in its creation and start.
     pub trail: Vec<TrailStep>,
-    /// The records of the decisions that made it.
+    /// The records of the decisions that created it.
     pub records: Vec<RecordNumber>,
-    /// When the last of the records that were pruned was taken; null when all of its own are there.
+    /// The time of the last pruned record; null if all records of this workspace are present.
     #[serde(default)]
     pub pruned: Option<Timestamp>,
 }
 
-/// A record that a workspace names.
+/// A record that a workspace refers to.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct RecordNumber {
     /// Its id.
     pub id: Uuid,
-    /// Its number in `wharf audit`; null when it was pruned.
+    /// Its number in `wharf audit`; null if it was pruned.
     pub number: Option<i64>,
 }
 
-/// Explains a workspace from what the store keeps of it, without an engine: all of it, or one field (`image`,
-/// `env.TEAM`) or group of fields (`env`).
+/// Explains a workspace from the store's data, without an engine: all fields, one field (`image`, `env.TEAM`) or a
+/// group of fields (`env`).
 ///
 /// # Errors
-/// [`Error::NoField`], or when the store cannot be read.
+/// [`Error::NoField`], or an error if the store cannot be read.
 pub fn why(store: &Store, loaded: &Loaded, workspace: &store::Workspace, field: Option<&str>) -> Result<Why, Error> {
     let wanted = |name: &str| {
         field.is_none_or(|field| name == field || name.strip_prefix(field).is_some_and(|rest| rest.starts_with('.')))

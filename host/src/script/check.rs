@@ -1,7 +1,8 @@
-//! What can be told of a script without running it: functions that do not exist, calls with the wrong number of
-//! arguments, fields that `ctx` does not have, keys that no constant and no setting has. Loading it (`RhaiPolicy::load`) has told the rest.
+//! Problems of a script that can be found without running it: unknown functions, calls with the wrong number of
+//! arguments, fields that `ctx` does not have, keys that no constant and no setting has. Loading (`RhaiPolicy::load`)
+//! reports the other errors.
 //!
-//! Nothing is said of what cannot be told: a field of a value that some function gave, a method of an unknown value.
+//! Undecidable cases are not reported: a field of a value returned by a function, or a method of an unknown value.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use crate::hooks::{Limits, PolicyError};
 
 mod known;
 
-/// Functions that Rhai itself has, with any number of arguments.
+/// Rhai's built-in functions, which take any number of arguments.
 const KEYWORDS: [&str; 14] = [
     "print",
     "debug",
@@ -36,7 +37,7 @@ const KEYWORDS: [&str; 14] = [
     "+",
 ];
 
-/// Methods of a plain map that leave it as it is.
+/// Methods of a plain map that do not change it.
 const READERS: [&str; 12] = [
     "keys",
     "values",
@@ -52,7 +53,8 @@ const READERS: [&str; 12] = [
     "index_of",
 ];
 
-/// Looks through a script that compiles, with the settings of its entry if it has one. Returns what is wrong, in the order of lines, each with the marked line.
+/// Checks a script that compiles, with the settings of its entry if it has one. Returns the problems in the order of
+/// lines, each with the marked line.
 ///
 /// # Errors
 /// A syntax error.
@@ -84,7 +86,7 @@ pub(super) fn check(
         }
     }
     let known = Known::new(&engine, &ast, given, limits);
-    // What a function is given is known from its calls, which are known from what their callers are given.
+    // The arguments of a function follow from its calls, whose arguments follow from those of the calling functions.
     let mut given = Given::new();
     for _ in 0..4 {
         let before = given.clone();
@@ -105,7 +107,7 @@ fn walk(ast: &AST, known: &Known, given: &mut Given, found: &mut Vec<(Position, 
     let mut walker = Walker { known, given, found, variables: BTreeMap::new() };
     let mut current: Option<String> = None;
     ast.walk(&mut |path: &[ASTNode]| {
-        // The walk goes over the statements of the script, then over those of each function.
+        // The walk visits the statements of the script, then those of each function.
         if let [ASTNode::Stmt(statement)] = path {
             let at = order(statement.position());
             let function = ast.iter_fn_def().find(|function| {
@@ -125,7 +127,7 @@ fn order(at: Position) -> (usize, usize) {
     (at.line().unwrap_or(0), at.position().unwrap_or(0))
 }
 
-/// The variable that a chain such as `a.b[c]` begins with.
+/// Returns the variable at the start of a chain such as `a.b[c]`.
 fn root(expression: &Expr) -> Option<&str> {
     match expression {
         Expr::Dot(chain, _, _) | Expr::Index(chain, _, _) => root(&chain.lhs),
@@ -134,7 +136,7 @@ fn root(expression: &Expr) -> Option<&str> {
     }
 }
 
-/// The chain that reads a key of a free map, such as `ctx.spec.labels.team`.
+/// Returns the chain that reads a key of a free map, such as `ctx.spec.labels.team`.
 fn free_key(expression: &Expr) -> Option<String> {
     fn names(expression: &Expr, into: &mut Vec<String>) -> Option<()> {
         let name = match expression {
@@ -158,14 +160,14 @@ fn free_key(expression: &Expr) -> Option<String> {
 
 struct Walker<'a> {
     known: &'a Known,
-    /// What the arguments of script functions are; none when its calls differ.
+    /// The shapes of script functions' arguments; none if the calls of a function differ.
     given: &'a mut Given,
     found: &'a mut Vec<(Position, String)>,
     variables: BTreeMap<String, Option<Shape>>,
 }
 
 impl Walker<'_> {
-    /// Begins with a function: what its arguments are.
+    /// Enters a function and sets the shapes of its arguments.
     fn enter(&mut self, function: Option<&rhai::ScriptFuncDef>) {
         self.variables.clear();
         let Some(function) = function else { return };
@@ -206,7 +208,7 @@ impl Walker<'_> {
             Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => self.call(call, *at),
             Some(ASTNode::Expr(Expr::FnCall(call, at))) => self.call(call, *at),
             Some(ASTNode::Expr(expression @ (Expr::Dot(..) | Expr::Index(..)))) => {
-                // Of a chain only its beginning: what stands to the right belongs to it.
+                // Check a chain only at its start: its right-hand side belongs to it.
                 let inside = match parent {
                     Some(ASTNode::Expr(Expr::Dot(chain, _, _) | Expr::Index(chain, _, _))) => {
                         std::ptr::eq(&raw const chain.rhs, *expression)
@@ -222,7 +224,7 @@ impl Walker<'_> {
         true
     }
 
-    /// A copy of a constant that is changed has other keys than the constant.
+    /// Forgets the shape of a changed copy of a constant, which may have other keys than the constant.
     fn is_changed(&mut self, expression: &Expr) {
         let Some(name) = root(expression) else { return };
         if let Some(shape) =
@@ -232,7 +234,7 @@ impl Walker<'_> {
         }
     }
 
-    /// A variable of two meanings is not told.
+    /// Binds a variable. A variable with two different shapes counts as unknown.
     fn bind(&mut self, name: &str, shape: Option<Shape>) {
         let clash = self.variables.get(name).is_some_and(|old| *old != shape);
         self.variables.insert(name.to_owned(), if clash { None } else { shape });
@@ -255,7 +257,7 @@ impl Walker<'_> {
         }
     }
 
-    /// What an expression is, if it can be told.
+    /// Returns the shape of an expression, if it is known.
     fn shape(&mut self, expression: &Expr) -> Option<Shape> {
         match expression {
             Expr::Variable(variable, _, _) if variable.2.is_empty() => {
@@ -288,7 +290,7 @@ impl Walker<'_> {
         }
     }
 
-    /// One link of a chain: what follows a dot (or stands in brackets), and the rest.
+    /// Checks one link of a chain: the part after a dot (or in brackets), and the rest.
     fn chain(&mut self, base: Option<Shape>, dot: bool, right: &Expr, ends: bool, tell: bool) -> Option<Shape> {
         let (head, rest) = match right {
             Expr::Dot(chain, flags, _) if !ends => (&chain.lhs, Some((true, &chain.rhs, *flags))),
@@ -320,7 +322,7 @@ impl Walker<'_> {
         }
         match base.member(name) {
             Ok(shape) => shape,
-            // What is asked for elsewhere may be missing.
+            // A key that the script queries elsewhere may be missing.
             Err(_) if base.plain && self.known.texts.contains(name) => None,
             Err(known) => {
                 if tell {

@@ -1,4 +1,4 @@
-//! The script beside the configuration, which edits it.
+//! The script beside the configuration file, which edits the configuration.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::document::{Document, Open};
 use super::{Edit, Imports, diagnostic, engine};
 use crate::hooks::{Limits, PolicyError};
 
-/// Runs `config(c)` of a configuration script over the loaded configuration. `c.host` and `c.vars` can only be read.
+/// Runs `config(c)` of a configuration script on the loaded configuration. `c.host` and `c.vars` are read-only.
 ///
 /// # Errors
-/// As for policies; a script without `fn config(c)` is refused.
+/// The same errors as for policies; a script without `fn config(c)` is refused.
 pub fn edit_config(path: &Path, source: &str, config: Value, given: Value) -> Result<(Value, Vec<Edit>), PolicyError> {
     let name = path.display().to_string();
     let limits = Limits::default();

@@ -1,21 +1,21 @@
-//! Errors of scripts as people want them: one line with file, line and cause, and a picture with a caret.
+//! Script errors for users: one line with file, line and cause, and the source line with a caret.
 
 use rhai::{EvalAltResult, ParseError, Position};
 
 use super::Imports;
 use crate::hooks::PolicyError;
 
-/// A syntax error.
+/// Converts a syntax error.
 pub(super) fn parse(name: &str, source: &str, error: &ParseError) -> PolicyError {
     located("script", name, source, error.position(), &error.err_type().to_string(), &[])
 }
 
-/// An error while a script ran: the innermost position, and the chain of function calls that led there.
+/// Converts a run-time error: the innermost position, and the chain of function calls that led there.
 pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imports) -> PolicyError {
     run_with_keys(name, source, error, imports, None)
 }
 
-/// The same with the keys that the map has in which one was missing.
+/// Does the same as [`run`], and also names the keys of the map in which a key was missing.
 pub(super) fn run_with_keys(
     name: &str,
     source: &str,
@@ -25,7 +25,7 @@ pub(super) fn run_with_keys(
 ) -> PolicyError {
     let mut calls = Vec::new();
     let mut at = error;
-    // The file that the innermost function stands in.
+    // The file of the innermost function.
     let (mut name, mut source) = (name, source);
     loop {
         match at {
@@ -78,7 +78,7 @@ pub(super) fn run_with_keys(
     located(code, name, source, at.position(), &text, &calls)
 }
 
-/// Most keys of a map that a message names.
+/// Maximum number of map keys in a message.
 const KEYS: usize = 20;
 
 fn no_key(key: &str, keys: Option<&[String]>) -> String {
@@ -95,14 +95,14 @@ fn no_key(key: &str, keys: Option<&[String]>) -> String {
     )
 }
 
-/// Longest part of a source line that is shown, in characters, and how much of it stands before the caret.
+/// Maximum length of the shown part of a source line, in characters. [`BEFORE`] is the part before the caret.
 const WIDTH: usize = 100;
 /// See [`WIDTH`].
 const BEFORE: usize = 60;
-/// Longest message, in bytes: what a script throws may be as long as its longest text.
+/// Maximum length of a message in bytes: a thrown text may be as long as the script's longest text.
 const MESSAGE: usize = 2_000;
 
-/// The part of a line around a column (from 1), and what stands before the column.
+/// Returns the part of a line around a column (1-based), and the padding before the column.
 fn around(line: &str, column: usize) -> (String, String) {
     let length = line.chars().count();
     let first = if length <= WIDTH { 0 } else { column.saturating_sub(BEFORE).min(length - WIDTH) };
@@ -120,7 +120,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Puts name, line and text together, with the marked source line as detail.
+/// Combines name, line and text, with the marked source line as detail.
 pub(super) fn located(
     code: &'static str,
     name: &str,

@@ -1,24 +1,24 @@
-//! `Document`: a JSON value as scripts see it, which remembers the line of every edit.
+//! `Document`: a JSON value for scripts that remembers the line of every edit.
 //!
-//! A script that writes `ctx.spec.env.TEAM = "a"` goes through nested handles on one shared value. Each handle is a
-//! path into it. Reading a name that cannot exist is an error (a typo must not read as "not set"), and so is a setting that
-//! is not given; reading a key of an open map (`env`, `labels`, ...) that is not there gives `()`, of which nothing can be made by
-//! mistake, see `nothing`.
+//! A script that writes `ctx.spec.env.TEAM = "a"` uses nested handles on one shared value. Each handle is a path into
+//! it. Reading a name that cannot exist is an error (a typo must not count as "not set"), and so is reading a setting
+//! without a value. Reading a missing key of an open map (`env`, `labels`, ...) returns a marked `()`, which cannot
+//! be used by mistake, see `nothing`.
 
 use std::sync::{Arc, RwLock};
 
 use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
 use serde_json::{Map, Value};
 
-/// The most elements that one edit may hold, so that a script cannot build what the host would choke on.
+/// Maximum number of elements in one edit, so that a script cannot build a value that overloads the host.
 const MOST_NODES: usize = 10_000;
 
-/// One edit: where in the value, and on which line of the script.
+/// One edit: its path in the value, and its line in the script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     /// Keys from the root.
     pub path: Vec<String>,
-    /// 1-based; 0 when unknown.
+    /// 1-based line; 0 if unknown.
     pub line: usize,
 }
 
@@ -26,22 +26,22 @@ pub struct Edit {
 struct Shared {
     root: Value,
     edits: Vec<Edit>,
-    /// Paths below which the script may write; an empty path means everywhere.
+    /// Path prefixes that the script may write; an empty path allows everything.
     writable: Vec<Vec<String>>,
     /// Names of maps whose keys are free.
     open: Open,
 }
 
-/// Which objects are maps with free keys.
+/// Selects the objects that are maps with free keys.
 #[derive(Debug, Clone, Copy)]
 pub enum Open {
     /// Every object: for the configuration, which is checked as a whole afterwards.
     All,
-    /// Objects under these names.
+    /// Objects with these names.
     Named(&'static [&'static str]),
 }
 
-/// A handle on a part of a shared JSON value.
+/// A handle to a part of a shared JSON value.
 #[derive(Debug, Clone)]
 pub struct Document {
     shared: Arc<RwLock<Shared>>,
@@ -61,14 +61,14 @@ impl Document {
         Self { shared: Arc::new(RwLock::new(shared)), path: Vec::new() }
     }
 
-    /// The value as it is now, and all edits in order; no edit, no change. Handles that a script still has are empty
-    /// afterwards.
+    /// Returns the current value and all edits in order. Without edits the value is unchanged. Handles that a script
+    /// still holds are empty afterwards.
     pub fn finish(&self) -> (Value, Vec<Edit>) {
         let mut shared = self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         (std::mem::take(&mut shared.root), std::mem::take(&mut shared.edits))
     }
 
-    /// The part that this handle stands for.
+    /// Returns the part that this handle refers to.
     pub fn value(&self) -> Value {
         let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         walk(&shared.root, &self.path).cloned().unwrap_or_default()
@@ -122,7 +122,7 @@ impl Document {
         }
     }
 
-    /// Reads a key that may be missing: `()` then, whatever map it is.
+    /// Reads a key that may be missing; a missing key gives `()` in any map.
     pub(super) fn find(&self, key: &str, at: Position) -> Fallible<Dynamic> {
         let there = {
             let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -131,7 +131,7 @@ impl Document {
         if there { Ok(Dynamic::UNIT) } else { self.get(key, at) }
     }
 
-    /// Writes a key or index; `()` takes a key of an open map away, and empties any other.
+    /// Writes a key or index. `()` removes a key of an open map, and empties any other.
     pub(super) fn set(&self, key: &str, value: Dynamic, at: Position) -> Fallible<()> {
         // Rhai writes the inner handle back after `a.b.c = 1`; that is not an edit.
         if let Some(document) = value.read_lock::<Self>()
@@ -146,7 +146,7 @@ impl Document {
         let open = self.is_open(&shared.open);
         let mut path = self.path.clone();
         path.push(key.to_owned());
-        // So does it with the value after `a.b.method()`; what stays as it is is no edit either.
+        // It also writes the value back after `a.b.method()`; an unchanged value is not an edit either.
         let unchanged = |old: &Value| *old == json;
         if walk(&shared.root, &path).is_some_and(unchanged) {
             return Ok(());
@@ -197,7 +197,7 @@ impl Document {
         Ok(())
     }
 
-    /// Names of a map's keys; positions of a list.
+    /// Returns the names of a map's keys, or the positions of a list.
     pub(super) fn keys(&self) -> Vec<String> {
         let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         match walk(&shared.root, &self.path) {
@@ -207,7 +207,7 @@ impl Document {
         }
     }
 
-    /// Whether a map has this key, or a list this element.
+    /// Returns whether a map has this key, or a list this element.
     pub(super) fn contains(&self, wanted: &str) -> bool {
         let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         match walk(&shared.root, &self.path) {
@@ -221,13 +221,14 @@ impl Document {
         match open {
             Open::All => true,
             Open::Named(names) => {
-                // Everything below `settings` is free; the other open maps hold typed records or scalars.
+                // Everything below `settings` has free keys; the other open maps hold typed records or scalars.
                 self.path.last().is_some_and(|last| names.contains(&last.as_str())) || self.in_settings(open)
             }
         }
     }
 
-    /// Whether it is about a policy's settings: their names are the policy's own, and reading one that is not there is an error.
+    /// Returns whether this is part of a policy's settings. Their names belong to the policy, and reading a missing
+    /// one is an error.
     fn in_settings(&self, open: &Open) -> bool {
         matches!(open, Open::Named(_)) && self.path.first().is_some_and(|part| part == "settings")
     }
@@ -237,7 +238,7 @@ impl IntoIterator for Document {
     type Item = Dynamic;
     type IntoIter = std::vec::IntoIter<Dynamic>;
 
-    /// The elements of a list, or the keys of a map.
+    /// Iterates over the elements of a list, or the keys of a map.
     fn into_iter(self) -> Self::IntoIter {
         let all: Vec<Dynamic> = match self.value() {
             Value::Array(list) => {
@@ -272,12 +273,12 @@ fn walk_mut<'a>(mut at: &'a mut Value, path: &[String]) -> Option<&'a mut Value>
     Some(at)
 }
 
-/// A whole JSON value as plain Rhai values.
+/// Converts a whole JSON value to plain Rhai values.
 pub(super) fn to_dynamic(value: &Value) -> Dynamic {
     match value {
         Value::Null => Dynamic::UNIT,
         Value::Bool(v) => Dynamic::from(*v),
-        // Rhai has no unsigned numbers; what does not fit becomes the largest that does.
+        // Rhai has no unsigned numbers; a number that is too large becomes the largest signed one.
         Value::Number(v) => match (v.as_i64(), v.as_u64(), v.as_f64()) {
             (Some(int), _, _) => Dynamic::from(int),
             (_, Some(_), _) => Dynamic::from(i64::MAX),
@@ -291,7 +292,7 @@ pub(super) fn to_dynamic(value: &Value) -> Dynamic {
     }
 }
 
-/// What a script sets something to.
+/// Converts a value that a script assigns.
 fn given(value: &Dynamic) -> Result<Value, String> {
     if super::nothing::holds_missing(value) {
         return Err(format!("it would be set to a key that is not there; {}", super::nothing::INSTEAD));
@@ -299,7 +300,7 @@ fn given(value: &Dynamic) -> Result<Value, String> {
     from_dynamic(value, &mut 0)
 }
 
-/// The way back, bounded.
+/// Converts Rhai values back to JSON, with a size limit.
 pub(super) fn from_dynamic(value: &Dynamic, nodes: &mut usize) -> Result<Value, String> {
     *nodes += 1;
     if *nodes > MOST_NODES {

@@ -1,4 +1,4 @@
-//! The Rhai engine of policies: raw, with only the packages that hooks need, and every limit explicit.
+//! The Rhai engine for policies: raw, with only the packages that hooks need, and explicit limits.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -12,17 +12,17 @@ use rhai::{Dynamic, Engine, EvalAltResult, Module, OptimizationLevel, Position, 
 
 use crate::hooks::{Limits, push_log};
 
-/// Depth of function calls. Rhai's own default differs between debug and release builds.
+/// Maximum depth of function calls. Rhai's own default differs between debug and release builds.
 const CALL_DEPTH: usize = 24;
-/// Depth of expressions, outside and inside of functions.
+/// Maximum depth of expressions, outside and inside functions.
 const EXPRESSION_DEPTH: usize = 48;
-/// Most bytes of one string.
+/// Maximum bytes of one string.
 const STRING_BYTES: usize = 256 << 10;
-/// Most elements of one array or map, nested ones counted.
+/// Maximum elements of one array or map, including nested ones.
 const ELEMENTS: usize = 10_000;
 
-/// What all scripts can use. Filled once: the engines share it. Rhai's core package is not among it: it has `sleep`, and
-/// no function may block.
+/// The packages for all scripts, created once and shared by the engines. Rhai's core package is excluded: it has
+/// `sleep`, and no function may block.
 static PACKAGES: LazyLock<[Shared<Module>; 7]> = LazyLock::new(|| {
     [
         ArithmeticPackage::new().as_shared_module(),
@@ -35,18 +35,18 @@ static PACKAGES: LazyLock<[Shared<Module>; 7]> = LazyLock::new(|| {
     ]
 });
 
-/// What one call needs that an engine shared by all calls cannot hold.
+/// The state of one call, which an engine shared by all calls cannot hold.
 struct Call {
     deadline: Instant,
-    /// Counted here: Rhai counts those inside a callback anew for each of its calls.
+    /// Counted here, because Rhai restarts its count for each call of a callback.
     operations: u64,
     most_operations: u64,
     logs: Vec<String>,
-    /// Bytes that it may still hand to the host.
+    /// Bytes that the call may still pass to the host.
     left: usize,
 }
 
-/// Marks the end of a script that ran more operations than it may.
+/// Marks the termination of a script that exceeded its maximum number of operations.
 #[derive(Debug, Clone)]
 pub(super) struct TooMany;
 
@@ -54,12 +54,12 @@ thread_local! {
     static CALL: RefCell<Option<Call>> = const { RefCell::new(None) };
 }
 
-/// Runs a call with its deadline; returns what it gave, how many operations it took and what it logged.
+/// Runs a call with its deadline. Returns its result, the number of operations and the logged lines.
 pub(super) fn bounded<T>(limits: &Limits, call: impl FnOnce() -> T) -> (T, u64, Vec<String>) {
     let deadline = Instant::now() + limits.timeout;
     let fresh =
         Call { deadline, operations: 0, most_operations: limits.operations, logs: Vec::new(), left: limits.output };
-    // A test script calls policies: what it has itself goes on afterwards.
+    // A test script calls policies: its own state continues afterwards.
     let outer = CALL.with(|slot| slot.borrow_mut().replace(fresh));
     let result = call();
     let call = CALL.with(|slot| std::mem::replace(&mut *slot.borrow_mut(), outer));
@@ -67,7 +67,8 @@ pub(super) fn bounded<T>(limits: &Limits, call: impl FnOnce() -> T) -> (T, u64, 
     (result, operations, logs)
 }
 
-/// Takes bytes from what the running script may hand to the host. Says whether there were as many.
+/// Deducts bytes from the running script's budget for data passed to the host. Returns whether the budget was
+/// sufficient.
 pub(super) fn spend(bytes: usize) -> bool {
     CALL.with(|slot| {
         let mut slot = slot.borrow_mut();
@@ -76,7 +77,7 @@ pub(super) fn spend(bytes: usize) -> bool {
     })
 }
 
-/// Keeps a line that the running script logged.
+/// Stores a line that the running script logged.
 pub(super) fn log(line: &str) {
     CALL.with(|slot| {
         if let Some(call) = slot.borrow_mut().as_mut() {
@@ -85,7 +86,7 @@ pub(super) fn log(line: &str) {
     });
 }
 
-/// Makes an engine with these limits.
+/// Creates an engine with these limits.
 pub(super) fn engine(limits: &Limits) -> Engine {
     let mut engine = Engine::new_raw();
     for package in PACKAGES.iter() {
@@ -102,7 +103,8 @@ pub(super) fn engine(limits: &Limits) -> Engine {
     engine.set_max_array_size(ELEMENTS);
     engine.set_max_map_size(ELEMENTS);
     engine.set_strict_variables(true);
-    // A missing key of a map is an error, and Rhai's own operators do not go before ours, also not while it compiles.
+    // A missing map key is an error. Rhai's own operators must not take precedence over ours, not even during
+    // compilation.
     engine.set_fail_on_invalid_map_property(true);
     engine.set_fast_operators(false);
     engine.set_optimization_level(OptimizationLevel::None);
@@ -118,7 +120,7 @@ pub(super) fn engine(limits: &Limits) -> Engine {
             if call.operations > call.most_operations {
                 return Some(Dynamic::from(TooMany));
             }
-            // The clock is not read at every operation: that would cost more than the operation.
+            // Reading the clock at every operation would cost more than the operation.
             (call.operations % 64 == 0 && Instant::now() > call.deadline).then_some(Dynamic::UNIT)
         })
     });

@@ -1,16 +1,16 @@
-//! Reading a file that decides: an ordinary one, and no more of it than it may have.
+//! Reads a file that influences decisions: an ordinary file, up to its maximum size.
 
 use std::io::Read;
 use std::path::Path;
 
-/// Reads an ordinary file of at most so many bytes. Its kind and size are known before anything of it is read, and opening it
-/// waits for nothing: a pipe or a device is refused.
+/// Reads an ordinary file of at most `most` bytes. Checks its kind and size before reading, and never blocks on
+/// opening: a pipe or a device is refused.
 ///
 /// # Errors
-/// Why it is not read, in words that follow its path: "cannot be read: ...", "is a folder, not a file".
+/// The reason, as words that follow its path: "cannot be read: ...", "is a folder, not a file".
 pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
-    // A look by name first: opening some devices does something.
+    // Check the path first: opening some devices has side effects.
     is_file(&std::fs::metadata(path).map_err(failed)?)?;
     let file = crate::trust::open(path).map_err(|error| match error.remedy() {
         Some(remedy) => format!("cannot be used: {error}: {remedy}"),
@@ -23,7 +23,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
         return Err(too_large(about.len()));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    // It may grow meanwhile.
+    // The file may grow meanwhile.
     file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     match u64::try_from(bytes.len()) {
         Ok(length) if length <= most => Ok(bytes),
@@ -44,7 +44,7 @@ fn is_file(about: &std::fs::Metadata) -> Result<(), String> {
     Err(format!("is {what}, not an ordinary file"))
 }
 
-/// Bytes in the largest unit of which there are some.
+/// Formats bytes in the largest unit that gives at least 1.
 fn shown(bytes: u64) -> String {
     match bytes {
         0..0x400 => format!("{bytes} bytes"),
@@ -65,7 +65,7 @@ mod tests {
         std::fs::write(&file, "12345").unwrap();
         assert_eq!(read_bounded(&file, 5).unwrap(), b"12345");
         assert_eq!(read_bounded(&file, 4).unwrap_err(), "has 5 bytes, and may have 4 bytes at most");
-        // A file of 1 TiB with nothing in it: it would take long, and all memory, to read.
+        // A sparse file of 1 TiB: reading it would take long and need all memory.
         std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
         let began = std::time::Instant::now();
         assert_eq!(read_bounded(&file, 1 << 20).unwrap_err(), "has 1048576 MiB, and may have 1 MiB at most");

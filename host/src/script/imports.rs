@@ -1,5 +1,5 @@
-//! `import` of scripts: only out of the folder that the importing policy is in, links followed, and read once when the
-//! policy is loaded. What is imported is a part of the policy: its digest is a part of the policy's digest.
+//! `import` in scripts: only from the importing policy's folder, after following links, and read once when the policy
+//! is loaded. An imported script is a part of the policy: its digest is a part of the policy's digest.
 //!
 //! May touch: the folder of the script.
 
@@ -14,42 +14,42 @@ use super::diagnostic;
 use crate::hooks::{Limits, PolicyError};
 use crate::workspace::sha256_hex;
 
-/// Most scripts that one policy imports, directly and through others.
+/// Maximum number of scripts that one policy imports, directly and indirectly.
 const MOST: usize = 16;
-/// Largest imported script.
+/// Maximum bytes of an imported script.
 const MOST_BYTES: u64 = 256 << 10;
 
-/// The scripts that a policy imports: path as it is imported -> text.
+/// The scripts that a policy imports: import path -> text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imports(Arc<BTreeMap<String, String>>);
 
 impl Imports {
-    /// Reads what a script imports, and what that imports.
+    /// Reads the imports of a script, and their imports.
     ///
     /// # Errors
-    /// An import that leads out of the folder, is computed, does not exist, goes in a circle, or is too large; with file
+    /// An import that leads out of the folder, is computed, does not exist, is circular, or is too large; with file
     /// and line.
     pub fn read(name: &str, source: &str, folder: &Path) -> Result<Self, PolicyError> {
         Self::read_telling(name, source, folder, &mut Vec::new())
     }
 
-    /// The same, and tells the files that were looked for, also where that fails.
+    /// Does the same as [`Imports::read`], and also reports the files that were looked up, even after a failure.
     ///
     /// # Errors
-    /// As [`Imports::read`].
+    /// The errors of [`Imports::read`].
     pub fn read_telling(
         name: &str,
         source: &str,
         folder: &Path,
         looked: &mut Vec<PathBuf>,
     ) -> Result<Self, PolicyError> {
-        // Most scripts import nothing, and need not be parsed for it.
-        // What is too large to be loaded is not parsed either.
+        // Most scripts have no imports and need not be parsed for them. A script that is too large to load is not
+        // parsed either.
         if !source.contains("import") || source.len() > super::SOURCE {
             return Ok(Self::default());
         }
         let mut found = BTreeMap::new();
-        // Who imports whom, for circles.
+        // The import graph, for finding cycles.
         let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut queue = vec![(name.to_owned(), source.to_owned())];
         while let Some((importer, text)) = queue.pop() {
@@ -77,22 +77,22 @@ impl Imports {
         Ok(Self(Arc::new(found)))
     }
 
-    /// Whether nothing is imported.
+    /// Returns whether there are no imports.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Paths of the imported scripts, sorted.
+    /// Returns the paths of the imported scripts, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The text of an imported script.
+    /// Returns the text of an imported script.
     pub fn source(&self, path: &str) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
 
-    /// SHA-256 (hex) of a script with all that it imports; without imports that of its text.
+    /// Returns the SHA-256 (hex) of a script with all its imports; without imports, of its text.
     pub fn digest(&self, source: &str) -> String {
         let own = sha256_hex(source.as_bytes());
         if self.is_empty() {
@@ -103,7 +103,7 @@ impl Imports {
     }
 }
 
-/// Whether imports lead from one script to another.
+/// Returns whether imports lead from one script to another.
 fn reaches(edges: &BTreeMap<String, Vec<String>>, from: &str, to: &str) -> bool {
     let (mut queue, mut seen) = (vec![from], std::collections::BTreeSet::new());
     while let Some(at) = queue.pop() {
@@ -117,7 +117,7 @@ fn reaches(edges: &BTreeMap<String, Vec<String>>, from: &str, to: &str) -> bool 
     false
 }
 
-/// The import statements of a script: the path, or none when it is computed.
+/// Returns the import statements of a script: the path, or none if it is computed.
 fn statements(name: &str, source: &str) -> Result<Vec<(Option<String>, Position)>, PolicyError> {
     let mut engine = super::engine::engine(&Limits::default());
     engine.set_module_resolver(Resolver::default());
@@ -157,7 +157,7 @@ fn open(folder: &Path, path: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into())
 }
 
-/// Gives imported scripts to Rhai: compiled once, and only those that were read.
+/// Provides imported scripts to Rhai: compiled once, and only those that were read.
 #[derive(Default)]
 pub(super) struct Resolver {
     imports: Imports,

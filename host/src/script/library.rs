@@ -1,4 +1,4 @@
-//! What scripts see: the type `Context` (the `ctx` of every hook function), `Document`, and a few helpers.
+//! The API for scripts: the type `Context` (the `ctx` of every hook function), `Document`, and a few helpers.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use crate::hooks::{Action, SweepChoice, SweepVerdict};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// What a script asked for by calling methods of `ctx`.
+/// The requests that a script made by calling methods of `ctx`.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pub(super) denial: Option<(String, String, usize)>,
@@ -36,7 +36,7 @@ impl Context {
     }
 }
 
-/// What an action or verdict weighs besides its texts.
+/// The weight of an action or verdict in addition to its texts.
 const EACH: usize = 16;
 
 fn weight_of(command: &Array, at: Position) -> Fallible<()> {
@@ -48,7 +48,7 @@ fn fail<T>(text: impl Into<String>, at: Position) -> Fallible<T> {
     Err(Box::new(EvalAltResult::ErrorRuntime(text.into().into(), at)))
 }
 
-/// Marks the end of a script by `ctx.deny`: scripts cannot catch it.
+/// Marks the termination of a script by `ctx.deny`, which scripts cannot catch.
 #[derive(Debug, Clone)]
 pub(super) struct Denied;
 
@@ -61,18 +61,18 @@ fn words(list: &Array, what: &str, at: Position) -> Fallible<Vec<String>> {
     }
 }
 
-/// A function with what the reference says of it.
+/// Registers a function with its text for the reference.
 fn documented(name: &str, params: &[&str], text: &str) -> FuncRegistration {
     FuncRegistration::new(name).with_params_info(params).with_comments([text])
 }
 
-/// Registers everything.
+/// Registers all functions.
 pub(super) fn register(engine: &mut Engine) {
     register_document(engine);
     register_context(engine);
     weight::register(engine);
 
-    // Sizes in bytes and times in milliseconds, so that scripts can be read aloud.
+    // Sizes in bytes and times in milliseconds, so that scripts are easy to read.
     documented("kib", &["n: int"], "so many KiB in bytes")
         .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 10));
     documented("mib", &["n: int"], "so many MiB in bytes")
@@ -149,7 +149,7 @@ fn register_document(engine: &mut Engine) {
             document.set(key, Dynamic::UNIT, context.call_position())
         },
     );
-    // A copy as plain Rhai values, for everything that arrays and maps can do (filter, map, sort, ...).
+    // A copy as plain Rhai values, for all array and map functions (filter, map, sort, ...).
     documented("copy", &["part: part"], "a copy as plain values, with all that arrays and maps can do")
         .register_into_engine(engine, |document: &mut Document| to_dynamic(&document.value()));
     documented("to_string", &["part: part"], "JSON")
@@ -185,7 +185,7 @@ fn register_context(engine: &mut Engine) {
             }
             charge(code.len() + reason.len(), at)?;
             ctx.ask(|asked| asked.denial = Some((code.into(), reason.into(), at.line().unwrap_or(0))));
-            // Ends the script: a denial that a script forgets to return must not get lost.
+            // Terminate the script: a denial must not get lost if the script does not return it.
             Err(Box::new(EvalAltResult::ErrorTerminated(Dynamic::from(Denied), at)))
         },
     );

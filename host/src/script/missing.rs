@@ -1,8 +1,9 @@
-//! The keys of the map in which a key was missing: Rhai tells the key and its place, and not what the map has.
+//! Finds the keys of a map in which a key is missing: Rhai reports the missing key and its position, but not the
+//! map's keys.
 //!
-//! An engine can tell them, with a function that is called for each missing key; but then also for those that a script
-//! sets anew. So nothing is known when a call fails, and it is made again, with that function, until it fails at the same
-//! place. A script has no other input than its request, so it comes there again.
+//! An engine can provide them through a callback for missing keys, but it also calls that callback for keys that a
+//! script sets for the first time. So the keys are unknown when a call fails, and the call is repeated with the
+//! callback until it fails at the same position. A script has no input except its request, so it fails there again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +14,13 @@ use super::engine;
 use super::imports::{Imports, Resolver};
 use crate::hooks::Limits;
 
-/// Makes the call again, in the engine that is given.
+/// Repeats the call in the given engine.
 pub(super) type Again<'a> = dyn Fn(&Engine) -> Result<Dynamic, Box<EvalAltResult>> + 'a;
 
-/// Most times that it is made again: a script that sets the same key in many maps before is not looked through.
+/// Maximum number of repetitions. A script that first sets the same key in many maps is not searched further.
 const TIMES: usize = 8;
 
-/// The keys, if a key was missing and they can be told.
+/// Returns the keys, if a key was missing and they can be determined.
 pub(super) fn keys(error: &EvalAltResult, limits: &Limits, imports: &Imports, again: &Again) -> Option<Vec<String>> {
     let EvalAltResult::ErrorPropertyNotFound(missing, at) = innermost(error) else { return None };
     (0..TIMES).find_map(|skip| {

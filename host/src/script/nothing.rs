@@ -1,10 +1,10 @@
-//! What a missing key of a free map (labels, environment) gives: `()`, marked, so that nothing is made of it by mistake.
+//! The value of a missing key in a free map (labels, environment): a marked `()`, so that it is not used by mistake.
 //!
-//! Users choose free keys, so no check can tell that one is misspelt; but a rule that compares one that is missing says
-//! something about nothing: `ctx.spec.labels.tema != "x"` would hold for everybody. A marked `()` can be held against `()`, be
-//! replaced with `??`, and be handed on. Everything else that Rhai lets pass with `()` is an error here: comparing it with a
-//! value, looking for it in a list, making it a part of a text, and setting a field to it. A `()` that a script writes, or
-//! that `get` gives, has no mark.
+//! Users choose free keys, so no check can detect a misspelled key. But a rule that compares a missing value says
+//! nothing useful: `ctx.spec.labels.tema != "x"` would be true for every user. A marked `()` can be compared with
+//! `()`, be replaced with `??`, and be passed on. All other operations that Rhai allows with `()` are errors here:
+//! comparing it with a value, looking it up in a list, making it part of a text, and setting a field to it. A `()`
+//! that a script writes, or that `get` returns, is not marked.
 
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -15,45 +15,45 @@ use super::{Context, Document};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// The mark of a key that is missing.
+/// The mark for a missing key.
 const MISSING: i32 = 1;
 
 thread_local! {
-    /// Why the running script must end, where Rhai takes no error.
+    /// The reason to terminate the running script, for places where Rhai accepts no error.
     static MISSED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// What a missing key reads as.
+/// Returns the value of a missing key.
 pub(super) fn missing() -> Dynamic {
     let mut value = Dynamic::UNIT;
     value.set_tag(MISSING);
     value
 }
 
-/// Whether a value is what a missing key gave.
+/// Returns whether a value comes from a missing key.
 pub(super) fn is_missing(value: &Dynamic) -> bool {
     value.is_unit() && value.tag() == MISSING
 }
 
-/// Whether one is among the parts of a value.
+/// Returns whether a value contains the value of a missing key.
 pub(super) fn holds_missing(value: &Dynamic) -> bool {
     let in_list = value.read_lock::<Array>().is_some_and(|list| list.iter().any(holds_missing));
     is_missing(value) || in_list || value.read_lock::<Map>().is_some_and(|map| map.values().any(holds_missing))
 }
 
-/// Takes what was missed since the last time.
+/// Takes the reason that was stored since the last call.
 pub(super) fn missed() -> Option<String> {
     MISSED.with(|slot| slot.borrow_mut().take())
 }
 
-/// What to do instead.
+/// The remedy.
 pub(super) const INSTEAD: &str = "a label or variable that is not there reads as (): ask 'if \"key\" in map', or read map.key ?? \"default\" or map.get(\"key\")";
 
 fn refuse<T>(text: &str, context: &NativeCallContext) -> Fallible<T> {
     Err(Box::new(EvalAltResult::ErrorRuntime(format!("{text}: {INSTEAD}").into(), context.call_position())))
 }
 
-/// Registers everything. Rhai's own functions for the same types come after these.
+/// Registers all functions. Rhai's own functions for the same types come after these.
 pub(super) fn register(engine: &mut Engine) {
     let nothing = TypeId::of::<()>();
     let text = TypeId::of::<ImmutableString>();
@@ -76,7 +76,7 @@ pub(super) fn register(engine: &mut Engine) {
                 let [left, right] = args else { return Ok(!says) };
                 let both = left.is_unit() && right.is_unit();
                 let missing = (is_missing(left), is_missing(right));
-                // Two keys that are both missing are the same nothing.
+                // Two missing keys are equal.
                 if missing == (true, true) || (!both && (missing.0 || missing.1)) {
                     return refuse(&format!("{name} compares with a key that is not there"), &context);
                 }
@@ -110,7 +110,7 @@ pub(super) fn register(engine: &mut Engine) {
             false => Ok(()),
         }
     });
-    // In `${...}` Rhai takes no error, so the call ends with one.
+    // Rhai accepts no error within `${...}`, so the reason is stored and the call ends with it.
     for name in ["to_string", "to_debug"] {
         engine.register_raw_fn(name, [nothing], move |context: NativeCallContext, args: &mut [&mut Dynamic]| {
             if args.first().is_some_and(|value| is_missing(value)) {

@@ -1,24 +1,24 @@
-//! The reference of what scripts have, from the registrations themselves.
+//! The reference of the script API, generated from the registrations.
 
 use std::collections::BTreeMap;
 
 use super::{engine, shape};
 use crate::hooks::{Hook, Limits};
 
-/// What scripts have: functions by kind, and the fields of `ctx` by hook.
+/// The script API: functions by kind, and the fields of `ctx` by hook.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Reference {
-    /// Methods of `ctx`: signature -> what it does.
+    /// Methods of `ctx`: signature -> description.
     pub methods: BTreeMap<String, String>,
     /// Methods of every part of `ctx`.
     pub parts: BTreeMap<String, String>,
-    /// Functions of their own.
+    /// Functions without a receiver.
     pub helpers: BTreeMap<String, String>,
     /// Hook function -> field -> `text`, `int`, `float`, `bool`, `list`, `map`, or `any`.
     pub fields: BTreeMap<&'static str, BTreeMap<String, &'static str>>,
 }
 
-/// Reads it from the engine that scripts run in.
+/// Builds the reference from the engine that scripts run in.
 pub fn reference() -> Reference {
     let engine = engine::engine(&Limits::default());
     let (mut methods, mut parts, mut helpers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -45,7 +45,7 @@ pub fn reference() -> Reference {
 }
 
 impl Reference {
-    /// The functions as tables in Markdown: what stands in `docs/scripts.md`.
+    /// Returns the functions as Markdown tables, for `docs/scripts.md`.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         for (head, functions) in

@@ -1,27 +1,27 @@
 //! Settings that a script declares, with their defaults: `const SETTINGS = #{ max_memory: gib(1), teams: #{} };`.
 //!
-//! What an entry of the configuration gives is then held against it when the script is loaded. A script that declares none
-//! gets what its entry gives.
+//! The settings of a configuration entry are checked against this declaration when the script is loaded. A script
+//! without a declaration gets its entry's settings unchanged.
 
 use rhai::{AST, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value;
 
 use super::document::from_dynamic;
 
-/// The constant that declares them.
+/// The name of the declaring constant.
 pub(super) const NAME: &str = "SETTINGS";
 
-/// Runs what stands at the top of a script, once. Gives its constants.
+/// Runs the top-level statements of a script once and returns its constants.
 pub(super) fn constants(engine: &Engine, ast: &AST) -> Result<Scope<'static>, Box<EvalAltResult>> {
     let mut scope = Scope::new();
     engine.run_ast_with_scope(&mut scope, ast)?;
     Ok(scope)
 }
 
-/// What the script declares, if it does.
+/// Returns the declared settings, if any.
 ///
 /// # Errors
-/// When it is no map of plain values.
+/// An error if the declaration is not a map of plain values.
 pub(super) fn declared(constants: &Scope) -> Result<Option<Value>, String> {
     let Some(value) = constants.get(NAME) else { return Ok(None) };
     if !value.is::<Map>() {
@@ -30,10 +30,11 @@ pub(super) fn declared(constants: &Scope) -> Result<Option<Value>, String> {
     from_dynamic(value, &mut 0).map(Some).map_err(|text| format!("{NAME}: {text}"))
 }
 
-/// The settings that a script gets: what is given, checked against what is declared, and the defaults of what is missing.
+/// Returns the settings for a script: the given values, checked against the declaration, and the defaults for missing
+/// values.
 ///
 /// # Errors
-/// An unknown setting, one of another kind than its default, or one without a default that is missing.
+/// An unknown setting, a value whose type differs from the default's, or a missing value without a default.
 pub(super) fn complete(declared: &Value, given: &Value) -> Result<Value, String> {
     fill(declared, Some(given), "")
 }
@@ -43,7 +44,7 @@ fn fill(declared: &Value, given: Option<&Value>, name: &str) -> Result<Value, St
     match (declared, given) {
         (Value::Null, None) => Err(format!("'{name}' is missing, and it has no default")),
         (Value::Null, Some(given)) => Ok(given.clone()),
-        // A record; an empty map takes any keys.
+        // A record; an empty map accepts any keys.
         (Value::Object(fields), given) if name.is_empty() || !fields.is_empty() => {
             let given = match given {
                 None => None,
@@ -76,7 +77,7 @@ fn fill(declared: &Value, given: Option<&Value>, name: &str) -> Result<Value, St
             }
             Ok(Value::Array(list.clone()))
         }
-        // A whole number where a float is declared becomes one, so that the script always gets the same kind.
+        // An integer for a declared float becomes a float, so that the script always gets the same type.
         (Value::Number(declared), Some(Value::Number(given))) if declared.is_f64() && !given.is_f64() => {
             Ok(given.as_f64().map_or(Value::Null, Value::from))
         }

@@ -1,5 +1,5 @@
-//! What `ctx` is at each hook, as far as it is known before a script runs: the same input that hooks get, with one of
-//! everything. Checks and the reference are made from it, so that they cannot say anything else than what is.
+//! The shape of `ctx` at each hook, as known before a script runs: the same input that hooks get, with one of
+//! everything. Checks and the reference are derived from it, so they always match the real input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,27 +13,27 @@ use crate::hooks::{
 };
 use crate::workspace::{ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, State, Tmpfs, Ulimit};
 
-/// A part of what a hook sees, and how it is named.
+/// A part of a hook's input, and its name.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shape {
     pub(super) value: Value,
     pub(super) name: String,
-    /// Whether it is a value of the script's own, of which everything is known: a constant, or its settings.
+    /// Whether it is one of the script's own values, which are fully known: a constant, or its settings.
     pub(super) plain: bool,
 }
 
 impl Shape {
-    /// `ctx` of a hook.
+    /// Returns the `ctx` of a hook.
     pub(super) fn of(hook: Hook) -> Self {
         Self { value: sample(hook), name: String::new(), plain: false }
     }
 
-    /// A field. None: it cannot be told what it is. An error: there is no such field, and which there are.
+    /// Returns a field. None: its shape is unknown. An error: there is no such field, with the existing fields.
     pub(super) fn member(&self, name: &str) -> Result<Option<Self>, Vec<String>> {
         let shown = if self.name.is_empty() { name.to_owned() } else { format!("{}.{name}", self.name) };
         let Value::Object(map) = &self.value else { return Ok(None) };
         if self.plain {
-            // An empty one stands for any keys.
+            // An empty map accepts any keys.
             let part = |value: &Value| Self { value: value.clone(), name: shown, plain: true };
             return match map.get(name) {
                 Some(Value::Null) => Ok(None),
@@ -42,7 +42,7 @@ impl Shape {
                 None => Err(map.keys().cloned().collect()),
             };
         }
-        // What settings are is the script's own affair.
+        // The script itself defines its settings.
         if shown == "settings" {
             return Ok(None);
         }
@@ -57,7 +57,7 @@ impl Shape {
         }
     }
 
-    /// An element of a list, or of a plain map: with all the keys that any of them has.
+    /// Returns an element of a list, or of a plain map, with all keys that any element has.
     pub(super) fn element(&self) -> Option<Self> {
         let name = format!("{}[]", self.name);
         if !self.plain {
@@ -77,7 +77,7 @@ impl Shape {
     }
 }
 
-/// All fields of `ctx` at a hook, sorted, with the kind of each.
+/// Returns all fields of `ctx` at a hook, sorted, with the type of each.
 pub(super) fn fields(hook: Hook) -> BTreeMap<String, &'static str> {
     let mut found = BTreeMap::new();
     collect(&Shape::of(hook), &mut found);
@@ -186,7 +186,7 @@ fn sample(hook: Hook) -> Value {
         }),
     };
     let mut root = input(&HookRequest { hook, now_ms: 1, facts: Arc::new(facts), spec, subject }, &json!({}));
-    // A text or a map: what it is now says nothing.
+    // A text or a map, so its current value says nothing.
     if let Some(restart) = root.pointer_mut("/spec/restart") {
         *restart = Value::Null;
     }

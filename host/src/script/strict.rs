@@ -1,8 +1,9 @@
-//! What Rhai lets pass and a policy must not: comparisons with what does not exist, and errors inside callbacks.
+//! Operations that Rhai allows but a policy must not use: comparisons with missing values, and errors inside
+//! callbacks.
 //!
-//! Rhai takes `5 > ()` for false, so a misspelt name turns a ceiling off. And the functions of its arrays and maps that call
-//! a closure take an answer that is no truth value for "no", or lose the closure's error: `sort` goes on sorting after a
-//! denial or a deadline. Here stand the same functions without that.
+//! Rhai evaluates `5 > ()` to false, so a misspelled name disables a limit. Its array and map functions that call a
+//! closure treat a non-boolean answer as "no", or lose the closure's error: `sort` continues after a denial or a
+//! deadline. This module has the same functions without these defects.
 
 use std::cmp::Ordering;
 
@@ -14,7 +15,7 @@ fn fail<T>(text: String, context: &NativeCallContext) -> Fallible<T> {
     Err(Box::new(EvalAltResult::ErrorRuntime(text.into(), context.call_position())))
 }
 
-/// Registers everything. The engine must not take its own operators first (`set_fast_operators`).
+/// Registers all functions. The engine must not prefer its own operators (`set_fast_operators`).
 pub(super) fn register(engine: &mut Engine) {
     comparisons(engine);
     super::nothing::register(engine);
@@ -22,7 +23,7 @@ pub(super) fn register(engine: &mut Engine) {
     maps(engine);
 }
 
-/// Whether an order is the one that an operator asks for.
+/// Tests whether an ordering satisfies an operator.
 type Holds = fn(Ordering) -> bool;
 
 fn comparisons(engine: &mut Engine) {
@@ -38,13 +39,13 @@ fn comparisons(engine: &mut Engine) {
     }
 }
 
-/// How two values stand to each other; the inner none is for a number that is none. None: they cannot be compared.
+/// Compares two values. The inner none means that a number is NaN; the outer none, that they are not comparable.
 fn order(left: &Dynamic, right: &Dynamic) -> Option<Option<Ordering>> {
     if let (Ok(left), Ok(right)) = (left.as_int(), right.as_int()) {
         return Some(Some(left.cmp(&right)));
     }
     if let (Some(left), Some(right)) = (number(left), number(right)) {
-        // As Rhai does: what differs by no more than the last bit is equal.
+        // The same rule as in Rhai: numbers that differ by at most the last bit are equal.
         let most = left.abs().max(right.abs());
         let equal = left == right || (left - right).abs() <= f64::EPSILON * most;
         return Some(if equal { Some(Ordering::Equal) } else { left.partial_cmp(&right) });
@@ -76,7 +77,7 @@ fn incomparable(operator: &str, left: &Dynamic, right: &Dynamic) -> String {
     format!("{shown} {operator} {other} compares values of different kinds")
 }
 
-/// The kind of a value, as scripts and messages name it.
+/// Returns the type of a value, as scripts and messages name it.
 pub(super) fn kind(value: &Dynamic) -> String {
     if value.is_unit() {
         return "()".into();
@@ -96,7 +97,7 @@ pub(super) fn kind(value: &Dynamic) -> String {
     }
 }
 
-/// What a closure says to "does this count?".
+/// Converts a closure's answer to a boolean.
 fn truth(name: &str, answer: &Dynamic, context: &NativeCallContext) -> Fallible<bool> {
     answer
         .as_bool()
@@ -107,20 +108,20 @@ fn index(at: usize) -> Dynamic {
     i64::try_from(at).unwrap_or(i64::MAX).into()
 }
 
-/// Asks a closure about an element: it gets the element (or has it as `this`), and its index if it takes one.
+/// Calls a closure for an element: it gets the element (or has it as `this`), and its index if it takes one.
 fn asked(name: &str, context: &NativeCallContext, test: &FnPtr, item: &mut Dynamic, at: usize) -> Fallible<bool> {
     let answer = test.call_raw_with_extra_args(name, context, Some(item), [], [index(at)], Some(0))?;
     truth(name, &answer, context)
 }
 
-/// The same for an entry of a map.
+/// Calls a closure for an entry of a map.
 fn asked_entry(name: &str, context: &NativeCallContext, test: &FnPtr, key: &str, item: &mut Dynamic) -> Fallible<bool> {
     let key = Dynamic::from(ImmutableString::from(key));
     let answer = test.call_raw_with_extra_args(name, context, Some(item), [key], [], Some(1))?;
     truth(name, &answer, context)
 }
 
-/// Where to begin: a negative number counts from the end.
+/// Returns the start index: a negative number counts from the end.
 fn begin(list: &Array, start: i64) -> usize {
     let back = || usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX);
     usize::try_from(start).unwrap_or_else(|_| list.len().saturating_sub(back()))
@@ -142,7 +143,7 @@ fn position(
     Ok(None)
 }
 
-/// Takes out the elements for which a closure says `out`.
+/// Removes and returns the elements for which a closure returns `out`.
 fn part(name: &str, context: &NativeCallContext, list: &mut Array, test: &FnPtr, out: bool) -> Fallible<Array> {
     let (mut kept, mut gone) = (Array::new(), Array::new());
     for (at, mut item) in std::mem::take(list).into_iter().enumerate() {
@@ -155,7 +156,7 @@ fn part(name: &str, context: &NativeCallContext, list: &mut Array, test: &FnPtr,
     Ok(gone)
 }
 
-/// The same for a map.
+/// Removes and returns the map entries for which a closure returns `out`.
 fn part_map(name: &str, context: &NativeCallContext, map: &mut Map, test: &FnPtr, out: bool) -> Fallible<Map> {
     let (mut kept, mut gone) = (Map::new(), Map::new());
     for (key, mut item) in std::mem::take(map) {
@@ -168,7 +169,7 @@ fn part_map(name: &str, context: &NativeCallContext, map: &mut Map, test: &FnPtr
     Ok(gone)
 }
 
-/// What a closure says of two elements: a number as everywhere, or whether they stand in order.
+/// Converts a closure's answer about two elements to an ordering: a number as usual, or whether they are in order.
 fn compared(context: &NativeCallContext, by: &FnPtr, left: &Dynamic, right: &Dynamic) -> Fallible<Ordering> {
     let answer = by.call_raw(context, None, [left.clone(), right.clone()])?;
     if let Ok(number) = answer.as_int() {
@@ -181,10 +182,10 @@ fn compared(context: &NativeCallContext, by: &FnPtr, left: &Dynamic, right: &Dyn
     }
 }
 
-/// Sorts by merging, so that the first error ends it and an answer that makes no order does no harm.
+/// Sorts by merging, so that the first error stops it and an inconsistent answer does no harm.
 fn sort(context: &NativeCallContext, list: &mut Array, by: &FnPtr) -> Fallible<()> {
     let mut runs: std::collections::VecDeque<Array> = std::mem::take(list).into_iter().map(|item| vec![item]).collect();
-    // Neighbours only, so that equal elements stay in their order: one round over all runs after the other.
+    // Merge only neighbours, one round over all runs at a time, so that equal elements keep their order.
     while runs.len() > 1 {
         let mut merged = std::collections::VecDeque::with_capacity(runs.len().div_ceil(2));
         while let Some(left) = runs.pop_front() {
@@ -210,7 +211,7 @@ fn merge(context: &NativeCallContext, left: Array, right: Array, by: &FnPtr) -> 
     Ok(merged)
 }
 
-/// Leaves out what a closure takes for the same as the element before it.
+/// Removes each element that a closure considers equal to the element before it.
 fn dedup(context: &NativeCallContext, list: &mut Array, same: &FnPtr) -> Fallible<()> {
     let mut kept = Array::new();
     for item in std::mem::take(list) {
@@ -229,7 +230,7 @@ fn dedup(context: &NativeCallContext, list: &mut Array, same: &FnPtr) -> Fallibl
     Ok(())
 }
 
-/// Registers a function of a list and a closure; the closure may also be given by its name, as Rhai allows.
+/// Registers a function that takes a list and a closure. The closure may also be given by its name, as Rhai allows.
 fn with_closure<T: Clone + Send + Sync + 'static>(
     engine: &mut Engine,
     name: &'static str,
@@ -279,7 +280,7 @@ fn arrays(engine: &mut Engine) {
             Ok(copy)
         });
     }
-    // A closure only: with a text `index_of` looks for the text.
+    // Only for closures: with a text, `index_of` looks up the text.
     let found = |at: Option<usize>| at.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX));
     let index_of = move |context: NativeCallContext, list: &mut Array, test: FnPtr| -> Fallible<i64> {
         Ok(found(position("index_of", &context, list, &test, 0)?))

@@ -1,5 +1,5 @@
-//! Tests of scripts, written in Rhai: `pre-create.test.rhai` tests `pre-create.rhai`. Each function whose name begins with
-//! `test_` is a test; it makes a fixture, lets the script decide, and asserts.
+//! Tests of scripts, written in Rhai: `pre-create.test.rhai` tests `pre-create.rhai`. Each function whose name starts
+//! with `test_` is a test: it creates a fixture, lets the script decide, and asserts.
 
 use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext, Scope};
 use serde_json::{Map, Value, json};
@@ -12,28 +12,28 @@ use crate::hooks::{Chain, Entry, Hook, Limits, PolicyError};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// A test has this much more than one call of a policy: it makes many.
+/// A test gets this multiple of the limits of one policy call, because it makes many calls.
 const MORE: u32 = 40;
 
-/// How one test went.
+/// The result of one test.
 #[derive(Debug)]
 pub struct TestRun {
     /// Name of its function.
     pub name: String,
-    /// What failed, with the marked line.
+    /// The failure, with the marked line.
     pub error: Option<PolicyError>,
-    /// What it logged.
+    /// The lines that it logged.
     pub logs: Vec<String>,
 }
 
-/// A script that is tested: its name, text, imports, and the limits of its calls.
+/// A script under test: its name, text, imports, and the limits of its calls.
 #[derive(Clone, Default)]
 pub struct Tested {
     /// Its name.
     pub name: String,
     /// Its text.
     pub source: String,
-    /// What it imports.
+    /// Its imports.
     pub imports: Imports,
     /// Limits of one call.
     pub limits: Limits,
@@ -42,7 +42,7 @@ pub struct Tested {
 /// Runs the tests of a test script.
 ///
 /// # Errors
-/// When the test script does not compile, or has no test.
+/// An error if the test script does not compile, or has no test.
 pub fn run_tests(name: &str, source: &str, tested: &Tested) -> Result<Vec<TestRun>, PolicyError> {
     let limits = Limits {
         timeout: tested.limits.timeout * MORE,
@@ -73,7 +73,7 @@ fn one(engine: &Engine, ast: &AST, name: &str, source: &str, limits: &Limits, te
     TestRun { name: test, error, logs }
 }
 
-/// What tests have besides what scripts have.
+/// Registers the additional functions for tests.
 pub(super) fn register(engine: &mut Engine, tested: Tested) {
     engine.register_fn("fixture", |context: NativeCallContext, hook: &str| -> Fallible<Document> {
         let hook = hook_named(hook, &context)?;
@@ -81,7 +81,7 @@ pub(super) fn register(engine: &mut Engine, tested: Tested) {
             .map_err(|error| fail(error.to_string(), &context))?;
         let record = case.record().map_err(|text| fail(text, &context))?;
         let root = super::input(&record.input, &json!({}));
-        // A test may write everything; names are checked as they are for hooks.
+        // A test may write all fields; names are checked as for hooks.
         Ok(Document::new(root, vec![vec![]], Open::Named(OPEN_MAPS)))
     });
     engine.register_fn(
@@ -116,7 +116,7 @@ fn hook_named(name: &str, context: &NativeCallContext) -> Fallible<Hook> {
     })
 }
 
-/// Lets the script decide about what a fixture holds. Gives what `expect` of a case can name, and `logs`.
+/// Lets the script decide on a fixture. Returns the keys that `expect` of a case can name, and `logs`.
 fn decide(tested: &Tested, hook: Hook, root: Value) -> Result<Value, String> {
     let Value::Object(mut root) = root else { return Err("the fixture is no map".into()) };
     let mut take = |key: &str| root.remove(key).unwrap_or_default();
@@ -161,14 +161,15 @@ fn decide(tested: &Tested, hook: Hook, root: Value) -> Result<Value, String> {
     decided.insert("logs".into(), logs.into());
     let error = step.and_then(|step| step.error.as_ref()).map(|error| error.message.clone());
     decided.insert("error".into(), error.into());
-    // Every key is there, so that a test can ask for each.
+    // Every key is present, so that a test can read each.
     for key in ["policy", "code", "reason", "changed", "actions", "delay_ms", "sweep"] {
         decided.entry(key).or_insert(Value::Null);
     }
     Ok(Value::Object(decided))
 }
 
-/// A test is about the script: the host's invariants are the configuration's.
+/// Returns invariants without limits: a test is about the script, and the host's invariants belong to the
+/// configuration.
 fn no_invariants(case: &Case) -> Invariants {
     let listed = case.spec.get("security").and_then(|security| security.get("capabilities"));
     Invariants {

@@ -1,4 +1,4 @@
-//! Scripts as an admin writes them, good and bad.
+//! Scripts as an administrator writes them, good and bad.
 
 mod nothing;
 mod strict;
@@ -140,7 +140,7 @@ fn hostile_scripts_end_within_their_limits_and_say_which() {
         (deep.as_str(), "script"),
     ];
     for (source, code) in cases {
-        // Time enough for the other limits to be reached, on a busy machine too.
+        // Long enough to reach the other limits, even on a busy machine.
         let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
         let policy = RhaiPolicy::load("p.rhai", source, json!({}), limits);
         let result = policy.and_then(|policy| policy.evaluate(&request(Hook::PreCreate, Subject::Container)));

@@ -1,4 +1,4 @@
-//! A script line by line: what it ran, and which values changed.
+//! Traces a script line by line: the executed statements and the changed values.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,33 +10,33 @@ use super::library::Context;
 use super::{Imports, RhaiPolicy};
 use crate::hooks::{HookRequest, Limits, Policy, PolicyError, Reply};
 
-/// Most lines of a trace: an endless loop must not fill the memory.
+/// Maximum lines of a trace: an endless loop must not fill the memory.
 const MOST_LINES: usize = 10_000;
-/// Longest shown value, in characters.
+/// Maximum length of a shown value, in characters.
 const VALUE: usize = 100;
 
-/// One statement that ran.
+/// One executed statement.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TraceLine {
-    /// The imported script that it stands in; none for the script itself.
+    /// The imported script that contains it; none for the script itself.
     pub file: Option<String>,
-    /// 1-based.
+    /// 1-based line.
     pub line: usize,
-    /// The line as it stands there.
+    /// The source line.
     pub text: String,
-    /// How many functions deep.
+    /// The depth of function calls.
     pub depth: usize,
-    /// Variables that are new or have another value than when the last line ran.
+    /// Variables that are new, or changed since the last line ran.
     pub values: Vec<(String, String)>,
 }
 
-/// A trace, and what came of the call.
+/// A trace, and the result of the call.
 pub struct Trace {
-    /// In the order in which they ran.
+    /// The lines in order of execution.
     pub lines: Vec<TraceLine>,
-    /// Whether there were more.
+    /// Whether the trace was truncated.
     pub cut: bool,
-    /// As without a trace.
+    /// The same result as without a trace.
     pub result: Result<Reply, PolicyError>,
 }
 
@@ -44,15 +44,16 @@ pub struct Trace {
 struct Seen {
     lines: Vec<TraceLine>,
     cut: bool,
-    /// Depth and variable -> value when it was last shown.
+    /// (Depth, variable) -> the value last shown.
     values: BTreeMap<(usize, String), String>,
     last: Option<(Option<String>, usize, usize)>,
 }
 
-/// Runs a script on a request, statement by statement. It has time enough: a trace is slower than a run.
+/// Runs a script on a request, statement by statement. It gets extra time, because a trace is slower than a normal
+/// run.
 ///
 /// # Errors
-/// When the script does not load; what goes wrong in the call is in the result.
+/// An error if the script does not load. An error of the call itself is in the result.
 #[allow(deprecated)] // Rhai marks its debugger so, because it may change.
 pub fn trace(
     name: &str,
@@ -105,7 +106,8 @@ impl Seen {
                 self.values.insert(key, value);
             }
         }
-        // What the last line did shows when the next one begins; of one line with several statements the first stands.
+        // The effect of a line shows when the next line begins. Of several statements on one line, the first is
+        // shown.
         let place = (file.clone(), line, depth);
         if self.lines.len() >= MOST_LINES {
             self.cut = true;
@@ -119,7 +121,7 @@ impl Seen {
     }
 }
 
-/// A value on one line, cut.
+/// Formats a value on one line, truncated.
 fn shown(value: &Dynamic) -> String {
     let text = if value.is::<Context>() {
         "(what the hook sees)".to_owned()

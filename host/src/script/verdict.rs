@@ -1,4 +1,4 @@
-//! From what a script edited and called to its verdict.
+//! Derives a script's verdict from its edits and calls.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::hooks::adjust::{diff, diff_exec};
 use crate::hooks::{Hook, HookRequest, PolicyError, Subject, Verdict};
 
 impl RhaiPolicy {
-    /// What a call that ended well asks for, and the line that set each field.
+    /// Returns the verdict of a successful call, and the line that set each field.
     pub(super) fn verdict(
         &self,
         request: &HookRequest,
@@ -27,7 +27,7 @@ impl RhaiPolicy {
         if !asked.actions.is_empty() && !matches!(hook, Hook::PostStart | Hook::PreStop | Hook::Event) {
             return Err(misplaced("ctx.run, ctx.note or ctx.stop"));
         }
-        // Reading a whole spec back costs more than all that a script does.
+        // Parsing a whole spec back costs more than the script's own work.
         let mut edited = |key: &str| root.get_mut(key).map(Value::take).unwrap_or_default();
         let adjustments = match (hook, &request.subject) {
             (Hook::PostStart | Hook::PreStop | Hook::Event, _) => {
@@ -61,7 +61,7 @@ impl RhaiPolicy {
         Ok((Verdict::Adjust(adjustments), lines))
     }
 
-    /// Reads an edited value back into its type; an error names the field and the line that set it.
+    /// Parses an edited value back to its type. An error names the field and the line that set it.
     fn read_back<T: serde::de::DeserializeOwned>(
         &self,
         value: Value,
@@ -79,7 +79,8 @@ impl RhaiPolicy {
     }
 }
 
-/// The line of the last edit at, above or below a field. The first key of an edit's path (`spec`) is not in the field.
+/// Returns the line of the last edit at, above or below a field. The first key of an edit's path (`spec`) is not part
+/// of the field.
 fn line_of(edits: &[Edit], field: &str) -> Option<usize> {
     edits.iter().rev().filter(|edit| edit.line > 0).find_map(|edit| {
         let path = edit.path.get(1..)?.join(".");
@@ -90,7 +91,7 @@ fn line_of(edits: &[Edit], field: &str) -> Option<usize> {
     })
 }
 
-/// How a script answers at a hook.
+/// Returns a description of how a script answers at a hook.
 pub(super) fn answers(hook: Hook) -> &'static str {
     match hook {
         Hook::SelectImage => "calls ctx.choose(reference, reason) or ctx.deny(code, reason)",

@@ -1,8 +1,9 @@
-//! How heavy what a script builds is, before anything is made of it.
+//! The weight of values that a script builds, determined before anything is created from them.
 //!
-//! Rhai looks at the size of a value after it was made, and texts are shared: a list of ten thousand times the same text
-//! weighs nothing until it is printed or handed to the host, and then gigabytes. So whatever makes something new of a
-//! value weighs it first, and what a script hands to the host in one call has a budget, the policy's `output`.
+//! Rhai checks the size of a value only after creating it, and texts are shared: a list with the same text ten
+//! thousand times weighs nothing until it is printed or passed to the host, where it becomes gigabytes. Therefore
+//! every function that creates something new from a value weighs it first. The data that a script passes to the host
+//! in one call has a budget, the policy's `output`.
 
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext, Position};
 
@@ -10,7 +11,7 @@ use super::document::Document;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
-/// Bytes that a value would take as text; the walk ends when it is more than this.
+/// Returns the bytes that a value would take as text; none if it exceeds `most`.
 pub(super) fn weigh(value: &Dynamic, most: usize) -> Option<usize> {
     let mut left = most;
     take(value, &mut left).then(|| most - left)
@@ -41,7 +42,7 @@ pub(super) fn too_large<T>(what: &str, at: Position) -> Fallible<T> {
     Err(Box::new(EvalAltResult::ErrorDataTooLarge(what.to_owned(), at)))
 }
 
-/// Takes what a script hands to the host from the budget of its call.
+/// Deducts data passed to the host from the budget of the call.
 pub(super) fn charge(bytes: usize, at: Position) -> Fallible<()> {
     match super::engine::spend(bytes) {
         true => Ok(()),
@@ -49,14 +50,15 @@ pub(super) fn charge(bytes: usize, at: Position) -> Fallible<()> {
     }
 }
 
-/// The same for a value.
+/// Deducts the weight of a value passed to the host.
 pub(super) fn charge_value(value: &Dynamic, at: Position) -> Fallible<()> {
-    // More than this is no policy's budget.
+    // No policy's budget is larger than this.
     const MOST: usize = 64 << 20;
     charge(weigh(value, MOST).unwrap_or(usize::MAX), at)
 }
 
-/// Texts of lists and maps, replacements in texts: Rhai's own, weighed first.
+/// Registers conversions of lists and maps to text, and replacements in texts: Rhai's own functions, with a size
+/// check first.
 pub(super) fn register(engine: &mut Engine) {
     for name in ["to_string", "to_debug", "print", "debug"] {
         engine.register_fn(name, |context: NativeCallContext, list: &mut Array| {
@@ -95,7 +97,7 @@ fn text(context: &NativeCallContext, value: Dynamic) -> Fallible<ImmutableString
     Ok(format!("{value:?}").into())
 }
 
-/// Replaces in place, unless the result would be larger than a text may be.
+/// Replaces in place, unless the result would exceed the maximum size of a text.
 fn replace(context: &NativeCallContext, text: &mut ImmutableString, from: &str, to: &str) -> Fallible<()> {
     let found = text.matches(from).count();
     let rest = text.len().saturating_sub(found.saturating_mul(from.len()));

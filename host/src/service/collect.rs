@@ -6,7 +6,7 @@ use super::{Shared, Stop};
 use crate::lifecycle::Collector;
 
 pub(super) async fn run(shared: Arc<Shared>, collector: Arc<Collector>, stop: Stop) {
-    let failed = |error: &crate::lifecycle::Error| shared.board.error("statistics", error);
+    let failed = |error: &crate::lifecycle::Error| shared.status.error("statistics", error);
     let mut readings = collector.subscribe();
     let note = async {
         // The loop ends with the collector, which ends when a stop is requested.

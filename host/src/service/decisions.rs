@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Said, Shared, Stop, slept};
+use super::{ServiceEvent, Shared, Stop, slept};
 
 const EVERY: Duration = Duration::from_secs(3_600);
 
@@ -25,12 +25,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         match tokio::task::spawn_blocking(prune).await {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => {
-                shared.board.say(&Said::Done(format!(
+                shared.status.say(&ServiceEvent::Done(format!(
                     "pruned {count} old decision records; the chain goes on behind a signed checkpoint"
                 )));
             }
-            Ok(Err(error)) => shared.board.error("decisions", &error),
-            Err(error) => shared.board.error("decisions", &error),
+            Ok(Err(error)) => shared.status.error("decisions", &error),
+            Err(error) => shared.status.error("decisions", &error),
         }
         if !slept(EVERY, &mut stop).await {
             return;

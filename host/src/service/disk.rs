@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::react::Told;
-use super::{Said, Shared, Stop, slept, stopped};
+use super::react::Reported;
+use super::{ServiceEvent, Shared, Stop, slept, stopped};
 use crate::lifecycle::Error;
 use crate::workspace::{State, WorkspaceId};
 
-pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Told)>, mut stop: Stop) {
+pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Reported)>, mut stop: Stop) {
     let every = shared.config.disk.interval.0;
     if every.is_zero() {
         return stopped(&mut stop).await;
@@ -19,7 +19,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
         let states = match shared.lifecycle.store().states() {
             Ok(states) => states,
             Err(error) => {
-                shared.board.error("disk", &error);
+                shared.status.error("disk", &error);
                 continue;
             }
         };
@@ -32,13 +32,15 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
             };
             match measured {
                 Ok(Some(event)) => {
-                    shared.board.say(&Said::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
-                    if out.try_send((id.clone(), Told { event, end_requested: false })).is_err() {
-                        shared.board.error("disk", &format!("{id}: its policies are too busy to be told"));
+                    shared
+                        .status
+                        .say(&ServiceEvent::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
+                    if out.try_send((id.clone(), Reported { event, end_requested: false })).is_err() {
+                        shared.status.error("disk", &format!("{id}: its policies are too busy to be told"));
                     }
                 }
                 Ok(None) | Err(Error::Records(crate::records::Error::NotFound(_))) => {}
-                Err(error) => shared.board.error("disk", &format!("{id}: {error}")),
+                Err(error) => shared.status.error("disk", &format!("{id}: {error}")),
             }
         }
     }

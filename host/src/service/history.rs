@@ -16,7 +16,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         match shared.lifecycle.store().trim_events(before, keep.keep) {
             Ok(0) => {}
             Ok(count) => tracing::info!("forgot {count} old events"),
-            Err(error) => shared.board.error("history", &error),
+            Err(error) => shared.status.error("history", &error),
         }
         if !slept(EVERY, &mut stop).await {
             return;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::{Said, Shared, Stop, slept, stopped};
+use super::{ServiceEvent, Shared, Stop, slept, stopped};
 use crate::config::IdleConfig;
 use crate::lifecycle::{Error, Usage};
 use crate::store::{Signal, SignalKind};
@@ -28,7 +28,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         let running = match shared.lifecycle.store().states() {
             Ok(states) => states.into_iter().filter(|state| state.state == State::Running && state.part_of.is_none()),
             Err(error) => {
-                shared.board.error("idle", &error);
+                shared.status.error("idle", &error);
                 continue;
             }
         };
@@ -55,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 }
                 // It was removed meanwhile.
                 Err(Error::Records(crate::records::Error::NotFound(_))) => {}
-                Err(error) => shared.board.error("idle", &format!("{id}: {error}")),
+                Err(error) => shared.status.error("idle", &format!("{id}: {error}")),
             }
         }
     }
@@ -63,10 +63,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
 
 async fn end(shared: &Shared, id: &WorkspaceId) {
     match shared.lifecycle.stop_idle(id).await {
-        Ok(Some(reason)) => shared.board.say(&Said::Done(format!("{id} stopped: {reason}"))),
+        Ok(Some(reason)) => shared.status.say(&ServiceEvent::Done(format!("{id} stopped: {reason}"))),
         Ok(None) | Err(Error::Interrupted | Error::LeftOff(_) | Error::Records(crate::records::Error::NotFound(_))) => {
         }
-        Err(error) => shared.board.error("idle", &format!("{id}: {error}")),
+        Err(error) => shared.status.error("idle", &format!("{id}: {error}")),
     }
 }
 

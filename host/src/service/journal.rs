@@ -17,8 +17,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
             () = stopped(&mut stop) => return,
         };
         match done {
-            Ok(failures) => failures.iter().for_each(|failure| shared.board.error("journal", failure)),
-            Err(error) => shared.board.error("journal", &error),
+            Ok(failures) => failures.iter().for_each(|failure| shared.status.error("journal", failure)),
+            Err(error) => shared.status.error("journal", &error),
         }
     }
 }

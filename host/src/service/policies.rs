@@ -18,7 +18,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::handle::Asker;
-use super::{Said, Shared, Stop, slept};
+use super::{ServiceEvent, Shared, Stop, slept};
 use crate::app::App;
 use crate::app::cases::{find_cases, run_case};
 use crate::config::Config;
@@ -120,8 +120,8 @@ pub(super) async fn run(
                     true => String::new(),
                     false => format!("; restart the service for what changed in {}", changed.join(", ")),
                 };
-                shared.board.say(&Said::Done(format!("policies and configuration were reloaded{rest}")));
-                tell(asker, Ok(shared.board.chain()));
+                shared.status.say(&ServiceEvent::Done(format!("policies and configuration were reloaded{rest}")));
+                tell(asker, Ok(shared.status.chain()));
             }
             Err((next, why)) => {
                 if let Some((next, files)) = next.map(|next| *next) {
@@ -131,8 +131,10 @@ pub(super) async fn run(
                     last = seen.clone();
                     refused = Some(next);
                 }
-                shared.board.chain_refused(&why);
-                shared.board.say(&Said::Done(format!("the reload was refused, what was there goes on: {why}")));
+                shared.status.chain_refused(&why);
+                shared
+                    .status
+                    .say(&ServiceEvent::Done(format!("the reload was refused, what was there goes on: {why}")));
                 tell(asker, Err(why));
             }
         }
@@ -180,7 +182,7 @@ fn take(shared: &Shared, next: &App, files: &Seen) -> Result<Seen, String> {
     golden_cases(&chain, next)?;
     let versions = versions(&chain);
     shared.lifecycle.replace_chain(next.loaded.clone(), chain);
-    shared.board.chain_loaded(versions, true);
+    shared.status.chain_loaded(versions, true);
     Ok(files)
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Said, Shared, Stop, lanes, recover};
+use super::{ServiceEvent, Shared, Stop, keyed_queue, recover};
 use crate::workspace::{Event, Happening, WorkspaceId};
 
 /// An event that is in the store.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct Reported {
     pub(super) event: Event,
     /// Whether the end of the container was requested.
     pub(super) end_requested: bool,
@@ -18,21 +18,21 @@ pub(super) struct Told {
 /// The limit of failing workspaces that wait for their turn.
 const WAITING: usize = 256;
 
-pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId, Told)>, stop: Stop) {
-    // Restarts have separate lanes: while a workspace waits for its restart, its hooks still run.
+pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId, Reported)>, stop: Stop) {
+    // Restarts have separate keyed_queue: while a workspace waits for its restart, its hooks still run.
     let (trouble, troubled) = mpsc::channel(WAITING);
     let dropped = |id: &WorkspaceId| {
-        shared.board.error("reactions", &format!("{id}: more happens than its policies can be asked about"));
+        shared.status.error("reactions", &format!("{id}: more happens than its policies can be asked about"));
     };
     let shared = &shared;
     let (react, recover) = (
-        lanes::run(events, stop.clone(), |told| react(shared, told, trouble.clone()), dropped),
-        lanes::run(troubled, stop.clone(), |told| recover::run(shared, told, stop.clone()), |_| {}),
+        keyed_queue::run(events, stop.clone(), |told| react(shared, told, trouble.clone()), dropped),
+        keyed_queue::run(troubled, stop.clone(), |told| recover::run(shared, told, stop.clone()), |_| {}),
     );
     tokio::join!(react, recover);
 }
 
-async fn react(shared: &Shared, told: Told, trouble: mpsc::Sender<(WorkspaceId, Told)>) {
+async fn react(shared: &Shared, told: Reported, trouble: mpsc::Sender<(WorkspaceId, Reported)>) {
     let id = told.event.workspace.clone();
     if told.event.what == Happening::Started && mounts_differ(shared, &id, &told.event.container_id).await {
         return;
@@ -40,18 +40,18 @@ async fn react(shared: &Shared, told: Told, trouble: mpsc::Sender<(WorkspaceId, 
     match shared.lifecycle.react(&told.event).await {
         Ok(reaction) => {
             for failure in &reaction.failures {
-                shared.board.error("reactions", &format!("{id}: {failure}"));
+                shared.status.error("reactions", &format!("{id}: {failure}"));
             }
             if let Some(policy) = reaction.stopped_by {
-                shared.board.say(&Said::Done(format!("{id} stopped by {policy} ({})", told.event.what)));
+                shared.status.say(&ServiceEvent::Done(format!("{id} stopped by {policy} ({})", told.event.what)));
                 return;
             }
         }
         // Policies that cannot be called do not prevent the restart of a workspace.
-        Err(error) => shared.board.error("reactions", &format!("{id}: {}: {error}", told.event.what)),
+        Err(error) => shared.status.error("reactions", &format!("{id}: {}: {error}", told.event.what)),
     }
     if recover::trouble(&shared.config.restart, &told).is_some() && trouble.try_send((id.clone(), told)).is_err() {
-        shared.board.error("reactions", &format!("{id}: too many workspaces are in trouble at once"));
+        shared.status.error("reactions", &format!("{id}: too many workspaces are in trouble at once"));
     }
 }
 
@@ -59,12 +59,12 @@ async fn react(shared: &Shared, told: Told, trouble: mpsc::Sender<(WorkspaceId, 
 pub(super) async fn mounts_differ(shared: &Shared, id: &WorkspaceId, container: &str) -> bool {
     match shared.lifecycle.check_running(id, container).await {
         Ok(Some(reason)) => {
-            shared.board.say(&Said::Done(format!("{id} stopped: {reason}")));
+            shared.status.say(&ServiceEvent::Done(format!("{id} stopped: {reason}")));
             true
         }
         Ok(None) => false,
         Err(error) => {
-            shared.board.error("reactions", &format!("{id}: its mounts cannot be looked at: {error}"));
+            shared.status.error("reactions", &format!("{id}: its mounts cannot be looked at: {error}"));
             false
         }
     }

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::react::Told;
-use super::{Said, Shared, Stop, slept};
+use super::react::Reported;
+use super::{ServiceEvent, Shared, Stop, slept};
 use crate::config::RestartConfig;
 use crate::lifecycle::{Error, Trouble};
 use crate::workspace::Happening;
 
 /// Returns the trouble that an event indicates, if the configuration reacts to it.
-pub(super) fn trouble(config: &RestartConfig, told: &Told) -> Option<Trouble> {
+pub(super) fn trouble(config: &RestartConfig, told: &Reported) -> Option<Trouble> {
     match (told.event.what, told.event.exit_code) {
         (Happening::Unhealthy, _) if config.unhealthy => Some(Trouble::Unhealthy),
         (Happening::Exited, Some(code)) if config.failed && code != 0 && !told.end_requested => {
@@ -19,7 +19,7 @@ pub(super) fn trouble(config: &RestartConfig, told: &Told) -> Option<Trouble> {
     }
 }
 
-pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
+pub(super) async fn run(shared: &Shared, told: Reported, mut stop: Stop) {
     let config = &shared.config.restart;
     let Some(trouble) = trouble(config, &told) else { return };
     let (lifecycle, id) = (&shared.lifecycle, &told.event.workspace);
@@ -44,10 +44,10 @@ pub(super) async fn run(shared: &Shared, told: Told, mut stop: Stop) {
             Ok::<_, Error>(recovered.then(|| format!("{id} restarted: {trouble} ({which})")))
         };
         match attempt.await {
-            Ok(Some(done)) => return shared.board.say(&Said::Done(done)),
+            Ok(Some(done)) => return shared.status.say(&ServiceEvent::Done(done)),
             // It has recovered, or the service ends.
             Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => return,
-            Err(error) => shared.board.error("reactions", &format!("{id} cannot be restarted: {error}")),
+            Err(error) => shared.status.error("reactions", &format!("{id} cannot be restarted: {error}")),
         }
         // A restart that fails at once must not be retried at once.
         if !waited && !slept(config.backoff.after(tries), &mut stop).await {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn only_what_the_configuration_names_and_nobody_asked_for_is_trouble() {
-        let told = |what, exit_code, end_requested| Told {
+        let told = |what, exit_code, end_requested| Reported {
             event: Event {
                 time: Timestamp::UNIX_EPOCH,
                 workspace: WorkspaceId::derive("a", "/"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Said, Shared, Stop, slept, stopped};
+use super::{ServiceEvent, Shared, Stop, slept, stopped};
 use crate::lifecycle::Error;
 
 /// The time until the first sweep. It is short, so that a service that is often restarted sweeps too.
@@ -20,18 +20,20 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         match shared.lifecycle.sweep(false, config.grace.0).await {
             Ok(report) => {
                 if let Some(failed) = &report.failed {
-                    shared.board.error("sweeps", &format!("everything is kept: {failed}"));
+                    shared.status.error("sweeps", &format!("everything is kept: {failed}"));
                 }
                 for line in report.lines {
                     if let Some(error) = &line.error {
-                        shared.board.error("sweeps", &format!("{}: {error}", line.id));
+                        shared.status.error("sweeps", &format!("{}: {error}", line.id));
                     } else if let Some(outcome @ ("planned" | "stopped" | "removed")) = line.outcome.as_deref() {
-                        shared.board.say(&Said::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
+                        shared
+                            .status
+                            .say(&ServiceEvent::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
                     }
                 }
             }
             Err(Error::Interrupted | Error::LeftOff(_)) => {}
-            Err(error) => shared.board.error("sweeps", &error),
+            Err(error) => shared.status.error("sweeps", &error),
         }
     }
 }

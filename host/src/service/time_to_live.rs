@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Said, Shared, Stop, slept};
+use super::{ServiceEvent, Shared, Stop, slept};
 use crate::lifecycle::Error;
 
 /// The longest pause: a workspace that was started meanwhile may have little time left.
@@ -19,7 +19,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         let deadlines = match lifecycle.deadlines() {
             Ok(deadlines) => deadlines,
             Err(error) => {
-                shared.board.error("time-to-live", &error);
+                shared.status.error("time-to-live", &error);
                 continue;
             }
         };
@@ -30,9 +30,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 break;
             }
             match lifecycle.expire(&id).await {
-                Ok(Some(reason)) => shared.board.say(&Said::Done(format!("{id} stopped: {reason}"))),
+                Ok(Some(reason)) => shared.status.say(&ServiceEvent::Done(format!("{id} stopped: {reason}"))),
                 Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => {}
-                Err(error) => shared.board.error("time-to-live", &format!("{id}: {error}")),
+                Err(error) => shared.status.error("time-to-live", &format!("{id}: {error}")),
             }
         }
     }

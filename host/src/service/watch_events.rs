@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::react::{Told, mounts_differ};
+use super::react::{Reported, mounts_differ};
 use super::{Shared, Stop, slept, stopped};
 use crate::lifecycle::{Error, Notice};
 use crate::workspace::{ContainerState, Event, State, WorkspaceId};
@@ -26,7 +26,7 @@ const RELIST: Duration = Duration::from_secs(1);
 /// Pauses after a failure: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Told)>, mut stop: Stop) {
+pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Reported)>, mut stop: Stop) {
     let mut wait = BACKOFF.0;
     loop {
         let begun = Instant::now();
@@ -34,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
             error = follow(&shared, &out) => error,
             () = stopped(&mut stop) => return,
         };
-        shared.board.error("events", &error);
+        shared.status.error("events", &error);
         if begun.elapsed() > BACKOFF.1 {
             wait = BACKOFF.0;
         }
@@ -46,18 +46,18 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Tol
 }
 
 /// Follows the events until that fails.
-async fn follow(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Error {
+async fn follow(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Reported)>) -> Error {
     match follow_to_end(shared, out).await {
         Ok(()) => Error::Internal("the events ended without an end".into()),
         Err(error) => error,
     }
 }
 
-async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Told)>) -> Result<(), Error> {
+async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Reported)>) -> Result<(), Error> {
     let lifecycle = &shared.lifecycle;
     let last = lifecycle.store().last_engine_event()?;
     let mut events = lifecycle.events(last, None).await?;
-    shared.board.engine_back();
+    shared.status.engine_back();
     let mut repeating = true;
     let mut listing = Listing::At(Instant::now() + REPEATING, 0);
     loop {
@@ -73,7 +73,7 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
                                 Listing::Settling { at, looked, touched, tries }
                             }
                             Err(error) => {
-                                shared.board.error("events", &error);
+                                shared.status.error("events", &error);
                                 Listing::At(Instant::now() + RELIST, tries)
                             }
                         }
@@ -104,9 +104,9 @@ async fn follow_to_end(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, To
                     tell(shared, out, event, noted.state.end_requested);
                 }
             }
-            Some(Notice::Lost(why)) => shared.board.engine_away(&why),
+            Some(Notice::Lost(why)) => shared.status.engine_away(&why),
             Some(Notice::Resumed { gap }) => {
-                shared.board.engine_back();
+                shared.status.engine_back();
                 if gap {
                     listing = Listing::At(Instant::now(), 0);
                 }
@@ -150,8 +150,8 @@ impl Listing {
 }
 
 /// Passes a stored event to the reactions, without waiting for them.
-fn tell(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Told)>, event: Event, end_requested: bool) {
-    if out.try_send((event.workspace.clone(), Told { event, end_requested })).is_err() {
-        shared.board.error("events", &"too many events at once: nothing is done about one of them; it is kept");
+fn tell(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Reported)>, event: Event, end_requested: bool) {
+    if out.try_send((event.workspace.clone(), Reported { event, end_requested })).is_err() {
+        shared.status.error("events", &"too many events at once: nothing is done about one of them; it is kept");
     }
 }

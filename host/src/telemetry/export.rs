@@ -82,7 +82,7 @@ pub(super) fn exporter() -> Result<impl opentelemetry_sdk::trace::SpanExporter +
     let inner = builder.build().map_err(|error| {
         Error::new(format!("traces cannot be sent: {error}"), "set OTEL_EXPORTER_OTLP_* as docs/operations.md says")
     })?;
-    Ok(Told { inner, place: authority.to_string(), away: AtomicBool::new(false), cause })
+    Ok(Reporting { inner, place: authority.to_string(), away: AtomicBool::new(false), cause })
 }
 
 fn tls() -> Result<Tls, Error> {
@@ -104,14 +104,14 @@ type Cause = Arc<Mutex<String>>;
 
 /// An exporter that logs when the collector becomes unreachable, and when it is back.
 #[derive(Debug)]
-struct Told {
+struct Reporting {
     inner: SpanExporter,
     place: String,
     away: AtomicBool,
     cause: Cause,
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Told {
+impl opentelemetry_sdk::trace::SpanExporter for Reporting {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let sent = self.inner.export(batch).await;

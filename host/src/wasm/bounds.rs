@@ -1,23 +1,24 @@
-//! What a component is made of, looked at before it is compiled: compiling costs far more than reading, and how much depends
-//! on who wrote it. What the pool of a service would refuse is refused here too, so that every command says the same.
+//! Checks the contents of a component before it is compiled. Compiling costs far more than reading, and the
+//! component's author controls how much. Components that the pool of a service would refuse are refused here too, so
+//! that every command gives the same answer.
 
 use wasmparser::{Parser, Payload};
 
-/// Most core modules of a component.
+/// Maximum core modules of a component.
 const MODULES: usize = 64;
-/// Most functions of all its modules. An interpreter such as Python's has some 20,000.
+/// Maximum functions of all its modules. An interpreter such as Python's has some 20,000.
 const FUNCTIONS: usize = 100_000;
-/// Most bytes of one function. The compiler's time grows faster than a function does.
+/// Maximum bytes of one function. Compile time grows faster than the size of a function.
 const FUNCTION: usize = 512 << 10;
-/// Most memories of a module: what the pool has a place for.
+/// Maximum memories of a module, as the pool provides.
 pub(super) const MEMORIES: u32 = 1;
-/// Most tables of a module.
+/// Maximum tables of a module.
 pub(super) const TABLES: u32 = 4;
 
-/// Looks at a component.
+/// Checks a component.
 ///
 /// # Errors
-/// The part of which there is too much. What is no component is left to the compiler to say.
+/// The part that exceeds its limit. Bytes that are not a component are left for the compiler to report.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let (mut modules, mut functions) = (0_usize, 0_usize);
     for payload in Parser::new(0).parse_all(bytes) {
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!(said(&large).unwrap_err(), "has a function of 600 KiB, and one may have 512 KiB");
         let many = format!("(component (core module {}))", "(func)".repeat(100_001));
         assert!(said(&many).unwrap_err().contains("100001 functions"));
-        // Modules and components inside of components, too.
+        // Nested modules and components count, too.
         assert!(said("(component (component (core module (memory 1) (memory 1))))").is_err());
         assert_eq!(said("(component (core module (memory 1) (table 1 funcref) (func)))"), Ok(()));
         assert_eq!(check(b"no component"), Ok(()));

@@ -1,10 +1,11 @@
 //! Compiled code on disk: compile once per digest.
 //!
-//! Loading compiled code is the one place where a wrong byte could run as machine code, so: the folder must be this
-//! user's and closed to everyone else, a file is named after the component's digest and wasmtime's compatibility hash,
-//! and it ends with a SHA-256 over both of them and the code. Anything that does not fit is compiled again.
+//! Loading compiled code is the one place where a wrong byte could run as machine code. Therefore the folder must
+//! belong to this user and be closed to all others, a file is named after the component's digest and wasmtime's
+//! compatibility hash, and it ends with a SHA-256 over both of them and the code. Files that fail these checks are
+//! compiled again.
 //!
-//! Code is mapped, not read: a page that is never run is never touched, and all processes share them.
+//! The code is memory-mapped, not read: pages that never run are never loaded, and all processes share the pages.
 
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
@@ -17,22 +18,23 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Most bytes and files of the folder: beyond, what was not used for longest goes.
+/// Maximum bytes of the folder, beside [`MOST_FILES`]. Beyond that, the least recently used files are removed.
 const MOST_BYTES: u64 = 256 << 20;
-/// See [`MOST_BYTES`].
+/// Maximum files of the folder, see [`MOST_BYTES`].
 const MOST_FILES: usize = 512;
-/// How exactly it is known when something was used last.
+/// Precision of the time of last use.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Of the files; another one is another name, so that what an older Wharf has left counts as absent and not as damaged.
+/// Version of the file format. It is part of the file names, so that files of an older Wharf count as absent, not as
+/// damaged.
 const FORMAT: u32 = 4;
-/// Bytes of the seal, behind the code.
+/// Bytes of the seal after the code.
 const SEAL: u64 = 32;
 
-/// Makes a folder if needed, and sees that it is this user's and closed to all others.
+/// Creates a folder if needed, and checks that it belongs to this user and is closed to all others.
 ///
 /// # Errors
-/// One line, when it is not.
+/// One line, if it does not or is not.
 pub fn private_folder(dir: &Path) -> Result<(), String> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -40,7 +42,7 @@ pub fn private_folder(dir: &Path) -> Result<(), String> {
         .create(dir)
         .map_err(|error| format!("{}: {error}", dir.display()))?;
     let meta = std::fs::symlink_metadata(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    // The owner of a process's own proc folder is its effective user; the standard library has no geteuid.
+    // The owner of a process's own /proc folder is its effective user; the standard library has no geteuid.
     let user = std::fs::metadata("/proc/self").map(|meta| meta.uid()).ok();
     if !meta.is_dir() || Some(meta.uid()) != user || meta.mode() & 0o077 != 0 {
         return Err(format!("{} must be a folder of this user with mode 0700", dir.display()));
@@ -55,7 +57,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Opens the folder, making it if needed.
+    /// Opens the folder, creating it if needed.
     pub(super) fn open(dir: &Path, engine: &Engine) -> Result<Self, String> {
         private_folder(dir)?;
         let mut hasher = std::hash::DefaultHasher::new();
@@ -68,7 +70,8 @@ impl Cache {
         self.dir.join(format!("{digest}-{:016x}.cwasm", self.compatibility))
     }
 
-    /// What stands behind so many bytes of code: that it is the code of this component, for this program, and whole.
+    /// Returns the seal for `length` bytes of code. It proves that the code belongs to this component and this
+    /// program, and is complete.
     fn seal(&self, digest: &str, length: u64, mut code: impl Read) -> std::io::Result<[u8; 32]> {
         let mut hash = Sha256::new();
         hash.update(format!("{digest} {:016x} {length}\n", self.compatibility));
@@ -81,7 +84,7 @@ impl Cache {
         }
     }
 
-    /// Opens an entry that is a plain file of this user's, which no other user can write.
+    /// Opens an entry that is a plain file of this user and not writable by any other user.
     fn open_entry(&self, path: &Path) -> Option<std::fs::File> {
         let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).ok()?;
         let file = std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path).ok()?;
@@ -90,7 +93,7 @@ impl Cache {
             tracing::warn!("{} is not a file that only this user can write; compiling again", path.display());
             return None;
         }
-        // What is used stays when room is made; once a day is exact enough.
+        // Recently used entries survive a cleanup; updating the time once a day is precise enough.
         let now = SystemTime::now();
         if meta.modified().ok().and_then(|then| now.duration_since(then).ok()).is_some_and(|age| age > DAY) {
             let _ = file.set_modified(now);
@@ -98,7 +101,7 @@ impl Cache {
         Some(file)
     }
 
-    /// Whether a file is what was sealed.
+    /// Returns whether a file matches its seal.
     fn is_whole(&self, digest: &str, mut file: &std::fs::File) -> std::io::Result<bool> {
         let Some(length) = file.metadata()?.len().checked_sub(SEAL) else { return Ok(false) };
         let seal = self.seal(digest, length, file.take(length))?;
@@ -107,7 +110,7 @@ impl Cache {
         Ok(seal == sealed)
     }
 
-    /// The component, if it is there and whole.
+    /// Returns the component, if it is present and intact.
     #[allow(unsafe_code)]
     pub(super) fn get(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.path(digest);
@@ -117,11 +120,12 @@ impl Cache {
             let _ = std::fs::remove_file(&path);
             return None;
         }
-        // The file that was looked at, whatever has its name by now.
+        // The file that was checked, whatever file has its name by now.
         let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
-        // SAFETY: the folder is private to this user (checked in `open`), so is the file (checked in `open_entry`), only `put`
-        // writes files, and never again to one that has its name; the seal says that the bytes are the ones it wrote for this
-        // very component, and wasmtime itself refuses code of another version or configuration.
+        // SAFETY: the folder is private to this user (checked in `open`), and so is the file (checked in
+        // `open_entry`). Only `put` writes files, and it never writes again to a file under its final name. The seal
+        // proves that the bytes are those that `put` wrote for this very component, and wasmtime itself refuses code
+        // of another version or configuration.
         match unsafe { Component::deserialize_file(engine, opened) } {
             Ok(component) => Some(component),
             Err(error) => {
@@ -131,10 +135,10 @@ impl Cache {
         }
     }
 
-    /// Keeps a component. A failure costs only the next start's time, so it is logged and no more.
+    /// Stores a component. A failure only costs time at the next start, so it is just logged.
     pub(super) fn put(&self, component: &Component, digest: &str) {
         let path = self.path(digest);
-        // Written aside and renamed, so that a reader never sees half a file.
+        // Write a temporary file and rename it, so that a reader never sees half a file.
         let aside = path.with_extension(format!("{}.tmp", std::process::id()));
         let write = || -> Result<(), String> {
             let code = component.serialize().map_err(|error| error.to_string())?;
@@ -157,7 +161,7 @@ impl Cache {
         self.make_room(MOST_BYTES, MOST_FILES);
     }
 
-    /// Removes what was not used for longest until the folder holds no more than this.
+    /// Removes the least recently used files until the folder is within these limits.
     fn make_room(&self, most_bytes: u64, most_files: usize) {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
         let mut files: Vec<_> = entries
@@ -173,7 +177,7 @@ impl Cache {
             if bytes <= most_bytes && count <= most_files {
                 return;
             }
-            // Another process that has it open keeps it; one that comes later compiles again.
+            // A process that has the file open keeps it; a later process compiles again.
             if std::fs::remove_file(&path).is_ok() {
                 bytes = bytes.saturating_sub(size);
                 count -= 1;
@@ -200,7 +204,7 @@ mod tests {
         let path = cache.path("abc");
         let mut bytes = std::fs::read(&path).unwrap();
         let whole = bytes.clone();
-        // In the seal, in the code, and cut short.
+        // Damage in the seal, damage in the code, and a truncated file.
         *bytes.last_mut().unwrap() ^= 1;
         let (mut code, short) = (whole.clone(), whole[..whole.len() - 1].to_vec());
         code[0] ^= 1;
@@ -210,12 +214,12 @@ mod tests {
             assert!(!path.exists());
         }
 
-        // Code of another component, under the name of this one.
+        // Code of another component under this component's name.
         cache.put(&component, "abc");
         std::fs::copy(&path, cache.path("other")).unwrap();
         assert!(cache.get(&engine, "other").is_none());
         assert!(cache.get(&engine, "abc").is_some());
-        // Not a plain file, or one that others can write.
+        // Not a plain file, or writable by others.
         std::fs::rename(&path, dir.join("aside")).unwrap();
         std::os::unix::fs::symlink(dir.join("aside"), &path).unwrap();
         assert!(cache.get(&engine, "abc").is_none(), "a link is not followed");

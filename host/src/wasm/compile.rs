@@ -1,8 +1,8 @@
-//! Compiling, within bounds: one component at a time in a process, and not for longer than a while.
+//! Compiles with limits: one component at a time per process, and with a time limit.
 //!
-//! The compiler cannot be interrupted. So the program compiles in a process of its own that is killed when its time is over: it
-//! reads the component, writes the code, and touches nothing else. Where no program is named (in tests, and in programs that
-//! have Wharf as a library), it compiles in threads, which go on by themselves.
+//! The compiler cannot be interrupted. So the program compiles in a child process that is killed when its time is
+//! over. The child reads the component, writes the code, and touches nothing else. If no program is set (in tests,
+//! and in programs that use Wharf as a library), it compiles in threads, which cannot be stopped.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,30 +16,31 @@ use wasmtime::component::Component;
 
 use super::WasmEngine;
 
-/// Longest time that a component is waited for. One of 18 MiB (an interpreter for Python) takes half a minute on two cores.
+/// Time limit for one component. A component of 18 MiB (an interpreter for Python) takes half a minute on two cores.
 const TIME: Duration = Duration::from_secs(120);
-/// Beyond its time a process of the compiler has so much to be ended.
+/// Extra time to end a compiler process after its time limit.
 const END: Duration = Duration::from_secs(10);
 
-/// Held while one is compiled: each takes up to a hundred times its size in memory.
+/// Held during a compilation: each takes up to a hundred times its size in memory.
 static TURN: Mutex<()> = Mutex::new(());
 /// The program that compiles.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-/// The only argument of a process that compiles.
+/// The only argument of a compiler process.
 const WORD: &str = "compile-component-from-stdin";
 
-enum Told {
+enum Compiling {
     Begun,
     Done(Result<Component, String>),
 }
 
-/// Has components compiled by processes of a program whose `main` begins with [`compiler_process`]. The first one stays.
+/// Runs compilations in child processes of a program whose `main` begins with [`compiler_process`]. Only the first
+/// call has an effect.
 pub fn compile_in_processes_of(program: &Path) {
     let _ = PROGRAM.set(program.to_owned());
 }
 
-/// What a process does that was started to compile: it reads a component from its standard input and writes the code to its
-/// standard output, or one line and ends with 1. None for any other process.
+/// Does the work of a compiler process: reads a component from its standard input and writes the code to its standard
+/// output, or writes one line and exits with 1. Returns none in any other process.
 pub fn compiler_process() -> Option<u8> {
     if !std::env::args_os().skip(1).eq([WORD]) {
         return None;
@@ -53,7 +54,8 @@ pub fn compiler_process() -> Option<u8> {
 }
 
 fn compile_for_parent() -> Result<Vec<u8>, String> {
-    // It ends with the process that waits for it, and by itself where no process could end it; and where memory runs out, it is the one to go.
+    // The process ends with its parent, and by itself if no process is left to end it. If memory runs out, it is the
+    // first to be killed.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let seconds = Some((TIME + END).as_secs() * cores);
@@ -65,10 +67,11 @@ fn compile_for_parent() -> Result<Vec<u8>, String> {
     engine.raw().precompile_component(&bytes).map_err(|error| invalid(&error))
 }
 
-/// Compiles a component by a process that is killed after a while.
+/// Compiles a component in a process that is killed after `time`.
 ///
 /// # Errors
-/// One line: it is no component, takes too long or too much. The outer error: there is no such process.
+/// The inner error has one line: the bytes are no component, or need too much time or memory. The outer error: the
+/// process cannot be started.
 fn by_process(command: &mut Command, time: Duration, bytes: &[u8]) -> std::io::Result<Result<Vec<u8>, String>> {
     let mut child = command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -81,7 +84,7 @@ fn by_process(command: &mut Command, time: Duration, bytes: &[u8]) -> std::io::R
             let _ = to.send(read.map(|_| said));
         });
         let said = from.recv_timeout(time);
-        // One that has closed its output has nothing more to do.
+        // A process that has closed its output has no more work to do.
         let _ = child.kill();
         let status = child.wait()?;
         Ok(match said {
@@ -97,13 +100,13 @@ fn too_long(time: Duration) -> String {
     format!("takes longer than {} s to compile; make it smaller, or compile it for less", time.as_secs())
 }
 
-/// Compiles a component where it can be ended, if there is such a place.
+/// Compiles a component in a process, if one is available.
 fn compiled(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
     let by_process = PROGRAM.get().map(|program| by_process(Command::new(program).arg(WORD), time, bytes));
     match by_process {
         Some(Ok(code)) => {
             #[allow(unsafe_code)]
-            // SAFETY: the bytes are those that this very program wrote a moment ago, to a pipe that no other process has.
+            // SAFETY: this very program wrote the bytes a moment ago, to a pipe that no other process has.
             unsafe { Component::deserialize(engine, code?) }.map_err(|error| format!("cannot be compiled: {error:#}"))
         }
         Some(Err(error)) => {
@@ -114,12 +117,12 @@ fn compiled(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, 
     }
 }
 
-/// Compiles in threads of its own, and gives the memory back that this took (tens of MiB): threads that stay, and an
-/// allocator that is not asked, would keep it for as long as a service lives.
+/// Compiles in dedicated threads and returns the memory that this took (tens of MiB). Long-lived threads, and an
+/// allocator without an explicit request, would keep that memory for the lifetime of a service.
 ///
 /// # Errors
-/// One line: it is no component, or takes too long. Without a process one that takes too long goes on by itself, and no other is
-/// compiled until it ends.
+/// One line: the bytes are no component, or take too long. Without a compiler process, a compilation that takes too
+/// long continues in the background, and no other component is compiled until it ends.
 pub(super) fn apart(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
     within(TIME, engine, bytes)
 }
@@ -129,27 +132,27 @@ fn within(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, St
     let (its_engine, its_bytes) = (engine.clone(), bytes.to_vec());
     let run = move || {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        // Its asker may have given up meanwhile.
-        if to.send(Told::Begun).is_ok() {
+        // The caller may have given up meanwhile.
+        if to.send(Compiling::Begun).is_ok() {
             let component = compiled(time, &its_engine, &its_bytes);
             drop((its_engine, its_bytes));
-            let _ = to.send(Told::Done(component));
+            let _ = to.send(Compiling::Done(component));
         }
     };
     if std::thread::Builder::new().name("wharf-compiler".into()).spawn(run).is_err() {
-        // Where no thread can be had, it takes longer.
+        // Without a thread, compile here without a time limit.
         return Component::new(engine, bytes).map_err(|error| invalid(&error));
     }
     let seconds = time.as_secs();
     match from.recv_timeout(time) {
-        Ok(Told::Begun) => {}
-        Ok(Told::Done(component)) => return component,
+        Ok(Compiling::Begun) => {}
+        Ok(Compiling::Done(component)) => return component,
         Err(_) => return Err(format!("another plugin has been compiling for {seconds} s; try again when it is done")),
     }
-    // A process is ended at the end of its time, which is waited for.
+    // Wait until the process is ended after its time limit.
     let more = PROGRAM.get().map_or(Duration::ZERO, |_| END);
     match from.recv_timeout(time + more) {
-        Ok(Told::Done(component)) => component,
+        Ok(Compiling::Done(component)) => component,
         Err(mpsc::RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".into()),
         _ => Err(too_long(time)),
     }
@@ -164,7 +167,7 @@ fn in_threads(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
     let compiled = pool.build_scoped(rayon::ThreadBuilder::run, |pool| pool.install(|| Component::new(engine, bytes)));
     let component = compiled.unwrap_or_else(|_| Component::new(engine, bytes));
     #[allow(unsafe_code)]
-    // SAFETY: it takes free memory only, from any thread and at any time.
+    // SAFETY: the call only collects free memory, and is allowed from any thread at any time.
     unsafe {
         libmimalloc_sys::mi_collect(true);
     }
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn what_takes_too_long_is_refused_and_what_comes_after_it_waits_for_its_turn() {
         let engine = Engine::default();
-        // Some 100 ms of work in any build, and no time to do it in.
+        // About 100 ms of work in any build, with no time to do it.
         let functions = "(func (param i32) (result i32) local.get 0 i32.const 1 i32.add)".repeat(20_000);
         let large = wat::parse_str(format!("(component (core module {functions}))")).unwrap();
         let small = wat::parse_str("(component)").unwrap();
@@ -197,7 +200,7 @@ mod tests {
             command
         };
         let mut endless = shell(&format!("echo $$ >{}; exec /bin/sleep 600", place.display()));
-        // Long enough for a shell to begin, however busy the machine is.
+        // Long enough for a shell to start, even on a busy machine.
         let refused = by_process(&mut endless, Duration::from_secs(2), b"x").unwrap().unwrap_err();
         assert!(refused.contains("takes longer than 2 s"), "{refused}");
         let process = std::fs::read_to_string(&place).unwrap();

@@ -1,4 +1,4 @@
-//! One wasmtime engine for all plugins: its configuration, the linker, and the ticker that makes deadlines fire.
+//! One wasmtime engine for all plugins: its configuration, the linker, and the ticker that enforces deadlines.
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,19 +16,19 @@ use super::v0_1;
 use super::{bounds, compile};
 use crate::hooks::{Facts, Limits, PolicyError, push_log};
 
-/// Length of an epoch: how exact deadlines are.
+/// Length of an epoch, which is the precision of deadlines.
 const TICK: Duration = Duration::from_millis(5);
-/// Stack of a plugin.
+/// Stack size of a plugin.
 const STACK: usize = 512 << 10;
 
-/// Most resources of WASI (streams, timers, descriptors) that one call may hold.
+/// Maximum WASI resources (streams, timers, descriptors) that one call may hold.
 const RESOURCES: usize = 1_000;
-/// Most plugins of a pooled engine that run at once. More than decisions ever do: see `lifecycle`.
+/// Maximum concurrent plugins of a pooled engine, more than decisions ever need: see `lifecycle`.
 const POOL: u32 = 256;
-/// Bytes of an instance's memory and tables that the pool keeps.
+/// Bytes of an instance's memory and tables that the pool keeps resident.
 const KEPT: usize = 256 << 10;
 
-/// The engine that plugins run in. Make one and share it.
+/// The engine that plugins run in. Create one and share it.
 pub struct WasmEngine {
     engine: Engine,
     linker: Linker<State>,
@@ -43,7 +43,7 @@ struct Ticker {
     wake: Condvar,
 }
 
-/// While it lives, epochs pass.
+/// Epochs advance while it exists.
 pub(super) struct Ticking(Arc<Ticker>);
 
 impl Drop for Ticking {
@@ -53,20 +53,21 @@ impl Drop for Ticking {
 }
 
 impl WasmEngine {
-    /// Makes an engine. Compiled code is kept in `cache`, a folder of its own that only this user can read or write;
-    /// without one, or when the folder is not private, every start compiles again.
+    /// Creates an engine. `cache` is a folder for compiled code that only this user can read or write. Without it, or
+    /// if the folder is not private, every start compiles again.
     ///
     /// # Errors
-    /// One line, when this machine cannot run WebAssembly.
+    /// One line, if this machine cannot run WebAssembly.
     pub fn new(cache: Option<&Path>) -> Result<Self, String> {
         Self::with(cache, InstanceAllocationStrategy::OnDemand)
     }
 
-    /// The same for a process that decides again and again: instances come from a pool that keeps the pages in use. It
-    /// starts slower and decides faster. `memory` is the most that any of the plugins may have, in bytes.
+    /// Creates an engine for a process that makes many decisions: instances come from a pool that keeps used pages
+    /// resident. It starts more slowly and decides faster. `memory` is the largest memory limit of all plugins, in
+    /// bytes.
     ///
     /// # Errors
-    /// As [`WasmEngine::new`].
+    /// The errors of [`WasmEngine::new`].
     pub fn pooled(cache: Option<&Path>, memory: usize) -> Result<Self, String> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(POOL)
@@ -80,7 +81,7 @@ impl WasmEngine {
             .table_keep_resident(KEPT)
             .pagemap_scan(Enabled::Auto);
         Self::with(cache, InstanceAllocationStrategy::Pooling(pool)).or_else(|error| {
-            // Its address space may not be had, where processes are limited in it.
+            // The pool's address space may be unavailable, where it is limited per process.
             tracing::warn!("plugins decide slower, without a pool: {error}");
             Self::new(cache)
         })
@@ -117,7 +118,7 @@ impl WasmEngine {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, digest)) {
             return Ok(component);
         }
-        // Only source forms are accepted: precompiled code from outside could do anything.
+        // Only source formats are accepted: precompiled code from outside could do anything.
         if !bytes.starts_with(b"\0asm") {
             return Err("is not a WebAssembly component (its bytes do not begin with \\0asm)".to_owned());
         }
@@ -134,7 +135,7 @@ impl WasmEngine {
         Ok(component)
     }
 
-    /// Checks that the host has everything that a component imports.
+    /// Checks that the host provides all imports of a component.
     pub(super) fn link(&self, component: &Component) -> Result<InstancePre<State>, String> {
         self.linker.instantiate_pre(component).map_err(|error| {
             let why = format!("{error:#}").replace('\n', " ");
@@ -143,7 +144,8 @@ impl WasmEngine {
         })
     }
 
-    /// A fresh store with all limits set. Time and randomness come from the decision, so that it can be replayed.
+    /// Creates a fresh store with all limits set. Time and randomness derive from the decision, so that it can be
+    /// replayed.
     pub(super) fn store(
         &self,
         limits: &Limits,
@@ -165,7 +167,7 @@ impl WasmEngine {
             .monotonic_clock(Frozen(0));
         grants.give(&mut wasi)?;
         let mut table = ResourceTable::new();
-        // What it makes in the host costs its memory nothing, so there is a bound of its own.
+        // Resources in the host do not count as the plugin's memory, so they have a separate limit.
         table.set_max_capacity(RESOURCES);
         let state = State {
             logs: Vec::new(),
@@ -190,7 +192,7 @@ impl WasmEngine {
         Ok(store)
     }
 
-    /// Lets epochs pass until the guard is dropped.
+    /// Lets epochs advance until the guard is dropped.
     pub(super) fn tick(&self) -> Ticking {
         *self.ticker.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.ticker.wake.notify_one();
@@ -198,7 +200,8 @@ impl WasmEngine {
     }
 }
 
-/// What a component needs that is not there, and who has it; from the text of the linker's error, which names it first.
+/// Returns the missing import of a component, and which version of the host has it. It parses the linker's error,
+/// which names the import first.
 fn lacking(why: &str) -> Option<String> {
     let name = why.split('`').nth(1)?;
     let (package, version) = match name.split_once('@') {
@@ -245,7 +248,7 @@ fn spawn_ticker(engine: &Engine, ticker: &Arc<Ticker>) -> std::io::Result<()> {
             let (Some(engine), Some(ticker)) = (engine.upgrade(), ticker.upgrade()) else { return };
             let running = ticker.running.lock().unwrap_or_else(PoisonError::into_inner);
             if *running == 0 {
-                // Woken by the next call, or after a while to see whether the engine is gone.
+                // Woken by the next call, or after a while to check whether the engine is gone.
                 drop(ticker.wake.wait_timeout(running, Duration::from_secs(1)));
                 continue;
             }
@@ -279,8 +282,8 @@ impl HostMonotonicClock for Frozen {
     }
 }
 
-/// A timer that is over at once: time does not pass inside a decision, so no plugin can sleep in the host, where an
-/// epoch deadline would not reach it.
+/// A timer that fires at once. Time does not pass within a decision, so no plugin can sleep in the host, out of reach
+/// of an epoch deadline.
 struct Over;
 
 #[wasmtime_wasi::async_trait]
@@ -317,7 +320,7 @@ impl v0_1::facts::Host for State {
 
 impl v0_1::host::Host for State {
     fn log(&mut self, level: v0_1::host::Level, message: String) -> wasmtime::Result<()> {
-        // What the host copies for one call is bounded by its fuel; this bounds all calls together.
+        // Fuel limits the bytes that the host copies for one call; this limits all calls together.
         self.host_bytes = self.host_bytes.saturating_add(message.len());
         if self.host_bytes > self.host_limit {
             self.hit = Some("host-calls");

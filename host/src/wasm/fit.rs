@@ -1,11 +1,11 @@
-//! How a plugin's export is told that has the name of the contract's and another type: interface, function, the type that is
-//! expected (as the WIT has it) and the one that was found.
+//! Describes an export of a plugin that has the contract's name but another type: interface, function, the expected
+//! type (as in the WIT) and the type found.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 
-/// The contract, as it is written.
+/// The contract's source.
 const WIT: [&str; 5] = [
     include_str!("../../wit/v0.1/settings.wit"),
     include_str!("../../wit/v0.1/image.wit"),
@@ -14,10 +14,10 @@ const WIT: [&str; 5] = [
     include_str!("../../wit/v0.1/cleanup.wit"),
 ];
 
-/// How deep types are shown.
+/// Maximum depth of shown types.
 const DEPTH: usize = 3;
 
-/// Says which functions of an interface do not fit, and why as wasmtime has it.
+/// Describes which functions of an interface do not match, and wasmtime's reason.
 pub(super) fn explain(engine: &Engine, component: &Component, interface: &str, why: &wasmtime::Error) -> String {
     let why = why.root_cause().to_string().replace('\n', " ");
     let full = format!("wharf:policy/{interface}@{}", super::WIT_VERSION);
@@ -31,7 +31,7 @@ pub(super) fn explain(engine: &Engine, component: &Component, interface: &str, w
     format!("its interface {full} has another type than wit/v0.1 ({why}); {}", each.join("; "))
 }
 
-/// The functions of an interface of the contract.
+/// Returns the functions of an interface of the contract.
 fn expected(interface: &str) -> Vec<(String, String)> {
     let begin = format!("interface {interface} {{");
     let Some(text) = WIT.iter().find_map(|text| text.split_once(&begin)).map(|(_, rest)| rest) else {
@@ -45,7 +45,7 @@ fn expected(interface: &str) -> Vec<(String, String)> {
     own.lines().filter_map(function).collect()
 }
 
-/// Those that a component has. Its interface may be of another 0.1.
+/// Returns the functions of a component's interface, which may have another version of 0.1.
 fn found(engine: &Engine, component: &Component, interface: &str) -> Vec<(String, String)> {
     let begin = format!("wharf:policy/{interface}@");
     let ty = component.component_type();

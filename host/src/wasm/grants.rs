@@ -1,8 +1,8 @@
-//! Capabilities: folders to read and environment variables that a plugin's entry grants it.
+//! Capabilities: readable folders and environment variables that a plugin's configuration entry grants it.
 //!
-//! What a plugin learns that way is not in the recorded input, so its digest is recorded with each step: a decision can be
-//! taken again where the digest is the same, and it is known where it is not. So a folder is bounded, holds nothing but
-//! plain files, folders and links, and may not change while the plugin is asked.
+//! Data that a plugin reads this way is not part of the recorded input, so its digest is recorded with each step. A
+//! decision can be replayed if the digest is the same, and a difference is detected. For that, a folder has a size
+//! limit, contains only plain files, folders and links, and must not change during a call of the plugin.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -15,22 +15,22 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use crate::hooks::PolicyError;
 use crate::workspace::sha256_hex;
 
-/// Most files and folders of all granted folders, and most bytes of all files.
+/// Maximum files and folders of all granted folders. [`MOST_BYTES`] limits the bytes of all files.
 const MOST_FILES: usize = 2_000;
-/// See [`MOST_FILES`].
+/// Maximum bytes of all files, see [`MOST_FILES`].
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What a plugin may read beside its input; by default nothing.
+/// The resources that a plugin may read in addition to its input; by default none.
 #[derive(Debug, Default)]
 pub struct Grants {
-    /// Path as the plugin sees it -> folder of the host.
+    /// Path in the plugin -> folder of the host.
     dirs: BTreeMap<String, PathBuf>,
     env: BTreeMap<String, String>,
-    /// What the folders were like when they were last read, and their digest then.
+    /// The state of the folders when they were last read, and their digest then.
     known: Mutex<Option<(Vec<Entry>, String)>>,
 }
 
-/// One file, folder or link: its path and everything that tells one state of it from another.
+/// One file, folder or link: its path and all data that distinguish its states.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     path: PathBuf,
@@ -41,7 +41,7 @@ struct Entry {
 }
 
 impl Grants {
-    /// Grants folders, and variables as they are now; one that is not set is not there.
+    /// Grants folders, and variables with their current values. A variable that is not set is absent.
     pub fn new(dirs: BTreeMap<String, PathBuf>, env: &[String]) -> Self {
         let env = env.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect();
         Self { dirs, env, known: Mutex::default() }
@@ -51,13 +51,13 @@ impl Grants {
         self.dirs.is_empty() && self.env.is_empty()
     }
 
-    /// Gives it to one call.
+    /// Provides the grants to one call.
     pub(super) fn give(&self, wasi: &mut WasiCtxBuilder) -> Result<(), PolicyError> {
         for (name, value) in &self.env {
             wasi.env(name, value);
         }
         for (path, folder) in &self.dirs {
-            // Reading a plain file does not block for long, and the thread may.
+            // Reading a plain file does not block for long, and this thread may block.
             wasi.allow_blocking_current_thread(true);
             let opened = wasi.preopened_dir(folder, path, FsPerms::ReadOnly);
             opened.map_err(|error| refuse(format!("{}: {error:#}", folder.display())))?;
@@ -65,7 +65,7 @@ impl Grants {
         Ok(())
     }
 
-    /// SHA-256 (hex) of everything that is granted, as it is now.
+    /// Returns the SHA-256 (hex) of the current state of all grants.
     pub(super) fn digest(&self) -> Result<String, PolicyError> {
         let mut files = Vec::new();
         for (path, folder) in &self.dirs {
@@ -126,7 +126,7 @@ fn walk(seen: &Path, folder: &Path, files: &mut Vec<Entry>) -> Result<(), Policy
         let path = seen.join(entry.file_name());
         let kind = meta.mode() & S_IFMT;
         if ![S_IFREG, S_IFLNK, S_IFDIR].contains(&kind) {
-            // Opening a pipe could wait for ever, where no deadline reaches.
+            // Opening a pipe could block forever, beyond the reach of any deadline.
             return Err(refuse(format!("{} is no plain file, folder or link", entry.path().display())));
         }
         let changed = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());

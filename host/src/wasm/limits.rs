@@ -1,4 +1,4 @@
-//! What one call of a plugin may use, and how the end of a call is explained.
+//! The limits of one plugin call, and explanations of failed calls.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::hooks::{Facts, Limits, PolicyError};
 
-/// Elements of all tables of a component.
+/// Maximum elements of all tables of a component.
 const TABLE_ELEMENTS: usize = 20_000;
 
-/// The data of a store: one call's.
+/// The data of a store, for one call.
 pub(super) struct State {
     pub(super) logs: Vec<String>,
     pub(super) memory_limit: usize,
@@ -19,12 +19,12 @@ pub(super) struct State {
     pub(super) memory: usize,
     /// Elements of all its tables.
     pub(super) elements: usize,
-    /// Bytes that it may hand to the host's functions, all calls together, and that it has.
+    /// Maximum bytes that the call may pass to the host's functions in total, and the bytes so far.
     pub(super) host_limit: usize,
     pub(super) host_bytes: usize,
-    /// Which limit was hit, if one was: `memory`, `table` or `host-calls`.
+    /// The exceeded limit, if any: `memory`, `table` or `host-calls`.
     pub(super) hit: Option<&'static str>,
-    /// For the plugins that ask for more than their input.
+    /// For plugins that import additional facts.
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
@@ -38,7 +38,7 @@ impl WasiView for State {
 
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        // A component may have several memories; the limit is for all of them together.
+        // A component may have several memories; the limit applies to their sum.
         let total = self.memory.saturating_add(desired.saturating_sub(current));
         if total > self.memory_limit {
             self.hit = Some("memory");
@@ -71,7 +71,7 @@ impl ResourceLimiter for State {
     }
 }
 
-/// One line about why a call ended without an answer: what happened and what to do. The backtrace becomes the detail.
+/// Explains in one line why a call ended without an answer, with the remedy. The backtrace becomes the detail.
 pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -> PolicyError {
     let root = error.root_cause().to_string();
     let (code, text) = match (error.downcast_ref::<Trap>(), state.hit) {
@@ -103,7 +103,7 @@ pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -
             ("memory-limit", format!("it is made of more parts than a plugin may have ({})", root.replace('\n', " ")))
         }
         (Some(Trap::StackOverflow), _) => ("stack-limit", "it called too deeply; look for a recursion".to_owned()),
-        // Languages with a stack of their own in linear memory run over its end when they recurse too deeply.
+        // In languages with their own stack in linear memory, deep recursion runs past the stack's end.
         (Some(Trap::MemoryOutOfBounds), _) => {
             ("stack-limit", "it touched memory outside its own; look for a recursion, or for a wild pointer".to_owned())
         }

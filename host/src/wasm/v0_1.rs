@@ -1,4 +1,5 @@
-//! `wharf:policy@0.1`: the generated bindings and ALL conversions for this version. Generated types stop here.
+//! `wharf:policy@0.1`: the generated bindings and ALL conversions for this version. No generated type leaves this
+//! module.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +22,8 @@ pub(super) use bindings::wharf::policy::{facts, host};
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod bindings {
-    // One world with every export gives the bindings of each interface; a component needs to export only some of them,
-    // because each is looked up by itself (see `Exports`).
+    // One world with every export provides the bindings of each interface. A component need only export some of them,
+    // because each is looked up separately (see `Exports`).
     wasmtime::component::bindgen!({
         path: "wit/v0.1",
         inline: "
@@ -46,7 +47,7 @@ mod bindings {
     });
 }
 
-/// The hook whose interface has this name.
+/// Returns the hook whose interface has this name.
 pub(super) fn hook_of(interface: &str) -> Option<Hook> {
     match interface {
         "image-selection" => Some(Hook::SelectImage),
@@ -54,7 +55,7 @@ pub(super) fn hook_of(interface: &str) -> Option<Hook> {
     }
 }
 
-/// Where in a component its exports are, looked up once.
+/// The locations of a component's exports, looked up once.
 pub(super) struct Exports {
     settings: exports::settings::GuestIndices,
     image: Option<exports::image_selection::GuestIndices>,
@@ -95,7 +96,7 @@ impl Exports {
         })
     }
 
-    /// Whether `settings` has the types of the contract: the interface that has not, and why.
+    /// Checks that `settings` has the types of the contract. The error names the interface and gives the reason.
     pub(super) fn fit_settings(
         &self,
         store: &mut Store<State>,
@@ -104,7 +105,7 @@ impl Exports {
         self.settings.load(store, instance).map(drop).map_err(|why| ("settings".into(), why))
     }
 
-    /// The same for the interfaces of its hooks.
+    /// Does the same for the interfaces of its hooks.
     pub(super) fn fit_hooks(
         &self,
         store: &mut Store<State>,
@@ -136,7 +137,7 @@ impl Exports {
         Ok(guest.call_check(store, settings)?.map_err(refused))
     }
 
-    /// All files that the plugin wants to see, for any of its hooks.
+    /// Returns all files that the plugin wants to read, for any of its hooks.
     pub(super) fn wanted_files(
         &self,
         store: &mut Store<State>,
@@ -328,7 +329,7 @@ fn pairs(map: &BTreeMap<String, String>) -> Vec<(String, String)> {
     map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Who asked, as the interface `facts` has it.
+/// Converts the caller for the interface `facts`.
 pub(super) fn caller(caller: &Caller) -> facts::CallerInfo {
     facts::CallerInfo {
         name: caller.name.clone(),
@@ -346,7 +347,7 @@ pub(super) fn caller(caller: &Caller) -> facts::CallerInfo {
     }
 }
 
-/// The chosen image, as the interface `facts` has it.
+/// Converts the chosen image for the interface `facts`.
 pub(super) fn image_config(image: &ImageConfig) -> facts::ImageInfo {
     facts::ImageInfo {
         id: image.id.clone(),

@@ -1,4 +1,4 @@
-//! What happens to workspaces: one line of their history.
+//! Events of workspaces: one line of their history.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, WorkspaceId};
 
-/// Something that happened to a workspace's container, as the engine or Wharf's service saw it.
+/// An event of a workspace's container, as seen by the engine or Wharf's service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
-    /// When, to the nanosecond where the engine tells it so.
+    /// The time, with nanoseconds if the engine reports them.
     pub time: Timestamp,
     /// The workspace.
     pub workspace: WorkspaceId,
@@ -19,22 +19,22 @@ pub struct Event {
     pub part_of: Option<WorkspaceId>,
     /// The engine's id of the container.
     pub container_id: String,
-    /// What happened.
+    /// The kind of event.
     pub what: Happening,
-    /// For `exited`.
+    /// The exit code for `exited`.
     pub exit_code: Option<i64>,
-    /// More for people: the signal, the new name, the reason.
+    /// Details for users: the signal, the new name, the reason.
     pub detail: Option<String>,
 }
 
 impl Event {
-    /// Whether it is about a workspace or a sidecar of it.
+    /// Returns whether the event is about a workspace or one of its sidecars.
     pub fn concerns(&self, id: &WorkspaceId) -> bool {
         self.workspace == *id || self.part_of.as_ref() == Some(id)
     }
 }
 
-/// What an [`Event`] is about.
+/// The kind of an [`Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -42,13 +42,13 @@ pub enum Happening {
     Created,
     Started,
     Exited,
-    /// The kernel ended a process of it for lack of memory.
+    /// The kernel killed a process of the container for lack of memory.
     OutOfMemory,
     Healthy,
     Unhealthy,
     Paused,
     Unpaused,
-    /// Its first process was sent a signal through the engine.
+    /// Its first process received a signal through the engine.
     Signalled,
     /// A stop through the engine is complete.
     Stopped,
@@ -56,20 +56,20 @@ pub enum Happening {
     /// Its limits were changed.
     Updated,
     Removed,
-    /// The service started it again, because it was unhealthy or had ended.
+    /// The service restarted it, because it was unhealthy or had ended.
     Recovered,
-    /// The service has stopped starting it again.
+    /// The service no longer restarts it.
     GivenUp,
-    /// The service stopped it, because it was not used.
+    /// The service stopped it, because it was idle.
     Idle,
-    /// The service stopped it, because its time to live was over.
+    /// The service stopped it, because its time to live had expired.
     Expired,
-    /// It went over a limit that is only watched.
+    /// It exceeded a limit that is only monitored.
     Threshold,
 }
 
 impl Happening {
-    /// What Wharf does itself; the engine does not tell it.
+    /// Events of Wharf's own actions, which the engine does not report.
     pub const OWN: [Self; 5] = [Self::Recovered, Self::GivenUp, Self::Idle, Self::Expired, Self::Threshold];
 
     const ALL: [Self; 18] = [
@@ -93,7 +93,7 @@ impl Happening {
         Self::Threshold,
     ];
 
-    /// The word used in text and JSON.
+    /// Returns the name used in text and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -132,7 +132,7 @@ impl FromStr for Happening {
     }
 }
 
-/// The state of one container as its events tell it.
+/// The state of one container, derived from its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
     /// The engine's id of the container.
@@ -145,22 +145,22 @@ pub struct ContainerState {
     pub state: State,
     /// Its last start.
     pub started_at: Option<Timestamp>,
-    /// Its last end, if it has ended since.
+    /// Its last end, if it has ended since its last start.
     pub finished_at: Option<Timestamp>,
-    /// Exit code of the last run; none while it runs or when it never ran.
+    /// Exit code of the last run; none while it runs or if it never ran.
     pub exit_code: Option<i64>,
-    /// Whether a process of it was ended for lack of memory since its last start.
+    /// Whether one of its processes was killed for lack of memory since its last start.
     pub oom_killed: bool,
-    /// `starting`, `healthy` or `unhealthy`; none where no check is defined or none has been seen.
+    /// `starting`, `healthy` or `unhealthy`; none if there is no health check or no result yet.
     pub health: Option<String>,
-    /// Whether its end was asked for since its last start: such an end is not unexpected.
+    /// Whether its end was requested since its last start: such an end is not unexpected.
     pub end_requested: bool,
-    /// Time of the last event that is in here.
+    /// Time of the last event that was applied.
     pub event_at: Timestamp,
 }
 
 impl ContainerState {
-    /// The state of a container that has just been created.
+    /// Returns the state of a newly created container.
     pub fn new(container_id: String, workspace: WorkspaceId, event_at: Timestamp) -> Self {
         Self {
             container_id,
@@ -177,9 +177,9 @@ impl ContainerState {
         }
     }
 
-    /// Takes in what happened. An event that is older than the last one is left out: a list was newer.
+    /// Applies an event. An event older than the last one is ignored, because a list was more recent.
     pub fn apply(&mut self, event: &Event) {
-        // Wharf's own clock may be another one than the engine's.
+        // Wharf's own clock may differ from the engine's.
         if event.time < self.event_at || Happening::OWN.contains(&event.what) {
             return;
         }

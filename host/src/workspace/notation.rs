@@ -1,5 +1,5 @@
-//! Docker's notation, as `docker run` takes it: ports, mounts, sizes, limits; that of restart policies is `Restart`'s own. Text in,
-//! parts out; whether a part makes sense is checked where it becomes a field.
+//! Docker's notation, as `docker run` accepts it: ports, mounts, sizes, limits. `Restart` parses the notation of
+//! restart policies. This module converts text to parts. The validity of a part is checked where it becomes a field.
 
 use super::{HostPort, Mount, MountKind, Ulimit, loopback};
 
@@ -10,11 +10,11 @@ pub struct Publish {
     pub container: u16,
     /// The container's port with its protocol, e.g. `80/tcp`.
     pub key: String,
-    /// Where it is published; none when only the container's port is named.
+    /// The address on the host; none if only the container's port is named.
     pub host: Option<HostPort>,
 }
 
-/// Reads `[[address:][host port]:]container port[/protocol]`.
+/// Parses `[[address:][host port]:]container port[/protocol]`.
 ///
 /// # Errors
 /// One line with examples.
@@ -35,13 +35,13 @@ pub fn port(text: &str) -> Result<Publish, String> {
     Ok(Publish { container, key: format!("{container}/{protocol}"), host })
 }
 
-/// The error for a text that is no port.
+/// Returns the error for a text that is not a port.
 pub fn not_a_port(text: &str) -> String {
     format!("'{text}' is not a port such as 8080, 8080:80, 127.0.0.1:8080:80 or 53/udp")
 }
 
-/// Reads `source:target[:option[,option]]`: the target, what is mounted there, and the options. An absolute source is a path of
-/// the host, another one a volume.
+/// Parses `source:target[:option[,option]]`. Returns the target, the mount and the options. An absolute source is a
+/// host path, any other source is a volume.
 ///
 /// # Errors
 /// One line with examples.
@@ -56,12 +56,12 @@ pub fn volume(text: &str) -> Result<(String, Mount, Vec<&str>), String> {
     Ok((target.to_owned(), mount, options))
 }
 
-/// The error for a text that is no mount.
+/// Returns the error for a text that is not a mount.
 pub fn not_a_mount(text: &str) -> String {
     format!("'{text}' is not a mount such as /host/path:/target, /host/path:/target:ro or volume:/target")
 }
 
-/// Reads bytes, as Docker counts them: `512m` and `512mb` are MiB.
+/// Parses a size as Docker counts it: `512m` and `512mb` are MiB.
 ///
 /// # Errors
 /// One line with examples.
@@ -80,11 +80,11 @@ pub fn size(text: &str) -> Result<u64, String> {
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let bytes = number * factor as f64;
-    // Beyond this a float counts no single bytes; no machine has as much.
+    // Above this, a float cannot represent single bytes, and no machine has as much.
     if bytes.is_finite() && (0.0..9e15).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// Reads `name=soft[:hard]`: the name of the limit, and the limit.
+/// Parses `name=soft[:hard]`. Returns the name of the limit and the limit.
 ///
 /// # Errors
 /// One line with examples.

@@ -1,4 +1,4 @@
-//! `ContainerSpec`: the fields of a container that policies may decide.
+//! `ContainerSpec`: the fields of a container that policies may set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,29 +6,32 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The fields of a container that policies may decide. A view: applied as edits to the engine's create body.
+/// The fields of a container that policies may set. The spec is a view: it is applied as edits to the engine's create
+/// body.
 ///
-/// The names of the fields here are the names everywhere: `env.FOO`, `resources.memory`, `security.capabilities`.
+/// The field names here are used everywhere: `env.FOO`, `resources.memory`, `security.capabilities`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
     /// The image, once one is chosen.
     pub image: Option<ImageChoice>,
-    /// The program that gets the command as its arguments; none means the image's own, an empty list none at all. As soon as
-    /// the image is known its own stands here.
+    /// The program that gets the command as its arguments; none means the image's entry point, an empty list means no
+    /// entry point. Once the image is known, this field holds the image's value.
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
-    /// The command and its arguments; empty means the image's own, which stands here as soon as the image is known.
+    /// The command and its arguments; empty means the image's command, which this field holds once the image is
+    /// known.
     pub command: Vec<String>,
-    /// User or `uid:gid`; none means the image's own, which stands here as soon as the image is known and names one.
+    /// User or `uid:gid`; none means the image's user, which this field holds once the image is known, if the image
+    /// names one.
     pub user: Option<String>,
-    /// Absolute path in the container; empty means the image's own.
+    /// Absolute path in the container; empty means the image's working directory.
     pub working_dir: String,
     /// Host name inside the container.
     pub hostname: String,
     /// Environment.
     pub env: BTreeMap<String, String>,
-    /// Labels, without the ones that begin with `wharf.` (the host adds those).
+    /// Labels, except those that begin with `wharf.` (the host adds those).
     pub labels: BTreeMap<String, String>,
     /// Mounts by target (an absolute path in the container).
     pub mounts: BTreeMap<String, Mount>,
@@ -36,22 +39,23 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, Tmpfs>,
     /// Published ports by `<container port>/<tcp|udp>`.
     pub ports: BTreeMap<String, HostPort>,
-    /// What it is connected to.
+    /// The network that it is connected to.
     pub network: Network,
-    /// Limits.
+    /// Resource limits.
     pub resources: Resources,
-    /// What it may do.
+    /// Its privileges.
     pub security: Security,
-    /// What the engine does when it ends.
+    /// The engine's action when the container ends.
     pub restart: Restart,
-    /// Health check; none means that nothing is checked. As soon as the image is known its own stands here, if it has one.
+    /// Health check; none means no checks. Once the image is known, this field holds the image's health check, if it
+    /// has one.
     pub health_check: Option<HealthCheck>,
-    /// The workspace is stopped this long after its start (milliseconds); none means never.
+    /// Milliseconds from its start after which the workspace is stopped; none means never.
     pub time_to_live_ms: Option<u64>,
 }
 
 impl ContainerSpec {
-    /// A spec that asks for nothing: for hooks that are about no container.
+    /// Returns a spec without any settings, for hooks without a container.
     pub fn empty() -> Self {
         let text = String::new;
         Self {
@@ -90,28 +94,28 @@ impl ContainerSpec {
         }
     }
 
-    /// SHA-256 (hex) of the canonical JSON: two specs with the same digest ask for the same container.
+    /// Returns the SHA-256 (hex) of the canonical JSON: two specs with the same digest describe the same container.
     pub fn digest(&self) -> String {
-        // serde_json writes struct fields in order and BTreeMaps sorted, so this text is canonical.
+        // serde_json writes struct fields in declaration order and BTreeMaps sorted, so this text is canonical.
         super::sha256_hex(serde_json::to_string(self).unwrap_or_default().as_bytes())
     }
 }
 
-/// An image, and why it was chosen.
+/// An image, and the reason for choosing it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageChoice {
-    /// As `docker pull` takes it.
+    /// Reference, as for `docker pull`.
     pub reference: String,
-    /// When it is fetched.
+    /// The condition for pulling it.
     #[serde(default)]
     pub pull: PullPolicy,
-    /// One line for people.
+    /// The reason for the choice, in one line for users.
     #[serde(default)]
     pub reason: String,
 }
 
-/// When an image is fetched from its registry.
+/// The condition for pulling an image from its registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
@@ -124,15 +128,15 @@ pub enum PullPolicy {
     Never,
 }
 
-/// Something mounted into the container.
+/// A mount in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
-    /// Bind or volume.
+    /// Bind mount or volume.
     pub kind: MountKind,
     /// Absolute host path (bind) or volume name (volume).
     pub source: String,
-    /// Whether it cannot be written.
+    /// Whether it is read-only.
     #[serde(default)]
     pub read_only: bool,
 }
@@ -151,12 +155,12 @@ pub enum MountKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
-    /// Bytes; none means the engine's default.
+    /// Size in bytes; none means the engine's default.
     #[serde(default)]
     pub size: Option<u64>,
 }
 
-/// Where a container port is published.
+/// The host address and port of a published container port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostPort {
@@ -168,12 +172,12 @@ pub struct HostPort {
     pub port: Option<u16>,
 }
 
-/// The address that ports are published on unless a policy says otherwise.
+/// Returns the address that ports are published on unless a policy sets another.
 pub fn loopback() -> String {
     "127.0.0.1".to_owned()
 }
 
-/// A published port as the engine reports it.
+/// A published port, as reported by the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Port {
     /// Port in the container.
@@ -187,7 +191,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Where it is reached on the host: `127.0.0.1:8080`, `[::1]:8080`.
+    /// Returns its address on the host: `127.0.0.1:8080`, `[::1]:8080`.
     pub fn host(&self) -> String {
         match self.address.parse() {
             Ok(address) => std::net::SocketAddr::new(address, self.port).to_string(),
@@ -196,14 +200,14 @@ impl Port {
     }
 }
 
-/// What a container is connected to.
+/// The network that a container is connected to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// The shared bridge network of all workspaces.
     #[default]
     Shared,
-    /// A bridge network that only this workspace is on.
+    /// A bridge network for this workspace only.
     Own,
     /// No network.
     None,
@@ -211,21 +215,21 @@ pub enum Network {
     Host,
 }
 
-/// Limits. See the field docs for units.
+/// Resource limits. See the field docs for units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// CPU quota in cores.
     pub cpus: f64,
-    /// Bytes; swap is off.
+    /// Bytes of memory; swap is off.
     pub memory: u64,
-    /// Most processes and threads at once.
+    /// Maximum concurrent processes and threads.
     pub pids: u32,
     /// Bytes of /dev/shm; none means the engine's default.
     pub shm_size: Option<u64>,
     /// Bytes of the writable layer; none means no limit.
     pub disk: Option<u64>,
-    /// By name, e.g. `nofile`.
+    /// Process limits by name, e.g. `nofile`.
     pub ulimits: BTreeMap<String, Ulimit>,
 }
 
@@ -238,17 +242,17 @@ pub struct Ulimit {
     pub hard: i64,
 }
 
-/// What a container may do. Policies only tighten it.
+/// The privileges of a container. Policies can only tighten them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Security {
-    /// All are dropped, then these are added; names without `CAP_`, in capitals.
+    /// All capabilities are dropped, then these are added; names without `CAP_`, in capitals.
     pub capabilities: BTreeSet<String>,
-    /// No process can gain privileges, e.g. through a setuid binary.
+    /// Whether processes are prevented from gaining privileges, e.g. through a setuid binary.
     pub no_new_privileges: bool,
-    /// The root file system cannot be written.
+    /// Whether the root file system is read-only.
     pub read_only_root: bool,
-    /// `default` (the engine's profile), `unconfined`, or the name of a profile of the configuration.
+    /// `default` (the engine's profile), `unconfined`, or the name of a profile in the configuration.
     pub seccomp: String,
     /// AppArmor profile; none means the engine's default.
     pub apparmor: Option<String>,
@@ -258,22 +262,23 @@ pub struct Security {
     pub user_namespace: Option<String>,
 }
 
-/// What the engine does when a container ends.
+/// The engine's action when a container ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Restart {
-    /// Nothing.
+    /// No restart.
     #[default]
     No,
-    /// Starts it again after a failure, at most this many times.
+    /// Restart after a failure, at most this many times.
     OnFailure(u32),
-    /// Always starts it again.
+    /// Always restart.
     Always,
-    /// Always starts it again, unless it was stopped on purpose.
+    /// Always restart, unless it was stopped on purpose.
     UnlessStopped,
 }
 
-/// As `docker run --restart` takes it: `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:TIMES`.
+/// Parses the notation of `docker run --restart`: `no`, `always`, `unless-stopped`, `on-failure` or
+/// `on-failure:TIMES`.
 impl FromStr for Restart {
     type Err = String;
 
@@ -282,7 +287,7 @@ impl FromStr for Restart {
             ("no", "") => Ok(Self::No),
             ("always", "") => Ok(Self::Always),
             ("unless-stopped", "") => Ok(Self::UnlessStopped),
-            // The engine takes 0 as "without end".
+            // The engine treats 0 as unlimited.
             ("on-failure", "") => Ok(Self::OnFailure(0)),
             ("on-failure", times) if times.parse::<u32>().is_ok() => Ok(Self::OnFailure(times.parse().unwrap_or(0))),
             _ => Err(format!("'{text}' is not one of no, on-failure, on-failure:TIMES, always, unless-stopped")),
@@ -302,7 +307,7 @@ impl fmt::Display for Restart {
     }
 }
 
-/// A health check. The command is not given to a shell.
+/// A health check. The command runs without a shell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
@@ -314,12 +319,12 @@ pub struct HealthCheck {
     pub timeout_ms: u64,
     /// Failures during this time after the start do not count.
     pub start_period_ms: u64,
-    /// This many failures in a row make it unhealthy.
+    /// This many consecutive failures make the container unhealthy.
     pub retries: u32,
 }
 
 impl ContainerSpec {
-    /// The paths of all fields that have a value, e.g. `env.FOO` and `resources.memory`, sorted.
+    /// Returns the sorted paths of all fields that have a value, e.g. `env.FOO` and `resources.memory`.
     pub fn fields(&self) -> Vec<String> {
         const MAPS: [&str; 6] = ["env", "labels", "mounts", "tmpfs", "ports", "resources.ulimits"];
         fn walk(path: &str, value: &serde_json::Value, out: &mut Vec<String>) {

@@ -3,6 +3,7 @@
 mod audit;
 mod bad_input;
 mod config;
+mod examples;
 mod plan;
 mod tools;
 mod why;

@@ -1,4 +1,4 @@
-//! Crashes, faults, races and engines in trouble.
+//! Crashes, faults, races and failing engines.
 
 mod bad_engine;
 mod bystanders;

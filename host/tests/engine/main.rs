@@ -1,8 +1,8 @@
 //! The program `wharf` and the library against a real Docker engine.
 //!
 //! Every test has a [`support::sandbox::Sandbox`]: its own folders, its own installation of Wharf, and a guard that
-//! removes what was made in the engine, after a panic too. Nothing here is skipped: without an engine, or without the
-//! image `wharf-base:local`, the tests fail and say so.
+//! removes the created objects from the engine, even after a panic. No test is skipped: without an engine, or without
+//! the image `wharf-base:local`, the tests fail and say so.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,5 @@
-//! Components written by hand to hurt the host. Each attacks while its settings are checked, which is when it is loaded;
-//! each ends within its limits with one line, and the next plugin decides as if nothing had been.
+//! Hand-written components that attack the host. Each attacks while its settings are checked, which happens at load.
+//! Each attack ends within its limits with one line, and the next plugin decides normally.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use wharf::wasm::WasmPolicy;
 
 use super::{ENGINE, component, entry, invariants, plugin, spec};
 
-/// A component whose check of its settings runs `body`, with `parts` of the component before it and `fields` in its core
-/// module.
+/// Returns a component whose settings check runs `body`, with `parts` of the component before it and `fields` in its
+/// core module.
 fn attacker(parts: &str, with: &str, fields: &str, body: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
@@ -36,12 +36,12 @@ fn attacker(parts: &str, with: &str, fields: &str, body: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// One that only needs its core module.
+/// Returns a component that only needs its core module.
 fn core(fields: &str, body: &str) -> Vec<u8> {
     attacker("", "", fields, body)
 }
 
-/// One that calls a function of WASI without memory of its own, as a core function `h.f`.
+/// Returns a component that calls a WASI function without memory of its own, as a core function `h.f`.
 fn wasi(interface: &str, function: &str, signature: &str, core_type: &str, body: &str) -> Vec<u8> {
     let parts = format!(
         r#"(import "{interface}" (instance $wasi (export "{function}" (func {signature}))))
@@ -55,11 +55,11 @@ fn limits() -> Limits {
     Limits { timeout: Duration::from_millis(250), ..Limits::default() }
 }
 
-/// What an attack says of itself.
+/// Returns the error of an attack, if any.
 fn load(bytes: &[u8]) -> Result<(), String> {
     match WasmPolicy::load(&ENGINE, "p", bytes, &json!({}), limits()) {
         Ok(_) => Ok(()),
-        // Its settings were checked; its hook, which is none, is looked at after that.
+        // Its settings were accepted; its hook, which is invalid, is checked after that.
         Err(error) if error.message.contains("wharf:policy/pre-stop") => Ok(()),
         Err(error) => {
             assert!(!error.message.contains('\n'), "{error}");
@@ -175,14 +175,14 @@ fn what_an_attack_took_is_given_back() {
     for _ in 0..40 {
         load(&hungry).unwrap_err();
     }
-    // Each took 64 MiB.
+    // Each allocated 64 MiB.
     let after = resident();
     assert!(after < before + 64, "{before} MiB before, {after} MiB after");
 }
 
 #[test]
 fn what_wasi_gives_is_nothing_and_costs_the_host_nothing() {
-    // A clock that stands: the second reading is the first, so this ends only if they are the same.
+    // The clock stands still: the second reading equals the first, so this ends only if they are the same.
     let clock = wasi(
         "wasi:clocks/monotonic-clock@0.2.0",
         "now",
@@ -196,11 +196,11 @@ fn what_wasi_gives_is_nothing_and_costs_the_host_nothing() {
         "get-random-u64",
         "(result u64)",
         "(result i64)",
-        // The same in each instance: 0x0404040404040404.
+        // The same value in each instance: 0x0404040404040404.
         "(if (i64.ne (call $f) (i64.const 289360691352306692)) (then unreachable))",
     );
     assert_eq!(load(&random), Ok(()));
-    // Timers without end: the host keeps a bounded number of them.
+    // An endless number of timers: the host keeps a limited number of them.
     let parts = r#"
       (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type $p (sub resource)))))
       (alias export $poll "pollable" (type $pollable))
@@ -232,7 +232,7 @@ fn a_plugin_that_calls_the_host_while_the_host_hands_it_a_text_is_stopped() {
       (core instance $mem (instantiate $mem))
       (core func $f (canon lower (func $host "log") (memory $mem "memory")))"#;
     let with = r#"(with "h" (instance (export "f" (func $f))))"#;
-    // Its realloc is called while the settings are handed over, and calls out.
+    // The host calls its realloc while it passes the settings, and realloc calls the host.
     let text = format!(
         r#"(component {parts}
           (core module $m
@@ -256,12 +256,12 @@ fn a_plugin_that_calls_the_host_while_the_host_hands_it_a_text_is_stopped() {
     the_next_decision_is_right();
 }
 
-/// The same numbers every time, so that a failure can be looked at.
+/// The same numbers every time, so that a failure can be reproduced.
 struct Random(u64);
 
 impl Random {
     fn below(&mut self, most: usize) -> usize {
-        // Knuth's MMIX.
+        // Knuth's MMIX generator.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % most
     }
@@ -370,7 +370,7 @@ fn a_thousand_decisions_at_once_are_all_right() {
         .collect();
     for thread in threads {
         let (refusal, same) = thread.join().unwrap();
-        // Scripts have 250 ms, which a thousand threads on two cores may use up: that is a refusal, and nothing else is.
+        // Scripts have 250 ms, which a thousand threads on two cores may exhaust. That is the only permitted refusal.
         assert!(same || refusal.as_ref().is_some_and(|refusal| refusal.reason.contains("deadline")), "{refusal:?}");
     }
 }

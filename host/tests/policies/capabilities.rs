@@ -1,4 +1,5 @@
-//! What a plugin's entry grants it: nothing by default, then exactly that, read-only, with its digest in the answer.
+//! The grants of a plugin's entry: nothing by default, otherwise exactly the granted resources, read-only, with their
+//! digest in the answer.
 
 use std::collections::BTreeMap;
 use std::path::Path;

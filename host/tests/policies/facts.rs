@@ -1,4 +1,4 @@
-//! What policies may ask about a request besides their input: the caller, and the image that was chosen.
+//! Facts that policies can query in addition to their input: the caller, and the chosen image.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ fn a_record_has_the_caller_so_a_replay_gives_the_same_and_one_without_still_read
     let read: Decision = serde_json::from_value(text.clone()).unwrap();
     assert_eq!(read.input.facts.caller, Some(caller));
     assert_eq!(chain.again(&read).outcome, record.outcome);
-    // As an older Wharf has written it.
+    // As an older Wharf wrote it.
     let mut old = text;
     old["input"]["facts"].as_object_mut().unwrap().remove("caller");
     let old: Decision = serde_json::from_value(old).unwrap();
@@ -120,7 +120,7 @@ fn a_plugin_and_a_script_learn_what_the_image_says_and_a_record_has_it() {
         assert_eq!(decided.refusal, None);
         let expected = "tini --|serve|dev|/srv|/data /more|curl localhost|linux/arm64|sha256:1";
         assert_eq!(decided.draft.spec.env["IMAGE"], expected);
-        // It is not chosen yet at the first hook, and in the record of those after it.
+        // The image is not chosen yet at the first hook; the records of later hooks contain it.
         let of = |hook: Hook| decided.decisions.iter().find(|decision| decision.hook == hook).unwrap();
         assert_eq!(of(Hook::SelectImage).input.facts.image_config, None);
         let record = of(Hook::PreCreate);

@@ -1,4 +1,4 @@
-//! Components that were built once load and decide for ever: see `host/tests/frozen/README.md`.
+//! Components that were built once keep loading and deciding forever: see `host/tests/frozen/README.md`.
 
 use std::sync::Arc;
 

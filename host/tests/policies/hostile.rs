@@ -1,5 +1,5 @@
-//! Plugins that trap, loop, grow, or answer nonsense: each ends within its limits, says so in one line, denies before
-//! create and keeps on cleanup; and the next decision of another plugin is right.
+//! Plugins that trap, loop, grow, or give nonsensical answers. Each ends within its limits, reports that in one line,
+//! denies before create and keeps on cleanup. The next decision of another plugin is right.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::{ENGINE, component, entry, invariants, plugin, spec};
 fn hostile(settings: Value) -> WasmPolicy {
     let mut limits = Limits::default();
     if settings["do"].as_str().is_some_and(|what| what.starts_with("huge-")) {
-        // Room to build an answer that is larger than an answer may be.
+        // Room to build an answer that exceeds the limit on answers.
         limits.memory = 512 << 20;
     }
     if settings["do"] != "loop" {
@@ -31,7 +31,7 @@ fn request(hook: Hook, subject: Subject) -> HookRequest {
     HookRequest { hook, now_ms: 7, facts: Arc::default(), spec: spec(), subject }
 }
 
-/// How it misbehaves, the code of the error, and words that the line has.
+/// The misbehaviour, the code of the error, and words in its line.
 const CASES: [(&str, &str, &str); 8] = [
     ("trap", "trap", "trapped"),
     ("panic", "trap", "panicked"),
@@ -106,7 +106,7 @@ fn each_misbehaviour_on_cleanup_keeps_everything() {
     };
     let sweep = SweepFacts { candidates: vec![candidate], ..SweepFacts::default() };
     for (what, _, _) in CASES {
-        // The second one wants everything removed.
+        // The second policy wants to remove all candidates.
         let entries = vec![entry(hostile(json!({ "do": what }))), entry(hostile(json!({ "do": "deny" })))];
         let decision =
             Chain::new(entries, invariants()).sweep(request(Hook::Cleanup, Subject::Sweep(sweep.clone()))).decision;
@@ -137,7 +137,7 @@ fn what_a_plugin_hands_to_the_host_is_bounded_for_all_its_calls_together() {
     assert!(error.message.contains("10 KiB") && error.message.contains("host_bytes"), "{error}");
 }
 
-/// Refused at load; the whole text.
+/// Returns the whole text of the refusal at load.
 fn refused(wat: &str) -> String {
     let bytes = wat::parse_str(wat).unwrap();
     WasmPolicy::load(&ENGINE, "p", &bytes, &json!({}), Limits::default()).err().unwrap().message
@@ -189,7 +189,7 @@ fn a_hundred_policies_that_loop_do_not_keep_a_good_one_waiting() {
         })
         .collect();
     begun.wait();
-    // Each ends by its own deadline of 250 ms if it waits for nobody, however many others run.
+    // Each ends by its own deadline of 250 ms if it does not wait for the others, however many run.
     for _ in 0..20 {
         let reply = good.evaluate(&request(Hook::PreCreate, Subject::Container)).unwrap();
         assert_eq!(reply.verdict, Verdict::Pass);
@@ -277,8 +277,8 @@ const SLEEPER: &str = r#"
 
 #[test]
 fn a_plugin_cannot_sleep_in_the_host() {
-    // It sleeps for a day before it accepts its settings: no time passes inside a decision, so it accepts them at once, and
-    // what is wrong with it is its hook.
+    // It sleeps for a day before it accepts its settings. No time passes within a decision, so it accepts them at
+    // once, and its only defect is its hook.
     let began = std::time::Instant::now();
     let said = refused(SLEEPER);
     assert!(said.contains("wharf:policy/pre-stop@0.1.0 has another type"), "{said}");

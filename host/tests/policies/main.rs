@@ -1,10 +1,10 @@
-//! Policies as the host loads them, without an engine: real components, real scripts, good and hostile.
+//! Policies as the host loads them, without an engine: real components and real scripts, good and hostile.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
+mod builtin;
 mod capabilities;
-mod carried;
 mod facts;
 mod frozen;
 mod hostile;
@@ -29,7 +29,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The bytes of a built component: `plugins/...` or `test-plugins/...` below `target`.
+/// Returns the bytes of a built component: `plugins/...` or `test-plugins/...` below `target`.
 fn component(path: &str) -> Vec<u8> {
     let file = root().join("target").join(path).with_extension("wasm");
     std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; run 'cargo xtask plugins'", file.display()))

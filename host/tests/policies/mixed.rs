@@ -18,7 +18,7 @@ fn kinds() -> [(&'static str, Entry); 2] {
     ]
 }
 
-/// The policy in the middle of a chain of both kinds, as in production.
+/// Returns a chain of both kinds with the policy in the middle, as in production.
 fn chain(middle: Entry) -> Chain {
     let entries = vec![
         entry(plugin("plugins/image-selector", json!({ "default_image": "debian:12" }), Limits::default()).unwrap()),

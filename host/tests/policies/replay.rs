@@ -1,4 +1,4 @@
-//! Replay of ten thousand records of the carried chain, and of everything that chance makes up.
+//! Replays ten thousand records of the built-in chain, and records of random requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use wharf::records::replay_decisions;
 use wharf::store::{DecisionQuery, Store};
 use wharf::workspace::{HostPort, Mount, MountKind, State};
 
-use super::{carried, entry, invariants, plugin, script, spec};
+use super::{builtin, entry, invariants, plugin, script, spec};
 
-/// Numbers that are the same in every run.
+/// Random numbers that are the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -63,7 +63,7 @@ fn facts(dice: &mut Dice) -> Arc<Facts> {
     Arc::new(facts)
 }
 
-/// A draft with odd numbers, fields that others own, and mounts that exist or not.
+/// Returns a draft with odd numbers, fields with other owners, and mounts that exist or not.
 fn draft(dice: &mut Dice) -> Draft {
     let mut spec = spec();
     if dice.below(2) == 0 {
@@ -156,7 +156,7 @@ fn decide(chain: &Chain, dice: &mut Dice) -> Vec<Decision> {
     }
 }
 
-/// A store with at least so many records of a chain, redacted as the program does it.
+/// Returns a store with at least `count` records of a chain, redacted as by the program.
 fn recorded(name: &str, chain: &Chain, seed: u64, count: usize) -> (Folder, Store) {
     let folder = Folder(std::env::temp_dir().join(format!("wharf-replay-{name}-{}", std::process::id())));
     let _ = std::fs::remove_dir_all(&folder.0);
@@ -187,13 +187,13 @@ impl Drop for Folder {
 }
 
 #[test]
-fn ten_thousand_records_of_the_carried_chain_are_replayed_byte_for_byte() {
-    let chain = Chain::new(carried::carried(), invariants());
+fn ten_thousand_records_of_the_built_in_chain_are_replayed_byte_for_byte() {
+    let chain = Chain::new(builtin::chain(), invariants());
     let (_folder, store) = recorded("many", &chain, 42, 10_000);
     assert!(store.verify(None).unwrap().whole().unwrap() >= 10_000);
     let pages = store.decision_pages(DecisionQuery::default());
-    // A chain that was loaded anew, as in another process.
-    let again = Chain::new(carried::carried(), invariants());
+    // A freshly loaded chain, as in another process.
+    let again = Chain::new(builtin::chain(), invariants());
     let replayed = replay_decisions(&again, &secrets(), &[], pages).unwrap();
     assert_eq!(
         (replayed.identical, replayed.flipped, replayed.same_outcome),
@@ -202,7 +202,7 @@ fn ten_thousand_records_of_the_carried_chain_are_replayed_byte_for_byte() {
     );
     assert!(replayed.replayed >= 10_000 && replayed.not_replayed.is_empty(), "{replayed:?}");
     println!("{} decisions, {:.0} decisions/s", replayed.replayed, replayed.per_second);
-    // The records are not all alike: there are denials, conflicts, violations and sweeps among them.
+    // The records vary: they include denials, conflicts, violations and sweeps.
     let all: Vec<Decision> = store
         .decisions_after(&DecisionQuery::default(), 0, 2_000)
         .unwrap()
@@ -221,9 +221,9 @@ fn whatever_chance_makes_up_is_replayed_byte_for_byte_by_other_chains_too() {
     let chains = || {
         let mirror = || entry(script("host/tests/scripts/mirror.rhai", json!({})));
         let wasm = || entry(plugin("test-plugins/mirror", json!({}), Limits::default()).unwrap());
-        let mut backwards = carried::carried();
+        let mut backwards = builtin::chain();
         backwards.reverse();
-        let mut mixed = carried::carried();
+        let mut mixed = builtin::chain();
         mixed.insert(2, mirror());
         [vec![mirror()], vec![wasm()], vec![wasm(), mirror()], backwards, mixed, vec![]]
             .map(|entries| Chain::new(entries, invariants()))
@@ -233,7 +233,7 @@ fn whatever_chance_makes_up_is_replayed_byte_for_byte_by_other_chains_too() {
         let pages = store.decision_pages(DecisionQuery::default());
         let replayed = replay_decisions(&again, &secrets(), &[], pages).unwrap();
         assert_eq!(replayed.identical, replayed.replayed, "{index}: {replayed:?}");
-        // The other way round it is not so: a replay can tell chains apart.
+        // A different chain gives a different result: a replay can distinguish chains.
         if index > 0 {
             let pages = store.decision_pages(DecisionQuery::default());
             let other = replay_decisions(&chains()[0], &secrets(), &[], pages).unwrap();

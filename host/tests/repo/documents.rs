@@ -1,11 +1,11 @@
-//! Links and names in the documentation lead somewhere.
+//! Links and names in the documentation have targets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::{files, read, root, shown};
 
-/// The Markdown files of the repository.
+/// Returns the Markdown files of the repository.
 fn documents() -> Vec<PathBuf> {
     files(&root(), ".md")
 }
@@ -35,7 +35,7 @@ fn every_link_in_the_documentation_leads_somewhere() {
     assert!(count > 5, "only {count} links were found");
 }
 
-/// The anchors of a document's headings.
+/// Returns the anchors of a document's headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let anchor = |heading: &str| -> String {
@@ -59,7 +59,7 @@ fn the_functions_that_architecture_md_names_exist_where_it_says() {
         let (path, after) = rest.split_once('`').unwrap();
         let file = root().join("host").join(path);
         assert!(file.exists(), "ARCHITECTURE.md names {path}");
-        // Names that follow a colon, up to the end of the cell or sentence.
+        // Names after a colon, up to the end of the cell or sentence.
         let Some(names) = after.strip_prefix(": ") else { continue };
         let names = names.split(['|', '.', ';', '\n']).next().unwrap();
         for name in names.split('`').skip(1).step_by(2) {

@@ -1,4 +1,4 @@
-//! Documentation that is written from the program's own definitions. `WHARF_RENEW=1` renews it.
+//! Documentation that is generated from the program's own definitions. `WHARF_RENEW=1` renews it.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use clap::{Arg, Command};
 
 use crate::root;
 
-/// Compares a file with what it must hold, and renews it where that is wanted.
+/// Compares a file with its expected contents, and renews it if requested.
 #[track_caller]
 fn held(path: &str, now: &str) {
     let file = root().join(path);
@@ -17,12 +17,12 @@ fn held(path: &str, now: &str) {
     assert!(kept == now, "{path} is old: renew it with WHARF_RENEW=1 cargo nextest run -p wharf --test repo generated");
 }
 
-/// Text of the program as text of a page: what stands between angle brackets is no element.
+/// Escapes a text of the program for a page: text between angle brackets is not an HTML element.
 fn plain(text: &str) -> String {
     text.replace('<', "\\<").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `-i, --image <IMAGE>`, or `[PATH]`.
+/// Formats `-i, --image <IMAGE>`, or `[PATH]`.
 fn spelled(arg: &Arg) -> String {
     if arg.is_positional() {
         return arg.to_string();
@@ -37,7 +37,7 @@ fn spelled(arg: &Arg) -> String {
     names.join(", ") + &*values.concat()
 }
 
-/// One argument with everything that its help says.
+/// Writes one argument with its whole help text.
 fn argument(page: &mut String, arg: &Arg) {
     let help = arg.get_long_help().or(arg.get_help()).map(|help| plain(&help.to_string())).unwrap_or_default();
     write!(page, "- `{}`: {help}", spelled(arg)).unwrap();
@@ -53,7 +53,7 @@ fn argument(page: &mut String, arg: &Arg) {
     page.push('\n');
 }
 
-/// A command and those below it, with the words that lead to it.
+/// Writes a command and its subcommands, with the words that lead to it.
 fn section(page: &mut String, words: &str, command: &Command) {
     let about = command.get_long_about().or(command.get_about()).map(|about| plain(&about.to_string()));
     write!(page, "\n## `{words}`\n\n{}.\n", about.unwrap_or_default().trim_end_matches('.')).unwrap();
@@ -83,7 +83,7 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
 }
 
-/// The reference of all commands.
+/// Returns the reference of all commands.
 fn reference() -> String {
     let mut command = wharf::cli::command();
     command.build();

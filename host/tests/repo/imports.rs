@@ -1,11 +1,11 @@
-//! Imports go one way, as the table in ARCHITECTURE.md says.
+//! Imports go in one direction, as in the table of ARCHITECTURE.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use crate::{code_of, files, read, root};
 
-/// Crates that some modules hide from the others.
+/// Crates that some modules hide from all others.
 const HIDDEN: [(&str, &[&str]); 31] = [
     ("async_trait", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
@@ -40,15 +40,16 @@ const HIDDEN: [(&str, &[&str]); 31] = [
     ("crossterm", &["cli"]),
 ];
 
-/// The imports that each module may have: the table of ARCHITECTURE.md. A module that is not in it may import nothing.
+/// Returns the allowed imports of each module: the table of ARCHITECTURE.md. A module that is missing there may
+/// import nothing.
 fn table() -> &'static BTreeMap<String, BTreeSet<String>> {
     static TABLE: LazyLock<BTreeMap<String, BTreeSet<String>>> =
         LazyLock::new(|| table_of(&read(&root().join("host/ARCHITECTURE.md"))));
     &TABLE
 }
 
-/// Reads the rows of the table whose first column is `module`: the module is the first name of its cell, and the modules
-/// that it may import are the names of the third one.
+/// Parses the rows of the table whose first column is `module`. The module is the first name of its cell, and its
+/// allowed imports are the names in the third cell.
 fn table_of(page: &str) -> BTreeMap<String, BTreeSet<String>> {
     let rows = page.lines().skip_while(|line| !line.starts_with("| module |")).skip(2);
     let mut table = BTreeMap::new();
@@ -63,7 +64,7 @@ fn table_of(page: &str) -> BTreeMap<String, BTreeSet<String>> {
     table
 }
 
-/// Where the paths of a code begin that start at the crate's root, as `crate::` or through enough `super::`.
+/// Returns the positions of paths that start at the crate's root, with `crate::` or enough `super::`.
 fn root_paths(code: &str, depth: usize) -> Vec<usize> {
     let supers = "super::".repeat(depth);
     let mut found = Vec::new();
@@ -79,7 +80,7 @@ fn root_paths(code: &str, depth: usize) -> Vec<usize> {
     found
 }
 
-/// The first names of the paths that begin at a place: one, or those of a group `{a::b, c}`.
+/// Returns the first names of the paths at a position: one, or those of a group `{a::b, c}`.
 fn first_names(code: &str) -> Vec<String> {
     let word = |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let Some(group) = code.strip_prefix('{') else { return vec![word(code)] };
@@ -100,7 +101,7 @@ fn first_names(code: &str) -> Vec<String> {
     names
 }
 
-/// What is wrong with the imports of one file; `path` is relative to the source folder.
+/// Returns the import errors of one file; `path` is relative to the source folder.
 fn wrong_imports(path: &str, source: &str) -> Vec<String> {
     let allowed = table();
     let module_path = path.trim_end_matches(".rs");
@@ -155,7 +156,7 @@ fn imports_go_one_way() {
     }
 }
 
-/// The modules below `lifecycle`, each with those that it names by their paths, e.g. `create::up`.
+/// Returns the modules below `lifecycle`, each with the modules that it names by path, e.g. `create::up`.
 fn named_below_lifecycle(sources: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::new();
     for (module, source) in sources {
@@ -173,7 +174,7 @@ fn named_below_lifecycle(sources: &BTreeMap<String, String>) -> BTreeMap<String,
     all
 }
 
-/// A circle of modules, if there is one: what is left when those that name no other one are taken away again and again.
+/// Returns a cycle of modules, if there is one: the rest after repeatedly removing modules that name no other module.
 fn circle(mut named: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     loop {
         let free: BTreeSet<String> =

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use crate::{code_of, read, root, shown};
 
-/// Most files in one folder.
+/// Maximum files in one folder.
 const FILES: usize = 25;
 
-/// Most lines of a function.
+/// Maximum lines of a function.
 const LINES: usize = 80;
 
-/// Folders that still have more files. Whatever is in order again leaves this list, and nothing new comes in.
-/// The modules of the library are a file each.
+/// Folders that still have more files. A folder that is in order again leaves this list, and no folder is added. Each
+/// module of the library is a file.
 const FULL: [&str; 1] = ["host/src"];
 
-/// Functions that are still longer, as `path: name`. The same holds for them.
+/// Functions that are still longer, as `path: name`. The same rules apply.
 const LONG: [&str; 10] = [
     "host/src/api/routes/run.rs: run",
     "host/src/cli.rs: dispatch",
@@ -29,7 +29,8 @@ const LONG: [&str; 10] = [
     "host/src/lifecycle/cleanup/sweep.rs: carry_out",
 ];
 
-/// A folder's path and how many files it has, for it and all folders below; built and hidden folders left out.
+/// Returns each folder's path and number of files, for a folder and all folders below, without built and hidden
+/// folders.
 fn folders(folder: &Path) -> Vec<(String, usize)> {
     let (mut all, mut files) = (Vec::new(), 0);
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
@@ -45,13 +46,13 @@ fn folders(folder: &Path) -> Vec<(String, usize)> {
     all
 }
 
-/// A function of a source: its name, the line of its `fn`, and its last line; both begin at 0.
+/// Returns the functions of a source: name, line of the `fn`, and last line; both are 0-based.
 fn functions(code: &str) -> Vec<(String, usize, usize)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("fn ") {
         let before = code[..at].chars().next_back().unwrap_or(' ');
         let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        // `fn(` is a type, and `impl Fn ` another word.
+        // `fn(` is a type, and `impl Fn ` is another word.
         if name.is_empty() || before.is_alphanumeric() || before == '_' {
             continue;
         }
@@ -62,7 +63,7 @@ fn functions(code: &str) -> Vec<(String, usize, usize)> {
                 ')' | ']' => brackets -= 1,
                 '{' => braces += 1,
                 '}' => braces -= 1,
-                // A declaration of a trait has no body.
+                // A trait's declaration has no body.
                 ';' if braces == 0 && brackets == 0 => break,
                 _ => {}
             }
@@ -77,7 +78,7 @@ fn functions(code: &str) -> Vec<(String, usize, usize)> {
     found
 }
 
-/// The functions of a source that have too many lines, without those that say why.
+/// Returns the functions of a source with too many lines, except those with a stated reason.
 fn too_long(source: &str) -> Vec<(String, usize)> {
     let lines: Vec<&str> = source.lines().collect();
     let long = functions(&code_of(source)).into_iter().filter(|(_, first, last)| last - first + 1 > LINES);
@@ -88,7 +89,7 @@ fn too_long(source: &str) -> Vec<(String, usize)> {
     unsaid.map(|(name, first, last)| (name, last - first + 1)).collect()
 }
 
-/// Compares what is too large with the list of exceptions, and says which of both is wrong.
+/// Compares the oversized items with the list of exceptions, and reports which of both is wrong.
 fn compare(found: &BTreeSet<String>, known: &[&str], remedy: &str) {
     let known: BTreeSet<String> = known.iter().map(|name| (*name).to_owned()).collect();
     let new: Vec<_> = found.difference(&known).cloned().collect();

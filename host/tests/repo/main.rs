@@ -1,5 +1,5 @@
-//! What must hold of the repository itself: imports go one way, folders and functions stay small, every test file is
-//! compiled, packages hold what they need, and the documentation is true.
+//! Rules for the repository itself: imports go in one direction, folders and functions stay small, every test file is
+//! compiled, packages contain the files they need, and the documentation is correct.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,7 +18,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// All files below a folder whose names end so, built and hidden folders left out.
+/// Returns all files below a folder with the given ending, without built and hidden folders.
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
@@ -44,7 +44,7 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// A source with its comments, texts and test-only items blanked out; lines stay where they are.
+/// Blanks out comments, texts and test-only items of a source; line numbers stay the same.
 fn code_of(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut chars = source.chars().peekable();
@@ -67,7 +67,7 @@ fn code_of(source: &str) -> String {
                     last = next;
                 }
             }
-            // A raw text: r"..", r#".."#.
+            // A raw string: r"..", r#".."#.
             ('r', Some('"' | '#')) if !(before.is_alphanumeric() || before == '_') => {
                 let mut hashes = 0;
                 while chars.next_if_eq(&'#').is_some() {
@@ -93,7 +93,7 @@ fn code_of(source: &str) -> String {
                     }
                 }
             }
-            // A character, and not a lifetime.
+            // A character literal, not a lifetime.
             ('\'', Some(next)) => {
                 let mut ahead = chars.clone();
                 ahead.next();
@@ -114,7 +114,7 @@ fn code_of(source: &str) -> String {
     without_tests(&code)
 }
 
-/// Blanks out what follows each `#[cfg(test)]`, to the end of the item.
+/// Blanks out the item after each `#[cfg(test)]`.
 fn without_tests(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut code = code.to_owned();
@@ -148,7 +148,7 @@ fn every_file_in_the_tests_folder_is_compiled() {
     let mut reached = BTreeSet::new();
     while let Some((file, target)) = queue.pop() {
         assert!(file.is_file(), "{} is named and not there", shown(&file));
-        // Modules of a target's first file stand beside it, those of another file in the folder of its name.
+        // Modules of a target's first file are beside it, those of another file in the folder of its name.
         let place = if target { file.parent().unwrap().to_path_buf() } else { file.with_extension("") };
         for line in code_of(&read(&file)).lines() {
             let words = line.trim().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
@@ -172,7 +172,7 @@ fn nothing_is_left_unfinished_and_no_machine_is_named() {
     let mut wrong = Vec::new();
     for file in ends.iter().flat_map(|end| files(&root(), end)).filter(|file| file.file_name() != Some(this)) {
         for (number, line) in read(&file).lines().enumerate() {
-            // People in examples are called ada or user.
+            // Users in examples are called ada or user.
             let home = line.split("/home/").nth(1).is_some_and(|rest| {
                 rest.starts_with(|c: char| c.is_ascii_lowercase())
                     && !["ada", "user"].iter().any(|name| rest.starts_with(name))

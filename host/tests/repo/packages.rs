@@ -1,4 +1,4 @@
-//! What is published holds what it is built from.
+//! Published packages contain the files that they are built from.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Component, Path, PathBuf};
 use crate::{code_of, files, read, root, shown};
 
 #[test]
-fn every_shipped_script_is_carried_as_it_stands() {
-    let carried: BTreeMap<_, _> = wharf::carried::ALL.into_iter().collect();
+fn every_shipped_script_is_built_in_as_it_stands() {
+    let built_in: BTreeMap<_, _> = wharf::builtin::ALL.into_iter().collect();
     let tests = |file: &PathBuf| file.display().to_string().ends_with(".test.rhai");
     for file in files(&root().join("policies"), ".rhai").into_iter().filter(|file| !tests(file)) {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        match carried.get(name.as_str()) {
-            Some(wharf::carried::Carried::Script(text)) => assert_eq!(*text, read(&file), "{name}"),
-            _ => panic!("{name} is not carried as a script"),
+        match built_in.get(name.as_str()) {
+            Some(wharf::builtin::BuiltIn::Script(text)) => assert_eq!(*text, read(&file), "{name}"),
+            _ => panic!("{name} is not built in as a script"),
         }
     }
 }
 
-/// The packages that are published.
+/// The published packages.
 const PACKAGES: [&str; 2] = ["host", "plugin-sdk"];
 
 #[test]
@@ -42,12 +42,12 @@ fn what_a_package_repeats_is_the_same_as_at_the_top() {
     }
 }
 
-/// The files that a source takes in at compile time, as it names them, each on the line of its macro. Tests are left out,
-/// and what the build script has put in `OUT_DIR`.
+/// Returns the files that a source includes at compile time, as it names them, each on the line of its macro. Tests
+/// and files of the build script in `OUT_DIR` are excluded.
 fn taken_in(source: &str) -> Vec<String> {
     let code = code_of(source);
     let mut paths = Vec::new();
-    // Texts are blanked out in the code: it tells where a macro is, and the source what it takes.
+    // Texts are blanked out in the code: the code locates a macro, and the source shows its argument.
     for (code, source) in code.lines().zip(source.lines()) {
         for mark in ["include_str!(", "include_bytes!(", "path: "] {
             let Some((_, rest)) = code.contains(mark).then(|| source.split_once(mark)).flatten() else { continue };
@@ -67,7 +67,7 @@ fn a_package_is_built_from_nothing_above_it() {
             for path in taken_in(&read(&file)) {
                 count += 1;
                 let macros = file.parent().unwrap().strip_prefix(&package).unwrap().join(&path);
-                // Macros that make bindings look from the package's folder.
+                // Macros that generate bindings resolve paths from the package's folder.
                 let places = [macros, PathBuf::from(&path)];
                 let inside = |path: &PathBuf| stays_below(path) && package.join(path).exists();
                 assert!(places.iter().any(inside), "{} takes in {path}, which is not in its package", shown(&file));
@@ -77,7 +77,7 @@ fn a_package_is_built_from_nothing_above_it() {
     assert!(count > 10, "only {count} files were found");
 }
 
-/// Whether a relative path never leaves the folder that it begins in.
+/// Returns whether a relative path never leaves its starting folder.
 fn stays_below(path: &Path) -> bool {
     let mut depth = 0;
     path.components().all(|part| {

@@ -1,8 +1,8 @@
-//! Commands print nothing but text that may reach a terminal.
+//! Commands only print text that may reach a terminal.
 
 use crate::{code_of, files, read, root};
 
-/// The files of the commands that may write bytes as they are, and what those bytes are.
+/// The files of commands that may write raw bytes, with the content of those bytes.
 const RAW: [(&str, &str); 5] = [
     ("cli.rs", "a completion script"),
     ("cli/workspaces/cp.rs", "an archive"),
@@ -11,7 +11,7 @@ const RAW: [(&str, &str); 5] = [
     ("cli/workspaces/top.rs", "the sequences that draw a screen"),
 ];
 
-/// What a source of the commands prints past the type for text that may be printed.
+/// Returns the places where a command's source prints without the type for printable text.
 fn printed_raw(path: &str, source: &str) -> Vec<String> {
     let code = code_of(source);
     let line = |at: usize| code[..at].matches('\n').count() + 1;

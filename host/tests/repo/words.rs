@@ -7,22 +7,22 @@ use crate::{files, read, root, shown};
 
 const PRONOUNS: [&str; 4] = ["anybody", "nobody", "somebody", "whoever"];
 
-/// How often each part of the repository still has them. The numbers only fall.
+/// The number of these words in each part of the repository. The numbers may only fall.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/repo/words.txt");
 
-/// How often a text has the words, names between backticks left out: `nobody` is a user, too.
+/// Counts these words in a text, except names between backticks: `nobody` is also a user.
 fn count(text: &str) -> usize {
     let plain = text.lines().flat_map(|line| line.split('`').step_by(2));
     let words = plain.flat_map(|part| part.split(|c: char| !(c.is_alphanumeric() || c == '_')));
     words.filter(|word| PRONOUNS.contains(&word.to_lowercase().as_str())).count()
 }
 
-/// The part of the repository that a file belongs to: `host/src`, or the first folder.
+/// Returns the part of the repository that a file belongs to: `host/src`, or the first folder.
 fn part_of(path: &str) -> &str {
     if path.starts_with("host/src/") { "host/src" } else { path.split('/').next().unwrap() }
 }
 
-/// Reads lines of a part and its count.
+/// Parses lines with a part and its count.
 fn parse(text: &str) -> BTreeMap<String, usize> {
     let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
     pairs.map(|(part, number)| (part.to_owned(), number.parse().unwrap())).collect()

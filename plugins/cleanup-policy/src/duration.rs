@@ -1,27 +1,27 @@
-//! Durations as people write them: `7d`, `12h`, `1d12h`, and `never`.
+//! Durations in their written form: `7d`, `12h`, `1d12h`, and `never`.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// Units from long to short, in milliseconds.
+/// Units from longest to shortest, in milliseconds.
 const UNITS: [(char, u64); 5] = [('w', 604_800_000), ('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
 
-/// How long to wait; never is the longest.
+/// A waiting time; never is the longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Age(u64);
 
 impl Age {
-    /// What is never reached.
+    /// An age that is never reached.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// Makes an age of a number of days.
+    /// Creates an age from a number of days.
     pub const fn days(days: u64) -> Self {
         Self(days * 86_400_000)
     }
 
-    /// Makes an age of milliseconds.
+    /// Creates an age from milliseconds.
     pub const fn milliseconds(milliseconds: u64) -> Self {
         Self(milliseconds)
     }
@@ -35,7 +35,7 @@ impl TryFrom<String> for Age {
     }
 }
 
-/// Shows the two greatest units: an age of 8 days, 3 hours and 12 minutes is `8d3h`.
+/// Shows the two largest units: an age of 8 days, 3 hours and 12 minutes is `8d3h`.
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::NEVER {
@@ -43,7 +43,7 @@ impl fmt::Display for Age {
         }
         let mut rest = self.0;
         let mut shown = 0;
-        // Weeks are for writing: an age of `2w1d` is harder to read than `15d`.
+        // Weeks are accepted but not shown: an age of `2w1d` is harder to read than `15d`.
         for (unit, length) in UNITS.into_iter().skip(1) {
             let count = rest / length;
             rest %= length;
@@ -61,7 +61,7 @@ impl fmt::Display for Age {
     }
 }
 
-/// Reads numbers with units, each unit at most once and from long to short.
+/// Parses numbers with units, each unit at most once and from longest to shortest.
 fn parse(text: &str) -> Option<Age> {
     if text == "never" {
         return Some(Age::NEVER);

@@ -1,23 +1,23 @@
-//! Stops workspaces that are not used, and removes those that ended, by age.
+//! Stops idle workspaces, and removes ended ones, by age.
 //!
-//! | the workspace | what happens | after |
+//! | workspace | action | after |
 //! | --- | --- | --- |
-//! | has a label of `keep_labels` | it is kept, whatever other policies say | |
+//! | has a label of `keep_labels` | kept, whatever other policies say | |
 //! | exited with code 0 | removed | `ended_after` since it ended |
-//! | exited with another code, or is dead | removed, later, so that it can be looked at | `failed_after` since it ended |
+//! | exited with another code, or is dead | removed later, for inspection | `failed_after` since it ended |
 //! | was created and never started | removed | `unused_after` since it was created |
 //! | runs | stopped | `stop_idle_after` since the last exec, shell or start |
 //!
-//! An image, volume or network that Wharf made and that no container uses any more is removed `unused_images_after`,
-//! `unused_volumes_after` or `unused_networks_after` since it was last used.
+//! An unused image, volume or network that Wharf created is removed `unused_images_after`, `unused_volumes_after` or
+//! `unused_networks_after` since its last use by a container.
 //!
-//! Everything else gets no verdict, and so does one whose age is not known: a candidate without a verdict is kept. When the disk is
-//! nearly full, the ages of `low_disk` count where they are shorter.
+//! Other candidates get no verdict, nor do those of unknown age: a candidate without a verdict is kept. When the disk
+//! is nearly full, the ages of `low_disk` apply where they are shorter.
 //!
 //! # Settings
 //!
-//! All are optional. Below the policy's entry in `wharf.toml`, with their defaults; durations are `2w`, `7d`, `12h`,
-//! `30m`, `45s`, sums of those, or `never`:
+//! All are optional. They are written below the policy's entry in `wharf.toml` and shown with their defaults.
+//! Durations are `2w`, `7d`, `12h`, `30m`, `45s`, sums of those, or `never`:
 //!
 //! ```toml
 //! [settings]
@@ -29,7 +29,7 @@
 //! unused_images_after = "30d"
 //! unused_volumes_after = "never"     # a volume holds data
 //! unused_networks_after = "1h"
-//! snapshots_after = "never"          # images and volumes of snapshots, since nothing uses them
+//! snapshots_after = "never"          # images and volumes of snapshots, since their last use
 //!
 //! [settings.low_disk]
 //! below_percent = 10          # of the disk that holds the engine's data; 0 turns it off
@@ -64,7 +64,7 @@ struct Settings {
     low_disk: LowDisk,
 }
 
-/// The ages that count when the disk is nearly full.
+/// The ages that apply when the disk is nearly full.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LowDisk {
@@ -106,15 +106,15 @@ impl Default for LowDisk {
     }
 }
 
-/// One rule: what it is called, when it applies, and what it does.
+/// One rule: its name, its condition, and its effect.
 struct Rule {
     setting: &'static str,
     limit: Age,
     limit_on_low_disk: Age,
     choice: Choice,
-    /// Since when, in milliseconds since 1970.
+    /// The start of the age, in milliseconds since 1970.
     since: u64,
-    /// What happened then, for people.
+    /// The event at that time, for users.
     what: String,
 }
 
@@ -152,7 +152,7 @@ impl Cleanup for CleanupPolicy {
     }
 }
 
-/// Returns the rule for an image, volume or network that is not used.
+/// Returns the rule for an unused image, volume or network.
 fn unused(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
     let (setting, limit, limit_on_low_disk) = match candidate.kind {
         Kind::Workspace => return None,
@@ -214,7 +214,7 @@ fn rule(candidate: &Candidate, settings: &Settings) -> Option<Rule> {
 }
 
 impl Rule {
-    /// Gives the verdict once the age is reached. `free` is the free part of the disk when that is low.
+    /// Returns the verdict once the age is reached. `free` is the free part of the disk if it is low.
     fn apply(self, candidate: &Candidate, now_ms: u64, free: Option<u8>) -> Option<Verdict> {
         let age = Age::milliseconds(now_ms.saturating_sub(self.since));
         let shorter = free.filter(|_| self.limit_on_low_disk < self.limit);
@@ -231,7 +231,7 @@ impl Rule {
     }
 }
 
-/// The free part of the disk, rounded down, if the host knows it.
+/// Returns the free part of the disk, rounded down, if the host knows it.
 fn free_percent(input: &Input) -> Option<u8> {
     let percent = u128::from(input.disk_free) * 100 / u128::from(input.disk_total).max(1);
     (input.disk_total > 0).then(|| u8::try_from(percent).unwrap_or(u8::MAX))

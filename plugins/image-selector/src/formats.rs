@@ -1,18 +1,18 @@
-//! Just enough of the formats of project files to read one value out of them.
+//! Minimal parsers for project files, enough to read one value from each.
 //!
-//! Real parsers of TOML, XML and Groovy would make the component several times as big, for values that are written in
-//! one way by everybody. What these functions can't read is as good as absent.
+//! Full parsers of TOML, XML and Groovy would make the component several times as large, although these values are
+//! almost always written in the same way. A value that these functions cannot read counts as absent.
 
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Returns the string at a path of keys in JSON as editors write it, with comments and trailing commas. What is there
-/// but is no string is as good as absent.
+/// Returns the string at a path of keys in JSON as editors write it, with comments and trailing commas. A value that
+/// is not a string counts as absent.
 ///
 /// # Errors
-/// When the text can't be read as JSON.
+/// An error if the text cannot be parsed as JSON.
 pub fn json_string(text: &str, path: &[&str]) -> Result<Option<String>, String> {
     let plain = plain_json(text);
     let mut json = serde_json::Deserializer::from_str(&plain);
@@ -81,7 +81,7 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 }
 
-/// Turns JSON with comments and trailing commas, as editors write it, into JSON.
+/// Converts JSON with comments and trailing commas, as editors write it, to plain JSON.
 fn plain_json(text: &str) -> String {
     let text = text.trim_start_matches('\u{feff}');
     let mut plain = String::with_capacity(text.len());
@@ -124,7 +124,7 @@ fn plain_json(text: &str) -> String {
     plain
 }
 
-/// Returns the string that a TOML table gives a key; the table is `""` for the top.
+/// Returns the string value of a key in a TOML table; the table is `""` for the top level.
 pub fn toml_string<'a>(text: &'a str, table: &str, key: &str) -> Option<&'a str> {
     let mut current = "";
     for line in text.lines().map(str::trim) {
@@ -140,14 +140,14 @@ pub fn toml_string<'a>(text: &'a str, table: &str, key: &str) -> Option<&'a str>
     None
 }
 
-/// Returns what stands between the first pair of quotes.
+/// Returns the text within the first pair of quotes.
 pub fn quoted(text: &str) -> Option<&str> {
     let start = text.find(['"', '\''])?;
     let quote = text.get(start..=start)?;
     text.get(start + 1..)?.split_once(quote).map(|(inside, _)| inside)
 }
 
-/// Returns the text of the first XML element with this name, unless it holds a `${property}`.
+/// Returns the text of the first XML element with this name, unless it contains a `${property}`.
 pub fn xml_text<'a>(text: &'a str, element: &str) -> Option<&'a str> {
     let (_, after) = text.split_once(&format!("<{element}>"))?;
     let value = after.split('<').next()?.trim();

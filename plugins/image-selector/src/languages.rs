@@ -1,4 +1,4 @@
-//! Which languages a project uses, and in which version, as its files tell.
+//! Finds the languages of a project and their versions in its files.
 
 use wharf_plugin_sdk::log;
 use wharf_plugin_sdk::types::Project;
@@ -7,24 +7,24 @@ use crate::formats::{first_line, json_string, quoted, toml_string, xml_text};
 use crate::settings::Settings;
 use crate::version;
 
-/// A language that the plugin knows without being told.
+/// A built-in language.
 pub struct BuiltIn {
     pub name: &'static str,
-    /// The reference, with `{version}` where the version goes.
+    /// The image reference, with `{version}` as a placeholder for the version.
     pub image: &'static str,
-    /// The version when the project asks for none.
+    /// The version if the project specifies none.
     pub version: &'static str,
-    /// Its name in `.tool-versions`, when that is another one.
+    /// Its name in `.tool-versions`, if different.
     tool: &'static str,
-    /// The files that tell the language, those that pin a version first.
+    /// The files that indicate the language, those with a version first.
     files: &'static [(&'static str, Reader)],
 }
 
-/// Reads the version expression out of a file, if it has one.
+/// Reads the version expression from a file, if it has one.
 type Reader = fn(&str) -> Option<String>;
 
-/// In the order in which they win when a project uses several. Node comes last: a `package.json` often stands beside
-/// the language that a project is written in, only to build its front end.
+/// The built-in languages in order of precedence for projects with several. Node comes last: a `package.json` often
+/// exists beside a project's main language only to build its front end.
 pub const BUILT_IN: [BuiltIn; 8] = [
     BuiltIn {
         name: "rust",
@@ -36,7 +36,7 @@ pub const BUILT_IN: [BuiltIn; 8] = [
             ("rust-toolchain", |text| {
                 toml_string(text, "toolchain", "channel").or_else(|| first_line(text)).map(rust_channel)
             }),
-            // The oldest compiler that will do, not the one to use.
+            // The minimum compiler version, not the version to use.
             ("Cargo.toml", |text| {
                 ["package", "workspace.package"]
                     .iter()
@@ -53,7 +53,7 @@ pub const BUILT_IN: [BuiltIn; 8] = [
         files: &[("go.mod", |text| {
             let line = text.lines().find_map(|line| line.trim().strip_prefix("go "))?;
             let mut parts = line.trim().split('.');
-            // Patch releases only fix: `go 1.24.1` is served best by the newest 1.24.
+            // Patch releases only contain fixes: for `go 1.24.1` the newest 1.24 is best.
             Some([parts.next()?, parts.next()?].join("."))
         })],
     },
@@ -129,28 +129,28 @@ pub const BUILT_IN: [BuiltIn; 8] = [
     },
 ];
 
-/// The file of asdf and mise, which names all tools of a project.
+/// The file of asdf and mise, which lists all tools of a project.
 const TOOL_VERSIONS: &str = ".tool-versions";
 
-/// Where a development container is described.
+/// The files that describe a development container.
 const DEVCONTAINERS: [&str; 2] = [".devcontainer/devcontainer.json", ".devcontainer.json"];
 
-/// A language of the project, in the version to use.
+/// A language of the project, with the version to use.
 #[derive(Debug, PartialEq)]
 pub struct Found {
     pub language: String,
     pub version: String,
-    /// One line for people.
+    /// The reason, in one line for users.
     pub reason: String,
 }
 
-/// All files that the plugin reads.
+/// Returns all files that the plugin reads.
 pub fn wanted_files() -> Vec<String> {
     let markers = BUILT_IN.iter().flat_map(|language| language.files.iter().map(|(file, _)| *file));
     DEVCONTAINERS.into_iter().chain([TOOL_VERSIONS]).chain(markers).map(str::to_owned).collect()
 }
 
-/// Returns the image that the project's development container names, and the file that says so.
+/// Returns the image that the project's development container names, and the file that names it.
 pub fn devcontainer(project: &Project) -> Option<(String, &'static str)> {
     for path in DEVCONTAINERS {
         let Some(text) = project.file(path) else { continue };
@@ -165,7 +165,7 @@ pub fn devcontainer(project: &Project) -> Option<(String, &'static str)> {
     None
 }
 
-/// Returns the file of the project's development container, when that builds its image instead of naming one.
+/// Returns the file of the project's development container, if it builds its image instead of naming one.
 pub fn built_by(project: &Project) -> Option<&'static str> {
     DEVCONTAINERS.into_iter().find(|path| project.file(path).is_some_and(builds))
 }
@@ -175,7 +175,8 @@ fn builds(text: &str) -> bool {
     !says(&["image"]) && (says(&["build", "dockerfile"]) || says(&["dockerFile"]))
 }
 
-/// Returns the language of the project that wins; `.tool-versions` is asked before the languages' own files.
+/// Returns the project's language with the highest precedence. `.tool-versions` takes precedence over the languages'
+/// own files.
 pub fn find(project: &Project, settings: &Settings) -> Option<Found> {
     let order = settings.order();
     let tools = project.file(TOOL_VERSIONS).unwrap_or_default();
@@ -207,7 +208,8 @@ fn by_marker(language: &str, project: &Project, settings: &Settings) -> Option<F
     marker.or(added).map(|file| resolve(language, file, None, settings))
 }
 
-/// Turns what a file asks for into a version; what can't be understood falls to the default with a line in the log.
+/// Converts a file's version expression to a version. An unintelligible expression gives the default, with a line in
+/// the log.
 fn resolve(language: &str, file: &str, wish: Option<&str>, settings: &Settings) -> Found {
     let default = settings.version(language);
     let (version, reason) = match wish
@@ -233,7 +235,7 @@ fn resolve(language: &str, file: &str, wish: Option<&str>, settings: &Settings) 
     Found { language: language.to_owned(), version, reason }
 }
 
-/// Names that node's releases have besides their numbers; its images are tagged with them too.
+/// Returns the alias of a node release, such as its code name. Node's images are tagged with aliases, too.
 fn alias(language: &str, wish: &str) -> Option<String> {
     if language != "node" {
         return None;
@@ -248,7 +250,8 @@ fn alias(language: &str, wish: &str) -> Option<String> {
     }
 }
 
-/// `stable` is whatever is newest; others than releases have no image of their own and are left to be refused.
+/// Converts a channel to an expression: `stable` is the newest version. Other channels have no image and are left to
+/// be refused.
 fn rust_channel(channel: &str) -> String {
     if channel == "stable" { "*".into() } else { channel.to_owned() }
 }
@@ -265,7 +268,7 @@ fn quoted_after(text: &str, needle: &str) -> Option<String> {
     quoted(text.split_once(needle)?.1.lines().next()?).map(str::to_owned)
 }
 
-/// For files that tell the language but never its version.
+/// Reads no version, for files that indicate the language but never its version.
 fn no_version(_: &str) -> Option<String> {
     None
 }

@@ -1,15 +1,15 @@
-//! Chooses the image of a workspace from what its project says.
+//! Chooses the image of a workspace from its project's files.
 //!
-//! The first of these that says something decides:
-//!  1. the person who asked (`--image`): their choice stands;
+//! The first of these sources that gives an answer decides:
+//!  1. the caller (`--image`): their choice stands;
 //!  2. `image` in `.devcontainer/devcontainer.json` or `.devcontainer.json`;
-//!  3. `build` in such a file: what the host is going to build stands;
+//!  3. `build` in such a file: the image that the host is going to build stands;
 //!  4. `.tool-versions`;
-//!  5. the files of a language, with the version that they pin:
+//!  5. the files of a language, with the version that they specify:
 //!
 //!     | language | files |
 //!     | --- | --- |
-//!     | rust | `rust-toolchain.toml`, `rust-toolchain`, `Cargo.toml` (`rust-version`, as the oldest that will do) |
+//!     | rust | `rust-toolchain.toml`, `rust-toolchain`, `Cargo.toml` (`rust-version`, as the minimum) |
 //!     | go | `go.mod` |
 //!     | elixir | `mix.exs` |
 //!     | java | `.java-version`, `pom.xml`, `build.gradle`, `build.gradle.kts` |
@@ -18,28 +18,28 @@
 //!     | python | `.python-version`, `pyproject.toml`, `requirements.txt`, `setup.py` |
 //!     | node | `.nvmrc`, `.node-version`, `package.json` (`engines.node`) |
 //!
-//!     Several at once: the order of this table, after the languages in `prefer`;
-//!  6. what the configuration or an earlier policy chose;
+//!     With several languages, those in `prefer` come first, then the order of this table;
+//!  6. the choice of the configuration or an earlier policy;
 //!  7. `default_image`.
 //!
-//! A version may be a range (`^20 || >=22`, `>=3.10,<4`): the default version is taken when it satisfies the range,
-//! else the newest series of the range's highest alternative. What can't be read falls to the default, with a line in
-//! the decision record.
+//! A version may be a range (`^20 || >=22`, `>=3.10,<4`). The default version is used if it satisfies the range,
+//! otherwise the newest series of the range's highest alternative. An unreadable version gives the default, with a
+//! line in the decision record.
 //!
 //! # Settings
 //!
-//! All are optional. Below the policy's entry in `wharf.toml`:
+//! All are optional. They are written below the policy's entry in `wharf.toml`:
 //!
 //! ```toml
 //! [settings]
 //! default_image = "debian:stable-slim"
-//! prefer = ["python", "node"]                  # these win over the other languages, in this order
-//! allow = ["node:*", "registry.example/**"]    # others are denied (`image-not-allowed`), asked for or not;
+//! prefer = ["python", "node"]                  # take precedence over other languages, in this order
+//! allow = ["node:*", "registry.example/**"]    # others are denied (`image-not-allowed`), even on request;
 //!                                              # `*` stops at a slash, `**` does not; none allows all
 //! require_digest = true                        # an image without a digest is denied (`image-not-pinned`)
 //!
 //! [settings.languages]
-//! node = { image = "node:{version}-slim", version = "22" }           # either may be left out
+//! node = { image = "node:{version}-slim", version = "22" }           # either may be omitted
 //! zig = { image = "registry.example/zig:{version}", version = "0.13", files = ["build.zig"] }
 //!
 //! [settings.digests]                  # pins: the reference becomes node@sha256:...
@@ -83,7 +83,7 @@ impl SelectImage for ImageSelector {
         if let Some((image, file)) = languages::devcontainer(&input.project) {
             return Ok(choose(&image, &format!("{file} names it"), &settings));
         }
-        // The host puts what it is going to build in the place of a choice.
+        // The host replaces the choice with the image that it is going to build.
         if let Some(current) = current.filter(|_| languages::built_by(&input.project).is_some()) {
             return Ok(leave(current, &settings));
         }
@@ -98,7 +98,7 @@ impl SelectImage for ImageSelector {
     }
 }
 
-/// Chooses an image, pinned when its digest is known, unless it may not be used.
+/// Chooses an image, pinned if its digest is known, unless it is not allowed.
 fn choose(image: &str, reason: &str, settings: &Settings) -> Verdict {
     let pinned = settings.pin(image);
     let refusal = refusal(image, pinned.as_deref().unwrap_or(image), settings);
@@ -108,13 +108,13 @@ fn choose(image: &str, reason: &str, settings: &Settings) -> Verdict {
     })
 }
 
-/// Leaves the choice of another policy as it is, unless it may not be used.
+/// Keeps the choice of another policy, unless it is not allowed.
 fn leave(image: &str, settings: &Settings) -> Verdict {
     refusal(image, image, settings).unwrap_or(Verdict::Pass)
 }
 
-/// Says why an image may not be used, if it may not. The allowed ones are listed by tag, so that the list is compared
-/// with what was meant and the need for a digest with what is used.
+/// Returns a denial if an image is not allowed. The allowed images are listed by tag, so the list is compared with
+/// the requested reference, and the digest requirement with the reference in use.
 fn refusal(meant: &str, used: &str, settings: &Settings) -> Option<Verdict> {
     if !settings.allows(meant) {
         let list = settings.allow.join(", ");

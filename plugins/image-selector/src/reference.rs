@@ -1,7 +1,7 @@
-//! Image references: what counts as the same one, which patterns they match, and how they are pinned.
+//! Image references: equality, matching of patterns, and pinning.
 
-/// Returns whether a text has the form of a reference. Project files can be written by every user, so that what comes out of
-/// them is checked before it gets any further.
+/// Returns whether a text has the form of a reference. Any user may write to project files, so their values are
+/// checked before any further use.
 pub fn is_valid(reference: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     !reference.is_empty()
@@ -36,9 +36,10 @@ pub fn is_digest(text: &str) -> bool {
     hex.len() == 64 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
 }
 
-/// Returns whether a pattern matches a whole text. `*` stands for any number of characters but `/`, and `**` for any.
+/// Returns whether a pattern matches a whole text. `*` stands for any number of characters except `/`, and `**` for
+/// any characters.
 ///
-/// That `*` stops at a slash is what keeps `node:*` from matching `node:5000/evil`, an image of a registry called node.
+/// Because `*` stops at a slash, `node:*` does not match `node:5000/evil`, an image of a registry called node.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let Some(at) = pattern.find('*') else { return pattern == text };
     let (literal, stars) = pattern.split_at(at);
@@ -51,7 +52,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     (0..=reach).filter_map(|skipped| rest.get(skipped..)).any(|rest| matches(pattern, rest))
 }
 
-/// Where the colon before the tag is. A colon before a slash belongs to a port.
+/// Returns the position of the colon before the tag. A colon before a slash belongs to a port.
 fn tag_at(reference: &str) -> Option<usize> {
     reference.rfind(':').filter(|at| reference.get(*at..).is_some_and(|tag| !tag.contains('/')))
 }

@@ -1,4 +1,4 @@
-//! The plugin's settings, and what stands in for those that are not given.
+//! The plugin's settings and their defaults.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::languages::BUILT_IN;
 use crate::reference;
 
-/// Stands for the version in an image template.
+/// The placeholder for the version in an image template.
 pub const VERSION: &str = "{version}";
 
 /// See the crate's documentation.
@@ -22,15 +22,15 @@ pub struct Settings {
     pub allow: Vec<String>,
 }
 
-/// What one language gets. For a language that is built in, each part falls back to the built-in one.
+/// The settings of one language. For a built-in language, each missing part falls back to the built-in one.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LanguageSettings {
-    /// A reference with `{version}` where the version goes.
+    /// An image reference with `{version}` as a placeholder for the version.
     pub image: Option<String>,
-    /// The version when the project asks for none.
+    /// The version if the project specifies none.
     pub version: Option<String>,
-    /// Files at the top of the project that tell the language; in addition to the built-in ones.
+    /// Files at the top of the project that indicate the language, in addition to the built-in ones.
     pub files: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks what the types can't.
+    /// Checks rules that the types cannot express.
     pub fn check(&self) -> Result<(), String> {
         if !reference::is_valid(&self.default_image) {
             return Err(format!("setting `default_image`: `{}` is no image reference", self.default_image));
@@ -84,7 +84,7 @@ impl Settings {
         }
     }
 
-    /// All languages in the order in which they win: the preferred ones, the built-in ones, the others by name.
+    /// Returns all languages in order of precedence: the preferred ones, the built-in ones, the others by name.
     pub fn order(&self) -> Vec<&str> {
         let preferred = self.prefer.iter().map(String::as_str).filter(|name| self.knows(name));
         let all =
@@ -102,26 +102,26 @@ impl Settings {
         self.languages.contains_key(language) || BUILT_IN.iter().any(|known| known.name == language)
     }
 
-    /// The image template of a language.
+    /// Returns the image template of a language.
     pub fn image(&self, language: &str) -> &str {
         let set = self.languages.get(language).and_then(|language| language.image.as_deref());
         set.or_else(|| built_in(language).map(|known| known.image)).unwrap_or(&self.default_image)
     }
 
-    /// The version of a language when the project asks for none.
+    /// Returns the version of a language if the project specifies none.
     pub fn version(&self, language: &str) -> &str {
         let set = self.languages.get(language).and_then(|language| language.version.as_deref());
         set.or_else(|| built_in(language).map(|known| known.version)).unwrap_or("latest")
     }
 
-    /// The files that the settings add to those which tell a language.
+    /// Returns the additional files from the settings that indicate a language.
     pub fn files(&self, language: &str) -> &[String] {
         self.languages.get(language).map(|language| language.files.as_slice()).unwrap_or_default()
     }
 
-    /// Returns whether an image may be used: everything, unless there is a list.
+    /// Returns whether an image is allowed: every image, unless there is a list.
     ///
-    /// A reference by digest is also allowed when it is the pinned form of an allowed one.
+    /// A reference by digest is also allowed if it is the pinned form of an allowed image.
     pub fn allows(&self, reference: &str) -> bool {
         let listed = |image: &str| {
             let image = reference::normalized(image);
@@ -135,7 +135,7 @@ impl Settings {
             || self.digests.iter().any(|(image, digest)| listed(image) && is_pin_of(image, digest))
     }
 
-    /// Returns the pinned form of a reference, when its digest is known.
+    /// Returns the pinned form of a reference, if its digest is known.
     pub fn pin(&self, reference: &str) -> Option<String> {
         let wanted = reference::normalized(reference);
         let (_, digest) = self.digests.iter().find(|(image, _)| reference::normalized(image) == wanted)?;

@@ -1,4 +1,4 @@
-//! What the plugin chooses for whole projects.
+//! The plugin's choices for whole projects.
 
 use wharf_plugin_sdk::select_image::{ImageChoice, Input, SelectImage, Verdict};
 use wharf_plugin_sdk::testing;
@@ -174,7 +174,7 @@ fn a_known_digest_pins_the_reference() {
     let reason = "package.json is there, without a version: node 22, the default (node:22-slim, pinned)";
     let expected = Verdict::choose(format!("node@{DIGEST}"), reason);
     assert_eq!(decide(project(&[("package.json", "{}")]), &settings), expected);
-    // Its pinned form is as allowed as the tag; another digest is not.
+    // Its pinned form is allowed like the tag; another digest is not.
     assert_eq!(decide(current(&format!("node@{DIGEST}"), true), &settings), Verdict::Pass);
     let other = format!("node@{}", DIGEST.replace("aa", "bb"));
     assert_eq!(code(decide(current(&other, true), &settings)), "image-not-allowed");

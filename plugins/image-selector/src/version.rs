@@ -1,25 +1,25 @@
-//! From a version expression to a tag: what projects write is a range (`^20 || >=22`), what an image has is a version.
+//! Converts a version expression to a tag: projects write ranges (`^20 || >=22`), while images have versions.
 //!
-//! npm, Composer, Bundler, Mix and PEP 440 differ in details that don't matter here: a tag such as `3` stands for the
-//! newest release of that series, so the question is only which series satisfies the expression.
+//! npm, Composer, Bundler, Mix and PEP 440 differ in details that do not matter here. A tag such as `3` stands for
+//! the newest release of that series, so the only question is which series satisfies the expression.
 
-/// Stands for the parts that a tag does not say: `22` is the newest `22.x.y`.
+/// Represents the parts that a tag leaves open: `22` is the newest `22.x.y`.
 const NEWEST: u32 = u32::MAX;
 
 /// A version, most significant part first.
 type Parts = Vec<u32>;
 
-/// Everything from `low` to below `high`; an absent end is open.
+/// All versions from `low` up to, but not including, `high`; an absent end is open.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Range {
     low: Option<Parts>,
     high: Option<Parts>,
 }
 
-/// Returns the version whose image satisfies an expression, or nothing when the expression makes no sense.
+/// Returns the version whose image satisfies an expression, or none if the expression is invalid.
 ///
-/// The default is taken when it satisfies the expression. Otherwise it is the shortest version of the highest
-/// alternative that does: `^20.1 || ^21` gives `21`, `~20.1.3` gives `20.1`, and `20.11.1` stays as it is.
+/// The default is used if it satisfies the expression. Otherwise the result is the shortest version of the highest
+/// alternative that does: `^20.1 || ^21` gives `21`, `~20.1.3` gives `20.1`, and `20.11.1` stays unchanged.
 pub fn choose(expression: &str, default: &str) -> Option<String> {
     let alternatives =
         expression.split('|').filter(|text| !text.trim().is_empty()).map(range).collect::<Option<Vec<_>>>()?;
@@ -27,7 +27,7 @@ pub fn choose(expression: &str, default: &str) -> Option<String> {
         return None;
     }
     let satisfied = |parts: &[u32]| alternatives.iter().any(|range| range.contains(parts));
-    // A default such as `lts` can't be compared, and so only answers an expression that allows everything.
+    // A default such as `lts` cannot be compared, so it only satisfies an expression that allows all versions.
     let default_fits = match parts(default) {
         Some((default, _)) => satisfied(&default),
         None => alternatives.contains(&Range::default()),
@@ -62,11 +62,11 @@ impl Range {
             && self.high.as_ref().is_none_or(|high| version < padded(high, 0))
     }
 
-    /// What could satisfy the range, the shortest first.
+    /// Returns versions that may satisfy the range, shortest first.
     fn candidates(&self) -> Vec<Parts> {
         match (&self.low, &self.high) {
             (Some(low), _) => (1..=low.len()).filter_map(|length| low.get(..length).map(<[u32]>::to_vec)).collect(),
-            // Below 20 is 19, or the series in which the bound lies: below 3.12 is 3.11.
+            // Below 20 is 19, or the series that contains the bound: below 3.12 is 3.11.
             (None, Some(high)) => (1..=high.len())
                 .filter_map(|length| {
                     let mut parts = high.get(..length)?.to_vec();
@@ -89,7 +89,7 @@ impl Range {
     }
 }
 
-/// Reads one alternative: comparisons that all hold, e.g. `>=3.10,<4` or `18 - 20`.
+/// Parses one alternative: comparisons that must all hold, e.g. `>=3.10,<4` or `18 - 20`.
 fn range(text: &str) -> Option<Range> {
     let mut whole = Range::default();
     let mut words = text.split([',', ' ', '\t']).filter(|word| !word.is_empty()).peekable();
@@ -123,28 +123,29 @@ fn comparison(operator: &str, version: &str) -> Option<Range> {
         ">" => Some(Range { low: Some(after(&parts)), high: None }),
         "<" => Some(Range { low: None, high: Some(parts) }),
         "<=" => Some(Range { low: None, high: Some(after(&parts)) }),
-        // The first part that is not zero may not change.
+        // The first part that is not zero must not change.
         "^" => {
             let fixed = parts.iter().position(|part| *part != 0).map_or(parts.len(), |at| at + 1);
             up_to(after(parts.get(..fixed)?))
         }
         "~" => up_to(after(parts.get(..parts.len().min(2))?)),
-        // The last part may change.
+        // Only the last part may change.
         "~>" | "~=" => up_to(after(parts.get(..parts.len().saturating_sub(1).max(1))?)),
-        // One release that is left out is not what decides on a series.
+        // A single excluded release does not decide on a series.
         "!=" => Some(Range::default()),
         _ => None,
     }
 }
 
-/// Reads a version and what follows its numbers: `v20.11.1` is 20, 11, 1; so is `20.11.1-rc.1`; `20.x` is 20.
+/// Parses a version and returns the rest after its numbers: `v20.11.1` is 20, 11, 1; so is `20.11.1-rc.1`; `20.x` is
+/// 20.
 fn parts(text: &str) -> Option<(Parts, &str)> {
     let mut rest = text.trim().trim_start_matches(['v', 'V']);
     let mut parts = Vec::new();
     loop {
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (digits, after) = rest.split_at(end);
-        // Anything of this size is no version, and `after` could not count on from it.
+        // A larger number is no version, and `after` could not increment it.
         match digits.parse::<u32>() {
             Ok(part) if part < NEWEST => parts.push(part),
             _ => break,
@@ -159,7 +160,7 @@ fn parts(text: &str) -> Option<(Parts, &str)> {
     (!parts.is_empty() && ends_well).then_some((parts, rest))
 }
 
-/// The first version after all those that begin with these parts.
+/// Returns the first version after all those that begin with these parts.
 fn after(parts: &[u32]) -> Parts {
     let mut next = parts.to_vec();
     if let Some(last) = next.last_mut() {

@@ -1,31 +1,31 @@
-//! Tightens what a workspace may do, by one of three named profiles.
+//! Tightens a workspace's privileges by one of three named profiles.
 //!
 //! | profile | capabilities | no-new-privileges | seccomp | root file system | processes | user |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | `strict` | none | on | not unconfined | read-only, with tmpfs at `/tmp` and `/run` | 256 | `strict_user` instead of root |
-//! | `default` | a short list | on | not unconfined | as it is | 1,024 | as it is |
-//! | `relaxed` | all but those that no workspace needs | as it is | as it is | as it is | as it is | as it is |
+//! | `strict` | none | on | not unconfined | read-only, tmpfs at `/tmp` and `/run` | 256 | `strict_user`, not root |
+//! | `default` | a short list | on | not unconfined | unchanged | 1,024 | unchanged |
+//! | `relaxed` | all except `relaxed_drops` | unchanged | unchanged | unchanged | unchanged | unchanged |
 //!
-//! It never loosens: lists are intersected with what the container has now, limits only get smaller, and what is tight
-//! already is not touched. So it can stand anywhere among other policies, and an adjustment that changes nothing is not
-//! made. The label `security` of a workspace, with the name of a profile, can only choose a tighter one than the
-//! settings; a label that names no profile denies the create, since it was meant to choose one.
+//! It never loosens: sets are intersected with the container's current ones, limits only become smaller, and fields
+//! that are already tight are not touched. So it can be anywhere among other policies, and it makes no adjustment
+//! without an effect. A workspace's label `security`, with the name of a profile, can only choose a tighter profile
+//! than the settings. A label that names no profile denies the create, because it was meant to choose one.
 //!
 //! # Settings
 //!
-//! All are optional. Below the policy's entry in `wharf.toml`, with their defaults:
+//! All are optional. They are written below the policy's entry in `wharf.toml` and shown with their defaults:
 //!
 //! ```toml
 //! [settings]
 //! profile = "default"
-//! strict_capabilities = []                 # what `strict` keeps
+//! strict_capabilities = []                 # kept by `strict`
 //! default_capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
 //! relaxed_drops = ["AUDIT_CONTROL", "BPF", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN",
 //!     "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "SYS_TIME"]
 //! strict_pids = 256
 //! default_pids = 1024
-//! strict_tmpfs_bytes = 268435456           # of each tmpfs
-//! # strict_user = "1000:1000"              # none leaves the user as it is
+//! strict_tmpfs_bytes = 268435456           # size of each tmpfs
+//! # strict_user = "1000:1000"              # none leaves the user unchanged
 //! ```
 
 use serde::Deserialize;
@@ -33,13 +33,13 @@ use wharf_plugin_sdk::security_profile::{Adjustment, Input, SecurityProfile, Ver
 use wharf_plugin_sdk::types::TmpfsMount;
 use wharf_plugin_sdk::{Plugin, export_plugin};
 
-/// The label by which a workspace asks for a tighter profile.
+/// The label with which a workspace requests a tighter profile.
 const LABEL: &str = "security";
 
-/// Where programs must be able to write although the root file system is read-only.
+/// Folders that programs must be able to write although the root file system is read-only.
 const WRITABLE: [&str; 2] = ["/tmp", "/run"];
 
-/// From loose to tight, so that the tighter of two is the greater.
+/// Ordered from loosest to tightest, so that the tighter of two profiles is the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Profile {
@@ -185,7 +185,7 @@ fn strict(input: &Input, settings: &Settings) -> Vec<Adjustment> {
     adjustments
 }
 
-/// What `strict` and `default` share.
+/// Returns the adjustments common to `strict` and `default`.
 fn confine(input: &Input, capabilities: &[String]) -> Vec<Adjustment> {
     let mut adjustments: Vec<_> =
         keep_capabilities(input, |name| capabilities.iter().any(|keep| keep == name)).into_iter().collect();
@@ -208,8 +208,8 @@ fn limit_pids(input: &Input, limit: u32) -> Option<Adjustment> {
     (limit < input.pids).then_some(Adjustment::SetPids(limit))
 }
 
-/// Returns whether a user as of `docker run --user` is root: by name or number, whatever the group. An empty one is the
-/// image's own, which is root more often than not.
+/// Returns whether a user in the form of `docker run --user` is root: by name or number, whatever the group. An empty
+/// user means the image's own, which is root more often than not.
 fn is_root(user: &str) -> bool {
     let name = user.split(':').next().unwrap_or_default();
     name.is_empty() || name == "root" || name.chars().all(|c| c == '0')
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// What the host does with the verdict, for the fields that are asked about here.
+    /// Applies the adjustments to the fields under test, as the host would.
     fn apply(mut input: Input, adjustments: &[Adjustment]) -> Input {
         for adjustment in adjustments.iter().cloned() {
             match adjustment {

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::http::access::Caller;
 use crate::api::http::error::Problem;
-use crate::api::http::limits::{Crowd, Place};
+use crate::api::http::limits::{ConnectionLimit, Place};
 
 /// Slots for one kind of work.
 pub(in crate::api) struct Places {
@@ -18,7 +18,7 @@ pub(in crate::api) struct Places {
     most: usize,
     socket: Arc<Semaphore>,
     network: Arc<Semaphore>,
-    shares: Arc<Crowd<Arc<str>>>,
+    shares: Arc<ConnectionLimit<Arc<str>>>,
 }
 
 /// A slot; dropping it frees the slot.
@@ -32,7 +32,13 @@ impl Places {
     /// `parts`.
     pub(in crate::api) fn new(of: &'static str, most: usize, parts: usize) -> Self {
         let semaphore = || Arc::new(Semaphore::new(most));
-        Self { of, most, socket: semaphore(), network: semaphore(), shares: Arc::new(Crowd::new(most / parts)) }
+        Self {
+            of,
+            most,
+            socket: semaphore(),
+            network: semaphore(),
+            shares: Arc::new(ConnectionLimit::new(most / parts)),
+        }
     }
 
     /// Takes a slot.

@@ -61,12 +61,12 @@ pub(in crate::api) fn origin(address: IpAddr) -> IpAddr {
 
 /// Counters per key, each with the same limit.
 #[derive(Debug)]
-pub(in crate::api) struct Crowd<K: Hash + Eq + Clone> {
+pub(in crate::api) struct ConnectionLimit<K: Hash + Eq + Clone> {
     most: usize,
     all: Mutex<HashMap<K, usize>>,
 }
 
-impl<K: Hash + Eq + Clone> Crowd<K> {
+impl<K: Hash + Eq + Clone> ConnectionLimit<K> {
     pub(in crate::api) fn new(most: usize) -> Self {
         Self { most, all: Mutex::default() }
     }
@@ -83,10 +83,10 @@ impl<K: Hash + Eq + Clone> Crowd<K> {
     }
 }
 
-/// A slot of a [`Crowd`].
+/// A slot of a [`ConnectionLimit`].
 #[derive(Debug)]
 pub(in crate::api) struct Place<K: Hash + Eq + Clone> {
-    crowd: std::sync::Arc<Crowd<K>>,
+    crowd: std::sync::Arc<ConnectionLimit<K>>,
     key: K,
 }
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let crowd = std::sync::Arc::new(Crowd::new(2));
+        let crowd = std::sync::Arc::new(ConnectionLimit::new(2));
         let (first, second) = (crowd.enter("a"), crowd.enter("a"));
         assert!(first.is_some() && crowd.enter("a").is_none() && crowd.enter("b").is_some());
         drop(first);

@@ -23,7 +23,7 @@ use tokio::time::Sleep;
 use crate::api::http::access::Peer;
 use crate::api::http::concurrency::Places;
 use crate::api::http::limits;
-use crate::api::http::limits::{Crowd, Place, origin};
+use crate::api::http::limits::{ConnectionLimit, Place, origin};
 use crate::api::http::socket::{Refused, Socket};
 use crate::api::http::tls::{Files, Tls};
 use crate::config::ApiConfig;
@@ -47,7 +47,7 @@ pub(in crate::api) const FAREWELL: Duration = Duration::from_secs(2);
 pub(in crate::api) struct Network {
     listener: TcpListener,
     tls: Tls,
-    crowd: Arc<Crowd<IpAddr>>,
+    crowd: Arc<ConnectionLimit<IpAddr>>,
 }
 
 impl Network {
@@ -69,7 +69,7 @@ impl Network {
             message: format!("the API cannot listen at {address}: {error}"),
             remedy: "name another address with api.listen, or leave it out".into(),
         })?;
-        Ok(Some(Self { listener, tls, crowd: Arc::new(limits::Crowd::new(OF_ONE)) }))
+        Ok(Some(Self { listener, tls, crowd: Arc::new(limits::ConnectionLimit::new(OF_ONE)) }))
     }
 
     /// Returns the listening address.
@@ -192,8 +192,11 @@ where
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    let stream =
-        TokioIo::new(Patient { stream, most: if peer.is_remote() { STALLED } else { Duration::MAX }, stalled: None });
+    let stream = TokioIo::new(WriteTimeout {
+        stream,
+        most: if peer.is_remote() { STALLED } else { Duration::MAX },
+        stalled: None,
+    });
     let connection = builder.serve_connection(stream, service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -209,13 +212,13 @@ where
 }
 
 /// A stream that fails when the peer does not read for too long.
-struct Patient<T> {
+struct WriteTimeout<T> {
     stream: T,
     most: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T: Unpin> Patient<T> {
+impl<T: Unpin> WriteTimeout<T> {
     fn waited<O>(
         &mut self,
         context: &mut Context<'_>,
@@ -232,7 +235,7 @@ impl<T: Unpin> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -242,7 +245,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.waited(context, |stream, context| stream.poll_write(context, bytes))
     }
@@ -278,7 +281,7 @@ mod tests {
     async fn who_does_not_take_an_answer_is_not_waited_for() {
         let most = Duration::from_secs(1);
         let (near, mut far) = tokio::io::duplex(16);
-        let mut patient = Patient { stream: near, most, stalled: None };
+        let mut patient = WriteTimeout { stream: near, most, stalled: None };
         // A slow reader is tolerated: each wait is shorter than the limit, although their sum is longer.
         let reader = tokio::spawn(async move {
             for _ in 0..30 {

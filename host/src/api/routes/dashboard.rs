@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_the_dashboard_names_is_carried_and_nothing_is_asked_elsewhere() {
+    fn every_file_that_the_dashboard_names_is_built_in_and_nothing_is_asked_elsewhere() {
         for (name, _, text) in FILES {
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             for other in named(text) {
@@ -112,7 +112,7 @@ mod tests {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/routes/dashboard").join(folder);
             std::fs::read_dir(path).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count()
         };
-        assert_eq!(FILES.len(), on_disk("") + on_disk("views"), "every file is carried");
+        assert_eq!(FILES.len(), on_disk("") + on_disk("views"), "every file is built in");
     }
 
     #[test]

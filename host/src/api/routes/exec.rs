@@ -24,7 +24,7 @@ use crate::api::http::access::{Caller, Peer};
 use crate::api::http::args::{Args, Named, read};
 use crate::api::http::error::Problem;
 use crate::api::http::stream::Seat;
-use crate::api::routes::run::{REST, Running, check, exit_code, too_late};
+use crate::api::routes::exec_collected::{REST, Running, check, exit_code, too_late};
 use crate::docker::{ExecControl, ExecOutput, ExecStdin, StdStream};
 use crate::lifecycle::{Error, acting_for, for_this_caller};
 use crate::service::stopped;

@@ -11,7 +11,7 @@ use crate::api::http::idempotency::Keyed;
 use crate::api::http::progress;
 use crate::api::http::stream::Wants;
 use crate::api::routes::health::answer;
-use crate::api::routes::making::absolute;
+use crate::api::routes::up::absolute;
 use crate::api::routes::verbs::carry_out;
 use crate::lifecycle::ImageView;
 use crate::wire::{BuildRequest, Empty, KeptImage, Progress, PrunedImages, PullRequest};

@@ -8,7 +8,7 @@ use crate::api::http::access::Caller;
 use crate::api::http::args::{Args, Json, Named};
 use crate::api::http::error::Problem;
 use crate::api::routes::health::answer;
-use crate::api::routes::making::checked;
+use crate::api::routes::up::checked;
 use crate::lifecycle::{Error, Plan, PlanDiff};
 use crate::wire::{PlanDiffRequest, WorkspaceRequest};
 

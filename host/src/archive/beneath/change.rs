@@ -1,5 +1,5 @@
-//! Writing below a folder that other users and processes may write, too: everything is named by a folder that is held and one name in it, and
-//! a link in the place of that name is never followed.
+//! Writes below a folder that other users and processes may also write. Every object is addressed by an open folder
+//! handle and one name in it, and a link in place of that name is never followed.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -14,19 +14,19 @@ use rustix::io::Errno;
 use super::Folder;
 
 impl Folder {
-    /// Makes a folder in this one, with these permission bits as far as the umask leaves them, and holds it.
+    /// Creates a subfolder with these permission bits, subject to the umask, and opens it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when the name is taken.
+    /// [`io::ErrorKind::AlreadyExists`] if the name is taken.
     pub fn make_folder(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
         rustix::fs::mkdirat(&self.held, name, Mode::from_raw_mode(mode))?;
         self.child(name)
     }
 
-    /// Makes a folder in this one unless it is there, and holds it.
+    /// Opens a subfolder, creating it if it does not exist.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotADirectory`] when something else is there, a link among it.
+    /// [`io::ErrorKind::NotADirectory`] if another kind of object is there, including a link.
     pub fn folder_or_new(&self, name: &OsStr) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.held, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => self.child(name),
@@ -34,35 +34,38 @@ impl Folder {
         }
     }
 
-    /// Makes a file in this folder that only its owner reads, in the place of whatever has the name and is no folder.
+    /// Creates a file in this folder that only its owner can read. It replaces an object with this name unless that
+    /// is a folder.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The errors of the file system.
     pub fn make_file(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.replacing(name, || rustix::fs::openat(&self.held, name, flags, Mode::RUSR | Mode::WUSR)).map(File::from)
     }
 
-    /// Makes a link in this folder, in the place of whatever has the name and is no folder. It has this time, in seconds.
+    /// Creates a link in this folder with the given time, in seconds. It replaces an object with this name unless
+    /// that is a folder.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The errors of the file system.
     pub fn make_link(&self, name: &OsStr, target: &Path, time: Option<i64>) -> io::Result<()> {
         self.replacing(name, || rustix::fs::symlinkat(target, &self.held, name))?;
         let Some(tv_sec) = time else { return Ok(()) };
         let time = Timespec { tv_sec, tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
         match rustix::fs::utimensat(&self.held, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
-            // A file system without times for links has none to set.
+            // A file system that stores no times for links has none to set.
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Gives a file in another folder a second name in this one, in the place of whatever has the name and is no folder.
+    /// Creates a hard link in this folder to a file in another folder. It replaces an object with this name unless
+    /// that is a folder.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The errors of the file system.
     pub fn make_hard_link(&self, name: &OsStr, from: &Self, file: &OsStr) -> io::Result<()> {
         self.replacing(name, || rustix::fs::linkat(&from.held, file, &self.held, name, AtFlags::empty()))
     }
@@ -80,16 +83,16 @@ impl Folder {
     /// Sets this folder's permission bits.
     ///
     /// # Errors
-    /// When it is another user's.
+    /// An error if the folder belongs to another user.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
-        // The descriptor only names the folder: the kernel changes such a file by this path alone.
+        // The descriptor only refers to the folder, and the kernel can change such a file only through this path.
         std::fs::set_permissions(format!("/proc/self/fd/{}", self.held.as_raw_fd()), Permissions::from_mode(mode))
     }
 
-    /// A folder below this one, no part of the way being a link; none where there is no such folder.
+    /// Opens a folder below this one without following links; none if there is no such folder.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The errors of the file system.
     pub fn plain_folder(&self, path: &Path) -> io::Result<Option<Self>> {
         let mut at = self.again()?;
         for name in path.components() {
@@ -106,18 +109,19 @@ impl Folder {
         Ok(Some(at))
     }
 
-    /// Moves something from this folder to another one, in the place of whatever has the name there and is no folder.
+    /// Moves an object from this folder to another one. It replaces an object with the new name unless that is a
+    /// folder.
     ///
     /// # Errors
-    /// Those of the file system, also when a folder with something in it has the name.
+    /// The errors of the file system, also if a non-empty folder has the name.
     pub fn rename(&self, name: &OsStr, to: &Self, new: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.held, name, &to.held, new)?)
     }
 
-    /// Removes something from this folder, with all that is in it. That it is gone already is no error.
+    /// Removes an object from this folder, with its contents. A missing object is not an error.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The errors of the file system.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         let gone = |result: rustix::io::Result<()>| match result {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

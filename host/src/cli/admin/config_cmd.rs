@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::carried::{self, Carried};
+use crate::builtin::{self, BuiltIn};
 use crate::cli::output::Output;
 use crate::cli::{Context, Failure};
 use crate::config::Sources;
@@ -73,8 +73,8 @@ pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u
         return Err(Failure::new("no-folder", "there is no home folder to write to", "name a folder", 2));
     };
     let mut files = vec![(dir.join("wharf.toml"), TOML), (dir.join("wharf.rhai"), RHAI)];
-    for (name, policy) in carried::ALL {
-        if let Carried::Script(text) = policy {
+    for (name, policy) in builtin::ALL {
+        if let BuiltIn::Script(text) = policy {
             files.push((dir.join("policies").join(name), text));
         }
     }

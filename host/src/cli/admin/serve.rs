@@ -3,7 +3,7 @@
 use crate::api;
 use crate::app::App;
 use crate::cli::{Context, Failure};
-use crate::service::{self, Error, Said};
+use crate::service::{self, Error, ServiceEvent};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let _ = stopper.send(true);
     });
     let (out, state) = (context.out.clone(), context.app.state_dir.display().to_string());
-    let say = move |said: &Said| {
+    let say = move |said: &ServiceEvent| {
         let printed = if out.json { out.value(&object(said, &state)) } else { out.line(line(said, &state)) };
         if let Err(error) = printed {
             tracing::debug!("the output of the service is not read: {error}");
@@ -87,9 +87,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     }
 }
 
-fn line(said: &Said, state: &str) -> String {
+fn line(said: &ServiceEvent, state: &str) -> String {
     match said {
-        Said::Ready { engine, loops, api } => {
+        ServiceEvent::Ready { engine, loops, api } => {
             let api = api.as_ref().map_or_else(|| "no API".to_owned(), |place| format!("API {place}"));
             let engine = match engine {
                 Ok(engine) => format!("engine {engine}"),
@@ -97,21 +97,21 @@ fn line(said: &Said, state: &str) -> String {
             };
             format!("wharf serve is ready: state {state}, {engine}, {api}; {}", loops.join(", "))
         }
-        Said::EngineAway(why) => format!("the engine is away: {why}; trying again"),
-        Said::EngineBack => "the engine is back".to_owned(),
-        Said::Done(what) => what.clone(),
+        ServiceEvent::EngineAway(why) => format!("the engine is away: {why}; trying again"),
+        ServiceEvent::EngineBack => "the engine is back".to_owned(),
+        ServiceEvent::Done(what) => what.clone(),
     }
 }
 
-fn object(said: &Said, state: &str) -> serde_json::Value {
+fn object(said: &ServiceEvent, state: &str) -> serde_json::Value {
     let time = jiff::Timestamp::now();
     match said {
-        Said::Ready { engine, loops, api } => serde_json::json!({
+        ServiceEvent::Ready { engine, loops, api } => serde_json::json!({
             "time": time, "said": "ready", "state_dir": state, "engine": engine.as_ref().ok(),
             "engine_away": engine.as_ref().err(), "loops": loops, "api": api,
         }),
-        Said::EngineAway(why) => serde_json::json!({ "time": time, "said": "engine-away", "why": why }),
-        Said::EngineBack => serde_json::json!({ "time": time, "said": "engine-back" }),
-        Said::Done(what) => serde_json::json!({ "time": time, "said": "done", "what": what }),
+        ServiceEvent::EngineAway(why) => serde_json::json!({ "time": time, "said": "engine-away", "why": why }),
+        ServiceEvent::EngineBack => serde_json::json!({ "time": time, "said": "engine-back" }),
+        ServiceEvent::Done(what) => serde_json::json!({ "time": time, "said": "done", "what": what }),
     }
 }

@@ -1,4 +1,4 @@
-//! What the engine reports about a container, as a [`Container`].
+//! Converts the engine's report about a container to a [`Container`].
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ struct RawState {
 }
 
 impl Inspected {
-    /// Number of its first process on the engine's machine; none while it does not run.
+    /// Returns the number of the first process on the engine's machine; none while the container does not run.
     pub(super) fn pid(&self) -> Option<u32> {
         Some(self.state.pid).filter(|pid| *pid > 0)
     }
@@ -66,7 +66,7 @@ struct RawCheck {
     output: String,
 }
 
-/// Bytes of a health check's output that are kept; newer engines keep as many.
+/// Maximum bytes of a health check's output to keep; newer engines keep the same amount.
 const OUTPUT: usize = 4 << 10;
 
 fn last_check(health: &RawHealth) -> Option<HealthReport> {
@@ -76,7 +76,7 @@ fn last_check(health: &RawHealth) -> Option<HealthReport> {
         end -= 1;
     }
     Some(HealthReport {
-        // Its offset is that of the engine's machine.
+        // Its UTC offset is the engine's machine's.
         at: time(&check.end),
         exit_code: check.exit_code,
         output: check.output.get(..end).unwrap_or_default().to_owned(),
@@ -100,7 +100,7 @@ struct RawBinding {
     host_port: String,
 }
 
-/// Reads a time of the engine; its zero (`0001-01-01T00:00:00Z`) means never.
+/// Parses a time of the engine. The zero value (`0001-01-01T00:00:00Z`) means never.
 pub(in crate::docker) fn time(text: &str) -> Option<jiff::Timestamp> {
     text.parse::<jiff::Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
@@ -173,7 +173,7 @@ struct ListedPort {
 
 pub(super) fn summary(raw: Listed) -> Result<Container> {
     let state = state(&raw.state)?;
-    // A link to a container is one more of its names, with a second slash.
+    // A link to a container appears as an additional name with a second slash.
     let name = raw.names.iter().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/'));
     let ports = raw.ports.unwrap_or_default().into_iter().filter_map(|port| {
         let (container_port, protocol, address) = (port.private_port, port.protocol, port.ip);
@@ -199,7 +199,8 @@ pub(super) fn summary(raw: Listed) -> Result<Container> {
     })
 }
 
-/// A list tells exit code and health only in its text for people: `Exited (1) 2 hours ago`, `Up 5 s (healthy)`.
+/// Parses exit code and health. A list reports them only in its human-readable text: `Exited (1) 2 hours ago`, `Up 5
+/// s (healthy)`.
 fn from_status(state: State, status: &str) -> (Option<i64>, Option<String>) {
     let inner = status.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(inner, _)| inner);
     let Some(inner) = inner else { return (None, None) };

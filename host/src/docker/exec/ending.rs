@@ -1,4 +1,5 @@
-//! A command that does not start because its container is just ending: the runtime then says that its own helper died.
+//! A command that fails to start because its container is just ending: the runtime then reports that its own helper
+//! died.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::docker::Docker;
 use crate::docker::error::Error;
 use crate::workspace::State;
 
-/// What runc and containerd say when the container's first process, and with it the namespaces, is gone while they join
-/// them. Seen with a command in a loop while its container was stopped.
+/// The messages of runc and containerd when the container's first process, and with it the namespaces, is gone while
+/// they join the namespaces. Observed with a command in a loop while its container was stopped.
 const SAID: [&str; 8] = [
     "broken pipe",
     "connection reset by peer",
@@ -25,9 +26,9 @@ const NOTICED: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Docker {
-    /// What a command's failure to start was, in a container that is possibly ending.
+    /// Returns the real cause of a command's failure to start, in a container that may be ending.
     pub(super) async fn unless_ending(&self, container: &str, error: Error) -> Error {
-        // A command that cannot be executed is one by the engine's words; a mere 126 may be anything.
+        // `CommandNotExecutable` is only certain with the engine's message; a bare exit code 126 can mean anything.
         let (Error::StartFailed { cause } | Error::CommandNotExecutable { cause }) = &error else { return error };
         let ending = SAID.iter().any(|words| cause.contains(words));
         let begin = Instant::now();

@@ -1,8 +1,9 @@
-//! Ending a command: the engine has no call for that, so its process group is signalled.
+//! Ends a command. The engine has no call for that, so its process group gets a signal.
 //!
-//! Where the engine is local, its processes are seen in /proc. With the right to, they are signalled from here; otherwise
-//! from inside the container, with its shell. An engine on a local socket may still have its processes elsewhere: behind a
-//! forwarded socket, in a virtual machine, or outside the container that this process runs in.
+//! With a local engine, its processes are visible in /proc. If this process has the permission, it signals them
+//! directly. Otherwise the container's shell sends the signal from inside. An engine on a local socket may still run
+//! its processes elsewhere: behind a forwarded socket, in a virtual machine, or outside the container that this
+//! process runs in.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::docker::http::Call;
 
 const OPERATION: &str = "end the command";
 
-/// What is asked of a container: the number of its first process.
+/// The only field needed from a container: the number of its first process.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
@@ -31,24 +32,25 @@ struct InspectedState {
     pid: i64,
 }
 
-/// How long after one look the next one is worth it: a process that is just ending is in no group.
+/// Pause before a second check: a process that is just ending is in no group.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Whether a process of this machine is in a container's control group.
+/// Returns whether a process of this machine is in a container's control group.
 fn is_of(pid: i64, container: &str) -> bool {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     !container.is_empty() && groups.contains(container)
 }
 
-/// Whether a process is of the container with this first process, where control groups have no names of containers (an
-/// engine without root that may not make any): in the same space of processes, which is not ours, and which the other began.
+/// Returns whether a process belongs to the container with this first process. It serves engines whose control groups
+/// do not name containers (a rootless engine that may not create any). Both processes must share a PID namespace that
+/// is not ours, and `first` must be its init process.
 fn is_beside(pid: i64, first: i64) -> bool {
     let space = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|meta| (meta.dev(), meta.ino()));
     let theirs = space(&first.to_string());
     theirs.is_some() && theirs == space(&pid.to_string()) && theirs != space("self") && inner(first) == Some(1)
 }
 
-/// The number of a process in its own space: the last one.
+/// Returns the process number within the process's own PID namespace: the last number of `NSpid`.
 fn inner(pid: i64) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last()?.parse().ok())
@@ -59,12 +61,13 @@ fn unsupported(cause: &str) -> Error {
 }
 
 impl ExecControl {
-    /// Kills the command with everything in its process group, and says whether there was something to kill: not where it
-    /// has ended, nor where the engine is only about to start it. What has left its group (`setsid`) lives on.
+    /// Kills the command and its whole process group, and returns whether there was a process to kill. There is none
+    /// if the command has ended, or if the engine has not started it yet. Processes that left the group (`setsid`)
+    /// survive.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the engine's processes are not seen from here, as on another machine, or in a container
-    /// without a shell where only root may signal from outside; the command then runs on.
+    /// [`Error::Unsupported`] if the engine's processes are not visible from here, as on another machine, or in a
+    /// container without a shell where only root may signal from outside. The command then keeps running.
     pub async fn kill(&self) -> Result<bool> {
         for wait in [Duration::ZERO, AGAIN] {
             tokio::time::sleep(wait).await;
@@ -75,7 +78,8 @@ impl ExecControl {
         Err(unsupported("the engine's processes are not seen from here, so the command runs on"))
     }
 
-    /// The same; none where neither the command nor its container is seen.
+    /// Kills the command as [`ExecControl::kill`] does. Returns none if neither the command nor its container is
+    /// visible.
     async fn kill_seen(&self) -> Result<Option<bool>> {
         let look = self.look().await?;
         if !look.running || look.pid <= 0 {
@@ -84,14 +88,15 @@ impl ExecControl {
         if !self.docker.is_local() {
             return Err(unsupported("the engine is on another machine, so the command runs on"));
         }
-        // The number may mean another process by now, or always have meant one.
+        // The number may belong to another process by now, or may always have belonged to one.
         if is_of(look.pid, &look.container_id) {
             return self.signal(&look).await.map(Some);
         }
-        // It has ended, which the engine may say late, or is about to begin; unless nothing of the container is seen here.
+        // The command has ended (the engine may report that late) or is about to start, unless nothing of the
+        // container is visible here.
         let call = Call::get(OPERATION, format!("{}/json", containers::path(&look.container_id)?));
         let first: Inspected = match self.docker.http().json(&call.about("container", &look.container_id)).await {
-            // With its container it has ended.
+            // The command ended with its container.
             Err(Error::NotFound { .. }) => return Ok(Some(false)),
             first => first?,
         };

@@ -1,4 +1,4 @@
-//! The output of a command: read, taken apart, and ended even where the engine forgets to.
+//! The output of a command: read, split into streams, and ended even if the engine fails to close it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use super::super::error::{Error, Result};
 use super::super::hijack::{Frames, StdStream};
 use super::{ExecControl, FIRST_LOOK, LAST_LOOK, OPERATION, StreamEnd};
 
-/// Room for one read.
+/// Buffer size of one read.
 const READ: usize = 64 * 1024;
-/// A stream that is silent for so long after its process has ended counts as closed (moby 24974).
+/// A stream that stays silent for this long after its process has ended counts as closed (moby 24974).
 const GRACE: Duration = Duration::from_secs(1);
-/// What 20.10 writes to the terminal when the keys for detaching were typed. It then also reports exit code 126
-/// and, as seen, ends the command (so `wharf` takes the keys itself); newer engines just close the stream.
+/// The message that Docker 20.10 writes to the terminal after the detach keys. It then also reports exit code 126 and
+/// has been observed to end the command, so `wharf` handles the keys itself. Newer engines just close the stream.
 const DETACHED: &[u8] = b"exec attach failed: error on attach stdin: read escape sequence\r\n";
 
-/// What a command writes. See [`ExecOutput::next`].
+/// The output of a command. See [`ExecOutput::next`].
 #[derive(Debug)]
 pub struct ExecOutput {
     reader: SocketReader,
     buffer: BytesMut,
-    /// None with a terminal: then the bytes are raw.
+    /// None with a terminal, where the bytes are raw.
     frames: Option<Frames>,
     ready: VecDeque<(StdStream, Bytes)>,
-    /// The very first output, while it may be the engine's words about a command that did not start.
+    /// The very first output, while it may be the engine's message about a command that did not start.
     held: Option<Bytes>,
     started: bool,
     finished: bool,
@@ -39,7 +39,7 @@ pub struct ExecOutput {
     next_look: Instant,
     pause: Duration,
     control: ExecControl,
-    /// What [`ExecControl::exit`] is told about the stream.
+    /// Reports the state of the stream to [`ExecControl::exit`].
     tell: watch::Sender<StreamEnd>,
 }
 
@@ -70,9 +70,9 @@ impl ExecOutput {
         Ok(output)
     }
 
-    /// Gives the next output, as it arrives, or none at its end. Dropping the future loses nothing.
+    /// Returns the next output as it arrives, or none at its end. Dropping the future loses nothing.
     ///
-    /// Where the stream is not closed, it ends 1 s after the last output of a process that has ended, see
+    /// If the stream is not closed, it ends 1 s after the last output of a process that has ended, see
     /// [`ExecOutput::cut`].
     ///
     /// # Errors
@@ -117,14 +117,15 @@ impl ExecOutput {
         }
     }
 
-    /// Whether the end of the output is not the engine's: the command has ended, and its stream was still open. Either a
-    /// process that it left behind holds it, and what that writes later is lost; or the engine forgot to close it. The
-    /// engine does not tell which, and waiting would be for as long as a server runs that was started in the background.
+    /// Returns whether Wharf, not the engine, ended the output: the command had ended while its stream was still
+    /// open. Either a process that the command left behind holds the stream, and its later output is lost, or the
+    /// engine forgot to close it. The engine does not report which. Waiting could take as long as a server that was
+    /// started in the background runs.
     pub fn cut(&self) -> bool {
         self.cut
     }
 
-    /// The same as a stream.
+    /// Returns the output as a stream.
     pub fn into_stream(self) -> impl Stream<Item = Result<(StdStream, Bytes)>> {
         futures_util::stream::unfold(self, |mut output| async {
             let item = output.next().await?;
@@ -132,10 +133,10 @@ impl ExecOutput {
         })
     }
 
-    /// Looks whether the silent process has ended.
+    /// Checks whether the silent process has ended.
     async fn look(&mut self) {
         let look = self.control.look().await;
-        // It runs, or ran, so what was held back are its own words: a prompt must be seen before it is answered.
+        // The command runs or ran, so the held output is its own: the user must see a prompt before answering it.
         if look.as_ref().is_ok_and(|look| look.pid > 0)
             && let Some(words) = self.held.take_if(|words| words != DETACHED)
         {
@@ -144,7 +145,7 @@ impl ExecOutput {
         match look {
             Ok(look) if look.running || look.exit_code.is_none() => {}
             Ok(_) | Err(Error::NotFound { .. }) => self.ended_at = Some(Instant::now()),
-            // The stream itself will break if the engine is gone.
+            // The stream itself breaks if the engine is gone.
             Err(error) => tracing::debug!(%error, "cannot look at a silent command"),
         }
         self.pause = (self.pause * 3 / 2).min(LAST_LOOK);
@@ -185,12 +186,12 @@ impl ExecOutput {
         Ok(())
     }
 
-    /// The stream has ended: what was held back is either the engine's words or real output.
+    /// Handles the end of the stream: held output is either the engine's message or real output.
     async fn finish(&mut self) {
         self.finished = true;
         let mut end = StreamEnd { ended: true, ..StreamEnd::default() };
         if let Some(words) = self.held.take() {
-            // Process id 0: it never ran.
+            // Process id 0 means that the command never ran.
             if words == DETACHED {
                 end.detached = true;
             } else if self.control.look().await.is_ok_and(|look| !look.running && look.pid == 0) {
@@ -203,9 +204,9 @@ impl ExecOutput {
     }
 }
 
-/// Whether output may be the engine's words about a command that did not start: up to today it writes them to stdout,
-/// in one piece that ends like a terminal's line, before it closes the stream. What a terminal shows ends like that, too,
-/// and must not be held back; there the words count.
+/// Returns whether output may be the engine's message about a command that did not start. Engines up to the current
+/// version write it to stdout, in one piece with a terminal's line ending, before they close the stream. Output of a
+/// terminal has the same line ending and must not be held back, so with a terminal only the wording counts.
 fn may_be_refusal(data: &[u8], terminal: bool) -> bool {
     const WORDS: [&[u8]; 9] = [
         b"OCI runtime exec failed",

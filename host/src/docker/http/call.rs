@@ -1,4 +1,4 @@
-//! One call to the engine: what is asked, and the words for its errors.
+//! One call to the engine: the request, and the wording of its errors.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::super::error::{self, Error, Result};
 
-/// For calls that only read or change the engine's tables.
+/// Time limit for calls that only read or change the engine's tables.
 pub(in crate::docker) const QUICK: Duration = Duration::from_secs(30);
-/// For calls that make the engine work: create, start, remove.
+/// Time limit for calls that make the engine work: create, start, remove.
 pub(in crate::docker) const SLOW: Duration = Duration::from_secs(180);
 
-/// Characters that are escaped in a path or query; `/`, `:`, `@` and `,` stay, which both allow.
+/// Characters that are escaped in a path or query. `/`, `:`, `@` and `,` stay, because both allow them.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -25,26 +25,26 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b',');
 
-/// More of an answer that is no JSON is not shown.
+/// Maximum bytes shown of an answer that is not JSON.
 const MESSAGE: usize = 500;
 
-/// A call to the engine, and the words for its errors.
+/// A call to the engine, and the wording of its errors.
 #[derive(Debug, Clone)]
 pub(in crate::docker) struct Call {
-    /// What is tried, as in "cannot create the container".
+    /// The attempted operation, as in "cannot create the container".
     pub(in crate::docker) operation: &'static str,
-    /// Kind and name of what it is about, for "there is no container 'x'".
+    /// Kind and name of the object, for "there is no container 'x'".
     pub(in crate::docker) what: &'static str,
     pub(in crate::docker) name: String,
     pub(in crate::docker) method: Method,
-    /// Path and query without the version.
+    /// Path and query, without the version.
     pub(in crate::docker) path: String,
     pub(in crate::docker) body: Bytes,
     /// Value of `X-Registry-Auth`; a secret.
     pub(in crate::docker) auth: Option<String>,
     /// Value of `X-Registry-Config`; a secret.
     pub(in crate::docker) registries: Option<String>,
-    /// Whether the connection should become raw bytes.
+    /// Whether the connection should switch to raw bytes.
     pub(in crate::docker) upgrade: bool,
     pub(in crate::docker) within: Duration,
 }
@@ -79,7 +79,7 @@ impl Call {
         self.name = name.to_owned();
         self
     }
-    /// Limits the time until the whole answer is there; for streams, until its head is there.
+    /// Limits the time until the whole answer has arrived; for streams, until its head has arrived.
     pub(in crate::docker) fn within(mut self, limit: Duration) -> Self {
         self.within = limit;
         self
@@ -105,7 +105,7 @@ impl Call {
         Ok(self)
     }
 
-    /// The error for an answer that reports a failure.
+    /// Returns the error for an answer that reports a failure.
     pub(in crate::docker) fn error(&self, reply: &Reply) -> Error {
         error::status_error(self.operation, self.what, &self.name, reply.status, &reply.message())
     }
@@ -128,7 +128,7 @@ impl Reply {
     pub(in crate::docker) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
-    /// The engine's words when it reports a failure.
+    /// Returns the engine's message for a failure.
     pub(in crate::docker) fn message(&self) -> String {
         #[derive(serde::Deserialize)]
         struct Message {
@@ -146,7 +146,7 @@ pub(in crate::docker) fn encode(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// A `filters` query for one key, as the engine wants it: JSON in a query.
+/// Builds a `filters` query for one key, as the engine expects it: JSON in a query.
 pub(in crate::docker) fn filters(key: &str, values: &[String]) -> String {
     let json = serde_json::json!({ key: values });
     format!("filters={}", encode(&json.to_string()))

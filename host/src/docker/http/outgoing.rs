@@ -1,4 +1,4 @@
-//! What is sent to the engine: a small body at once, or a large one in pieces while it is made.
+//! Request bodies: a small body as a whole, or a large body in pieces while it is produced.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Pieces of a body as they are made. The channel's bound is the bound of what waits in memory; an error of the maker
-/// breaks the request off, so that the engine never takes a part for the whole.
+/// Pieces of a body as they are produced. The channel's capacity limits the memory of waiting pieces. An error of the
+/// producer aborts the request, so the engine never mistakes a part for the whole.
 pub(in crate::docker) type Pieces = tokio::sync::mpsc::Receiver<std::io::Result<Bytes>>;
 
 /// The body of a request.

@@ -1,4 +1,4 @@
-//! From the engine's bytes to lines, as they arrive and without waiting for their ends.
+//! Decodes the engine's bytes to lines as they arrive, without waiting for line endings.
 
 use bytes::{Buf, Bytes, BytesMut};
 use jiff::Timestamp;
@@ -6,16 +6,16 @@ use jiff::Timestamp;
 use super::LogLine;
 use crate::docker::hijack::{Frames, Piece, StdStream};
 
-/// A frame that comes in several reads is handed over in pieces of this size.
+/// A frame that arrives in several reads is passed on in pieces of this size.
 const PIECE: usize = 64 * 1024;
-/// The engine cuts messages at this size (moby, daemon/logger/copier.go).
+/// The engine splits messages at this size (moby, daemon/logger/copier.go).
 const MESSAGE: usize = 16 * 1024;
-/// No time is longer: `2026-11-22T01:02:03.000000000+00:00 `.
+/// The maximum length of a time: `2026-11-22T01:02:03.000000000+00:00 `.
 const LONGEST_TIME: usize = 36;
 
 pub(super) type Decoded = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// Bytes of the engine to lines.
+/// Decodes the engine's bytes to lines.
 #[derive(Debug)]
 pub(super) enum Decoder {
     Framed(Framed),
@@ -60,11 +60,11 @@ pub(super) struct Framed {
     part: Option<Part>,
 }
 
-/// A frame of which only a part has arrived.
+/// A frame that has arrived only in part.
 #[derive(Debug, Default)]
 struct Part {
     time: Option<Timestamp>,
-    /// Whether the time was taken off, and a piece handed over.
+    /// Whether the time was removed and a piece was passed on.
     begun: bool,
     data: BytesMut,
 }
@@ -97,7 +97,7 @@ impl Framed {
     }
 }
 
-/// Takes the time off the beginning of a message.
+/// Removes the time from the beginning of a message.
 fn take_time(timestamps: bool, mut message: Bytes) -> (Option<Timestamp>, Bytes) {
     if !timestamps {
         return (None, message);
@@ -111,21 +111,21 @@ fn take_time(timestamps: bool, mut message: Bytes) -> (Option<Timestamp>, Bytes)
     }
 }
 
-/// A time and the space after it, and how many bytes that is.
+/// Parses a time and the space after it. Returns the time and the number of bytes of both.
 fn time_at_start(bytes: &[u8]) -> Option<(Timestamp, usize)> {
     let space = bytes.iter().take(LONGEST_TIME).position(|byte| *byte == b' ')?;
     let text = std::str::from_utf8(bytes.get(..space)?).ok()?;
     Some((text.parse().ok()?, space + 1))
 }
 
-/// Where in a message of a terminal the next byte is.
+/// The position of the next byte within a terminal's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// At its start, where the time stands.
+    /// At the start, where the time is.
     Start,
-    /// Behind its time.
+    /// After the time.
     Middle,
-    /// Where the engine cuts long messages: another time may follow.
+    /// At the point where the engine splits long messages: another time may follow.
     Cut,
 }
 
@@ -135,9 +135,9 @@ pub(super) struct Raw {
     timestamps: bool,
     at: At,
     time: Option<Timestamp>,
-    /// Bytes of the message so far, without the time.
+    /// Bytes of the message so far, not counting the time.
     length: usize,
-    /// What may be the beginning of a time.
+    /// Bytes that may be the beginning of a time.
     carry: BytesMut,
 }
 
@@ -159,7 +159,7 @@ impl Raw {
                         self.carry.extend_from_slice(&chunk);
                         return;
                     }
-                    // Behind a cut without a time the same message goes on.
+                    // Without a time after a split, the same message continues.
                     None if self.at == At::Start => self.time = None,
                     None => {}
                 }
@@ -199,7 +199,7 @@ mod tests {
         lines
     }
 
-    /// Puts pieces together: (time, line).
+    /// Joins pieces to (time, line) pairs.
     fn joined(lines: &[LogLine]) -> Vec<(Option<Timestamp>, Vec<u8>)> {
         let mut out: Vec<(Option<Timestamp>, Vec<u8>)> = Vec::new();
         let mut open = false;

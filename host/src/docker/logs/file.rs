@@ -1,12 +1,12 @@
-//! The engine's json-file, read where it lies: history, tail, rotation, and new lines as they are written.
+//! Reads the engine's json-file directly: history, tail, rotation, and new lines as they are written.
 //!
-//! What the engine would send is given: the same messages in the same order. It reads the rotated files from the oldest
-//! on and then the current one, counts `tail` in messages over all of them, skips what is older than `since` and ends at
-//! the first message after `until` (moby, daemon/logger/loggerutils/logfile.go). When something is unusual, such as
-//! compressed or damaged files, opening or reading fails, and the caller turns to the engine.
+//! The result equals the engine's stream: the same messages in the same order. The engine reads the rotated files
+//! from the oldest on and then the current file, counts `tail` in messages over all of them, skips messages older
+//! than `since` and ends at the first message after `until` (moby, daemon/logger/loggerutils/logfile.go). In unusual
+//! cases, such as compressed or damaged files, opening or reading fails, and the caller falls back to the engine.
 //!
-//! Files are read by a thread of their own, because a disk may block; the channel to it is short, so a slow reader stops
-//! it.
+//! A dedicated thread reads the files, because a disk may block. Its channel is short, so a slow consumer pauses the
+//! thread.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -21,28 +21,29 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::json_line::{self, Clock};
-use super::parts::{Part, open_all, tail_start};
+use super::rotated::{Part, open_all, tail_start};
 use super::{LogLine, LogOptions, LogSource, OPERATION};
 use crate::docker::Docker;
 use crate::docker::error::{Error, Result};
 use crate::docker::hijack::StdStream;
 
-/// Bytes of a file that are read at once.
+/// Bytes read from a file at once.
 const BLOCK: usize = 128 * 1024;
-/// A message has 16 KiB at most, each byte of it up to 6 in JSON; what is longer is no log line.
+/// The longest valid line. A message has at most 16 KiB, and JSON needs up to 6 bytes for each of them; a longer line
+/// is no log line.
 const LONGEST_LINE: usize = 1024 * 1024;
-/// Batches that wait for the reader.
+/// Batches that wait for the consumer.
 const QUEUE: usize = 1;
-/// How often it is looked whether a line that is being written is complete.
+/// The number of checks for the rest of an unfinished line.
 const UNFINISHED: usize = 40;
-/// Between looks at a file that does not grow: first and last.
+/// Pauses between checks of a file that does not grow: first and longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
-/// Lines of the engine's files as they are read.
+/// Lines of the engine's files, as they are read.
 #[derive(Debug)]
 pub(super) struct Tailer {
     lines: mpsc::Receiver<Result<Vec<LogLine>>>,
-    /// Waits for the end of the container, if that is followed.
+    /// Waits for the end of the container when following.
     watch: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -90,7 +91,7 @@ impl Tailer {
     }
 }
 
-/// Ends when the container does, however often the engine is restarted meanwhile.
+/// Returns when the container has ended, however often the engine restarts meanwhile.
 async fn until_ended(docker: &Docker, id: &str, ended: &AtomicBool) {
     let mut pause = Duration::from_millis(200);
     while let Err(error) = docker.wait(id).await {
@@ -101,15 +102,15 @@ async fn until_ended(docker: &Docker, id: &str, ended: &AtomicBool) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }
-    // The engine has written the whole log before it says that the container does not run.
+    // The engine writes the whole log before it reports that the container does not run.
     ended.store(true, Ordering::Release);
 }
 
-/// Why reading ended before the end of the files.
+/// The reason why reading stopped before the end of the files.
 enum Stop {
-    /// No more is wanted: the reader is gone, or `until` was reached.
+    /// Nothing more is needed: the consumer is gone, or `until` was reached.
     Enough,
-    /// Something that only the engine understands.
+    /// The file holds something that only the engine understands.
     Failed(String),
 }
 
@@ -124,10 +125,10 @@ struct Reader {
     most: u32,
     options: LogOptions,
     clock: Clock,
-    /// What was read and not yet handed over is the first `filled` bytes.
+    /// The first `filled` bytes were read and not yet passed on.
     buffer: Vec<u8>,
     filled: usize,
-    /// Bytes of whole lines in what was handed over last.
+    /// Bytes of the whole lines that were passed on last.
     used: usize,
     ended: Arc<AtomicBool>,
     to: mpsc::Sender<Result<Vec<LogLine>>>,
@@ -151,14 +152,14 @@ impl Reader {
         if self.options.follow { self.follow(current) } else { self.end_line(&mut current) }
     }
 
-    /// Leaves out, or positions, what is before the wanted tail.
+    /// Skips the files, and the parts of files, before the requested tail.
     fn seek_tail(&self, parts: &mut Vec<Part>) -> io::Result<()> {
         let Some(mut wanted) = self.options.tail else { return Ok(()) };
         let last = parts.len().saturating_sub(1);
         let mut first = parts.len();
         for (index, part) in parts.iter_mut().enumerate().rev() {
             if wanted == 0 {
-                // The current file is needed to follow it.
+                // The current file is needed for following.
                 if index < last {
                     break;
                 }
@@ -174,7 +175,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a file up to the size that it had when it was opened.
+    /// Reads a file up to its size at opening.
     fn history(&mut self, part: &mut Part) -> std::result::Result<(), Stop> {
         let mut position = part.file.stream_position()?;
         while position < part.size {
@@ -187,13 +188,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a file to which nothing is written any more to its end.
+    /// Reads a file that nothing writes to any more, up to its end.
     fn finish(&mut self, part: &mut Part) -> std::result::Result<(), Stop> {
         while self.block(&mut part.file, u64::MAX)? > 0 {}
         self.between_lines()
     }
 
-    /// Reads to the end of a line that was being written when the file was opened; what is behind it came later.
+    /// Reads to the end of a line that was unfinished when the file was opened. Everything after that line is newer.
     fn end_line(&mut self, current: &mut Part) -> std::result::Result<(), Stop> {
         for _ in 0..UNFINISHED {
             if self.filled == 0 {
@@ -213,11 +214,11 @@ impl Reader {
         if self.filled == 0 { Ok(()) } else { Err(Stop::Failed("it ends in the middle of a line".into())) }
     }
 
-    /// Hands over new lines until the container has ended.
+    /// Passes on new lines until the container has ended.
     fn follow(&mut self, mut current: Part) -> std::result::Result<(), Stop> {
         let mut pause = PAUSES.0;
         loop {
-            // Asked before reading: what is written until then is read below.
+            // Loaded before reading: everything written before this load is read below.
             let ended = self.ended.load(Ordering::Acquire);
             if self.block(&mut current.file, u64::MAX)? > 0 {
                 pause = PAUSES.0;
@@ -229,13 +230,14 @@ impl Reader {
                         return Err(Stop::Failed("it became shorter".into()));
                     }
                 }
-                // The engine renames a file after the last line was written to it.
+                // The engine renames a file only after writing its last line.
                 Ok(_) => {
                     self.finish(&mut current)?;
                     current = self.switch(&current)?;
                     continue;
                 }
-                // Between renaming the old and making the new one, or removed with its container.
+                // Either the old file was just renamed and the new one does not exist yet, or the file was removed
+                // with its container.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
@@ -250,7 +252,7 @@ impl Reader {
         }
     }
 
-    /// Reads the files that came between the one that was read and the current one, which it returns.
+    /// Reads the files between the given file and the current file, and returns the current file.
     fn switch(&mut self, read: &Part) -> std::result::Result<Part, Stop> {
         let mut parts = open_all(&self.path, self.most)?;
         let Some(index) = parts.iter().position(|part| part.identity == read.identity) else {
@@ -264,7 +266,7 @@ impl Reader {
         Ok(current)
     }
 
-    /// Reads a block of at most `most` bytes and hands over its lines. Returns how many bytes were read.
+    /// Reads a block of at most `most` bytes and passes on its lines. Returns the number of bytes read.
     fn block(&mut self, file: &mut File, most: u64) -> std::result::Result<u64, Stop> {
         if self.filled == self.buffer.len() {
             if self.filled >= LONGEST_LINE {
@@ -283,7 +285,7 @@ impl Reader {
         Ok(count as u64)
     }
 
-    /// Hands over the whole lines of the buffer, and keeps the rest.
+    /// Passes on the whole lines of the buffer and keeps the rest.
     fn hand_over(&mut self) -> std::result::Result<(), Stop> {
         let LogOptions { since, until, timestamps, stdout, stderr, .. } = self.options;
         let text = self.buffer.get(..self.filled).unwrap_or_default();
@@ -294,7 +296,7 @@ impl Reader {
             let start = messages.len();
             let line = text.get(used..end).unwrap_or_default();
             let Some((stream, time)) = json_line::read(line, &mut self.clock, &mut messages) else {
-                // What was understood before it goes first, so that the engine is asked only for the rest.
+                // Pass on the lines understood so far, so that the engine only has to deliver the rest.
                 self.send(messages, &ends, timestamps)?;
                 return Err(Stop::Failed("a line is not of the form that the engine writes".into()));
             };
@@ -325,7 +327,7 @@ impl Reader {
         timestamps: bool,
     ) -> std::result::Result<(), Stop> {
         if ends.is_empty() {
-            // A search through much that is not wanted must end when its reader goes away.
+            // A long search without matches must end when its consumer is gone.
             return if self.to.is_closed() { Err(Stop::Enough) } else { Ok(()) };
         }
         let messages = messages.freeze();

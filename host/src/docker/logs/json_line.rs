@@ -1,8 +1,8 @@
 //! One line of the engine's json-file: `{"log":"text\n","stream":"stdout","time":"2026-11-22T01:02:03.4Z"}`.
 //!
-//! The form that the engine writes (moby, daemon/logger/jsonfilelog/jsonlog) is read by hand; whatever else is valid
-//! JSON, such as the attributes of a container with log labels, is left to serde. A line that neither understands is an
-//! error and never output.
+//! The format that the engine writes (moby, daemon/logger/jsonfilelog/jsonlog) is parsed by hand. Any other valid
+//! JSON, such as the attributes of a container with log labels, is left to serde. A line that neither parser
+//! understands is an error and is never output.
 
 use bytes::BytesMut;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::docker::hijack::StdStream;
 /// Length of `2026-11-22T01:02:03`.
 const SECONDS: usize = 19;
 
-/// Reads times; the second of the last one is remembered, because most lines share it.
+/// Parses times. It remembers the last second, because most lines share it.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     text: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// `2026-11-22T01:02:03.000000001Z`, with 0 to 9 digits behind the point.
+    /// Parses `2026-11-22T01:02:03.000000001Z`, with 0 to 9 digits after the point.
     fn read(&mut self, text: &[u8]) -> Option<Timestamp> {
         let (seconds, rest) = text.split_at_checked(SECONDS)?;
         let fraction = match rest {
@@ -46,8 +46,8 @@ impl Clock {
     }
 }
 
-/// Reads one line without its line end, and appends the message to `out`. None when it cannot be understood; `out` is
-/// then as it was.
+/// Parses one line without its line ending and appends the message to `out`. Returns none for a line that cannot be
+/// understood, and leaves `out` unchanged.
 pub(super) fn read(line: &[u8], clock: &mut Clock, out: &mut BytesMut) -> Option<(StdStream, Timestamp)> {
     let start = out.len();
     plain(line, clock, out).or_else(|| {
@@ -56,7 +56,7 @@ pub(super) fn read(line: &[u8], clock: &mut Clock, out: &mut BytesMut) -> Option
     })
 }
 
-/// The usual form.
+/// Parses the usual format.
 fn plain(line: &[u8], clock: &mut Clock, out: &mut BytesMut) -> Option<(StdStream, Timestamp)> {
     let body = line.strip_prefix(b"{\"log\":\"")?.strip_suffix(b"\"}")?;
     let quote = memchr::memrchr(b'"', body)?;
@@ -72,7 +72,7 @@ fn plain(line: &[u8], clock: &mut Clock, out: &mut BytesMut) -> Option<(StdStrea
     Some((stream, time))
 }
 
-/// Takes the escapes out of a JSON text. None for what must be looked at more closely.
+/// Removes the escapes from a JSON text. Returns none for text that needs a full parser.
 fn unescape(text: &[u8], out: &mut BytesMut) -> Option<()> {
     std::str::from_utf8(text).ok()?;
     let mut rest = text;
@@ -107,7 +107,7 @@ fn unescape(text: &[u8], out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-/// Every other form.
+/// Parses every other format with serde.
 fn any(line: &[u8], out: &mut BytesMut) -> Option<(StdStream, Timestamp)> {
     #[derive(Deserialize)]
     struct Line {

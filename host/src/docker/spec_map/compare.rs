@@ -1,4 +1,4 @@
-//! Whether the engine made what was decided.
+//! Compares the engine's container with the decided spec.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::workspace::ContainerSpec;
 
-/// A field that the engine reports differently from what was decided.
+/// A field whose reported value differs from the decided value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// Path of the field, e.g. `resources.memory` or `env.HOME`.
     pub field: String,
-    /// What was decided, as JSON.
+    /// The decided value, as JSON.
     pub decided: String,
-    /// What the engine reports, as JSON.
+    /// The value that the engine reports, as JSON.
     pub actual: String,
 }
 
-/// Compares what was decided with what [`super::super::Docker::inspect`] reports; nothing means that the container
-/// is what was decided.
+/// Compares the decided spec with the report of [`super::super::Docker::inspect`]. An empty result means that the
+/// container matches the spec.
 ///
-/// Where the spec leaves the choice to the image or the engine (empty command or working directory, no entry point, no user, no
-/// size of /dev/shm), anything is right; environment and labels may have more entries, those of the image. `disk_enforced` is
-/// the [`super::super::CreateRequest::enforce_disk`] of the creation: a limit that is only watched is not compared.
+/// If the spec leaves the choice to the image or the engine (empty command or working directory, no entry point, no
+/// user, no size of /dev/shm), any value matches. Environment and labels may have extra entries from the image.
+/// `disk_enforced` is the value of [`super::super::CreateRequest::enforce_disk`] at creation: a limit that is only
+/// monitored is not compared.
 pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforced: bool) -> Vec<Difference> {
     let mut found = Found(Vec::new());
     let reference = |spec: &ContainerSpec| spec.image.as_ref().map(|image| image.reference.clone());
@@ -51,7 +52,7 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     found.check("network", &decided.network, &actual.network);
 
     let (want, have) = (&decided.resources, &actual.resources);
-    // The engine keeps billionths.
+    // The engine stores billionths of a core.
     if (want.cpus - have.cpus).abs() > 1e-6 {
         found.add("resources.cpus", &want.cpus, &have.cpus);
     }
@@ -63,7 +64,7 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     if disk_enforced {
         found.check("resources.disk", &want.disk, &have.disk);
     }
-    // An engine may have limits of its own for every container (`default-ulimits` of its daemon.json).
+    // An engine may apply its own limits to every container (`default-ulimits` in its daemon.json).
     found.subset("resources.ulimits", &want.ulimits, &have.ulimits);
 
     let (want, have) = (&decided.security, &actual.security);
@@ -80,8 +81,8 @@ pub fn differences(decided: &ContainerSpec, actual: &ContainerSpec, disk_enforce
     found.0
 }
 
-/// Whether a reference that an engine reports is the one that it was given. Docker gives it back as it was; Podman puts the
-/// registry in front that it stands for, and the tag behind.
+/// Returns whether the reference that an engine reports is the reference that it was given. Docker reports it
+/// unchanged. Podman adds the implied registry in front and the tag at the end.
 fn same_image(given: &str, reported: &str) -> bool {
     let tagged = [given.to_owned(), format!("{given}:latest")];
     let prefixes = ["", "localhost/", "docker.io/", "docker.io/library/"];
@@ -102,7 +103,7 @@ impl Found {
         self.0.push(Difference { field: field.to_owned(), decided: json(decided), actual: json(actual) });
     }
 
-    /// Every decided entry must be there.
+    /// Requires every decided entry to be present.
     fn subset<T: PartialEq + Serialize>(
         &mut self,
         field: &str,
@@ -114,7 +115,7 @@ impl Found {
         }
     }
 
-    /// Every decided entry must be there, and no other.
+    /// Requires exactly the decided entries.
     fn same<T: PartialEq + Serialize>(
         &mut self,
         field: &str,

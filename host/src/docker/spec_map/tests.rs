@@ -1,4 +1,4 @@
-//! A spec survives the way to the engine's create body and back.
+//! A spec survives the conversion to the engine's create body and back.
 
 use super::*;
 

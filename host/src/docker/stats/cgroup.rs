@@ -1,12 +1,12 @@
-//! The kernel's counters of a container, read where the kernel shows them: the same fields as the engine gives, at a
-//! thousandth of the time.
+//! Reads a container's counters directly from the kernel: the same fields as from the engine, in a thousandth of the
+//! time.
 //!
-//! Which folder belongs to a container is read from `/proc/<pid>/cgroup` and the mounts, never guessed from names; and
-//! its name must hold the container's full id, so that neither a reused process id nor an engine on another machine
-//! leads to the counters of another container.
+//! The cgroup folder of a container comes from `/proc/<pid>/cgroup` and the mounts, never from guessed names. The
+//! folder's name must contain the container's full id, so neither a reused process id nor an engine on another
+//! machine leads to the counters of another container.
 //!
-//! Sources: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst; containerd/cgroups for which of several files
-//! the engine takes.
+//! Sources: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst; containerd/cgroups for the engine's choice
+//! among several files.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Raw, RawBlock, RawBlockEntry, RawCpu, RawMemory, RawNetwork, RawPids, RawUsage};
 
-/// Where the hierarchies are mounted.
+/// The mount points of the cgroup hierarchies.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mounts {
     /// By controller: root within the hierarchy, and mount point.
@@ -23,7 +23,7 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    /// Reads `/proc/self/mountinfo`.
+    /// Parses `/proc/self/mountinfo`.
     pub(super) fn parse(mountinfo: &str) -> Self {
         let mut mounts = Self::default();
         for line in mountinfo.lines() {
@@ -46,7 +46,7 @@ impl Mounts {
     }
 }
 
-/// The folders of one container's counters.
+/// The folders with one container's counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cgroup {
     v2: bool,
@@ -57,7 +57,7 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Finds the folders from `/proc/<pid>/cgroup`; none if they are not those of this container.
+    /// Finds the folders from `/proc/<pid>/cgroup`. Returns none if they do not belong to this container.
     pub(super) fn find(proc_cgroup: &str, mounts: &Mounts, id: &str) -> Option<Self> {
         let lines: Vec<(&str, &str)> = proc_cgroup
             .lines()
@@ -94,7 +94,7 @@ impl Cgroup {
         })
     }
 
-    /// The folders of another container that the same engine made in the same way, if they exist.
+    /// Returns the folders of another container that the same engine created in the same way, if they exist.
     pub(super) fn sibling(&self, id: &str, other: &str) -> Option<Self> {
         let replaced = |path: &Path| {
             let name = path.file_name()?.to_str()?.replace(id, other);
@@ -105,13 +105,14 @@ impl Cgroup {
         (found != *self && found.pids.join("cgroup.procs").exists()).then_some(found)
     }
 
-    /// One of its processes; while it runs, the first is the oldest, which is in the container's own network.
+    /// Returns one of the container's processes. Its first process, while it runs, is the oldest and is in the
+    /// container's own network.
     pub(super) fn process(&self) -> Option<u32> {
         let text = std::fs::read_to_string(self.pids.join("cgroup.procs")).ok()?;
         text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).min()
     }
 
-    /// Reads all counters. `networks` are added, and `system` is the CPU base: nanoseconds that one core has had.
+    /// Reads all counters. `networks` are added. `system` is the CPU base: nanoseconds of available time of one core.
     pub(super) fn read(&self, machine_memory: u64, networks: Option<Networks>, system: u64) -> io::Result<Raw> {
         let (total, usage, limit, entries) = if self.v2 {
             (
@@ -121,7 +122,7 @@ impl Cgroup {
                 io_v2(&read(&self.block, "io.stat")?),
             )
         } else {
-            // Kernels with the CFQ scheduler have this one; the engine prefers it.
+            // Kernels with the CFQ scheduler have this file, and the engine prefers it.
             let block = read(&self.block, "blkio.io_service_bytes_recursive")
                 .or_else(|_| read(&self.block, "blkio.throttle.io_service_bytes"))?;
             (
@@ -153,10 +154,11 @@ impl Cgroup {
     }
 }
 
-/// Counters by interface.
+/// Network counters by interface.
 pub(super) type Networks = BTreeMap<String, RawNetwork>;
 
-/// Reads `/proc/<pid>/net/dev`: the interfaces that the engine made, or all but the loopback where none has such a name.
+/// Parses `/proc/<pid>/net/dev`. Returns the interfaces that the engine created, or, if no interface has such a name,
+/// all except the loopback.
 pub(super) fn networks(text: &str) -> Networks {
     let all: Networks = text
         .lines()
@@ -173,7 +175,7 @@ pub(super) fn networks(text: &str) -> Networks {
     all.into_iter().filter(|(name, _)| !any || made(name)).collect()
 }
 
-/// Bytes of memory of the machine, from `/proc/meminfo`.
+/// Returns the machine's memory in bytes, from `/proc/meminfo`.
 pub(super) fn machine_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -202,7 +204,7 @@ fn field(folder: &Path, file: &str, key: &str) -> io::Result<u64> {
     value.ok_or_else(|| wrong(folder, file))
 }
 
-/// `8:0 Read 4096`
+/// Parses lines such as `8:0 Read 4096`.
 fn io_v1(text: &str) -> Vec<RawBlockEntry> {
     let entry = |line: &str| {
         let mut words = line.split(' ').skip(1);
@@ -211,7 +213,7 @@ fn io_v1(text: &str) -> Vec<RawBlockEntry> {
     text.lines().filter_map(entry).collect()
 }
 
-/// `8:0 rbytes=4096 wbytes=0 rios=1 ...`
+/// Parses lines such as `8:0 rbytes=4096 wbytes=0 rios=1 ...`.
 fn io_v2(text: &str) -> Vec<RawBlockEntry> {
     let words = text.lines().flat_map(|line| line.split(' '));
     let entry = |word: &str| {
@@ -234,7 +236,7 @@ mod tests {
     const ID: &str = "f6dbf4e70cdef88d566866056f3b79110ba3430cd8600b40060af9efb660ba09";
     const OTHER: &str = "0000f4e70cdef88d566866056f3b79110ba3430cd8600b40060af9efb660ba09";
 
-    /// A folder that is removed.
+    /// A folder that is removed on drop.
     struct Dir(PathBuf);
 
     impl Dir {
@@ -272,7 +274,7 @@ mod tests {
         from_raw(&raw).unwrap()
     }
 
-    /// As recorded from Linux 5.10 with one hierarchy per controller, shortened.
+    /// Recorded from Linux 5.10 with one hierarchy per controller, shortened.
     #[test]
     fn the_first_version_is_read_from_one_folder_per_controller() {
         let dir = Dir::new("v1");
@@ -309,7 +311,7 @@ mod tests {
         assert_eq!((stats.network_rx, stats.network_tx), (Some(200), Some(40)));
         assert_eq!((stats.block_read, stats.block_write, stats.pids), (Some(101), Some(50), Some(3)));
         assert_eq!(cgroup.process(), Some(77));
-        // Neither another container nor a process id that was used again.
+        // It accepts neither another container nor a reused process id.
         assert_eq!(Cgroup::find(&proc, &mounts, OTHER), None);
         assert_eq!(Cgroup::find("4:memory:/\n2:cpuacct:/\n0::/\n", &mounts, ID), None);
         assert_eq!(cgroup.sibling(ID, OTHER), None);
@@ -317,7 +319,7 @@ mod tests {
         assert_eq!(cgroup.sibling(ID, OTHER).unwrap().process(), Some(5));
     }
 
-    /// As systemd's driver lays it out on Linux 6.1, shortened; the mount shows a part of the hierarchy.
+    /// The layout of systemd's driver on Linux 6.1, shortened. The mount shows a part of the hierarchy.
     #[test]
     fn the_second_version_is_read_from_one_folder() {
         let dir = Dir::new("v2");
@@ -345,8 +347,8 @@ mod tests {
         assert!(cgroup.read(1 << 30, None, 1).is_err(), "a file without its field is not zero");
     }
 
-    /// Recorded from Linux 6.1 with one hierarchy, twice: a group that may use half a processor and 64 MiB, whose shell
-    /// counts, after it has read 8 MiB from an NVMe disk and written 4 MiB.
+    /// Recorded twice from Linux 6.1 with one hierarchy. The group may use half a processor and 64 MiB. Its shell
+    /// read 8 MiB from an NVMe disk, wrote 4 MiB and then counts.
     #[test]
     fn what_linux_6_1_showed_of_the_second_version_gives_what_was_done() {
         const RECORDED: &str = include_str!("cgroup_v2.recorded");

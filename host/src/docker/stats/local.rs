@@ -1,4 +1,4 @@
-//! Statistics of many containers at once, without the engine: see [`super::cgroup`].
+//! Statistics of many containers at once, without the engine. See [`super::cgroup`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -12,17 +12,17 @@ use crate::docker::connect::Endpoint;
 use crate::docker::http::Call;
 use crate::docker::{Docker, containers};
 
-/// Containers that the engine is asked about at the same time.
+/// Maximum number of containers to inspect through the engine at the same time.
 const PARALLEL: usize = 8;
 
-/// Reads the kernel's counters of containers, and remembers the last reading of each for its CPU figure.
+/// Reads the kernel's counters of containers. It remembers the last reading of each container for its CPU figure.
 #[derive(Debug)]
 pub struct LocalStats {
     docker: Docker,
-    /// None where the kernel's files are not there, or not of the engine's machine.
+    /// None if the kernel's files do not exist, or do not belong to the engine's machine.
     machine: Option<Machine>,
     known: BTreeMap<String, Known>,
-    /// Containers that are not found here, so that the engine is not asked about them each time.
+    /// Containers not found here, so that the engine is not queried for them each time.
     elsewhere: BTreeSet<String>,
     begin: Instant,
 }
@@ -43,14 +43,14 @@ struct Known {
 /// One reading of several containers.
 #[derive(Debug, Default)]
 pub struct LocalReading {
-    /// What was read, by the engine's id.
+    /// The readings, by the engine's container id.
     pub stats: BTreeMap<String, Stats>,
-    /// Whose counters cannot be read here: they have ended, or the engine must be asked.
+    /// Containers whose counters cannot be read here: they have ended, or only the engine can report on them.
     pub elsewhere: Vec<String>,
 }
 
 impl LocalStats {
-    /// Prepares to read; where the engine is not on this machine nothing will be found.
+    /// Prepares a reader. If the engine is not on this machine, the reader finds no containers.
     pub fn new(docker: &Docker) -> Self {
         let local = docker.local_files && matches!(docker.http().endpoint, Endpoint::Unix(_));
         let read = |path: &str| std::fs::read_to_string(path).ok();
@@ -67,8 +67,8 @@ impl LocalStats {
         }
     }
 
-    /// Reads containers by their full ids. The first reading of one has no CPU figure. Those that are not named are
-    /// forgotten.
+    /// Reads containers by their full ids. The first reading of a container has no CPU figure. Containers not in
+    /// `ids` are forgotten.
     pub async fn read(&mut self, ids: &[String]) -> LocalReading {
         let wanted: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
         self.known.retain(|id, _| wanted.contains(id.as_str()));
@@ -91,7 +91,7 @@ impl LocalStats {
         }
         let mut reading = LocalReading::default();
         let (memory, begin) = (machine.memory, self.begin);
-        // About 60 microseconds each, from the kernel's memory: no disk can block it.
+        // Each takes about 60 microseconds. The files are in the kernel's memory, so no disk can block the read.
         self.known.retain(|id, known| match read(known, memory, begin) {
             Some(stats) => {
                 reading.stats.insert(id.clone(), stats);
@@ -108,7 +108,7 @@ fn read(known: &mut Known, memory: u64, begin: Instant) -> Option<Stats> {
     let net = |process: u32| {
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
         let own = namespace(&process.to_string())?;
-        // That of the machine is not the container's.
+        // The machine's network counters are not the container's.
         if Some(&own) == namespace("1").as_ref() || Some(&own) == namespace("self").as_ref() {
             return Some(None);
         }
@@ -118,7 +118,7 @@ fn read(known: &mut Known, memory: u64, begin: Instant) -> Option<Stats> {
         known.process = known.cgroup.process()?;
         net(known.process)
     });
-    // From zero on, the engine's formula takes a base for missing.
+    // At least 1, because the engine's formula treats a base of zero as missing.
     let system = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
     let mut raw = known.cgroup.read(memory, networks.flatten(), system).ok()?;
     raw.precpu_stats = std::mem::replace(&mut known.before, raw.cpu_stats.clone());
@@ -128,7 +128,7 @@ fn read(known: &mut Known, memory: u64, begin: Instant) -> Option<Stats> {
 type Place = Option<(Cgroup, u32)>;
 
 /// Finds the folders of containers: the first through the engine, the others beside it, and through the engine again
-/// where they are not there.
+/// if they are not there.
 async fn find(
     docker: &Docker,
     mounts: &Mounts,
@@ -169,7 +169,7 @@ async fn find(
     found
 }
 
-/// Asks the engine for a container's first process, and finds its folders.
+/// Asks the engine for a container's first process and finds its folders.
 async fn ask(docker: &Docker, mounts: &Mounts, id: &str) -> Place {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

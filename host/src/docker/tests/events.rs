@@ -1,11 +1,11 @@
-//! The event stream when connections break.
+//! The event stream with broken connections.
 
 use super::*;
 use crate::docker::{EventItem, EventOptions, EventStream};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// An event at a second after 1,000,000,000, as the engine writes it.
+/// Returns an event at the given number of seconds after 1,000,000,000, as the engine writes it.
 fn line(second: u64, action: &str) -> String {
     format!(
         "{{\"Type\":\"container\",\"Action\":\"{action}\",\"Actor\":{{\"ID\":\"c\",\"Attributes\":{{\"exitCode\":\"3\"}}}},\"timeNano\":{}}}\n",
@@ -17,12 +17,12 @@ fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-/// A stream that sends these lines and stays open.
+/// Returns a stream that sends these lines and stays open.
 fn open(lines: &[String]) -> Answer {
     Answer::Hold(format!("{HEAD}{}", lines.iter().map(|line| chunk(line)).collect::<String>()).into_bytes())
 }
 
-/// A stream that sends these lines and is closed by the engine.
+/// Returns a stream that sends these lines and is closed by the engine.
 fn closed(lines: &[String]) -> Answer {
     let body: String = lines.iter().map(|line| chunk(line)).collect();
     Answer::Raw(format!("{HEAD}{body}0\r\n\r\n").into_bytes())
@@ -32,7 +32,7 @@ async fn listen(fake: &Fake) -> EventStream {
     fake.connect().await.unwrap().events(EventOptions::default()).await.unwrap()
 }
 
-/// The next item in a word: the action, `lost`, `back` or `gap`.
+/// Returns the next item as a word: the action, `lost`, `back` or `gap`.
 async fn next(stream: &mut EventStream) -> String {
     let item = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("an item in time");
     match item {
@@ -62,7 +62,7 @@ async fn a_stream_that_breaks_goes_on_without_loss_or_duplicate() {
     assert_eq!(words(&mut stream, 6).await, ["create", "start", "lost", "back", "die", "destroy"]);
     let seen = fake.seen();
     assert!(!seen[1].contains("since="), "{}", seen[1]);
-    // A second before the last event that was seen.
+    // One second before the last event seen.
     assert!(seen[2].ends_with("&since=1000000001.000000007"), "{}", seen[2]);
 }
 
@@ -140,7 +140,7 @@ async fn a_stream_with_an_end_ends_and_the_engine_filters() {
     ] {
         assert!(path.contains(part), "{part} in {path}");
     }
-    // Closed before its time, it is only broken.
+    // A stream that is closed before `until` counts as broken.
     let mut stream = docker.events(options).await.unwrap();
     assert_eq!(words(&mut stream, 3).await, ["start", "lost", "back"]);
 }

@@ -1,4 +1,4 @@
-//! What is remembered of an engine.
+//! The cached description of an engine.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn engine() -> Fake {
     Fake::engine(|_, _| Answer::Json(200, INFO.into()))
 }
 
-/// How often it was asked about itself.
+/// Counts the requests for the engine's description.
 fn asked(fake: &Fake) -> usize {
     fake.seen().iter().filter(|request| request.ends_with("/info")).count()
 }
@@ -25,7 +25,7 @@ async fn an_engine_is_asked_about_itself_once_in_each_of_its_runs_by_however_man
         assert_eq!(docker.info().await.unwrap().docker_root_dir, "/d");
         assert_eq!(asked(&fake), 1);
     }
-    // Another run, with the same number: containers often give their first process the same one.
+    // Another run with the same process number: containers often give their first process the same number.
     let docker = fake.connect().await.unwrap().with_memory(memory.clone());
     docker.info().await.unwrap();
     std::fs::remove_file(&process).unwrap();
@@ -34,7 +34,7 @@ async fn an_engine_is_asked_about_itself_once_in_each_of_its_runs_by_however_man
     assert_eq!(asked(&fake), 2, "one that lives through it notices");
     fake.connect().await.unwrap().with_memory(memory.clone()).info().await.unwrap();
     assert_eq!(asked(&fake), 2);
-    // What is damaged is not believed.
+    // A damaged file is ignored.
     std::fs::write(&memory, "{\"run\":").unwrap();
     let docker = fake.connect().await.unwrap().with_memory(memory.clone());
     assert_eq!(docker.info().await.unwrap().cpus, 4);

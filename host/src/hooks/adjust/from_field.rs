@@ -1,4 +1,4 @@
-//! Adjustments out of what a history says: a field and its value.
+//! Adjustments from a history entry: a field and its value.
 
 use serde_json::Value;
 
@@ -10,8 +10,8 @@ fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Option<T> {
 }
 
 impl Adjustment {
-    /// The adjustment that gives a field this value; none when there is no such field, or the value is not of its type.
-    /// Of an image only the reference is known.
+    /// Returns the adjustment that gives a field this value; none if there is no such field, or the value has another
+    /// type. For an image, only the reference is known.
     pub fn from_field(field: &str, value: &Value) -> Option<Self> {
         let keyed = |group: &str| field.strip_prefix(group)?.strip_prefix('.').map(str::to_owned);
         if let Some(name) = keyed("env") {

@@ -1,4 +1,4 @@
-//! One create hook by itself, and any recorded hook run again.
+//! Runs a single create hook, and replays any recorded hook run.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::hooks::record::{Draft, Refusal};
 use crate::hooks::{Decision, Hook, Outcome};
 
 impl Chain {
-    /// Runs one of the create hooks over a draft; after the last of them the invariants.
+    /// Runs one create hook on a draft; after the last create hook it checks the invariants.
     pub(super) fn create_hook(
         &self,
         mut run: Run,
@@ -50,8 +50,8 @@ impl Chain {
         (run.finish(outcome), refusal)
     }
 
-    /// Runs a recorded hook run again: this chain on the recorded input, with nothing asked of the host, canaries on the
-    /// side and breakers as they were. The result has the record's own id, time and workspace; shadows are not asked.
+    /// Replays a recorded hook run: this chain with the recorded input, without any access to the host, with canaries
+    /// and breakers as recorded. The result has the record's own id, time and workspace. Shadows are not called.
     pub fn again(&self, record: &Decision) -> Decision {
         let chain = self.as_recorded(record);
         let request = record.input.clone();

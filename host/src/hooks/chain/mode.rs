@@ -1,4 +1,4 @@
-//! Modes: which policies are asked about a workspace, and whose verdict counts.
+//! Modes: which policies are called for a workspace, and which verdicts count.
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use crate::hooks::record::StepMode;
 use crate::hooks::{Candidate, Decision, Facts, Hook};
 use crate::workspace::sha256_hex;
 
-/// How a policy takes part in the chain.
+/// The way in which a policy takes part in the chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Its verdicts count.
     #[default]
     Enforce,
-    /// It is asked after the others have decided, and what it would have changed is recorded.
+    /// It is called after the others have decided, and the changes that it would have made are recorded.
     Shadow,
-    /// It counts for this percentage of the workspaces, and is a shadow for the others.
+    /// Its verdicts count for this percentage of the workspaces. For the others it is a shadow.
     Canary(u8),
 }
 
@@ -33,14 +33,15 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Whether something is in the share of a policy: always on the same side, and once in, in at every larger share.
+/// Returns whether an id is in a policy's share. The result is stable, and an id in the share stays in every larger
+/// share.
 pub fn in_share(policy: &str, id: &str, percent: u8) -> bool {
     let digest = sha256_hex(format!("{policy}\n{id}").as_bytes());
     let number = digest.get(..8).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(u64::MAX);
     number * 100 < u64::from(percent) << 32
 }
 
-/// Of a sweep, which is about many: the candidates that a policy decides about.
+/// For sweeps, which cover many objects: the candidates that a policy decides on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Range {
     scope: Scope,
@@ -50,7 +51,7 @@ pub(super) struct Range {
 
 impl Range {
     fn holds(&self, candidate: &Candidate) -> bool {
-        // A workspace and its sidecars go together.
+        // A workspace and its sidecars belong together.
         let whole = candidate.part_of.as_ref().unwrap_or(&candidate.id);
         let in_share = self.share.as_ref().is_none_or(|(policy, percent)| in_share(policy, whole, *percent));
         in_share && self.scope.holds_candidate(candidate)
@@ -63,27 +64,29 @@ pub(super) struct Part {
     /// Its place in the chain.
     pub(super) index: usize,
     pub(super) mode: StepMode,
-    /// For sweeps: what it decides about.
+    /// For sweeps: the candidates that it decides on.
     within: Range,
-    /// For sweeps: what the policy that takes its place decides about.
+    /// For sweeps: the candidates that its replacement decides on instead.
     without: Option<Range>,
 }
 
 impl Part {
-    /// Whether its verdict about a candidate counts.
+    /// Returns whether its verdict about a candidate counts.
     pub(super) fn decides(&self, candidate: &Candidate) -> bool {
         self.within.holds(candidate) && !self.without.as_ref().is_some_and(|without| without.holds(candidate))
     }
 }
 
 impl Entry {
-    /// Whether it is asked about a workspace. A sweep is about all of them: there its verdicts are chosen from.
+    /// Returns whether it is called for a workspace. A sweep covers all workspaces, and its verdicts are filtered
+    /// instead.
     pub fn concerns(&self, hook: Hook, facts: &Facts) -> bool {
         hook == Hook::Cleanup || self.scope.holds(facts)
     }
 }
 
-/// Which side a canary is on when a decision is taken again, and which policies were not asked as their breaker was open.
+/// The recorded side of each canary for a replay, and the policies that were not called because their breaker was
+/// open.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pins {
     pub(super) canaries: std::collections::BTreeSet<String>,
@@ -91,8 +94,8 @@ pub(super) struct Pins {
 }
 
 impl Chain {
-    /// The same chain with every canary on the side, and every breaker as, it was for a recorded decision: taking it
-    /// again then depends on nothing but the record.
+    /// Returns the same chain with every canary on the recorded side and every breaker in the recorded state. A
+    /// replay then depends only on the record.
     pub fn as_recorded(&self, decision: &Decision) -> Self {
         let mut pins = Pins::default();
         for step in &decision.steps {
@@ -106,7 +109,7 @@ impl Chain {
         Self { standings: None, pins: Some(pins.into()), ..self.clone() }
     }
 
-    /// The policies that are asked at a hook about a workspace, in order, shadows among them.
+    /// Returns the policies to call at a hook for a workspace, in order, including shadows.
     pub(super) fn parts(&self, hook: Hook, facts: &Facts, snapshot: &Snapshot) -> Vec<Part> {
         let mut parts = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
@@ -116,7 +119,7 @@ impl Chain {
             }
             let (mode, within) = self.side(entry, hook, facts, snapshot);
             let mut without = None;
-            // What its successor does not decide about stays with this one.
+            // Candidates that its successor does not decide on stay with this policy.
             if let Some(successor) = self.successor(entry).filter(|successor| asked(successor)) {
                 match self.side(successor, hook, facts, snapshot) {
                     (StepMode::Shadow, _) => {}
@@ -129,7 +132,7 @@ impl Chain {
         parts
     }
 
-    /// The policy that takes this one's place, where it counts.
+    /// Returns the policy that replaces this one where its own verdicts count.
     pub(super) fn successor(&self, entry: &Entry) -> Option<&Entry> {
         self.entries.iter().find(|other| other.replaces.as_deref() == Some(entry.policy.name()))
     }

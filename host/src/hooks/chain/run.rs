@@ -1,4 +1,4 @@
-//! One hook run: asking each policy in turn, and merging what it answers.
+//! One hook run: calls each policy in turn and merges its answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,17 +28,17 @@ pub(super) struct Run {
     parts: Vec<Part>,
     request: HookRequest,
     input: HookRequest,
-    /// The spec as the decision began: what the floor holds against.
+    /// The spec at the start of the decision, for the floor.
     began: Option<ContainerSpec>,
     pub(super) steps: Vec<Step>,
     conflicts: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) refusal: Option<Refusal>,
-    /// Who had set which field before the first policy was asked.
+    /// The owner of each field before the first policy was called.
     pub(super) owners: BTreeMap<String, Owner>,
-    /// What the invariants were told about the host.
+    /// The host paths that the invariants resolved.
     pub(super) paths: FoundPaths,
-    /// None where the run is no decision.
+    /// None if the run is not a decision.
     span: Span,
 }
 
@@ -61,7 +61,7 @@ impl Run {
         }
     }
 
-    /// The same, as a part of a trace.
+    /// Returns the run as part of a trace.
     pub(super) fn traced(mut self) -> Self {
         if self.chain.pins.is_none() {
             self.span = spans::hook_run(self.hook().as_str(), &self.input.facts.workspace.id);
@@ -69,7 +69,7 @@ impl Run {
         self
     }
 
-    /// The same, with the spec as the decision began where that was before this hook.
+    /// Returns the run with the spec at the start of the decision, if the decision started before this hook.
     pub(super) fn began(mut self, spec: ContainerSpec) -> Self {
         self.began = Some(spec);
         self
@@ -83,12 +83,12 @@ impl Run {
         self.request.hook
     }
 
-    /// All that are asked at this hook about this workspace, shadows among them.
+    /// Returns all policies to call at this hook for this workspace, including shadows.
     pub(super) fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// Those whose verdicts count.
+    /// Returns the policies whose verdicts count.
     pub(super) fn enforced(&self) -> Vec<Part> {
         self.parts.iter().filter(|part| part.mode != StepMode::Shadow).cloned().collect()
     }
@@ -97,7 +97,7 @@ impl Run {
         of(&self.chain.entries, part)
     }
 
-    /// The entries, to be held on to while the run changes.
+    /// Returns a handle to the entries that stays valid while the run changes.
     fn entries(&self) -> Arc<Vec<Entry>> {
         self.chain.entries.clone()
     }
@@ -106,23 +106,23 @@ impl Run {
         &self.chain.invariants
     }
 
-    /// The policy that would take another's place.
+    /// Returns the policy that would replace the given policy.
     pub(super) fn replacer(&self, replaced: &str) -> Option<String> {
         let entry = self.chain.entries.iter().find(|entry| entry.policy.name() == replaced)?;
         self.chain.successor(entry).map(|successor| successor.policy.name().to_owned())
     }
 
-    /// What the next policy is shown.
+    /// Sets the spec that the next policy sees.
     pub(super) fn see(&mut self, spec: ContainerSpec) {
         self.request.spec = spec;
     }
 
-    /// The same for a command.
+    /// Sets the command that the next policy sees.
     pub(super) fn see_exec(&mut self, exec: ExecSpec) {
         self.request.subject = Subject::Exec(exec);
     }
 
-    /// Asks one policy. A failure is kept in the steps, and refuses where the hook fails closed.
+    /// Calls one policy. A failure is stored in the steps, and refuses the request if the hook fails closed.
     pub(super) fn ask(&mut self, part: &Part) -> Option<(Reply, Step)> {
         let entries = self.entries();
         let entry = of(&entries, part);
@@ -166,7 +166,7 @@ impl Run {
 
     fn fail(&mut self, mut step: Step, error: PolicyError) {
         let PolicyError { code, mut message, mut detail, marked, mut logs } = error;
-        // Before anything is made of them: a refusal, a log line, what is remembered of the policy.
+        // Redact before any further use: in a refusal, a log line, or the policy's standing.
         let values = self.secret_values(&step);
         logs.iter_mut().chain(&mut step.logs).chain(&mut detail).for_each(|text| values.clean(text));
         values.clean(&mut message);
@@ -183,7 +183,7 @@ impl Run {
             });
         }
         if self.hook().failure_mode() == FailureMode::Deny || step.mode == StepMode::Shadow {
-            // The refusal says it to the caller, once is enough; and a shadow's failure has no effect yet.
+            // The refusal already reports it to the caller, and a shadow's failure has no effect yet.
             tracing::debug!(policy = step.policy, hook = %step.hook, code, "{message}");
         } else {
             tracing::warn!(policy = step.policy, hook = %step.hook, code, "{message}");
@@ -194,7 +194,7 @@ impl Run {
         self.steps.push(step);
     }
 
-    /// The secret values that this run may come across.
+    /// Returns the secret values that may occur in this run.
     fn secret_values(&self, step: &Step) -> Values {
         let known = &self.chain.secrets;
         let mut values = known.values.clone();
@@ -205,18 +205,18 @@ impl Run {
         Values::new(values)
     }
 
-    /// A verdict that makes no sense here counts as a failure.
+    /// Treats an invalid verdict as a failure.
     pub(super) fn reject(&mut self, step: Step, what: String) {
         self.fail(step, PolicyError::new("bad-answer", what));
     }
 
-    /// The fields that policies of this chain own.
+    /// Returns the fields that policies of this chain own.
     pub(super) fn owned(&self, draft: &Draft) -> BTreeSet<String> {
         let ours = |owner: &Owner| self.chain.entries.iter().any(|entry| entry.policy.name() == owner.policy);
         draft.owners.iter().filter(|(_, owner)| ours(owner)).map(|(field, _)| field.clone()).collect()
     }
 
-    /// Asks those whose verdicts count, until one refuses.
+    /// Calls the policies whose verdicts count, until one refuses.
     pub(super) fn create(&mut self, draft: &mut Draft) {
         let mut owned = self.owned(draft);
         for part in self.enforced() {
@@ -239,7 +239,7 @@ impl Run {
         }
     }
 
-    /// Makes the record, and remembers how the policies have been doing.
+    /// Creates the record and updates the standings of the policies.
     pub(super) fn finish(self, outcome: Outcome) -> Decision {
         if let (Some(standings), None) = (self.chain.standings(), &self.chain.pins) {
             standing::observe(&self.snapshot, standings, &self.chain.entries, &self.steps, &self.input);
@@ -267,7 +267,7 @@ impl Run {
     }
 }
 
-/// The entry of a part: parts are made from the entries of the same chain.
+/// Returns the entry of a part. Parts always refer to entries of the same chain.
 #[allow(clippy::indexing_slicing)]
 fn of<'a>(entries: &'a [Entry], part: &Part) -> &'a Entry {
     &entries[part.index]

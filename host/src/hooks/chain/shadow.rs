@@ -1,8 +1,9 @@
-//! Shadows: what would have come out with policies whose verdicts do not count yet.
+//! Shadows: hypothetical results with policies whose verdicts do not count yet.
 //!
-//! They are asked after the decision is recorded, on a thread of their own, so that none of them can delay or change what
-//! was decided. Each sees what it would see if all shadows counted: the verdicts of the others are those that they gave
-//! (no policy is asked twice), merged by the same rules, in the order of the chain. What comes out is a record of its own.
+//! Shadows are called after the decision is recorded, on their own thread, so none of them can delay or change the
+//! decision. Each shadow sees the input that it would see if all shadows counted. The verdicts of the other policies
+//! are reused (no policy is called twice) and merged by the same rules, in the order of the chain. The result is a
+//! separate record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,18 +22,18 @@ use crate::hooks::{
 };
 use crate::workspace::ContainerSpec;
 
-/// The shadows that are still to be asked about one or several decisions of one verb.
+/// The shadows still to be called for the decisions of one verb.
 pub struct Shadows {
     chain: Chain,
     snapshot: Snapshot,
-    /// Where a create began.
+    /// The draft at the start of a create.
     began: Option<Draft>,
     decisions: Vec<Decision>,
-    /// What each policy said about a sweep.
+    /// Each policy's verdicts in a sweep.
     verdicts: Vec<(String, Vec<SweepVerdict>)>,
 }
 
-/// Whether there is a shadow among these.
+/// Returns whether there is a shadow among these parts.
 pub(super) fn any(parts: &[Part]) -> bool {
     parts.iter().any(|part| part.mode == StepMode::Shadow)
 }
@@ -48,7 +49,8 @@ impl Shadows {
         Box::new(Self { chain: chain.clone(), snapshot: snapshot.clone(), began, decisions, verdicts })
     }
 
-    /// Asks them. Blocks for as long as their deadlines allow. Gives a record for each decision beside which one was asked.
+    /// Calls the shadows. Blocks for as long as their deadlines allow. Returns a record for each decision with a
+    /// shadow.
     pub fn run(&self) -> Vec<Decision> {
         let mut draft = self.began.clone();
         let mut began = self.began.as_ref().map(|draft| draft.spec.clone());
@@ -78,7 +80,8 @@ impl Shadows {
     }
 }
 
-/// Makes the edits that the host made between two hooks: `spec` came out of the one, `next` was asked after it.
+/// Repeats the edits that the host made between two hooks: `spec` is the result of the first, `next` the decision of
+/// the second.
 fn fill(draft: &mut Draft, spec: &ContainerSpec, next: &Decision) {
     for edit in diff(spec, &next.input.spec) {
         let by = next.owners.get(&edit.field()).cloned().unwrap_or_else(|| Owner::host("default", None));
@@ -86,30 +89,30 @@ fn fill(draft: &mut Draft, spec: &ContainerSpec, next: &Decision) {
     }
 }
 
-/// One hook run as it would be if the shadows counted.
+/// One hook run as if the shadows counted.
 struct World<'a> {
     run: Run,
     decision: &'a Decision,
     first: Option<Refusal>,
-    /// Names of those that were asked.
+    /// Names of the shadows that were called.
     shadows: Vec<String>,
 }
 
-/// What a policy gives to the world of the shadows.
+/// One policy's contribution to the shadows' run.
 enum Given {
-    /// A shadow's fresh answer.
+    /// A new answer of a shadow.
     Fresh(Reply, Step),
-    /// What a policy that counts had answered.
+    /// The recorded answer of an enforced policy.
     Known(Step),
     /// A shadow that failed.
     Failed,
-    /// Nothing more is known from here on.
+    /// No further answers are known from here on.
     End,
 }
 
 impl World<'_> {
     fn parts(&self) -> Vec<Part> {
-        // One whose place a shadow would take does not count here.
+        // A policy that a shadow would replace does not count here.
         let replaced = |part: &Part| {
             let name = |part: &Part| self.run.entry(part).policy.name().to_owned();
             let shadow = self.run.parts().iter().filter(|other| other.mode == StepMode::Shadow);
@@ -136,14 +139,14 @@ impl World<'_> {
         }
     }
 
-    /// The first refusal is the one that a person would see.
+    /// Keeps the first refusal, because that is the one a user would see.
     fn keep_first(&mut self) {
         if let Some(refusal) = self.run.refusal.take() {
             self.first.get_or_insert(refusal);
         }
     }
 
-    /// A policy that counts and refused, or failed, ends this world as it ended the decision.
+    /// Returns whether an enforced policy refused or failed. That ends this run as it ended the decision.
     fn ended_by(&mut self, step: &Step) -> bool {
         let ended = step.denial.is_some() || step.error.is_some();
         if let (true, Outcome::Denied(refusal)) = (ended, &self.decision.outcome) {
@@ -196,7 +199,8 @@ impl World<'_> {
                 let mut all = self.fields(was, &draft.spec, &diff(was, &draft.spec), |field| {
                     draft.owners.get(field).map(|owner| owner.policy.clone())
                 });
-                // The hooks of one create share the spec; what was told at an earlier one is told.
+                // The hooks of one create share the spec, so a difference reported at an earlier hook is not
+                // repeated.
                 all.retain(|one| told.insert((one.field.clone(), one.to.to_string())));
                 all
             }
@@ -311,7 +315,7 @@ impl World<'_> {
         self.finish(Outcome::Sweep(merged.into_values().collect()), differences)
     }
 
-    /// The fields that are different, each with the shadow that made it so.
+    /// Returns the fields that differ, each with the responsible shadow.
     fn fields<T: serde::Serialize>(
         &self,
         was: &T,
@@ -323,7 +327,7 @@ impl World<'_> {
         let (was, is) = (json(was), json(is));
         let one = |edit: &Adjustment| {
             let field = edit.field();
-            // A field that is not set any more was set by the policy that a shadow would replace.
+            // A field that is no longer set was set by the policy that a shadow would replace.
             let of_replaced = || {
                 let by = |step: &&Step| step.fields.contains(&field);
                 let replaced = &self.decision.steps.iter().find(by)?.policy;
@@ -373,7 +377,7 @@ impl World<'_> {
         self.run.steps.retain(|step| step.mode == StepMode::Shadow);
         let outcome = self.first.take().map_or(outcome, Outcome::Denied);
         let mut record = self.run.finish(outcome);
-        // Its input is that of the decision, whatever the world had become by the end.
+        // Its input is the decision's input, regardless of later changes in this run.
         record.input = self.decision.input.clone();
         record.shadow_of = Some(self.decision.id);
         record.differences = differences;
@@ -381,7 +385,7 @@ impl World<'_> {
     }
 }
 
-/// What a policy that counts had said before create or exec, from its step.
+/// Reconstructs the verdict of an enforced policy at create or exec from its step.
 fn known_verdict(step: &Step) -> Verdict {
     match &step.denial {
         Some(denial) => Verdict::Deny(Denial { reason: denial.reason.clone(), code: denial.code.clone() }),

@@ -1,10 +1,11 @@
-//! How policies have been doing: breakers, and what became of canaries. Commands are short, so this is kept between
-//! decisions in a place that all processes share (the store); here are only the rules.
+//! Standings of policies: breakers and the results of canaries. Commands are short-lived, so standings are stored
+//! between decisions in a place shared by all processes (the store). This module only has the rules.
 //!
-//! A breaker opens when a policy failed several times in a row at one hook. Until its pause is over the policy is not
-//! asked there, and what its failure means stands at once: at a create hook a denial. Then one caller asks it again; its
-//! success closes the breaker, its failure doubles the pause. Failures about one workspace open it for that workspace
-//! alone, so that one workspace cannot break a policy for the others; failures about several open it for all.
+//! A breaker opens when a policy fails several times in a row at one hook. Until its pause is over, the policy is not
+//! called there, and the meaning of its failure applies at once: at a create hook a denial. Then one caller tries the
+//! policy again. Success closes the breaker, failure doubles the pause. Failures for one workspace open the breaker
+//! only for that workspace, so that one workspace cannot break a policy for the others. Failures for several
+//! workspaces open it for all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +15,19 @@ use super::Entry;
 use crate::hooks::record::{Step, StepMode};
 use crate::hooks::{Hook, HookRequest};
 
-/// Code of the error of a policy that was not asked because its breaker is open.
+/// Error code of a policy that was not called because its breaker is open.
 pub(super) const OPEN: &str = "breaker-open";
-/// Longest pause of a breaker, in milliseconds.
+/// Maximum pause of a breaker, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 600_000;
-/// Workspaces for which one policy's breakers are remembered.
+/// Maximum number of breakers stored for one policy.
 const MOST_BREAKERS: usize = 256;
 
-/// When a policy's breaker opens.
+/// The conditions under which a policy's breaker opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerLimits {
-    /// Failures in a row; 0 means never.
+    /// Consecutive failures; 0 means never.
     pub failures: u32,
-    /// Milliseconds until it is asked again for the first time.
+    /// Milliseconds until the first retry.
     pub pause_ms: u64,
 }
 
@@ -36,12 +37,12 @@ impl Default for BreakerLimits {
     }
 }
 
-/// When a canary is rolled back.
+/// The conditions under which a canary is rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollbackLimits {
-    /// Above this percentage of failed calls.
+    /// Roll back above this percentage of failed calls.
     pub percent: u8,
-    /// Of at least so many calls.
+    /// Minimum number of calls.
     pub calls: u32,
 }
 
@@ -51,53 +52,53 @@ impl Default for RollbackLimits {
     }
 }
 
-/// How one policy has been doing. Another version of it (other bytes or settings) begins anew.
+/// The standing of one policy. Another version of it (other bytes or settings) starts from zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Standing {
     /// Digests of its bytes and settings.
     pub version: String,
-    /// By hook, and by hook and workspace (`pre-create shop-1a2b3c`); of a shadow with `shadow ` in front.
+    /// By hook, and by hook and workspace (`pre-create shop-1a2b3c`); for a shadow with the prefix `shadow `.
     pub breakers: BTreeMap<String, Breaker>,
     /// Calls as a canary.
     pub calls: u32,
-    /// Those of them that failed.
+    /// Number of failed calls among them.
     pub errors: u32,
-    /// Since when and why the canary is a shadow for all workspaces.
+    /// The rollback, if the canary is now a shadow for all workspaces.
     pub rolled_back: Option<RolledBack>,
 }
 
-/// The end of a canary.
+/// The rollback of a canary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolledBack {
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// One line for people.
+    /// The reason, in one line for users.
     pub why: String,
 }
 
-/// Failures in a row at one place.
+/// Consecutive failures at one hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Breaker {
-    /// How many.
+    /// Number of failures.
     pub failures: u32,
-    /// The workspaces that they were about, as far as it matters: two.
+    /// The workspaces of the failures, at most two.
     pub workspaces: BTreeSet<String>,
-    /// Since when it is open (milliseconds since 1970).
+    /// The time at which it opened (milliseconds since 1970).
     pub opened_ms: Option<u64>,
-    /// How long it stays so.
+    /// Duration of the pause in milliseconds.
     pub pause_ms: u64,
-    /// The end of the time in which one caller asks it again.
+    /// The end of the time in which one caller tries the policy again.
     pub probe_ms: Option<u64>,
-    /// The last failure.
+    /// The message of the last failure.
     pub last: String,
-    /// When that was (milliseconds since 1970).
+    /// The time of the last failure (milliseconds since 1970).
     pub last_ms: u64,
 }
 
 impl Breaker {
-    /// When it may be asked again, in milliseconds since 1970, if it is open.
+    /// Returns the time of the next retry in milliseconds since 1970, if the breaker is open.
     pub fn open_until(&self) -> Option<u64> {
         self.opened_ms.map(|opened| self.probe_ms.unwrap_or(0).max(opened.saturating_add(self.pause_ms)))
     }
@@ -120,22 +121,22 @@ impl Breaker {
     }
 }
 
-/// Where standings are kept.
+/// The storage of standings.
 pub trait Standings: Send + Sync {
-    /// All of them, by policy.
+    /// Returns all standings, by policy.
     ///
     /// # Errors
-    /// One line, when they cannot be read.
+    /// One line, if they cannot be read.
     fn read(&self) -> Result<BTreeMap<String, Standing>, String>;
 
-    /// Changes one at once, so that nothing that another process writes meanwhile is lost.
+    /// Changes one standing atomically, so that concurrent writes of other processes are not lost.
     ///
     /// # Errors
-    /// One line, when it cannot be written.
+    /// One line, if it cannot be written.
     fn update(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), String>;
 }
 
-/// Standings that are only looked at: for decisions that are not carried out.
+/// Read-only standings, for decisions that are not carried out.
 pub struct LookedAt(pub std::sync::Arc<dyn Standings>);
 
 impl Standings for LookedAt {
@@ -147,7 +148,7 @@ impl Standings for LookedAt {
     }
 }
 
-/// The standings as they were when a decision began.
+/// The standings at the start of a decision.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot(BTreeMap<String, Standing>);
 
@@ -160,13 +161,13 @@ impl Snapshot {
         }))
     }
 
-    /// The standing of this version of a policy.
+    /// Returns the standing of this version of a policy.
     pub(super) fn of(&self, entry: &Entry) -> Option<&Standing> {
         self.0.get(entry.policy.name()).filter(|standing| standing.version == entry.version())
     }
 }
 
-/// The keys of the breakers that count for one call: of all workspaces, and of this one.
+/// Returns the keys of the breakers that apply to one call: for all workspaces, and for this workspace.
 fn keys(hook: Hook, mode: StepMode, workspace: &str) -> (String, Option<String>) {
     let shadow = if mode == StepMode::Shadow { "shadow " } else { "" };
     let all = format!("{shadow}{hook}");
@@ -174,8 +175,8 @@ fn keys(hook: Hook, mode: StepMode, workspace: &str) -> (String, Option<String>)
     (all, one)
 }
 
-/// Why a policy is not asked now, if a breaker is open. Where its pause is over, this caller may ask again, and others
-/// wait for what comes of it.
+/// Returns the reason why a policy is not called now, if a breaker is open. After its pause this caller may try
+/// again, and other callers wait for the result.
 pub(super) fn blocked(
     snapshot: &Snapshot,
     standings: Option<&dyn Standings>,
@@ -221,7 +222,7 @@ pub(super) fn blocked(
     None
 }
 
-/// Remembers what came of the calls of one hook run.
+/// Stores the results of one hook run's calls.
 pub(super) fn observe(
     snapshot: &Snapshot,
     standings: &dyn Standings,
@@ -232,7 +233,7 @@ pub(super) fn observe(
     let workspace = request.facts.workspace.id.as_str();
     for step in steps {
         let failed = match &step.error {
-            // It was not asked.
+            // It was not called.
             Some(error) if error.code == OPEN => continue,
             other => other.as_ref().map(|error| error.message.as_str()),
         };
@@ -279,7 +280,7 @@ pub(super) fn observe(
 }
 
 impl Standing {
-    /// Forgets the failure that is longest ago where another one has no room: a workspace that is gone never succeeds.
+    /// Drops the oldest failure to make room for another: a removed workspace never succeeds.
     fn make_room(&mut self, key: &str) {
         if self.breakers.len() < MOST_BREAKERS || self.breakers.contains_key(key) {
             return;
@@ -291,7 +292,7 @@ impl Standing {
     }
 
     fn canary_called(&mut self, failed: Option<&str>, opened: Option<u32>, limits: RollbackLimits, now_ms: u64) {
-        // Old calls count for less and less.
+        // Old calls count less and less.
         if self.calls >= limits.calls.saturating_mul(50).max(1_000) {
             self.calls /= 2;
             self.errors /= 2;
@@ -310,7 +311,7 @@ impl Standing {
         self.rolled_back = Some(RolledBack { at_ms: now_ms, why: format!("{how}; the last: {why}") });
     }
 
-    /// The breakers that are open, with what they are open for, and until when (milliseconds since 1970).
+    /// Returns the open breakers, with their keys and end times (milliseconds since 1970).
     pub fn open<'a>(&'a self) -> Vec<(&'a str, &'a Breaker, u64)> {
         let open = |(key, breaker): (&'a String, &'a Breaker)| Some((key.as_str(), breaker, breaker.open_until()?));
         self.breakers.iter().filter_map(open).collect()

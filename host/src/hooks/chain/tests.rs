@@ -1,4 +1,4 @@
-//! The chain's rules, shown with policies written as closures.
+//! The chain's rules, tested with policies written as closures.
 
 mod modes;
 mod plain;

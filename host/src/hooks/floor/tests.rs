@@ -85,7 +85,7 @@ fn a_waiver_allows_exactly_its_value_until_the_end_of_its_day() {
     assert!(said.contains("ended on 2026-06-30") && said.contains("trainees"), "{said}");
     let said = with(&waiver("2027-01-01", "other")).unwrap_err();
     assert!(said.contains("only"), "{said}");
-    // No policy needs a waiver to tighten, and it is then not counted as used.
+    // A policy that tightens needs no waiver, and the waiver does not count as used.
     assert_eq!(floor(&spec, &[good]).check(&spec, &Adjustment::Seccomp("mine".into())), Ok(None));
     let caps = Waiver {
         field: "security.capabilities".into(),

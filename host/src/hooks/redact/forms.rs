@@ -1,4 +1,4 @@
-//! How a value stands in other texts: between quotes, escaped, in a URL, encoded.
+//! The forms of a value in other texts: in quotes, escaped, in a URL, encoded.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -7,25 +7,25 @@ use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The two kinds of base64, without padding.
+/// The two Base64 alphabets, without padding.
 const BASE64: [GeneralPurpose; 2] = [STANDARD_NO_PAD, URL_SAFE_NO_PAD];
-/// The characters that programs escape in a URL: they differ in those that they keep.
+/// The characters that programs escape in a URL; each set keeps different characters.
 static ESCAPED: [AsciiSet; 5] =
     [all_but(b"-_.~"), all_but(b"-_.~!*'()"), all_but(b"-_.~/"), all_but(b"-_.~:/?#[]@!$&'()*+,;="), all_but(b"*-._")];
-/// Fewer digits of an encoded value tell nothing, and may be a word.
+/// Minimum digits of an encoded value; fewer are not distinctive and may be a word.
 const LEAST_ENCODED: usize = 8;
 
-/// A text as it stands between the quotes of JSON.
+/// Returns a text as it appears between the quotes of JSON.
 pub(super) fn quoted(text: &str) -> Option<String> {
     let text = serde_json::to_string(text).ok()?;
     Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
 
-/// The value, and each form of it that programs give to texts.
+/// Returns the value and each form in which programs may write it.
 pub(super) fn forms(value: &str) -> BTreeSet<String> {
     let mut forms = BTreeSet::from([value.to_owned()]);
     if let Some(once) = quoted(value) {
-        // JSON within JSON, as an answer within a log line.
+        // JSON within JSON, such as an answer within a log line.
         forms.extend(quoted(&once));
         forms.insert(once);
     }
@@ -37,7 +37,7 @@ pub(super) fn forms(value: &str) -> BTreeSet<String> {
             forms.insert(percent(value, escaped, true, upper));
         }
     }
-    // Rust's own, and a shell's.
+    // Rust's debug form, and shell quoting.
     let debug = format!("{value:?}");
     forms.extend(debug.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map(str::to_owned));
     forms.insert(value.replace('\'', "'\\''"));
@@ -57,7 +57,7 @@ fn escaped_in(c: char, which: &str) -> impl Iterator<Item = char> {
     which.contains(c).then_some('\\').into_iter().chain([c])
 }
 
-/// JSON with nothing but ASCII in it.
+/// Returns the JSON form with only ASCII characters.
 fn ascii_json(value: &str, upper: bool) -> String {
     let mut out = String::new();
     for c in quoted(value).unwrap_or_default().chars() {
@@ -72,7 +72,7 @@ fn ascii_json(value: &str, upper: bool) -> String {
     out
 }
 
-/// All characters but letters, digits and those that are kept.
+/// Returns all characters except letters, digits and the given ones.
 const fn all_but(kept: &[u8]) -> AsciiSet {
     let (mut set, mut at) = (NON_ALPHANUMERIC.add(b'%'), 0);
     while at < kept.len() {
@@ -82,7 +82,7 @@ const fn all_but(kept: &[u8]) -> AsciiSet {
     set
 }
 
-/// As a part of a URL; `plus` for a blank, as in a form.
+/// Percent-encodes a value as part of a URL; `plus` writes spaces as `+`, as in a form.
 fn percent(value: &str, escaped: &'static AsciiSet, plus: bool, upper: bool) -> String {
     let mut out = String::with_capacity(value.len());
     for piece in utf8_percent_encode(value, escaped) {
@@ -96,8 +96,8 @@ fn percent(value: &str, escaped: &'static AsciiSet, plus: bool, upper: bool) -> 
     out
 }
 
-/// The value in base64: by itself, and within a longer text, where it begins at any of three places of a group. There the
-/// digits that it shares with its neighbours are not among them.
+/// Returns the Base64 forms of a value: alone, and within a longer text, where it may start at any of three offsets
+/// in a group. Digits that it shares with its neighbours are left out.
 fn encoded(value: &[u8], base64: &GeneralPurpose) -> impl Iterator<Item = String> {
     let mut all = Vec::new();
     let digits = base64.encode(value);
@@ -106,7 +106,7 @@ fn encoded(value: &[u8], base64: &GeneralPurpose) -> impl Iterator<Item = String
     for before in 0..3 {
         let shifted: Vec<u8> = std::iter::repeat_n(0, before).chain(value.iter().copied()).collect();
         let digits = base64.encode(&shifted);
-        // Six bits a digit: the first whole one, and the end of the last whole one.
+        // Each digit has six bits: from the first whole digit to the end of the last whole digit.
         let (first, end) = ((before * 8).div_ceil(6), shifted.len() * 8 / 6);
         all.push(digits.get(first..end).unwrap_or_default().to_owned());
     }

@@ -1,4 +1,4 @@
-//! Secret values, found by what they are wherever they stand.
+//! Secret values, found by value wherever they occur.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,24 +11,24 @@ use crate::hooks::record::{Change, Draft};
 use crate::hooks::request::Subject;
 use crate::workspace::ContainerSpec;
 
-/// Shorter values are taken out by name only: as a part of another text they would be found everywhere.
+/// Shorter values are removed by name only: as parts of other texts they would match everywhere.
 const LEAST_BYTES: usize = 6;
-/// Shorter values may be a name by chance, where they are letters alone: `postgres` is a user, an image and a weak password.
+/// Shorter values that are letters only may be a name by chance: `postgres` is a user, an image and a weak password.
 const LEAST_STRONG: usize = 12;
-/// Maps whose keys people and policies choose.
+/// Maps whose keys are chosen by users and policies.
 const FREE_KEYS: [&str; 7] = ["env", "labels", "mounts", "tmpfs", "lines", "owners", "contents"];
 
-/// Whether a text cannot be a name by chance.
+/// Returns whether a text cannot be a name by chance.
 pub(super) fn is_telling(form: &str) -> bool {
     form.len() >= LEAST_STRONG || !form.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Secret values in all forms of theirs, the longest first: one may be a part of another.
+/// Secret values in all their forms, longest first, because one may be a part of another.
 #[derive(Debug, Clone, Default)]
 pub struct Values(pub(super) Vec<String>);
 
 impl Values {
-    /// Those that are long enough to be told from other text.
+    /// Creates the set from the values that are long enough to be distinguished from other text.
     pub fn new(values: BTreeSet<String>) -> Self {
         let long = values.iter().filter(|value| value.len() >= LEAST_BYTES);
         let all: BTreeSet<String> = long.flat_map(|value| forms(value)).collect();
@@ -37,17 +37,17 @@ impl Values {
         Self(values)
     }
 
-    /// The same of a list.
+    /// Does the same as [`Values::new`] for a list.
     pub fn of(values: &[String]) -> Self {
         Self::new(values.iter().cloned().collect())
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The text without them; none when it has none.
+    /// Returns the text without the values; none if it contains none.
     pub fn text(&self, text: &str) -> Option<String> {
         let mut clean: Option<String> = None;
         for value in &self.0 {
@@ -59,29 +59,31 @@ impl Values {
         clean
     }
 
-    /// Takes them out of a text.
+    /// Removes the values from a text.
     pub fn clean(&self, text: &mut String) {
         if let Some(clean) = self.text(text) {
             *text = clean;
         }
     }
 
-    /// Takes them out of every text of a value. Says whether there was one. Names of fields stay as they are.
+    /// Removes the values from every text of a JSON value. Returns whether there was a match. Field names stay
+    /// unchanged.
     pub fn take_out(&self, json: &mut Value) -> bool {
         self.take_out_but(json, &mut Vec::new(), &|_| false)
     }
 
-    /// Those that are no name by chance.
+    /// Returns the values that cannot be a name by chance.
     pub fn telling(&self) -> Self {
         Self(self.0.iter().filter(|form| is_telling(form)).cloned().collect())
     }
 
-    /// Whether one of them stands in a text.
+    /// Returns whether a text contains one of the values.
     pub fn stand_in(&self, text: &str) -> bool {
         self.0.iter().any(|form| text.contains(form.as_str()))
     }
 
-    /// Takes them out of a record. What a record is found and run again by stays as it is, and a word of its other names, too.
+    /// Removes the values from a record. Data for finding and replaying the record stays unchanged, and so do words
+    /// within its other names.
     pub(super) fn take_out_of_record(&self, json: &mut Value) -> bool {
         let (telling, words): (Vec<_>, Vec<_>) = self.0.iter().cloned().partition(|form| is_telling(form));
         let telling = Self(telling);
@@ -90,8 +92,8 @@ impl Values {
         telling.take_out_but(json, &mut Vec::new(), &is_fixed) || keys || found
     }
 
-    /// The names in a container's settings that one of them stands in: what the engine needs as it is, and what is stored and
-    /// shown as it is. Each as its field.
+    /// Returns the fields of a container's settings whose names contain one of the values. The engine needs these
+    /// names unchanged, and they are stored and shown unchanged.
     pub fn names_with(&self, spec: &ContainerSpec) -> Vec<String> {
         let telling = self.telling();
         if telling.is_empty() {
@@ -118,7 +120,8 @@ impl Values {
         found
     }
 
-    /// Takes them out of a value that Wharf keeps or shows. One that could not be read any more stays as it is.
+    /// Removes the values from data that Wharf stores or shows. Data that could not be parsed afterwards stays
+    /// unchanged.
     pub fn take_out_of<T: serde::Serialize + serde::de::DeserializeOwned>(&self, value: &mut T) {
         if self.is_empty() {
             return;
@@ -131,7 +134,7 @@ impl Values {
         }
     }
 
-    /// Takes them out of a container's settings, but not out of what names something: an image, a mount's source, an id.
+    /// Removes the values from a container's settings, except from names: an image, a mount's source, an id.
     pub fn take_out_of_spec(&self, spec: &mut ContainerSpec) {
         if self.is_empty() {
             return;
@@ -144,7 +147,7 @@ impl Values {
         }
     }
 
-    /// The same of what a field was in the course of a decision.
+    /// Removes the values from a recorded change of a field.
     pub(super) fn take_out_of_change(&self, change: &mut Change) {
         let mut path: Vec<String> = match change.field.split_once('.') {
             Some((group, rest)) => vec![group.to_owned(), rest.to_owned()],
@@ -158,8 +161,8 @@ impl Values {
         self.telling().take_out_but(json, path, &|path| !is_word(path)) || free
     }
 
-    /// Takes those that are no word by chance out of every name in a draft. What is made of it needs the true names, so this is
-    /// for what is kept and shown.
+    /// Removes the values that cannot be a word by chance from every name in a draft. Creating the container needs
+    /// the real names, so this is for stored and displayed drafts.
     pub(super) fn take_out_of_names(&self, draft: &mut Draft) {
         if self.is_empty() {
             return;
@@ -172,14 +175,15 @@ impl Values {
         }
     }
 
-    /// Takes those that are no word by chance out of every text of a value, and out of the keys that people and policies choose.
+    /// Removes the values that cannot be a word by chance from every text of a JSON value, and from keys chosen by
+    /// users and policies.
     pub fn take_out_of_names_in(&self, json: &mut Value) -> bool {
         let telling = self.telling();
         let keys = telling.take_out_of_keys(json, &[]);
         telling.take_out(json) || keys
     }
 
-    /// Takes them out of the keys that people and policies choose.
+    /// Removes the values from keys chosen by users and policies.
     fn take_out_of_keys(&self, json: &mut Value, path: &[&str]) -> bool {
         let mut found = false;
         match json {
@@ -208,7 +212,7 @@ impl Values {
         found
     }
 
-    /// Takes them out of what a policy is told.
+    /// Removes the values from a policy's input.
     pub fn take_out_of_request(&self, request: &mut HookRequest) {
         if self.is_empty() {
             return;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::config::{HealthCheckConfig, Loaded};
 use crate::hooks::Adjustment;
 use crate::lifecycle::Error;
+use crate::lifecycle::create::fields::{parse_mount, parse_port, parse_tmpfs, parse_ulimit};
 use crate::lifecycle::create::images::{check_context, reference};
 use crate::lifecycle::create::project::Project;
-use crate::lifecycle::create::words::{parse_mount, parse_port, parse_tmpfs, parse_ulimit};
 use crate::wire::{HealthRequest, ImageBuild, SecretBytes, UpdateRequest, WorkspaceRequest};
 use crate::workspace::{PullPolicy, Restart};
 

@@ -1,4 +1,4 @@
-//! What a script can name: functions, its constants, its settings.
+//! Names available to a script: functions, its constants, its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use super::super::shape::Shape;
 use super::super::{document, engine, settings};
 use crate::hooks::Limits;
 
-/// Functions that can be called: name -> numbers of arguments.
+/// Callable functions: name -> numbers of arguments.
 pub(super) struct Known {
     functions: BTreeMap<String, BTreeSet<usize>>,
     own: BTreeMap<String, BTreeSet<usize>>,
-    /// Constants at the top, and the settings, as far as they are known.
+    /// Top-level constants, and the settings, as far as they are known.
     pub(super) constants: BTreeMap<String, Shape>,
     pub(super) settings: Option<Shape>,
-    /// Texts that are handed to functions: what is asked for with `"key" in map` may be missing.
+    /// Texts passed to functions: a key queried with `"key" in map` may be missing.
     pub(super) texts: BTreeSet<String>,
 }
 
@@ -35,7 +35,7 @@ impl Known {
         for function in ast.iter_functions() {
             own.entry(function.name.to_owned()).or_default().insert(function.params.len());
         }
-        // What fails here is told when it is loaded.
+        // An error here is reported when the script is loaded.
         let (scope, _, _) = engine::bounded(limits, || settings::constants(engine, ast));
         let scope = scope.unwrap_or_default();
         let declared = settings::declared(&scope).ok().flatten();
@@ -49,7 +49,7 @@ impl Known {
         Self { functions, own, constants, settings, texts: texts(ast) }
     }
 
-    /// Says what is wrong with a call.
+    /// Returns the problem of a call, if any.
     pub(super) fn wrong(&self, name: &str, arguments: usize, method: bool) -> Option<String> {
         let shown = if method { arguments.saturating_sub(1) } else { arguments };
         let mut counts: BTreeSet<usize> = self.functions.get(name).cloned().unwrap_or_default();
@@ -68,7 +68,7 @@ impl Known {
     }
 }
 
-/// See [`Known::texts`].
+/// Collects the texts, see [`Known::texts`].
 fn texts(ast: &AST) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     ast.walk(&mut |path: &[ASTNode]| {
@@ -88,7 +88,7 @@ fn texts(ast: &AST) -> BTreeSet<String> {
     found
 }
 
-/// Whether two names differ by a slip of the pen: one letter more, less or other, or two changed places.
+/// Returns whether two names differ by a typo: one letter more, less or changed, or two swapped letters.
 pub(super) fn near(known: &str, name: &str) -> bool {
     known.chars().count() >= 4 && strsim::damerau_levenshtein(known, name) <= 1
 }

@@ -79,7 +79,7 @@ fn nothing_is_made_of_a_label_or_variable_that_is_not_there() {
     );
     let error = run("let line = `${ctx.spec.labels.tema}`;").unwrap_err();
     assert!(error.message.contains("line 2") && error.message.contains("a text is made of a key"), "{error}");
-    // One that a script writes, or asks for, is a value like any other.
+    // A `()` that a script writes, or that `get` returns, is an ordinary value.
     for fine in ["() != \"x\"", "ctx.spec.env.get(\"X\") != \"x\"", "`${()}` == \"\"", "() in [()]", "!(() in [1])"] {
         assert!(run(&format!("if !({fine}) {{ throw \"no\" }}")).is_ok(), "{fine}");
     }

@@ -1,8 +1,8 @@
-//! Scripts that would hang, lose an error, or let pass what they misspell.
+//! Scripts that would hang, lose an error, or miss a typo.
 
 use super::*;
 
-/// With the settings `{ most: 3, teams: { web: { memory: 5 } } }`.
+/// Evaluates a source with the settings `{ most: 3, teams: { web: { memory: 5 } } }`.
 fn decide(source: &str) -> Result<Reply, PolicyError> {
     decide_with(source, json!({ "most": 3, "teams": { "web": { "memory": 5 } } }))
 }
@@ -30,7 +30,7 @@ const CALLERS: &[&str] = &[
     "[3, 1, 2].reduce(F)",
     "[3, 1, 2].reduce_rev(F)",
 ];
-/// The same for closures of one element.
+/// Every way to call a closure for one element.
 const TESTERS: &[&str] = &[
     "[3, 1, 2].filter(F)",
     "[3, 1, 2].map(F)",
@@ -45,10 +45,10 @@ const TESTERS: &[&str] = &[
     "[3, 1, 2].drain(F)",
     "[3, 1, 2].retain(F)",
 ];
-/// And of one entry of a map.
+/// Every way to call a closure for an entry of a map.
 const MAPS: &[&str] = &["#{ a: 1 }.filter(F)", "#{ a: 1 }.drain(F)", "#{ a: 1 }.retain(F)", "#{ a: 1 }.map(F)"];
 
-/// Each call of a list with a closure that does something.
+/// Returns each call with a closure that does something.
 fn calls(does: &str) -> Vec<String> {
     let two = CALLERS.iter().map(|call| call.replace('F', &format!("|a, b| {{ {does} }}")));
     let one = TESTERS.iter().map(|call| call.replace('F', &format!("|a| {{ {does} }}")));
@@ -81,7 +81,7 @@ fn an_endless_callback_meets_its_deadline() {
     for call in calls("loop { }") {
         assert_eq!(body(&call).expect_err(&call).code, "timeout", "{call}");
     }
-    // And one that takes long for each of many.
+    // A closure that takes long for each of many elements.
     let slow = "let all = []; for i in 0..200 { all.push(-i); } all.sort(|a, b| { for i in 0..100000 { } a - b });";
     assert_eq!(body(slow).unwrap_err().code, "timeout");
     let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
@@ -169,7 +169,7 @@ fn a_comparison_with_nothing_or_of_two_kinds_is_an_error() {
             }
         }
     }
-    // Constants, which Rhai would compute while it compiles.
+    // Constants, which Rhai would evaluate during compilation.
     assert!(body("const A = 5; const B = (); if A > B { ctx.deny(\"a\", \"b\"); }").is_err());
     assert!(body("let x = #{ a: 1 }.b;").is_err());
 }
@@ -234,7 +234,7 @@ fn a_missing_key_of_a_map_is_an_error_that_names_the_keys_there_are() {
     }
     let source = "fn check(settings) { if settings.mots < 5 { throw \"x\" } } fn pre_create(ctx) { }";
     assert!(decide(source).unwrap_err().message.contains("which has most, teams"));
-    // New keys can be set as before.
+    // New keys can still be set.
     assert!(body("let m = #{}; m.a = 1; m[\"b\"] = #{}; m.b.c = 2; if m.b.c != 2 { throw \"no\" }").is_ok());
 }
 
@@ -286,7 +286,7 @@ fn declared_settings_are_checked_at_load_and_have_their_defaults() {
         "{error}"
     );
     assert!(memory(json!({ "max_memory": "1GiB" })).unwrap_err().message.contains("takes a whole number, not a text"));
-    // The script checks what it gets in the end.
+    // The script checks the final settings.
     let source =
         "const SETTINGS = #{ most: 3 }; fn check(s) { if s.most > 5 { throw \"too many\" } } fn pre_create(ctx) { }";
     assert!(decide_with(source, json!({})).is_ok());

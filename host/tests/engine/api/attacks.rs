@@ -1,4 +1,4 @@
-//! Those who mean harm: what docs/api.md lists under attacks, each against a real service.
+//! Attackers: the attacks listed in docs/api.md, each against a real service.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::support::https::{Https, token};
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api::{Answer, get, post, raw, send, socket};
 
-/// Everything that an endpoint answers to bytes.
+/// Returns the whole answer of an endpoint to bytes.
 fn all(sandbox: &Sandbox, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket(sandbox)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(50))).unwrap();
@@ -46,7 +46,7 @@ fn a_request_that_two_readers_could_read_in_two_ways_is_refused_and_nothing_afte
     let sandbox = Sandbox::new();
     let serving = Serving::start(&sandbox, &[]);
     sandbox.up();
-    // What hides behind the first request would stop the workspace.
+    // The request hidden behind the first one would stop the workspace.
     let hidden = "POST /v1/workspaces/project/kill HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
     let head = "POST /v1/cleanup/sweep HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     for (what, headers, body) in [
@@ -66,14 +66,14 @@ fn a_request_that_two_readers_could_read_in_two_ways_is_refused_and_nothing_afte
         assert!(answer.starts_with("HTTP/1.1 400"), "{what}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer}");
     }
-    // Length and chunks at once: the chunks count, and the length is of no use to anybody (RFC 9112, 6.3).
+    // With both a length and chunks, the chunks count, and the length cannot be used for an attack (RFC 9112, 6.3).
     let both = format!(
         "{head}content-length: 5\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n12\r\n{{\"dry_run\": false \r\n0\r\n\r\n{hidden}"
     );
     let answer = all(&sandbox, both.as_bytes());
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    // Bare line feeds end a head here as RFC 9112, 2.2 allows; nothing is hidden by them.
+    // Bare line feeds end a head here, as RFC 9112, 2.2 allows. They hide nothing.
     let bare = all(&sandbox, b"GET /v1/health HTTP/1.1\nhost: localhost\nconnection: close\n\n");
     assert!(bare.matches("HTTP/1.1 ").count() <= 1, "{bare}");
     for line in [
@@ -99,7 +99,7 @@ fn bodies_that_are_large_or_deep_cost_nothing() {
     assert_eq!(post(&sandbox, sweep, &" ".repeat((1 << 20) + 1)).problem(413), "too-large");
     let keys: String = (0..40_000).map(|number| format!("\"k{number}\": 1,")).collect();
     assert_eq!(post(&sandbox, sweep, &format!("{{{keys} \"z\": 1}}")).problem(400), "bad-request");
-    // Only said to be large: nothing of it is waited for.
+    // Only declared to be large: the service does not wait for the body.
     let said = format!("POST {sweep} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n");
     assert_eq!(raw(&socket(&sandbox), said.as_bytes()).problem(413), "too-large");
     let many: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
@@ -121,10 +121,10 @@ fn those_who_send_a_head_drop_by_drop_are_left_and_do_not_keep_others_away() {
     for stream in &mut slow {
         stream.write_all(b"GET /v1/health HTTP/1.1\r\nhost:").unwrap();
     }
-    // Over the socket, and from the same address.
+    // Callers over the socket, and from the same address.
     get(&sandbox, "/v1/health").ok();
     https.by(&text, "GET", "/v1/version").ok();
-    // One of them goes on with a byte now and then; that does not prolong it.
+    // A connection that sends a byte now and then is not prolonged by that.
     let mut one = slow.pop().unwrap();
     one.sock.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut ended = false;
@@ -141,14 +141,14 @@ fn those_who_send_a_head_drop_by_drop_are_left_and_do_not_keep_others_away() {
 fn of_one_address_only_so_many_connections_are_held() {
     let sandbox = Sandbox::new();
     let (https, serving) = Https::start(&sandbox, "");
-    // Without a handshake.
+    // Connections without a TLS handshake.
     let mut held: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(&https.address).unwrap()).collect();
     until("one is too many", || https.connect().is_err());
-    // Whoever has the socket is not kept away, and sees it.
+    // A client of the socket is still served, and sees the refusals.
     get(&sandbox, "/v1/health").ok();
     let metrics = String::from_utf8(get(&sandbox, "/metrics").body).unwrap();
     assert!(metrics.contains("wharf_connections_refused_total{reason=\"too-many\"}"), "{metrics}");
-    // Those that shake no hands are left.
+    // The service gives up on connections without a handshake.
     held[0].set_read_timeout(Some(Duration::from_secs(50))).unwrap();
     let mut byte = [0];
     assert!(!matches!(held[0].read(&mut byte), Ok(1..)), "it is closed");
@@ -161,7 +161,7 @@ fn guessing_a_token_is_slow_and_says_nothing() {
     let sandbox = Sandbox::new();
     let (https, serving) = Https::start(&sandbox, "");
     let text = token(&sandbox, &["ci", "--role", "viewer"]);
-    // One whose first part is right answers as one of which nothing is.
+    // A token with a correct first part gets the same answer as a completely wrong one.
     let near = format!("{}{}", &text[..15], "0".repeat(64));
     let far = format!("wharf_{}_{}", "0".repeat(8), "0".repeat(64));
     let body = |answer: Answer| String::from_utf8(answer.body).unwrap();
@@ -177,14 +177,14 @@ fn guessing_a_token_is_slow_and_says_nothing() {
 fn a_store_or_socket_in_a_place_of_others_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();
-    // A folder in which anybody could put a socket of theirs.
+    // A folder in which any user could put a socket.
     let folder = sandbox.folder("open");
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     sandbox.config(&format!("[api]\nsocket = \"{}\"\n", folder.join("wharf.sock").display()));
     let refused = sandbox.run(&["--json", "serve"]);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     assert!(refused.error()["message"].as_str().unwrap().contains("others may write"), "{}", refused.stderr);
-    // The file of another at the socket's place.
+    // Another file in the socket's place.
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::symlink(sandbox.path("state/wharf.db"), folder.join("wharf.sock")).unwrap();
     let refused = sandbox.run(&["--json", "serve"]);
@@ -192,7 +192,7 @@ fn a_store_or_socket_in_a_place_of_others_is_refused() {
     assert!(sandbox.path("state/wharf.db").metadata().unwrap().len() > 0, "it was not touched");
 }
 
-/// A frame of a WebSocket as a client sends it: masked, here with zeros.
+/// Returns a WebSocket frame as a client sends it: masked, here with zeros.
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | kind];
     match u8::try_from(payload.len()).ok().filter(|length| *length < 126) {
@@ -211,7 +211,7 @@ const EXEC: &str = "/v1/workspaces/project/exec";
 const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A command that is talked to over the socket, after the handshake.
+/// Starts a command to talk to over the socket, after the handshake.
 fn talk(sandbox: &Sandbox, line: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket(sandbox)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(150))).unwrap();
@@ -228,7 +228,7 @@ fn talk(sandbox: &Sandbox, line: &str) -> UnixStream {
     stream
 }
 
-/// Whether a command with this word in it runs in the workspace.
+/// Returns whether a command that contains this word runs in the workspace.
 fn runs(sandbox: &Sandbox, word: &str) -> bool {
     // The brackets keep the search from finding itself.
     let pattern = format!("[{}]{}", &word[..1], &word[1..]);
@@ -245,7 +245,7 @@ fn commands_are_not_for_pages_of_others_nor_for_those_who_only_read() {
     let host = https.address.clone();
     let begun = https.by(&operator, "POST", "/v1/session");
     let cookie = begun.header("set-cookie").unwrap().split(';').next().unwrap().replace("__host-", "__Host-");
-    // What is refused ends its connection, so that all of it is there.
+    // A refusal ends its connection, so that the whole answer is available.
     let ends = UPGRADE.replace("connection: upgrade", "connection: upgrade, close");
     let upgrade =
         |headers: &str| https.raw(format!("GET {EXEC} HTTP/1.1\r\nhost: {host}\r\n{ends}{headers}\r\n").as_bytes());
@@ -261,7 +261,7 @@ fn commands_are_not_for_pages_of_others_nor_for_those_who_only_read() {
     assert_eq!(upgrade("").problem(401), "no-token");
     assert_eq!(upgrade(&format!("authorization: Bearer {viewer}\r\n")).problem(403), "role");
     assert_eq!(upgrade(&format!("authorization: Bearer {other}\r\n")).problem(404), "workspace-not-found");
-    // On the socket a page is none of ours, whatever it says.
+    // On the socket, pages of every origin are refused.
     let page = format!("GET {EXEC} HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\n{ends}\r\n");
     assert_eq!(raw(&socket(&sandbox), page.as_bytes()).problem(403), "cross-site");
     serving.end();
@@ -318,10 +318,10 @@ fn a_client_of_a_command_that_answers_no_ping_is_left_and_its_command_ended() {
     remote.read_exact(&mut begin).unwrap();
     assert_eq!(&begin, b"HTTP/1.1 101");
     remote.write_all(&frame(1, b"{\"command\": [\"sleep\", \"1004\"]}")).unwrap();
-    // One on this machine may be slow: a pager that waits for a key.
+    // A client on this machine may be slow: a pager that waits for a key.
     let local = talk(&sandbox, "sleep 1006");
     until("the commands run", || runs(&sandbox, "1004") && runs(&sandbox, "1006"));
-    // Its connection stays open, and it says nothing.
+    // Its connection stays open, and it sends nothing.
     let mut rest = Vec::new();
     let _ = remote.read_to_end(&mut rest);
     until("the command has ended", || !runs(&sandbox, "1004"));

@@ -1,4 +1,4 @@
-//! What was decided, and why, over the API.
+//! Decisions and their explanations over the API.
 
 use serde_json::{Value, json};
 

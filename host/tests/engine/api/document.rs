@@ -1,5 +1,4 @@
-//! Whether what the API answers is what its document says: every property is described, and what it says is always there
-//! is.
+//! Compares the API's answers with its document: every property is described, and every required property is present.
 
 use serde_json::{Map, Value, json};
 
@@ -15,7 +14,7 @@ impl Document {
         Self(serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
     }
 
-    /// Holds an answer against the schema of a route.
+    /// Checks an answer against the schema of a route.
     #[track_caller]
     fn check(&self, method: &str, path: &str, answer: &Value) {
         let operation = &self.0["paths"][path][method];
@@ -26,7 +25,7 @@ impl Document {
         assert!(wrong.is_empty(), "{method} {path}: {}\n{answer:#}", wrong.join("\n"));
     }
 
-    /// What is wrong with a value. `whole`: properties that are not described are wrong.
+    /// Returns the errors of a value. With `whole`, undescribed properties are errors.
     fn wrong(&self, schema: &Value, value: &Value, at: &str, whole: bool) -> Vec<String> {
         if let Some(name) = schema["$ref"].as_str() {
             let name = name.strip_prefix("#/components/schemas/").unwrap();
@@ -134,7 +133,7 @@ fn answers_are_what_the_document_says() {
     post(&sandbox, "/v1/workspaces/project%2Fdb/down", "").ok();
     let put = |path: &str, body: &str| api::send(&api::socket(&sandbox), "PUT", path, "host: localhost\r\n", body).ok();
     document.check("put", "/v1/workspaces/{id}/secrets/{name}", &put("/v1/workspaces/project/secrets/more", "s3cr3t"));
-    // Two empty blocks: an archive with nothing in it.
+    // Two empty blocks: an empty archive.
     let empty = "\0".repeat(1024);
     document.check("put", "/v1/workspaces/{id}/files", &put("/v1/workspaces/project/files?path=/tmp", &empty));
     let kind = get(&sandbox, "/v1/workspaces/project/files/kind?path=/tmp").ok();

@@ -1,4 +1,4 @@
-//! Commands over the API: over a WebSocket, and with their output as the answer.
+//! Commands over the API: over a WebSocket, and with their output in the answer.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::support::https::{Https, token};
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api::{get, post, send, socket};
 
-/// Longer than anything that is waited for takes.
+/// Longer than any expected wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A command that is talked to.
+/// A conversation with a command.
 struct Talk {
     runtime: Runtime,
     socket: WebSocketStream<Box<dyn Stream>>,
@@ -31,7 +31,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 const ADDRESS: &str = "ws://localhost/v1/workspaces/project/exec";
 
-/// All that came until the end.
+/// All data received until the end.
 #[derive(Debug, Default)]
 struct Told {
     stdout: Vec<u8>,
@@ -53,7 +53,7 @@ impl Talk {
         talk
     }
 
-    /// Over the network with a token, or the status that refuses it.
+    /// Connects over the network with a token. Returns the status of a refusal.
     fn with(https: &Https, token: &str, first: &str) -> Result<Self, u16> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut request = ADDRESS.into_client_request().unwrap();
@@ -92,7 +92,7 @@ impl Talk {
         self.send(Message::binary(framed));
     }
 
-    /// What comes until stdout holds a text.
+    /// Receives data until stdout contains a text.
     #[track_caller]
     fn until(&mut self, text: &str) -> String {
         let mut all = Vec::new();
@@ -110,7 +110,7 @@ impl Talk {
     fn next(&mut self) -> Option<Message> {
         let next = async { tokio::time::timeout(PATIENCE, self.socket.next()).await };
         match self.runtime.block_on(next).expect("something comes") {
-            // The connection goes with the last message, over TLS without a word of its own.
+            // The connection ends with the last message, over TLS without a closing message.
             Some(Err(Error::Io(_))) => None,
             other => other.map(|message| message.unwrap()),
         }
@@ -136,7 +136,7 @@ fn command(line: &str) -> Value {
     json!({ "command": ["sh", "-c", line] })
 }
 
-/// Whether a command with this word in it runs in the workspace.
+/// Returns whether a command that contains this word runs in the workspace.
 fn runs(sandbox: &Sandbox, word: &str) -> bool {
     // The brackets keep the search from finding itself.
     let pattern = format!("[{}]{}", &word[..1], &word[1..]);
@@ -152,7 +152,7 @@ fn a_command_is_talked_to_with_its_streams_apart_and_its_code_at_the_end() {
     let told = Talk::begin(&sandbox, &command("echo out; echo err >&2; exit 7").to_string()).end();
     assert_eq!((told.stdout, told.stderr, told.last), (b"out\n".into(), b"err\n".into(), json!({ "exit_code": 7 })));
 
-    // Bytes go through as they are, and the end of the input is the end of the command's.
+    // Bytes pass through unchanged, and the end of the input ends the command's input.
     let bytes: Vec<u8> = (0..200_000_u32).map(|number| (number % 251) as u8).collect();
     let mut talk = Talk::begin(&sandbox, &json!({ "command": ["cat"], "stdin": true }).to_string());
     for part in bytes.chunks(64 << 10) {
@@ -162,7 +162,7 @@ fn a_command_is_talked_to_with_its_streams_apart_and_its_code_at_the_end() {
     let told = talk.end();
     assert!(told.stdout == bytes, "{} of {} bytes", told.stdout.len(), bytes.len());
     assert_eq!(told.last, json!({ "exit_code": 0 }));
-    // What it left behind may still write, and nobody waits for that.
+    // A process that the command left behind may still write. The client does not wait for that.
     let told = Talk::begin(&sandbox, &command("sleep 300 & exit 4").to_string()).end();
     assert_eq!(told.last, json!({ "exit_code": 4, "cut": true }));
     // Environment, folder, user.
@@ -178,7 +178,7 @@ fn a_terminal_has_its_size_and_hears_of_another() {
     sandbox.up();
     let body = json!({ "command": ["sh"], "tty": true, "stdin": true, "rows": 33, "cols": 77 });
     let mut talk = Talk::begin(&sandbox, &body.to_string());
-    // A terminal that is not there yet has no size.
+    // A terminal that does not exist yet has no size.
     talk.input(b"until stty size | grep -q '33 77'; do sleep 0.1; done; echo first $(stty size)\n");
     talk.until("first 33 77");
     talk.say(json!({ "resize": { "rows": 20, "cols": 40 } }));
@@ -206,7 +206,7 @@ fn a_client_that_goes_away_and_a_limit_that_is_over_end_the_command() {
     assert_eq!((&told.last["code"], &told.last["status"]), (&json!("timeout"), &json!(408)));
     until("it has ended", || !runs(&sandbox, "4712"));
 
-    // One that does not read its input holds its client up, and nothing else.
+    // A command that does not read its input blocks its own client, and nothing else.
     let mut talk = Talk::begin(&sandbox, &json!({ "command": ["sleep", "4713"], "stdin": true }).to_string());
     let (mut sent, mut part) = (0, vec![b'x'; 1 << 19]);
     part[0] = 0;
@@ -224,7 +224,7 @@ fn a_client_that_goes_away_and_a_limit_that_is_over_end_the_command() {
     drop(talk);
     until("it has ended", || !runs(&sandbox, "4713"));
 
-    // The service ends what runs for others.
+    // The service ends commands that run for other clients.
     let mut talk = Talk::begin(&sandbox, &command("echo begun; sleep 4714").to_string());
     talk.until("begun");
     let ending = std::thread::spawn(move || serving.end());
@@ -249,7 +249,7 @@ fn what_cannot_be_run_is_a_problem_as_the_last_message() {
     let mut talk = Talk::begin(&sandbox, &json!({ "command": ["cat"], "stdin": true }).to_string());
     talk.send(Message::binary(vec![9, 9]));
     assert_eq!(talk.end().last["code"], "bad-request");
-    // A message beyond what is taken ends it; nothing is kept of it.
+    // A message above the size limit ends the command; nothing of it is stored.
     let mut talk = Talk::begin(&sandbox, &json!({ "command": ["sleep", "4717"], "stdin": true }).to_string());
     let large = Message::binary(vec![0; (1 << 20) + 1]);
     let _ = talk.runtime.block_on(talk.socket.send(large));
@@ -285,10 +285,10 @@ fn a_command_is_run_to_its_end_and_answers_with_what_it_wrote() {
     let mut late = command("sleep 4715");
     late["timeout"] = json!("200ms");
     assert_eq!(run(late).problem(408), "timeout");
-    // One that has ended, and left something behind that writes for ever, keeps nobody waiting either.
+    // An ended command whose leftover process writes forever does not block the client either.
     let endless = "(while :; do echo x; sleep 0.05; done) &";
     let answer = run(json!({ "command": ["sh", "-c", endless], "timeout": "2s" })).ok();
-    // Some engines close its output by themselves a moment after its end, and then nothing is cut.
+    // Some engines close the output themselves a moment after the command ends, and then nothing is cut.
     assert_eq!(answer["exit_code"], json!(0), "it was in time");
     until("it has ended", || !runs(&sandbox, "4715"));
     let mut detached = command("sleep 4716");
@@ -346,7 +346,7 @@ fn no_command_stays_of_clients_that_go_away_at_any_moment() {
         write!(client, "{head}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(round * 7));
     }
-    // Those that were not begun yet when their clients went would be now.
+    // Commands that had not started when their clients left would have started by now.
     std::thread::sleep(std::time::Duration::from_secs(3));
     crate::support::sandbox::until("all of them have ended", || !sandbox.sh("ps").contains("sleep 4321"));
     serving.end();

@@ -1,4 +1,4 @@
-//! Making workspaces over the API: progress, keys, snapshots, images, leases.
+//! Creating workspaces over the API: progress, keys, snapshots, images, leases.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn delete(sandbox: &Sandbox, path: &str) -> crate::support::service_api::Answer 
     send(&socket(sandbox), "DELETE", path, "host: localhost\r\n", "")
 }
 
-/// Sends a request for a workspace with a key.
+/// Sends a request for a workspace with an idempotency key.
 fn keyed(sandbox: &Sandbox, key: &str, body: &Value) -> crate::support::service_api::Answer {
     let headers = format!("host: localhost\r\ncontent-type: application/json\r\nidempotency-key: {key}\r\n");
     send(&socket(sandbox), "POST", "/v1/workspaces", &headers, &body.to_string())
@@ -35,7 +35,7 @@ fn a_workspace_is_made_with_what_is_asked_for_and_told_as_the_command_tells_it()
     let spec = &sandbox.store().workspaces().unwrap()[0].draft.spec;
     assert_eq!((spec.resources.memory, spec.resources.pids, spec.time_to_live_ms), (128 << 20, 100, Some(28_800_000)));
     assert_eq!(sandbox.sh("cat /run/secrets/token; echo -$A; ulimit -n").trim(), "s3cr3t-b\n512");
-    // Once more is no difference, and another wish is.
+    // The same request is no difference; another one is.
     assert_eq!(post(&sandbox, "/v1/workspaces", &body.to_string()).ok()["container_id"], made["container_id"]);
     let other = json!({ "project": sandbox.project(), "pids": 55 });
     assert_eq!(post(&sandbox, "/v1/workspaces", &other.to_string()).problem(409), "spec-differs");
@@ -68,7 +68,7 @@ fn what_cannot_be_made_leaves_nothing_and_says_why() {
     assert_eq!(refused(missing).problem(422), "image-missing");
     let command = refused(json!({ "project": project, "command": ["/no/such/command"] }));
     assert_eq!(command.problem(422), "command-not-found");
-    // As events, too.
+    // The same as events.
     let events =
         Events::ask(&sandbox, "POST", "/v1/workspaces", None, &json!({ "project": project, "pids": 77 }).to_string());
     let last = events.rest().pop().unwrap();
@@ -136,7 +136,7 @@ fn a_request_with_a_key_is_carried_out_once_also_over_a_restart() {
     let serving = Serving::start(&sandbox, &[]);
     until("the engine is there", || get(&sandbox, "/v1/ready").status == 200);
     assert_eq!(keyed(&sandbox, "one", &body).ok(), first);
-    // What was refused for the moment is tried again.
+    // A request that was refused temporarily is tried again.
     assert_eq!(keyed(&sandbox, "two", &json!({ "project": "/no/such" })).problem(422), "project-unusable");
     assert_ne!(keyed(&sandbox, "three", &body).ok()["container_id"], first["container_id"]);
     serving.end();
@@ -158,7 +158,7 @@ fn a_key_is_its_callers_own() {
     let made = make(&first, &mine).ok();
     assert_eq!(make(&first, &mine).header("idempotency-replayed"), Some("true"));
     assert_eq!(make(&first, &other).problem(422), "key-reused");
-    // Somebody else's key says nothing about the first one's: neither an answer nor that there is one.
+    // Another caller's key reveals nothing about the first one: neither an answer nor its existence.
     let theirs = make(&second, &other);
     assert_eq!(theirs.header("idempotency-replayed"), None);
     assert_ne!(theirs.ok()["id"], made["id"]);

@@ -1,4 +1,4 @@
-//! `/metrics`: that it is OpenMetrics, and that each metric moves when the thing happens.
+//! `/metrics`: it is valid OpenMetrics, and each metric changes when its event happens.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,11 +9,12 @@ use crate::support::fake_daemon::Outage;
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api::{self as api, get, post};
 
-/// What was scraped: series -> value.
+/// The scraped metrics: series -> value.
 struct Scraped(BTreeMap<String, f64>);
 
 impl Scraped {
-    /// Reads it strictly: every sample belongs to a metric with type and help, no series is there twice, and it has its end.
+    /// Parses them strictly: every sample belongs to a metric with type and help, no series is duplicated, and the
+    /// end marker is present.
     #[track_caller]
     fn of(sandbox: &Sandbox) -> Self {
         let answer = get(sandbox, "/metrics");
@@ -21,7 +22,7 @@ impl Scraped {
         assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
         let text = String::from_utf8(answer.body).unwrap();
         assert!(text.ends_with("# EOF\n"), "{text}");
-        // Nothing that a caller chooses is in it.
+        // It contains no text chosen by a caller.
         assert!(!text.contains(&sandbox.id()) && !text.contains("project"), "{text}");
         let (mut kinds, mut helped, mut series) = (BTreeMap::new(), 0, BTreeMap::new());
         for line in text.lines() {
@@ -46,7 +47,7 @@ impl Scraped {
         Self(series)
     }
 
-    /// A series by its name and labels in their order; what is not there has not happened.
+    /// Returns the value of a series by its name and labels in order; a missing series has not happened.
     fn value(&self, series: &str) -> f64 {
         self.0.get(series).copied().unwrap_or(0.0)
     }
@@ -76,7 +77,7 @@ fn cleanup(ctx) { for c in ctx.candidates { ctx.remove(c.id, \"out of use\"); } 
     until("it was read what workspaces use", || value("wharf_collector_last_reading_timestamp_seconds") > 1e9);
     assert!(value("wharf_store_size_bytes{part=\"database\"}") > 0.0);
     assert_eq!((value("wharf_engine_up"), value("wharf_last_reload_success")), (1.0, 1.0));
-    // The one that asks.
+    // The connection of this request.
     assert_eq!(value("wharf_connections{listener=\"socket\"}"), 1.0);
 
     // Streams.
@@ -101,7 +102,7 @@ fn cleanup(ctx) { for c in ctx.candidates { ctx.remove(c.id, \"out of use\"); } 
     get(&sandbox, "/no/such/path").problem(404);
     assert_eq!(value("wharf_requests_total{route=\"none\",method=\"GET\",status=\"404\"}"), 1.0);
 
-    // What policies say.
+    // Verdicts of policies.
     verb("update", "{\"pids\": 100}").ok();
     verb("update", "{\"pids\": 77}").problem(403);
     verb("update", "{\"pids\": 78}").problem(403);

@@ -1,4 +1,4 @@
-//! The API on the network: TLS, tokens, roles, and what tokens see.
+//! The API on the network: TLS, tokens, roles, and the workspaces visible to tokens.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -40,10 +40,10 @@ fn without_a_token_nothing_is_told_and_a_role_has_what_is_its_own() {
     assert_eq!(https.by(&admin, "POST", "/v1/workspaces/project/unpause").ok()["state"], "running");
     https.by(&admin, "POST", "/v1/policies/reload").ok();
     assert_eq!(https.by(&admin, "GET", "/no").problem(404), "no-route");
-    // A second header could be another's.
+    // A second header could belong to another caller.
     let two = format!("host: localhost\r\nauthorization: Bearer {admin}\r\nauthorization: Bearer {viewer}\r\n");
     assert_eq!(https.send("GET", "/v1/workspaces", &two, "").problem(400), "bad-request");
-    // The socket needs none.
+    // The socket needs no token.
     api::get(&sandbox, "/v1/workspaces").ok();
     let said = serving.terminate();
     for secret in [&viewer, &operator, &admin] {
@@ -64,7 +64,7 @@ fn a_token_is_refused_once_it_is_revoked_or_its_time_is_over() {
     sandbox.run(&["token", "rm", "ci"]).ok();
     assert_eq!(https.by(&text, "GET", "/v1/version").problem(401), "bad-token");
     assert_eq!(sandbox.run(&["token", "rm", "ci"]).code, 5);
-    // One of the same name is another one.
+    // Another token of the same name is a different token.
     token(&sandbox, &["ci", "--role", "viewer"]);
     assert_eq!(https.by(&text, "GET", "/v1/version").problem(401), "bad-token");
     let short = token(&sandbox, &["short", "--role", "viewer", "--expires", "2s"]);
@@ -97,7 +97,7 @@ fn a_stream_ends_when_its_token_is_revoked() {
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
     sandbox.run(&["token", "rm", "ci"]).ok();
-    // As long as it is open, it says something every 15 seconds, so this ends either way.
+    // An open stream sends something every 15 seconds, so this ends either way.
     stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     let (mut rest, mut part) = (Vec::new(), [0; 4096]);
     until("it has its end", || {
@@ -124,7 +124,7 @@ fn a_token_with_labels_sees_only_workspaces_that_have_them() {
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &json!(own)));
     assert_eq!(https.by(&none, "GET", "/v1/workspaces").ok(), json!([]));
     assert_eq!(https.by(&pay, "GET", "/v1/workspaces/project").ok()["id"], own.as_str());
-    // What it does not see answers as what is not there.
+    // Invisible workspaces give the same answer as missing ones.
     let missing = https.by(&pay, "GET", "/v1/workspaces/nobody").json();
     for name in ["other", &others] {
         for (method, path) in [
@@ -144,7 +144,7 @@ fn a_token_with_labels_sees_only_workspaces_that_have_them() {
             assert_eq!(answer.json()["detail"], missing["detail"].as_str().unwrap().replace("nobody", name));
         }
     }
-    // What is about everything, and what could mount what others have.
+    // Routes that concern all workspaces, or could mount the data of others.
     for (method, path) in [
         ("GET", "/v1/cleanup"),
         ("GET", "/v1/volumes"),
@@ -178,7 +178,7 @@ fn who_comes_too_often_is_told_when_to_come_back() {
     let refused = guesses.last().unwrap();
     assert_eq!(refused.problem(429), "too-often");
     assert!(refused.header("retry-after").is_some());
-    // Who shares the address is not locked out.
+    // Other callers from the same address are not locked out.
     until("the right one passes", || https.by(&calm, "GET", "/v1/version").status == 200);
     let said = serving.terminate();
     assert!(said.matches("wrong token").count() <= 12, "guesses do not fill the log: {said}");
@@ -214,7 +214,7 @@ fn a_certificate_is_needed_and_a_key_that_others_can_read_is_refused() {
     refused("no certificate");
     std::fs::remove_file(sandbox.path("tls/cert.pem")).unwrap();
     refused("cert.pem");
-    // Nothing of that left the socket behind.
+    // None of the failed starts left the socket behind.
     assert!(!api::socket(&sandbox).exists());
 }
 
@@ -232,7 +232,7 @@ fn only_tls_and_only_our_own_names_are_answered() {
     for host in ["localhost", "127.0.0.1:7443", "wharf.example", "WHARF.example:7443"] {
         get(&format!("host: {host}\r\n")).ok();
     }
-    // As of a page whose name leads here since a moment ago.
+    // A page whose host name now resolves to this service (DNS rebinding).
     for host in ["evil.example", "wharf.example.evil.example", "127.0.0.1.evil.example", "[::2]"] {
         assert_eq!(get(&format!("host: {host}\r\n")).problem(421), "wrong-host", "{host}");
     }
@@ -260,7 +260,7 @@ fn with_an_authority_for_clients_a_certificate_of_it_is_needed_too() {
     let (own, stranger) = (own.serialize_pem(), stranger.serialize_pem());
     let with = |own: Option<(&str, &str)>| {
         let config = https::client(&cert, own);
-        // A server that wants another certificate says so after the handshake.
+        // A server that requires a client certificate reports that after the handshake.
         let mut stream = https::connect(&address, &config).ok()?;
         let request = format!(
             "GET /v1/version HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {text}\r\nconnection: close\r\n\r\n"
@@ -285,7 +285,7 @@ fn a_new_certificate_is_taken_up_and_a_broken_one_is_not() {
     let renewed = Https { address: https.address.clone(), config: https::client(&cert, None) };
     until("the new one is used", || renewed.connect().is_ok());
     assert!(https.connect().is_err());
-    // A connection that is there goes on.
+    // An existing connection continues.
     old.write_all(b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut all = Vec::new();
     let _ = old.read_to_end(&mut all);

@@ -12,7 +12,7 @@ use crate::support::fake_daemon::Outage;
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api::{get, post, raw, send, socket};
 
-/// A command that says that it was asked to end, and does so when it may.
+/// A command that records the request to end, and ends when it is permitted to.
 const UNTIL_IT_MAY: &str = "trap 'echo > /workspace/told' TERM; while ! test -e /workspace/go; do sleep 0.1; done";
 
 #[test]
@@ -23,7 +23,7 @@ fn the_socket_is_closed_to_others_and_comes_and_goes_with_the_service() {
     assert_eq!(std::fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert_eq!(get(&sandbox, "/v1/health").ok(), json!({ "status": "alive" }));
     assert_eq!(get(&sandbox, "/v1/version").ok()["version"], env!("CARGO_PKG_VERSION"));
-    // One that is killed leaves its file, and the next one takes its place.
+    // A killed service leaves its file, and the next one replaces it.
     serving.kill();
     assert!(path.exists());
     let serving = Serving::start(&sandbox, &[]);
@@ -74,7 +74,7 @@ fn what_is_read_is_what_the_commands_print() {
     let metrics = get(&sandbox, "/v1/workspaces/project/metrics?since=2h&step=5m").ok();
     assert_eq!(metrics.as_array().is_some(), sandbox.json(&["metrics", "--since", "2h", "--step", "5m"]).is_array());
 
-    // By label, and page after page.
+    // By label, and page by page.
     let paying = get(&sandbox, "/v1/workspaces?label=team%3Dpay+me").ok();
     assert_eq!(paying.as_array().unwrap().len(), 1);
     assert_eq!(paying[0]["id"], id.as_str());
@@ -209,7 +209,7 @@ fn web_pages_and_other_hosts_are_refused() {
     }
     let absolute = send(&socket(&sandbox), "GET", "http://example.com/v1/health", "host: localhost\r\n", "");
     assert_eq!(absolute.problem(421), "wrong-host");
-    // Two lengths could mean another request to somebody else.
+    // Two lengths could hide another request.
     for headers in ["content-length: 5\r\ncontent-length: 6\r\n", "content-length: x\r\n"] {
         let request = format!("POST /v1/workspaces/project/stop HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n123456");
         assert_eq!(raw(&socket(&sandbox), request.as_bytes()).status, 400, "{headers}");
@@ -235,7 +235,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
 fn too_many_at_once_are_told_to_come_back() {
     let sandbox = Sandbox::new();
     let serving = Serving::start(&sandbox, &[]);
-    // Each waits for a body.
+    // Each connection waits for a body.
     let request = "POST /v1/cleanup/sweep HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n";
     let held: Vec<UnixStream> = (0..64)
         .map(|_| {

@@ -1,4 +1,4 @@
-//! Sessions of browsers: a cookie for a token, and pages of other hosts.
+//! Sessions of browsers: a cookie in exchange for a token, and pages of other hosts.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::support::https::{Https, token};
 use crate::support::sandbox::Sandbox;
 use crate::support::service_api::{self as api, Answer};
 
-/// The cookie that an answer sets, as a browser sends it.
+/// Returns the cookie that an answer sets, as a browser sends it.
 #[track_caller]
 fn cookie(answer: &Answer) -> String {
     answer.header("set-cookie").unwrap().split(';').next().unwrap().replace("__host-", "__Host-")
@@ -42,7 +42,7 @@ fn a_session_reads_for_everybody_and_changes_only_for_its_own_pages() {
     assert_eq!(with("GET", "/v1/session", "").ok()["name"], "me");
     with("GET", "/v1/workspaces", "sec-fetch-site: same-origin\r\n").ok();
     assert_eq!(with("POST", "/v1/workspaces/project/pause", &own).ok()["state"], "paused");
-    // What other pages could have a browser send.
+    // Requests that other pages could make a browser send.
     let port = host.rsplit(':').next().unwrap();
     for (more, method) in [
         ("", "POST"),
@@ -65,13 +65,13 @@ fn a_session_reads_for_everybody_and_changes_only_for_its_own_pages() {
         assert_eq!(with("POST", "/v1/workspaces/project/unpause", &more).problem(403), "cross-site", "{origin}");
     }
     assert_eq!(sandbox.json(&["inspect"])["state"], "paused", "none of that did anything");
-    // A session does not begin another one.
+    // A session does not start another session.
     assert_eq!(with("POST", "/v1/session", &own).problem(400), "no-session");
     let gone = with("DELETE", "/v1/session", &own);
     assert_eq!(gone.status, 204);
     assert!(gone.header("set-cookie").unwrap().contains("max-age=0"));
     assert_eq!(with("GET", "/v1/session", "").problem(401), "no-token");
-    // A cookie that is over does not keep anybody from logging in.
+    // An expired cookie does not prevent a login.
     assert_eq!(with("GET", "/", "").status, 200);
     let said = serving.terminate();
     assert!(!said.contains(cookie.split('=').next_back().unwrap()), "{said}");
@@ -85,7 +85,7 @@ fn a_session_ends_with_its_token_and_the_socket_has_none() {
     let cookie = cookie(&https.by(&text, "POST", "/v1/session"));
     let who = || https.send("GET", "/v1/session", &format!("host: localhost\r\ncookie: {cookie}\r\n"), "");
     assert_eq!(who().ok(), json!({ "name": "me", "role": "viewer", "labels": { "team": "pay" }, "cookie": true }));
-    // Over the socket it means nothing, and is not needed.
+    // Over the socket the cookie means nothing, and is not needed.
     let headers = format!("host: localhost\r\ncookie: {cookie}\r\n");
     assert_eq!(api::send(&api::socket(&sandbox), "GET", "/v1/session", &headers, "").ok()["role"], "admin");
     assert_eq!(api::post(&sandbox, "/v1/session", "").problem(400), "no-session");
@@ -112,10 +112,10 @@ fn a_page_logs_in_with_the_token_in_its_body_and_strangers_send_nothing_else() {
     assert_eq!((wrong.problem(401), wrong.header("set-cookie")), ("bad-token".to_owned(), None));
     assert_eq!(login(&page, "{}").problem(401), "no-token");
     assert_eq!(login(&page, &format!("{{\"token\": \"{}\"}}", "x".repeat(1 << 13))).problem(413), "too-large");
-    // Another page cannot log a browser in as somebody else.
+    // Another page cannot log a browser in as another user.
     let evil = format!("host: {host}\r\norigin: https://evil.example\r\n");
     assert_eq!(login(&evil, &json!({ "token": text }).to_string()).problem(403), "cross-site");
-    // Who follows a link is shown the page, and nothing else.
+    // A user who follows a link sees the page, and nothing else.
     let link = format!(
         "host: {host}\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\nsec-fetch-dest: document\r\n"
     );
@@ -127,7 +127,7 @@ fn a_page_logs_in_with_the_token_in_its_body_and_strangers_send_nothing_else() {
     assert_eq!(https.send("GET", "/", &bare, "").problem(403), "cross-site");
     let framed = link.replace("document", "iframe");
     assert_eq!(https.send("GET", "/", &framed, "").problem(403), "cross-site");
-    // The body of a stranger is not waited for.
+    // The service does not wait for the body of an unknown caller.
     let held =
         format!("POST /v1/cleanup/sweep HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 10\r\n\r\n");
     assert_eq!(https.raw(held.as_bytes()).problem(401), "no-token");

@@ -1,4 +1,4 @@
-//! What is followed over the API: server-sent events, over a real socket.
+//! Streams over the API: server-sent events, over a real socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,10 @@ use crate::service::serve::Serving;
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api::{Answer, get, post, send, socket};
 
-/// Longer than anything that is waited for takes.
+/// Longer than any expected wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An event as it came.
+/// A received event.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Event {
     pub name: String,
@@ -22,12 +22,12 @@ pub struct Event {
     pub data: Value,
 }
 
-/// A stream of events that is read.
+/// A stream of events that is being read.
 pub struct Events {
-    /// To hang up.
+    /// Used to hang up.
     connection: UnixStream,
     events: Receiver<Event>,
-    /// The last id, whether an event came with it or not.
+    /// The last id, with or without an event.
     ids: Receiver<String>,
 }
 
@@ -67,7 +67,7 @@ impl Events {
                         if !event.id.is_empty() {
                             let _ = tell.send(event.id.clone());
                         }
-                        // Without data it only says where the stream is.
+                        // Without data it only carries the position of the stream.
                         if !event.data.is_null() && to.send(event).is_err() {
                             return;
                         }
@@ -86,13 +86,13 @@ impl Events {
         Self { connection, events, ids }
     }
 
-    /// The next event.
+    /// Returns the next event.
     #[track_caller]
     pub fn next(&self) -> Event {
         self.events.recv_timeout(PATIENCE).expect("another event")
     }
 
-    /// The next event that is so; others are passed over.
+    /// Returns the next event that matches; others are skipped.
     #[track_caller]
     pub fn until(&self, mut so: impl FnMut(&Event) -> bool) -> Event {
         loop {
@@ -103,13 +103,13 @@ impl Events {
         }
     }
 
-    /// Where the stream begins.
+    /// Returns the position at the start of the stream.
     #[track_caller]
     pub fn place(&self) -> String {
         self.ids.recv_timeout(PATIENCE).expect("a place")
     }
 
-    /// The rest, to the end of the stream.
+    /// Returns the remaining events, to the end of the stream.
     #[track_caller]
     pub fn rest(&self) -> Vec<Event> {
         let mut all = Vec::new();
@@ -127,7 +127,7 @@ impl Events {
     }
 }
 
-/// A chunk of a body; none at its end.
+/// Reads a chunk of a body; none at its end.
 fn chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut size = String::new();
     reader.read_line(&mut size).ok().filter(|read| *read > 0)?;
@@ -138,7 +138,7 @@ fn chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     (size > 0).then_some(bytes)
 }
 
-/// Asks for events, and takes what is answered instead.
+/// Requests events and expects a refusal instead.
 #[track_caller]
 fn refused(sandbox: &Sandbox, path: &str, headers: &str) -> Answer {
     let headers = format!("host: localhost\r\naccept: text/event-stream\r\n{headers}");
@@ -156,20 +156,20 @@ fn events_come_as_they_happen_and_go_on_without_a_gap_where_they_broke_off() {
     assert_eq!(created.data["workspace"], sandbox.id().as_str());
     let started = events.until(|event| event.data["what"] == "started");
     events.hang_up();
-    // Meanwhile.
+    // While the stream is not read.
     post(&sandbox, "/v1/workspaces/project/pause", "").ok();
     let again = Events::follow(&sandbox, "/v1/events", Some(&started.id));
     assert_eq!(again.next().data["what"], "paused");
     post(&sandbox, "/v1/workspaces/project/unpause", "").ok();
     assert_eq!(again.next().data["what"], "unpaused");
-    // Whoever was there at the beginning and saw nothing sees all of it.
+    // A reader that resumes from the beginning sees all events.
     let whole = Events::follow(&sandbox, "/v1/events", Some(&begin));
     let whats: Vec<_> = (0..4).map(|_| whole.next().data["what"].as_str().unwrap().to_owned()).collect();
     assert_eq!(whats, ["created", "started", "paused", "unpaused"]);
     let page = get(&sandbox, "/v1/events?workspace=project&since=1h");
     let last = page.header("last-event-id").unwrap().to_owned();
     let page = page.ok();
-    // An engine that hears of it late from containerd tells a pause and its end once more.
+    // An engine that hears of it late from containerd reports a pause and its end again.
     let repeated = |event: &serde_json::Value| ["paused", "unpaused"].iter().any(|what| event["what"] == **what);
     let all = page.as_array().unwrap();
     assert!(all.len() >= 4 && all[4..].iter().all(repeated), "{page}");
@@ -177,13 +177,13 @@ fn events_come_as_they_happen_and_go_on_without_a_gap_where_they_broke_off() {
     let first = get(&sandbox, "/v1/events?limit=3");
     let next = first.header("link").unwrap()[1..].split_once('>').unwrap().0.to_owned();
     assert_eq!(get(&sandbox, &next).ok()[0], page[3]);
-    // A stream goes on behind a page.
+    // A stream continues after a page.
     let behind = Events::follow(&sandbox, "/v1/events?workspace=project", Some(&last));
     sandbox.run_in(&sandbox.folder("other"), &["up"]).ok();
     post(&sandbox, "/v1/workspaces/project/kill", "").ok();
     assert_eq!(behind.until(|event| event.data["what"] == "exited").data["exit_code"], 137);
     serving.terminate();
-    // They end with the service, in order.
+    // Streams end with the service, in order.
     behind.rest();
     let whats: Vec<_> = whole.rest().into_iter().map(|event| event.data["what"].clone()).collect();
     assert!(whats.contains(&json!("exited")), "{whats:?}");
@@ -200,7 +200,7 @@ fn what_a_stream_cannot_do_is_said_before_it_begins() {
     assert_eq!(refused(&sandbox, "/v1/events?until=1h", "").problem(400), "bad-request");
     assert_eq!(refused(&sandbox, "/v1/events?workspace=no-such", "").problem(404), "workspace-not-found");
     assert_eq!(get(&sandbox, "/v1/decisions/stream").problem(406), "only-events");
-    // An id that this history has never given: it is another one now.
+    // An id that this history has never issued: the history was replaced.
     let events = Events::follow(&sandbox, "/v1/events", Some("4711"));
     let gap = events.next();
     assert_eq!((gap.name.as_str(), &gap.data["after"]), ("gap", &json!(4711)));
@@ -225,7 +225,7 @@ fn streams_have_seats_of_their_own_and_give_them_back() {
     serving.end();
 }
 
-/// Whether a stream can be had.
+/// Returns whether a stream is refused or ended.
 fn refused_or_ended(sandbox: &Sandbox) -> bool {
     let mut connection = UnixStream::connect(socket(sandbox)).unwrap();
     let request = "GET /v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
@@ -259,7 +259,7 @@ fn decisions_are_told_as_they_are_taken() {
 fn logs_are_followed_and_go_on_behind_the_last_line() {
     let sandbox = Sandbox::new();
     let serving = Serving::start(&sandbox, &[]);
-    // The engine reads both streams at once: only what is apart in time has an order.
+    // The engine reads both streams concurrently, so only output separated in time has an order.
     let line = "i=0; while ! test -e /workspace/go; do sleep 0.1; done; echo one; sleep 0.5; echo two >&2; \
                 while ! test -e /workspace/end; do sleep 0.1; done; echo last";
     sandbox.json(&["up", "--", "sh", "-c", line]);
@@ -274,7 +274,7 @@ fn logs_are_followed_and_go_on_behind_the_last_line() {
     let all = send(&socket(&sandbox), "GET", "/v1/workspaces/project/logs", "host: localhost\r\n", "");
     assert!(all.head.contains("content-type: application/x-ndjson"), "{}", all.head);
     logs.hang_up();
-    // Whoever knows the first line only gets the others, whatever else the query says.
+    // A reader that knows the first line only gets the later ones, whatever the rest of the query says.
     let again = Events::follow(&sandbox, "/v1/workspaces/project/logs?follow=true&tail=0", Some(&one.id));
     let mut rest = vec![again.next()];
     sandbox.write("project/end", "");
@@ -305,7 +305,7 @@ fn logs_are_followed_and_go_on_behind_the_last_line() {
     serving.end();
 }
 
-/// A body in chunks, put together.
+/// Joins the chunks of a body.
 fn chunks(body: &[u8]) -> String {
     let mut reader = BufReader::new(body);
     let mut all = Vec::new();
@@ -330,7 +330,7 @@ fn a_reader_that_does_not_read_costs_no_memory_and_keeps_nobody_else_waiting() {
         connection.read_exact(&mut begin).unwrap();
         held.push(connection);
     }
-    // As long as it takes to write much more than may be kept.
+    // Long enough to write much more than may be buffered.
     let container = crate::support::engine_api::containers();
     assert!(!container.is_empty());
     let logs = || sandbox.run(&["exec", "--", "sh", "-c", "cat /proc/1/io | grep wchar | cut -d' ' -f2"]).ok().text();
@@ -355,7 +355,7 @@ fn what_workspaces_use_is_read_once_for_all_who_follow_it() {
     sandbox.run_in(&sandbox.folder("other"), &["up"]).ok();
     let all = Events::follow(&sandbox, "/v1/stats", None);
     let one = Events::follow(&sandbox, "/v1/workspaces/project/stats", None);
-    // Sooner than the history has its next entry.
+    // Earlier than the next entry of the history.
     let both =
         all.until(|event| event.data.as_array().is_some_and(|all| all.len() == 2 && all[0]["memory_used"].is_u64()));
     assert!(both.data[0]["cpu_percent"].is_f64() || all.next().data[0]["cpu_percent"].is_f64());
@@ -373,7 +373,7 @@ fn what_workspaces_use_is_read_once_for_all_who_follow_it() {
 #[test]
 fn what_workspaces_use_is_read_once_a_second_however_many_ask_and_a_new_one_is_there_at_once() {
     let sandbox = Sandbox::new();
-    // Between two entries of the history nobody reads anything unless he is asked.
+    // Between two entries of the history, readings are only made on request.
     sandbox.config("[metrics]\ninterval = \"1h\"");
     let serving = Serving::start(&sandbox, &[]);
     sandbox.up();
@@ -385,7 +385,7 @@ fn what_workspaces_use_is_read_once_a_second_however_many_ask_and_a_new_one_is_t
         view["read_at"].as_str().unwrap().to_owned()
     };
     let id = sandbox.id();
-    // On a busy machine a second may pass between two calls; not each time.
+    // On a busy machine a second may pass between two calls, but not every time.
     let shared = (0..20).any(|_| of(&ask(), &id) == of(&ask(), &id));
     assert!(shared, "each call reads anew");
     let before = of(&ask(), &id);

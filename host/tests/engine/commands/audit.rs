@@ -1,10 +1,10 @@
-//! `audit` lists, shows and verifies what was decided, holds no secret, and finds every edit.
+//! `audit` lists, shows and verifies decisions, contains no secret, and detects every edit.
 
 use serde_json::{Value, json};
 
 use crate::support::sandbox::{Sandbox, until};
 
-/// Runs SQL on the store of a sandbox, as somebody would who can write to its folder.
+/// Runs SQL on the store of a sandbox, as a user with write access to its folder could.
 fn tamper(sandbox: &Sandbox, sql: &str) {
     let database = rusqlite::Connection::open(sandbox.path("state/wharf.db")).unwrap();
     database.execute_batch(sql).unwrap();
@@ -20,7 +20,8 @@ fn listed(sandbox: &Sandbox, args: &[&str]) -> Vec<Value> {
     lines(&sandbox.run(&all).ok().text())
 }
 
-/// A sandbox with one workspace, a command that ran, one that was denied, and a policy that failed after the start.
+/// Returns a sandbox with one workspace, a command that ran, a denied command, and a policy that failed after the
+/// start.
 fn lived() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.script(
@@ -59,7 +60,7 @@ fn records_are_listed_newest_last_and_every_filter_filters() {
     let text = sandbox.run(&["audit"]).ok().text();
     assert!(text.lines().last().unwrap().contains("denied   by rule.rhai: nothing is removed here (no-rm)"), "{text}");
     assert!(text.contains("rule.rhai: env.TEAM") && text.contains("'rule.rhai' failed"), "{text}");
-    // Records outlive what they are about.
+    // Records outlive their objects.
     let id = sandbox.id();
     sandbox.run(&["down"]).ok();
     assert_eq!(count(&["--workspace", &id]), 6 + 1 - usize::from(count(&["--hook", "pre-stop"]) == 0));
@@ -117,7 +118,7 @@ fn old_records_go_and_the_rest_is_still_proven() {
     let id = sandbox.id();
     let pruned = sandbox.json(&["audit", "prune", "--keep", "2"]);
     assert_eq!((&pruned["pruned"], &pruned["checkpoint"]["number"]), (&json!(4), &json!(4)));
-    // What made the workspace is no longer recorded, and that is said.
+    // The records of the workspace's creation were pruned, and the output says so.
     assert_eq!(pruned["workspaces"], json!([id]));
     let why = sandbox.json(&["why"]);
     assert_eq!(why["fields"]["env.TEAM"]["value"], "blue");
@@ -130,7 +131,7 @@ fn old_records_go_and_the_rest_is_still_proven() {
     assert!(gone.error()["message"].as_str().unwrap().contains("was pruned"));
     sandbox.sh("true");
     sandbox.run(&["audit", "verify"]).ok();
-    // Somebody takes one more away and writes a beginning to fit.
+    // An attacker removes one more and writes a matching start.
     tamper(
         &sandbox,
         "delete from decisions where number = 5;
@@ -183,7 +184,7 @@ const PLANTED: [&str; 6] =
 #[test]
 fn no_planted_secret_is_in_any_file_of_the_state() {
     let mut sandbox = Sandbox::new();
-    // A login of a registry, as docker keeps it: base64 of `user:password`.
+    // A registry login as docker stores it: base64 of `user:password`.
     sandbox.write(
         "docker/config.json",
         "{\"auths\":{\"registry.test\":{\"username\":\"u\",\"password\":\"planted-login-6\"}}}",
@@ -225,7 +226,7 @@ fn no_planted_secret_is_in_any_file_of_the_state() {
     ] {
         outputs.push(sandbox.run(args).ok());
     }
-    // Nothing has changed: secrets are compared with what the container has.
+    // No change: secrets are compared with the container's values.
     outputs.push(
         sandbox
             .run(&[
@@ -278,7 +279,7 @@ fn no_planted_secret_is_in_any_file_of_the_state() {
         looked += 1;
     }
     assert!(looked > 3, "only {looked} files were looked at");
-    // They have reached the container.
+    // The values have reached the container.
     let container = &sandbox.own_containers()[0];
     assert_eq!(container["Labels"]["deploy.token"], "planted-label-3");
     assert_eq!(
@@ -293,7 +294,7 @@ fn no_planted_secret_is_in_any_file_of_the_state() {
             .code,
         0
     );
-    // And a replay, which sees what was recorded, decides the same.
+    // A replay of the recorded input gives the same decisions.
     let replayed = sandbox.json(&["policy", "replay"]);
     assert_eq!(replayed["replayed"], replayed["identical"], "{replayed}");
 }

@@ -1,5 +1,5 @@
-//! What people get wrong: flags, configuration, project folders, state folders. One clear line, the right exit code,
-//! and nothing left.
+//! User errors: flags, configuration, project folders, state folders. Each gives one clear line and the right exit
+//! code, and leaves nothing behind.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -68,7 +68,7 @@ fn a_folder_that_cannot_be_read_is_no_project() {
     std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o000)).unwrap();
     let mut command = sandbox.command(&["--json", "up", locked.to_str().unwrap()]);
     let before = sandbox.snapshot();
-    // Root may read everything, so it hands over to somebody who may use the engine and nothing else.
+    // Root can read everything, so the test switches to a user that may only use the engine.
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         let group = std::fs::metadata(engine::socket()).unwrap().gid();
         for path in
@@ -92,7 +92,8 @@ fn a_project_outside_the_allowed_roots_is_refused_with_the_place_that_says_so() 
     let inside = sandbox.folder("roots/team/shop");
     sandbox.config(&format!("[allow]\nprojects = [\"{}\"]\n", sandbox.path("roots").display()));
     sandbox.refused(&["up"], 5, "project-unusable", &["outside the allowed roots", "wharf.toml:2"]);
-    // A link inside that leads out is outside; a folder that only begins with the same letters, too.
+    // A link inside the root that leads out is outside, and so is a folder whose name only starts with the same
+    // letters.
     std::os::unix::fs::symlink(sandbox.project(), sandbox.path("roots/link")).unwrap();
     let link = sandbox.path("roots/link");
     sandbox.refused(&["up", link.to_str().unwrap()], 5, "project-unusable", &["outside the allowed roots"]);
@@ -161,7 +162,7 @@ fn a_state_folder_that_cannot_be_written_gets_one_clear_line() {
 #[test]
 fn a_full_disk_gets_one_clear_line_and_leaves_nothing() {
     let sandbox = Sandbox::new();
-    // Made while there was room; then no file can grow.
+    // Created while there was space; afterwards no file can grow.
     sandbox.up();
     sandbox.json(&["down"]);
     let before = sandbox.snapshot();

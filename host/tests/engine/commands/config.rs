@@ -41,7 +41,7 @@ fn every_value_is_shown_with_the_layer_that_set_it() {
     let line = text.lines().find(|line| line.starts_with("limits.cpus")).unwrap();
     assert!(line.contains("3.0") && line.contains(&format!("{script}:2")), "{line}");
     assert!(text.contains(&format!("# state: {}", sandbox.path("state").display())), "{text}");
-    // And it is what a workspace gets.
+    // A workspace gets these values.
     let up = sandbox.up();
     assert_eq!(up["labels"], serde_json::json!({ "team": "pay", "region": "north" }));
 }
@@ -66,7 +66,7 @@ fn init_writes_files_that_load_and_refuses_to_replace_them() {
     sandbox.json(&["up", "--image", engine::BASE]);
     sandbox.json(&["down"]);
 
-    // An admin edits one, and init does not take that away.
+    // An administrator edits a file, and init keeps the edit.
     std::fs::write(
         dir.join("policies/pre-create.rhai"),
         "fn pre_create(ctx) {\n    ctx.deny(\"mine\", \"edited\");\n}\n",
@@ -93,7 +93,7 @@ fn without_any_configuration_everything_works_by_default() {
     assert!(shown.as_array().unwrap().iter().all(|row| row["origin"] == "default"), "{shown}");
     let up = sandbox.json(&["up", "--image", engine::BASE]);
     assert_eq!(up["state"], "running");
-    // Where nothing is named, init writes to the place that is looked at first.
+    // Without a name, init writes to the first place in the search order.
     sandbox.run(&["config", "init"]).ok();
     assert!(sandbox.path("home/config/wharf/wharf.toml").exists());
     let file = sandbox.run(&["config", "show"]).ok().text();

@@ -1,4 +1,4 @@
-//! `plan` says what `up` would make and who decides it, without an engine, and makes nothing.
+//! `plan` shows what `up` would create and which owner decides it, without an engine, and creates nothing.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::sandbox::Sandbox;
 
 const NO_ENGINE: &str = "unix:///no/such/engine.sock";
 
-/// A sandbox whose configuration names no image, as on a fresh machine.
+/// Returns a sandbox whose configuration names no image, as on a new machine.
 fn fresh() -> Sandbox {
     let mut sandbox = Sandbox::new();
     sandbox.unset("WHARF_WORKSPACE_IMAGE");
@@ -110,7 +110,7 @@ fn a_plan_names_the_owner_of_each_field_and_what_each_policy_did() {
     let text = sandbox.run(&["plan"]).ok().text();
     insta::assert_snapshot!("plan", sandbox.masked(&text));
     assert_eq!(sandbox.json(&["ls"]), json!([]));
-    // What was planned is what is made.
+    // The result matches the plan.
     let up = sandbox.json(&["up", "--memory", "1GiB", "-e", "A=1"]);
     assert_eq!((&up["id"], &up["name"]), (&plan["id"], &plan["name"]));
     assert_eq!(sandbox.sh("echo $TEAM $A"), "blue 1\n");
@@ -210,7 +210,7 @@ fn a_difference_from_a_workspace_is_told_by_field_with_who_decided_then_and_now(
             "999",
         ])
         .ok();
-    // The request that made it is remembered, so nothing differs.
+    // The original request is remembered, so nothing differs.
     let same = sandbox.run(&["--json", "plan", "--diff"]).ok().json();
     assert_eq!((&same["changes"], &same["denied"]), (&json!([]), &Value::Null));
     assert!(sandbox.run(&["plan", "--diff=project"]).ok().text().contains("nothing would change"));
@@ -233,7 +233,7 @@ fn a_difference_from_a_workspace_is_told_by_field_with_who_decided_then_and_now(
     assert_eq!(row("resources.memory")[2..], [json!("request (--memory 300MiB)"), json!("request (--memory 400MiB)")]);
     let text = sandbox.run(&["plan", "--diff"]);
     assert!(text.code == 7 && text.text().contains("rule.rhai:3"), "{}", text.text());
-    // It is a plan: nothing has changed.
+    // It was only a plan: nothing has changed.
     assert_eq!(sandbox.sh("echo $TEAM"), "blue\n");
     sandbox.write("config/policies/rule.rhai", "fn pre_create(ctx) {\n    ctx.deny(\"closed\", \"not today\");\n}\n");
     assert_eq!(sandbox.run(&["plan", "--diff"]).code, 4);

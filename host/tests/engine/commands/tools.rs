@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::sandbox::{Sandbox, component};
 
 #[test]
-fn policy_ls_lists_the_carried_chain_in_order() {
+fn policy_ls_lists_the_built_in_chain_in_order() {
     let sandbox = Sandbox::new();
     let list = sandbox.json(&["policy", "ls"]);
     let names: Vec<_> = list.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
@@ -105,7 +105,7 @@ fn the_doctor_notices_records_that_were_edited() {
 #[test]
 fn completions_know_the_commands() {
     let mut sandbox = Sandbox::new();
-    // Even a broken configuration does not keep a shell from starting.
+    // Even a broken configuration does not prevent a shell from starting.
     sandbox.config("nonsense = true\n");
     sandbox.env("WHARF_CONFIG", "/no/such/file");
     for shell in ["bash", "zsh", "fish"] {

@@ -1,4 +1,4 @@
-//! `why` explains each field of a workspace that exists, without an engine.
+//! `why` explains each field of an existing workspace, without an engine.
 
 use serde_json::{Value, json};
 

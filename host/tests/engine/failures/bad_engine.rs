@@ -1,11 +1,11 @@
-//! Engines that are not there, not engines, or too old.
+//! Endpoints that are missing, are no engine, or are too old.
 
 use serde_json::json;
 
 use crate::support::fake_daemon::{answer_with, silent};
 use crate::support::sandbox::Sandbox;
 
-/// Every command that needs the engine must say the same.
+/// Checks that every command that needs the engine reports the same error.
 fn refused_everywhere(sandbox: &Sandbox, endpoint: &str, code: &str, words: &[&str]) {
     let before = sandbox.snapshot();
     sandbox.refused(&["--engine", endpoint, "up"], 6, code, words);
@@ -67,7 +67,7 @@ fn endpoints_that_wharf_does_not_speak_are_refused_with_what_to_use_instead() {
     {
         sandbox.refused(&["--engine", endpoint, "up"], 6, "endpoint-unsupported", &[endpoint]);
     }
-    // The same by the variable that all Docker clients heed, and by a Docker context.
+    // The same with the variable that all Docker clients use, and with a Docker context.
     sandbox.env("DOCKER_HOST", "unix:///no/such/docker.sock");
     sandbox.refused(&["up"], 6, "engine-unreachable", &["/no/such/docker.sock"]);
     sandbox.env("DOCKER_HOST", "");

@@ -1,4 +1,4 @@
-//! What is not Wharf's is never touched, whatever its name and labels.
+//! Objects that are not Wharf's are never touched, whatever their names and labels.
 
 use serde_json::{Value, json};
 use wharf::workspace::{LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PROJECT, LABEL_WORKSPACE};
@@ -6,13 +6,13 @@ use wharf::workspace::{LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PROJECT, LAB
 use crate::support::engine_api as engine;
 use crate::support::sandbox::Sandbox;
 
-/// A container with its state and start: a restart would show.
+/// Returns a container's state and start: they would reveal a restart.
 fn fingerprint(id: &str) -> (Value, Value, Value) {
     let mut inspected = engine::inspect(id);
     (inspected["Id"].take(), inspected["State"].take(), inspected["NetworkSettings"]["Networks"].take())
 }
 
-/// Everything that changes or removes the project's workspace.
+/// Runs every verb that changes or removes the project's workspace.
 fn whole_life(sandbox: &Sandbox) {
     sandbox.up();
     sandbox.json(&["up", "--memory", "100MiB", "--recreate"]);
@@ -65,7 +65,7 @@ fn ws_1_and_ws_10_are_two_workspaces() {
     sandbox.run(&["rm", "--force", "ws-1"]).ok();
     assert_eq!(sandbox.run(&["rm", "--force", "ws-"]).code, 5, "a part of a name means nobody");
     assert_eq!(sandbox.run(&["rm", "--force", "ws"]).code, 5);
-    // The engine's network may have gone and come with the other one; its container must be as it was.
+    // The other installation may have removed and recreated the engine's network; its container must be unchanged.
     assert_eq!(fingerprint(id), before);
 }
 
@@ -111,7 +111,7 @@ fn a_network_that_has_our_name_but_not_our_label_is_never_used_or_removed() {
     let before = fingerprint(&bystander);
     sandbox.refused(&["up"], 1, "not-ours", &[&name, "not made by this Wharf"]);
     assert_eq!(engine::get(&format!("/networks/{network}"))["Name"], json!(name));
-    // With another network of its own it works, and goes again without touching the first.
+    // With its own network it works, and ends without touching the first network.
     sandbox.config(&format!("[engine]\nnetwork = \"{name}-own\"\n"));
     whole_life(&sandbox);
     assert_eq!(engine::get(&format!("/networks/{network}"))["Name"], json!(name));

@@ -1,4 +1,4 @@
-//! Several wharf processes at once, on one project, on many, and of two installations.
+//! Concurrent wharf processes: on one project, on many, and of two installations.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ fn six_projects_at_once_all_work_and_all_go_at_once() {
 
 #[test]
 fn one_goes_while_another_comes() {
-    // The last one to go removes the shared network, which the one that comes needs.
+    // The last workspace to leave removes the shared network, which a new one needs.
     let sandbox = Sandbox::new();
     let (a, b) = (sandbox.folder("a"), sandbox.folder("b"));
     let path = |folder: &std::path::Path| folder.to_str().unwrap().to_owned();
@@ -81,7 +81,7 @@ fn up_and_down_of_one_project_at_once_end_in_one_or_none() {
         ];
         for run in runs {
             let output = run.finish();
-            // A verb may come when there is nothing for it to do, and says so.
+            // A verb may find no work to do, and reports that.
             assert!([0, 5].contains(&output.code), "round {round}: {} {}", output.code, output.stderr);
         }
         let known = sandbox.store().workspaces().unwrap().len();
@@ -95,7 +95,7 @@ fn up_and_down_of_one_project_at_once_end_in_one_or_none() {
 #[test]
 fn two_installations_on_one_engine_do_not_see_or_touch_each_other() {
     let (one, two) = (Sandbox::new(), Sandbox::new());
-    // The same folder under both: the same id, and so the same name of the container.
+    // The same folder in both: the same id, and so the same container name.
     let shared = one.folder("shared");
     let path = shared.to_str().unwrap();
     let first = one.json(&["up", path]);
@@ -106,7 +106,7 @@ fn two_installations_on_one_engine_do_not_see_or_touch_each_other() {
         assert_eq!(two.run(args).code, 5, "{args:?}");
     }
     assert_eq!(one.json(&["inspect", "shared"]), first);
-    // Their own projects live side by side, on networks of their own.
+    // Separate projects coexist, each on its own network.
     let (mine, yours) = (one.up(), two.up());
     let network = |workspace: &Value| {
         let inspected = engine::inspect(workspace["container_id"].as_str().unwrap());

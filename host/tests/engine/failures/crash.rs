@@ -1,4 +1,4 @@
-//! `kill -9` and Ctrl-C at any moment: what was begun is finished or undone, and nothing that lives is lost.
+//! `kill -9` and Ctrl-C at any moment: started work is finished or undone, and no live object is lost.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use crate::support::engine_api::{self as engine, BASE, label};
 use crate::support::registry::{Registry, has_image};
 use crate::support::sandbox::{Sandbox, until};
 
-/// What the engine has of this installation is what the store knows, and nothing is half done.
+/// Returns whether the engine's objects of this installation match the store, with nothing half done.
 pub fn consistent(sandbox: &Sandbox) -> bool {
     let known: BTreeSet<String> =
         sandbox.store().workspaces().unwrap().iter().map(|workspace| workspace.container_id.clone()).collect();
     let there: BTreeSet<String> =
         sandbox.own_containers().iter().map(|container| container["Id"].as_str().unwrap().to_owned()).collect();
-    // Exactly the networks that containers are on, as their labels say.
+    // Exactly the networks that containers are on, according to their labels.
     let network = |container: &Value| Some(label(container, "wharf.network")?.split_once('@')?.1.to_owned());
     let needed: BTreeSet<String> = sandbox.own_containers().iter().filter_map(network).collect();
     let made: BTreeSet<String> =
         sandbox.own_networks().iter().map(|network| network["Name"].as_str().unwrap().to_owned()).collect();
-    // What was undone may stay open for a while, in case the engine is late; what was not may not.
+    // An undone entry may stay open for a while, in case the engine is late; other entries may not.
     let undone = sandbox.store().open_entries().unwrap().iter().all(|entry| entry.undone.is_some());
     known == there && made == needed && undone
 }
 
-/// The next command puts things right. The engine may still carry out what the killed one asked it for, so this looks
-/// again until it has.
+/// Checks that the next command repairs the state. The engine may still carry out requests of the killed process, so
+/// this repeats the check until it has.
 #[track_caller]
 fn assert_recovers(sandbox: &Sandbox, when: &str) {
     sandbox.json(&["ls"]);
@@ -40,14 +40,14 @@ fn assert_recovers(sandbox: &Sandbox, when: &str) {
     }
 }
 
-/// How long a command takes when nobody kills it.
+/// Returns how long a command takes if it is not killed.
 fn duration_of(sandbox: &Sandbox, args: &[&str]) -> Duration {
     let begin = Instant::now();
     sandbox.run(args).ok();
     begin.elapsed()
 }
 
-/// Kills a command at points spread over its whole duration; `prepare` comes before each.
+/// Kills a command at points spread over its whole duration. `prepare` runs before each kill.
 #[track_caller]
 fn kill_at_many_points(
     sandbox: &Sandbox,
@@ -72,14 +72,14 @@ fn kill_at_many_points(
             if killed {
                 break;
             }
-            // It was done before: the machine is less busy than it was when the duration was measured.
+            // The command finished first: the machine is less busy than when the duration was measured.
             whole = whole * 4 / 5;
         }
     }
     sandbox.store().verify(None).unwrap().whole().unwrap();
 }
 
-/// Kills `up` at points of its duration, beside a neighbour that must not notice.
+/// Kills `up` at points of its duration, beside a neighbour that must not be affected.
 #[track_caller]
 fn kill_up(points: impl Iterator<Item = u32>) {
     let sandbox = Sandbox::new();
@@ -155,7 +155,7 @@ fn a_removal_with_volumes_that_is_killed_is_finished_with_the_volumes() {
     let mount = format!("{second}:/data");
     sandbox.json(&["sidecar", "add", "db", "--image", BASE, "--mount", &mount, "--", "sleep", "600"]);
     sandbox.json(&["up", "--name", "other", "--mount", &format!("{other}:/data")]);
-    // Wharf waits for the first volume to be gone until it is killed.
+    // Wharf waits for the removal of the first volume until it is killed.
     let engine = crate::support::fake_daemon::relay(&sandbox.path("relay.sock"), |request| {
         if request.starts_with("DELETE") && request.contains("/volumes/") {
             std::thread::sleep(Duration::from_secs(3600));
@@ -164,7 +164,7 @@ fn a_removal_with_volumes_that_is_killed_is_finished_with_the_volumes() {
     });
     let mut run = sandbox.spawn(&["--engine", &engine, "down", "--volumes", "project"]);
     until("the containers are gone", || sandbox.store().workspaces().unwrap().len() == 1);
-    // A moment more: by then it waits.
+    // A short delay, after which it is certainly waiting.
     std::thread::sleep(Duration::from_millis(500));
     run.child().kill().unwrap();
     run.finish();
@@ -193,7 +193,7 @@ fn what_a_living_process_is_making_is_not_taken_for_a_leftover() {
     assert_eq!(sandbox.store().open_entries().unwrap().len(), 1, "the pull still goes on");
     assert!(up.child().try_wait().unwrap().is_none());
     registry.unstall();
-    // The image holds no command at all, so this fails after the pull, and is undone.
+    // The image contains no command at all, so this fails after the pull, and is undone.
     let output = up.finish();
     assert_eq!((output.code, output.error()["code"].as_str()), (1, Some("command-not-found")), "{}", output.stderr);
     assert!(has_image(&registry.reference));

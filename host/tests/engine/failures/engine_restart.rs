@@ -1,5 +1,5 @@
-//! A real engine that is stopped, killed and started again. It is one of this test's own, in namespaces of its own: what
-//! it does to networks, processes and mounts ends with it.
+//! A real engine that is stopped, killed and restarted. It belongs to this test alone and runs in its own namespaces:
+//! its effects on networks, processes and mounts end with it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -14,8 +14,8 @@ use crate::service::serve::Serving;
 use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::{Sandbox, until};
 
-/// What runs as the first process of the namespaces: it starts and ends engines as it is told on stdin, and when stdin
-/// ends everything in the namespaces does.
+/// The first process of the namespaces. It starts and ends engines on command from stdin. When stdin ends, all
+/// processes in the namespaces end.
 const SUPERVISOR: &str = r#"
 while read -r word; do
     case $word in
@@ -28,12 +28,12 @@ while read -r word; do
 done
 "#;
 
-/// An engine of this test's own.
+/// An engine that belongs to this test.
 struct OwnEngine {
     supervisor: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
-    /// Short, because the path of a socket may have 108 bytes.
+    /// Short, because a socket path may have 108 bytes.
     folder: PathBuf,
 }
 
@@ -41,7 +41,7 @@ impl OwnEngine {
     fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("wh-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        // Not the machine's, which may say things about the machine's engine.
+        // Not the machine's configuration, which may refer to the machine's engine.
         std::fs::write(folder.join("config"), "{}").unwrap();
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", SUPERVISOR]);
@@ -78,7 +78,7 @@ impl OwnEngine {
             assert!(begin.elapsed() < Duration::from_secs(60), "the engine does not start: {}", log());
             std::thread::sleep(Duration::from_millis(100));
         }
-        // It listens before it has found its containers again, and answers after that.
+        // It listens before it has found its containers again, and answers afterwards.
         engine::call_at(&self.socket(), "GET", "/version", b"").done();
     }
 }
@@ -96,7 +96,7 @@ impl Drop for OwnEngine {
     }
 }
 
-/// The numbers of the lines `line N`.
+/// Returns the numbers of the lines `line N`.
 fn numbers(text: &str) -> Vec<u64> {
     text.lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect()
 }
@@ -129,12 +129,12 @@ fn service_followers_and_commands_get_over_an_engine_that_is_stopped_or_killed_a
         own.tell(how);
         let away = sandbox.run(&["--json", "ls"]);
         assert_eq!((away.code, &away.error()["code"]), (6, &json!("engine-unreachable")), "{how}");
-        // Long enough to be noticed, and tried again in vain.
+        // Long enough to be noticed, and for a failed retry.
         std::thread::sleep(Duration::from_secs(3));
         own.tell("start");
         own.answers();
 
-        // One that asks for it is started again by the engine, the other has ended.
+        // The engine restarts the container that requests it; the other has ended.
         until("the engine starts the other again", || state(&sandbox, "other") == "running");
         until("the first is known to have ended", || state(&sandbox, "project") == "exited");
         let states = || sandbox.store().states().unwrap();
@@ -144,7 +144,7 @@ fn service_followers_and_commands_get_over_an_engine_that_is_stopped_or_killed_a
                 |running: bool| states.iter().filter(|state| (state.state.as_str() == "running") == running).count();
             of(true) == 1 && of(false) == 1
         });
-        // Followers end with what they follow, and have every line once.
+        // Followers end with their containers, and have every line once.
         let all = numbers(&sandbox.run(&["logs"]).ok().text());
         assert_eq!(all, (1..=all.len() as u64).collect::<Vec<_>>(), "{how}");
         for (follower, rest) in [from_files, from_engine].into_iter().zip(followers) {

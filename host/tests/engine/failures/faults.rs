@@ -1,5 +1,6 @@
-//! `kill -9` of every verb that changes something: at every request to the engine, before the engine has it and after it
-//! has answered, and at writes of the store. Each time: no orphan, nothing alive is gone, and the next command works.
+//! `kill -9` of every verb that changes something: at every request to the engine, before the engine receives it and
+//! after it has answered, and at writes of the store. After each kill there is no orphan, no live object is lost, and
+//! the next command works.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,10 @@ mod half_done;
 mod kill;
 use kill::{Killer, When, run, run_writing};
 
-/// Most writes of one verb at which it is killed.
+/// Maximum number of kill points at writes of one verb.
 const WRITES: usize = 8;
 
-/// What the engine has of this installation beside containers and networks.
+/// Returns the engine's objects of this installation other than containers and networks.
 fn volumes_and_images(sandbox: &Sandbox) -> (Vec<String>, Vec<String>) {
     let host = sandbox.host();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -31,10 +32,11 @@ fn volumes_and_images(sandbox: &Sandbox) -> (Vec<String>, Vec<String>) {
     (volumes, images)
 }
 
-/// Kills a command at each of its requests, in both ways. `prepare` comes before each, `check` after the recovery.
+/// Kills a command at each of its requests, in both ways. `prepare` runs before each kill, `check` after the
+/// recovery.
 #[track_caller]
 fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox), check: impl Fn(&Sandbox, &str)) {
-    // A neighbour that must not notice.
+    // A neighbour that must not be affected.
     let neighbour = sandbox.folder("neighbour");
     sandbox.run_in(&neighbour, &["up", "-q", "--image", BASE]).ok();
     let neighbour = format!("wharf-{}", sandbox.id_of("neighbour", &neighbour));
@@ -58,7 +60,7 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
         for when in [When::Before, When::After] {
             prepare(sandbox);
             let (_, killed) = run(sandbox, args, Some((number, when)));
-            // Requests that go side by side come in another order, and the last ones may not come at all.
+            // Concurrent requests arrive in varying order, and the last ones may not arrive at all.
             points += usize::from(killed);
             recover(&format!("{args:?} killed {when:?} request {number} of {requests}"));
         }
@@ -67,7 +69,7 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
     let (writes, _) = run_writing(sandbox, args, None);
     let mut at_writes = 0;
     for step in 1..=WRITES.min(writes) {
-        // Evenly spread, with the last one: what is between the last request and the end of the journal's entry.
+        // Evenly spread, including the last: the time between the last request and the end of the journal's entry.
         let number = writes * step / WRITES.min(writes);
         prepare(sandbox);
         let (_, killed) = run_writing(sandbox, args, Some(number));
@@ -75,7 +77,7 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
         recover(&format!("{args:?} killed at write {number} of {writes}"));
     }
     sandbox.store().verify(None).unwrap().whole().unwrap();
-    // Shown with --no-capture: what docs/engine.md states.
+    // Shown with --no-capture: the numbers in docs/engine.md.
     println!("{args:?}: {points} requests and {at_writes} writes were kill points");
     assert!(points >= requests, "{args:?}: only {points} of {} were kill points", 2 * requests);
     assert!(at_writes > 0, "{args:?}: it was killed at none of {writes} writes");
@@ -88,7 +90,7 @@ fn down(sandbox: &Sandbox) {
 
 const UP: [&str; 3] = ["up", "--image", BASE];
 
-/// The next `up` works, whatever is there.
+/// Checks that the next `up` works in any state.
 #[track_caller]
 fn next_up_works(sandbox: &Sandbox, when: &str) {
     let output = sandbox.run(&[&UP[..], &["--recreate"]].concat());
@@ -123,7 +125,7 @@ fn recreating_survives_a_kill_at_every_step() {
         sandbox.json(&UP);
     };
     kill_everywhere(&sandbox, &args, prepare, |sandbox, when| {
-        // The old one or the new one, never none.
+        // The old container or the new one, but never none.
         let views = sandbox.json(&["ls"]);
         let view = views.as_array().unwrap().iter().find(|view| view["name"] == "project");
         assert!(view.is_some_and(|view| view["state"] != "missing"), "{when}: {views}");
@@ -166,7 +168,7 @@ fn stopping_and_restarting_survive_a_kill_at_every_step() {
     };
     kill_everywhere(&sandbox, &["stop", "project"], prepare, check);
     kill_everywhere(&sandbox, &["restart", "project"], prepare, |sandbox, when| {
-        // Not left stopped half way.
+        // The workspace is not left stopped.
         assert_eq!(sandbox.sh("echo works"), "works\n", "{when}");
         check(sandbox, when);
     });
@@ -183,7 +185,7 @@ fn a_start_that_was_killed_is_finished_and_its_policies_are_asked() {
         let started = sandbox.json(&["start"]);
         assert_eq!(started["notes"], json!(["asked"]), "{when}: {started}");
         assert_eq!(started["degraded"], Value::Null, "{when}");
-        // Running without its policies having been asked is seen.
+        // A workspace that runs without its policies having been called is reported.
         if unfinished["state"] == "running" && unfinished["notes"] != started["notes"] {
             let reason = unfinished["degraded"].as_str().unwrap_or_default();
             assert!(reason.contains("post-start"), "{when}: {unfinished}");
@@ -244,7 +246,7 @@ fn changing_limits_survives_a_kill_at_every_step() {
     sandbox.json(&[&UP[..], &["--memory", "256MiB"]].concat());
     let prepare = |sandbox: &Sandbox| drop(sandbox.json(&["update", "--memory", "256MiB"]));
     kill_everywhere(&sandbox, &["update", "--memory", "512MiB"], prepare, |sandbox, when| {
-        // What the engine has is what the store knows.
+        // The engine's value matches the store's.
         let known = sandbox.store().workspace(&sandbox.id().parse().unwrap()).unwrap().unwrap();
         let there = engine::inspect(&format!("wharf-{}", sandbox.id()))["HostConfig"]["Memory"].clone();
         assert_eq!(there, json!(known.draft.spec.resources.memory), "{when}");
@@ -315,7 +317,7 @@ fn an_intent_that_cannot_be_put_right_is_told_and_keeps_nobody_from_working() {
     let sandbox = Sandbox::new();
     sandbox.json(&[&UP[..], &["--memory", "256MiB"]].concat());
     let memory = || engine::inspect(&format!("wharf-{}", sandbox.id()))["HostConfig"]["Memory"].as_u64().unwrap();
-    // Killed when the engine has done it and the store does not know it yet.
+    // Killed when the engine is done and the store does not know it yet.
     for number in 1.. {
         assert!(number < 30, "no request changed the limits");
         run(&sandbox, &["update", "--memory", "512MiB"], Some((number, When::After)));
@@ -329,7 +331,7 @@ fn an_intent_that_cannot_be_put_right_is_told_and_keeps_nobody_from_working() {
     let output = sandbox.run(&["--engine", &relay.endpoint, "ls"]).ok();
     assert!(output.stderr.contains("cannot be put right yet"), "{}", output.stderr);
     assert_eq!(sandbox.run(&["--engine", &relay.endpoint, "exec", "--", "echo", "works"]).ok().text(), "works\n");
-    // Once it can be, it is.
+    // As soon as it is possible, it happens.
     sandbox.json(&["ls"]);
     assert_eq!((memory(), sandbox.store().open_entries().unwrap().len()), (256 << 20, 0));
 }

@@ -1,4 +1,4 @@
-//! A disk that is full, and an engine that takes its time.
+//! A full disk, and a slow engine.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::support::engine_api::{self as engine, BASE};
 use crate::support::fake_daemon::relay;
 use crate::support::sandbox::{Output, Sandbox, until};
 
-/// A state folder on a file system of its own, which only commands that are run through this see.
+/// A state folder on a separate file system, which only commands run through this can see.
 struct SmallDisk<'a> {
     sandbox: &'a Sandbox,
     keeper: Child,
@@ -32,7 +32,7 @@ impl<'a> SmallDisk<'a> {
     fn within(&self, command: &Command) -> Command {
         let mut all = Command::new("nsenter");
         all.arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.id())).arg("--");
-        // Entering the namespace leads to its root folder.
+        // Entering the namespace changes to its root folder.
         all.args(["sh", "-c", "cd \"$0\" && exec \"$@\""]).arg(command.get_current_dir().unwrap());
         all.arg(command.get_program()).args(command.get_args()).env_clear();
         all.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -75,7 +75,7 @@ impl Drop for SmallDisk<'_> {
 #[test]
 fn on_a_full_disk_nothing_is_made_or_lost_what_runs_can_be_stopped_and_space_heals_it() {
     let sandbox = Sandbox::new();
-    // A script: the compiled code of plugins would fill most of so small a disk.
+    // A script: the compiled code of plugins would fill most of such a small disk.
     sandbox.script(
         "team.rhai",
         "fn pre_create(ctx) { ctx.spec.env.TEAM = \"a\"; } fn pre_stop(ctx) { ctx.note(\"bye\"); }",
@@ -94,7 +94,7 @@ fn on_a_full_disk_nothing_is_made_or_lost_what_runs_can_be_stopped_and_space_hea
         assert!(output.stderr.contains("disk"), "{}", output.stderr);
         sandbox.assert_unchanged(&before, "up on a full disk");
     }
-    // What cannot be recorded is not carried out.
+    // A decision that cannot be recorded is not carried out.
     let exec = disk.run(&["--json", "exec", "--", "true"]);
     assert_eq!((exec.code, &exec.error()["code"]), (125, &json!("store")), "{}", exec.stderr);
     // Reading works, and so does stopping.
@@ -102,7 +102,7 @@ fn on_a_full_disk_nothing_is_made_or_lost_what_runs_can_be_stopped_and_space_hea
     let stop = disk.run(&["stop", "-t", "0s"]).ok();
     assert!(stop.stderr.contains("disk"), "what could not be recorded is told: {}", stop.stderr);
     assert_eq!(disk.run(&["--json", "ls"]).ok().json()[0]["state"], "exited");
-    // A start that cannot be written down is taken back.
+    // A start that cannot be recorded is undone.
     let start = disk.run(&["--json", "start"]);
     assert_eq!((start.code, &start.error()["code"]), (1, &json!("store")), "{}", start.stderr);
     assert_eq!(disk.run(&["--json", "ls"]).ok().json()[0]["state"], "exited");
@@ -128,7 +128,7 @@ fn a_service_on_a_full_disk_says_so_and_goes_on_when_there_is_space() {
     let log = sandbox.path("serve.log");
     let mut service = serve.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
-    // A list knows this from the service only.
+    // A list only gets this time from the service.
     let ended = || disk.run(&["--json", "ls"]).json()[0]["finished_at"].is_string();
     until("the service works", || disk.run(&["doctor"]).text().contains("wharf serve runs"));
     disk.fill();

@@ -1,4 +1,4 @@
-//! After create the engine's own report is compared with the decision; a difference removes the container.
+//! After create, the engine's report is compared with the decision; a difference removes the container.
 
 use crate::support::fake_daemon::lying;
 use crate::support::sandbox::Sandbox;

@@ -4,7 +4,7 @@ use crate::support::sandbox::{Sandbox, component};
 
 const WASM_POLICY: &str = "[[policy]]\nname = \"broken\"\nwasm = \"policies/broken.wasm\"\n";
 
-/// A chain with these bytes as a plugin.
+/// Returns a chain with these bytes as a plugin.
 fn with_plugin(bytes: &[u8]) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("config/policies/broken.wasm", bytes);
@@ -74,7 +74,7 @@ fn a_plugin_that_misbehaves_denies_the_create() {
         ("error", "no verdict"),
     ] {
         let sandbox = Sandbox::new();
-        // On a machine that is busy, the other ways to fail may take a while.
+        // On a busy machine, the other failures may take a while.
         let patience = if what == "loop" { "" } else { "\ntimeout = \"60s\"" };
         sandbox.plugin("test-plugins/hostile", &format!("{{ do = \"{what}\" }}{patience}"));
         let words = ["hostile", "pre-create", words, "policy-failed"];

@@ -1,8 +1,8 @@
-//! Scripts that cannot be read, fail, deny, disagree, or want what the host does not allow.
+//! Scripts that cannot be read, fail, deny, conflict, or request something that the host does not allow.
 
 use crate::support::sandbox::Sandbox;
 
-/// A chain of one script, which denies or fails.
+/// Returns a chain of one script, which denies or fails.
 #[track_caller]
 fn script(text: &str) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -46,7 +46,7 @@ fn an_error_while_a_script_runs_denies_with_its_line() {
         sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai:2", words]);
     }
     let sandbox = script("fn pre_create(ctx) {\n    loop { let x = 1; }\n}\n");
-    // On a busy machine the time would be over before the operations are.
+    // On a busy machine the time would run out before the operations.
     sandbox.append_config("timeout = \"60s\"");
     sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai", "more operations than allowed"]);
     let sandbox = script("fn pre_create(ctx) {\n    throw \"boom\";\n}\n");
@@ -102,7 +102,7 @@ fn no_script_can_pass_the_invariants_of_the_host() {
         let sandbox = script(&format!("fn pre_create(ctx) {{\n    {body}\n}}\n"));
         sandbox.refused(&["up"], 4, "invariant", &["rule.rhai:2", field, allowed_by]);
     }
-    // Under the floor as well, which comes first.
+    // Also below the floor, which is checked first.
     let sandbox = script("fn pre_create(ctx) {\n    ctx.spec.resources.pids = 99999;\n}\n");
     sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai:2", "resources.pids", "only be tightened"]);
 }
@@ -110,7 +110,7 @@ fn no_script_can_pass_the_invariants_of_the_host() {
 #[test]
 fn no_request_can_pass_the_invariants_either() {
     let sandbox = Sandbox::new();
-    // Without the carried scripts, one of which would bring the memory down.
+    // Without the built-in scripts, one of which would reduce the memory.
     sandbox.script("none.rhai", "fn pre_create(ctx) {}");
     sandbox.refused(&["up", "--memory", "64GiB"], 4, "invariant", &["--memory 64GiB", "limits.memory"]);
     sandbox.refused(&["up", "--mount", "/etc:/host-etc:ro"], 4, "invariant", &["/etc", "allow.bind_roots"]);
@@ -131,7 +131,7 @@ fn security_can_only_be_tightened_by_a_policy() {
         let sandbox = script(&format!("fn security_profile(ctx) {{\n    {body}\n}}\n"));
         sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai", field, "tightened"]);
     }
-    // At another hook, security is not to be had at all.
+    // Other hooks cannot loosen security at all.
     let sandbox = script("fn pre_create(ctx) {\n    ctx.spec.security.no_new_privileges = false;\n}\n");
     sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai", "security.no_new_privileges"]);
 }
@@ -153,7 +153,7 @@ fn what_is_allowed_in_the_configuration_is_allowed() {
     let up = sandbox.json(&["up", "--mount", &mount, "--publish", "0.0.0.0::80"]);
     assert_eq!(up["ports"][0]["address"], "0.0.0.0");
     assert_eq!(sandbox.sh("cat /cache/file"), "shared");
-    // From here it is the same folder.
+    // From the project it is the same folder.
     let again = sandbox.json(&["up", "--mount", "../cache:/cache:ro", "--publish", "0.0.0.0::80"]);
     assert_eq!(again["container_id"], up["container_id"]);
 }

@@ -1,5 +1,5 @@
-//! Each transition of a workspace asks the policies of its hooks, whoever causes it: a command, the service, a sweep, or
-//! what comes after a crash.
+//! Each transition of a workspace calls the policies of its hooks, whatever causes it: a command, the service, a
+//! sweep, or the recovery after a crash.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::service::serve::Serving;
 use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::{Sandbox, until};
 
-/// A script with every hook, none of which changes anything.
+/// A script with every hook, which changes nothing.
 const EVERY: &str = "
 fn select_image(ctx) { }
 fn security_profile(ctx) { }
@@ -29,7 +29,7 @@ fn cleanup(ctx) {
 
 const CREATE: [&str; 4] = ["select-image", "security-profile", "pre-create", "post-start"];
 
-/// Tells which hooks ran since it was asked last.
+/// Reports the hooks that ran since the last query.
 struct Watch<'a> {
     sandbox: &'a Sandbox,
     seen: BTreeSet<String>,
@@ -42,7 +42,7 @@ impl<'a> Watch<'a> {
         watch
     }
 
-    /// In the order of the records; `pre-stop` with its verb.
+    /// Returns them in the order of the records; `pre-stop` with its verb.
     fn new_ones(&mut self) -> Vec<String> {
         let store = self.sandbox.store();
         let mut all: Vec<_> =
@@ -57,7 +57,7 @@ impl<'a> Watch<'a> {
             .collect()
     }
 
-    /// Runs a command, and says which hooks have run.
+    /// Runs a command and returns the hooks that ran.
     #[track_caller]
     fn of(&mut self, args: &[&str]) -> Vec<String> {
         let output = self.sandbox.run(args);
@@ -81,7 +81,7 @@ fn every_command_that_changes_a_workspace_asks_the_policies_of_its_hooks() {
     let trap = "trap exit TERM; while :; do sleep 0.1; done";
     let cases: &[(&[&str], &[&str])] = &[
         (&["up", "--image", BASE, "--", "sh", "-c", trap], &CREATE),
-        // It runs already: what it would be made of is decided again, and nothing starts.
+        // It already runs: its creation is decided again, and nothing starts.
         (&["up", "--image", BASE, "--", "sh", "-c", trap], &CREATE[..3]),
         (&["exec", "--", "true"], &["pre-exec"]),
         (&["exec", "-d", "--", "true"], &["pre-exec"]),
@@ -128,7 +128,7 @@ fn commands_of_a_devcontainer_and_a_recreation_that_fails_ask_too() {
     );
     let with_commands = [&CREATE[..], &["pre-exec", "pre-exec"]].concat();
     assert_eq!(watch.of(&["up"]), with_commands);
-    // The port is taken, so the new one does not start, and the old one is started again.
+    // The port is taken, so the new container does not start, and the old one is restarted.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("127.0.0.1:{}:80", taken.local_addr().unwrap().port());
     assert_ne!(sandbox.run(&["up", "--recreate", "-p", &port]).code, 0);
@@ -175,7 +175,7 @@ fn what_the_service_does_by_itself_asks_too() {
     hooks.retain(|hook| hook != "event");
     assert_eq!(hooks, ["post-start", "pre-exec"]);
 
-    // A failure is recovered from: a start.
+    // Recovery from a failure: a start.
     sandbox.json(&["lease", "1h"]);
     watch.new_ones();
     let pid = engine::inspect(container)["State"]["Pid"].as_u64().unwrap();

@@ -1,4 +1,4 @@
-//! Hooks after create, on the real engine: what policies ask for is done.
+//! Hooks after create, on the real engine: requests of policies are carried out.
 
 use crate::support::sandbox::Sandbox;
 
@@ -105,7 +105,7 @@ fn a_script_decides_every_command_that_runs() {
     let json = sandbox.run(&["--json", "exec", "--", "curl"]);
     assert_eq!(json.error()["code"], "no-download");
     assert_eq!(sandbox.sh("echo $ASKED_BY; id -u"), "rule\n1000\n");
-    // A shell is a command, too.
+    // A shell counts as a command, too.
     let shell = sandbox.feed(&["shell"], b"echo $ASKED_BY\n".to_vec());
     assert_eq!((shell.code, shell.text().as_str()), (0, "rule\n"));
 }

@@ -15,7 +15,7 @@ fn with_shadow(script: &str) -> Sandbox {
     sandbox
 }
 
-/// `exec` is refused with these words.
+/// Expects that `exec` is refused with these words.
 #[track_caller]
 fn exec_denied(sandbox: &Sandbox, words: &[&str]) {
     let output = sandbox.run(&["exec", "--", "true"]);
@@ -139,7 +139,7 @@ fn an_open_breaker_denies_at_once_in_every_process_and_shows_in_policy_ls() {
     assert!(text.contains("breaker open at pre-exec"), "{text}");
     let doctor = sandbox.run(&["doctor"]).text();
     assert!(doctor.contains("its breaker is open at pre-exec"), "{doctor}");
-    // A corrected script is another version: it is asked at once.
+    // A corrected script is another version and is called at once.
     sandbox.write("config/policies/bad.rhai", "fn pre_exec(ctx) { }");
     sandbox.run(&["exec", "--", "true"]).ok();
 }

@@ -1,4 +1,4 @@
-//! `policy replay` runs what was recorded again; `policy test` runs cases, also those that were made of records.
+//! `policy replay` replays records; `policy test` runs cases, including those created from records.
 
 use serde_json::{Value, json};
 
@@ -68,11 +68,11 @@ fn another_policy_shows_what_would_flip_with_new_denials_first() {
     let one = sandbox.run(&["policy", "replay", "--decision", &number, "--with", &file]);
     assert_eq!(one.code, 7);
     assert!(one.text().contains("now denied: no commands in project (closed)"), "{}", one.text());
-    // As a further policy, by another name, it only adds.
+    // As an additional policy with another name, it only adds.
     let added = sandbox.run(&["policy", "replay", "--with", &file, "--as", "second", "--hook", "pre-create"]);
     assert!(added.code == 7 && added.text().contains("now denied"), "{}", added.text());
     assert!(added.text().contains("conflict") && added.text().contains("'second' at the end of the chain"));
-    // Another configuration altogether: no policies of ours any more.
+    // A different configuration, without any of our policies.
     let config = sandbox.write("other/wharf.toml", "[[policy]]\nname = \"x\"\nbuiltin = \"pre-create.rhai\"\n");
     let run = sandbox.run(&["--json", "--config", config.to_str().unwrap(), "policy", "replay"]);
     assert_eq!(run.code, 7);
@@ -97,7 +97,7 @@ fn what_cannot_be_replayed_is_counted_and_said() {
     for part in ["version 1 is older", "version 99 is newer", "it cannot be read"] {
         assert!(text.lines().any(|line| line.starts_with("not replayed: 1 records") && line.contains(part)), "{text}");
     }
-    // An optional policy that took part cannot be loaded any more.
+    // An optional policy that took part can no longer be loaded.
     let config = std::fs::read_to_string(sandbox.path("config/wharf.toml")).unwrap();
     sandbox.config(&format!("{config}\noptional = true\n"));
     sandbox.write("config/policies/rule.rhai", "fn broken(");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::sandbox::Sandbox;
 
-/// The messages of `script check` on a script.
+/// Returns the messages of `script check` for a script.
 fn said(sandbox: &Sandbox, source: &str) -> Vec<String> {
     let file = sandbox.write("x.rhai", source).display().to_string();
     let run = sandbox.run(&["--json", "script", "check", &file]);
@@ -70,7 +70,7 @@ fn check_finds_what_would_go_wrong_only_when_the_script_runs() {
             "{source}: {all:?}"
         );
     }
-    // Nothing is said of what cannot be told.
+    // Undecidable cases give no message.
     for source in [
         "fn pre_create(ctx) {\n    ctx.spec.env.ANY = ctx.settings.any.thing;\n    ctx.spec.env[\"X\"] = \"y\";\n}",
         "fn pre_create(ctx) {\n    let plain = ctx.spec.copy();\n    plain.anything = 1;\n    let f = |x| x + 1;\n    f.call(2);\n}",
@@ -192,7 +192,7 @@ fn a_trace_shows_each_line_that_ran_with_the_values_that_changed() {
     );
     let text = sandbox.run(&["script", "trace", &file, "--case", case.to_str().unwrap()]).ok().text();
     assert!(text.contains("team = \"red\"") && !text.contains("no team") && text.contains("gives "), "{text}");
-    // A script that fails is traced up to there.
+    // A failing script is traced up to the failure.
     sandbox.write("config/policies/rule.rhai", "fn pre_create(ctx) {\n    let a = 1;\n    throw \"stop\";\n}\n");
     let failed = sandbox.run(&["script", "trace", &file, "--case", case.to_str().unwrap()]);
     assert!(
@@ -236,7 +236,7 @@ fn import_works_inside_the_folder_of_the_policies_and_nowhere_else() {
     assert_eq!(plan["spec"]["env"]["TEAM"], "team-project");
     let digest = || sandbox.json(&["policy", "ls"])[0]["digest"].as_str().unwrap().to_owned();
     let before = digest();
-    // What is imported is a part of the policy: its digest changes with it, and so does what a pin pins.
+    // An imported script is a part of the policy: its digest changes with it, and so a pin covers it.
     sandbox.append_config(&format!("digest = \"{before}\""));
     assert_eq!(sandbox.run(&["plan", "--offline"]).code, 0);
     sandbox.write("config/policies/lib/names.rhai", "fn clean(name) {\n    throw \"in the library\";\n}\n");

@@ -1,4 +1,4 @@
-//! Folders of the host that a workspace mounts, when somebody puts a link in their place.
+//! Host folders that a workspace mounts, when an attacker replaces them with a link.
 
 use std::os::unix::fs::symlink;
 
@@ -17,7 +17,7 @@ fn a_link_that_took_the_place_of_a_mounted_folder_is_not_followed_at_the_next_st
     let outside = sandbox.folder("outside");
     sandbox.json(&["up", "--image", BASE, "--mount", "./cache:/cache"]);
     sandbox.sh("echo mine > /cache/file");
-    // From inside, as whatever runs there can.
+    // From inside, as any process there can do it.
     sandbox.sh(&format!("rm -r /workspace/cache && ln -s {} /workspace/cache", outside.display()));
     let refused = |args: &[&str]| {
         let refused = sandbox.run(&[&["--json"], args].concat());
@@ -31,7 +31,7 @@ fn a_link_that_took_the_place_of_a_mounted_folder_is_not_followed_at_the_next_st
         assert_eq!(sandbox.json(&["inspect"])["state"], "exited");
     }
     assert_eq!(sandbox.run(&["exec", "--", "true"]).code, 125);
-    // What leads to a folder of the project may be mounted.
+    // A link to a folder of the project may be mounted.
     std::fs::remove_file(&cache).unwrap();
     sandbox.folder("project/elsewhere");
     symlink("elsewhere", &cache).unwrap();
@@ -53,7 +53,7 @@ fn what_the_engine_restarts_by_itself_mounts_nothing_that_could_be_swapped() {
         &["mounts./cache", "restart"],
     );
     sandbox.json(&[&["up"], &mount[..]].concat());
-    // A sidecar does not have the project, and its workspace does.
+    // A sidecar does not have the project, but its workspace does.
     let sidecar = ["sidecar", "add", "db", "--image", BASE, "--mount", "./cache:/data", "--restart", "always"];
     let refused = sandbox.run(&[&["--json"], &sidecar[..]].concat());
     assert_eq!((refused.code, refused.error()["code"].as_str()), (4, Some("invariant")), "{}", refused.stderr);

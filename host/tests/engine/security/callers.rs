@@ -1,4 +1,4 @@
-//! Every decision record names the caller, whatever the door, and policies see it.
+//! Every decision record names the caller, whatever the entry path, and policies see the caller.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::https::{Https, token};
 use crate::support::sandbox::{Sandbox, until};
 use crate::support::service_api as api;
 
-/// Denies what anybody but the named ones wants done, at each hook that can deny, and notes the rest.
+/// Denies the requests of all callers except the named ones, at each hook that can deny, and notes the others.
 const NOSY: &str = r#"
 fn pre_create(ctx) { ctx.spec.env.ASKED_BY = `${ctx.caller.name}/${ctx.caller.role}/${ctx.caller.door}`; }
 fn post_start(ctx) { ctx.log(ctx.caller.name); }
@@ -22,7 +22,7 @@ fn records(sandbox: &Sandbox) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Callers of the records behind a number, each once, in order; and that number now.
+/// Returns the callers in the records after a number, each once, in order; and the current number.
 fn callers(sandbox: &Sandbox, after: usize) -> (Vec<Value>, usize) {
     let all = records(sandbox);
     let mut found: Vec<Value> = Vec::new();
@@ -74,7 +74,7 @@ fn over_the_socket_and_the_network_it_is_who_called_and_the_service_for_itself()
     let there = |args: &[&str]| sandbox.run(&[&["--server", server.as_str()], args].concat()).ok();
 
     there(&["up"]);
-    // What the engine tells meanwhile is decided by the service itself.
+    // The service itself decides on the engine's events meanwhile.
     until("the service asks about events", || callers(&sandbox, 0).0.len() > 1);
     there(&["exec", "--", "true"]);
     there(&["restart"]);
@@ -103,7 +103,7 @@ fn over_the_socket_and_the_network_it_is_who_called_and_the_service_for_itself()
         assert!(found.contains(&deployer) || path.ends_with("update"), "{path}: {found:?}");
         count = now;
     }
-    // A denial names who was refused.
+    // A denial names the refused caller.
     let head = format!("host: localhost\r\nauthorization: Bearer {operator}\r\ncontent-type: application/json\r\n");
     let refused = https.send("POST", "/v1/workspaces/project/exec", &head, "{\"command\":[\"secret\"]}");
     assert_eq!(refused.problem(403), "not-you");
@@ -119,7 +119,7 @@ fn an_interactive_command_of_a_service_names_its_caller_too() {
     let serving = Serving::start(&sandbox, &[]);
     let (_, count) = callers(&sandbox, 0);
     let server = sandbox.path("state/wharf.sock").display().to_string();
-    // With input it goes over a WebSocket.
+    // With input it uses a WebSocket.
     let run = sandbox.feed(&["--server", &server, "exec", "-i", "--", "cat"], b"hello".to_vec());
     assert_eq!(run.ok().text(), "hello");
     let all = records(&sandbox);

@@ -1,4 +1,4 @@
-//! `cp`: the path that policies see is the path that is read, and nothing is written outside of the place that was named.
+//! `cp`: the path that policies see is the path that is read, and nothing is written outside the named place.
 
 use std::os::unix::fs::symlink;
 
@@ -7,7 +7,8 @@ use crate::service::remote::both_ways;
 use crate::support::engine_api::BASE;
 use crate::support::sandbox::Sandbox;
 
-/// Copies a tree out many times while names in a folder are exchanged. Gives how many copies came through and were refused.
+/// Copies a tree out many times while names in a folder are swapped. Returns how many copies succeeded and were
+/// refused.
 fn copies_while_exchanged(sandbox: &Sandbox, folder: &str, pair: (&str, &str), to: &str) -> (usize, usize) {
     let (mut whole, mut refused) = (0, 0);
     while_exchanged(&sandbox.path(folder), &[pair], || {
@@ -29,7 +30,7 @@ fn a_copy_out_to_a_place_whose_folders_and_links_are_exchanged_writes_nothing_ou
         let fill = "for d in tree tree/sub tree/sub/deep; do mkdir -p /tmp/$d; for n in 1 2 3; do echo COPIED > /tmp/$d/$n; done; done";
         sandbox.sh(fill);
         sandbox.write("outside/1", "kept");
-        // In the project, which a workspace writes, the place itself is exchanged; elsewhere something below it.
+        // In the project, which a workspace can write, the target itself is swapped; elsewhere, an object below it.
         sandbox.folder("project/out");
         symlink("../outside", sandbox.path("project/way")).unwrap();
         let inside = copies_while_exchanged(sandbox, "project", ("out", "way"), "project/out");
@@ -63,7 +64,7 @@ fn a_link_in_a_project_that_is_named_for_a_copy_leads_to_places_in_the_project_o
             let copy = sandbox.run(&["cp", ":/tmp/file", &sandbox.path(to).display().to_string()]);
             assert!(copy.code == 1 && copy.stderr.contains("leads out of"), "{to}: {}", copy.stderr);
         }
-        // The way back that the user wrote is no link.
+        // A `..` that the user wrote is not a link.
         sandbox.run(&["cp", ":/tmp/file", "../outside/file"]).ok();
         assert_eq!(std::fs::read_dir(sandbox.path("outside")).unwrap().count(), 1);
     });
@@ -98,7 +99,7 @@ fn a_denied_path_is_denied_in_every_spelling() {
         let stream = sandbox.run(&["cp", &format!("project:{path}"), "-"]);
         assert!(stream.code != 0 && stream.stdout.is_empty(), "{path}");
     }
-    // What is allowed is found in each spelling.
+    // An allowed path is found in each spelling.
     sandbox.sh("echo here > /tmp/file");
     for path in ["/tmp/file", "//tmp/./file", "/run/../tmp/file"] {
         sandbox.run(&["cp", &format!("project:{path}"), to.to_str().unwrap()]).ok();

@@ -1,4 +1,4 @@
-//! Files that decide and that others can change (numbers 6, 23 and 24).
+//! Files that influence decisions and that other users can change (numbers 6, 23 and 24).
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -27,7 +27,7 @@ fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line.starts_with("Uid:\t0\t0"))
 }
 
-/// Every command refuses, names the file and says how to mend it; programs get the same.
+/// Checks that every command refuses, names the file and gives the remedy; programs get the same.
 #[track_caller]
 fn refused(sandbox: &Sandbox, what: &str, words: &[&str]) {
     for args in COMMANDS {
@@ -54,7 +54,7 @@ fn accepted(sandbox: &Sandbox, what: &str) {
     }
 }
 
-/// A sandbox with a file of every kind.
+/// Returns a sandbox with a file of every kind.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("config/policies/lib/help.rhai", "fn name() { \"x\" }\n");
@@ -98,7 +98,7 @@ fn a_file_that_decides_and_that_everybody_can_write_stops_every_command() {
         mode(&path, usual);
         accepted(&sandbox, file);
     }
-    // What a script imports is known when it is read.
+    // The imports of a script are known when it is read.
     let import = sandbox.path("config/policies/lib/help.rhai");
     mode(&import, 0o666);
     for args in [&["plan"][..], &["up"], &["policy", "check"], &["serve", "--check"]] {
@@ -149,7 +149,7 @@ fn a_state_folder_that_others_may_read_still_opens_and_its_secrets_are_closed() 
     mode(&sandbox.path("state/secrets"), 0o755);
     sandbox.run(&["ls"]).ok();
     assert_eq!(sandbox.path("state/secrets").metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    // One that Wharf makes is closed.
+    // A folder that Wharf creates is closed to others.
     let made = sandbox.path("made/deep");
     sandbox.run(&["--state-dir", made.to_str().unwrap(), "ls"]).ok();
     assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700);

@@ -1,4 +1,5 @@
-//! Identity: a workspace is its project, not its hash, and labels say nothing about whose a container is.
+//! Identity: a workspace is identified by its project, not by its hash, and labels do not prove the owner of a
+//! container.
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,7 @@ use crate::support::sandbox::{LABEL_SANDBOX, Sandbox};
 use wharf::store::Store;
 use wharf::workspace::WorkspaceId;
 
-/// Builds an image with these labels behind Wharf's back, as a registry or a colleague may bring it.
+/// Builds an image with these labels outside Wharf, as a registry or a colleague may provide it.
 fn image_with_labels(sandbox: &Sandbox, name: &str, labels: &Value) {
     let mut all = labels.clone();
     all[LABEL_SANDBOX] = json!(sandbox.name());
@@ -46,7 +47,7 @@ fn an_id_that_is_known_is_only_its_own_projects() {
     let sandbox = Sandbox::new();
     let (victim, attacker) = (sandbox.folder("projects/shop"), sandbox.folder("projects/other/shop"));
     sandbox.run_in(&victim, &["--json", "up", "--mount", "shopdata:/data"]).ok();
-    // The attacker's project hashes to the id that the victim's workspace has.
+    // The attacker's project hashes to the id of the victim's workspace.
     let (old, taken) = (sandbox.id_of("shop", &victim), sandbox.id_of("shop", &attacker));
     age(&sandbox, &old, &taken);
     for verb in [&["plan"][..], &["up"], &["up", "--recreate"]] {
@@ -56,11 +57,11 @@ fn an_id_that_is_known_is_only_its_own_projects() {
         assert!(error["message"].as_str().unwrap().contains("projects/shop"), "{error}");
         assert!(error["remedy"].as_str().unwrap().contains("--name"), "{error}");
     }
-    // With another name it is one like any other; the victim's keeps its id.
+    // With another name it is an ordinary workspace; the victim's keeps its id.
     let made = sandbox.run_in(&attacker, &["--json", "up", "--name", "mine"]).ok().json();
     assert_ne!(made["id"], json!(taken));
     assert_eq!(sandbox.run_in(&victim, &["--json", "plan"]).ok().json()["id"], json!(taken));
-    // Its container has the labels of before, so it goes by the store.
+    // Its container has the old labels, so the store identifies it.
     engine::delete(&format!("/containers/wharf-{old}?force=true")).done();
     let _ = engine::delete("/volumes/shopdata");
 }
@@ -107,7 +108,7 @@ fn a_container_that_an_earlier_wharf_made_of_such_an_image_is_none_either() {
     sandbox.run_in(&a, &["--json", "up"]).ok();
     let made = sandbox.run_in(&b, &["--json", "up"]).ok().json();
     let (victim, own) = (sandbox.id_of("a", &a), sandbox.id_of("b", &b));
-    // The same container as it would have been made then: with the label of its image.
+    // The same container as an old version would have created it: with the label of its image.
     let was = engine::inspect(made["container_id"].as_str().unwrap());
     let mut labels = was["Config"]["Labels"].clone();
     labels["wharf.workspace.part-of"] = json!(victim);
@@ -174,7 +175,7 @@ fn a_project_reads_no_image_or_volume_of_another_and_takes_no_volumes_name() {
     sandbox.run_in(&victim, &["--json", "up"]).ok();
     sandbox.run_in(&victim, &["exec", "--", "sh", "-c", "echo secret > /kept"]).ok();
     let kept = sandbox.run_in(&victim, &["--json", "snapshot", "create", "--name", "daily"]).ok().json();
-    // Configuration beats a project.
+    // Configuration takes precedence over a project.
     sandbox.unset("WHARF_WORKSPACE_IMAGE");
     let (image, id) = (kept["image"].as_str().unwrap().to_owned(), kept["image_id"].as_str().unwrap().to_owned());
     for reference in [image.clone(), id.clone(), id.trim_start_matches("sha256:")[..12].to_owned()] {
@@ -186,7 +187,7 @@ fn a_project_reads_no_image_or_volume_of_another_and_takes_no_volumes_name() {
                 || refused.stderr.contains("made for the workspace")
         );
     }
-    // Nor by what it builds, whichever instruction names it.
+    // The project cannot reach it through its build either, in any instruction.
     std::fs::remove_file(sandbox.path("evil/.devcontainer.json")).unwrap();
     let short = id.trim_start_matches("sha256:")[..12].to_owned();
     for text in [
@@ -207,7 +208,7 @@ fn a_project_reads_no_image_or_volume_of_another_and_takes_no_volumes_name() {
         assert_eq!(refused.code, 4, "{text}: {}", refused.stderr);
         std::fs::remove_file(sandbox.path("evil/.devcontainer.json")).unwrap();
     }
-    // Who asks on the command line may.
+    // A caller on the command line may use it.
     sandbox.run_in(&project, &["--json", "up", "--image", &image, "--pull", "never"]).ok();
     sandbox.run_in(&project, &["down"]).ok();
 
@@ -219,7 +220,7 @@ fn a_project_reads_no_image_or_volume_of_another_and_takes_no_volumes_name() {
     let refused = sandbox.run_in(&victim, &["--json", "up", "--name", "db", "--mount", &format!("{name}:/var/lib/db")]);
     assert_eq!(refused.error()["code"], "conflict", "{}", refused.stderr);
     assert!(refused.error()["message"].as_str().unwrap().contains("evil"), "{}", refused.stderr);
-    // It stays the project's own, and an admin may say otherwise.
+    // The volume stays the project's own, and an administrator may permit more.
     sandbox.run_in(&project, &["--json", "up", "--recreate", "--label", "x=1"]).ok();
     sandbox.append_config(&format!("[allow]\nvolumes = [\"{name}\"]\n"));
     sandbox.run_in(&victim, &["--json", "up", "--name", "db", "--mount", &format!("{name}:/var/lib/db")]).ok();
@@ -250,7 +251,7 @@ fn pre_exec(ctx) { ctx.deny("no-commands", "no commands here"); }
         assert_eq!(container["HostConfig"]["ReadonlyRootfs"], true, "{target}");
         assert!(container["Config"]["Env"].as_array().unwrap().contains(&json!("PAY=1")), "{target}");
     }
-    // It cannot leave the scope by a label of its own.
+    // It cannot leave the scope with its own label.
     let refused =
         sandbox.run(&["--json", "sidecar", "add", "y", "--image", BASE, "--label", "team=ops", "--", "sleep", "9"]);
     assert_eq!(refused.error()["code"], "bad-request", "{}", refused.stderr);
@@ -282,7 +283,7 @@ unconfined = true
     };
     assert!(status(&sandbox, "project").contains("NoNewPrivs: 0 Seccomp: 0"));
     sandbox.json(&["snapshot", "create", "--name", "then"]);
-    // Waivers, policy and capabilities end.
+    // The waivers, the policy and the capabilities are withdrawn.
     sandbox.config("[workspace]\ncapabilities = []\n[[policy]]\nname = \"image\"\nbuiltin = \"image-selector\"\n");
     let snapshot = format!("{}/then", sandbox.id());
     sandbox.json(&["snapshot", "restore", &snapshot, "--as", "old"]);

@@ -1,11 +1,11 @@
-//! What an image says of its containers: facts for policies and fields of the spec, and nothing beside them.
+//! An image's configuration for its containers: facts for policies and fields of the spec, and nothing else.
 
 use serde_json::{Value, json};
 
 use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::Sandbox;
 
-/// All that an image can say. Its entry point marks each start with a line.
+/// All settings that an image can have. Its entry point marks each start with a line.
 fn dockerfile(more: &str) -> String {
     format!(
         "FROM {BASE}\nENTRYPOINT [\"sh\", \"-c\", \"echo entered; exec \\\"$0\\\" \\\"$@\\\"\"]\nCMD [\"sleep\", \"600\"]\n\
@@ -13,14 +13,14 @@ fn dockerfile(more: &str) -> String {
     )
 }
 
-/// The image of a project, built by name before it is used.
+/// Builds the image of a project by name before it is used.
 fn build(sandbox: &Sandbox, more: &str) -> String {
     sandbox.write("context/Dockerfile", dockerfile(more));
     let folder = sandbox.path("context");
     sandbox.json(&["image", "build", folder.to_str().unwrap()])["reference"].as_str().unwrap().to_owned()
 }
 
-/// The spec that the store has of the workspace.
+/// Returns the workspace's spec from the store.
 fn spec_of(sandbox: &Sandbox) -> Value {
     let id = sandbox.id().parse().unwrap();
     serde_json::to_value(sandbox.store().workspace(&id).unwrap().unwrap().draft.spec).unwrap()
@@ -30,7 +30,7 @@ fn inspect(made: &Value) -> Value {
     engine::inspect(made["container_id"].as_str().unwrap())
 }
 
-/// Names of the volumes that a container has, by target.
+/// Returns the names of a container's volumes, by target.
 fn volumes(container: &Value) -> std::collections::BTreeMap<String, String> {
     let volumes = container["Mounts"].as_array().unwrap().iter().filter(|mount| mount["Type"] == "volume");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -74,14 +74,14 @@ fn policies_see_all_that_an_image_says_and_it_stands_in_the_spec() {
     }
     assert_eq!(sandbox.sh("echo $KNOWN").trim(), "yes");
     assert!(sandbox.run(&["logs"]).ok().text().contains("entered"));
-    // Each volume is one of the workspace's, by name.
+    // Each volume belongs to the workspace, by name.
     let (volumes, id) = (volumes(&inspect(&made)), sandbox.id());
     assert_eq!(volumes.keys().collect::<Vec<_>>(), ["/data", "/opt2"]);
     for (target, name) in &volumes {
         assert_eq!(spec["mounts"][target]["source"], json!(name));
         assert!(name.starts_with(&format!("wharf-{id}-")), "{name}");
     }
-    // The same again is the same workspace.
+    // The same request gives the same workspace.
     assert_eq!(sandbox.json(&["up", "--image", &image])["container_id"], made["container_id"]);
     sandbox.run(&["exec", "--user", "root", "--", "sh", "-c", "echo kept > /data/x"]).ok();
     sandbox.run(&["up", "--recreate", "--image", &image, "--env", "MORE=1"]).ok();
@@ -131,7 +131,7 @@ fn beside_a_read_only_root_volumes_of_an_image_are_memory() {
     assert_eq!(sandbox.sh("touch /data/x /opt2/x && ! touch /y 2>/dev/null && echo tight").trim(), "tight");
 }
 
-/// A policy about what an image says holds for one that is not there while the policies are asked first.
+/// A policy about an image's configuration also applies if the image is missing when the policies are first called.
 #[test]
 fn an_image_that_is_built_for_a_workspace_is_judged_before_the_workspace_is_made() {
     for devcontainer in [false, true] {
@@ -154,7 +154,7 @@ fn an_image_that_is_built_for_a_workspace_is_judged_before_the_workspace_is_made
         };
         assert_eq!(refused.error()["code"], "licence", "{}", refused.stderr);
         assert_eq!(sandbox.own_containers().len(), 0);
-        // Both times stand in the records: the image was not known, then it was.
+        // The records have both calls: first the image was unknown, then known.
         let records = sandbox.run(&["--json", "audit"]).ok().text();
         let times = records.lines().filter(|line| line.contains("\"hook\":\"pre-create\",\"now_ms\"")).count();
         assert_eq!(times, 2, "{records}");
@@ -190,7 +190,7 @@ fn a_workspace_of_an_earlier_version_says_what_it_lacks_until_it_is_recreated() 
     assert_eq!(sandbox.json(&["inspect"])["outdated"], Value::Null);
     let doctor = || sandbox.run(&["doctor"]).text();
     assert!(!doctor().contains("earlier version"));
-    // As an earlier version has written it.
+    // As an earlier version wrote it.
     let id = sandbox.id();
     sandbox.store().update_workspace(&id.parse().unwrap(), |workspace| workspace.image_config = None).unwrap();
     let said = sandbox.run(&["inspect"]).ok().text();
@@ -202,7 +202,8 @@ fn a_workspace_of_an_earlier_version_says_what_it_lacks_until_it_is_recreated() 
     assert_eq!(sandbox.json(&["inspect"])["outdated"], Value::Null);
 }
 
-/// A name that is given to another image between the decision and the creation: what the policies judged is not what runs.
+/// A name that moves to another image between decision and creation: the image that the policies judged would not be
+/// the one that runs.
 #[test]
 fn a_name_that_another_image_has_by_the_time_of_the_creation_makes_no_workspace() {
     let sandbox = Sandbox::new();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::Sandbox;
 
-/// A workspace that answers `hello-from-NAME` on port 9999.
+/// Returns a workspace that answers `hello-from-NAME` on port 9999.
 fn listening(sandbox: &Sandbox, folder: &str, extra: &[&str]) -> String {
     let project = sandbox.folder(folder);
     let answer = format!("while :; do echo hello-from-{folder} | nc -l -p 9999; done");
@@ -19,13 +19,14 @@ fn addresses(id: &str) -> Vec<String> {
     networks.values().map(|one| one["IPAddress"].as_str().unwrap().to_owned()).filter(|one| !one.is_empty()).collect()
 }
 
-/// Whatever a workspace reads from another place each time that it tries. Engines before 25 rewrite their rules between networks
-/// whenever they make a network, and then let packets pass for a moment; once is therefore no proof.
+/// Returns what a workspace reads from another place in each of several attempts. Engines before 25 rewrite their
+/// rules between networks whenever they create a network, and then let packets pass for a moment. One attempt is
+/// therefore no proof.
 fn reach_each_time(sandbox: &Sandbox, from: &str, to: &str) -> String {
     (0..3).map(|_| reach(sandbox, from, to)).find(|found| !found.contains("hello")).unwrap_or_else(|| "hello".into())
 }
 
-/// Whatever a workspace reads from another place within two seconds.
+/// Returns what a workspace reads from another place within two seconds.
 fn reach(sandbox: &Sandbox, from: &str, to: &str) -> String {
     sandbox.run(&["exec", from, "--", "sh", "-c", &format!("nc -w 2 {to} 9999 </dev/null 2>&1")]).text()
 }
@@ -38,7 +39,7 @@ fn workspaces_on_the_shared_network_reach_the_world_and_none_of_each_other() {
     for to in addresses(&b).into_iter().chain([format!("wharf-{b}"), b.clone()]) {
         assert!(!reach(&sandbox, &a, &to).contains("hello-from-b"), "{to}");
     }
-    // Itself, and the way out: the gateway answers.
+    // It reaches itself and the outside: the gateway answers.
     let gateway = engine::inspect(&format!("wharf-{a}"))["NetworkSettings"]["Networks"]
         .as_object()
         .unwrap()
@@ -48,11 +49,11 @@ fn workspaces_on_the_shared_network_reach_the_world_and_none_of_each_other() {
         .as_str()
         .unwrap()
         .to_owned();
-    // A closed port answers at once, a packet that is dropped does not.
+    // A closed port answers at once, but a dropped packet gets no answer.
     let begin = std::time::Instant::now();
     sandbox.run(&["exec", &a, "--", "nc", "-w", "10", &gateway, "9"]);
     assert!(begin.elapsed().as_secs() < 8, "the gateway does not answer");
-    // Also after both were started again.
+    // The same after both were restarted.
     for id in [&a, &b] {
         sandbox.json(&["restart", "-t", "0s", id]);
     }
@@ -114,7 +115,7 @@ fn a_workspace_reaches_its_sidecars_and_no_other_workspaces_do() {
     own(&a);
     own(&b);
     apart();
-    // As they were after a new start, and after the workspace was made again.
+    // Unchanged after a restart, and after the workspace was recreated.
     sandbox.json(&["restart", "-t", "0s", &a]);
     own(&a);
     let project = sandbox.path("a");
@@ -146,12 +147,13 @@ fn no_project_answers_for_a_name_on_the_shared_network() {
         sandbox.json(&["up", "--recreate"]);
         assert_eq!(sandbox.sh("hostname").trim(), sandbox.id());
     }
-    // A policy that gives it one is refused.
+    // A policy that sets such a name is refused.
     sandbox.config("[[policy]]\nname = \"name\"\nscript = \"policies/name.rhai\"\n");
     sandbox.write("config/policies/name.rhai", "fn pre_create(ctx) { ctx.spec.hostname = \"registry.example.org\"; }");
     sandbox.refused(&["up", "--recreate"], 4, "invariant", &["hostname", "allow.hostnames"]);
     sandbox.config("");
-    // Where none shares the network the name is the project's own matter, and an admin may list one.
+    // On a network of its own, the project chooses the name freely. On the shared network, an administrator may allow
+    // a name.
     sandbox.write("project/.devcontainer.json", host_name("db"));
     sandbox.json(&["up", "--recreate", "--network", "own"]);
     assert_eq!(sandbox.sh("hostname").trim(), "db");
@@ -164,7 +166,7 @@ fn no_project_answers_for_a_name_on_the_shared_network() {
 fn more_workspaces_have_networks_of_their_own_than_the_engine_has_address_pools() {
     let sandbox = Sandbox::new();
     let mut taken: Vec<String> = Vec::new();
-    // Everything that the engine still has, in networks that nothing is on.
+    // Use up all of the engine's remaining addresses, with unused networks.
     for number in 0..40 {
         let name = format!("{}-pool-{number}", sandbox.name());
         let body =

@@ -1,4 +1,4 @@
-//! Paths: what is checked is what is mounted.
+//! Paths: the checked path is the mounted path.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -12,7 +12,7 @@ use crate::service::serve::Serving;
 use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::{Output, Sandbox, until};
 
-/// An image whose `/srv` is a link to `/`: a path through it leads to the root of whoever resolves it.
+/// Builds an image whose `/srv` is a link to `/`: a path through it leads to the root of the resolving process.
 fn image_with_a_link(sandbox: &Sandbox) -> String {
     let context = sandbox.folder("linked");
     symlink("/", context.join("srv")).unwrap();
@@ -83,7 +83,7 @@ fn the_root_of_the_host_is_not_reached_through_a_folder_of_a_process_and_a_link_
     let file = format!(r#"{{"image":"{image}","mounts":["source=/proc/self/cwd/srv,target=/host,type=bind"]}}"#);
     sandbox.write("project/.devcontainer.json", file);
     denied(&sandbox.run(&["--json", "up"]), "invariant", "another process");
-    // A service that stands where systemd starts it.
+    // A service with the working directory that systemd uses.
     sandbox.append_config("[allow]\nbind_roots = [\"/srv\"]\n");
     let mut command = sandbox.command_in(Path::new("/"), &["--json", "up", sandbox.project().to_str().unwrap()]);
     let refused = Output::of(command.output().unwrap());
@@ -103,7 +103,7 @@ fn the_engine_is_given_the_path_without_links() {
     assert_eq!(data["Source"], real.display().to_string());
     let plan = sandbox.json(&["plan", "--image", BASE, "--mount", "./link:/data"]);
     assert_eq!(plan["spec"]["mounts"]["/data"]["source"], real.display().to_string());
-    // It is the same workspace by every spelling.
+    // Every spelling gives the same workspace.
     let absolute = sandbox.path("project/link/.").display().to_string();
     for source in ["./data", "./link", "./data/../link", &absolute] {
         sandbox.json(&["up", "--image", BASE, "--mount", &format!("{source}:/data")]);
@@ -190,7 +190,7 @@ fn what_an_ordinary_user_may_not_see_is_not_taken_for_missing() {
     };
     own(&sandbox.dir);
     let group = std::fs::metadata(engine::socket()).unwrap().gid();
-    // A member of the engine's group, which is the usual way to use it without being root.
+    // A member of the engine's group, which is the usual way to use the engine without being root.
     let run = |args: &[&str]| {
         let mut command = Command::new(&program);
         let as_given = sandbox.command(args);
@@ -202,7 +202,7 @@ fn what_an_ordinary_user_may_not_see_is_not_taken_for_missing() {
     run(&["exec", "--", "sh", "-c", "rmdir /workspace/d/cache"]).ok();
     symlink(&outside, &cache).unwrap();
     denied(&run(&["--json", "restart", "-t", "0s"]), "invariant", "outside the project");
-    // Root in the workspace closes the folder: the engine still sees the link, and Wharf does not.
+    // Root in the workspace closes the folder: the engine still sees the link, but Wharf does not.
     run(&["exec", "--", "sh", "-c", "chown 0:0 /workspace/d && chmod 700 /workspace/d"]).ok();
     denied(&run(&["--json", "restart", "-t", "0s"]), "invariant", "cannot be read");
     run(&["stop", "-t", "0s"]).ok();
@@ -231,7 +231,7 @@ fn a_link_that_is_swapped_during_the_start_is_found_in_the_mount_table() {
             let restarted = sandbox.run(&["--json", "restart", "-t", "0s"]);
             if restarted.code == 0 {
                 started += 1;
-                // What runs shows the folder that was decided.
+                // The running container shows the decided folder.
                 let seen = sandbox.run(&["exec", "--", "ls", "/cache"]);
                 assert!(!seen.text().contains("secret"), "a foreign folder is mounted");
             } else {
@@ -276,14 +276,14 @@ fn a_start_that_the_engine_makes_by_itself_with_another_folder_is_found_and_stop
             shown["state"] == "exited"
                 && shown["degraded"].as_str().is_some_and(|why| why.contains("mounts./workspace"))
         });
-        // It stays so, and the history says why.
+        // It stays stopped, and the history gives the reason.
         let events = sandbox.run(&["--json", "events", "--since", "10m", "--until", "0s"]).ok().text();
         assert!(events.contains("\"detail\":\"mounts./workspace"), "{events}");
         assert_ne!(sandbox.run(&["start", &id]).code, 0, "the link is still there");
         assert_eq!(sandbox.json(&["inspect", &id])["state"], "exited");
     };
     let serving = Serving::start(&sandbox, &[]);
-    // One that comes back with its own folder goes on.
+    // A container that returns with its own folder keeps running.
     let runs = |count: u64| {
         until("it was started again", || {
             let container = engine::inspect(&format!("wharf-{id}"));
@@ -295,7 +295,7 @@ fn a_start_that_the_engine_makes_by_itself_with_another_folder_is_found_and_stop
     assert!(sandbox.json(&["inspect", &id])["degraded"].is_null());
     swap();
     stopped();
-    // While nobody listens, the engine starts it all the same: the next service looks at what runs.
+    // Without a listening service, the engine starts it nevertheless. The next service checks running containers.
     serving.terminate();
     back();
     sandbox.run(&["start", &id]).ok();
@@ -327,7 +327,7 @@ fn sockets_pipes_and_devices_are_no_sources() {
         let refused = sandbox.run(&["--json", "plan", "--image", BASE, "--mount", &format!("{source}:/x")]);
         denied(&refused, "invariant", "files and folders only");
     }
-    // The project that has them is mounted as ever.
+    // The project that has them is mounted as before.
     sandbox.up();
 }
 
@@ -336,7 +336,7 @@ fn the_engines_socket_and_wharfs_own_files_are_found_wherever_they_are() {
     let mut sandbox = Sandbox::new();
     let project = sandbox.project();
     let shown = |path: &str| sandbox_path(&project, path);
-    // The engine behind another socket, as a rootless one or a forwarder has it.
+    // The engine behind another socket, as with a rootless engine or a forwarder.
     let socket = sandbox.path("project/engine.sock");
     let _forward = Forwarder::start(&socket);
     sandbox.env("DOCKER_HOST", &format!("unix://{}", socket.display()));
@@ -346,7 +346,7 @@ fn the_engines_socket_and_wharfs_own_files_are_found_wherever_they_are() {
     }
     denied(&sandbox.run(&["--json", "up"]), "invariant", "allow.docker_socket");
     sandbox.unset("DOCKER_HOST");
-    // The socket of the service, which need not be there yet.
+    // The socket of the service, which need not exist yet.
     std::fs::DirBuilder::new().mode(0o700).create(sandbox.path("project/run")).unwrap();
     sandbox.append_config(&format!("[api]\nsocket = \"{}\"\n", sandbox.path("project/run/wharf.sock").display()));
     denied(&sandbox.run(&["--json", "plan"]), "invariant", "socket of the service");
@@ -362,7 +362,7 @@ fn the_engines_socket_and_wharfs_own_files_are_found_wherever_they_are() {
     sandbox.write("team/wharf.toml", "[[policy]]\nname = \"rule\"\nscript = \"../policies/rule.rhai\"\n");
     let refused = sandbox.run_in(&sandbox.path("policies"), &["--json", "up", "--image", BASE]);
     denied(&refused, "invariant", "policy 'rule'");
-    // What it imports lies in a folder below, which could be a project by itself.
+    // The imports are in a subfolder, which could itself be a project.
     let lib = sandbox.folder("policies/lib");
     sandbox.write("policies/lib/names.rhai", "fn name() { \"x\" }");
     sandbox.write(
@@ -377,7 +377,7 @@ fn sandbox_path(project: &Path, path: &str) -> String {
     project.join(path).canonicalize().unwrap().display().to_string()
 }
 
-/// Hands a socket's connections on to the engine's.
+/// Forwards a socket's connections to the engine's socket.
 struct Forwarder;
 
 impl Forwarder {

@@ -1,11 +1,11 @@
-//! Files of policies that would hang, fill the memory, or load for one command and not for another.
+//! Policy files that would hang, fill the memory, or load for one command but not for another.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::sandbox::Sandbox;
 
-/// What each command that loads policies says of a chain with this entry; all of them refuse it in time.
+/// Checks that each command that loads policies refuses a chain with this entry in time, with these words.
 fn refused_by_all(sandbox: &Sandbox, words: &str) {
     for args in [
         &["policy", "check"][..],
@@ -24,7 +24,7 @@ fn refused_by_all(sandbox: &Sandbox, words: &str) {
     }
 }
 
-/// A chain with one policy, whose file is made by `make`.
+/// Returns a chain with one policy, whose file `make` creates.
 fn chain(kind: &str, file: &str, make: impl FnOnce(&Path)) -> Sandbox {
     let sandbox = Sandbox::new();
     let path = sandbox.write(&format!("config/policies/{file}"), "");
@@ -38,7 +38,7 @@ fn pipe(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// A file of this size with nothing in it.
+/// Creates an empty file of this size.
 fn sparse(path: &Path, size: u64) {
     std::fs::File::create(path).unwrap().set_len(size).unwrap();
 }
@@ -111,7 +111,7 @@ fn what_a_service_would_not_load_is_refused_by_every_command() {
     let bytes = wat::parse_str(memories).unwrap();
     let sandbox = chain("wasm", "odd.wasm", |path| std::fs::write(path, bytes).unwrap());
     refused_by_all(&sandbox, "has a module with 4 memories, and a plugin may have 1 in each");
-    // What the linter finds, and settings that the script does not take.
+    // Problems that the linter finds, and settings that the script does not accept.
     let script = "const SETTINGS = #{ max_memory: gib(1) };\nfn pre_create(ctx) {\n    if ctx.spec.resources.memory > ctx.settings.max_memory { ctx.deny(\"a\", \"b\"); }\n}\n";
     let sandbox = chain("script", "odd.rhai", |path| std::fs::write(path, script).unwrap());
     sandbox.append_config("settings = { max_memroy = 1073741824 }");
@@ -159,7 +159,7 @@ fn plugins_are_compiled_by_a_process_that_can_be_ended() {
     assert!(code.stdout.starts_with(b"\x7fELF"), "compiled code is an ELF file");
     let refused = compile(b"\0asm\x0d\0\x01\0rubbish");
     assert_eq!((refused.code, refused.text().contains("not a valid component")), (1, true), "{}", refused.text());
-    // A plugin that no cache has loads by way of such a process, and its code is kept.
+    // A plugin that is not in the cache is compiled in such a process, and its code is cached.
     std::fs::remove_dir_all(sandbox.path("state/compiled")).unwrap();
     sandbox.plugin("plugins/image-selector", "{}");
     sandbox.run(&["policy", "check"]).ok();

@@ -1,4 +1,4 @@
-//! What a project's own processes exchange while Wharf reads the project (numbers 8 and 9).
+//! Swaps that a project's own processes make while Wharf reads the project (numbers 8 and 9).
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::support::service_api as api;
 
 const OUTSIDE: &str = "HOST-SECRET-OUTSIDE";
 
-/// Runs something while pairs of names in a folder are exchanged as fast as possible.
+/// Runs a function while pairs of names in a folder are swapped as fast as possible.
 pub(super) fn while_exchanged(folder: &Path, pairs: &[(&str, &str)], run: impl FnOnce()) {
     let end = Arc::new(AtomicBool::new(false));
     let pairs: Vec<_> = pairs.iter().map(|(a, b)| (folder.join(a), folder.join(b))).collect();
@@ -49,8 +49,8 @@ fn outside(sandbox: &Sandbox) {
     }
 }
 
-/// A project that a policy reads, with files, a folder and a `devcontainer.json` whose names are exchanged with links that lead
-/// outside.
+/// Returns pairs of names to swap. The project, which a policy reads, has files, a folder and a `devcontainer.json`
+/// that are swapped with links to the outside.
 fn swapped(sandbox: &Sandbox) -> [(&'static str, &'static str); 3] {
     sandbox.script(
         "read.rhai",
@@ -84,7 +84,7 @@ fn two_thousand_plans_of_a_project_whose_files_are_exchanged_show_nothing_from_o
                     for _ in 0..1_000 {
                         let plan = api::post(&sandbox, "/v1/plan", &body);
                         let all = String::from_utf8_lossy(&plan.body);
-                        // A file that is another one by now is an answer, too.
+                        // A file that has become another one also gives a valid answer.
                         assert!(matches!(plan.status, 200 | 422), "{} {all}", plan.status);
                         assert!(!all.contains(OUTSIDE), "{all}");
                         seen.fetch_add(usize::from(all.contains("inside")), Ordering::Relaxed);
@@ -98,14 +98,14 @@ fn two_thousand_plans_of_a_project_whose_files_are_exchanged_show_nothing_from_o
     serving.end();
 }
 
-/// Whether the engine was sent anything from outside, and how many contexts it was sent.
+/// Whether the engine received data from outside, and the number of contexts that it received.
 static LEAKED: AtomicBool = AtomicBool::new(false);
 static CONTEXTS: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
 fn two_hundred_builds_of_a_project_whose_folders_are_exchanged_send_nothing_from_outside() {
     let sandbox = Sandbox::new();
-    // So often that no border between two pieces hides it.
+    // Repeated so often that no border between two pieces hides it.
     sandbox.write("outside/1", OUTSIDE.repeat(200));
     sandbox.write("project/sub/1", "inside");
     sandbox.write("project/Dockerfile", "FROM scratch\nCOPY . /c\n");
@@ -120,7 +120,7 @@ fn two_hundred_builds_of_a_project_whose_folders_are_exchanged_send_nothing_from
     let body = json!({ "build": { "context": sandbox.project() } }).to_string();
     let (begun, mut built, mut last) = (Instant::now(), 0, String::new());
     while_exchanged(&sandbox.project(), &[("sub", "way")], || {
-        // Many of them meet an exchange and are refused at once.
+        // Many builds hit a swap and are refused at once.
         while built < 200 && begun.elapsed() < Duration::from_secs(90) {
             let build = api::post(&sandbox, "/v1/images/build", &body);
             built += usize::from(build.status == 200);

@@ -1,10 +1,11 @@
-//! The chain of decision records: an end that was cut off is not laundered by the next decision, and a wiped chain is not whole.
+//! The chain of decision records: the next decision does not conceal a truncated end, and a wiped chain does not
+//! count as intact.
 
 use serde_json::json;
 
 use crate::support::sandbox::Sandbox;
 
-/// A sandbox with some decisions.
+/// Returns a sandbox with some decisions.
 fn lived() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.up();
@@ -18,7 +19,7 @@ fn tamper(sandbox: &Sandbox, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
-/// Cuts the last two records off, and takes away all in the database that names them.
+/// Removes the last two records, and everything in the database that refers to them.
 fn cut(sandbox: &Sandbox) -> i64 {
     let newest = sandbox.store().newest_decision().unwrap();
     tamper(
@@ -77,7 +78,7 @@ fn a_chain_that_was_wiped_is_not_whole() {
     damaged(&sandbox, "record 1 and all up to");
     sandbox.sh("true");
     damaged(&sandbox, "record 1 and all up to");
-    // With the file outside the database.
+    // Including the file outside the database.
     let sandbox = lived();
     tamper(&sandbox, wiped);
     std::fs::remove_file(sandbox.path("state/decisions.head")).unwrap();
@@ -115,7 +116,7 @@ fn a_witness_elsewhere_shows_a_state_that_was_put_back_to_an_earlier_day() {
     sandbox.run(&["audit", "verify"]).ok();
     let found = sandbox.run(&["audit", "verify", "--anchor", &file]);
     assert!(found.code == 1 && found.text().contains("the chain ends with record"), "{}", found.text());
-    // What is decided since does not hide it.
+    // Later decisions do not hide it.
     sandbox.sh("true");
     let found = sandbox.run(&["audit", "verify", "--anchor", &file]);
     assert!(found.code == 1 && found.text().contains("is another than in the anchor"), "{}", found.text());

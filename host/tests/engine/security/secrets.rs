@@ -1,4 +1,4 @@
-//! Values of secrets stand nowhere but in the container (numbers 18, 19 and 24).
+//! Values of secrets exist only in the container (numbers 18, 19 and 24).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,13 +9,14 @@ use crate::support::engine_api as engine;
 use crate::support::sandbox::{Output, Sandbox};
 
 const SECRET: &str = "Super?secret>value'12";
-/// The same in base64, alone and behind a user's name, in a URL, and in JSON of a program that escapes what is no letter.
+/// The same value in base64, alone and after a user's name; in a URL; and in JSON of a program that escapes all
+/// characters except letters.
 const BASE64: &str = "U3VwZXI/c2VjcmV0PnZhbHVlJzEy";
 const BASIC: &str = "dTpTdXBlcj9zZWNyZXQ+dmFsdWUnMTI=";
 const URL: &str = "Super%3Fsecret%3Evalue%2712";
 const FILE: &str = "file-secret-of-the-workspace";
 
-/// Pieces that every form of the values has, or the form itself.
+/// Parts that every form of the values contains, or the form itself.
 const TELLING: [&str; 6] =
     ["secret>value", "secret%3E", "c2VjcmV0PnZhbHVlJz", "NyZXQ+dmFsdWUnM", FILE, "ZmlsZS1zZWNyZXQtb2Yt"];
 
@@ -32,7 +33,7 @@ fn quiet(what: &str, output: &Output) {
     silent(&format!("stderr of {what}"), &output.stderr);
 }
 
-/// Every byte of the state but the secret files themselves.
+/// Checks every byte of the state except the secret files themselves.
 #[track_caller]
 fn silent_state(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -54,7 +55,7 @@ fn silent_state(folder: &Path) {
     }
 }
 
-/// A policy that says everything that it sees, at each hook, and fails where it is told to.
+/// A policy that outputs everything it sees, at each hook, and fails where it is told to.
 const GOSSIP: &str = r#"
 fn pre_create(ctx) { ctx.log(`${ctx.spec} ${ctx.project.contents}`); }
 fn post_start(ctx) { ctx.note(`${ctx.spec} ${ctx.workspace.labels}`); }
@@ -102,7 +103,7 @@ fn a_value_reaches_the_container_whole_and_nothing_else_in_any_form() {
     quiet("plan", &sandbox.run(&with(&["plan"], &asked, &command)).ok());
     quiet("plan --json", &sandbox.run(&with(&["--json", "plan"], &asked, &command)).ok());
     quiet("up", &sandbox.run(&with(&["-vv", "up"], &asked, &command)).ok());
-    // The container has all of it as it was asked for.
+    // The container has all of it as requested.
     let env = sandbox.sh("env");
     for wanted in [
         format!("API_TOKEN={SECRET}"),
@@ -119,7 +120,7 @@ fn a_value_reaches_the_container_whole_and_nothing_else_in_any_form() {
     assert_eq!(container["Config"]["Labels"]["note"], format!("pw-{SECRET}"));
     assert!(container["Config"]["Healthcheck"].to_string().contains("x"), "{container}");
     assert!(container["Config"]["Cmd"].to_string().contains("secret>value"), "{}", container["Config"]["Cmd"]);
-    // The same request again changes nothing, and another value is told without either of them.
+    // The same request changes nothing, and for another value the report contains neither value.
     quiet("up again", &sandbox.run(&with(&["up"], &asked, &command)).ok());
     let other: Vec<String> = asked.iter().map(|word| word.replace("postgres://", "mysql://")).collect();
     let differs = sandbox.run(&with(&["up"], &other, &command));
@@ -176,7 +177,7 @@ fn a_policy_that_fails_with_the_words_of_a_command_keeps_no_value_in_its_standin
     quiet("policy ls", &sandbox.run(&["policy", "ls"]).ok());
     quiet("doctor", &sandbox.run(&["doctor"]));
     silent_state(&sandbox.path("state"));
-    // A command that the policy lets pass has its words whole.
+    // A command that the policy permits gets its words unchanged.
     sandbox.run(&["policy", "reset", "gossip.rhai"]).ok();
     let line = format!("test \"$1\" = \"{SECRET}\" && echo same");
     let run = sandbox.run(&["exec", "-e", &format!("U=u:{SECRET}@h"), "--", "sh", "-c", &line, "sh", SECRET]).ok();
@@ -208,7 +209,7 @@ fn the_folder_of_secrets_is_closed_from_its_first_moment_and_one_that_is_open_is
     assert!(mode().is_none_or(|mode| mode == 0o700), "{:o}", mode().unwrap_or_default());
     sandbox.run(&["up", "--image", engine::BASE, "--secret", "K=../secret.txt", "--recreate"]).ok();
     assert_eq!(mode(), Some(0o700));
-    // As an earlier version left it.
+    // The permissions that an earlier version left.
     std::fs::set_permissions(sandbox.path("state/secrets"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let ls = sandbox.run(&["ls"]).ok();
     assert_eq!(mode(), Some(0o700));
@@ -216,13 +217,13 @@ fn the_folder_of_secrets_is_closed_from_its_first_moment_and_one_that_is_open_is
     assert_eq!(sandbox.run(&["ls"]).ok().stderr, "");
 }
 
-/// A value that may stand in a name.
+/// A value that may occur in a name.
 const NAMED: &str = "hunter22-of-a-name";
 
 #[test]
 fn a_value_in_a_name_is_refused_with_whose_it_is_and_what_to_do() {
     let mut sandbox = Sandbox::new();
-    // The project's own image counts where the configuration names none.
+    // The project's own image applies if the configuration names none.
     sandbox.unset("WHARF_WORKSPACE_IMAGE");
     for folder in [NAMED, "data", "postgres"] {
         sandbox.folder(&format!("project/{folder}"));
@@ -252,7 +253,7 @@ fn a_value_in_a_name_is_refused_with_whose_it_is_and_what_to_do() {
             refused(verb, &args, "the value of the secret API_TOKEN");
         }
     }
-    // A project's own image, a policy's doing, and a secret file.
+    // The project's own image, a policy's value, and a secret file.
     let file = format!(r#"{{"image":"registry.example/{NAMED}:1","containerEnv":{{"API_TOKEN":"{NAMED}"}}}}"#);
     sandbox.write("project/.devcontainer.json", file);
     refused("up", &[], "image: the value of the secret API_TOKEN");
@@ -265,7 +266,7 @@ fn a_value_in_a_name_is_refused_with_whose_it_is_and_what_to_do() {
     refused("up", &["--image".to_owned(), engine::BASE.to_owned()], "the value of a secret");
     sandbox.config("");
     assert!(sandbox.own_containers().is_empty());
-    // What it lists is no secret of it.
+    // The project's list of files is not secret, so take the name off it.
     std::fs::remove_dir(sandbox.path(&format!("project/{NAMED}"))).unwrap();
     // A weak password that is a word may be the name of anything.
     let word = ["up", "--image", engine::BASE, "-e", "DB_PASSWORD=postgres", "--mount", "./postgres:/postgres"];
@@ -308,7 +309,7 @@ fn a_user_and_commands_with_a_value_are_kept_without_it_and_work_at_every_start(
         let bytes = std::fs::read(sandbox.path("state").join(file)).unwrap_or_default();
         assert!(!bytes.windows(8).any(|window| window == b"hunter22"), "{file}");
     }
-    // The value of a secret file cannot be put back, so it is refused.
+    // The value of a secret file cannot be restored, so it is refused.
     sandbox.write("secret.txt", "hunter22-of-a-file");
     sandbox
         .write("project/.devcontainer.json", file.replace(value, "hunter22-of-a-file").replace("API_TOKEN", "PLAIN"));
@@ -339,7 +340,7 @@ fn the_secrets_of_policies_and_of_all_workspaces_are_in_no_answer_and_no_sweep()
     assert_eq!(up.json()["notes"][0], "with ***");
     assert_eq!(sandbox.sh("echo \"$AUTH\"").trim(), format!("Bearer {SECRET}"));
     quiet("up again", &sandbox.run(&[&["--json", "up"], &asked[..]].concat()).ok());
-    // A label that was given by hand says what a sweep is told.
+    // A manually set label occurs in the facts of a sweep.
     quiet("cleanup --dry-run", &sandbox.run(&["-vv", "--json", "cleanup", "--dry-run"]).ok());
     quiet("cleanup", &sandbox.run(&["-vv", "--json", "cleanup"]).ok());
     for args in [&["config", "show"][..], &["policy", "ls"], &["audit"], &["inspect"], &["why", "env"], &["doctor"]] {
@@ -347,7 +348,7 @@ fn the_secrets_of_policies_and_of_all_workspaces_are_in_no_answer_and_no_sweep()
         quiet(&args.join(" "), &sandbox.run(&[&["--json"], args].concat()));
     }
     silent_state(&sandbox.path("state"));
-    // Another value is another container.
+    // Another value requires another container.
     sandbox.config(&sandbox.config_text().replace(SECRET, "another-value-of-it"));
     let differs = sandbox.run(&[&["--json", "up"], &asked[..]].concat());
     assert_eq!(differs.code, 7, "{}", differs.stderr);
@@ -358,7 +359,7 @@ fn the_secrets_of_policies_and_of_all_workspaces_are_in_no_answer_and_no_sweep()
 fn rows_of_an_earlier_version_are_shown_without_what_is_known_to_be_a_secret_now() {
     let sandbox = Sandbox::new();
     sandbox.script("gossip.rhai", GOSSIP);
-    // No secret by its name, so everything keeps it.
+    // Its name does not mark it as a secret, so it is stored everywhere.
     sandbox.run(&["up", "--image", engine::BASE, "-e", &format!("PLAIN={SECRET}"), "--", "sleep", "600"]).ok();
     sandbox.run(&["exec", "--", "echo", SECRET]).ok();
     assert!(sandbox.run(&["--json", "audit"]).ok().text().contains("secret>value"));
@@ -387,7 +388,7 @@ fn rows_of_an_earlier_version_are_shown_without_what_is_known_to_be_a_secret_now
     assert!(count("select count(*) from decisions where body like '%secret>value%'") > 0);
     assert_eq!(count("select count(*) from workspaces where body like '%secret>value%'"), 0);
     assert_eq!(count("select count(*) from shown where body like '%secret>value%'"), 0);
-    // The container goes on with what it was made with, and pruning forgets the rest.
+    // The container keeps the values that it was created with, and pruning removes the rest.
     sandbox.run(&["restart", "-t", "0s"]).ok();
     assert_eq!(sandbox.sh("echo \"$PLAIN\"").trim(), SECRET);
     sandbox.run(&["audit", "prune", "--keep", "1"]).ok();

@@ -1,14 +1,14 @@
-//! Texts of projects, images, policies and workspaces on their way to a terminal (number 5).
+//! Texts of projects, images, policies and workspaces that reach a terminal (number 5).
 
 use serde_json::Value;
 
 use crate::support::engine_api::BASE;
 use crate::support::sandbox::{Output, Sandbox};
 
-/// A title, a cleared screen, a colour, a C1 sequence, a change of direction, an unseen character, and a line of its own.
+/// A title, a cleared screen, a colour, a C1 sequence, a direction change, an invisible character, and a forged line.
 const BAD: &str = "x\x1b]0;PWNED\x07\x1b[2J\x1b[31m\u{9b}5m\u{202e}y\u{200b}\u{2066}\u{61c}\u{2028}wharf: forged\rwharf: forged\u{85}\u{7f}z";
 
-/// No character of an output can do more than be read.
+/// Checks that every character of an output is only text.
 #[track_caller]
 fn harmless(what: &str, output: &Output) -> String {
     let all = format!("{}\n{}", output.text(), output.stderr);
@@ -23,7 +23,7 @@ fn harmless(what: &str, output: &Output) -> String {
     all
 }
 
-/// A script that says hostile words at every hook that it has.
+/// Returns a script that outputs hostile text at each of its hooks.
 fn hostile_script() -> String {
     let bad: String = BAD.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
     format!(
@@ -71,7 +71,7 @@ fn no_word_of_a_project_an_image_or_a_policy_moves_the_terminal_in_any_command()
         vec![BAD],
     ] {
         harmless(&args.join(" "), &sandbox.run(&args));
-        // Programs get the same words, escaped.
+        // Programs get the same text, escaped.
         let mut json = vec!["--json"];
         json.extend(&args);
         harmless(&json.join(" "), &sandbox.run(&json));
@@ -112,6 +112,6 @@ fn a_line_of_a_log_cannot_forge_the_prefix_of_another_workspace() {
         assert!(prefixes.iter().any(|id| line.starts_with(id)), "{line:?}");
         assert!(!(line.contains("forged") && line.starts_with(second.as_str())), "{line:?}");
     }
-    // Alone it is the workspace's own stream, as the engine has it.
+    // Alone it is the workspace's own stream, unchanged from the engine.
     assert!(read(&[&first]).text().contains("\x1b[2K"));
 }

@@ -1,4 +1,5 @@
-//! Tokens: what one with labels learns of others, how many places one takes, and what goes on when it is revoked.
+//! Tokens: what a token with labels reveals about other workspaces, its limit of concurrent requests, and what
+//! continues after its revocation.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ fn an_id_that_is_used_again_shows_its_next_owner_nothing_of_the_one_before() {
     let events = get(&next, "/v1/events?workspace=project").ok();
     let of = |id: &Value| events.as_array().unwrap().iter().filter(|event| event["container_id"] == *id).count();
     assert!(of(&before["container_id"]) == 0 && of(&after["container_id"]) > 0, "{events}");
-    // The first one sees nothing more, and who sees all sees all.
+    // The first token still sees nothing more, and an unrestricted caller sees everything.
     assert_eq!(get(&first, "/v1/decisions").ok(), json!([]));
     let all = api::get(&sandbox, "/v1/decisions").ok().to_string();
     assert!(all.contains("words-of-the-first") && all.contains("words-of-the-next"), "{all}");
@@ -92,7 +93,7 @@ fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
     let one = get(&format!("/v1/decisions/{}", part[0]["number"])).ok();
     assert_eq!(one["left_out"], json!(["input.facts.local_images", "paths"]));
 
-    // Whether a path is there, and whether it may be had, is one answer.
+    // The answer is the same whether a path is missing or forbidden.
     let plan = |request: Value| {
         let answer = post(&https, &text, "/v1/workspaces/project/plan", &json!({ "request": request }));
         (answer.status, answer.json())
@@ -106,12 +107,12 @@ fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
         let project = |path: &str| plan(json!({ "project": path }));
         assert_eq!(project(there), project(missing), "{there}");
     }
-    // Nor does a file of the project tell, which a workspace may write.
+    // A file of the project, which a workspace may write, reveals nothing either.
     let devcontainer = |path: &str| {
         let mounts = json!([format!("source={path},target=/m,type=bind")]);
         sandbox.write("project/.devcontainer/devcontainer.json", json!({ "mounts": mounts }).to_string());
         let (status, told) = plan(json!({ "project": "/x" }));
-        // It repeats the words of the file.
+        // The error repeats the words of the file.
         (status, told.to_string().replace(path, "PATH"))
     };
     let (status, told) = devcontainer(missing);
@@ -126,7 +127,7 @@ fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
     serving.end();
 }
 
-/// Follows events with a token: the connection, and what came of it.
+/// Follows events with a token. Returns the connection and the head of the answer.
 fn follow(https: &Https, token: &str) -> (impl Read + use<>, String) {
     let mut stream = https.connect().unwrap();
     let head = format!("authorization: Bearer {token}\r\naccept: text/event-stream\r\n");
@@ -157,7 +158,7 @@ fn a_token_has_its_share_of_streams_and_others_and_the_socket_keep_theirs() {
     };
     assert_eq!(held.len(), 32);
     assert!(refused.starts_with("http/1.1 503") && refused.contains("retry-after: "), "{refused}");
-    // The same places, by other doors.
+    // The same limit on other routes.
     let command = json!({ "command": ["true"] });
     for answer in [
         post(&https, &hog, "/v1/workspaces/project/exec", &command),
@@ -184,7 +185,7 @@ fn a_token_has_its_share_of_requests() {
     let sandbox = Sandbox::new();
     let (https, serving) = Https::start(&sandbox, "rate = 1000\n");
     let [hog, other] = ["hog", "other"].map(|name| token(&sandbox, &[name, "--role", "operator"]));
-    // Their bodies do not come.
+    // Requests whose bodies never arrive.
     let head = format!("host: localhost\r\nauthorization: Bearer {hog}\r\ncontent-length: 10\r\n\r\n");
     let held: Vec<_> = (0..40)
         .map(|_| {
@@ -236,7 +237,7 @@ fn what_a_token_began_ends_with_it() {
 #[test]
 fn a_token_has_its_share_of_verbs_and_others_and_the_socket_keep_theirs() {
     let sandbox = Sandbox::new();
-    // It does not end when it is asked to.
+    // It ignores requests to end.
     let up = sandbox.json(&["up", "--", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
     sandbox.run_in(&sandbox.folder("another"), &["up"]).ok();
     let (https, serving) = Https::start(&sandbox, "rate = 1000\n");
@@ -248,7 +249,7 @@ fn a_token_has_its_share_of_verbs_and_others_and_the_socket_keep_theirs() {
         let stopped = post(&https, &other, "/v1/workspaces/another/stop", &json!({ "timeout": "0s" }));
         let started = api::post(&sandbox, "/v1/workspaces/another/start", "{}");
         let refused = post(&https, &hog, "/v1/workspaces/another/start", &json!({}));
-        // Before anything is asserted, so that a failure waits for nothing.
+        // Before any assertion, so that a failure does not have to wait.
         engine::post(&format!("/containers/{}/kill", up["container_id"].as_str().unwrap()), &json!({})).done();
         let held: Vec<_> = held.into_iter().map(|held| held.join().unwrap()).collect();
         assert_eq!(stopped.ok()["state"], "exited");
@@ -292,7 +293,7 @@ fn a_plan_for_a_token_with_labels_has_one_answer_whether_a_path_or_an_image_is_t
             assert!(a.0.contains("not allowed, or not there"), "{}", a.0);
         }
     }
-    // Neither does the record of a creation that fails for it.
+    // The record of a creation that fails because of it reveals nothing either.
     assert_ne!(sandbox.run(&["up", "--recreate", "--label", "team=a"]).code, 0);
     let whole = api::get(&sandbox, "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
     let part = https.by(&text, "GET", "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
@@ -357,7 +358,7 @@ fn a_start_for_a_token_with_labels_has_one_answer_whatever_is_in_the_place_of_a_
     std::fs::remove_file(&data).unwrap();
     std::fs::rename(data.with_file_name("aside"), &data).unwrap();
     assert_eq!(post(&https, &text, "/v1/workspaces/project/start", &json!({})).ok()["state"], "running");
-    // What makes a workspace is refused before anything is looked at.
+    // Requests that create a workspace are refused before any path is checked.
     for project in [sandbox.project().display().to_string(), "/no/such".to_owned()] {
         for path in ["/v1/workspaces", "/v1/plan"] {
             let body = json!({ "project": project });

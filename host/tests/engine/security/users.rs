@@ -1,4 +1,4 @@
-//! Users: a workspace is its project's owner unless something else was decided, and a caller of the API stays the decided user.
+//! Users: a workspace runs as its project's owner by default, and a caller of the API keeps the decided user.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::support::engine_api::{self as engine, BASE};
 use crate::support::sandbox::Sandbox;
 use crate::support::service_api as api;
 
-/// A sandbox whose project belongs to an ordinary user of the host.
+/// Returns a sandbox whose project belongs to an ordinary user of the host.
 fn owned(owner: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("project/file", "mine\n");
@@ -33,22 +33,22 @@ fn a_workspace_is_the_owner_of_its_project_with_a_name_and_a_home() {
     sandbox.json(&["up", "--mount", "data:/data", "--tmpfs", "/scratch:16MiB"]);
     assert_eq!(sandbox.sh("id -u; id -g").split_whitespace().collect::<Vec<_>>(), ["1577", "1600"]);
     assert_eq!(sandbox.sh("cd; pwd; whoami").split_whitespace().collect::<Vec<_>>(), [home().as_str(), "workspace"]);
-    // Everything that a developer writes to is the user's.
+    // All files that a developer writes belong to the user.
     sandbox.sh("touch ~/x /workspace/made /data/x /scratch/x /tmp/x; cat /workspace/file");
     let made = std::fs::metadata(sandbox.path("project/made")).unwrap();
     assert_eq!((made.uid(), made.gid()), (1577, 1600));
-    // The first process is the same user, and the engine gives a shell no other.
+    // The first process has the same user, and a shell gets no other user from the engine.
     assert_eq!(sandbox.sh("stat -c %u /proc/1").trim(), "1577");
     sandbox.write("copied", "in\n");
     sandbox.run(&["cp", sandbox.path("copied").to_str().unwrap(), "project:/workspace/copied"]).ok();
     assert_eq!(sandbox.sh("cat copied; rm copied").trim(), "in");
     let why = sandbox.run(&["why", "user"]).ok().text();
     assert!(why.contains("1577:1600") && why.contains("owner of the project"), "{why}");
-    // It stays so, and the same request means the same workspace.
+    // It stays so, and the same request gives the same workspace.
     sandbox.json(&["restart", "-t", "0s"]);
     assert_eq!(sandbox.json(&["up", "--mount", "data:/data", "--tmpfs", "/scratch:16MiB"])["state"], "running");
     assert_eq!(sandbox.sh("whoami").trim(), "workspace");
-    // Who has the engine's socket is root of it anyway.
+    // A user with the engine's socket is root of it anyway.
     assert_eq!(sandbox.run(&["exec", "-u", "root", "--", "id", "-u"]).ok().text().trim(), "0");
     sandbox.json(&["down", "--volumes"]);
 }
@@ -70,7 +70,7 @@ fn a_command_that_fails_for_want_of_root_names_the_ways_back_once_behind_its_out
         let json = sandbox.run(&[&["--json"], &fails[..]].concat());
         let notice: serde_json::Value = serde_json::from_str(json.stderr.lines().last().unwrap()).unwrap();
         assert!(notice["notice"].as_str().unwrap().contains("--user root"), "{}", json.stderr);
-        // Neither where it worked, nor where the user was named, nor where it failed for another reason.
+        // No hint after success, with an explicit user, or for another error.
         for args in [
             &["exec", "--", "sh", "-c", "echo Permission denied >&2"][..],
             &["exec", "-u", "1577:1600", "--", "mkdir", "/made"],
@@ -97,7 +97,7 @@ fn request_configuration_policy_and_image_decide_the_user_before_the_project_doe
     sandbox.json(&["up", "--recreate"]);
     assert_eq!(user(&sandbox), "4000");
     sandbox.config("");
-    // An image that names a user decides; one that names root does not.
+    // An image that names a user decides, unless it names root.
     for (line, is) in [("USER 2222:2222", "2222"), ("USER root", "1577"), ("USER 0:0", "1577")] {
         sandbox.write("image/Dockerfile", "");
         let context = sandbox.folder("image");
@@ -109,11 +109,11 @@ fn request_configuration_policy_and_image_decide_the_user_before_the_project_doe
         sandbox.json(&["up", "--recreate"]);
         assert_eq!(user(&sandbox), is, "{line}");
         assert_eq!(plan["spec"]["user"], if is == "2222" { json!("2222:2222") } else { json!("1577:1600") }, "{line}");
-        // It is the same workspace the next time.
+        // The next request gives the same workspace.
         assert_eq!(sandbox.json(&["up"])["state"], "running", "{line}");
         sandbox.json(&["plan", "--diff"]);
     }
-    // A project of root's is root's, as ever.
+    // A project of root still runs as root.
     sandbox.env("WHARF_WORKSPACE_IMAGE", BASE);
     sandbox.json(&["down"]);
     chown(&sandbox, "0:0");
@@ -139,7 +139,7 @@ fn a_strict_profile_leaves_the_owner_a_home_and_an_image_without_users_gets_one(
     sandbox.json(&["up", "--label", "security=strict"]);
     assert_eq!(sandbox.sh("id -u").trim(), "1577");
     sandbox.sh("touch ~/x");
-    // From nothing but a shell.
+    // An image that contains only a shell.
     let sandbox = owned("1577:1600");
     let name = format!("{}-bare", sandbox.name());
     let body = json!({ "Image": BASE, "Cmd": ["sh", "-c", "rm -rf /etc/passwd /etc/group"], "Labels": { crate::support::sandbox::LABEL_SANDBOX: sandbox.name() } });
@@ -254,7 +254,7 @@ fn a_volume_of_an_image_is_no_disk_beside_a_read_only_root() {
     let mounts = engine::inspect(made["container_id"].as_str().unwrap())["Mounts"].clone();
     assert!(mounts.as_array().unwrap().iter().all(|mount| mount["Type"] != "volume"), "{mounts}");
     assert_eq!(sandbox.sh("df /opt2 | tail -1 | cut -d' ' -f1").trim(), "tmpfs");
-    // It is the same workspace the next time, and a named volume stays one.
+    // The next request gives the same workspace, and a named volume stays a named volume.
     sandbox.json(&["up", "--label", "security=strict"]);
     sandbox.json(&["up", "--label", "security=strict", "--recreate", "--mount", "kept:/opt2"]);
     assert_ne!(sandbox.sh("df /opt2 | tail -1 | cut -d' ' -f1").trim(), "tmpfs");

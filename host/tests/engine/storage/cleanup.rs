@@ -219,7 +219,7 @@ fn two_sweeps_at_once_are_one_too_many() {
 }
 
 #[test]
-fn the_carried_policies_keep_what_has_just_ended() {
+fn the_built_in_policies_keep_what_has_just_ended() {
     let sandbox = Sandbox::new();
     sandbox.up();
     sandbox.json(&["stop", "-t", "0s"]);

@@ -197,7 +197,7 @@ fn bad_snapshots_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn the_ledger_counts_snapshots_and_the_carried_policies_keep_them() {
+fn the_ledger_counts_snapshots_and_the_built_in_policies_keep_them() {
     let (kept, volume) = sandbox_with_volume();
     let sandbox = &kept.0;
     sandbox.json(&["snapshot", "create", "--name", "kept"]);

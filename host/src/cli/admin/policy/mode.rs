@@ -11,8 +11,8 @@ use crate::hooks::chain::Mode;
 fn index(app: &App, policy: &str) -> Result<usize, Failure> {
     let known = app.loaded.config.policy.iter().position(|entry| entry.name == policy);
     known.ok_or_else(|| {
-        let carried = app.loaded.config.policy.is_empty() && crate::carried::find(policy).is_some();
-        let (text, remedy) = match carried {
+        let built_in = app.loaded.config.policy.is_empty() && crate::builtin::find(policy).is_some();
+        let (text, remedy) = match built_in {
             true => (
                 format!("'{policy}' is in the chain because the configuration names no policy; it always counts"),
                 "write the chain down first: 'wharf config init' makes a wharf.toml with it",

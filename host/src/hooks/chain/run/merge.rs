@@ -1,4 +1,4 @@
-//! Taking a policy's answer: whether it makes sense, whom it contradicts, and what becomes of the draft.
+//! Merges a policy's answer: checks its validity and its conflicts, and updates the draft.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ use crate::hooks::{
 use crate::workspace::ContainerSpec;
 
 impl Run {
-    /// Takes an answer into the draft. Says whether the request goes on; if not, the refusal says why, and the draft may
-    /// hold a part of the answer.
+    /// Merges an answer into the draft. Returns whether the request continues. If not, the refusal holds the reason,
+    /// and the draft may contain a part of the answer.
     pub(in crate::hooks::chain) fn merge_create(
         &mut self,
         part: &Part,
@@ -76,7 +76,7 @@ impl Run {
         true
     }
 
-    /// The same as [`Self::merge_create`] for a command; `owned` is field -> policy.
+    /// Does the same as [`Self::merge_create`] for a command; `owned` is field -> policy.
     pub(in crate::hooks::chain) fn merge_exec(
         &mut self,
         part: &Part,
@@ -99,7 +99,7 @@ impl Run {
         };
         let entries = self.entries();
         let entry = super::of(&entries, part);
-        // A command that names no user runs as the container's.
+        // A command without a user runs as the container's user.
         let as_spec = |exec: &ExecSpec| {
             let mut spec = self.request.spec.clone();
             spec.user = exec.user.clone().or(spec.user);
@@ -138,7 +138,7 @@ impl Run {
         true
     }
 
-    /// Takes the actions of an answer, with the milliseconds to wait.
+    /// Merges the actions of an answer, and returns them with the milliseconds to wait.
     pub(in crate::hooks::chain) fn merge_actions(
         &mut self,
         reply: Reply,
@@ -166,7 +166,7 @@ impl Run {
         }
     }
 
-    /// Takes the verdicts of an answer about a sweep.
+    /// Merges the verdicts of an answer in a sweep.
     pub(in crate::hooks::chain) fn merge_verdicts(
         &mut self,
         part: &Part,
@@ -215,8 +215,8 @@ impl Run {
         self.steps.push(step);
     }
 
-    /// Whether an answer makes sense at this hook: an answer is taken whole or not at all. Gives the waivers that it
-    /// needs, or the field that makes no sense, and why.
+    /// Checks whether an answer is valid at this hook: an answer is accepted as a whole or not at all. Returns the
+    /// waivers that it needs, or the invalid field and the reason.
     fn admissible(
         &self,
         entry: &Entry,

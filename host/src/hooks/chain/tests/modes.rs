@@ -7,7 +7,7 @@ use super::*;
 use crate::hooks::Action;
 use crate::hooks::record::{Difference, StepMode, Waiver};
 
-/// Standings of a process that is alone.
+/// Standings of a single process, in memory.
 #[derive(Default)]
 struct Memory(Mutex<BTreeMap<String, Standing>>);
 
@@ -149,7 +149,7 @@ fn a_canary_counts_for_its_share_and_the_others_keep_the_one_it_replaces() {
     assert!((30..100).contains(&within), "{within} of 200");
 }
 
-/// Ids on the canary's side.
+/// Returns ids in the canary's share.
 fn within_share(policy: &str, percent: u8) -> impl Iterator<Item = String> {
     let policy = policy.to_owned();
     (0..).map(|number| format!("shop-{number}")).filter(move |id| in_share(&policy, id, percent))
@@ -247,7 +247,7 @@ fn a_policy_that_keeps_failing_is_not_asked_until_its_pause_is_over_and_then_by_
     for call in 0..5 {
         assert!(at("a", call).unwrap().reason.contains("it looped"));
     }
-    // Open for this workspace alone: no other one has had a failure.
+    // Open only for this workspace: no other workspace has had a failure.
     let refusal = at("a", 10).unwrap();
     assert_eq!(
         (refusal.code.as_str(), asked.load(atomic::Ordering::SeqCst)),
@@ -262,7 +262,7 @@ fn a_policy_that_keeps_failing_is_not_asked_until_its_pause_is_over_and_then_by_
     // Two workspaces in a row: now it is open for all, and denies at once.
     assert!(at("c", 11).unwrap().reason.contains("breaker is open"));
     assert_eq!(asked.load(atomic::Ordering::SeqCst), 6);
-    // After the pause one asks again, and its failure doubles the pause.
+    // After the pause one caller tries again, and its failure doubles the pause.
     assert!(at("c", 30_011).unwrap().reason.ends_with("it looped"));
     assert_eq!(asked.load(atomic::Ordering::SeqCst), 7);
     assert!(at("c", 60_020).unwrap().reason.contains("30 s"));
@@ -349,7 +349,7 @@ fn a_waiver_lets_one_policy_loosen_one_field_and_shows_in_its_step() {
     let result = chain.decide_create(Draft::new(spec()), &Arc::default(), false, 0);
     assert_eq!((result.refusal, result.draft.spec.security.seccomp.as_str()), (None, "unconfined"));
     assert_eq!(result.decisions[1].steps[0].waivers, [waiver]);
-    // Another policy has no part in it.
+    // Another policy does not benefit from the waiver.
     let chain = Chain::new(vec![loosens("without"), with], invariants());
     let refusal = chain.decide_create(Draft::new(spec()), &Arc::default(), false, 0).refusal.unwrap();
     assert_eq!(refusal.policy, "without");
@@ -388,7 +388,7 @@ fn failures_about_workspaces_that_are_gone_make_room_for_those_of_others() {
         let subject = Subject::Exec(ExecSpec::default());
         chain.decide_exec(HookRequest { hook: Hook::PreExec, now_ms, facts: about(workspace), spec: spec(), subject })
     };
-    // The breaker for all is opened by the second; what counts here are those of single workspaces.
+    // The second failure opens the breaker for all; this test is about the breakers of single workspaces.
     for number in 0..400u64 {
         memory.0.lock().unwrap().entry("p".into()).or_default().breakers.remove("pre-exec");
         ask(&format!("w-{number}"), number);

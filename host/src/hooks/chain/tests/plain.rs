@@ -4,7 +4,7 @@ use super::modes::about;
 use super::*;
 use crate::workspace::{Mount, MountKind};
 
-/// What was decided, and the records of the shadows.
+/// Returns the decision and the records of the shadows.
 pub(super) fn with_shadows(chain: &Chain, workspace: &str) -> (CreateDecision, Vec<Decision>) {
     let mut result = chain.decide_create(Draft::new(spec()), &about(workspace), false, 0);
     let records = result.shadows.take().map(|shadows| shadows.run()).unwrap_or_default();

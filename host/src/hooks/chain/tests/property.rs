@@ -1,4 +1,4 @@
-//! No sequence of adjustments, from whatever policies, at whatever hook, ends looser than it began.
+//! No sequence of adjustments, by any policies at any hooks, ends looser than it began.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::hooks::record::StepMode;
 use crate::workspace::{Mount, MountKind, Tmpfs};
 
-/// How loose a spec is, field by field, said without the table that the floor goes by: a later value that is greater in
+/// Returns the looseness of a spec, field by field, without using the floor's table. A spec with a greater value in
 /// any place is looser.
 fn looseness(spec: &ContainerSpec) -> Vec<(String, i64)> {
     let security = &spec.security;
@@ -35,7 +35,7 @@ fn looseness(spec: &ContainerSpec) -> Vec<(String, i64)> {
     for target in ["/a", "/b"] {
         let size = spec.tmpfs.get(target).map_or(i64::MAX, |tmpfs| tmpfs.size.map_or(i64::MAX - 1, |s| s as i64));
         all.push((format!("tmpfs {target}"), size));
-        // A mount may come and go, but what was read-only does not become writable.
+        // A mount may come and go, but a read-only mount never becomes writable.
         let writable = spec.mounts.get(target).is_some_and(|mount| !mount.read_only);
         all.push((format!("mount {target}"), i64::from(writable)));
     }
@@ -84,7 +84,7 @@ proptest! {
     ) {
         let mut began = spec();
         begin.iter().for_each(|edit| edit.apply(&mut began));
-        // One policy each, all of which may override; a policy that is refused takes its answer with it.
+        // Each edit has its own policy, and all may override. A refusal discards the policy's whole answer.
         let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
         let mut draft = Draft::new(began.clone());
         for ((edit, late), name) in edits.into_iter().zip(names) {
@@ -93,7 +93,7 @@ proptest! {
             let mut policy = entry(name, hook, move |_| Verdict::Adjust(vec![one.clone()]));
             policy.may_override = vec![edit.field()];
             let chain = Chain::new(vec![policy], invariants());
-            // The sequence is one decision: it is held against how all of it began.
+            // The sequence is one decision: it is compared with the spec at its very start.
             let request = HookRequest {
                 hook, now_ms: 0, facts: Arc::default(), spec: draft.spec.clone(), subject: Subject::Container,
             };
@@ -123,7 +123,7 @@ proptest! {
                 1 => Ok(Verdict::Deny(Denial { reason: "no".into(), code: "no".into() }).into()),
                 _ => Ok(Verdict::Adjust(vec![edit.clone()]).into()),
             });
-            // What fails and denies is a shadow here: otherwise hardly anything would be decided.
+            // Policies that fail or deny are shadows here: otherwise hardly any request would be decided.
             if kind < 4 {
                 policy.mode = Mode::Shadow;
             }

@@ -1,4 +1,4 @@
-//! What a policy decides about: its scope, and what the one that it replaces had.
+//! The range of a policy's decisions: its scope, and the range of the policy that it replaces.
 
 use super::modes::{about, replacing};
 use super::*;

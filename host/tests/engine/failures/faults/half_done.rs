@@ -1,5 +1,5 @@
-//! What a process could not get through with, dead or alive: it is put right before anything else is done with the same
-//! workspace, and never carried out on what was made since.
+//! Work that a process, dead or alive, could not finish. It is repaired before any other work on the same workspace,
+//! and never applied to objects created since.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -11,7 +11,7 @@ use super::{BASE, UP, consistent};
 use crate::support::process::until;
 use crate::support::sandbox::Sandbox;
 
-/// A relay to the engine that takes no requests with these words.
+/// Returns a relay to the engine that refuses requests with these words.
 fn refusing(sandbox: &Sandbox, words: &'static str) -> Killer {
     let relay = Killer::new(&sandbox.path("refusing.sock"));
     *relay.shared.refused.lock().unwrap() = Some(words);
@@ -44,7 +44,7 @@ fn what_a_dead_process_had_begun_comes_before_what_is_asked_for_now() {
     let first = sandbox.json(&UP);
     let store = sandbox.store();
     let id = sandbox.id().parse().unwrap();
-    // As left by a process that died when the next command was waiting for it already.
+    // The state after a process died while the next command was already waiting for it.
     let lock = store.try_lock(&id).unwrap().unwrap();
     let waiting = sandbox.spawn(&[&["--json"], &UP[..]].concat());
     until("the command waits for the lock", || {
@@ -59,7 +59,7 @@ fn what_a_dead_process_had_begun_comes_before_what_is_asked_for_now() {
     assert_eq!(sandbox.json(&["ls"])[0]["container_id"], second["container_id"]);
     assert!(consistent(&sandbox));
 
-    // And an intent older than the container is left.
+    // And an intent older than the container remains.
     let entry = store.begin(&id, Verb::Remove).unwrap();
     let third = sandbox.json(&[&UP[..], &["--recreate", "-e", "A=1"]].concat());
     store.abandon(entry).unwrap();
@@ -76,7 +76,7 @@ fn a_replacement_whose_old_container_cannot_be_removed_is_finished_by_the_next_c
     let replaced = sandbox.run(&args).ok();
     assert!(replaced.stderr.contains("stays for now"), "{}", replaced.stderr);
     assert_eq!(container_names(&sandbox).len(), 2);
-    // While it cannot be cleared away, it is not taken for the one that is replaced.
+    // While it cannot be removed, it is not mistaken for the container being replaced.
     let again = [&["--engine", &relay.endpoint, "--json"], &UP[..], &["--recreate", "-e", "A=2"]].concat();
     let refused = sandbox.run(&again);
     assert_eq!((refused.code, &refused.error()["code"]), (1, &json!("conflict")), "{}", refused.stderr);

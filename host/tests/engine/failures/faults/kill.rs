@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex};
 use crate::support::engine_api as engine;
 use crate::support::sandbox::{Output, Sandbox};
 
-/// When the process is killed.
+/// The moment of the kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
-    /// The engine never hears of the request.
+    /// Before: the engine never receives the request.
     Before,
-    /// The engine has begun to answer it.
+    /// After: the engine has started to answer it.
     After,
 }
 
-/// Passes everything on to the engine, counts the requests, and kills a process at one of them.
+/// Relays all traffic to the engine, counts the requests, and kills a process at one of them.
 pub(super) struct Killer {
     pub(super) endpoint: String,
     pub(super) shared: Arc<Shared>,
@@ -28,9 +28,9 @@ pub(super) struct Killer {
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) requests: AtomicUsize,
-    /// The number of the request, when, and the process.
+    /// The number of the request, the moment, and the process.
     at: Mutex<Option<(usize, When, u32)>>,
-    /// Connections with a request that holds these words are closed.
+    /// Connections with a request that contains these words are closed.
     pub(super) refused: Mutex<Option<&'static str>>,
 }
 
@@ -54,7 +54,7 @@ fn kill(pid: u32) {
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
 }
 
-/// Copies one connection in both directions. A request of Wharf's begins with a read of its own.
+/// Copies one connection in both directions. Each request of Wharf starts with a separate read.
 fn pass_on(mut client: UnixStream, shared: &Arc<Shared>) {
     let mut engine = UnixStream::connect(engine::socket()).unwrap();
     let kill_at_answer = Arc::new(Mutex::new(None::<u32>));
@@ -82,7 +82,7 @@ fn pass_on(mut client: UnixStream, shared: &Arc<Shared>) {
         }
         if begins {
             let number = shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
-            // The process was started just now; its number may not be there yet.
+            // The process has just been started; its number may not be known yet.
             let target = shared.at.lock().unwrap().filter(|(at, _, _)| *at == number);
             match target {
                 Some((_, When::Before, pid)) => {
@@ -100,12 +100,12 @@ fn pass_on(mut client: UnixStream, shared: &Arc<Shared>) {
     let _ = engine.shutdown(std::net::Shutdown::Write);
 }
 
-/// Runs a command through a killer; gives how many requests it made, and whether it was killed.
+/// Runs a command through a killer. Returns the number of its requests, and whether it was killed.
 pub(super) fn run(sandbox: &Sandbox, args: &[&str], at: Option<(usize, When)>) -> (usize, bool) {
     let killer = Killer::new(&sandbox.path("killer.sock"));
     let mut all = vec!["--engine", killer.endpoint.as_str()];
     all.extend(args);
-    // Locked until the process is known, so that no request gets through before.
+    // Locked until the process is known, so that no earlier request gets through.
     let mut target = killer.shared.at.lock().unwrap();
     let mut command = sandbox.command(&all);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -117,8 +117,8 @@ pub(super) fn run(sandbox: &Sandbox, args: &[&str], at: Option<(usize, When)>) -
     (killer.shared.requests.load(Ordering::SeqCst), killed)
 }
 
-/// Runs a command and kills it when it is about to write to the store for the `at`th time; gives how often it wrote, and
-/// whether it was killed. SQLite writes its log with `pwrite64`, and nothing else does.
+/// Runs a command and kills it before its `at`th write to the store. Returns the number of writes, and whether it was
+/// killed. SQLite writes its log with `pwrite64`, and no other code uses that call.
 pub(super) fn run_writing(sandbox: &Sandbox, args: &[&str], at: Option<usize>) -> (usize, bool) {
     let plain = sandbox.command(args);
     let calls = sandbox.path("writes");

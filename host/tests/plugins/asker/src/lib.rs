@@ -1,4 +1,5 @@
-//! Tells what the interface `facts` has: the caller and the image as variables, and refusals of a caller and of a licence.
+//! Reports the contents of the interface `facts`: it sets the caller and the image as variables, and refuses one
+//! caller and one licence.
 
 use wharf_plugin_sdk::facts::{self, Door, Role};
 use wharf_plugin_sdk::pre_create::{Adjustment, Input, PreCreate, Verdict};

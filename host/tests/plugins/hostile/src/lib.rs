@@ -1,4 +1,4 @@
-//! Misbehaves in every way that the host must survive: `settings = { do = "loop" }` says how.
+//! Misbehaves in every way that the host must survive. `settings = { do = "loop" }` selects the way.
 //!
 //! The hooks are `pre-create`, where a failure must deny, and `cleanup`, where it must keep.
 
@@ -10,27 +10,27 @@ use wharf_plugin_sdk::pre_create::{self, Adjustment, PreCreate, Verdict};
 use wharf_plugin_sdk::types::{Mount, MountKind, Port, Protocol};
 use wharf_plugin_sdk::{Plugin, export_plugin, log};
 
-/// Larger than any limit on what a plugin may hand back.
+/// Larger than any limit on a plugin's answer.
 const HUGE: usize = 100 << 20;
 
-/// What the plugin does when a hook calls it.
+/// The plugin's behaviour when a hook calls it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Do {
-    /// Has no opinion.
+    /// Passes.
     #[default]
     Pass,
-    /// Denies; in cleanup it removes everything.
+    /// Denies; in cleanup it removes all candidates.
     Deny,
     /// Executes the `unreachable` instruction.
     Trap,
     /// Panics, with a message that should reach the log.
     Panic,
-    /// Never comes back.
+    /// Never returns.
     Loop,
-    /// Allocates until there is no memory left.
+    /// Allocates until the memory is exhausted.
     Grow,
-    /// Calls itself until there is no stack left.
+    /// Recurses until the stack is exhausted.
     Recurse,
     /// Answers with a text of 100 MiB.
     HugeAnswer,
@@ -38,11 +38,11 @@ enum Do {
     HugeList,
     /// Logs ten thousand lines, and one of 100 MiB.
     HugeLog,
-    /// Answers with adjustments that no host may accept; see [`Settings::which`].
+    /// Answers with adjustments that no host may accept, see [`Settings::which`].
     Nonsense,
     /// Gives no verdict.
     Error,
-    /// Is refused when the plugin is loaded.
+    /// Is refused at load.
     BadSettings,
 }
 
@@ -50,7 +50,7 @@ enum Do {
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     r#do: Do,
-    /// For `nonsense`: `label`, `mount`, `memory`, `cpus`, `port`, `env`, or nothing for all of them.
+    /// For `nonsense`: `label`, `mount`, `memory`, `cpus`, `port`, `env`, or none for all of them.
     which: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl Cleanup for Hostile {
     }
 }
 
-/// What does not depend on the hook, and mostly does not come back.
+/// Does the misbehaviours that do not depend on the hook; most never return.
 fn misbehave(how: Do) -> Result<(), String> {
     match how {
         Do::Trap => trap(),
@@ -123,7 +123,7 @@ fn misbehave(how: Do) -> Result<(), String> {
     Ok(())
 }
 
-/// One invalid adjustment of each kind, by name.
+/// Returns one invalid adjustment of each kind, by name.
 fn nonsense() -> Vec<(&'static str, Adjustment)> {
     let mount = Mount { kind: MountKind::Bind, source: "/".into(), target: "not/absolute".into(), read_only: false };
     let port =
@@ -148,7 +148,7 @@ fn trap() {
     std::process::abort();
 }
 
-// To panic is what it is for.
+// The panic is intended.
 #[allow(clippy::panic)]
 fn panics() {
     panic!("the hostile plugin panics");
@@ -157,7 +157,7 @@ fn panics() {
 fn grow() {
     let mut all: Vec<Vec<u8>> = Vec::new();
     loop {
-        // Written to, so that the pages are really there.
+        // Written to, so that the pages are really allocated.
         all.push(black_box(vec![1; 1 << 20]));
     }
 }
@@ -165,7 +165,7 @@ fn grow() {
 #[inline(never)]
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
-    // The condition keeps the compiler from seeing that it never ends.
+    // The condition hides from the compiler that the recursion never ends.
     if black_box(true) { recurse(depth + 1) + frame[0] } else { depth }
 }
 

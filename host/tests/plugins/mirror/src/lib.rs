@@ -1,11 +1,11 @@
-//! Three hooks in one component. `host/tests` holds a Rhai script that decides the same, and one suite runs over both.
+//! Three hooks in one component. `host/tests` has a Rhai script that decides the same, and one suite tests both.
 
 use wharf_plugin_sdk::cleanup::{self, Cleanup, State};
 use wharf_plugin_sdk::post_start::{self, Action, PostStart};
 use wharf_plugin_sdk::pre_create::{self, Adjustment, PreCreate};
 use wharf_plugin_sdk::{NoSettings, Plugin, export_plugin};
 
-/// Every workspace has an owner, teams pay for theirs, and what has ended goes unless it is to be kept.
+/// Every workspace has an owner, teams pay for theirs, and ended workspaces are removed unless marked to keep.
 struct Mirror;
 
 const MEMORY: u64 = 512 << 20;

@@ -1,9 +1,10 @@
-//! Says what it can read beside its input: variables, a file of each folder that it was given, and whether it can write.
+//! Reports the data that it can read in addition to its input: variables, a file of each granted folder, and whether
+//! it can write.
 
 use wharf_plugin_sdk::pre_create::{Adjustment, Input, PreCreate, Verdict};
 use wharf_plugin_sdk::{NoSettings, Plugin, export_plugin};
 
-// The parts of WASI 0.2 that it uses.
+// The parts of WASI 0.2 in use.
 #[allow(unsafe_code, missing_docs, clippy::all)]
 mod wasi {
     wit_bindgen::generate!({

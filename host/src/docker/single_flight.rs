@@ -1,8 +1,8 @@
-//! One answer of the engine for all who asked before it was asked for.
+//! Shares one answer of the engine among all callers that asked before the request started.
 //!
-//! A list of a hundred containers costs the engine 9 ms, and a service with many clients needs it for most of what they
-//! ask. A caller that comes while one is under way waits for the next, which all that wait then share: no caller gets an answer
-//! that is older than the question.
+//! A list of a hundred containers costs the engine 9 ms, and a service with many clients needs it for most requests.
+//! A caller that arrives during a request waits for the next request, which all waiting callers share. No caller gets
+//! an answer that is older than its question.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,26 +10,27 @@ use tokio::sync::Mutex;
 
 use super::error::Result;
 
-/// Answers to one question.
+/// The shared answers to one question.
 #[derive(Debug)]
-pub(super) struct Shared<T> {
-    /// How often it was asked.
+pub(super) struct SingleFlight<T> {
+    /// The number of requests started.
     asked: AtomicU64,
-    /// The number of the last time that came to its end, and what came of it; none if it failed.
+    /// The number of the last completed request and its answer; none if it failed.
     last: Mutex<(u64, Option<T>)>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { asked: AtomicU64::new(0), last: Mutex::new((0, None)) }
     }
 }
 
-impl<T: Clone> Shared<T> {
-    /// Asks, or takes the answer to a question that began later than this call.
+impl<T: Clone> SingleFlight<T> {
+    /// Asks the question, or returns the answer to a request that started after this call.
     ///
     /// # Errors
-    /// Those of the question. No caller takes the error of another one: all that waited ask on their own then, at once.
+    /// The errors of the question. No caller gets another caller's error: after a failure, each waiting caller asks
+    /// by itself at once.
     pub(super) async fn ask(&self, question: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
         let before = self.asked.load(Ordering::SeqCst);
         let mut last = self.last.lock().await;
@@ -40,7 +41,7 @@ impl<T: Clone> Shared<T> {
             drop(last);
             return question().await;
         }
-        // Dropped in between, it has not come to its end, and the next one asks.
+        // If the future is dropped here, the request is not recorded as completed, and the next caller asks.
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let answer = question().await;
         *last = (number, answer.as_ref().ok().cloned());
@@ -56,8 +57,8 @@ mod tests {
     use super::super::error::Error;
     use super::*;
 
-    /// Asks for a number that is one higher each time, and takes a while.
-    async fn count(shared: Arc<Shared<u64>>, times: Arc<AtomicU64>, fail: bool) -> Result<u64> {
+    /// Returns a number that increases with each request, after a while.
+    async fn count(shared: Arc<SingleFlight<u64>>, times: Arc<AtomicU64>, fail: bool) -> Result<u64> {
         let question = async || {
             let number = times.fetch_add(1, Ordering::SeqCst) + 1;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -71,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_come_while_it_is_asked_share_the_next_answer_and_none_is_older_than_its_question() {
-        let (shared, times) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let (shared, times) = (Arc::new(SingleFlight::default()), Arc::new(AtomicU64::new(0)));
         let first = tokio::spawn(count(shared.clone(), times.clone(), false));
         tokio::time::sleep(Duration::from_millis(5)).await;
         let others: Vec<_> = (0..10).map(|_| tokio::spawn(count(shared.clone(), times.clone(), false))).collect();
@@ -84,7 +85,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_is_nobody_elses_and_who_gives_up_keeps_nobody_waiting() {
-        let (shared, times) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let (shared, times) = (Arc::new(SingleFlight::default()), Arc::new(AtomicU64::new(0)));
         let first = tokio::spawn(count(shared.clone(), times.clone(), true));
         tokio::time::sleep(Duration::from_millis(5)).await;
         let failing = tokio::spawn(count(shared.clone(), times.clone(), true));

@@ -1,21 +1,21 @@
-//! The files that a container's log consists of: the current one and the rotated ones, as they are at one moment.
+//! The files of a container's log: the current and the rotated files at one moment.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes that are searched at once for the beginning of the tail.
+/// Bytes searched at once for the beginning of the tail.
 const BLOCK: usize = 64 * 1024;
-/// How often the files are opened anew when they are renamed meanwhile.
+/// How often the files are reopened if they are renamed meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// One of the files.
+/// One log file.
 pub(super) struct Part {
     pub(super) file: File,
-    /// Device and inode: a file keeps them when it is renamed.
+    /// Device and inode: they survive a rename.
     pub(super) identity: (u64, u64),
-    /// Bytes when it was opened; the engine writes whole lines.
+    /// Size in bytes at opening; the engine writes whole lines.
     pub(super) size: u64,
 }
 
@@ -25,14 +25,14 @@ fn open(path: &Path) -> io::Result<Part> {
     Ok(Part { file, identity: (meta.dev(), meta.ino()), size: meta.len() })
 }
 
-/// The name of the n-th rotated file, counted from the newest.
+/// Returns the name of the n-th rotated file, counted from the newest.
 fn rotated(path: &Path, number: u32, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}{end}"));
     name.into()
 }
 
-/// Opens all files as they were at one moment, from the oldest to the current one.
+/// Opens all files as of one moment, from the oldest to the current file.
 pub(super) fn open_all(path: &Path, most: u32) -> io::Result<Vec<Part>> {
     for _ in 0..ATTEMPTS {
         let current = open(path)?;
@@ -48,7 +48,7 @@ pub(super) fn open_all(path: &Path, most: u32) -> io::Result<Vec<Part>> {
                 Err(_) => {}
             }
         }
-        // The oldest file is renamed first and the current one last.
+        // The engine renames the oldest file first and the current file last.
         let meta = std::fs::metadata(path)?;
         if (meta.dev(), meta.ino()) == identity && parts.iter().all(|part| part.identity != identity) {
             parts.push(current);
@@ -58,7 +58,7 @@ pub(super) fn open_all(path: &Path, most: u32) -> io::Result<Vec<Part>> {
     Err(io::Error::other("the files are rotated faster than they can be opened"))
 }
 
-/// Where the last `wanted` lines of a file begin, and how many there are.
+/// Returns the offset of the last `wanted` lines of a file and how many lines there are.
 pub(super) fn tail_start(part: &mut Part, wanted: u64) -> io::Result<(u64, u64)> {
     let mut block = vec![0; BLOCK];
     let (mut end, mut found) = (part.size, 0);
@@ -87,7 +87,7 @@ pub(super) fn tail_start(part: &mut Part, wanted: u64) -> io::Result<(u64, u64)>
 mod tests {
     use super::*;
 
-    /// A folder that is removed.
+    /// A folder that is removed on drop.
     struct Dir(PathBuf);
 
     impl Drop for Dir {

@@ -1,47 +1,47 @@
-//! The policies that the program carries: they make `wharf up .` work with secure defaults and no configuration.
+//! The built-in policies: they make `wharf up .` work with secure defaults and no configuration.
 
 use crate::config::{Config, PolicyConfig};
 
-/// Bytes or text of a policy.
+/// Bytes or text of a built-in policy.
 #[derive(Clone, Copy)]
-pub enum Carried {
+pub enum BuiltIn {
     /// A plugin, with its digest (SHA-256, hex).
     Plugin(&'static [u8], &'static str),
     /// A script.
     Script(&'static str),
 }
 
-/// What `build.rs` has put there.
+/// A plugin from the output folder of `build.rs`.
 macro_rules! plugin {
     ($name:literal) => {
-        Carried::Plugin(
+        BuiltIn::Plugin(
             include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
             include_str!(concat!(env!("OUT_DIR"), "/", $name, ".sha256")),
         )
     };
 }
 
-/// Every carried policy by name, in the order of the default chain.
-pub const ALL: [(&str, Carried); 6] = [
+/// All built-in policies by name, in the order of the default chain.
+pub const ALL: [(&str, BuiltIn); 6] = [
     ("image-selector", plugin!("image-selector")),
     ("security-baseline", plugin!("security-baseline")),
-    ("pre-create.rhai", Carried::Script(include_str!("../policies/pre-create.rhai"))),
-    ("post-start.rhai", Carried::Script(include_str!("../policies/post-start.rhai"))),
+    ("pre-create.rhai", BuiltIn::Script(include_str!("../policies/pre-create.rhai"))),
+    ("post-start.rhai", BuiltIn::Script(include_str!("../policies/post-start.rhai"))),
     ("cleanup-policy", plugin!("cleanup-policy")),
-    ("cleanup.rhai", Carried::Script(include_str!("../policies/cleanup.rhai"))),
+    ("cleanup.rhai", BuiltIn::Script(include_str!("../policies/cleanup.rhai"))),
 ];
 
-/// A carried policy.
-pub fn find(name: &str) -> Option<Carried> {
+/// Returns a built-in policy.
+pub fn find(name: &str) -> Option<BuiltIn> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
 }
 
-/// The policies of a configuration, or the carried ones when it names none.
+/// Returns the policies of a configuration, or the built-in policies if it names none.
 pub fn chain(config: &Config) -> Vec<PolicyConfig> {
     if config.policy.is_empty() { default_chain() } else { config.policy.clone() }
 }
 
-/// The chain that is used when the configuration names no policy.
+/// Returns the chain for a configuration without policies.
 pub fn default_chain() -> Vec<PolicyConfig> {
     ALL.iter().map(|(name, _)| PolicyConfig::builtin(name)).collect()
 }
@@ -51,10 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_of_a_carried_plugin_is_that_of_its_bytes() {
+    fn the_digest_of_a_built_in_plugin_is_that_of_its_bytes() {
         let mut plugins = 0;
         for (name, policy) in ALL {
-            if let Carried::Plugin(bytes, digest) = policy {
+            if let BuiltIn::Plugin(bytes, digest) = policy {
                 assert_eq!(digest, crate::workspace::sha256_hex(bytes), "{name}");
                 plugins += 1;
             }

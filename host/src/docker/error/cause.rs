@@ -1,9 +1,9 @@
-//! The words of the engine within an error.
+//! The engine's message within an error.
 
 use super::Error;
 
 impl Error {
-    /// The engine's words in it, which repeat those of a request.
+    /// Returns the engine's message in this error. It may repeat text of the request.
     pub fn engine_words(&mut self) -> Option<&mut String> {
         match self {
             Self::PullFailed { cause, .. }

@@ -1,10 +1,10 @@
-//! The policies that the program carries.
+//! The built-in policies.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
-use wharf::carried::{ALL, Carried};
+use wharf::builtin::{ALL, BuiltIn};
 use wharf::hooks::record::Draft;
 use wharf::hooks::{Chain, Facts, Hook, HookRequest, Limits, Policy, Subject, Verdict};
 use wharf::script::RhaiPolicy;
@@ -12,26 +12,26 @@ use wharf::wasm::WasmPolicy;
 
 use super::{ENGINE, entry, invariants, script, spec};
 
-pub(crate) fn carried() -> Vec<wharf::hooks::Entry> {
+pub(crate) fn chain() -> Vec<wharf::hooks::Entry> {
     let each = ALL.iter().map(|(name, policy)| match policy {
-        Carried::Plugin(bytes, _) => {
+        BuiltIn::Plugin(bytes, _) => {
             entry(WasmPolicy::load(&ENGINE, name, bytes, &json!({}), Limits::default()).unwrap())
         }
-        Carried::Script(text) => entry(RhaiPolicy::load(name, text, json!({}), Limits::default()).unwrap()),
+        BuiltIn::Script(text) => entry(RhaiPolicy::load(name, text, json!({}), Limits::default()).unwrap()),
     });
     each.collect()
 }
 
 #[test]
-fn the_carried_policies_load_without_settings_and_cover_create_start_and_cleanup() {
-    let hooks: BTreeSet<Hook> = carried().iter().flat_map(|entry| entry.hooks.clone()).collect();
+fn the_built_in_policies_load_without_settings_and_cover_create_start_and_cleanup() {
+    let hooks: BTreeSet<Hook> = chain().iter().flat_map(|entry| entry.hooks.clone()).collect();
     let expected = [Hook::SelectImage, Hook::SecurityProfile, Hook::PreCreate, Hook::PostStart, Hook::Cleanup];
     assert_eq!(hooks, expected.into());
 }
 
 #[test]
 fn the_same_input_gives_the_same_decision_every_time() {
-    let chain = Chain::new(carried(), invariants());
+    let chain = Chain::new(chain(), invariants());
     let mut facts = Facts::default();
     facts.workspace.name = "shop".into();
     facts.project.files = vec!["go.mod".into()];
@@ -127,7 +127,7 @@ fn cleanup_keeps_what_runs_in_working_hours_and_what_has_just_ended() {
 }
 
 #[test]
-fn the_carried_policies_hold_the_cases_in_policies_cases() {
+fn the_built_in_policies_hold_the_cases_in_policies_cases() {
     let state = std::env::temp_dir().join(format!("wharf-cases-{}", std::process::id()));
     let run = std::process::Command::new(env!("CARGO_BIN_EXE_wharf"))
         .args(["policy", "test", "policies/cases"])

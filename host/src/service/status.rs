@@ -4,19 +4,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::{Metrics, Said};
+use super::{Metrics, ServiceEvent};
 use crate::store::{self, LoopStatus, Owner, ServiceStatus, Store};
 
-type Say = Box<dyn Fn(&Said) + Send + Sync>;
+type Say = Box<dyn Fn(&ServiceEvent) + Send + Sync>;
 
-pub(super) struct Board {
+pub(super) struct Status {
     store: Store,
     status: Mutex<ServiceStatus>,
     metrics: Arc<Metrics>,
     say: Say,
 }
 
-impl Board {
+impl Status {
     pub(super) fn new(store: Store, loops: &[&str], metrics: Arc<Metrics>, say: Say) -> Result<Self, store::Error> {
         let this = Owner::this_process();
         let status =
@@ -34,7 +34,7 @@ impl Board {
         Ok(Self { store, status: Mutex::new(status), metrics, say })
     }
 
-    pub(super) fn say(&self, what: &Said) {
+    pub(super) fn say(&self, what: &ServiceEvent) {
         (self.say)(what);
     }
 
@@ -81,7 +81,7 @@ impl Board {
         self.metrics.engine_up(false);
         let mut status = self.status();
         if status.engine_away.is_none() {
-            (self.say)(&Said::EngineAway(why.to_owned()));
+            (self.say)(&ServiceEvent::EngineAway(why.to_owned()));
         }
         status.engine_away = Some(why.to_owned());
         self.write(&status);
@@ -91,7 +91,7 @@ impl Board {
         self.metrics.engine_up(true);
         let mut status = self.status();
         if status.engine_away.take().is_some() {
-            (self.say)(&Said::EngineBack);
+            (self.say)(&ServiceEvent::EngineBack);
             self.write(&status);
         }
     }
@@ -107,7 +107,7 @@ impl Board {
 
     fn write(&self, status: &ServiceStatus) {
         if let Err(error) = self.store.put_service(Some(status)) {
-            // The failure is already in the log; the board only repeats it.
+            // The failure is already in the log; the status only repeats it.
             tracing::warn!("{error}");
         }
     }
