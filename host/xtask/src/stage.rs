@@ -15,7 +15,7 @@ impl Stages {
         Self { done: Vec::new() }
     }
 
-    /// Runs a stage. If it fails, its name is in the error, which thereby is the last printed line.
+    /// Runs a stage. If it fails, its name is in the error, which is therefore the last printed line.
     ///
     /// # Errors
     /// The stage's own.
