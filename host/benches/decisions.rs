@@ -1,7 +1,7 @@
-//! `cargo bench -p wharf --bench decisions`: what policies cost. `cargo xtask plugins` comes first.
+//! `cargo bench -p wharf --bench decisions`: the cost of policies. Run `cargo xtask plugins` first.
 //!
-//! The request has ten labels and ten variables, every plugin call a fresh instance, limits and a deadline. At the end:
-//! calls a second on all cores, and what loading plugins adds to the process's memory.
+//! The request has ten labels and ten variables. Every plugin call uses a fresh instance, limits and a deadline. The
+//! end shows the calls per second on all cores, and the memory that loading plugins adds to the process.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -21,7 +21,7 @@ use wharf::store::Store;
 use wharf::wasm::{WasmEngine, WasmPolicy};
 use wharf::workspace::{ContainerSpec, ImageChoice};
 
-/// As in the program.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -156,7 +156,7 @@ fn loads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Calls a second on each number of threads.
+/// Returns the calls per second on a number of threads.
 fn throughput(policy: &(dyn Policy + 'static), request: &HookRequest, threads: usize) -> f64 {
     let time = Duration::from_secs(3);
     let begin = Instant::now();
@@ -177,7 +177,7 @@ fn throughput(policy: &(dyn Policy + 'static), request: &HookRequest, threads: u
     count as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Resident memory of this process, in MiB.
+/// Returns the resident memory of this process, in MiB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -187,7 +187,7 @@ fn resident() -> f64 {
 fn main() {
     let folder = Folder::new("main");
     let cache = folder.0.join("compiled");
-    // Compiled before, as at every start but the first.
+    // The plugins are already compiled, as at every start except the first.
     drop(built_in(&Arc::new(WasmEngine::new(Some(&cache)).unwrap())));
     let before = resident();
     let on_demand = Arc::new(WasmEngine::new(Some(&cache)).unwrap());

@@ -1,8 +1,9 @@
-//! `cargo bench -p wharf --bench engine [-- ROUNDS]`: the library on a real engine, against the raw API, and its own time.
+//! `cargo bench -p wharf --bench engine [-- ROUNDS]`: the library on a real engine, compared with the raw API, and its
+//! own time.
 //!
-//! The library talks to the engine through a relay that knows when the engine has work of ours: what a verb takes beyond
-//! that is Wharf's own time, the relay's included. The raw API is spoken to without any of Wharf's code, with the bodies
-//! that Wharf sends. Both alternate, so that a drift of the machine meets both. Medians.
+//! The library talks to the engine through a relay that knows when the engine works on its requests. The time of a verb
+//! beyond that is Wharf's own time, including the relay's. The raw API is called without any of Wharf's code, with the
+//! bodies that Wharf sends. Both alternate, so that a drift of the machine affects both. The results are medians.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,12 +20,12 @@ use wharf::hooks::ExecSpec;
 use wharf::lifecycle::{Lifecycle, Recreate};
 use wharf::wire::WorkspaceRequest;
 
-/// The one of the tests.
+/// The module of the tests.
 #[allow(dead_code)]
 #[path = "../tests/engine/support/http.rs"]
 mod http;
 
-/// As in the program.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -35,7 +36,7 @@ static SOCKET: LazyLock<PathBuf> = LazyLock::new(|| {
     wharf::docker::socket(None).expect("this bench needs an engine on a Unix socket; DOCKER_HOST names another one")
 });
 
-/// How long the engine has had work, and the last body of a create.
+/// The time that the engine has worked, and the last body of a create.
 #[derive(Default)]
 struct Meter {
     busy: Duration,
@@ -70,7 +71,7 @@ fn relay(socket: &Path) -> Shared {
             let engine = UnixStream::connect(&*SOCKET).unwrap();
             let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
             let meter = shared.clone();
-            // Whether the engine has a request of this connection that it has not answered.
+            // Whether the engine has an unanswered request of this connection.
             let open = Arc::new(Mutex::new(false));
             let answered = open.clone();
             std::thread::spawn(move || {
@@ -97,7 +98,7 @@ fn relay(socket: &Path) -> Shared {
                 let mut upgraded = false;
                 while let Ok(count @ 1..) = from.read(&mut bytes) {
                     upgraded |= bytes.starts_with(b"HTTP/1.1 101");
-                    // A command is the engine's work until its output ends.
+                    // A command counts as the engine's work until its output ends.
                     if !upgraded && std::mem::take(&mut *answered.lock().unwrap()) {
                         end(&meter);
                     }
@@ -115,7 +116,7 @@ fn relay(socket: &Path) -> Shared {
     meter
 }
 
-/// One request of the raw API, on a connection of its own.
+/// Sends one request of the raw API, on a new connection.
 fn raw(method: &str, path: &str, body: &[u8]) -> serde_json::Value {
     let request = http::request_without_chunks(method, &format!("/v1.41{path}"), body);
     let answer = http::exchange(UnixStream::connect(&*SOCKET).unwrap(), &request);
@@ -124,7 +125,7 @@ fn raw(method: &str, path: &str, body: &[u8]) -> serde_json::Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-/// What a verb took with the library, how much of that was Wharf's own, and what the raw API took.
+/// The time of a verb with the library, Wharf's own part of it, and the time with the raw API.
 struct Row {
     what: &'static str,
     library: Vec<Duration>,
@@ -142,7 +143,7 @@ impl Row {
         let begin = Instant::now();
         let done = verb.await.unwrap();
         let took = begin.elapsed();
-        // The relay may be a moment late in seeing the end.
+        // The relay may see the end a moment late.
         while meter.lock().unwrap().pending > 0 {
             std::thread::yield_now();
         }
@@ -193,7 +194,7 @@ fn main() {
     let rows = runtime.block_on(async {
         let lifecycle = app.lifecycle().await.unwrap();
         let request = |project: &Path| WorkspaceRequest { project: project.to_path_buf(), ..Default::default() };
-        // Keeps the network while the other comes and goes.
+        // It keeps the network while the other workspace comes and goes.
         let kept = lifecycle.up(&request(&neighbour), Recreate::Never, &mut |_| {}).await.unwrap();
         let rows = measure(&lifecycle, &meter, &request(&project), rounds).await;
         lifecycle.remove(&kept.id, true, true).await.unwrap();

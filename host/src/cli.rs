@@ -1,5 +1,5 @@
-//! The commands: one file each, with its arguments and its function. They follow the habits of Docker users, and print
-//! `--json` for programs.
+//! The commands: one file each, with its arguments and its function. They follow the habits of Docker users, and
+//! print JSON for programs with `--json`.
 //!
 //! May touch: the terminal. `lifecycle` carries commands out.
 

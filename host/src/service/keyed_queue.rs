@@ -1,4 +1,4 @@
-//! Work in lanes, one per workspace: items of a lane run one after the other, lanes run concurrently.
+//! Queues of work, one per workspace: items of a workspace run one after the other, workspaces run concurrently.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use super::{Stop, stopped};
 use crate::workspace::WorkspaceId;
 
-/// The limit of items that wait in one lane.
+/// The limit of items that wait in one queue.
 const MOST: usize = 64;
 
-/// Processes each incoming item in the lane of its workspace. When a stop is requested, running items are finished and
-/// no new ones start. If a lane overflows, its oldest items are dropped and reported to `dropped`.
+/// Processes each incoming item in the queue of its workspace. When a stop is requested, running items are finished
+/// and no new ones start. If a queue overflows, its oldest items are dropped and reported to `dropped`.
 pub(super) async fn run<T, F: Future<Output = ()>>(
     mut items: mpsc::Receiver<(WorkspaceId, T)>,
     mut stop: Stop,

@@ -19,7 +19,7 @@ pub(super) struct Reported {
 const WAITING: usize = 256;
 
 pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId, Reported)>, stop: Stop) {
-    // Restarts have separate keyed_queue: while a workspace waits for its restart, its hooks still run.
+    // Restarts have a separate queue: while a workspace waits for its restart, its hooks still run.
     let (trouble, troubled) = mpsc::channel(WAITING);
     let dropped = |id: &WorkspaceId| {
         shared.status.error("reactions", &format!("{id}: more happens than its policies can be asked about"));

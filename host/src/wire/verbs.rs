@@ -16,7 +16,7 @@ use crate::workspace::Awaited;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopRequest {
-    /// Time limit for its end before Wharf kills it, e.g. `10s`; default `engine.stop_timeout`.
+    /// Time to end by itself before Wharf kills it, e.g. `10s`; default `engine.stop_timeout`.
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Span>,
 }

@@ -1,5 +1,5 @@
-//! The image `wharf-base:local`, on which tests and quickstart run their workspaces: small, and made on this machine when
-//! no registry answers.
+//! The image `wharf-base:local`, on which tests and quickstart run their workspaces. It is small, and built on this
+//! machine when no registry answers.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,16 +15,16 @@ use crate::engine::Engine;
 /// Its name.
 pub const NAME: &str = "wharf-base:local";
 
-/// What it is made from when a registry answers.
+/// The image of a registry from which it is made.
 const UPSTREAM: (&str, &str) = ("busybox", "stable");
 
-/// How long a registry may take: the image has about 2 MB.
+/// The time limit for a registry: the image has about 2 MB.
 const PULL: Duration = Duration::from_secs(15);
 
-/// How long the engine may take for anything else.
+/// The time limit of the engine for anything else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How it came to be there.
+/// The origin of the image.
 #[derive(Debug, PartialEq)]
 pub enum Origin {
     /// An earlier run made it.
@@ -35,10 +35,10 @@ pub enum Origin {
     Built,
 }
 
-/// Makes sure that the engine has the image.
+/// Ensures that the engine has the image.
 ///
 /// # Errors
-/// When neither a registry nor Debian's packages can be reached; the text says what to do.
+/// When neither a registry nor Debian's packages are reachable; the text contains a remedy.
 pub fn ready(engine: &Engine) -> Result<Origin> {
     if engine.call("GET", &format!("/images/{NAME}/json"), &[], PATIENCE)?.status == 200 {
         return Ok(Origin::Present);
@@ -62,7 +62,7 @@ fn pull(engine: &Engine) -> Result<()> {
     if answer.status != 200 {
         bail!("{}", answer.message());
     }
-    // A pull that fails half-way has begun with status 200.
+    // A pull that fails half-way has started with status 200.
     if let Some(line) = text.lines().find(|line| line.contains("\"error\"")) {
         bail!("{line}");
     }
@@ -82,7 +82,7 @@ fn build(engine: &Engine) -> Result<()> {
     let busybox = fetch_busybox(&folder.0)?;
     lay_out(&root, &busybox)?;
     let archive = folder.0.join("root.tar");
-    // Its owners are root's, whoever runs this.
+    // Files belong to root, whichever user runs this.
     let mut tar = Command::new("tar");
     tar.args(["--numeric-owner", "--owner=0", "--group=0", "-cf"]).arg(&archive).arg("-C").arg(&root).arg(".");
     command::output(&mut tar)?;
@@ -94,7 +94,7 @@ fn build(engine: &Engine) -> Result<()> {
     if answer.status != 200 || String::from_utf8_lossy(&answer.body).contains("\"error\"") {
         bail!("the engine does not import it: {}", answer.message());
     }
-    // Podman takes no notice of the tag.
+    // Podman ignores the tag.
     if engine.call("GET", &format!("/images/{NAME}/json"), &[], PATIENCE)?.status == 404 {
         let path = format!("/images/{repository}:latest/tag?repo={repository}&tag={tag}");
         let tagged = engine.call("POST", &path, &[], PATIENCE)?;
@@ -115,7 +115,7 @@ fn fetch_busybox(folder: &Path) -> Result<PathBuf> {
         command::output(&mut apt)
     };
     if download().is_err() {
-        // The lists may be missing, or name a version that the archive no longer has.
+        // The package lists may be missing, or name a version that the archive no longer has.
         command::output(Command::new("apt-get").args(["update", "-qq"]))?;
         download()?;
     }
@@ -146,7 +146,7 @@ fn lay_out(root: &Path, busybox: &Path) -> Result<()> {
     for applet in applets.lines().filter(|applet| !applet.is_empty() && *applet != "busybox" && !applet.contains('/')) {
         symlink("busybox", root.join("bin").join(applet)).with_context(|| format!("cannot link {applet}"))?;
     }
-    // Scripts begin with /usr/bin/env more often than not.
+    // Most scripts begin with /usr/bin/env.
     symlink("../../bin/busybox", root.join("usr/bin/env")).context("cannot link env")?;
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n")?;
     fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\n")?;
@@ -159,7 +159,7 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("wharf-base-{}", std::process::id()));
-        // Left by a process that had this id before.
+        // An earlier process with the same ID may have left it.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))

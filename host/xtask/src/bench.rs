@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: `wharf` against the docker CLI, as whole processes, in one interleaved run, and against the engine
-//! asked without any program in between.
+//! `cargo xtask bench`: `wharf` compared with the docker CLI, as whole processes in one interleaved run, and with
+//! direct requests to the engine.
 //!
-//! Timings wobble, so only ratios of medians of the same run are worth comparing. Everything is made below
-//! `target/bench`, with a state of its own, and removed afterwards. The goals are those of `docs/engine.md`.
+//! Timings fluctuate, so only ratios of medians of the same run are worth comparing. All files are below
+//! `target/bench`, with a separate state, and are removed afterwards. The goals are those of `docs/engine.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,25 +22,25 @@ use crate::stage::Stages;
 const IMAGE: &str = "wharf-base:local";
 /// Lines of the log that is read, 58 bytes each.
 const LINES: u32 = 200_000;
-/// Workspaces that are measured at once.
+/// The number of workspaces in the measurement of many.
 const MANY: usize = 20;
-/// So many are made at a time: measured, the engine gets no faster with more.
+/// The number of workspaces that are made concurrently. By measurement, the engine gets no faster with more.
 const AT_ONCE: usize = 4;
 
-/// One thing measured in both ways.
+/// One operation, measured in each way.
 struct Row {
     what: &'static str,
     goal: f64,
     wharf: Vec<Duration>,
     docker: Vec<Duration>,
-    /// The engine alone; empty where it is not asked the same.
+    /// The engine alone; empty if there is no equivalent request.
     raw: Vec<Duration>,
 }
 
 /// Runs everything `rounds` times.
 ///
 /// # Errors
-/// When something cannot be set up, or one of the commands fails.
+/// When a part cannot be set up, or one of the commands fails.
 pub fn run(root: &Path, rounds: usize) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, false, &mut stages)?;
@@ -69,7 +69,7 @@ pub fn run(root: &Path, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds.
+/// Returns the median in milliseconds.
 fn median(times: &[Duration]) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort();
@@ -86,10 +86,10 @@ impl Bench {
     fn new(root: &Path, wharf: PathBuf) -> Result<Self> {
         let folder = root.join("target/bench");
         let bench = Self { wharf, folder, raw: raw::Raw::find()? };
-        // What a run that was interrupted has left.
+        // Removes the leftovers of an interrupted run.
         bench.clear()?;
-        // Installed, as the docker CLI is: what a linker has just written lies in the page cache in small pieces, and takes
-        // a fifth longer to start until it is read from the disk again.
+        // It is copied, so that it is laid out like the installed docker CLI: a linker's output lies in the page cache
+        // in small pieces, and takes a fifth longer to start until it is read from the disk again.
         fs::create_dir_all(&bench.folder).context("cannot make target/bench")?;
         let installed = bench.folder.join("wharf");
         fs::copy(&bench.wharf, &installed).context("cannot copy wharf to target/bench")?;
@@ -113,14 +113,15 @@ impl Bench {
 
     fn measure(&self, rounds: usize) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        // The first plugin compile and the network are nobody's everyday.
+        // The first plugin compile and the creation of the network are not everyday work.
         quiet(&mut self.wharf("one", &["up", "-q"]))?;
         quiet(&mut self.wharf("one", &["down"]))?;
         let docker_run = ["run", "-d", "--init", "--name", NAME, "--memory", "2g", IMAGE, "sleep", "600"];
         for number in 0..MANY {
             quiet(&mut self.wharf(&format!("p{number}"), &["up", "-q"]))?;
         }
-        // The engine takes 40 to 90 ms longer to put a container on a network with names, so that is compared apart.
+        // The engine takes 40 to 90 ms longer to put a container on a network with names, so that is compared
+        // separately.
         let network = self.network()?;
         let one = self.folder.join("one").display().to_string();
         let project = format!("{one}:/workspace");
@@ -140,7 +141,7 @@ impl Bench {
             up.time(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_run))?;
             quiet(&mut self.wharf("one", &["rm", "--force", "one"]))?;
             quiet(&mut docker(&["rm", "-f", NAME]))?;
-            // What is done to a container costs the engine more on such a network, too: like is compared with like.
+            // Other operations on a container also cost the engine more on such a network, so the same network is used.
             let raw_up = || self.raw.up(RAW, IMAGE, &network, &one);
             same.time_all(&mut self.wharf("one", &["up", "-q"]), &mut docker(&docker_same), raw_up)?;
             let mut run = self.wharf("one", &["exec", "--", "true"]);
@@ -150,7 +151,7 @@ impl Bench {
             let mut rm = self.wharf("one", &["rm", "one"]);
             remove.time_all(&mut rm, &mut docker(&["rm", NAME]), || self.raw.remove(RAW, false))?;
         }
-        // Away from starts and stops, whose ends the engine still works on afterwards.
+        // Separate from starts and stops, whose ends the engine still works on afterwards.
         for _ in 0..rounds * 4 {
             ls.time(&mut self.wharf("one", &["ls"]), &mut docker(&["ps"]))?;
         }
@@ -190,7 +191,7 @@ impl Bench {
         Ok(rows)
     }
 
-    /// Twenty made, four at a time, beside those that are there.
+    /// Makes twenty workspaces, four at a time, beside the existing ones.
     fn many(&self, rounds: usize, docker_same: &[&str], (network, project): (&str, &str)) -> Result<Row> {
         let mut row = Row::new("20 x `up` / 20 x `docker run -d` the same, four at a time", 1.0);
         let (ours, theirs, alone) = (
@@ -220,7 +221,7 @@ impl Bench {
         Ok(row)
     }
 
-    /// The network of the workspaces.
+    /// Returns the network of the workspaces.
     fn network(&self) -> Result<String> {
         let state = command::output(&mut self.wharf("one", &["--json", "inspect", "p0"]))?;
         let view: serde_json::Value = serde_json::from_str(&state)?;
@@ -229,7 +230,7 @@ impl Bench {
         Ok(command::output(&mut docker(&["inspect", "--format", format, id]))?.trim().to_owned())
     }
 
-    /// The container of the workspace `one`.
+    /// Returns the ID of the container of the workspace `one`.
     fn container(&self) -> Result<String> {
         let text = command::output(&mut self.wharf("one", &["--json", "inspect"]))?;
         let view: serde_json::Value = serde_json::from_str(&text)?;
@@ -252,7 +253,7 @@ impl Bench {
         if self.folder.join("state").exists() {
             quiet(&mut self.wharf("one", &["rm", "--all", "--force"]))?;
         }
-        // There is none unless a run was interrupted.
+        // There are none unless a run was interrupted.
         let peers = docker(&["ps", "--all", "--quiet", "--filter", "name=^wharf-bench-(peer|raw)(-[0-9]+)?$"]).output();
         let peers = peers.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let peers: Vec<&str> = ["rm", "-f"].into_iter().chain(peers.split_whitespace()).collect();
@@ -266,10 +267,10 @@ impl Bench {
 
 /// The container of the docker CLI.
 const NAME: &str = "wharf-bench-peer";
-/// And the one that the engine is asked for alone.
+/// The container of direct requests to the engine.
 const RAW: &str = "wharf-bench-raw";
 
-/// Does something for each of many, some at a time, and gives how long all took.
+/// Runs a job for each of many, some concurrently, and returns the total time.
 fn at_once(job: &(dyn Fn(usize) -> Result<()> + Sync)) -> Result<Duration> {
     let next = AtomicUsize::new(0);
     let lane = || -> Result<()> {
@@ -312,8 +313,8 @@ impl Row {
         Self { what, goal, wharf: Vec::new(), docker: Vec::new(), raw: Vec::new() }
     }
 
-    /// One of each, so that a drift of the machine meets both; each is the first every other time, since the second finds
-    /// the engine at work on what the first one began.
+    /// Measures one of each, so that a drift of the machine affects both. They alternate in being first, because the
+    /// second finds the engine still busy with the work of the first.
     fn time(&mut self, wharf: &mut Command, docker: &mut Command) -> Result<()> {
         let turn = self.wharf.len();
         for way in 0..2 {
@@ -325,7 +326,7 @@ impl Row {
         Ok(())
     }
 
-    /// The same with the engine alone.
+    /// Measures all three ways, with the engine alone as the third.
     fn time_all(&mut self, wharf: &mut Command, docker: &mut Command, raw: impl Fn() -> Result<()>) -> Result<()> {
         let turn = self.wharf.len();
         for way in 0..3 {

@@ -1,5 +1,5 @@
-//! `cargo xtask browser`: the dashboard in headless Chromium, see `host/tests/browser/dashboard.py`. The browser is Debian's, what
-//! drives it is Playwright from PyPI, in an environment below `target/`.
+//! `cargo xtask browser`: the dashboard in headless Chromium, see `host/tests/browser/dashboard.py`. The browser is
+//! Debian's. Playwright from PyPI drives it, in an environment below `target/`.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,18 +10,18 @@ use anyhow::{Context, Result};
 use crate::stage::Stages;
 use crate::{base_image, command, setup};
 
-/// Longest build or installation.
+/// The time limit of a build or an installation.
 const LONG: Duration = Duration::from_secs(3600);
-/// Longest run of all tests.
+/// The time limit of all tests.
 const RUN: Duration = Duration::from_secs(900);
-/// The version of Playwright: it and the browser speak a protocol that seldom changes.
+/// The version of Playwright: its protocol to the browser seldom changes.
 const PLAYWRIGHT: &str = "playwright==1.65.2";
 
-/// Arranges the browser, builds `wharf`, and runs the tests whose names have one of the words; none: all. With pictures, it
-/// renews those of the documentation.
+/// Sets up the browser, builds `wharf`, and runs the tests whose names contain one of the words; without words, all
+/// tests. With `pictures`, it also renews the pictures of the documentation.
 ///
 /// # Errors
-/// When something is missing that cannot be installed, or a test fails.
+/// When a requirement is missing and cannot be installed, or a test fails.
 pub fn run(root: &Path, pictures: bool, words: &[String]) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, false, &mut stages)?;

@@ -1,4 +1,4 @@
-//! Runs other programs: without what the outer cargo left in the environment, and within a bound of time.
+//! Runs other programs, without the environment of the outer cargo, and within a time limit.
 
 use std::env;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// What of cargo's environment is about reaching registries or showing output, and so is meant for the inner cargo too.
+/// Variables of cargo that concern registries or output, and so are meant for the inner cargo too.
 const KEPT: [&str; 8] = [
     "CARGO_BUILD_JOBS",
     "CARGO_HOME",
@@ -20,13 +20,13 @@ const KEPT: [&str; 8] = [
     "CARGO_TERM_",
 ];
 
-/// How long a program may take to end after it was asked to.
+/// The time that a program has to end after it was requested to.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Returns a command for the cargo that runs this helper, with a clean environment.
 ///
 /// The outer `cargo run` sets variables about *its* package and build, and the user may have set flags for another
-/// build (`RUSTFLAGS` for coverage, a wrapper, a target folder); neither is meant for what is built here.
+/// build (`RUSTFLAGS` for coverage, a wrapper, a target folder). Neither is meant for the inner builds.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -40,8 +40,8 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Returns a cargo command for native code of the workspace at `root`, whose output goes to `target` below it: plugins
-/// and the host's build script find each other there.
+/// Returns a cargo command for native code of the workspace at `root`. Its output goes to `target` below it, where
+/// plugins and the host's build script find each other.
 pub fn native_cargo(root: &Path) -> Command {
     let mut command = cargo();
     command.current_dir(root).env("CARGO_TARGET_DIR", root.join("target"));
@@ -63,7 +63,7 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
     succeeded(command, status)
 }
 
-/// The same for a command whose exit code means something.
+/// Runs a command like [`run_within`], and returns its exit status, which has a meaning.
 ///
 /// # Errors
 /// When it can't be run or takes too long.
@@ -82,7 +82,7 @@ fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and returns what it printed.
+/// Runs a command and returns its output.
 ///
 /// # Errors
 /// When it can't be run or fails; the text ends with the last line that it wrote to stderr.
@@ -96,7 +96,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// Runs a command silently and returns whether it succeeded in time; it is ended when it did not.
+/// Runs a command silently and returns whether it succeeded in time; otherwise it is ended.
 pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
     let Ok(mut child) = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
         return false;
@@ -104,7 +104,8 @@ pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
     matches!(wait(&mut child, limit), Ok(Some(status)) if status.success())
 }
 
-/// Waits for a program to end; one that takes too long is asked to end, so that it can end its own children, then killed.
+/// Waits for a program to end. A program that takes too long is first requested to end, so that it can end its own
+/// children, and then killed.
 fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     if let Some(status) = ended_within(child, limit)? {
         return Ok(Some(status));
@@ -113,7 +114,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     if asked.is_ok_and(|status| status.success()) && ended_within(child, GRACE)?.is_some() {
         return Ok(None);
     }
-    // Both fail only when the child is gone already, which is all that is wanted.
+    // Both fail only when the child is already gone, which is the goal.
     let _ = child.kill();
     let _ = child.wait();
     Ok(None)

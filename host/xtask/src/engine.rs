@@ -1,7 +1,7 @@
-//! The Docker engine that tests and quickstart need: asks whether one answers, and installs one when that is wanted.
+//! The Docker engine for tests and quickstart: checks whether one answers, and installs one on request.
 //!
-//! It is spoken to directly, so that no `docker` program is needed. HTTP/1.0 is all that takes: the engine answers such
-//! a request without chunks and closes the connection.
+//! Requests go to its socket directly, so that no `docker` program is needed. HTTP/1.0 is sufficient: the engine
+//! answers such a request without chunks and closes the connection.
 
 use std::env;
 use std::fs::{self, File};
@@ -18,19 +18,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 
-/// Where the engine listens unless `DOCKER_HOST` or a Docker context says otherwise.
+/// The engine's socket, unless `DOCKER_HOST` or a Docker context names another one.
 const SOCKET: &str = "/var/run/docker.sock";
 
-/// An engine that does not answer a ping within this time counts as absent.
+/// The time limit of a ping, after which an engine counts as absent.
 const PING: Duration = Duration::from_secs(5);
 
-/// How long a fresh engine may take until it answers.
+/// The time limit for the first answer of a fresh engine.
 const START: Duration = Duration::from_secs(90);
 
-/// How long installing may take.
+/// The time limit of an installation.
 const INSTALL: Duration = Duration::from_secs(600);
 
-/// Where an engine is.
+/// The address of an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Engine {
     /// A socket's path.
@@ -39,14 +39,14 @@ pub enum Engine {
     Tcp(String),
 }
 
-/// What the engine answered.
+/// The engine's answer.
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// The engine's own words about an error.
+    /// Returns the engine's message about an error.
     pub fn message(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
@@ -58,10 +58,10 @@ impl Answer {
 impl Engine {
     /// Finds an engine that answers.
     ///
-    /// With `install`, one is installed and started on Debian when none does.
+    /// With `install`, an engine is installed and started on Debian if none answers.
     ///
     /// # Errors
-    /// One line that says what to do.
+    /// One line with a remedy.
     pub fn ready(root: &Path, install: bool) -> Result<Self> {
         let engine = Self::find()?;
         let Err(why) = engine.ping() else { return Ok(engine) };
@@ -84,15 +84,15 @@ impl Engine {
         Ok(engine)
     }
 
-    /// The engine that `DOCKER_HOST` or the Docker context names, or the usual one; it need not answer.
+    /// Returns the engine that `DOCKER_HOST` or the Docker context names, or the usual one; it need not answer.
     ///
     /// # Errors
-    /// When the address is one that Wharf cannot use.
+    /// When Wharf cannot use the address.
     pub fn find() -> Result<Self> {
         if let Some(host) = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
             return Self::parse(&host).with_context(|| format!("DOCKER_HOST={host}"));
         }
-        // The chosen context is known to the docker program alone.
+        // Only the docker program knows the chosen context.
         let mut docker = Command::new("docker");
         docker.args(["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]);
         let context = if command::exists("docker") { command::output(&mut docker).ok() } else { None };
@@ -122,7 +122,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends one request, with an archive where it has a body, and reads the answer.
+    /// Sends one request, with an archive as its body if it has one, and reads the answer.
     ///
     /// # Errors
     /// When there is no answer within `limit`.
@@ -130,7 +130,7 @@ impl Engine {
         self.send(method, path, ("application/x-tar", body), limit)
     }
 
-    /// The same with JSON.
+    /// Sends a request like [`Engine::call`], with JSON.
     ///
     /// # Errors
     /// When there is no answer within `limit`.
@@ -220,13 +220,13 @@ fn install_on_debian() -> Result<()> {
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
         command::run_within(&mut apt, INSTALL)
     };
-    // When it fails, the lists that are there may still do; what is missing, installing says.
+    // If this fails, the existing package lists may suffice; otherwise the installation reports the missing package.
     let _ = apt(&["update", "-qq"]);
     apt(&["install", "-y", "-qq", "--no-install-recommends", "docker.io"])
         .context("cannot install the package docker.io")
 }
 
-/// Starts the engine: as a service where there is a service manager, else as a process of its own.
+/// Starts the engine: as a service if there is a service manager, otherwise as a separate process.
 fn start(root: &Path, engine: &Engine) -> Result<()> {
     if engine.answers_within(Duration::from_secs(3)) {
         return Ok(());
@@ -252,7 +252,7 @@ fn start(root: &Path, engine: &Engine) -> Result<()> {
     let log = folder.join("dockerd.log");
     let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut dockerd = Command::new("dockerd");
-    // A group of its own: it must outlive this command, and Ctrl-C here is not meant for it.
+    // It has its own process group: it must outlive this command, and Ctrl-C here is not meant for it.
     dockerd.process_group(0).stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
     dockerd.spawn().context("cannot run dockerd")?;
     if engine.answers_within(START) {

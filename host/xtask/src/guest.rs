@@ -1,8 +1,8 @@
 //! Builds the guests: every crate below `plugins/` and `host/tests/plugins/` becomes a WebAssembly component.
 //!
-//! Cargo makes a core module for `wasm32-unknown-unknown`, which needs no WASI and so can't ask the host for anything
-//! that is not in the contract; wit-component wraps it into a component. Cargo's own freshness decides what is built,
-//! and a component that did not change is not written again, so that nothing that watches it is rebuilt either.
+//! Cargo makes a core module for `wasm32-unknown-unknown`, which needs no WASI and so can't request anything from the
+//! host beyond the contract; wit-component wraps it into a component. Cargo's own freshness check determines the crates
+//! to build. An unchanged component is not written again, so that its dependents are not rebuilt either.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ mod toolchain;
 pub use toolchain::Source;
 use toolchain::{TARGET, Toolchain};
 
-/// Where guests are, and where their components go, both below the workspace root.
+/// The folders of guests and of their components, both below the workspace root.
 const GUESTS: [(&str, &str); 2] = [("plugins", "target/plugins"), ("host/tests/plugins", "target/test-plugins")];
 
 /// The custom profile of the root `Cargo.toml`; it also names cargo's output folder.
@@ -30,11 +30,11 @@ struct Guest {
     component: PathBuf,
 }
 
-/// Builds all guests of the workspace at `root`, and says what each component weighs.
+/// Builds all guests of the workspace at `root`, and prints the size of each component.
 ///
 /// # Errors
-/// When there is no way to a toolchain for the target (the text says what to install), when a crate does not build, or
-/// when a core module is not what its embedded WIT says.
+/// When there is no toolchain for the target (the text names the packages to install), when a crate does not build, or
+/// when a core module does not match its embedded WIT.
 pub fn build(root: &Path, source: Source) -> Result<()> {
     let mut guests = Vec::new();
     for (source, output) in GUESTS {
@@ -87,7 +87,7 @@ fn find(folder: &Path, output: &Path) -> Result<Vec<Guest>> {
         .collect()
 }
 
-/// Builds all guests in one cargo call, so that they share what they depend on.
+/// Builds all guests in one cargo call, so that they share their dependencies.
 fn compile(root: &Path, target_dir: &Path, guests: &[Guest], source: Source) -> Result<()> {
     let toolchain = Toolchain::find(source)?;
     let mut cargo = command::cargo();
@@ -99,13 +99,14 @@ fn compile(root: &Path, target_dir: &Path, guests: &[Guest], source: Source) -> 
     command::run(&mut cargo)
 }
 
-/// Makes a component of a core module, and validates it.
+/// Converts a core module into a component, and validates it.
 fn componentize(module: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
     ComponentEncoder::default().module(&bytes)?.validate(true).encode()
 }
 
-/// Writes a file unless it has that content; it is replaced in one step, so that a reader never sees half of it.
+/// Writes a file unless it already has that content. It is replaced in one step, so that a reader never sees an
+/// incomplete file.
 fn write_if_changed(path: &Path, content: &[u8]) -> Result<bool> {
     if fs::read(path).is_ok_and(|old| old == content) {
         return Ok(false);

@@ -1,6 +1,6 @@
 //! Checks the licence of every package that is built in, against the list in `.deny.toml`.
 //!
-//! `cargo deny` does the same and more, but it is not everywhere, and this must not be skipped where it isn't.
+//! `cargo deny` does the same and more, but it is not installed everywhere, and this check must never be skipped.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use spdx::{Expression, Licensee, ParseMode};
 
 use crate::command;
 
-/// Checks all packages of the lock file. Returns how many there are.
+/// Checks all packages of the lock file. Returns their number.
 ///
 /// # Errors
-/// The packages whose licence is not on the list, one a line.
+/// The packages whose licence is not on the list, one per line.
 pub fn check(root: &Path) -> Result<usize> {
     let file = root.join(".deny.toml");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -41,7 +41,7 @@ fn allowed(text: &str) -> Result<Vec<Licensee>> {
         .collect()
 }
 
-/// Says why a package may not be used, if it may not.
+/// Returns the reason that a package may not be used, if there is one.
 fn refusal(package: &Value, allowed: &[Licensee]) -> Option<String> {
     let text = |key: &str| package.get(key).and_then(Value::as_str).unwrap_or_default();
     let (name, licence) = (format!("{} {}", text("name"), text("version")), text("license"));

@@ -1,4 +1,4 @@
-//! `cargo xtask load`: a service under load, see `host/tests/load/load.py`, which needs nothing but Python.
+//! `cargo xtask load`: a service under load, see `host/tests/load/load.py`, which needs only Python.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 use crate::stage::Stages;
 use crate::{base_image, command, setup};
 
-/// Longest run.
+/// The time limit of a run.
 const RUN: Duration = Duration::from_secs(900);
 
 /// Builds `wharf` and runs the load.
 ///
 /// # Errors
-/// When something was lost, stuck or left.
+/// When a request or event was lost or stuck, or objects were left over.
 pub fn run(root: &Path) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, false, &mut stages)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: what the build of Wharf needs beyond `cargo build`.
+//! `cargo xtask`: the build steps of Wharf beyond `cargo build`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

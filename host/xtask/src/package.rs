@@ -1,4 +1,4 @@
-//! `cargo xtask package`: the packages that are published, each built from what it holds alone.
+//! `cargo xtask package`: the published packages, each built only from its own content.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +8,17 @@ use anyhow::{Context, Result};
 
 use crate::{command, guest};
 
-/// The packages, what one needs before it.
+/// The packages, in the order of their dependencies.
 const PACKAGES: [&str; 2] = ["wharf-plugin-sdk", "wharf"];
 
-/// The plugins that the program has in itself; `host/build.rs` has the same list.
+/// The plugins that are built into the program; `host/build.rs` has the same list.
 const BUILT_IN: [&str; 3] = ["image-selector", "security-baseline", "cleanup-policy"];
 
-/// Longest build of a package from nothing.
+/// The time limit for building a package from nothing.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// Builds the plugins, puts them into the package of the host, and makes and verifies the packages. Nothing is published.
+/// Builds the plugins, puts them into the package of the host, and makes and verifies the packages. Nothing is
+/// published.
 ///
 /// # Errors
 /// When a plugin or a package cannot be built.
@@ -32,7 +33,7 @@ pub fn run(root: &Path) -> Result<()> {
     }
     for package in PACKAGES {
         let mut cargo = command::native_cargo(root);
-        // The plugins are in the package and not in the repository.
+        // The plugins are in the package but not in the repository.
         cargo.args(["package", "--locked", "--allow-dirty", "--package", package]);
         command::run_within(&mut cargo, LIMIT)?;
     }

@@ -1,7 +1,7 @@
-//! `cargo xtask quickstart`: from a clone to a running workspace, and what to try next.
+//! `cargo xtask quickstart`: from a clone to a running workspace, and suggestions for the next steps.
 //!
-//! Everything that it makes is below `target/quickstart`: a copy of the example project, a configuration to edit, and
-//! the state. A second run begins afresh with both and finds the workspace as it is.
+//! All its files are below `target/quickstart`: a copy of the example project, a configuration to edit, and the state.
+//! A second run replaces the copy and the configuration, and finds the workspace as it is.
 
 use std::env;
 use std::fs;
@@ -15,25 +15,25 @@ use crate::command;
 use crate::setup;
 use crate::stage::Stages;
 
-/// Where everything goes, below the root.
+/// The folder of all files, below the root.
 const FOLDER: &str = "target/quickstart";
 
-/// The example project that comes along, below the root.
+/// The bundled example project, below the root.
 const EXAMPLE: &str = "docs/examples/hello";
 
 /// A script that the quickstart adds to the chain, below the root.
 const SCRIPT: &str = "docs/examples/policies/serve.rhai";
 
-/// How long one command of wharf may take.
+/// The time limit of one command of wharf.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// `wharf` says so when a workspace differs from what is decided now.
+/// The exit code of `wharf` when a workspace differs from today's decision.
 const DIFFERS: i32 = 7;
 
-/// Runs it.
+/// Runs the quickstart.
 ///
 /// # Errors
-/// The stage that failed, and why.
+/// The stage that failed, and the cause.
 pub fn run(root: &Path, install_engine: bool) -> Result<()> {
     let mut stages = Stages::new();
     setup::run(root, install_engine, &mut stages)?;
@@ -67,13 +67,13 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Copies the example, and writes the configuration and the file that a shell reads.
+    /// Copies the example, and writes the configuration and the file for a shell to source.
     fn prepare(&self) -> Result<()> {
         copy(&self.root.join(EXAMPLE), &self.folder.join("hello"))?;
         let config = self.folder.join("config");
         let mut init = self.wharf();
         init.args(["config", "init", "--force", "--json"]).arg(&config).stdout(std::process::Stdio::null());
-        // There may be a broken configuration of an earlier run; this one replaces it.
+        // An earlier run may have left a broken configuration; this one replaces it.
         init.env_remove("WHARF_CONFIG");
         command::run_within(&mut init, LIMIT)?;
         copy(&self.root.join(SCRIPT), &config.join("policies/serve.rhai"))?;
@@ -90,11 +90,11 @@ impl Place<'_> {
         write(&self.folder.join("env"), &format!("{}\n", exports.join("\n")))
     }
 
-    /// Runs the commands that a newcomer would.
+    /// Runs the first commands of a newcomer.
     fn show(&self) -> Result<()> {
         match self.say(&["up", "hello"])? {
             0 => {}
-            // Another version of the policies made it; that the new ones decide otherwise is worth seeing.
+            // Another version of the policies made it. The difference from the new decision is worth showing.
             DIFFERS => self.must(&["up", "hello", "--recreate"])?,
             code => bail!("`wharf up hello` ended with code {code}; what it said is above"),
         }
@@ -122,7 +122,8 @@ impl Place<'_> {
         Ok(status.code().unwrap_or(128))
     }
 
-    /// The built program, in the quickstart's folder, with its configuration and state and nothing else of Wharf's.
+    /// Returns a command for the built program, in the quickstart's folder, with its configuration and state and no
+    /// other variables of Wharf.
     fn wharf(&self) -> Command {
         let mut wharf = Command::new(self.root.join("target/release/wharf"));
         for (name, _) in env::vars_os() {
@@ -136,7 +137,7 @@ impl Place<'_> {
     }
 }
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file, or a folder with its content.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let failed = || format!("cannot copy {} to {}", from.display(), to.display());
     if !from.is_dir() {
@@ -154,7 +155,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A path as one word of a shell.
+/// Quotes a path as one word of a shell.
 fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     Ok(format!("'{}'", text.replace('\'', "'\\''")))

@@ -1,7 +1,8 @@
-//! The documentation of the libraries, made while its examples are tested.
+//! The documentation of the libraries, which is made while their examples are tested.
 //!
-//! `cargo doc` would check every dependency anew, which takes minutes: it does not use what was built. Cargo is told that
-//! this program is rustdoc; it makes the documentation with the flags that cargo gives for the examples, then tests them.
+//! `cargo doc` would check every dependency again, which takes minutes, because it does not reuse the build. So this
+//! program poses as rustdoc: it makes the documentation with the flags that cargo passes for the examples, and then
+//! tests them.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result};
 /// Set when cargo runs this program as rustdoc: the path of the real one.
 pub const REAL: &str = "WHARF_XTASK_RUSTDOC";
 
-/// Makes a cargo command that tests examples make the documentation, too; it goes to `target/xtask/doc`.
+/// Makes a cargo command that tests examples also make the documentation; it goes to `target/xtask/doc`.
 ///
 /// # Errors
 /// When the path of this program is unknown.
@@ -24,7 +25,7 @@ pub fn document(cargo: &mut Command, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Does what rustdoc is asked for, after the documentation where that is a test of examples.
+/// Runs rustdoc as requested; before a test of examples, it also makes the documentation.
 ///
 /// # Errors
 /// When rustdoc cannot be run.
@@ -41,7 +42,8 @@ pub fn run(real: &OsString, args: &[OsString]) -> Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The arguments for the documentation, of those for the test of its examples; none where no test is asked for.
+/// Returns the arguments for the documentation, derived from those for the test of its examples; `None` if no test is
+/// requested.
 fn without_tests(args: &[OsString]) -> Option<Vec<OsString>> {
     if !args.iter().any(|arg| arg == "--test") {
         return None;
@@ -52,7 +54,7 @@ fn without_tests(args: &[OsString]) -> Option<Vec<OsString>> {
         if !text.starts_with("--test") && text != "--no-run" && text != "--nocapture" {
             plain.push(arg.clone());
         } else if text.starts_with("--test-") && !text.contains('=') {
-            // Its value.
+            // Skips its value.
             rest.next();
         }
     }

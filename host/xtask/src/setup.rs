@@ -1,4 +1,4 @@
-//! What tests and quickstart need before they begin: an engine, the base image, the plugins.
+//! The requirements of tests and quickstart: an engine, the base image, the plugins.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::engine::Engine;
 use crate::stage::Stages;
 use crate::{command, guest};
 
-/// Longest build.
+/// The time limit of a build.
 const BUILD: Duration = Duration::from_secs(3600);
 
-/// Arranges everything. With `install_engine`, or where `CI` is true, a missing engine is installed.
+/// Sets everything up. With `install_engine`, or if `CI` is true, a missing engine is installed.
 ///
 /// # Errors
-/// The stage that failed, and what to do.
+/// The stage that failed, and the remedy.
 pub fn run(root: &Path, install_engine: bool, stages: &mut Stages) -> Result<()> {
     let install = install_engine || std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
-    // First, because it fails at once where it fails.
+    // The engine comes first, because a failure there is immediate.
     let engine = stages.run("engine", || Engine::ready(root, install))?;
     stages.run("base image", || {
         let from = match base_image::ready(&engine)? {
@@ -33,7 +33,7 @@ pub fn run(root: &Path, install_engine: bool, stages: &mut Stages) -> Result<()>
     stages.run("plugins", || guest::build(root, guest::Source::Any))
 }
 
-/// Builds the program as it is released, and gives where it is.
+/// Builds the program in its release form, and returns its path.
 ///
 /// # Errors
 /// When it cannot be built.

@@ -1,12 +1,12 @@
-//! `cargo xtask smoke`: the main verbs of `wharf` on whatever engine `DOCKER_HOST` names, one line each. It is how another
-//! engine than the one of the tests is looked at, Podman's socket for instance:
+//! `cargo xtask smoke`: the main verbs of `wharf` on any engine that `DOCKER_HOST` names, one line each. It is for
+//! checking engines other than that of the tests, for instance Podman's socket:
 //!
 //! ```text
 //! podman system service --time 0 unix:///tmp/podman.sock &
 //! DOCKER_HOST=unix:///tmp/podman.sock cargo xtask smoke
 //! ```
 //!
-//! Everything is made below `target/smoke`, with a state of its own, and removed afterwards.
+//! All files are below `target/smoke`, with a separate state, and are removed afterwards.
 
 use std::fs;
 use std::path::Path;
@@ -19,12 +19,12 @@ use crate::engine::Engine;
 use crate::stage::Stages;
 use crate::{base_image, command, guest};
 
-/// Longest build.
+/// The time limit of a build.
 const BUILD: Duration = Duration::from_secs(3600);
-/// A command that keeps a workspace up and ends when it is asked to.
+/// A command that keeps a workspace up and ends on request.
 const STAY: &str = "trap exit TERM; echo begun; while :; do sleep 0.1; done";
 
-/// A verb, its arguments, and what it gives: an exit code, and words of its output.
+/// A verb, its arguments, and the expected result: an exit code, and words of its output.
 type Case = (&'static str, &'static [&'static str], i32, &'static str);
 
 const CASES: &[Case] = &[
@@ -64,10 +64,10 @@ const CASES: &[Case] = &[
     ("down", &["down"], 0, ""),
 ];
 
-/// Runs every case; the engine is what `DOCKER_HOST` or the Docker context says.
+/// Runs every case on the engine of `DOCKER_HOST` or of the Docker context.
 ///
 /// # Errors
-/// When something cannot be set up, or a verb fails that the engine does not say it lacks.
+/// When a part cannot be set up, or a verb fails although the engine does not report that it lacks the feature.
 pub fn run(root: &Path) -> Result<()> {
     let mut stages = Stages::new();
     let engine = Engine::ready(root, false)?;
@@ -108,7 +108,7 @@ pub fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The name of a snapshot begins with its workspace's id, which only the store knows.
+/// Replaces the name of a snapshot, which begins with its workspace's ID; only the store knows that ID.
 fn snapshot_named(root: &Path, folder: &Path, args: &[&str]) -> Result<Vec<String>> {
     let mut args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
     for word in &mut args {

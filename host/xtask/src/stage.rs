@@ -1,21 +1,21 @@
-//! Stages: what is being done, and how long it took.
+//! Stages: the current work, and the time that it took.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// The stages of a command, printed as they go.
+/// The stages of a command, printed as they run.
 pub struct Stages {
     done: Vec<(&'static str, Duration)>,
 }
 
 impl Stages {
-    /// No stage yet.
+    /// Creates an empty list of stages.
     pub fn new() -> Self {
         Self { done: Vec::new() }
     }
 
-    /// Runs one; its name is in the error when it fails, which thereby is the last line that is printed.
+    /// Runs a stage. If it fails, its name is in the error, which is therefore the last printed line.
     ///
     /// # Errors
     /// The stage's own.
@@ -28,7 +28,7 @@ impl Stages {
         Ok(result)
     }
 
-    /// All stages with their times, and the total.
+    /// Returns all stages with their times, and the total.
     pub fn summary(&self) -> String {
         let total: Duration = self.done.iter().map(|(_, time)| *time).sum();
         let lines = self.done.iter().map(|(name, time)| format!("  {:>8}  {name}\n", seconds(*time)));

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that must hold before a change is taken. It is what CI runs.
+//! `cargo xtask test`: all checks that a change must pass before it is accepted. CI runs it.
 //!
-//! xtask is checked and tested apart from the rest, here and always: built together they would share features of
-//! wasmparser, and wasmtime would be compiled anew at each change between the two.
+//! xtask is always checked and tested separately. If both were built together, they would share features of wasmparser,
+//! and wasmtime would be compiled again at each change between the two.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,17 +12,17 @@ use anyhow::{Context, Result, bail};
 use crate::stage::Stages;
 use crate::{command, licences, rustdoc, setup};
 
-/// Everything but xtask.
+/// Everything except xtask.
 const PRODUCT: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 
-/// Those of it that have a library with examples, or may have one.
+/// The packages with a library that has examples, or may have some.
 const LIBRARIES: [&str; 4] = ["--package", "wharf", "--package", "wharf-plugin-sdk"];
 
-/// Bounds of a step: one that only reads, one that compiles everything from nothing.
+/// The time limits of a step that only reads, and of a step that compiles everything from nothing.
 const SHORT: Duration = Duration::from_secs(300);
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Runs everything; `nextest` are further arguments for the test runner, e.g. a filter.
+/// Runs everything; `nextest` are extra arguments for the test runner, e.g. a filter.
 ///
 /// # Errors
 /// The step that failed.
@@ -73,7 +73,7 @@ pub fn run(root: &Path, nextest: &[String]) -> Result<()> {
     command::run_within(&mut tests, LONG).context("the step 'tests' failed")
 }
 
-/// The compiler with clippy's lints, which is beside cargo, or on the path.
+/// Returns the compiler with clippy's lints, which is beside cargo, or on the path.
 fn clippy() -> Result<PathBuf> {
     let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("clippy-driver"));
     let clippy = beside.filter(|path| path.is_file()).unwrap_or_else(|| "clippy-driver".into());
@@ -83,19 +83,19 @@ fn clippy() -> Result<PathBuf> {
     Ok(clippy)
 }
 
-/// Cargo with clippy in the place of the compiler for our own crates: its lints are checked where the code is compiled
-/// anyway, and every one is an error. `cargo clippy` would check all dependencies beside building them, which takes 8
-/// minutes from nothing.
+/// Returns cargo with clippy in place of the compiler for Wharf's own crates: its lints are checked during the
+/// compilation that happens anyway, and every lint is an error. `cargo clippy` would also check all dependencies in
+/// addition to building them, which takes 8 minutes from nothing.
 ///
-/// What is compiled so lies beside what `cargo build` makes, and is as good; the lints' settings are passed as
-/// `cargo clippy` passes them.
+/// The output lies beside that of `cargo build`, and is equivalent. The lints' settings are passed as `cargo clippy`
+/// passes them.
 fn checked_cargo(root: &Path, clippy: &Path) -> Command {
     let mut cargo = command::native_cargo(root);
     cargo.env("RUSTC_WORKSPACE_WRAPPER", clippy).env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
     cargo
 }
 
-/// The fault suite kills commands at their writes with it.
+/// Ensures that strace is installed: the fault suite uses it to kill commands at their writes.
 fn strace() -> Result<()> {
     if command::exists("strace") {
         return Ok(());

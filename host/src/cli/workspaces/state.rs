@@ -57,7 +57,7 @@ impl Targets {
 pub(crate) struct StopArgs {
     #[command(flatten)]
     targets: Targets,
-    /// Time limit for its end before it is killed, e.g. 10s [default: engine.stop_timeout]
+    /// Time to end by itself before it is killed, e.g. 10s [default: engine.stop_timeout]
     #[arg(short, long, value_name = "TIME")]
     timeout: Option<Span>,
 }

@@ -1,7 +1,7 @@
 //! Snapshots: a workspace's writable layer as an image, with copies of its volumes beside it.
 //!
 //! No secret gets into a snapshot: a workspace with secret variables is stored as one layer of files without its
-//! configuration, and secret files are no part of it. See [`crate::lifecycle::restore`] for the way back.
+//! configuration, and secret files are no part of it. See [`super::restore`] for the way back.
 
 use std::collections::BTreeMap;
 

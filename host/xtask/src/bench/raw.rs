@@ -1,4 +1,4 @@
-//! The engine asked without any program in between: what neither `wharf` nor the docker CLI can be faster than.
+//! Direct requests to the engine: a lower bound for the times of both `wharf` and the docker CLI.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 
-/// Docker 20.10's.
+/// The version of Docker 20.10.
 const API: &str = "/v1.41";
-/// No answer takes longer.
+/// The time limit of an answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The engine that the docker CLI talks to, too: that of `DOCKER_HOST` or the Docker context.
+/// The engine that the docker CLI uses too: that of `DOCKER_HOST` or the Docker context.
 pub struct Raw(Engine);
 
 impl Raw {
-    /// Finds it.
+    /// Finds the engine.
     pub fn find() -> Result<Self> {
         Engine::find().map(Self)
     }
 
-    /// Makes and starts a container with the network and the limits that the others get.
+    /// Makes and starts a container with the same network and limits as the others.
     pub fn up(&self, name: &str, image: &str, network: &str, project: &str) -> Result<()> {
         let body = json!({
             "Image": image, "Cmd": ["sleep", "600"], "WorkingDir": "/workspace",
@@ -35,7 +35,7 @@ impl Raw {
         self.call("POST", &format!("/containers/{name}/start"), None).map(drop)
     }
 
-    /// Runs `true` in it, to its exit code.
+    /// Runs `true` in a container, up to its exit code.
     pub fn exec(&self, name: &str) -> Result<()> {
         let body = json!({ "AttachStdout": true, "AttachStderr": true, "Cmd": ["true"] });
         let made: Value =
@@ -49,12 +49,12 @@ impl Raw {
         Ok(())
     }
 
-    /// Stops it, at once.
+    /// Stops a container at once.
     pub fn stop(&self, name: &str) -> Result<()> {
         self.call("POST", &format!("/containers/{name}/stop?t=0"), None).map(drop)
     }
 
-    /// Removes it.
+    /// Removes a container.
     pub fn remove(&self, name: &str, force: bool) -> Result<()> {
         self.call("DELETE", &format!("/containers/{name}?force={force}"), None).map(drop)
     }
@@ -64,7 +64,7 @@ impl Raw {
         self.call("GET", &format!("/containers/{container}/logs?stdout=true&stderr=true"), None).map(drop)
     }
 
-    /// One call on a connection of its own; gives the body as it came.
+    /// Makes one call on a new connection; returns the body unchanged.
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let answer = self.0.call_json(method, &format!("{API}{path}"), &body, LIMIT)?;

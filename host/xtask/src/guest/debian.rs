@@ -1,7 +1,7 @@
-//! A toolchain out of Debian's packages, for machines that reach package registries but not rustup's server.
+//! A toolchain from Debian's packages, for machines that reach package registries but not rustup's server.
 //!
 //! Debian ships a recent rustc for building browsers (`rustc-web`) together with the sources of its standard library.
-//! The packages are unpacked into a private cache folder, never installed, and used for guests only: this rustc is of
+//! The packages are unpacked into a private cache folder, never installed, and used only for guests: this rustc has
 //! another version than the installed one, and the two can't be mixed.
 
 use std::collections::BTreeMap;
@@ -14,19 +14,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 
-/// The packages that are needed; what they depend on is looked up.
+/// The required packages; their dependencies are looked up.
 const ROOTS: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// The oldest Rust that the workspace builds with.
 const LEAST: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// Names a complete toolchain folder inside the cache folder; the packages' version follows.
+/// The prefix of a complete toolchain folder inside the cache folder; the packages' version follows.
 const COMPLETE: &str = "debian-";
 
-/// Names a folder that is still being filled; the id of the process follows.
+/// The prefix of a folder that is still being filled; the ID of the process follows.
 const PARTIAL: &str = ".partial-";
 
-/// No set-up takes this long: a partial folder that is older was left by one that was ended.
+/// The age from which a partial folder counts as abandoned: no set-up takes this long.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// An unpacked toolchain.
@@ -38,7 +38,7 @@ impl Unpacked {
     /// Returns the toolchain that an earlier run left in the cache folder, if any.
     pub fn cached() -> Result<Option<Self>> {
         let Ok(entries) = fs::read_dir(cache_folder()?) else { return Ok(None) };
-        // One that an older checkout fetched may be too old by now; then a new one is fetched beside it.
+        // A toolchain that an older checkout fetched may be too old by now; then a new one is fetched beside it.
         let is_usable = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.strip_prefix(COMPLETE).is_some_and(|version| minor(version) >= minor(LEAST))
@@ -51,14 +51,14 @@ impl Unpacked {
     /// Downloads and unpacks the packages into the cache folder.
     ///
     /// # Errors
-    /// When this is no Debian, the packages are not to be had, too old, or miss a library that they need.
+    /// When this is not Debian, or the packages are unavailable, too old, or lack a required library.
     pub fn fetch() -> Result<Self> {
         let cache = cache_folder()?;
         fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
         remove_abandoned(&cache);
         let partial = cache.join(format!("{PARTIAL}{}", std::process::id()));
         let result = Self::fetch_into(&partial, &cache);
-        // Nothing is lost when it stays: the next set-up removes it.
+        // A remaining folder is harmless: the next set-up removes it.
         let _ = fs::remove_dir_all(&partial);
         result
     }
@@ -67,7 +67,7 @@ impl Unpacked {
         eprintln!("fetching a toolchain for the plugins from Debian's packages (once, about 130 MB)");
         let debs = partial.join("debs");
         fs::create_dir_all(&debs)?;
-        // The lists may be missing, or so old that they name versions which the archive no longer has.
+        // The package lists may be missing, or so old that they name versions which the archive no longer has.
         let packages = match packages().and_then(|packages| download(&packages, &debs).map(|()| packages)) {
             Ok(packages) => packages,
             Err(_) => {
@@ -90,7 +90,7 @@ impl Unpacked {
         let version = packages.get(ROOTS[0]).map_or("unknown", String::as_str).replace(':', "_");
         let prefix = cache.join(format!("{COMPLETE}{version}"));
         if let Err(error) = fs::rename(&unpacked.prefix, &prefix) {
-            // Another run may have been faster; its folder is as good as ours.
+            // Another run may have been faster; its folder is equivalent.
             if !prefix.is_dir() {
                 return Err(error).with_context(|| format!("cannot make {}", prefix.display()));
             }
@@ -98,12 +98,12 @@ impl Unpacked {
         Ok(Self { prefix })
     }
 
-    /// The compiler.
+    /// Returns the path of the compiler.
     pub fn rustc(&self) -> PathBuf {
         self.prefix.join("usr/bin/rustc")
     }
 
-    /// The folder of the compiler's shared libraries: `usr/lib/<architecture>`.
+    /// Returns the folder of the compiler's shared libraries: `usr/lib/<architecture>`.
     pub fn libraries(&self) -> PathBuf {
         let lib = self.prefix.join("usr/lib");
         let holds_driver = |folder: &PathBuf| {
@@ -115,13 +115,13 @@ impl Unpacked {
         folders.into_iter().find(holds_driver).unwrap_or(lib)
     }
 
-    /// The folder above the standard library's sources.
+    /// Returns the folder above the standard library's sources.
     pub fn sources(&self) -> PathBuf {
         self.prefix.join("usr/src")
     }
 }
 
-/// `$WHARF_TOOLCHAIN_DIR`, else `wharf-xtask` in the user's cache folder: shared by all clones on a machine.
+/// Returns `$WHARF_TOOLCHAIN_DIR`, else `wharf-xtask` in the user's cache folder: shared by all clones on a machine.
 fn cache_folder() -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = set("WHARF_TOOLCHAIN_DIR") {
@@ -151,7 +151,7 @@ fn packages() -> Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-/// What `apt-cache show` says about a package.
+/// The record of a package from `apt-cache show`.
 #[derive(Debug, PartialEq)]
 struct Record {
     version: String,
@@ -170,8 +170,8 @@ impl Record {
     }
 }
 
-/// Returns whether a dependency is a part of the toolchain, or a shared library that this machine lacks. A C compiler is
-/// one too, but whoever builds Rust natively has it.
+/// Returns whether a dependency is a part of the toolchain, or a shared library that this machine lacks. A C compiler
+/// is a dependency too, but every machine that builds Rust natively has it.
 fn is_needed(package: &str) -> bool {
     if package.contains("rust-web") || package.starts_with("libllvm") {
         return true;
@@ -195,7 +195,7 @@ fn download(packages: &BTreeMap<String, String>, folder: &Path) -> Result<()> {
     command::output(&mut apt).map(drop)
 }
 
-/// Removes the sources of the compiler itself, which are two thirds of everything and which nobody reads.
+/// Removes the sources of the compiler itself, which are two thirds of everything and are not used.
 fn prune(root: &Path) -> Result<()> {
     for entry in fs::read_dir(root.join("usr/src"))? {
         for unused in ["compiler", "src"] {

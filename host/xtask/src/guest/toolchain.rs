@@ -1,7 +1,7 @@
 //! Finds a toolchain that can build guests.
 //!
-//! In this order: the installed one when it has the target's standard library; an unpacked Debian one from an earlier
-//! run; the installed one after `rustup target add`; a Debian one that is fetched now.
+//! The order is: the installed one if it has the target's standard library; an unpacked Debian one from an earlier run;
+//! the installed one after `rustup target add`; a Debian one that is fetched now.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,25 +12,25 @@ use anyhow::{Context, Result, bail};
 use super::debian::Unpacked;
 use crate::command;
 
-/// What guests are built for. Without WASI a guest can't even try to reach a file, clock or socket.
+/// The target of guests. Without WASI a guest can't even try to reach a file, clock or socket.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// How long rustup may try; where its server is not reachable it would try for minutes.
+/// The time limit of rustup; if its server is unreachable it would try for minutes.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Separates flags in `CARGO_ENCODED_RUSTFLAGS`.
 const UNIT_SEPARATOR: &str = "\u{1f}";
 
-/// Where a toolchain may come from.
+/// The permitted origin of a toolchain.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Source {
-    /// Wherever there is one, in the order above.
+    /// Any origin, in the order above.
     Any,
-    /// Debian's packages only: how the fallback is tested on a machine that does not need it.
+    /// Debian's packages only, for testing the fallback on a machine that does not need it.
     Debian,
 }
 
-/// How guests are compiled.
+/// The way that guests are compiled.
 pub enum Toolchain {
     /// The installed toolchain has the target.
     Installed,
@@ -39,10 +39,10 @@ pub enum Toolchain {
 }
 
 impl Toolchain {
-    /// Finds a toolchain, fetching one when there is none.
+    /// Finds a toolchain, and fetches one if there is none.
     ///
     /// # Errors
-    /// One line that says what to install.
+    /// One line that names the packages to install.
     pub fn find(source: Source) -> Result<Self> {
         let any = source == Source::Any;
         if any && installed_has_target() {
@@ -68,7 +68,7 @@ impl Toolchain {
 
     /// Makes a cargo command use this toolchain.
     pub fn apply(&self, cargo: &mut Command, root: &Path) {
-        // A component must not depend on the folder that it was built in, or its digest would.
+        // A component must not depend on the folder that it was built in, because that would change its digest.
         let mut hidden = vec![root.to_owned()];
         hidden.extend(registry_sources());
         if let Self::Debian { unpacked, linker } = self {
@@ -95,7 +95,7 @@ fn installed_has_target() -> bool {
     rustc(&["--print", "target-libdir", "--target", TARGET]).is_ok_and(|folder| Path::new(&folder).is_dir())
 }
 
-/// Finds a linker for WebAssembly: the one of the installed toolchain, or `wasm-ld` of an installed LLVM.
+/// Finds a linker for WebAssembly: that of the installed toolchain, or `wasm-ld` of an installed LLVM.
 fn linker() -> Result<PathBuf> {
     let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?);
     let version = rustc(&["-vV"])?;
@@ -111,13 +111,13 @@ fn linker() -> Result<PathBuf> {
     }
 }
 
-/// Where cargo unpacks crates: one folder per registry, whose name depends on the mirror in use.
+/// Returns the folders where cargo unpacks crates: one per registry, whose name depends on the mirror in use.
 fn registry_sources() -> Vec<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let entries = home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
     let mut folders: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    // The flags are a part of what cargo compares: their order must not depend on the file system.
+    // Cargo compares the flags, so their order must not depend on the file system.
     folders.sort();
     folders
 }
