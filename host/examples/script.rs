@@ -33,7 +33,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         };
         match policy.evaluate(&request)?.verdict {
             Verdict::Deny(denial) => println!("{user}: denied, {}", denial.reason),
-            verdict => println!("{user}: {}", verdict.word()),
+            verdict => println!("{user}: {}", verdict.kind()),
         }
     }
     Ok(())

@@ -190,15 +190,49 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the verdict's name for people and programs: `pass`, `adjust`, `deny`, `act` or `sweep`.
-    pub fn word(&self) -> &'static str {
+    /// Returns its kind.
+    pub fn kind(&self) -> VerdictKind {
+        match self {
+            Self::Pass => VerdictKind::Pass,
+            Self::Adjust(_) => VerdictKind::Adjust,
+            Self::Deny(_) => VerdictKind::Deny,
+            Self::Act { .. } => VerdictKind::Act,
+            Self::Sweep(_) => VerdictKind::Sweep,
+        }
+    }
+}
+
+/// The kind of a policy's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum VerdictKind {
+    Pass,
+    Adjust,
+    Deny,
+    Act,
+    Sweep,
+    /// The policy gave no verdict.
+    Error,
+}
+
+impl VerdictKind {
+    /// Returns the name in records and for people.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
-            Self::Adjust(_) => "adjust",
-            Self::Deny(_) => "deny",
-            Self::Act { .. } => "act",
-            Self::Sweep(_) => "sweep",
+            Self::Adjust => "adjust",
+            Self::Deny => "deny",
+            Self::Act => "act",
+            Self::Sweep => "sweep",
+            Self::Error => "error",
         }
+    }
+}
+
+impl fmt::Display for VerdictKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

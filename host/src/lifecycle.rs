@@ -32,7 +32,7 @@ mod snapshot;
 
 pub use caller::{acting_for, for_this_caller};
 pub use cleanup::idle::{IdleView, Idleness, Usage};
-pub use cleanup::sweep::{SweepLine, SweepReport};
+pub use cleanup::sweep::{SweepLine, SweepOutcome, SweepReport};
 pub use create::binds::invariants;
 pub use create::facts::engine_facts;
 pub use create::images::ImageView;

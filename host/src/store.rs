@@ -37,7 +37,7 @@ mod workspaces;
 pub use backup::Backup;
 pub use clean::Cleaner;
 pub use decisions::{Acknowledged, Anchor, Checkpoint, Damage, DecisionPages, DecisionQuery, StoredDecision, Verified};
-pub use ledger::{LedgerEntry, LedgerState, PulledImage};
+pub use ledger::{LedgerAction, LedgerEntry, LedgerState, PulledImage};
 pub use metrics::MetricRow;
 pub use records::{JournalEntry, Owner, Verb, Workspace};
 pub use requests::KnownRequest;

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Failure, terminal};
 pub(crate) use crate::config::ago;
+use crate::hooks::VerdictKind;
 use crate::hooks::record::{StepMode, Waiver};
 use crate::printable::{Printable, json, pretty_json};
 use crate::wire::TrailStep;
@@ -78,15 +79,15 @@ impl Output {
     }
 
     /// Colours a verdict on a terminal.
-    fn verdict(&self, word: &str) -> Printable {
-        let padded = Printable::from(format!("{word:<7}"));
+    fn verdict(&self, kind: VerdictKind) -> Printable {
+        let padded = Printable::from(format!("{:<7}", kind.as_str()));
         if !self.color {
             return padded;
         }
-        let color = match word {
-            "deny" | "error" => 31,
-            "adjust" | "act" => 32,
-            _ => 90,
+        let color = match kind {
+            VerdictKind::Deny | VerdictKind::Error => 31,
+            VerdictKind::Adjust | VerdictKind::Act => 32,
+            VerdictKind::Pass | VerdictKind::Sweep => 90,
         };
         padded.styled(color)
     }
@@ -110,7 +111,7 @@ impl Output {
                 what = format!("({}) {what}", step.mode.as_str());
             }
             let asked = format!("{:<hook$}  {:<name$}  {:<6}  ", step.hook.as_str(), step.policy, step.kind.as_str());
-            let line = Printable::from(asked) + self.verdict(&step.verdict) + format!(" {time:>8}  {what}");
+            let line = Printable::from(asked) + self.verdict(step.verdict) + format!(" {time:>8}  {what}");
             lines.push(line.trimmed());
             lines.extend(step.waivers.iter().map(|waiver| {
                 let Waiver { field, value, until, reason } = waiver;

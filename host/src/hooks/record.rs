@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::validate::FoundPaths;
-use super::{Action, Adjustment, Denial, Hook, HookRequest, PolicyKind, SweepVerdict};
+use super::{Action, Adjustment, Denial, Hook, HookRequest, PolicyKind, SweepVerdict, VerdictKind};
 use crate::workspace::ContainerSpec;
 
 /// Version of the record's JSON form. Version 2 added the data that a replay needs besides the input: owners and host
@@ -154,8 +154,8 @@ pub struct Step {
     /// Whether its verdict counts. Omitted from the JSON if it does, as in records from before there were modes.
     #[serde(default, skip_serializing_if = "StepMode::is_enforce")]
     pub mode: StepMode,
-    /// `pass`, `adjust`, `deny`, `act`, `sweep`, or `error`.
-    pub verdict: String,
+    /// The kind of its answer.
+    pub verdict: VerdictKind,
     /// The fields that it changed, without fields that already had the requested value.
     pub fields: Vec<String>,
     /// The adjustments that it requested.
@@ -200,7 +200,7 @@ impl Step {
             settings_digest: String::new(),
             hook,
             mode: StepMode::Enforce,
-            verdict: String::new(),
+            verdict: VerdictKind::Error,
             fields: Vec::new(),
             adjustments: Vec::new(),
             denial: None,

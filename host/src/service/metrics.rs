@@ -23,7 +23,7 @@ use tracing::Instrument;
 use crate::docker;
 use crate::hooks::record::StepMode;
 use crate::hooks::{CandidateKind, Decision};
-use crate::lifecycle::{Error, Observer, SweepReport};
+use crate::lifecycle::{Error, Observer, SweepOutcome, SweepReport};
 use crate::spans;
 use crate::store::{self, ServiceStatus, Store};
 use crate::workspace::State;
@@ -268,7 +268,7 @@ impl Observer for Metrics {
             let hook = ("hook", step.hook.as_str().to_owned());
             let time = Duration::from_micros(step.microseconds);
             self.policy_seconds.get_or_create(std::array::from_ref(&policy)).observe(time.as_secs_f64());
-            let verdict = ("verdict", self.name(&step.verdict));
+            let verdict = ("verdict", step.verdict.as_str().to_owned());
             self.decisions.get_or_create(&[policy.clone(), hook.clone(), verdict]).inc();
             if let Some(error) = &step.error {
                 self.policy_errors.get_or_create(&[policy, hook, ("code", self.name(&error.code))]).inc();
@@ -280,7 +280,7 @@ impl Observer for Metrics {
         let outcome = if report.failed.is_some() { "failed" } else { "done" };
         self.sweeps.get_or_create(&[("outcome", outcome.to_owned())]).inc();
         for line in &report.lines {
-            if let Some(outcome) = line.outcome.as_deref() {
+            if let Some(outcome) = line.outcome.map(SweepOutcome::as_str) {
                 let kind = match line.kind {
                     CandidateKind::Workspace => "workspace",
                     CandidateKind::Image => "image",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ServiceEvent, Shared, Stop, slept, stopped};
-use crate::lifecycle::Error;
+use crate::lifecycle::{Error, SweepOutcome};
 
 /// The time until the first sweep. It is short, so that a service that is often restarted sweeps too.
 const FIRST: Duration = Duration::from_secs(300);
@@ -25,10 +25,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
                 for line in report.lines {
                     if let Some(error) = &line.error {
                         shared.status.error("sweeps", &format!("{}: {error}", line.id));
-                    } else if let Some(outcome @ ("planned" | "stopped" | "removed")) = line.outcome.as_deref() {
-                        shared
-                            .status
-                            .say(&ServiceEvent::Done(format!("{} {outcome} by a sweep: {}", line.id, line.reason)));
+                    } else if let Some(
+                        outcome @ (SweepOutcome::Planned | SweepOutcome::Stopped | SweepOutcome::Removed),
+                    ) = line.outcome
+                    {
+                        let text = format!("{} {} by a sweep: {}", line.id, outcome.as_str(), line.reason);
+                        shared.status.say(&ServiceEvent::Done(text));
                     }
                 }
             }

@@ -46,6 +46,30 @@ impl LedgerState {
     }
 }
 
+/// The action of a sweep on an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum LedgerAction {
+    Stop,
+    Remove,
+}
+
+impl LedgerAction {
+    /// Returns the name in the store and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+        }
+    }
+
+    /// A removal needs its whole word: a damaged one must not remove anything.
+    fn parse(text: &str) -> Self {
+        if text == "remove" { Self::Remove } else { Self::Stop }
+    }
+}
+
 /// One action of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
@@ -59,8 +83,8 @@ pub struct LedgerEntry {
     pub name: String,
     /// Distinguishes this object from a later one of the same name: the id of its container or image, or a time.
     pub identity: String,
-    /// `stop` or `remove`.
-    pub action: String,
+    /// Stopping or removing.
+    pub action: LedgerAction,
     /// The reason, in the policy's words.
     pub reason: String,
     /// The policy that wanted it.
@@ -107,7 +131,7 @@ impl Store {
                     entry.object,
                     entry.name,
                     entry.identity,
-                    entry.action,
+                    entry.action.as_str(),
                     entry.reason,
                     entry.policy,
                     entry.bytes.and_then(|bytes| i64::try_from(bytes).ok()),
@@ -167,7 +191,7 @@ impl Store {
                     object: row.get(2)?,
                     name: row.get(3)?,
                     identity: row.get(4)?,
-                    action: row.get(5)?,
+                    action: LedgerAction::parse(&row.get::<_, String>(5)?),
                     reason: row.get(6)?,
                     policy: row.get(7)?,
                     bytes: row.get::<_, Option<i64>>(8)?.and_then(|bytes| u64::try_from(bytes).ok()),

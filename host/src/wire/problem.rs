@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::hooks::record::{StepMode, Waiver};
-use crate::hooks::{Hook, PolicyKind, Step};
+use crate::hooks::{Hook, PolicyKind, Step, VerdictKind};
 
 /// The kind of a failure. The exit code of a command and the HTTP status of an answer are each derived from it in one
 /// match, so that the CLI and the API agree.
@@ -120,7 +120,7 @@ pub struct TrailStep {
     /// `enforce`; `canary` if it counts only for a share of the workspaces; `shadow` if it does not count.
     pub mode: StepMode,
     /// `pass`, `adjust`, `deny`, `act`, `sweep` or `error`.
-    pub verdict: String,
+    pub verdict: VerdictKind,
     /// The fields that it set.
     pub fields: Vec<String>,
     /// Duration of the call.
@@ -157,7 +157,7 @@ impl From<&Step> for TrailStep {
             kind: step.kind,
             hook: step.hook,
             mode: step.mode,
-            verdict: step.verdict.clone(),
+            verdict: step.verdict,
             fields: step.fields.clone(),
             microseconds: step.microseconds,
             detail: denial.or(error).or(image).or_else(actions),

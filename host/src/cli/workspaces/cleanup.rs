@@ -3,8 +3,8 @@
 use crate::cli::output::{Several, ago, bytes};
 use crate::cli::{Context, Failure};
 use crate::hooks::SweepChoice;
-use crate::lifecycle::SweepLine;
-use crate::store::LedgerEntry;
+use crate::lifecycle::{SweepLine, SweepOutcome};
+use crate::store::{LedgerAction, LedgerEntry};
 use crate::wire::SweepRequest;
 
 /// Arguments.
@@ -53,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             if context.out.json {
                 context.out.value(&report)?;
             } else {
-                let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome.as_deref() != Some("kept"));
+                let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome != Some(SweepOutcome::Kept));
                 let rows: Vec<_> = shown.map(row).collect();
                 if rows.is_empty() {
                     context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows why")?;
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             let mut several = Several::new(&context.out);
             for which in which {
                 match backend.undo_cleanup(which).await {
-                    Ok(entry) if entry.action == "stop" => tell(&mut several, &entry, "runs again"),
+                    Ok(entry) if entry.action == LedgerAction::Stop => tell(&mut several, &entry, "runs again"),
                     Ok(entry) => tell(&mut several, &entry, "stays; sweeps leave it alone"),
                     Err(failure) => several.failed(&failure.into()),
                 }
@@ -105,17 +105,15 @@ fn tell(several: &mut Several<'_>, entry: &LedgerEntry, what: &str) {
 }
 
 fn row(line: &SweepLine) -> Vec<String> {
-    let choice = match line.choice {
-        SweepChoice::Keep => "keep",
-        SweepChoice::Stop => "stop",
-        SweepChoice::Remove => "remove",
-    };
-    let verdict = match line.outcome.as_deref() {
-        Some(outcome) if outcome != choice => outcome.to_owned(),
-        _ => choice.to_owned(),
-    };
-    let when = match (line.due, line.outcome.as_deref()) {
-        (Some(due), Some("planned") | None) => due.round(jiff::Unit::Second).unwrap_or(due).to_string(),
+    let verdict = match (line.outcome, line.choice) {
+        (Some(outcome), _) => outcome.as_str(),
+        (None, SweepChoice::Keep) => "keep",
+        (None, SweepChoice::Stop) => "stop",
+        (None, SweepChoice::Remove) => "remove",
+    }
+    .to_owned();
+    let when = match (line.due, line.outcome) {
+        (Some(due), Some(SweepOutcome::Planned) | None) => due.round(jiff::Unit::Second).unwrap_or(due).to_string(),
         _ => "-".to_owned(),
     };
     let what = match line.state {
@@ -136,7 +134,7 @@ fn entry_row(entry: &LedgerEntry) -> Vec<String> {
         entry.id.to_string(),
         entry.object.clone(),
         bytes(entry.bytes),
-        entry.action.clone(),
+        entry.action.as_str().to_owned(),
         entry.state.as_str().to_owned(),
         when,
         entry.policy.clone(),

@@ -14,7 +14,7 @@ use crate::hooks::record::{Draft, Owner, Refusal, StepError, StepMode, VERSION};
 use crate::hooks::redact::Values;
 use crate::hooks::validate::{FoundPaths, Invariants};
 use crate::hooks::{
-    Decision, ExecSpec, Facts, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject,
+    Decision, ExecSpec, Facts, FailureMode, Hook, HookRequest, Outcome, PolicyError, Reply, Step, Subject, VerdictKind,
 };
 use crate::spans;
 use crate::workspace::ContainerSpec;
@@ -133,7 +133,7 @@ impl Run {
             Some(why) => Err(PolicyError::new(standing::OPEN, why)),
             None => span.in_scope(|| entry.policy.evaluate(&self.request)),
         };
-        spans::said(&span, answer.as_ref().map(|reply| reply.verdict.word()).map_err(|error| error.code));
+        spans::said(&span, answer.as_ref().map(|reply| reply.verdict.kind().as_str()).map_err(|error| error.code));
         let mut step = Step {
             digest: entry.policy.digest().to_owned(),
             settings_digest: entry.settings_digest.clone(),
@@ -143,7 +143,7 @@ impl Run {
         };
         match answer {
             Ok(mut reply) => {
-                reply.verdict.word().clone_into(&mut step.verdict);
+                step.verdict = reply.verdict.kind();
                 step.operations = reply.operations;
                 step.granted.clone_from(&reply.granted);
                 step.logs = std::mem::take(&mut reply.logs);
@@ -170,7 +170,7 @@ impl Run {
         let values = self.secret_values(&step);
         logs.iter_mut().chain(&mut step.logs).chain(&mut detail).for_each(|text| values.clean(text));
         values.clean(&mut message);
-        "error".clone_into(&mut step.verdict);
+        step.verdict = VerdictKind::Error;
         step.fields.clear();
         step.adjustments.clear();
         step.logs.extend(logs);

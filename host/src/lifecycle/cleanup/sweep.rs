@@ -5,7 +5,6 @@
 //! Between the verdict and the removal the object is checked again, under its lock: an object that was used meanwhile
 //! stays. When a policy fails, everything stays.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::hooks::{CandidateKind, Decision, Facts, Hook, HookRequest, Outcome, S
 use crate::lifecycle::cleanup::facts::{Found, Object};
 use crate::lifecycle::run::stop::{Alive, lives};
 use crate::lifecycle::{Error, Lifecycle, now_ms};
-use crate::store::{LedgerEntry, LedgerState};
+use crate::store::{LedgerAction, LedgerEntry, LedgerState};
 use crate::workspace::{ContainerSpec, State, WorkspaceId};
 
 /// The outcome in the ledger of a running removal.
@@ -60,10 +59,42 @@ pub struct SweepLine {
     pub entry: Option<i64>,
     /// Time of its planned removal.
     pub due: Option<Timestamp>,
-    /// `kept`, `planned`, `stopped`, `removed`, `protected` (it was undone) or `failed`; null for a dry run.
-    pub outcome: Option<Cow<'static, str>>,
+    /// Null for a dry run.
+    pub outcome: Option<SweepOutcome>,
     /// The cause of a failure.
     pub error: Option<String>,
+}
+
+/// The outcome of a sweep for one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SweepOutcome {
+    /// Nothing was done.
+    Kept,
+    /// Its removal is planned.
+    Planned,
+    /// It was stopped.
+    Stopped,
+    /// It was removed.
+    Removed,
+    /// A person undid a sweep of it, so that sweeps leave it alone.
+    Protected,
+    /// The sweep failed at it, and goes on with the others.
+    Failed,
+}
+
+impl SweepOutcome {
+    /// Returns the word in JSON and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Planned => "planned",
+            Self::Stopped => "stopped",
+            Self::Removed => "removed",
+            Self::Protected => "protected",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl Lifecycle {
@@ -123,14 +154,14 @@ impl Lifecycle {
             if line.choice != SweepChoice::Keep && self.is_protected(found)? {
                 protect(&mut line);
             } else if !dry_run {
-                line.outcome = Some(Cow::Borrowed(match self.carry_out(found, &mut line, planned, grace).await {
+                line.outcome = Some(match self.carry_out(found, &mut line, planned, grace).await {
                     Ok(outcome) => outcome,
                     Err(error) => {
                         tracing::warn!("cleanup of {}: {error}", line.id);
                         line.error = Some(error.to_string());
-                        "failed"
+                        SweepOutcome::Failed
                     }
-                }));
+                });
             }
             lines.push(line);
         }
@@ -157,7 +188,7 @@ impl Lifecycle {
         line: &mut SweepLine,
         planned: Option<&LedgerEntry>,
         grace: Duration,
-    ) -> Result<&'static str, Error> {
+    ) -> Result<SweepOutcome, Error> {
         let cancelled = (LedgerState::Pending, LedgerState::Cancelled);
         let cancel = |why: &str| match planned {
             Some(entry) => self.store.ledger_turn(entry.id, cancelled, Some(why)),
@@ -166,75 +197,84 @@ impl Lifecycle {
         match line.choice {
             SweepChoice::Keep => {
                 cancel(&line.reason)?;
-                Ok("kept")
+                Ok(SweepOutcome::Kept)
             }
             SweepChoice::Stop => {
                 cancel("the policies only want it stopped")?;
-                let Object::Workspace(id) = &found.object else { return Ok("kept") };
-                if !found.candidate.used {
-                    return Ok("kept");
+                match &found.object {
+                    Object::Workspace(id) if found.candidate.used => self.sweep_stop(id, found, line).await,
+                    _ => Ok(SweepOutcome::Kept),
                 }
-                self.sweep_stop(id, found, line).await
             }
+            SweepChoice::Remove if !found.candidate.used => self.plan_or_remove(found, line, planned, grace).await,
             SweepChoice::Remove => {
-                if found.candidate.used {
-                    let Object::Workspace(id) = &found.object else {
-                        cancel("it is in use")?;
-                        "it is in use".clone_into(&mut line.reason);
-                        line.choice = SweepChoice::Keep;
-                        return Ok("kept");
-                    };
-                    match self.sweep_stop(id, found, line).await? {
-                        "stopped" => {}
-                        "removed" => {
-                            if let Some(entry) = planned {
-                                let done = (LedgerState::Pending, LedgerState::Done);
-                                self.store.ledger_turn(entry.id, done, Some("removed"))?;
-                            }
-                            return Ok("removed");
-                        }
-                        other => return Ok(other),
-                    }
-                    // A stop may take long. If the plan was undone meanwhile, the workspace is started again.
-                    if self.is_protected(found)? {
-                        protect(line);
-                        return Ok("protected");
-                    }
-                }
-                let now = Timestamp::now();
-                let (entry, due) = match planned {
-                    Some(entry) => (entry.id, entry.due),
-                    None => {
-                        let due = now.saturating_add(jiff::SignedDuration::try_from(grace).unwrap_or_default());
-                        let due = due.unwrap_or(Timestamp::MAX);
-                        (self.store.ledger_add(&entry_of(found, line, "remove", now, due))?, due)
-                    }
+                let Object::Workspace(id) = &found.object else {
+                    cancel("it is in use")?;
+                    "it is in use".clone_into(&mut line.reason);
+                    line.choice = SweepChoice::Keep;
+                    return Ok(SweepOutcome::Kept);
                 };
-                (line.entry, line.due) = (Some(entry), Some(due));
-                if due > now && !grace.is_zero() {
-                    return Ok("planned");
+                match self.sweep_stop(id, found, line).await? {
+                    SweepOutcome::Stopped => {}
+                    SweepOutcome::Removed => {
+                        if let Some(entry) = planned {
+                            let done = (LedgerState::Pending, LedgerState::Done);
+                            self.store.ledger_turn(entry.id, done, Some("removed"))?;
+                        }
+                        return Ok(SweepOutcome::Removed);
+                    }
+                    other => return Ok(other),
                 }
-                // From here on the removal cannot be undone; it may have been undone before.
-                let (pending, done) = (LedgerState::Pending, LedgerState::Done);
-                if !self.store.ledger_turn(entry, (pending, done), Some(BEGUN))? {
+                // A stop may take long. If the plan was undone meanwhile, the workspace is started again.
+                if self.is_protected(found)? {
                     protect(line);
-                    return Ok("protected");
+                    return Ok(SweepOutcome::Protected);
                 }
-                match self.sweep_remove(found).await {
-                    Ok(true) => {
-                        self.store.ledger_turn(entry, (done, done), Some("removed"))?;
-                        Ok("removed")
-                    }
-                    Ok(false) => {
-                        let cancelled = (done, LedgerState::Cancelled);
-                        self.store.ledger_turn(entry, cancelled, Some("it was used meanwhile"))?;
-                        Ok("kept")
-                    }
-                    Err(error) => {
-                        self.store.ledger_turn(entry, (done, pending), None)?;
-                        Err(error)
-                    }
-                }
+                self.plan_or_remove(found, line, planned, grace).await
+            }
+        }
+    }
+
+    /// Plans the removal of an object that is not in use, or removes it when its grace period is over.
+    async fn plan_or_remove(
+        &self,
+        found: &Found,
+        line: &mut SweepLine,
+        planned: Option<&LedgerEntry>,
+        grace: Duration,
+    ) -> Result<SweepOutcome, Error> {
+        let now = Timestamp::now();
+        let (entry, due) = match planned {
+            Some(entry) => (entry.id, entry.due),
+            None => {
+                let due = now.saturating_add(jiff::SignedDuration::try_from(grace).unwrap_or_default());
+                let due = due.unwrap_or(Timestamp::MAX);
+                (self.store.ledger_add(&entry_of(found, line, LedgerAction::Remove, now, due))?, due)
+            }
+        };
+        (line.entry, line.due) = (Some(entry), Some(due));
+        if due > now && !grace.is_zero() {
+            return Ok(SweepOutcome::Planned);
+        }
+        // From here on the removal cannot be undone; it may have been undone before.
+        let (pending, done) = (LedgerState::Pending, LedgerState::Done);
+        if !self.store.ledger_turn(entry, (pending, done), Some(BEGUN))? {
+            protect(line);
+            return Ok(SweepOutcome::Protected);
+        }
+        match self.sweep_remove(found).await {
+            Ok(true) => {
+                self.store.ledger_turn(entry, (done, done), Some("removed"))?;
+                Ok(SweepOutcome::Removed)
+            }
+            Ok(false) => {
+                let cancelled = (done, LedgerState::Cancelled);
+                self.store.ledger_turn(entry, cancelled, Some("it was used meanwhile"))?;
+                Ok(SweepOutcome::Kept)
+            }
+            Err(error) => {
+                self.store.ledger_turn(entry, (done, pending), None)?;
+                Err(error)
             }
         }
     }
@@ -259,28 +299,28 @@ impl Lifecycle {
 
     /// Stops a workspace, unless it was used or the sweep's plan was undone since the policies were evaluated. Returns
     /// the outcome.
-    async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<&'static str, Error> {
+    async fn sweep_stop(&self, id: &WorkspaceId, found: &Found, line: &mut SweepLine) -> Result<SweepOutcome, Error> {
         let _lock = self.lock(id).await?;
         if self.is_protected(found)? {
             protect(line);
-            return Ok("protected");
+            return Ok(SweepOutcome::Protected);
         }
         if self.went_with_its_workspace(id, found).await? {
-            return Ok("removed");
+            return Ok(SweepOutcome::Removed);
         }
         if !self.is_as_before(id, found).await? {
-            return Ok("kept");
+            return Ok(SweepOutcome::Kept);
         }
         self.stop_with_sidecars(id, "stop", None).await?;
         let by = line.policy.as_deref().unwrap_or_default();
         let note = format!("stopped by a sweep: {} ({by})", line.reason);
         self.store.update_workspace(id, |stored| stored.notes.push(note))?;
         let now = Timestamp::now();
-        let mut entry = entry_of(found, line, "stop", now, now);
+        let mut entry = entry_of(found, line, LedgerAction::Stop, now, now);
         (entry.state, entry.ended) = (LedgerState::Done, Some(now));
         entry.outcome = Some("stopped".into());
         line.entry = Some(self.store.ledger_add(&entry)?);
-        Ok("stopped")
+        Ok(SweepOutcome::Stopped)
     }
 
     /// Returns whether a workspace is the one that the policies judged, and was not used since.
@@ -337,7 +377,7 @@ impl Lifecycle {
 
 /// Returns whether an entry is about the removal of this very object.
 fn removes(entry: &LedgerEntry, found: &Found) -> bool {
-    entry.object == found.candidate.id && entry.identity == found.identity && entry.action == "remove"
+    entry.object == found.candidate.id && entry.identity == found.identity && entry.action == LedgerAction::Remove
 }
 
 /// A workspace is removed with its sidecars, so it gets the mildest verdict among theirs and its own. A sidecar that
@@ -369,7 +409,7 @@ fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>
 }
 
 fn protect(line: &mut SweepLine) {
-    line.outcome = Some("protected".into());
+    line.outcome = Some(SweepOutcome::Protected);
     line.due = None;
 }
 
@@ -396,7 +436,7 @@ fn line(found: &Found, verdict: Option<SweepVerdict>, failed: Option<&str>) -> S
     }
 }
 
-fn entry_of(found: &Found, line: &SweepLine, action: &str, planned: Timestamp, due: Timestamp) -> LedgerEntry {
+fn entry_of(found: &Found, line: &SweepLine, action: LedgerAction, planned: Timestamp, due: Timestamp) -> LedgerEntry {
     let kind = match line.kind {
         CandidateKind::Workspace => "workspace",
         CandidateKind::Image => "image",
@@ -409,7 +449,7 @@ fn entry_of(found: &Found, line: &SweepLine, action: &str, planned: Timestamp, d
         object: line.id.clone(),
         name: line.name.clone(),
         identity: found.identity.clone(),
-        action: action.to_owned(),
+        action,
         reason: line.reason.clone(),
         policy: line.policy.clone().unwrap_or_default(),
         bytes: line.bytes,

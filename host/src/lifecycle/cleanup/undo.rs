@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::lifecycle::run::stop::lives;
 use crate::lifecycle::{Error, Lifecycle};
-use crate::store::{LedgerEntry, LedgerState};
+use crate::store::{LedgerAction, LedgerEntry, LedgerState};
 use crate::workspace::WorkspaceId;
 
 impl Lifecycle {
@@ -25,7 +25,8 @@ impl Lifecycle {
     pub async fn undo_cleanup(&self, which: &str) -> Result<LedgerEntry, Error> {
         let all = self.store.ledger(None, u32::MAX)?;
         let undoable = |entry: &&LedgerEntry| {
-            entry.state == LedgerState::Pending || (entry.state == LedgerState::Done && entry.action == "stop")
+            entry.state == LedgerState::Pending
+                || (entry.state == LedgerState::Done && entry.action == LedgerAction::Stop)
         };
         one_object(all.iter().filter(undoable), which)?;
         // Planned actions come before past ones.
@@ -37,7 +38,7 @@ impl Lifecycle {
         let Some(mut entry) = numbered.or(planned).or_else(other).cloned() else {
             return Err(Error::Request(format!("no sweep has touched '{which}'; 'wharf cleanup ls' shows the ledger")));
         };
-        match (entry.state, entry.action.as_str()) {
+        match (entry.state, entry.action) {
             (LedgerState::Pending, _) => {
                 // This comes first, so that no sweep carries the plan out meanwhile.
                 self.take_back(&entry)?;
@@ -58,13 +59,13 @@ impl Lifecycle {
                     all = self.store.ledger(None, u32::MAX)?;
                 }
                 let stop = |stop: &&LedgerEntry| {
-                    stop.object == entry.object && stop.identity == entry.identity && stop.action == "stop"
+                    stop.object == entry.object && stop.identity == entry.identity && stop.action == LedgerAction::Stop
                 };
                 if let Some(stop) = all.iter().find(stop).filter(|stop| stop.state == LedgerState::Done) {
                     self.undo_stop(stop).await?;
                 }
             }
-            (LedgerState::Done, "stop") => {
+            (LedgerState::Done, LedgerAction::Stop) => {
                 let id: WorkspaceId = entry.object.parse().map_err(Error::Internal)?;
                 self.start(&id).await?;
                 self.take_back(&entry)?;

@@ -275,7 +275,7 @@ fn declared_settings_are_checked_at_load_and_have_their_defaults() {
         let policy = RhaiPolicy::load("p.rhai", source, settings, Limits::default())?;
         let mut request = request(Hook::PreCreate, Subject::Container);
         request.spec.resources.memory = 2 << 30;
-        policy.evaluate(&request).map(|reply| reply.verdict.word())
+        policy.evaluate(&request).map(|reply| reply.verdict.kind().as_str())
     };
     assert_eq!(memory(json!({})).unwrap(), "deny");
     assert_eq!(memory(json!({ "max_memory": 3_u64 << 30 })).unwrap(), "pass");

@@ -31,7 +31,7 @@ impl Run {
             }
             Verdict::Adjust(adjustments) => adjustments,
             other => {
-                self.reject(step, format!("answered '{}', which {} does not take", other.word(), self.hook()));
+                self.reject(step, format!("answered '{}', which {} does not take", other.kind(), self.hook()));
                 return false;
             }
         };
@@ -93,7 +93,7 @@ impl Run {
             }
             Verdict::Adjust(adjustments) => adjustments,
             other => {
-                self.reject(step, format!("answered '{}', which pre-exec does not take", other.word()));
+                self.reject(step, format!("answered '{}', which pre-exec does not take", other.kind()));
                 return false;
             }
         };
@@ -160,7 +160,7 @@ impl Run {
                 Some((actions, delay_ms.unwrap_or(0).min(MOST_DELAY_MS)))
             }
             other => {
-                self.reject(step, format!("answered '{}', which {} does not take", other.word(), self.hook()));
+                self.reject(step, format!("answered '{}', which {} does not take", other.kind(), self.hook()));
                 None
             }
         }
@@ -191,7 +191,7 @@ impl Run {
                 Some(verdicts)
             }
             other => {
-                self.reject(step, format!("answered '{}', which cleanup does not take", other.word()));
+                self.reject(step, format!("answered '{}', which cleanup does not take", other.kind()));
                 None
             }
         }
