@@ -272,6 +272,7 @@ pub async fn run(cli: Cli) -> u8 {
     }
 }
 
+// Long because it is the table of commands.
 async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     if let Command::Completions { shell } = cli.command {
         let mut command = <Cli as clap::CommandFactory>::command();

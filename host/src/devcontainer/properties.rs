@@ -186,6 +186,7 @@ impl Reader<'_> {
         Ok(())
     }
 
+    // Long because it is the table of properties.
     fn property(&mut self, name: &str, node: &Node) -> Result<(), Wrong> {
         match name {
             // Handled elsewhere, or without meaning for a workspace.

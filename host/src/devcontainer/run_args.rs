@@ -43,6 +43,7 @@ impl Reader<'_> {
         Ok(())
     }
 
+    // Long because it is the table of flags.
     fn run_arg(&mut self, flag: &str, value: Option<&str>, node: &Node) -> Result<(), Wrong> {
         let property = format!("runArgs {flag}");
         let line = node.line;

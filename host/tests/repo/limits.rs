@@ -16,18 +16,7 @@ const LINES: usize = 80;
 const FULL: [&str; 1] = ["host/src"];
 
 /// Functions that are still longer, as `path: name`. The same rules apply.
-const LONG: [&str; 10] = [
-    "host/src/api/routes/run.rs: run",
-    "host/src/cli.rs: dispatch",
-    "host/src/cli/workspaces/exec.rs: session",
-    "host/src/devcontainer/properties.rs: property",
-    "host/src/devcontainer/run_args.rs: run_arg",
-    "host/src/lifecycle/create/images.rs: build_as",
-    "host/src/lifecycle/create/request.rs: draft",
-    "host/src/lifecycle/create/up.rs: make",
-    "host/src/lifecycle/create/update.rs: update",
-    "host/src/lifecycle/cleanup/sweep.rs: carry_out",
-];
+const LONG: [&str; 0] = [];
 
 /// Returns each folder's path and number of files, for a folder and all folders below, without built and hidden
 /// folders.

@@ -17,10 +17,10 @@ use crate::api::http::middleware::Turn;
 use crate::api::http::stream::Seat;
 use crate::api::routes::health::answer;
 use crate::docker::{ExecControl, ExecEnd, StdStream};
-use crate::lifecycle::{Error, for_this_caller};
+use crate::lifecycle::{Error, Lifecycle, for_this_caller};
 use crate::service::stopped;
 use crate::wire::{ExecAnswer, ExecDetached, ExecRequest, ExecResult};
-use crate::workspace::base64;
+use crate::workspace::{WorkspaceId, base64};
 
 /// The time limit of a command whose request sets none.
 const USUAL_LIMIT: Duration = Duration::from_secs(60);
@@ -132,6 +132,19 @@ pub(in crate::api) async fn run(
     }
     let seat = Arc::new(api.seat(&caller)?);
     turn.give_back();
+    answer(&ExecAnswer::Ended(collect(&api, &caller, lifecycle, id, &body, seat).await?))
+}
+
+/// Runs a command to its end and collects its output. The time limit and the end of the service kill it; a client that
+/// disconnects drops this future, which kills it, too.
+async fn collect(
+    api: &Api,
+    caller: &Caller,
+    lifecycle: Arc<Lifecycle>,
+    id: WorkspaceId,
+    body: &ExecRequest,
+    seat: Arc<Seat>,
+) -> Result<ExecResult, Problem> {
     let (spec, fed) = (body.spec(), body.input.is_some());
     let (to, begun) = oneshot::channel();
     // The client may disconnect while the engine starts the command. The started command is then dropped, and so
@@ -146,7 +159,7 @@ pub(in crate::api) async fn run(
     };
     tokio::spawn(for_this_caller(begin).in_current_span());
     let begun = begun.await.map_err(Problem::internal)?;
-    let (mut output, stdin, control, running) = begun.map_err(|error| Problem::told_of_command(error, &caller))?;
+    let (mut output, stdin, control, running) = begun.map_err(|error| Problem::told_of_command(error, caller))?;
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, &body.input) {
             // A command may ignore its input.
@@ -193,6 +206,5 @@ pub(in crate::api) async fn run(
     let [stdout, stderr] = all;
     let ((stdout, stdout_base64), (stderr, stderr_base64)) = (text(stdout), text(stderr));
     let cut = endless || output.cut();
-    let ended = ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated, cut };
-    answer(&ExecAnswer::Ended(ended))
+    Ok(ExecResult { exit_code, stdout, stderr, stdout_base64, stderr_base64, truncated, cut })
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::output::say;
 use crate::cli::{Context, Failure, terminal};
 
-use crate::backend::{ExecEnd, ExecInput, ExecSession};
+use crate::backend::{ExecControl, ExecEnd, ExecInput, ExecOutput, ExecSession};
 use crate::config::Span;
 use crate::hooks::{ExecSpec, Hook};
 
@@ -151,48 +151,10 @@ async fn session(
         tokio::spawn(pump(input, raw.is_some().then(|| detach.clone())));
     }
     if tty {
-        let control = control.clone();
-        tokio::spawn(async move {
-            let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
-            while changes.recv().await.is_some() {
-                if let Ok((columns, rows)) = crossterm::terminal::size() {
-                    control.resize(rows, columns).await;
-                }
-            }
-        });
+        tokio::spawn(follow_size(control.clone()));
     }
-    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit + control.patience());
     let mut printer = Printer::start()?;
-    let over = {
-        let run = async {
-            while let Some((stream, bytes)) = output.next().await? {
-                if let Err(error) = printer.print(stream, bytes).await {
-                    // This process ends and can no longer enforce the time limit, so the command is killed now.
-                    if limit.is_some() {
-                        control.abandon().await?;
-                    }
-                    return Err(Failure::from(error));
-                }
-            }
-            let end = control.end().await?;
-            if end == ExecEnd::TimedOut {
-                return Ok(Over::Late);
-            }
-            printer.end().await?;
-            Ok(Over::Ended { end, cut: output.cut() })
-        };
-        tokio::pin!(run);
-        tokio::select! {
-            over = &mut run => over,
-            () = until(deadline) => match control.kill_late().await {
-                Ok(true) => Ok(Over::Late),
-                // The command ended in time; only the reader of its output is late.
-                Ok(false) => run.await,
-                Err(error) => Err(error.into()),
-            },
-            () = detach.notified() => Ok(Over::Left),
-        }
-    };
+    let over = print_to_the_end(&mut output, &control, &mut printer, limit, &detach).await;
     if !matches!(over, Ok(Over::Ended { .. })) {
         // A reader that does not read must delay neither the end nor the message about it.
         let _ = tokio::time::timeout(LAST_WORDS, printer.end()).await;
@@ -212,6 +174,55 @@ async fn session(
                 hint::tell(context, (&backend, &target), code, &printer).await;
             }
             Ok(u8::try_from(code).unwrap_or(1))
+        }
+    }
+}
+
+/// Prints the output of a command until it ends, its time is over, or the keys for detaching were typed.
+async fn print_to_the_end(
+    output: &mut ExecOutput,
+    control: &ExecControl,
+    printer: &mut Printer,
+    limit: Option<Duration>,
+    detach: &tokio::sync::Notify,
+) -> Result<Over, Failure> {
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit + control.patience());
+    let run = async {
+        while let Some((stream, bytes)) = output.next().await? {
+            if let Err(error) = printer.print(stream, bytes).await {
+                // This process ends and can no longer enforce the time limit, so the command is killed now.
+                if limit.is_some() {
+                    control.abandon().await?;
+                }
+                return Err(Failure::from(error));
+            }
+        }
+        let end = control.end().await?;
+        if end == ExecEnd::TimedOut {
+            return Ok(Over::Late);
+        }
+        printer.end().await?;
+        Ok(Over::Ended { end, cut: output.cut() })
+    };
+    tokio::pin!(run);
+    tokio::select! {
+        over = &mut run => over,
+        () = until(deadline) => match control.kill_late().await {
+            Ok(true) => Ok(Over::Late),
+            // The command ended in time; only the reader of its output is late.
+            Ok(false) => run.await,
+            Err(error) => Err(error.into()),
+        },
+        () = detach.notified() => Ok(Over::Left),
+    }
+}
+
+/// Tells the command each new size of this terminal.
+async fn follow_size(control: ExecControl) {
+    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+    while changes.recv().await.is_some() {
+        if let Ok((columns, rows)) = crossterm::terminal::size() {
+            control.resize(rows, columns).await;
         }
     }
 }

@@ -170,30 +170,8 @@ impl Lifecycle {
         // Reading files of a network mount may take long.
         let opened = tokio::task::spawn_blocking(open).await;
         let (context, bases, images) = opened.map_err(|error| Error::Internal(error.to_string()))??;
-        for image in images {
-            if self.loaded().config.allow.images.contains(&image) {
-                continue;
-            }
-            if let Some(other) = self.image_of_another(project, &image).await? {
-                let reason = format!(
-                    "the Dockerfile reads from the image {image}, which was made for the workspace {other}; allow.images can allow it"
-                );
-                let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
-                return Err(Error::Denied { refusal, trail: Vec::new() });
-            }
-        }
-        if let Some(before) = self.docker.image(reference).await? {
-            // A name of another owner's image must keep its meaning. Another installation on this engine may have the
-            // same project.
-            let name = reference.to_owned();
-            let ours =
-                docker::given_names(&before.labels, self.store.host_id(), std::slice::from_ref(&name)).count() > 0;
-            if !ours {
-                return Err(docker::Error::NotOurs { what: "image", name }.into());
-            }
-            // The old image loses its name to the new one; after that only the store knows that it belongs to Wharf.
-            self.store.put_pulled_image(&before.id, &before.id)?;
-        }
+        self.check_bases(project, images).await?;
+        self.free_name(reference).await?;
         let labels = [
             (LABEL_IMAGE_HOST, self.store.host_id()),
             (LABEL_IMAGE_NAME, reference),
@@ -234,6 +212,40 @@ impl Lifecycle {
             },
             () = self.interrupted() => return Err(Error::Interrupted),
         };
+        Ok(())
+    }
+
+    /// Refuses a Dockerfile that reads from an image of another workspace, unless the configuration allows it.
+    async fn check_bases(&self, project: &Project, images: impl IntoIterator<Item = String>) -> Result<(), Error> {
+        for image in images {
+            if self.loaded().config.allow.images.contains(&image) {
+                continue;
+            }
+            if let Some(other) = self.image_of_another(project, &image).await? {
+                let reason = format!(
+                    "the Dockerfile reads from the image {image}, which was made for the workspace {other}; allow.images can allow it"
+                );
+                let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
+                return Err(Error::Denied { refusal, trail: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a new image may take a name, and remembers the image that loses it.
+    async fn free_name(&self, reference: &str) -> Result<(), Error> {
+        if let Some(before) = self.docker.image(reference).await? {
+            // A name of another owner's image must keep its meaning. Another installation on this engine may have the
+            // same project.
+            let name = reference.to_owned();
+            let ours =
+                docker::given_names(&before.labels, self.store.host_id(), std::slice::from_ref(&name)).count() > 0;
+            if !ours {
+                return Err(docker::Error::NotOurs { what: "image", name }.into());
+            }
+            // The old image loses its name to the new one; after that only the store knows that it belongs to Wharf.
+            self.store.put_pulled_image(&before.id, &before.id)?;
+        }
         Ok(())
     }
 

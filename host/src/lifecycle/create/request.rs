@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Loaded;
+use crate::config::{Loaded, WorkspaceConfig};
 use crate::hooks::Adjustment;
 use crate::hooks::record::{Draft, Owner};
 use crate::hooks::redact::{REDACTED, SecretNames};
@@ -61,33 +61,7 @@ pub(in crate::lifecycle) fn draft(
         None => {}
     }
 
-    // Settings of the configuration that go beyond the defaults.
-    let mut configured: Vec<(&str, Adjustment)> = vec![
-        ("workspace.command", Adjustment::Command(config.command.clone())),
-        ("workspace.user", Adjustment::User(config.user.clone())),
-        ("workspace.working_dir", Adjustment::WorkingDir(config.working_dir.clone())),
-        ("workspace.memory", Adjustment::Memory(config.memory.0)),
-        ("workspace.cpus", Adjustment::Cpus(config.cpus)),
-        ("workspace.pids", Adjustment::Pids(config.pids)),
-        ("workspace.capabilities", Adjustment::Capabilities(config.capabilities.clone())),
-    ];
-    if project.part_of.is_some() {
-        // Settings of the configuration for a project's container do not apply to the database beside it.
-        configured.retain(|(key, _)| !["workspace.command", "workspace.user", "workspace.working_dir"].contains(key));
-    } else if let Some(check) = &config.health_check {
-        configured.push(("workspace.health_check.command", Adjustment::HealthCheck(Some(check.spec()))));
-    }
-    if let (None, Some(reference)) = (&project.part_of, &config.image) {
-        let reason = "the configuration names it".to_owned();
-        let choice = ImageChoice { reference: reference.clone(), pull: PullPolicy::Missing, reason };
-        configured.push(("workspace.image", Adjustment::Image(choice)));
-    }
-    let mut configured: Vec<_> = configured.into_iter().map(|(key, edit)| (key.to_owned(), edit)).collect();
-    if project.part_of.is_none() {
-        configured.extend(config.env.iter().map(|(name, value)| (format!("workspace.env.{name}"), env(name, value))));
-    }
-    configured.extend(config.labels.iter().map(|pair| (format!("workspace.labels.{}", pair.0), label(pair))));
-    for (key, adjustment) in configured {
+    for (key, adjustment) in configured(project, config, &mut env, &mut label) {
         let origin = loaded.origin(&key);
         if origin != crate::config::Origin::Default {
             adjustment.check().map_err(|text| Error::Request(format!("{origin}: {text}")))?;
@@ -123,6 +97,41 @@ pub(in crate::lifecycle) fn draft(
     withheld.refuse_names(&draft.spec)?;
     withheld.hide(&mut draft, secrets);
     Ok((draft, withheld))
+}
+
+/// Returns the settings of the configuration for a workspace, each with its key. `env` and `label` redact secret values.
+fn configured(
+    project: &Project,
+    config: &WorkspaceConfig,
+    mut env: impl FnMut(&String, &String) -> Adjustment,
+    mut label: impl FnMut((&String, &String)) -> Adjustment,
+) -> Vec<(String, Adjustment)> {
+    let mut configured: Vec<(&str, Adjustment)> = vec![
+        ("workspace.command", Adjustment::Command(config.command.clone())),
+        ("workspace.user", Adjustment::User(config.user.clone())),
+        ("workspace.working_dir", Adjustment::WorkingDir(config.working_dir.clone())),
+        ("workspace.memory", Adjustment::Memory(config.memory.0)),
+        ("workspace.cpus", Adjustment::Cpus(config.cpus)),
+        ("workspace.pids", Adjustment::Pids(config.pids)),
+        ("workspace.capabilities", Adjustment::Capabilities(config.capabilities.clone())),
+    ];
+    if project.part_of.is_some() {
+        // Settings of the configuration for a project's container do not apply to the database beside it.
+        configured.retain(|(key, _)| !["workspace.command", "workspace.user", "workspace.working_dir"].contains(key));
+    } else if let Some(check) = &config.health_check {
+        configured.push(("workspace.health_check.command", Adjustment::HealthCheck(Some(check.spec()))));
+    }
+    if let (None, Some(reference)) = (&project.part_of, &config.image) {
+        let reason = "the configuration names it".to_owned();
+        let choice = ImageChoice { reference: reference.clone(), pull: PullPolicy::Missing, reason };
+        configured.push(("workspace.image", Adjustment::Image(choice)));
+    }
+    let mut all: Vec<_> = configured.into_iter().map(|(key, edit)| (key.to_owned(), edit)).collect();
+    if project.part_of.is_none() {
+        all.extend(config.env.iter().map(|(name, value)| (format!("workspace.env.{name}"), env(name, value))));
+    }
+    all.extend(config.labels.iter().map(|pair| (format!("workspace.labels.{}", pair.0), label(pair))));
+    all
 }
 
 /// Refuses a request with two values for one place in the container: the engine would silently use one of them.

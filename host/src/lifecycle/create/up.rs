@@ -17,8 +17,8 @@ use crate::lifecycle::{Error, Lifecycle, Project, WorkspaceView};
 use crate::store::{self, Verb};
 use crate::wire::{Progress, WorkspaceRequest};
 use crate::workspace::{
-    Container, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX, LABEL_PROJECT,
-    LABEL_SPEC, LABEL_WORKSPACE, State,
+    Container, ContainerSpec, LABEL_ATTEMPT, LABEL_HOST, LABEL_MANAGED, LABEL_NAME, LABEL_PART_OF, LABEL_PREFIX,
+    LABEL_PROJECT, LABEL_SPEC, LABEL_WORKSPACE, State, WorkspaceId,
 };
 
 /// Whether `up` may replace the existing workspace.
@@ -206,21 +206,7 @@ impl Lifecycle {
 
         let mut actual_spec = spec.clone();
         decided.withheld.fill_in(&mut actual_spec);
-        let mut labels = BTreeMap::from([
-            (LABEL_MANAGED.to_owned(), "true".to_owned()),
-            (LABEL_HOST.to_owned(), self.store.host_id().to_owned()),
-            (LABEL_WORKSPACE.to_owned(), id.to_string()),
-            (LABEL_NAME.to_owned(), decided.project.name.clone()),
-            (LABEL_PROJECT.to_owned(), decided.project.path.display().to_string()),
-            (LABEL_SPEC.to_owned(), spec.digest()),
-            (LABEL_ATTEMPT.to_owned(), entry.to_string()),
-        ]);
-        labels.extend(parent.map(|parent| (LABEL_PART_OF.to_owned(), parent.to_string())));
-        // A container inherits its image's labels, but an image must not determine the owner of a container.
-        let inherited = decided.image.iter().flat_map(|image| image.labels.keys());
-        for name in inherited.filter(|name| name.starts_with(LABEL_PREFIX)) {
-            labels.entry(name.clone()).or_default();
-        }
+        let labels = self.labels(entry, decided);
         // A sidecar is reachable only by its own workspace, which knows it by its short name.
         let alias = decided.project.name.rsplit_once('/').filter(|_| parent.is_some()).map(|(_, name)| name.to_owned());
         let aliases: Vec<String> = alias.into_iter().collect();
@@ -236,20 +222,7 @@ impl Lifecycle {
             seccomp_profile: seccomp.as_deref(),
             enforce_disk: spec.resources.disk.is_some() && self.engine_info().await?.disk_limit_possible(),
         };
-        let begin = tokio::time::Instant::now();
-        let created = loop {
-            match self.docker.create(&request).await {
-                // The container of an undone creation came late, and has the name.
-                Err(docker::Error::NameTaken { .. })
-                    if begin.elapsed() < STRAGGLERS && self.remove_stragglers(id).await? =>
-                {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                // Only an attempt shows whether the file system below has quotas. Without quotas, the limit is watched.
-                Err(docker::Error::Unsupported { .. }) if request.enforce_disk => request.enforce_disk = false,
-                other => break other?,
-            }
-        };
+        let created = self.create_container(id, &mut request).await?;
         for warning in &created.warnings {
             tracing::warn!("the engine warns: {warning}");
         }
@@ -270,8 +243,60 @@ impl Lifecycle {
             return Err(error.into());
         }
         self.check_image_id(decided, &container).await?;
+        self.check_as_decided(&container, &actual_spec, request.enforce_disk)?;
+        if container.state != State::Running {
+            let code = container.exit_code.map_or(String::new(), |code| format!(" with code {code}"));
+            tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
+        }
+        Ok(container)
+    }
+
+    /// Returns the labels of a container, which name its owner and its attempt.
+    fn labels(&self, entry: i64, decided: &Decided) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([
+            (LABEL_MANAGED.to_owned(), "true".to_owned()),
+            (LABEL_HOST.to_owned(), self.store.host_id().to_owned()),
+            (LABEL_WORKSPACE.to_owned(), decided.project.id.to_string()),
+            (LABEL_NAME.to_owned(), decided.project.name.clone()),
+            (LABEL_PROJECT.to_owned(), decided.project.path.display().to_string()),
+            (LABEL_SPEC.to_owned(), decided.draft.spec.digest()),
+            (LABEL_ATTEMPT.to_owned(), entry.to_string()),
+        ]);
+        labels.extend(decided.project.part_of.as_ref().map(|parent| (LABEL_PART_OF.to_owned(), parent.id.to_string())));
+        // A container inherits its image's labels, but an image must not determine the owner of a container.
+        let inherited = decided.image.iter().flat_map(|image| image.labels.keys());
+        for name in inherited.filter(|name| name.starts_with(LABEL_PREFIX)) {
+            labels.entry(name.clone()).or_default();
+        }
+        labels
+    }
+
+    /// Creates the container. Waits for the container of an undone creation, which may come late and have the name.
+    async fn create_container(
+        &self,
+        id: &WorkspaceId,
+        request: &mut CreateRequest<'_>,
+    ) -> Result<docker::Created, Error> {
+        let begin = tokio::time::Instant::now();
+        loop {
+            match self.docker.create(request).await {
+                // The container of an undone creation came late, and has the name.
+                Err(docker::Error::NameTaken { .. })
+                    if begin.elapsed() < STRAGGLERS && self.remove_stragglers(id).await? =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                // Only an attempt shows whether the file system below has quotas. Without quotas, the limit is watched.
+                Err(docker::Error::Unsupported { .. }) if request.enforce_disk => request.enforce_disk = false,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Compares the engine's report with the decision.
+    fn check_as_decided(&self, container: &Container, spec: &ContainerSpec, enforce_disk: bool) -> Result<(), Error> {
         if let Some(actual) = &container.actual {
-            let mut differences = docker::differences(&actual_spec, actual, request.enforce_disk);
+            let mut differences = docker::differences(spec, actual, enforce_disk);
             // The message may name the secret that differs, but not its values.
             for difference in &mut differences {
                 if self.secrets.contains_field(&difference.field) {
@@ -285,11 +310,7 @@ impl Lifecycle {
                 return Err(Error::NotAsDecided(each.collect()));
             }
         }
-        if container.state != State::Running {
-            let code = container.exit_code.map_or(String::new(), |code| format!(" with code {code}"));
-            tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
-        }
-        Ok(container)
+        Ok(())
     }
 
     fn seccomp_profile(&self, name: &str) -> Result<Option<String>, Error> {

@@ -12,7 +12,7 @@ use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::resolved::limits;
 use crate::lifecycle::observe::view::view;
 use crate::lifecycle::{Difference, Error, Lifecycle, WorkspaceView, now_ms};
-use crate::store::Verb;
+use crate::store::{Verb, Workspace};
 use crate::wire::UpdateRequest;
 use crate::workspace::{Container, ContainerSpec, State, WorkspaceId};
 
@@ -90,33 +90,36 @@ impl Lifecycle {
         }
         info.check("change the limits", wanted)?;
 
+        stored.draft = decision.draft;
+        stored.decisions.extend(decisions);
+        self.set_limits(id, &stored, &container.id).await
+    }
+
+    /// Gives a container the limits of `stored` and writes them to the store; restores the old ones when that fails.
+    async fn set_limits(&self, id: &WorkspaceId, stored: &Workspace, container: &str) -> Result<WorkspaceView, Error> {
+        let wanted = &stored.draft.spec;
         let entry = self.store.begin(id, Verb::Update)?;
         let done = async {
-            self.docker.update(&container.id, &wanted.resources, wanted.restart).await?;
-            let container = self.docker.inspect(&container.id).await?;
+            self.docker.update(container, &wanted.resources, wanted.restart).await?;
+            let container = self.docker.inspect(container).await?;
             let wrong: Vec<String> = match &container.actual {
                 Some(actual) => limits_differ(wanted, actual),
                 None => Vec::new(),
             };
-            if wrong.is_empty() { Ok(container) } else { Err(Error::NotAsDecided(wrong)) }
-        };
-        let finished = match done.await {
-            Ok(container) => {
-                stored.draft = decision.draft;
-                stored.decisions.extend(decisions);
-                // Only these fields are written: a command may have run in the workspace meanwhile.
-                let kept = self.store.update_workspace(id, |now| {
-                    now.draft.clone_from(&stored.draft);
-                    now.decisions.clone_from(&stored.decisions);
-                });
-                let kept = kept.and_then(|_| self.store.done(entry, "done"));
-                kept.map(|()| container).map_err(Error::from)
+            if !wrong.is_empty() {
+                return Err(Error::NotAsDecided(wrong));
             }
-            Err(error) => Err(error),
+            // Only these fields are written: a command may have run in the workspace meanwhile.
+            self.store.update_workspace(id, |now| {
+                now.draft.clone_from(&stored.draft);
+                now.decisions.clone_from(&stored.decisions);
+            })?;
+            self.store.done(entry, "done")?;
+            Ok(container)
         };
-        match finished {
+        match done.await {
             Ok(container) => {
-                view(Some(&stored), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
+                view(Some(stored), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
             }
             Err(first) => match self.restore_limits(id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
                 Ok(()) => Err(first),
