@@ -82,7 +82,7 @@ fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
         let lease = signal.kind == SignalKind::Lease;
         vec![
             signal.kind.as_str().to_owned(),
-            signal.value.clone().unwrap_or_else(|| "no value yet".into()),
+            signal.value.clone().unwrap_or_else(|| "no data".into()),
             if lease { "-".into() } else { ago(signal.active_at) },
             ago(signal.measured_at),
         ]
@@ -91,14 +91,16 @@ fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
     let id = &idle.id;
     context.out.line(match (after, idle.stops_at) {
         _ if idle.state != State::Running => format!("{id} is {}", idle.state),
-        (None, _) => format!("{id} is not stopped for being idle: idle.after is not set"),
+        (None, _) => format!("{id} is not stopped when idle: idle.after is not set"),
         (Some(after), Some(time)) => {
             format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
         }
-        (Some(after), None) => format!("{id} has no sign of use yet; idle.after is {after}"),
+        (Some(after), None) => format!("{id} has no sign of use so far; idle.after is {after}"),
     })?;
     if !service && after.is_some() {
-        context.out.line("wharf serve does not run: nothing is stopped, and CPU and network are not measured")?;
+        context
+            .out
+            .line("wharf serve is not running: no workspace is stopped, and CPU and network are not measured")?;
     }
     Ok(0)
 }
@@ -115,7 +117,7 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
         [name, time, ..] => (Some(name.as_str()), Some(time.parse::<Span>().map_err(usage)?)),
     };
     if args.release && time.is_some() {
-        return Err(usage("a time and --release cannot go together".into()));
+        return Err(usage("--release does not take a time".into()));
     }
     let change = match time {
         Some(time) => LeaseChange::Take(time),

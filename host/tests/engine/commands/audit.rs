@@ -126,7 +126,7 @@ fn old_records_go_and_the_rest_is_still_proven() {
     let text = sandbox.run(&["why"]).ok().text();
     assert!(text.contains("pruned"), "{text}");
     let verified = sandbox.run(&["audit", "verify"]).ok().text();
-    assert!(verified.contains("2 records unbroken") && verified.contains("4 were pruned"), "{verified}");
+    assert!(verified.contains("2 records, unbroken") && verified.contains("4 pruned"), "{verified}");
     let gone = sandbox.run(&["--json", "audit", "show", "3"]);
     assert!(gone.error()["message"].as_str().unwrap().contains("was pruned"));
     sandbox.sh("true");

@@ -178,7 +178,7 @@ fn a_full_disk_gets_one_clear_line_and_leaves_nothing() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.lines().filter(|line| line.starts_with("wharf: ")).count(), 1, "{stderr}");
-    assert!(stderr.contains("what to do: ") && stderr.contains("disk"), "{stderr}");
+    assert!(stderr.contains("remedy: ") && stderr.contains("disk"), "{stderr}");
     sandbox.assert_unchanged(&before, "afterwards");
     assert_eq!(sandbox.store().workspaces().unwrap(), []);
     sandbox.up();

@@ -155,7 +155,7 @@ fn tests_are_written_in_rhai_and_say_what_was_expected() {
     }
     let rule = sandbox.path("p/rule.rhai").display().to_string();
     let text = sandbox.run(&["script", "test", &rule]);
-    assert!(text.code == 1 && text.text().contains("6 tests: 1 hold, 5 do not"), "{}", text.text());
+    assert!(text.code == 1 && text.text().contains("6 tests: 1 passed, 5 failed"), "{}", text.text());
     sandbox.write("p/other.rhai", "fn pre_create(ctx) { }");
     let none = sandbox.run(&["script", "test", &sandbox.path("p/other.rhai").display().to_string()]);
     assert!(none.code == 3 && none.text().contains("other.test.rhai cannot be read"), "{}", none.text());

@@ -108,7 +108,7 @@ fn a_witness_elsewhere_shows_a_state_that_was_put_back_to_an_earlier_day() {
     let printed = sandbox.run(&["audit", "anchor"]).ok().text();
     assert!(printed.ends_with('\n') && printed.lines().count() == 1, "{printed}");
     let held = sandbox.run(&["audit", "verify", "--anchor", &file]).ok().text();
-    assert!(held.contains("they hold against 2 anchors"), "{held}");
+    assert!(held.contains("the records match 2 anchors"), "{held}");
 
     let state = sandbox.path("state");
     std::fs::remove_dir_all(&state).unwrap();

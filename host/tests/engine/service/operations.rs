@@ -188,7 +188,7 @@ fn a_start_is_checked_before_it_is_made() {
     https::certificate(&sandbox);
     let key = sandbox.path("tls/key.pem");
     sandbox.append_config(&https::lines(&sandbox));
-    assert!(sandbox.run(&["serve", "--check"]).ok().text().contains("could begin"));
+    assert!(sandbox.run(&["serve", "--check"]).ok().text().contains("can start"));
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused = sandbox.run(&["serve", "--check"]);
     assert!(refused.code == 1 && refused.stderr.contains("chmod 600"), "{}", refused.stderr);

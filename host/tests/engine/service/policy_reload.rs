@@ -117,7 +117,7 @@ fn wharf_policy_reload_and_a_hangup_reload_at_once_and_say_how_it_went() {
     let serving = Serving::start(&sandbox, &[]);
     sandbox.write("config/policies/notes.rhai", note("second"));
     let said = sandbox.run(&["policy", "reload"]).ok().text();
-    assert!(said.contains("decides with 1 policies"), "{said}");
+    assert!(said.contains("its chain has 1 policy"), "{said}");
     notes_after_restart(&sandbox, "second");
     sandbox.append_config("[limits]\nnonsense = 3");
     reload_refused(&sandbox, &["--config", "/dev/null", "policy", "reload"], &["nonsense", "decides as before"]);
@@ -172,7 +172,7 @@ fn a_reload_whose_golden_cases_do_not_hold_is_refused() {
     sandbox.script("team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"pay\"; }");
     let case = "about = \"everybody is of the team\"\nhook = \"pre-create\"\npolicies = [\"team.rhai\"]\n[expect.changed]\n\"env.TEAM\" = \"pay\"\n";
     sandbox.write("config/cases/team.toml", case);
-    assert!(sandbox.run(&["policy", "test"]).ok().text().contains("1 cases: 1 hold"));
+    assert!(sandbox.run(&["policy", "test"]).ok().text().contains("1 case: 1 passed"));
     let serving = Serving::start(&sandbox, &[]);
     sandbox.run(&["policy", "reload"]).ok();
     sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"ship\"; }");

@@ -80,7 +80,7 @@ fn a_snapshot_keeps_layer_and_volumes_and_a_restore_brings_them_back_beside_the_
     assert_eq!((busy.code, &error["code"]), (1, &json!("conflict")), "{}", busy.stderr);
     let users = [id, second["id"].as_str().unwrap()];
     let said = format!("{} {}", error["message"], error["remedy"]);
-    assert!(users.iter().any(|user| said.matches(user).count() == 2), "who uses it, and what to do: {said}");
+    assert!(users.iter().any(|user| said.matches(user).count() == 2), "its users, and a remedy: {said}");
     sandbox.json(&["rm", "--all", "--force", "--volumes"]);
     sandbox.run(&["snapshot", "rm", &name]).ok();
     assert_eq!(images_of(&sandbox.host()), Vec::<String>::new());
