@@ -116,7 +116,11 @@ fn test(context: &Context, files: &[PathBuf]) -> Result<u8, Failure> {
     say(context, &findings)?;
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     if !context.out.json {
-        context.out.line(format!("{}: {} passed, {failed} failed", counted(findings.len(), "test"), findings.len() - failed))?;
+        context.out.line(format!(
+            "{}: {} passed, {failed} failed",
+            counted(findings.len(), "test"),
+            findings.len() - failed
+        ))?;
     }
     Ok(if failed == 0 { 0 } else { 1 })
 }

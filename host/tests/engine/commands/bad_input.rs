@@ -209,7 +209,7 @@ fn what_is_given_twice_is_refused_and_wrong_usage_is_json_for_programs() {
         &["up", "--secret", "a=s", "--secret", "a=./s"],
         &["up", "--secret", "a=s", "--tmpfs", "/run/secrets"],
     ] {
-        sandbox.refused(args, 2, "bad-request", &["given twice"]);
+        sandbox.refused(args, 2, "bad-request", &["twice"]);
     }
     for args in
         [&["--json", "logs", "--since", "bogus"][..], &["--json", "nonsense"], &["--json"], &["update", "--json"]]

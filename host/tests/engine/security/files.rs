@@ -160,7 +160,9 @@ fn a_service_that_runs_refuses_a_reload_of_a_file_that_others_can_write() {
     let sandbox = sandbox();
     std::fs::remove_file(sandbox.path("config/cases/one.json")).unwrap();
     let mut serve = sandbox.spawn(&["serve"]);
-    crate::support::sandbox::until("the service runs", || sandbox.run(&["doctor"]).text().contains("wharf serve is running"));
+    crate::support::sandbox::until("the service runs", || {
+        sandbox.run(&["doctor"]).text().contains("wharf serve is running")
+    });
     mode(&sandbox.path("config/policies/rule.rhai"), 0o666);
     let reload = sandbox.run(&["policy", "reload"]);
     assert_eq!(reload.code, 3, "{}", reload.stderr);

@@ -155,7 +155,7 @@ fn another_folder_in_the_place_of_a_project_is_taken_when_that_is_asked_for() {
     std::fs::rename(sandbox.project(), sandbox.path("old")).unwrap();
     sandbox.folder("project");
     let refused = sandbox.run(&["--json", "start"]);
-    let error = denied(&refused, "mount-changed", "another file or folder");
+    let error = denied(&refused, "mount-changed", "no longer the file or folder");
     assert!(error["remedy"].as_str().unwrap().contains("wharf up --recreate"), "{error}");
     let differs = sandbox.run(&["--json", "up"]);
     assert_eq!((differs.code, differs.error()["code"].as_str()), (7, Some("spec-differs")), "{}", differs.stderr);

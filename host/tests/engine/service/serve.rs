@@ -201,7 +201,7 @@ fn policies_are_told_what_happens_and_what_they_ask_for_is_done() {
     assert_eq!((&inspected["state"], &inspected["container_id"]), (&json!("exited"), &up["container_id"]));
     let notes = inspected["notes"].to_string();
     assert!(notes.contains("stopped by rule.rhai: it is ill") && notes.contains("rule.rhai:5"), "{notes}");
-    assert!(!notes.contains("ended with"), "what fails asks for nothing: {notes}");
+    assert!(!notes.contains("exited with"), "what fails asks for nothing: {notes}");
     let decisions = sandbox.store().decisions(&sandbox.id().parse().unwrap(), 100).unwrap();
     let events = decisions.iter().filter(|decision| decision.hook == wharf::hooks::Hook::Event).count();
     assert!(events >= 3, "{events}");
@@ -238,12 +238,12 @@ fn what_fails_by_itself_is_started_again_and_what_was_stopped_is_not() {
     let line = "while ! test -e /tmp/fail; do sleep 0.05; done; rm /tmp/fail; exit 5";
     let up = sandbox.json(&["up", "--", "sh", "-c", line]);
     sandbox.sh("touch /tmp/fail");
-    assert!(serving.lines.next().contains("ended with code 5 (restart 1 of 5 in 10m)"));
+    assert!(serving.lines.next().contains("exited with code 5 (restart 1 of 5 in 10m)"));
     let inspected = sandbox.json(&["wait", "--for", "running", "--timeout", "30s"]);
     assert_eq!(inspected["state"], "running");
     let inspected = sandbox.json(&["inspect"]);
     assert_eq!(inspected["container_id"], up["container_id"]);
-    assert!(inspected["notes"].to_string().contains("restarted by the service: ended with code 5"), "{inspected}");
+    assert!(inspected["notes"].to_string().contains("restarted by the service: exited with code 5"), "{inspected}");
     sandbox.json(&["stop"]);
     until("the stop is known", || sandbox.store().states().unwrap()[0].state == State::Exited);
     serving.end();

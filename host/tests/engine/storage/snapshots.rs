@@ -265,7 +265,7 @@ fn a_restore_that_is_killed_at_its_very_end_keeps_the_volumes_of_the_workspace_t
         sandbox.run(&["rm", "--force", "--volumes", "again"]).ok();
     }
     let ls = sandbox.run(&["ls"]).ok();
-    assert!(!ls.stderr.contains("cannot be put right"), "{}", ls.stderr);
+    assert!(!ls.stderr.contains("cannot finish or undo"), "{}", ls.stderr);
     // Its volume outlives it, like any named volume.
     sandbox.run(&["rm", "--force", "again"]).ok();
     sandbox.json(&["ls"]);

@@ -159,7 +159,7 @@ fn any_cursor_gives_exactly_what_came_after_it() {
     }
     let foreign = sandbox.run(&["--json", "logs", &id, "--after", "abc:1:o1"]);
     assert_eq!((foreign.code, foreign.error()["code"].as_str()), (2, Some("bad-request")));
-    assert!(foreign.error()["message"].as_str().unwrap().contains("made anew"), "{}", foreign.stderr);
+    assert!(foreign.error()["message"].as_str().unwrap().contains("recreated"), "{}", foreign.stderr);
     assert_eq!(sandbox.run(&["logs", &id, "--after", "nonsense"]).code, 2);
 }
 

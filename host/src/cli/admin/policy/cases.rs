@@ -54,7 +54,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         for row in &rows {
             print(context, row)?;
         }
-        context.out.line(format!("{}: {} passed, {failed} failed", counted(rows.len(), "case"), rows.len() - failed))?;
+        context.out.line(format!(
+            "{}: {} passed, {failed} failed",
+            counted(rows.len(), "case"),
+            rows.len() - failed
+        ))?;
     }
     Ok(if failed == 0 { 0 } else { 1 })
 }

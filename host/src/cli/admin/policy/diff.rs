@@ -38,7 +38,15 @@ fn print(context: &Context, all: &BTreeMap<String, ShadowSummary>) -> Result<(),
     }
     for (policy, summary) in all {
         let ShadowSummary { asked, failed, changed, .. } = summary;
-        out.line(out.bold(policy) + format!(": asked {}, would have changed {}, failed {}", times(*asked), counted(*changed, "decision"), times(*failed)))?;
+        out.line(
+            out.bold(policy)
+                + format!(
+                    ": asked {}, would have changed {}, failed {}",
+                    times(*asked),
+                    counted(*changed, "decision"),
+                    times(*failed)
+                ),
+        )?;
         if let Some(last) = &summary.last_failure {
             out.line(format!("  last failure: {last}"))?;
         }

@@ -89,7 +89,9 @@ pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(&chain)?;
     } else {
-        context.out.line(format!("the service has reloaded; its chain has {}", counted(chain.policies.len(), "policy")))?;
+        context
+            .out
+            .line(format!("the service has reloaded; its chain has {}", counted(chain.policies.len(), "policy")))?;
     }
     Ok(0)
 }
