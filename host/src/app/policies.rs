@@ -174,10 +174,10 @@ impl Chain<'_> {
         }));
         let running = self.service.as_ref().map(|service| service.policies.get(name));
         match running {
-            Some(None) => notes.push("the service decides without it yet".into()),
+            Some(None) => notes.push("the service does not use it yet".into()),
             Some(Some(version)) if *version != entry.version() => {
                 let digest = version.get(..12).unwrap_or(version);
-                notes.push(format!("the service decides with another version (sha256:{digest}...)"));
+                notes.push(format!("the service uses another version (sha256:{digest}...)"));
             }
             _ => {}
         }
@@ -195,7 +195,7 @@ impl Chain<'_> {
                 ms => format!("is asked again in {} s", ms.div_ceil(1_000)),
             };
             notes.push(format!(
-                "breaker open at {at}: {} failures in a row, {again}; the last: {}",
+                "breaker open at {at}: {} failures in a row, {again}; last: {}",
                 breaker.failures, breaker.last
             ));
         }

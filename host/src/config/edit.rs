@@ -39,7 +39,7 @@ pub fn set_mode(path: &Path, policy: &str, mode: Mode) -> Result<(), String> {
 
 /// Returns the text with another mode for one policy.
 fn with_mode(text: &str, policy: &str, mode: Mode) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error| format!("no TOML: {error}"))?;
+    let mut document: DocumentMut = text.parse().map_err(|error| format!("it is not valid TOML: {error}"))?;
     let value: Value = match mode {
         Mode::Enforce => "enforce".into(),
         Mode::Shadow => "shadow".into(),

@@ -60,7 +60,7 @@ fn an_optional_policy_that_cannot_be_loaded_is_left_out() {
     let sandbox = Sandbox::new();
     sandbox.config(&format!("{WASM_POLICY}optional = true\n"));
     let up = sandbox.run(&["up"]).ok();
-    assert!(up.stderr.contains("left out") && up.stderr.contains("broken"), "{}", up.stderr);
+    assert!(up.stderr.contains("skipped") && up.stderr.contains("broken"), "{}", up.stderr);
 }
 
 #[test]

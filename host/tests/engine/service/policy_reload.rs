@@ -111,7 +111,7 @@ fn a_new_policy_that_was_refused_is_tried_again_when_its_file_is_corrected() {
 #[test]
 fn wharf_policy_reload_and_a_hangup_reload_at_once_and_say_how_it_went() {
     let sandbox = Sandbox::new();
-    sandbox.refused(&["policy", "reload"], 5, "no-service", &["no wharf serve runs"]);
+    sandbox.refused(&["policy", "reload"], 5, "no-service", &["no wharf serve is running"]);
     sandbox.script("notes.rhai", &note("first"));
     sandbox.up();
     let serving = Serving::start(&sandbox, &[]);
@@ -120,7 +120,11 @@ fn wharf_policy_reload_and_a_hangup_reload_at_once_and_say_how_it_went() {
     assert!(said.contains("its chain has 1 policy"), "{said}");
     notes_after_restart(&sandbox, "second");
     sandbox.append_config("[limits]\nnonsense = 3");
-    reload_refused(&sandbox, &["--config", "/dev/null", "policy", "reload"], &["nonsense", "decides as before"]);
+    reload_refused(
+        &sandbox,
+        &["--config", "/dev/null", "policy", "reload"],
+        &["nonsense", "keeps the previous policies"],
+    );
     notes_after_restart(&sandbox, "second");
     serving.terminate();
 }

@@ -271,7 +271,7 @@ fn a_limit_says_so_where_the_engines_processes_are_not_seen() {
     };
     let late = |output: crate::support::process::Output| {
         assert_eq!(output.code, 125, "{}", output.stderr);
-        assert!(output.stderr.contains("not seen from here, so the command runs on"), "{}", output.stderr);
+        assert!(output.stderr.contains("not visible from here, so the command keeps running"), "{}", output.stderr);
     };
     late(apart(&["exec", "--timeout", "1s", "--", "sleep", "20"]).finish());
     assert!(sandbox.sh("ps").contains("sleep 20"));
