@@ -76,7 +76,8 @@ mod tests {
             [
                 "the variable WHARF_ALLOW_VOLUMES is ignored: 'allow.volumes' is not a plain value; use \
                  --set 'allow.volumes=...'",
-                "the variable WHARF_BUILD_NUMBER is ignored: it is not a setting; see 'wharf config show' for all settings",
+                "the variable WHARF_BUILD_NUMBER is ignored: it is not a setting; see \
+                 'wharf config show' for all settings",
                 "the variable WHARF_LIMITS_MEMROY is ignored: it is not a setting; did you mean WHARF_LIMITS_MEMORY?",
                 "the variable WHARF_STATE_DRI is ignored: it is not a setting; did you mean WHARF_STATE_DIR?",
             ]

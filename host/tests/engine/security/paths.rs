@@ -325,7 +325,7 @@ fn sockets_pipes_and_devices_are_no_sources() {
     .unwrap();
     for source in ["./agent.sock", "./pipe"] {
         let refused = sandbox.run(&["--json", "plan", "--image", BASE, "--mount", &format!("{source}:/x")]);
-        denied(&refused, "invariant", "files and folders only");
+        denied(&refused, "invariant", "only files and folders");
     }
     // The project that has them is mounted as before.
     sandbox.up();

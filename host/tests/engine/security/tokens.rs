@@ -290,14 +290,17 @@ fn a_plan_for_a_token_with_labels_has_one_answer_whether_a_path_or_an_image_is_t
             let (a, b) = (mount(a, read_only), mount(b, read_only));
             assert_ne!(a.1, b.1, "the example has a difference");
             assert_eq!(a.0, b.0);
-            assert!(a.0.contains("not allowed, or not there"), "{}", a.0);
+            assert!(a.0.contains("not allowed, or does not exist"), "{}", a.0);
         }
     }
     // The record of a creation that fails because of it reveals nothing either.
     assert_ne!(sandbox.run(&["up", "--recreate", "--label", "team=a"]).code, 0);
     let whole = api::get(&sandbox, "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
     let part = https.by(&text, "GET", "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
-    assert!(whole.contains("No such file") && part.contains("not there") && !part.contains("No such file"), "{part}");
+    assert!(
+        whole.contains("No such file") && part.contains("does not exist") && !part.contains("No such file"),
+        "{part}"
+    );
     std::fs::remove_dir_all(sandbox.path("project/.devcontainer")).unwrap();
 
     let local = format!("{}-local", sandbox.name());
