@@ -153,7 +153,8 @@ impl Store {
         let connection = self.connection();
         let mut query = connection
             .prepare_cached(
-                "select id, kind, object, name, identity, action, reason, policy, bytes, planned, due, state, ended, outcome
+                "select id, kind, object, name, identity, action, reason, policy, bytes, planned, due, state, \
+                 ended, outcome
                  from ledger where ?1 is null or state = ?1 order by id desc limit ?2",
             )
             .map_err(statement(what))?;
@@ -190,7 +191,7 @@ impl Store {
         let before = Timestamp::now() - jiff::SignedDuration::from_hours(KEPT_HOURS);
         self.connection()
             .execute("delete from ledger where state in ('done', 'cancelled') and ended < ?1", [before.to_string()])
-            .map_err(statement("forget old entries of the ledger"))?;
+            .map_err(statement("delete old entries of the ledger"))?;
         Ok(())
     }
 
@@ -205,7 +206,7 @@ impl Store {
                  on conflict (reference) do update set image_id = ?2, pulled = ?3",
                 params![reference, image_id, Timestamp::now().to_string()],
             )
-            .map_err(statement("remember a pulled image"))?;
+            .map_err(statement("record a pulled image"))?;
         Ok(())
     }
 
@@ -216,7 +217,7 @@ impl Store {
     pub fn forget_pulled_image(&self, reference: &str) -> Result<(), Error> {
         self.connection()
             .execute("delete from pulled_images where reference = ?1", [reference])
-            .map_err(statement("forget a pulled image"))?;
+            .map_err(statement("delete a pulled image"))?;
         Ok(())
     }
 
@@ -249,7 +250,7 @@ impl Store {
         objects: &BTreeMap<String, bool>,
         write: bool,
     ) -> Result<BTreeMap<String, Timestamp>, Error> {
-        let what = "note what is used";
+        let what = "record used objects";
         let mut connection = self.connection();
         // A transaction that starts with a read would not wait for another writer.
         let behavior = if write { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };

@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn add_metrics(&self, rows: &[MetricRow]) -> Result<(), Error> {
-        let what = "keep statistics";
+        let what = "save statistics";
         let mut connection = self.connection();
         // A transaction that starts with a read would not wait for another writer.
         let transaction =
@@ -58,7 +58,8 @@ impl Store {
             let series = series(&transaction, row).map_err(statement(what))?;
             transaction
                 .prepare_cached(
-                    "insert or replace into metrics (series, resolution, time, samples, cpu, memory, memory_limit, rx, tx,
+                    "insert or replace into metrics (series, resolution, time, samples, cpu, memory, \
+                     memory_limit, rx, tx,
                          read, written, pids)
                      values (?1, 0, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )
@@ -108,7 +109,8 @@ impl Store {
                 }
                 transaction
                     .prepare_cached(
-                        "delete from metric_series where id = ?1 and not exists (select 1 from metrics where series = ?1)",
+                        "delete from metric_series where id = ?1 and not exists (select 1 from metrics where \
+                         series = ?1)",
                     )?
                     .execute([series])?;
             }

@@ -151,7 +151,7 @@ fn a_state_folder_that_cannot_be_written_gets_one_clear_line() {
         let refused = sandbox.run(&["--state-dir", dir, "up"]);
         assert_eq!(refused.code, 1, "{dir}: {}", refused.stderr);
         let line = refused.stderr.lines().find(|line| line.starts_with("wharf: ")).unwrap_or_default();
-        assert!(line.contains("cannot be used") && line.contains(dir), "{}", refused.stderr);
+        assert!(line.contains("cannot use") && line.contains(dir), "{}", refused.stderr);
         assert!(refused.stderr.contains("--state-dir"), "{}", refused.stderr);
         let error = sandbox.run(&["--json", "--state-dir", dir, "up"]).error();
         assert_eq!(error["code"], "store", "{error}");

@@ -82,12 +82,12 @@ fn the_root_of_the_host_is_not_reached_through_a_folder_of_a_process_and_a_link_
     sandbox.folder("project/srv");
     let file = format!(r#"{{"image":"{image}","mounts":["source=/proc/self/cwd/srv,target=/host,type=bind"]}}"#);
     sandbox.write("project/.devcontainer.json", file);
-    denied(&sandbox.run(&["--json", "up"]), "invariant", "another process");
+    denied(&sandbox.run(&["--json", "up"]), "invariant", "between processes");
     // A service with the working directory that systemd uses.
     sandbox.append_config("[allow]\nbind_roots = [\"/srv\"]\n");
     let mut command = sandbox.command_in(Path::new("/"), &["--json", "up", sandbox.project().to_str().unwrap()]);
     let refused = Output::of(command.output().unwrap());
-    denied(&refused, "invariant", "another process");
+    denied(&refused, "invariant", "between processes");
     assert!(sandbox.own_containers().is_empty());
 }
 

@@ -160,7 +160,7 @@ fn a_backup_is_made_while_the_service_runs_and_can_be_restored() {
     assert_eq!((about.permissions().mode() & 0o777, made["bytes"].as_u64()), (0o600, Some(about.size())));
     assert!(made["decisions"].as_u64().unwrap() >= 3, "{made}");
     let again = sandbox.run(&["backup", file.to_str().unwrap()]);
-    assert!(again.code == 1 && again.stderr.contains("it exists"), "{}", again.stderr);
+    assert!(again.code == 1 && again.stderr.contains("it already exists"), "{}", again.stderr);
     serving.end();
 
     // As documented in docs/service.md.
