@@ -14,7 +14,7 @@
 //! use wharf::{Options, Wharf};
 //!
 //! let wharf = Wharf::open(Options::of_process())?;
-//! let project = "/home/mia/shop".into();
+//! let project = "/srv/shop".into();
 //! let workspace = wharf.up(WorkspaceRequest { project, ..WorkspaceRequest::default() }).await?;
 //! let tests = wharf.exec(&workspace.id, ["make", "test"]).output().await?;
 //! println!("{}", String::from_utf8_lossy(&tests.stdout));
