@@ -80,7 +80,10 @@ fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
     assert!(whole.contains("prod-server-7") && whole.contains(&other), "the example fails: {whole}");
     let policies = get("/v1/policies").ok();
     let said = policies.to_string();
-    assert!(!said.contains("prod-server-7") && !said.contains(&other) && said.contains("left out"), "{said}");
+    assert!(
+        !said.contains("prod-server-7") && !said.contains(&other) && said.contains("hidden from a token"),
+        "{said}"
+    );
 
     let whole = api::get(&sandbox, "/v1/decisions?workspace=project").ok();
     let images = |records: &Value| {
@@ -370,6 +373,6 @@ fn a_start_for_a_token_with_labels_has_one_answer_whatever_is_in_the_place_of_a_
     }
     let log = serving.terminate();
     for whole in [missing, other, link, out] {
-        assert!(log.contains("withheld from a caller with labels") && log.contains(&whole), "{whole}: {log}");
+        assert!(log.contains("hidden from a caller with labels") && log.contains(&whole), "{whole}: {log}");
     }
 }
