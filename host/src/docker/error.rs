@@ -55,7 +55,7 @@ pub enum Error {
         name: String,
     },
     /// Another container has the name.
-    #[error("the container name '{name}' is taken")]
+    #[error("the container name '{name}' is already in use")]
     NameTaken {
         /// The name.
         name: String,
@@ -173,7 +173,7 @@ pub enum Error {
         message: String,
     },
     /// The connection broke during a request or a stream.
-    #[error("cannot {operation}: the connection to the engine broke: {source}")]
+    #[error("cannot {operation}: the connection to the engine failed: {source}")]
     Stream {
         /// The attempted operation.
         operation: &'static str,
@@ -243,7 +243,7 @@ impl Error {
                 )
             }
             Self::NotOurs { what, name } => {
-                format!("rename or remove the {what} '{name}', or configure another name; Wharf leaves it alone")
+                format!("rename or remove the {what} '{name}', or configure another name; Wharf does not touch it")
             }
             Self::ImageMissing { reference } => {
                 format!("pull it with `docker pull {reference}`, or choose a pull policy that pulls it")

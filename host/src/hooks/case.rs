@@ -157,7 +157,7 @@ impl Case {
         let chain = if self.policies.is_empty() { chain.clone() } else { chain.only(&self.policies)? };
         let asked = chain.entries().iter().any(|entry| entry.hooks.contains(&self.hook));
         if !asked && !self.policies.is_empty() {
-            return Err(format!("none of {} has the hook {}", self.policies.join(", "), self.hook));
+            return Err(format!("none of {} implements the hook {}", self.policies.join(", "), self.hook));
         }
         Ok(mismatches(&self.expect, &result(&chain.again(&record))))
     }

@@ -94,7 +94,7 @@ impl std::fmt::Display for Unplayable {
             Self::TimedOut(policy) => write!(f, "'{policy}' timed out, which does not depend on the input"),
             Self::Granted(policy) => write!(f, "the folders or variables granted to '{policy}' have changed"),
             Self::Shadows => f.write_str("it is a record of shadows"),
-            Self::Missing(policy) => write!(f, "'{policy}' took part and cannot be loaded now"),
+            Self::Missing(policy) => write!(f, "'{policy}' took part but cannot be loaded now"),
         }
     }
 }

@@ -189,7 +189,7 @@ impl Document {
         }
         match walk_mut(&mut shared.root, &self.path) {
             Some(Value::Array(list)) if list.len() < MOST_NODES => list.push(json),
-            Some(Value::Array(_)) => return error(format!("a list holds at most {MOST_NODES} elements"), at),
+            Some(Value::Array(_)) => return error(format!("a list can have at most {MOST_NODES} elements"), at),
             _ => return error(format!("{} is not a list", self.path.join(".")), at),
         }
         let edit = Edit { path: self.path.clone(), line: at.line().unwrap_or(0) };

@@ -203,7 +203,7 @@ pub fn secret_text() -> Result<String, Error> {
 
 fn chance<const BYTES: usize>() -> Result<String, Error> {
     let mut bytes = [0; BYTES];
-    let none = |_| Error::Statement { what: "make a secret", cause: "the system has no random numbers".into() };
+    let none = |_| Error::Statement { what: "generate a secret", cause: "the system has no random numbers".into() };
     SystemRandom::new().fill(&mut bytes).map_err(none)?;
     Ok(hex::encode(bytes))
 }

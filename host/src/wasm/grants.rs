@@ -77,7 +77,7 @@ impl Grants {
         }
         files.sort();
         if files.iter().map(|file| file.size).sum::<u64>() > MOST_BYTES {
-            return Err(refuse(format!("the folders hold more than {} MiB", MOST_BYTES >> 20)));
+            return Err(refuse(format!("the folders contain more than {} MiB", MOST_BYTES >> 20)));
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((was, digest)) = known.as_ref()
@@ -133,7 +133,7 @@ fn walk(seen: &Path, folder: &Path, files: &mut Vec<Entry>) -> Result<(), Policy
         let size = if kind == S_IFREG { meta.len() } else { 0 };
         files.push(Entry { path: path.clone(), mode: meta.mode(), size, inode: meta.ino(), changed });
         if files.len() > MOST_FILES {
-            return Err(refuse(format!("the folders hold more than {MOST_FILES} files")));
+            return Err(refuse(format!("the folders contain more than {MOST_FILES} files")));
         }
         if kind == S_IFDIR {
             walk(&path, &entry.path(), files)?;

@@ -207,7 +207,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("api: a connection broke: {error}");
+        tracing::debug!("api: a connection failed: {error}");
     }
 }
 

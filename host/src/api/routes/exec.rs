@@ -295,7 +295,7 @@ async fn listen(
                         *stdin = None;
                     }
                 }
-                _ => return Err(Problem::request("a binary message does not begin with the channel 0")),
+                _ => return Err(Problem::request("a binary message does not start with channel 0")),
             },
             Some(Ok(Message::Text(text))) => {
                 let ExecInput { resize, stdin_end, detach } = read::<ExecInput>(text.as_bytes())?;

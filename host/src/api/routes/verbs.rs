@@ -133,7 +133,8 @@ pub(in crate::api) async fn update(
 #[utoipa::path(delete, path = "/v1/workspaces/{id}", params(
     ("id" = String, Path, description = "Id or name"),
     ("force" = Option<bool>, Query, description = "Whether to kill a running workspace"),
-    ("volumes" = Option<bool>, Query, description = "Whether to remove also the named volumes that were made for it"),
+    ("volumes" = Option<bool>, Query, description = "Whether to also remove the named volumes that were created \
+        for it"),
 ), responses((status = 200, description = "The removed workspace", body = WorkspaceView)))]
 pub(in crate::api) async fn remove(
     State(api): State<Api>,

@@ -90,7 +90,7 @@ impl RequestArgs {
         for text in self.secret {
             let (name, secret) = crate::cli::workspaces::secret::parse(&text).map_err(usage)?;
             if secrets.insert(name.clone(), secret).is_some() {
-                return Err(usage(format!("the secret {name} is given twice")));
+                return Err(usage(format!("the secret {name} is set twice")));
             }
         }
         let build = self.build.build().map_err(usage)?;

@@ -256,7 +256,7 @@ impl Reader {
     fn switch(&mut self, read: &Part) -> std::result::Result<Part, Stop> {
         let mut parts = open_all(&self.path, self.most)?;
         let Some(index) = parts.iter().position(|part| part.identity == read.identity) else {
-            return Err(Stop::Failed("it was rotated away before it was read".into()));
+            return Err(Stop::Failed("it was rotated before it was read".into()));
         };
         let mut newer = parts.split_off(index + 1);
         let Some(current) = newer.pop() else { return Err(Stop::Failed("it was renamed back".into())) };

@@ -19,7 +19,7 @@ impl Lifecycle {
         let json = |value: &str| serde_json::Value::String(value.to_owned());
         let Some(stored) = self.store.workspace(&decided.project.id)? else {
             let field = "decision".to_owned();
-            let (is, wanted) = (json("unknown: the store has no record of it"), json("known"));
+            let (is, wanted) = (json("unknown: the store has no record of the workspace"), json("known"));
             return Ok(vec![Difference { field, is, decided: wanted, by: "host".into() }]);
         };
         let plain = |spec: &ContainerSpec| {

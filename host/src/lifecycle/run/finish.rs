@@ -66,7 +66,7 @@ impl Lifecycle {
     /// Finishes a stop, unless the container was started since.
     pub(in crate::lifecycle) async fn finish_stop(&self, entry: &JournalEntry) -> Result<(), Error> {
         let detail = entry.detail.as_deref().unwrap_or_default();
-        let damaged = || Error::Internal(format!("'{detail}' in the journal is no container with seconds"));
+        let damaged = || Error::Internal(format!("'{detail}' in the journal is not a container with seconds"));
         let (container, seconds) = detail.split_once(' ').ok_or_else(damaged)?;
         let seconds = seconds.parse().map_err(|_| damaged())?;
         let container = match self.docker.inspect(container).await {

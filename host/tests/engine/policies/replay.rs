@@ -102,7 +102,7 @@ fn what_cannot_be_replayed_is_counted_and_said() {
     sandbox.config(&format!("{config}\noptional = true\n"));
     sandbox.write("config/policies/rule.rhai", "fn broken(");
     let run = sandbox.run(&["policy", "replay"]);
-    assert!(run.text().contains("'rule.rhai' took part and cannot be loaded now"), "{}", run.text());
+    assert!(run.text().contains("'rule.rhai' took part but cannot be loaded now"), "{}", run.text());
     let none = sandbox.run(&["--json", "policy", "replay", "--decision", "999"]);
     assert_eq!((none.code, &none.error()["code"]), (5, &json!("record-not-found")));
 }

@@ -44,7 +44,7 @@ pub(super) fn anchor(context: &Context, store: &Store, append: Option<&Path>) ->
 
 pub(super) fn acknowledge(context: &Context, store: &Store, reason: &str) -> Result<u8, Failure> {
     if reason.trim().is_empty() || reason.len() > 1_000 || reason.chars().any(char::is_control) {
-        let text = "--reason takes one line of at most 1000 characters";
+        let text = "--reason must be one line of at most 1000 characters";
         return Err(Failure::new("usage", text, "explain why the loss is harmless, or how it was handled", 2));
     }
     let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid());
@@ -69,8 +69,8 @@ pub(super) fn verify(
     if let Some(key) = public_key
         && (key.len() != 64 || !key.chars().all(|c| c.is_ascii_hexdigit()))
     {
-        let text = "--public-key takes 64 hexadecimal digits";
-        return Err(Failure::new("usage", text, "'wharf audit verify' prints the installation's own", 2));
+        let text = "--public-key must be 64 hexadecimal digits";
+        return Err(Failure::new("usage", text, "see the key of this installation in 'wharf audit verify'", 2));
     }
     let anchors = anchor.map(anchors).transpose()?.unwrap_or_default();
     let verified = store.verify_against(public_key, &anchors, true)?;
