@@ -58,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 if rows.is_empty() {
                     context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows the reasons")?;
                 } else {
-                    context.out.table(&["WHAT", "SIZE", "VERDICT", "WHEN", "BY", "WHY"], rows)?;
+                    context.out.table(&["OBJECT", "SIZE", "VERDICT", "WHEN", "POLICY", "REASON"], rows)?;
                 }
                 if let Some(failed) = &report.failed {
                     context.out.line(format!("everything was kept: {}", failed))?;
@@ -72,7 +72,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 context.out.value(&entries)?;
             } else {
                 let rows = entries.iter().map(entry_row).collect();
-                context.out.table(&["NUMBER", "WHAT", "SIZE", "ACTION", "STATE", "WHEN", "BY", "WHY"], rows)?;
+                context.out.table(&["NUMBER", "OBJECT", "SIZE", "ACTION", "STATE", "WHEN", "POLICY", "REASON"], rows)?;
             }
             Ok(0)
         }

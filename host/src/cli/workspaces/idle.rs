@@ -56,7 +56,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let by = idle.signals.first().filter(|_| idle.active_at.is_some()).map_or("-", |signal| signal.kind.as_str());
         vec![idle.id.to_string(), idle.state.to_string(), ago(idle.active_at), by.to_owned(), stops(idle)]
     };
-    context.out.table(&["ID", "STATE", "USED", "SIGN", "STOPS"], all.iter().map(row).collect())?;
+    context.out.table(&["ID", "STATE", "USED", "SIGNAL", "STOPS"], all.iter().map(row).collect())?;
     Ok(0)
 }
 
@@ -87,7 +87,7 @@ fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
             ago(signal.measured_at),
         ]
     };
-    context.out.table(&["SIGN", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
+    context.out.table(&["SIGNAL", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
     let id = &idle.id;
     context.out.line(match (after, idle.stops_at) {
         _ if idle.state != State::Running => format!("{id} is {}", idle.state),
