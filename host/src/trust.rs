@@ -261,7 +261,7 @@ impl Rules {
             let flag = if kind == FileType::Symlink { "-h " } else { "" };
             let or_root = if self.user == 0 { "" } else { " or root" };
             let why = format!("{shown} belongs to {of}, but must belong to {us}{or_root}");
-            return refuse(why, format!("run 'chown {flag}{us} {}', or use another path", quoted(place)));
+            return refuse(why, format!("run `chown {flag}{us} {}`, or use another path", quoted(place)));
         }
         // The mode of a link is meaningless, and a device's mode does not show who controls the data read from it.
         if !matches!(kind, FileType::RegularFile | FileType::Directory) {
@@ -281,7 +281,7 @@ impl Rules {
                 _ => (format!("the group {}", group_name(stat.st_gid)), "g-w"),
             };
             let why = format!("{shown} (mode {mode:04o}) is writable by {who}");
-            return refuse(why, format!("run 'chmod {flag} {}'", quoted(place)));
+            return refuse(why, format!("run `chmod {flag} {}`", quoted(place)));
         }
         Ok(())
     }
