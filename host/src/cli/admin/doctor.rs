@@ -209,7 +209,7 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
         checks.push(Check::warn(
             "disk",
             format!(
-                "measured only: the storage driver {} cannot limit the disk of a workspace; wharf serve measures it \
+                "watched: the storage driver {} cannot limit the disk of a workspace; wharf serve measures it \
                  and reports it to policies",
                 info.storage_driver
             ),
@@ -218,7 +218,7 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
     }
     if info.disk_limit_possible() {
         let text = "enforced: the storage driver can limit the disk of a workspace; without quotas in the file \
-                    system, usage is only measured";
+                    system, usage is only watched";
         checks.push(Check::ok("disk", text));
     }
     if !info.init_available {

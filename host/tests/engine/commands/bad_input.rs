@@ -50,7 +50,7 @@ fn a_path_that_is_no_usable_folder_is_no_project() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("project/file.txt", "");
     let missing = sandbox.path("no-such-folder");
-    let words = ["cannot be used"];
+    let words = ["cannot use"];
     sandbox.refused(&["up", missing.to_str().unwrap()], 5, "project-unusable", &["No such file", "no-such-folder"]);
     sandbox.refused(&["up", file.to_str().unwrap()], 5, "project-unusable", &["Not a directory", "file.txt"]);
     for system in ["/", "/etc", "/usr", "/proc/self", "/bin", "/usr/bin", "/lib"] {

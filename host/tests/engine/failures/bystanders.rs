@@ -29,7 +29,7 @@ fn a_container_that_has_our_name_but_not_our_labels_is_left_alone_and_said_to_be
     let name = format!("wharf-{}", sandbox.id());
     let bystander = sandbox.bystander(&name, &[], true);
     let before = fingerprint(&bystander);
-    sandbox.refused(&["up"], 1, "name-taken", &[&name, "taken"]);
+    sandbox.refused(&["up"], 1, "name-taken", &[&name, "in use"]);
     sandbox.refused(&["up", "--recreate"], 1, "name-taken", &[&name]);
     assert_eq!(sandbox.json(&["ls"]), json!([]));
     for args in [&["rm", "--force", "project"][..], &["down"], &["stop"]] {

@@ -94,7 +94,7 @@ fn what_cannot_be_replayed_is_counted_and_said() {
     let counts: Vec<_> = replayed["not_replayed"].as_object().unwrap().iter().collect();
     assert_eq!(counts.len(), 3, "{replayed}");
     let text = sandbox.run(&["policy", "replay"]).ok().text();
-    for part in ["version 1 is older", "version 99 is newer", "it cannot be read"] {
+    for part in ["version 1 is older", "version 99 is newer", "the record is unreadable"] {
         assert!(text.lines().any(|line| line.starts_with("not replayed: 1 record:") && line.contains(part)), "{text}");
     }
     // An optional policy that took part can no longer be loaded.
