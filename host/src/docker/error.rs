@@ -147,7 +147,7 @@ pub enum Error {
         name: String,
     },
     /// The engine rejects the request as invalid.
-    #[error("cannot {operation}: the engine does not support it: {cause}")]
+    #[error("cannot {operation}: rejected by the engine: {cause}")]
     BadRequest {
         /// The attempted operation.
         operation: &'static str,
