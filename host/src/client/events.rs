@@ -173,8 +173,7 @@ mod tests {
 
     #[test]
     fn events_are_the_same_however_the_bytes_come_in() {
-        let text = b": hello\n\nid: 7\nevent: line\ndata: {\"a\":\ndata: \"\xc3\xa9\"}\n\ndata\n\nevent: \
-                     lost\n\ndata:x\r\n\r\n";
+        let text = b": hello\n\nid: 7\nevent: line\ndata: {\"a\":\ndata: \"\xc3\xa9\"}\n\ndata\n\nevent: lost\n\ndata:x\r\n\r\n";
         let whole = parsed(&[text]);
         assert_eq!(whole.len(), 3, "{whole:?}");
         assert_eq!((whole[0].event.as_str(), whole[0].id.as_deref()), ("line", Some("7")));

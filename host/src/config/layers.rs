@@ -427,13 +427,11 @@ mod tests {
         let dir = Dir::new("layers");
         let file = dir.write(
             "wharf.toml",
-            "[limits]\nmemory = \"1GiB\"\ncpus = 3.0\npids = 100\n[workspace]\nlabels = { a = \"1\" }\n[script]\nvars \
-             = [\"TEAM\"]\n",
+            "[limits]\nmemory = \"1GiB\"\ncpus = 3.0\npids = 100\n[workspace]\nlabels = { a = \"1\" }\n[script]\nvars = [\"TEAM\"]\n",
         );
         dir.write(
             "wharf.rhai",
-            "fn config(c) {\n  c.limits.cpus = 5.0;\n  c.limits.pids = 200;\n  c.workspace.labels.team = \
-             c.vars.TEAM;\n}\n",
+            "fn config(c) {\n  c.limits.cpus = 5.0;\n  c.limits.pids = 200;\n  c.workspace.labels.team = c.vars.TEAM;\n}\n",
         );
         let env = [("TEAM", "pay"), ("WHARF_LIMITS_PIDS", "300"), ("WHARF_ENGINE_NETWORK", "mine")];
         let sources = Sources {

@@ -212,8 +212,7 @@ mod tests {
 
     #[test]
     fn comments_and_trailing_commas_are_read_and_each_value_has_its_line() {
-        let text = "\u{feff}// top\n{ \"a\": \"x // \\\" /* no */ ,}\", /* b\n */ \"c\": [1, -2.5e1, /* last */ ], \
-                    // end\n\
+        let text = "\u{feff}// top\n{ \"a\": \"x // \\\" /* no */ ,}\", /* b\n */ \"c\": [1, -2.5e1, /* last */ ], // end\n\
                     \"d\": {\"e\": null, \"f\": true,},\n}\n// bye";
         let node = parse(text).unwrap();
         let expected = serde_json::json!({"a": "x // \" /* no */ ,}", "c": [1, -25.0], "d": {"e": null, "f": true}});

@@ -410,15 +410,11 @@ mod tests {
 
     const NOT_FOUND: [&str; 3] = [
         // 20.10 with runc 1.0
-        "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"nope\": \
-         executable file not found in $PATH: unknown",
+        "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"nope\": executable file not found in $PATH: unknown",
         // 24 with runc 1.1
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create \
-         failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown",
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown",
         // 28 with runc 1.2
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create \
-         failed: unable to start container process: error during container init: exec: \"/nope\": stat /nope: no such \
-         file or directory: unknown",
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"/nope\": stat /nope: no such file or directory: unknown",
     ];
 
     #[test]
@@ -438,8 +434,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_executed_is_not_called_missing() {
-        let message = "OCI runtime create failed: runc create failed: unable to start container process: exec: \
-                       \"/bin/x\": permission denied: unknown";
+        let message = "OCI runtime create failed: runc create failed: unable to start container process: exec: \"/bin/x\": permission denied: unknown";
         assert_eq!(start_error(400, message).code(), "command-not-executable");
     }
 
@@ -451,8 +446,7 @@ mod tests {
 
     #[test]
     fn a_port_in_use_names_the_port_and_not_the_endpoint() {
-        let message = "driver failed programming external connectivity on endpoint web (1a2b): Bind for \
-                       127.0.0.1:8080 failed: port is already allocated";
+        let message = "driver failed programming external connectivity on endpoint web (1a2b): Bind for 127.0.0.1:8080 failed: port is already allocated";
         let error = start_error(500, message);
         assert_eq!(error.code(), "port-in-use");
         assert!(error.to_string().contains("(Bind for 127.0.0.1:8080"), "{error}");

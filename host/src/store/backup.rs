@@ -136,8 +136,7 @@ mod tests {
         store
             .connection()
             .execute_batch(
-                "insert into decisions (id, time, hook, workspace, body, previous, hash) values ('x', 't', 'h', 'w', \
-             '{}', '', 'y')",
+                "insert into decisions (id, time, hook, workspace, body, previous, hash) values ('x', 't', 'h', 'w', '{}', '', 'y')",
             )
             .unwrap();
         assert!(store.back_up(&dir.0.join("damaged.db")).is_err());

@@ -153,8 +153,7 @@ impl Store {
         let connection = self.connection();
         let mut query = connection
             .prepare_cached(
-                "select id, kind, object, name, identity, action, reason, policy, bytes, planned, due, state, \
-                 ended, outcome
+                "select id, kind, object, name, identity, action, reason, policy, bytes, planned, due, state, ended, outcome
                  from ledger where ?1 is null or state = ?1 order by id desc limit ?2",
             )
             .map_err(statement(what))?;

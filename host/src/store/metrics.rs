@@ -58,8 +58,7 @@ impl Store {
             let series = series(&transaction, row).map_err(statement(what))?;
             transaction
                 .prepare_cached(
-                    "insert or replace into metrics (series, resolution, time, samples, cpu, memory, \
-                     memory_limit, rx, tx,
+                    "insert or replace into metrics (series, resolution, time, samples, cpu, memory, memory_limit, rx, tx,
                          read, written, pids)
                      values (?1, 0, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )
@@ -109,8 +108,7 @@ impl Store {
                 }
                 transaction
                     .prepare_cached(
-                        "delete from metric_series where id = ?1 and not exists (select 1 from metrics where \
-                         series = ?1)",
+                        "delete from metric_series where id = ?1 and not exists (select 1 from metrics where series = ?1)",
                     )?
                     .execute([series])?;
             }

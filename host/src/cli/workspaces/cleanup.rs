@@ -72,7 +72,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 context.out.value(&entries)?;
             } else {
                 let rows = entries.iter().map(entry_row).collect();
-                context.out.table(&["NUMBER", "OBJECT", "SIZE", "ACTION", "STATE", "WHEN", "POLICY", "REASON"], rows)?;
+                context
+                    .out
+                    .table(&["NUMBER", "OBJECT", "SIZE", "ACTION", "STATE", "WHEN", "POLICY", "REASON"], rows)?;
             }
             Ok(0)
         }

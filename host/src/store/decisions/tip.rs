@@ -75,8 +75,7 @@ impl Store {
         let what = "search for decisions";
         connection
             .query_row(
-                "select exists (select 1 from workspaces where coalesce(json_array_length(body, '$.decisions'), \
-                 0) > 0)",
+                "select exists (select 1 from workspaces where coalesce(json_array_length(body, '$.decisions'), 0) > 0)",
                 [],
                 |row| row.get(0),
             )
