@@ -112,7 +112,7 @@ pub fn open(path: &Path, config: &ApiConfig, handle: Handle, stop: Stop) -> Resu
             tracing::info!("api: not all streams have ended");
         }
         if let Err(error) = looking.await {
-            tracing::warn!("api: what looks at the store for streams ended: {error}");
+            tracing::warn!("api: the task that watches the store for streams ended: {error}");
         }
     };
     Ok((listens, Box::pin(run)))

@@ -197,7 +197,7 @@ impl App {
                 // A file that others can write does not count as absent, and a program without a built-in policy is
                 // incomplete.
                 Err(error) if policy.config.optional && ![UNTRUSTED, NOT_BUILT].contains(&error.code) => {
-                    tracing::warn!(policy = policy.config.name, "left out, it is optional: {error}");
+                    tracing::warn!(policy = policy.config.name, "skipped, because it is optional: {error}");
                 }
                 Err(error) => {
                     return Err(lifecycle::Error::PolicyNotLoaded {
@@ -211,7 +211,7 @@ impl App {
         let mut invariants = lifecycle::invariants(&self.loaded, &self.state_dir);
         // The imports are only known after the policies were read.
         let guarded =
-            |path| Guarded { path, because: "holds a script that a policy imports".to_owned(), engine: false };
+            |path| Guarded { path, because: "contains a script that a policy imports".to_owned(), engine: false };
         invariants.guarded.extend(self.imports().into_iter().map(guarded));
         Ok(Chain::new(entries, invariants))
     }
@@ -282,7 +282,7 @@ impl App {
         let load = move || match chain.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(chain) => chain
                 .recv()
-                .unwrap_or_else(|_| Err(lifecycle::Error::Internal("loading the policies panicked".to_owned()))),
+                .unwrap_or_else(|_| Err(lifecycle::Error::Internal("a panic while loading the policies".to_owned()))),
             None => late.lasting_chain(),
         };
         self.lifecycle_with(Arc::new(load)).await
@@ -320,7 +320,7 @@ fn entry(config: &PolicyConfig, policy: Arc<dyn Policy>, settings: &serde_json::
                 let has: Vec<_> = has.iter().map(|hook| hook.as_str()).collect();
                 return Err(PolicyError::new(
                     "kind",
-                    format!("{}: does not implement {lacking}; it implements {}", config.name, has.join(", ")),
+                    format!("{}: it does not implement {lacking}; it implements {}", config.name, has.join(", ")),
                 ));
             }
             wanted
@@ -329,7 +329,7 @@ fn entry(config: &PolicyConfig, policy: Arc<dyn Policy>, settings: &serde_json::
     if let Some((hook, _)) = config.on_error().into_iter().find(|(hook, _)| !hooks.contains(hook)) {
         return Err(PolicyError::new(
             "kind",
-            format!("{}: on_error names {hook}, at which it is not asked", config.name),
+            format!("{}: on_error names {hook}, but the policy is not asked at that hook", config.name),
         ));
     }
     Ok(Entry {

@@ -189,7 +189,7 @@ impl Write for Writer {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the archive is not read any more");
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the archive is no longer read");
         self.to.blocking_send(Ok(piece.into())).map_err(gone)
     }
 }

@@ -125,7 +125,7 @@ impl Backend {
         }
         drop(store);
         if let Err(error) = self.app.lifecycle().await {
-            tracing::warn!("records of an earlier version may still hold the values of secrets: {error}");
+            tracing::warn!("records of an earlier version may still contain the values of secrets: {error}");
         }
         Ok(self.app.store()?)
     }
@@ -194,8 +194,8 @@ async fn named(client: &Client, target: &Target) -> Result<String, Error> {
 
 /// Returns the error that an object of this machine means nothing to a service on another machine.
 fn elsewhere(client: &Client, what: &str) -> Error {
-    let text = format!("{what} of this machine means nothing to the service at {}", client.server());
-    Error::usage(text, "name a workspace; 'wharf ls' lists them")
+    let text = format!("{what} of this machine is unknown to the service at {}", client.server());
+    Error::usage(text, "name a workspace; see 'wharf ls' for all workspaces")
 }
 
 fn duration(span: Option<Span>) -> Option<Duration> {

@@ -34,8 +34,8 @@ use output::Output;
 #[command(name = "wharf", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration or policy unusable, 4 denied by a policy or an invariant, \
-5 no such workspace or project, 6 engine unreachable or too old, 7 workspace differs from what is decided, or a replay has flips, \
-130 interrupted. 'exec' and 'shell' give the command's own code, 125 when Wharf failed.")]
+5 no such workspace or project, 6 engine unreachable or too old, 7 workspace differs from the decision, or a replay has \
+flips, 130 interrupted. 'exec' and 'shell' exit with the command's own code, or with 125 if Wharf failed.")]
 pub struct Cli {
     /// Configuration file [default: $WHARF_CONFIG, ~/.config/wharf/wharf.toml, /etc/wharf/wharf.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -230,7 +230,7 @@ impl Cli {
             } else {
                 said
             };
-            Output::new(true, false).failure(&Failure::new("usage", said, "see --help of the command", code));
+            Output::new(true, false).failure(&Failure::new("usage", said, "see the command's --help", code));
         } else if error.use_stderr() && !error.render().to_string().lines().all(Printable::is) {
             // The error repeats words of the command line, which may come from an untrusted source.
             Printable::lines(&error.render().to_string()).for_each(output::say);
@@ -311,7 +311,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     if let Some(server) = context.backend_without_signals(&[])?.server()
         && !cli.command.goes_to_a_service()
     {
-        let text = format!("this command works on the machine of the service at {server} only");
+        let text = format!("this command only works on the machine of the service at {server}");
         return Err(Failure::new("server", text, "run it there, without --server and client.server", 2));
     }
     match cli.command {

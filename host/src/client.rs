@@ -68,7 +68,7 @@ impl Token {
     pub fn new(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::setting("the token is empty or has characters that no token has", TOKEN_REMEDY));
+            return Err(Error::setting("the token is empty or contains invalid characters", TOKEN_REMEDY));
         }
         Ok(Self(text.to_owned()))
     }
@@ -80,14 +80,14 @@ impl Token {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let read = crate::trust::read_to_string(path, 64 << 10).map_err(|error| match error {
             crate::trust::Error::Untrusted(untrusted) => Error::setting(untrusted.to_string(), untrusted.remedy),
-            error => Error::setting(format!("{} cannot be read: {error}", path.display()), TOKEN_REMEDY),
+            error => Error::setting(format!("cannot read '{}': {error}", path.display()), TOKEN_REMEDY),
         });
         Self::new(&read?)
     }
 }
 
-const TOKEN_REMEDY: &str =
-    "'wharf token create' on the service's machine makes one; give it in WHARF_TOKEN or client.token_file";
+const TOKEN_REMEDY: &str = "create a token with 'wharf token create' on the machine of the service; set it in \
+    WHARF_TOKEN or client.token_file";
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +121,7 @@ pub enum Error {
         cause: String,
     },
     /// The peer is not a service of Wharf, or speaks an unknown version of its protocol.
-    #[error("the service at {server} gave an answer that is not understood: {cause}")]
+    #[error("unexpected response from the service at {server}: {cause}")]
     Answer {
         /// The address of the peer.
         server: String,
@@ -205,7 +205,7 @@ impl Client {
             let (page, after) = self.page(&link, &[]).await?;
             // An empty page can have a next page: its entries may be invisible to this caller.
             if after.as_ref() == Some(&link) {
-                return Err(self.misunderstood("a page names itself as the next one"));
+                return Err(self.misunderstood("a page names itself as the next page"));
             }
             next = after;
             all.extend(page);
@@ -240,7 +240,7 @@ impl Client {
     fn stream(&self, response: Response<hyper::body::Incoming>) -> Result<Events, Error> {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("text/event-stream") {
-            return Err(self.misunderstood(format!("events were asked for, and '{kind}' came")));
+            return Err(self.misunderstood(format!("expected a stream of events, got '{kind}'")));
         }
         Ok(Events::new(self.server(), response))
     }
@@ -252,7 +252,7 @@ impl Client {
 
     async fn whole(&self, body: hyper::body::Incoming) -> Result<Bytes, Error> {
         let whole = Limited::new(body, ANSWER).collect().await;
-        Ok(whole.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes())
+        Ok(whole.map_err(|error| self.unreachable(format!("the response was cut off: {error}")))?.to_bytes())
     }
 
     /// Sends a request on a new connection. An answer without success is the service's problem.
@@ -290,7 +290,7 @@ impl Client {
     {
         let request = request
             .body(body)
-            .map_err(|error| Error::setting(format!("no request can be made of this: {error}"), "see the arguments"))?;
+            .map_err(|error| Error::setting(format!("cannot build the request: {error}"), "see the arguments"))?;
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -309,7 +309,7 @@ impl Client {
     fn problem(&self, status: StatusCode, bytes: &[u8]) -> Error {
         match serde_json::from_slice::<Problem>(bytes) {
             Ok(problem) => Error::Problem(Box::new(problem)),
-            Err(_) => self.misunderstood(format!("status {status}, and no reason that Wharf would give")),
+            Err(_) => self.misunderstood(format!("status {status}, without a problem that Wharf would send")),
         }
     }
 
@@ -317,7 +317,7 @@ impl Client {
         let mut request = Request::builder().method(method).uri(address).header(header::HOST, self.endpoint.host());
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.0))
-                .map_err(|_| Error::setting("the token has characters that no token has", TOKEN_REMEDY))?;
+                .map_err(|_| Error::setting("the token contains invalid characters", TOKEN_REMEDY))?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
@@ -330,7 +330,8 @@ impl Client {
             Ok(connected) => connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(rustls::Error::InvalidCertificate(_)) => Error::setting(
                     format!("the certificate of the service at {} is not trusted: {error}", self.server()),
-                    "name the file of the authority that signed it: client.ca_file; one that signs itself must not be an authority (CA:FALSE)",
+                    "name the file of the authority that signed it in client.ca_file; a self-signed certificate must \
+                     not be an authority (CA:FALSE)",
                 ),
                 _ => self.unreachable(error),
             }),

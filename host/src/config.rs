@@ -303,7 +303,7 @@ impl Config {
             return fail("workspace.working_dir", "must be an absolute path".into());
         }
         if self.idle.after.is_some_and(|after| after.0.is_zero()) {
-            return fail("idle.after", "must be longer than 0s; leave it out to stop nothing".into());
+            return fail("idle.after", "must be longer than 0s; omit it to stop nothing".into());
         }
         if self.idle.interval.0.as_millis() < 100 {
             return fail("idle.interval", "must be at least 100ms".into());

@@ -130,7 +130,7 @@ impl Lifecycle {
             tracing::warn!("{failure}");
         }
         if let Err(error) = this.clean_earlier().await {
-            tracing::warn!("what an earlier version kept may still hold the values of secrets: {error}");
+            tracing::warn!("records of an earlier version may still contain the values of secrets: {error}");
         }
         Ok(this)
     }

@@ -88,7 +88,7 @@ pub enum Error {
     #[error("the path is not absolute")]
     NotAbsolute,
     /// It leads through files of the kernel, which have another meaning in another process.
-    #[error("it leads through {0}, which is another place in another process")]
+    #[error("it leads through '{0}', which differs between processes")]
     Kernel(PathBuf),
     /// More links than the kernel follows.
     #[error("it has too many links")]

@@ -142,7 +142,7 @@ impl RhaiPolicy {
         limits: Limits,
     ) -> Result<Self, PolicyError> {
         if source.len() > SOURCE {
-            let text = format!("{name}: is larger than {} MiB, the most that a script may have", SOURCE >> 20);
+            let text = format!("{name}: is larger than {} MiB, the maximum for a script", SOURCE >> 20);
             return Err(PolicyError::new("script", text));
         }
         let mut engine = engine::engine(&limits);
@@ -177,7 +177,7 @@ impl RhaiPolicy {
         }
         let (constants, _, _) = engine::bounded(&limits, || settings::constants(&engine, &ast));
         let constants = constants.map_err(|error| diagnostic::run(name, source, &error, imports))?;
-        let refused = |text: String| PolicyError::new("settings", format!("{name}: its settings are refused: {text}"));
+        let refused = |text: String| PolicyError::new("settings", format!("{name}: its settings are invalid: {text}"));
         let settings = match settings::declared(&constants)
             .map_err(|text| PolicyError::new("script", format!("{name}: {text}")))?
         {
@@ -198,7 +198,7 @@ impl RhaiPolicy {
         };
         if policy.call_optional("check")?.is_some_and(|answer| !answer.is_null()) {
             let text = format!(
-                "{name}: fn check returns a value; it refuses settings with throw \"why\", and returns nothing"
+                "{name}: fn check returns a value; it must reject settings with throw \"why\", and return nothing"
             );
             return Err(PolicyError::new("script", text));
         }
@@ -320,8 +320,8 @@ impl Policy for RhaiPolicy {
             Ok(value) if !value.is_unit() => {
                 let (kind, answers) = (strict::kind(&value), verdict::answers(request.hook));
                 let text = format!(
-                    "{}: fn {function} returns {kind}, which says nothing to the host; a hook {answers}, and returns \
-                     (): end it with 'return;'",
+                    "{}: fn {function} returns {kind}, which the host ignores; a hook {answers}, and returns (): end \
+                     it with 'return;'",
                     self.name
                 );
                 Err(PolicyError { logs, ..PolicyError::new("bad-answer", text) })

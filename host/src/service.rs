@@ -194,7 +194,7 @@ pub async fn run(
         }
         status.say(&ServiceEvent::Ready { engine, loops: LOOPS.into(), api: api.clone() });
         if let Err(error) = notify.send("READY=1") {
-            tracing::warn!("the service manager cannot be told that the service is ready: {error}");
+            tracing::warn!("cannot notify the service manager that the service is ready: {error}");
         }
     };
     let lifecycle = match connect(app, &handle, &status, &mut stop, &mut ready).await {
@@ -239,20 +239,20 @@ pub async fn run(
     let defect = tokio::select! {
         () = stopped(&mut stop) => None,
         ended = tasks.join_next() => Some(match ended {
-            Some(Err(error)) => format!("a loop of the service ended: {error}"),
-            Some(Ok(name)) => format!("the loop '{name}' of the service ended by itself"),
+            Some(Err(error)) => format!("a loop of the service panicked: {error}"),
+            Some(Ok(name)) => format!("the loop '{name}' of the service ended unexpectedly"),
             None => "the service has no loops".to_owned(),
         }),
     };
     if let Err(error) = notify.send("STOPPING=1") {
-        tracing::debug!("the service manager cannot be told: {error}");
+        tracing::debug!("cannot notify the service manager: {error}");
     }
     halt.send_replace(true);
     if !drained(&mut tasks).await {
         // Undo the current work, as at Ctrl-C.
         interrupt.send_replace(true);
         if !drained(&mut tasks).await {
-            tracing::warn!("not everything ended in time; what was begun is undone by the next command");
+            tracing::warn!("not all work ended in time; the next command undoes unfinished work");
         }
     }
     shared.status.end()?;

@@ -55,7 +55,7 @@ const BUSY: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file or folder is unusable.
-    #[error("the state in {path} cannot be used: {cause}")]
+    #[error("cannot use the state in '{path}': {cause}")]
     Unusable {
         /// The file or folder.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum Error {
         cause: String,
     },
     /// A newer Wharf wrote the store.
-    #[error("the store has version {found}, and this Wharf knows up to {known}")]
+    #[error("the store has version {found}, but this Wharf supports up to {known}")]
     Newer {
         /// The version in the file.
         found: i64,
@@ -83,15 +83,15 @@ pub enum Error {
     #[allow(missing_docs)]
     Damaged { what: String },
     /// There is no loss to acknowledge.
-    #[error("no decision record is lost{}", edited.as_ref().map_or(String::new(), |what| format!(", but {what}")))]
+    #[error("no decision records are lost{}", edited.as_ref().map_or(String::new(), |what| format!(", but {what}")))]
     #[allow(missing_docs)]
     NothingLost { edited: Option<String> },
     /// A file of anchors is invalid.
-    #[error("the anchor {} cannot be used: {cause}", path.display())]
+    #[error("cannot use the anchor '{}': {cause}", path.display())]
     #[allow(missing_docs)]
     BadAnchor { path: PathBuf, cause: String },
     /// A copy cannot be written.
-    #[error("the copy {path} cannot be made: {cause}")]
+    #[error("cannot make the copy '{path}': {cause}")]
     #[allow(missing_docs)]
     NoBackup { path: PathBuf, cause: String },
     /// Other users can change files that influence decisions.
@@ -106,20 +106,24 @@ impl Error {
     /// Returns the remedy.
     pub fn remedy(&self) -> String {
         match self {
-            Self::Unusable { .. } => "make the folder writable for you, or name another with --state-dir".into(),
+            Self::Unusable { .. } => "make the folder writable, or name another with --state-dir".into(),
             Self::Statement { .. } => {
-                "see that the disk is not full; a damaged file is replaced by a copy of 'wharf backup', see docs/service.md".into()
+                "check that the disk is not full; replace a damaged file with a copy of 'wharf backup', see \
+                 docs/service.md"
+                    .into()
             }
             Self::Newer { .. } => "use the newer Wharf, or another --state-dir".into(),
             Self::Damaged { .. } => "see 'wharf audit verify', and keep a copy of the state folder as evidence".into(),
             Self::NothingLost { edited: None } => "there is nothing to acknowledge".into(),
             Self::NothingLost { .. } => {
-                "what was edited stays reported: keep a copy of the state folder as evidence, and find out who can write to it".into()
+                "edited records stay reported: keep a copy of the state folder as evidence, and find out who can \
+                 write to it"
+                    .into()
             }
-            Self::BadAnchor { .. } => "name a file that 'wharf audit anchor' has written".into(),
-            Self::NoBackup { .. } => "name a file that does not exist, in a folder that you can write in".into(),
+            Self::BadAnchor { .. } => "name a file that was written by 'wharf audit anchor'".into(),
+            Self::NoBackup { .. } => "name a file that does not exist, in a writable folder".into(),
             Self::Untrusted(untrusted) => untrusted.remedy.clone(),
-            Self::Locked(_) => "wait until it is done, then try again".into(),
+            Self::Locked(_) => "wait until it has finished, then try again".into(),
         }
     }
 }

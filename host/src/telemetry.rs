@@ -90,7 +90,7 @@ impl Telemetry {
         if let Some(provider) = self.0
             && let Err(error) = provider.shutdown_with_timeout(FAREWELL)
         {
-            tracing::warn!("the last spans did not reach the collector: {error}");
+            tracing::warn!("cannot send the last spans to the collector: {error}");
         }
     }
 }

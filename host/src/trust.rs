@@ -76,7 +76,7 @@ pub fn open(path: &Path) -> Result<File, Error> {
         && found.stat.st_rdev == rustix::fs::makedev(1, 3);
     // An empty input, as in `--config /dev/null`.
     if !is_null && FileType::from_raw_mode(found.stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("it is no ordinary file").into());
+        return Err(io::Error::other("it is not a regular file").into());
     }
     Ok(File::from(found.open(OFlags::RDONLY)?))
 }
@@ -89,7 +89,7 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(io::Error::other(format!("it has more than {most} bytes")).into());
+        return Err(io::Error::other(format!("it is larger than {most} bytes")).into());
     }
     Ok(bytes)
 }
@@ -184,7 +184,7 @@ fn below(
         if name == "." || name == ".." {
             continue;
         }
-        *left = left.checked_sub(1).ok_or_else(|| too_much(&format!("has more than {MOST_FILES} files below it")))?;
+        *left = left.checked_sub(1).ok_or_else(|| too_much(&format!("contains more than {MOST_FILES} files")))?;
         let inner = place.join(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
@@ -195,7 +195,7 @@ fn below(
         let stat = rustix::fs::fstat(&opened)?;
         rules.hold(wanted, &inner, &opened, &stat)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let deeper = deeper.checked_sub(1).ok_or_else(|| too_much("is too deep"))?;
+            let deeper = deeper.checked_sub(1).ok_or_else(|| too_much("is nested too deeply"))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             below(rules, wanted, &inner, &rustix::fs::openat(folder, name, flags, Mode::empty())?, (left, deeper))?;
         }
@@ -224,7 +224,7 @@ impl Found {
         if (now.st_dev, now.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
             Rules::of_process().hold(&self.place, &self.place, &opened, &now)?;
             if FileType::from_raw_mode(now.st_mode) != FileType::from_raw_mode(self.stat.st_mode) {
-                return Err(io::Error::other("it was replaced meanwhile").into());
+                return Err(io::Error::other("it was replaced during the check").into());
             }
         }
         Ok(opened)
@@ -260,8 +260,8 @@ impl Rules {
             let (of, us) = (user_name(stat.st_uid), user_name(self.user));
             let flag = if kind == FileType::Symlink { "-h " } else { "" };
             let or_root = if self.user == 0 { "" } else { " or root" };
-            let why = format!("{shown} belongs to {of}, and must belong to {us}{or_root}");
-            return refuse(why, format!("chown {flag}{us} {}, or use another place", quoted(place)));
+            let why = format!("{shown} belongs to {of}, but must belong to {us}{or_root}");
+            return refuse(why, format!("run `chown {flag}{us} {}`, or use another path", quoted(place)));
         }
         // The mode of a link is meaningless, and a device's mode does not show who controls the data read from it.
         if !matches!(kind, FileType::RegularFile | FileType::Directory) {
@@ -276,12 +276,12 @@ impl Rules {
         let group = mode & 0o020 != 0 && (!self.is_private(stat.st_gid) || has_acl(opened));
         if others || group {
             let (who, flag) = match (others, mode & 0o020 != 0) {
-                (true, true) => ("everybody".to_owned(), "go-w"),
-                (true, false) => ("everybody".to_owned(), "o-w"),
+                (true, true) => ("all users".to_owned(), "go-w"),
+                (true, false) => ("all users".to_owned(), "o-w"),
                 _ => (format!("the group {}", group_name(stat.st_gid)), "g-w"),
             };
-            let why = format!("{shown} (mode {mode:04o}) can be written by {who}");
-            return refuse(why, format!("chmod {flag} {}", quoted(place)));
+            let why = format!("{shown} (mode {mode:04o}) is writable by {who}");
+            return refuse(why, format!("run `chmod {flag} {}`", quoted(place)));
         }
         Ok(())
     }
@@ -433,7 +433,7 @@ mod tests {
         let file = folder.at("a/b/file");
         assert_eq!(read(&file, 100).unwrap(), b"text");
         folder.mode("a/b/file", 0o646);
-        refused(&file, &["a/b/file (mode 0646)", "everybody", "chmod o-w"]);
+        refused(&file, &["a/b/file (mode 0646)", "all users", "chmod o-w"]);
         folder.mode("a/b/file", 0o644);
         folder.mode("a", 0o777);
         refused(&file, &["/a (mode 0777)", "chmod go-w"]);

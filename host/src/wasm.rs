@@ -172,9 +172,9 @@ fn read_exports(engine: &WasmEngine, component: &Component) -> Result<Vec<Hook>,
         let Some(rest) = export.strip_prefix("wharf:policy/") else { continue };
         let Some((interface, version)) = rest.split_once('@') else { continue };
         if !version.starts_with("0.1.") {
-            let what = if newer(version) { "use a newer Wharf, one that has it" } else { "build it against wit/v0.1" };
+            let what = if newer(version) { "use a newer Wharf that has it" } else { "build it against wit/v0.1" };
             return Err(format!(
-                "needs wharf:policy {version}, and this host (Wharf {}) has {WIT_VERSION}: {what}",
+                "needs wharf:policy {version}, but this host (Wharf {}) has {WIT_VERSION}: {what}",
                 env!("CARGO_PKG_VERSION")
             ));
         }
@@ -184,7 +184,7 @@ fn read_exports(engine: &WasmEngine, component: &Component) -> Result<Vec<Hook>,
     if hooks.is_empty() {
         let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
         return Err(format!(
-            "is no Wharf plugin: it exports {seen}, and none of the hook interfaces of wharf:policy@{WIT_VERSION}"
+            "is not a Wharf plugin: it exports {seen}, but none of the hook interfaces of wharf:policy@{WIT_VERSION}"
         ));
     }
     Ok(hooks)
@@ -221,14 +221,19 @@ impl Policy for WasmPolicy {
                 exports.evaluate(store, instance, settings, request)
             })?;
         let failed = |text: String| {
-            let mut error = PolicyError::new("failed", format!("it gave no verdict: {}", text.replace('\n', " ")));
+            let mut error = PolicyError::new(
+                "failed",
+                format!("it returned an error instead of a verdict: {}", text.replace('\n', " ")),
+            );
             error.logs.clone_from(&logs);
             error
         };
         let verdict = answer.map_err(failed)?;
         // The data that it read must match the digest in the record.
         if granted.is_some() && granted != Some(self.grants.digest()?) {
-            return Err(failed("what its entry grants was changed while it was asked; ask again".to_owned()));
+            return Err(failed(
+                "the files or variables that its entry grants changed during the call; try again".to_owned(),
+            ));
         }
         Ok(Reply { logs: logs.clone(), operations, granted, ..Reply::from(verdict) })
     }

@@ -96,7 +96,9 @@ impl WorkspaceId {
     /// An error if the name is not 1 to 15 of a-z, 0-9 and '-', with a letter or digit at both ends.
     pub fn sidecar(&self, name: &str) -> Result<Self, String> {
         if name.len() > 15 || name.parse::<Self>().is_err() {
-            return Err(format!("'{name}' is no sidecar's name: 1 to 15 of a-z, 0-9 and '-', not at the ends"));
+            return Err(format!(
+                "'{name}' is not a sidecar name: use 1 to 15 of a-z, 0-9 and '-', without '-' at the ends"
+            ));
         }
         format!("{self}-{name}").parse()
     }
@@ -134,7 +136,7 @@ impl FromStr for WorkspaceId {
         if text.len() <= 63 && inner && edge(text.chars().next()) && edge(text.chars().last()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("'{text}' is not a workspace id: 1 to 63 of a-z, 0-9 and '-', not at the ends"))
+            Err(format!("'{text}' is not a workspace id: use 1 to 63 of a-z, 0-9 and '-', without '-' at the ends"))
         }
     }
 }
@@ -249,7 +251,7 @@ impl FromStr for State {
             "removing" => Self::Removing,
             "exited" => Self::Exited,
             "dead" => Self::Dead,
-            other => return Err(format!("the engine reports a container state that Wharf does not know: '{other}'")),
+            other => return Err(format!("the engine reports an unknown container state: '{other}'")),
         })
     }
 }

@@ -72,7 +72,7 @@ pub fn run_case(chain: &Chain, file: &Path) -> RanCase {
     let read = || -> Result<Case, String> {
         let text = trust::read_to_string(file, MOST_BYTES).map_err(|error| match error.remedy() {
             Some(remedy) => format!("{error}: {remedy}"),
-            None => format!("it cannot be read: {error}"),
+            None => format!("cannot read it: {error}"),
         })?;
         read_case(file, &text)
     };

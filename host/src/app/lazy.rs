@@ -105,7 +105,7 @@ impl Lazy {
         let policy = (self.load)(Some(&self.card.wanted_files))?;
         let card = Card { hooks: policy.hooks().to_vec(), wanted_files: policy.wanted_files().to_vec() };
         if card != self.card {
-            let text = format!("{}: it is not what its card says; remove the folder of compiled code", self.name);
+            let text = format!("{}: it does not match its card; remove the folder of compiled code", self.name);
             return Err(PolicyError::new("card", text));
         }
         Ok(self.loaded.get_or_init(|| policy))

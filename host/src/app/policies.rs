@@ -163,7 +163,7 @@ impl Chain<'_> {
             let whom = &successor.config.name;
             notes.push(match successor.config.mode {
                 Mode::Enforce => format!("replaced by {whom}"),
-                Mode::Canary(_) => format!("replaced by {whom} for its share"),
+                Mode::Canary(_) => format!("replaced by {whom} in its share of workspaces"),
                 Mode::Shadow => format!("would be replaced by {whom}"),
             });
         }
@@ -174,10 +174,10 @@ impl Chain<'_> {
         }));
         let running = self.service.as_ref().map(|service| service.policies.get(name));
         match running {
-            Some(None) => notes.push("the service decides without it yet".into()),
+            Some(None) => notes.push("the service does not use it yet".into()),
             Some(Some(version)) if *version != entry.version() => {
                 let digest = version.get(..12).unwrap_or(version);
-                notes.push(format!("the service decides with another version (sha256:{digest}...)"));
+                notes.push(format!("the service uses another version (sha256:{digest}...)"));
             }
             _ => {}
         }
@@ -191,11 +191,11 @@ impl Chain<'_> {
         let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
         for (at, breaker, until) in standing.open() {
             let again = match until.saturating_sub(now) {
-                0 => "is asked again at the next call".to_owned(),
-                ms => format!("is asked again in {} s", ms.div_ceil(1_000)),
+                0 => "asked again at the next call".to_owned(),
+                ms => format!("asked again in {} s", ms.div_ceil(1_000)),
             };
             notes.push(format!(
-                "breaker open at {at}: {} failures in a row, {again}; the last: {}",
+                "breaker open at {at}: {} failures in a row, {again}; last: {}",
                 breaker.failures, breaker.last
             ));
         }

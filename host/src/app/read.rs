@@ -27,7 +27,10 @@ impl App {
                 Some(policy) => built_in(&config.name, policy, config.digest.as_deref()),
                 None => {
                     let all: Vec<_> = builtin::ALL.iter().map(|(name, _)| *name).collect();
-                    Err(missing(format!("'{name}' is not a built-in policy; there are {}", all.join(", "))))
+                    Err(missing(format!(
+                        "'{name}' is not a built-in policy; the built-in policies are {}",
+                        all.join(", ")
+                    )))
                 }
             };
             return ("builtin".into(), bytes);
@@ -71,7 +74,7 @@ impl App {
             if *pinned == digest {
                 return Ok(bytes);
             }
-            let text = format!("{}: {} has the digest {digest}, pinned is {pinned}", config.name, path.display());
+            let text = format!("{}: '{}' has the digest {digest}, but {pinned} is pinned", config.name, path.display());
             Err(PolicyError::new("digest", text))
         });
         (path.display().to_string(), bytes)
@@ -82,14 +85,14 @@ impl App {
 fn built_in(policy: &str, bytes: BuiltIn, pinned: Option<&str>) -> Result<Bytes, PolicyError> {
     let (bytes, digest) = match bytes {
         BuiltIn::Plugin([], _) => {
-            let text = "this program was built without it; run 'cargo xtask plugins', then build wharf again";
+            let text = "it is missing in this build; run 'cargo xtask plugins', then build wharf again";
             return Err(PolicyError::new(super::NOT_BUILT, format!("{policy}: {text}")));
         }
         BuiltIn::Plugin(bytes, digest) => (Bytes::Plugin(bytes.into(), digest.to_owned()), digest.to_owned()),
         BuiltIn::Script(text) => (Bytes::Script(text.into(), Imports::default()), sha256_hex(text.as_bytes())),
     };
     if pinned.is_some_and(|pinned| pinned != format!("sha256:{digest}")) {
-        let text = format!("{policy}: has the digest sha256:{digest}, pinned is another");
+        let text = format!("{policy}: it has the digest sha256:{digest}, but another digest is pinned");
         return Err(PolicyError::new("digest", text));
     }
     Ok(bytes)

@@ -230,7 +230,7 @@ impl Folder {
         let mut text = String::new();
         self.open_below(path)?.0.take(most + 1).read_to_string(&mut text)?;
         match text.len() as u64 > most {
-            true => Err(io::Error::new(ErrorKind::InvalidData, format!("it has more than {} KiB", most >> 10))),
+            true => Err(io::Error::new(ErrorKind::InvalidData, format!("it is larger than {} KiB", most >> 10))),
             false => Ok(text),
         }
     }
@@ -308,7 +308,7 @@ fn open_file(folder: &OwnedFd, name: &OsStr) -> io::Result<(File, Metadata)> {
             return Err(Errno::LOOP.into());
         }
         if !about.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no ordinary file"));
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
         }
         Ok(about)
     };
@@ -465,7 +465,7 @@ pub(crate) mod tests {
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::mknodat(CWD, place.project().join("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let folder = Folder::open(&place.project()).unwrap();
-        assert!(folder.read_text(Path::new("pipe"), 9).unwrap_err().to_string().contains("no ordinary file"));
+        assert!(folder.read_text(Path::new("pipe"), 9).unwrap_err().to_string().contains("not a regular file"));
         assert!(folder.file(OsStr::new("sub")).is_err());
         assert!(folder.read_text(Path::new("sub/file"), 3).unwrap_err().to_string().contains("more than"));
     }

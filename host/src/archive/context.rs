@@ -100,10 +100,10 @@ impl Context {
     /// An error if the folder or the Dockerfile cannot be read, or `.dockerignore` contains an invalid pattern.
     pub fn open(folder: &Path, dockerfile: &str) -> Result<Self, String> {
         let file = folder.join(dockerfile);
-        let cannot = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+        let cannot = |path: &Path, error: io::Error| format!("cannot read '{}': {error}", path.display());
         let held = Folder::open(folder).map_err(|error| cannot(folder, error))?;
         let found = held.find(Path::new(dockerfile)).map_err(|error| match is_outside(&error) {
-            true => format!("{} is outside the context", file.display()),
+            true => format!("'{}' is outside the context", file.display()),
             false => cannot(&file, error),
         })?;
         // `Dockerfile.dockerignore` beside a Dockerfile takes precedence over the folder's own file.
@@ -114,7 +114,7 @@ impl Context {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) if is_outside(&error) => {
-                    return Err(format!("{} leads out of the context", folder.join(path).display()));
+                    return Err(format!("'{}' leads out of the context", folder.join(path).display()));
                 }
                 Err(error) => return Err(cannot(&folder.join(path), error)),
             };

@@ -50,7 +50,7 @@ pub fn images(text: &str, args: &BTreeMap<String, String>) -> Result<Vec<String>
         }
         for name in names {
             if name.contains('$') {
-                return Err(format!("the image of '{line}' cannot be told: '{name}' has a variable in it"));
+                return Err(format!("cannot determine the image of '{line}': '{name}' contains a variable"));
             }
             // A stage reads from earlier stages, and not from itself.
             let earlier = stages.get(..before).unwrap_or_default();

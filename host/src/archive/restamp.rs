@@ -61,7 +61,7 @@ impl<R: Read> Read for Whole<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
         if count == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file of the archive is cut off"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file of the archive is truncated"));
         }
         self.left = self.left.saturating_sub(count as u64);
         Ok(count)

@@ -78,6 +78,6 @@ mod tests {
         let mut archive = tar::Archive::new(&bytes[..]);
         let first = archive.entries().unwrap().next().unwrap().unwrap();
         assert_eq!((first.header().uid().unwrap(), first.header().gid().unwrap()), (1577, 100));
-        assert_eq!(first_file(b"no archive"), None);
+        assert_eq!(first_file(b"not an archive"), None);
     }
 }

@@ -77,7 +77,7 @@ impl Unpacker<'_> {
         } else if kind.is_file() || kind.is_gnu_sparse() {
             let mut file = self.folder(above)?.make_file(name)?;
             if io::copy(entry, &mut file)? != entry.size() {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut off"));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is truncated"));
             }
             file.set_permissions(PermissionsExt::from_mode(mode))?;
             if let Some(time) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(entry.header().mtime()?)) {
@@ -116,7 +116,7 @@ impl Unpacker<'_> {
 }
 
 fn nowhere() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it is a link to nothing in the archive")
+    io::Error::new(io::ErrorKind::InvalidData, "it links to a file that is not in the archive")
 }
 
 /// Returns the location of an entry below the folder; none for a location outside.
@@ -130,7 +130,7 @@ fn place(path: &Path) -> io::Result<Option<PathBuf>> {
         }
     }
     if place.components().count() > DEEPEST {
-        let text = format!("it lies in more than {DEEPEST} folders");
+        let text = format!("it is nested in more than {DEEPEST} folders");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(Some(place))

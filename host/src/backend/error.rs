@@ -24,7 +24,7 @@ pub enum Error {
         remedy: String,
     },
     /// The caller was interrupted while the service works.
-    #[error("interrupted; the service at {0} carries it to its end")]
+    #[error("interrupted; the service at {0} completes the request")]
     LeftToService(String),
     /// The service could not remove one of several images.
     #[error("{message}")]
@@ -82,13 +82,13 @@ impl Error {
             Self::Service(client::Error::Problem(problem)) => problem.remedy.clone(),
             Self::Service(client::Error::Setting { remedy, .. }) => remedy.clone(),
             Self::Service(client::Error::Request(_)) => {
-                "run the command on the service's machine, without --server".into()
+                "run the command on the machine of the service, without --server".into()
             }
             Self::Service(client::Error::Unreachable { .. }) => {
-                "see that 'wharf serve' runs there, and that --server names it".into()
+                "check that 'wharf serve' is running there, and that --server is its address".into()
             }
             Self::Service(client::Error::Answer { .. }) => {
-                "see that a service of the same version answers there".into()
+                "check that a service of the same version is running there".into()
             }
             Self::Configuration(error) => error.remedy.clone(),
             Self::Usage { remedy, .. } | Self::Kept { remedy, .. } | Self::Other { remedy, .. } => remedy.clone(),

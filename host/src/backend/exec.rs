@@ -141,7 +141,7 @@ impl Backend {
             return match client.exec(&named(client, target).await?, &request).await? {
                 ExecAnswer::Detached(detached) => Ok(detached),
                 ExecAnswer::Ended(_) => {
-                    let cause = "a command that was to run by itself has ended".to_owned();
+                    let cause = "a detached command has ended".to_owned();
                     Err(client::Error::Answer { server: client.server(), cause }.into())
                 }
             };
@@ -195,7 +195,9 @@ async fn talk(client: &Client, workspace: &str, request: &ExecRequest) -> Result
             if permit.is_none() {
                 kept += bytes.len();
                 if kept > KEPT {
-                    break Last::Broken("the command writes on long after its time, and its output is not read".into());
+                    break Last::Broken(
+                        "the command still writes long after its timeout; its output is no longer read".into(),
+                    );
                 }
             }
             if pieces_to.send((stream, bytes, permit)).is_err() {
@@ -358,7 +360,7 @@ impl ExecControl {
                     Some(Last::Problem(problem)) => return Err(client::Error::Problem(problem.clone()).into()),
                     Some(Last::Broken(cause)) => return Err(answer(cause.clone()).into()),
                     Some(Last::Silent) | None => {
-                        return Err(answer("it ended the conversation without an exit code".to_owned()).into());
+                        return Err(answer("it closed the connection without an exit code".to_owned()).into());
                     }
                 })
             }

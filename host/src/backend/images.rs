@@ -74,7 +74,7 @@ impl Backend {
         };
         let pruned = client.prune_images().await?;
         let kept = |KeptImage { image, code, detail }: KeptImage| {
-            let remedy = "'wharf image rm' tries it again".to_owned();
+            let remedy = "try again with 'wharf image rm'".to_owned();
             let error = Error::Kept { code, message: detail, remedy };
             (image, Err(error))
         };

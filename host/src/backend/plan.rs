@@ -132,7 +132,7 @@ impl Backend {
             }
         };
         if let Some(parent) = &stored.part_of {
-            let text = format!("{} is a sidecar of {parent}, and is planned with it", stored.id);
+            let text = format!("{} is a sidecar of {parent} and is planned with it", stored.id);
             return Err(lifecycle::Error::Request(text).into());
         }
         Ok(stored)
@@ -150,8 +150,8 @@ impl Backend {
 }
 
 fn no_offline(client: &Client) -> Error {
-    let text = format!("--offline asks no engine, and the service at {} asks its own", client.server());
-    Error::usage(text, "leave --offline or --server out")
+    let text = format!("--offline uses no engine, but the service at {} uses its own", client.server());
+    Error::usage(text, "omit --offline or --server")
 }
 
 /// Returns the workspace that a request would make, identified by its folder on this machine.

@@ -72,16 +72,16 @@ impl Backend {
         let none = || Error::Other {
             kind: ErrorKind::NotFound,
             code: "no-service",
-            message: "no wharf serve runs with this state folder".into(),
-            remedy: "nothing is to be reloaded: every command reads configuration and policies when it begins".into(),
+            message: "no wharf serve is running with this state folder".into(),
+            remedy: "no reload is needed: every command reads configuration and policies at its start".into(),
         };
         let before = store.service()?.ok_or_else(none)?;
         let pid = i32::try_from(before.pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(none)?;
         rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|error| Error::Other {
             kind: ErrorKind::Unknown,
             code: "no-service",
-            message: format!("the service (process {}) cannot be told: {error}", before.pid),
-            remedy: "run this as the user that runs the service".into(),
+            message: format!("cannot signal the service (process {}): {error}", before.pid),
+            remedy: "run the command as the user of the service".into(),
         })?;
         let begin = Instant::now();
         let chain = loop {
@@ -94,7 +94,7 @@ impl Backend {
                     kind: ErrorKind::TimedOut,
                     code: "timeout",
                     message: format!("the service has not reloaded within {} s", PATIENCE.as_secs()),
-                    remedy: "see its log, and 'wharf doctor'".into(),
+                    remedy: "see the log of the service, and 'wharf doctor'".into(),
                 });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -103,8 +103,8 @@ impl Backend {
             Some(why) => Err(Error::Other {
                 kind: ErrorKind::ReloadRefused,
                 code: "reload-refused",
-                message: format!("the service refused the reload, and decides as before: {why}"),
-                remedy: "correct that and reload again".into(),
+                message: format!("the service refused the reload and keeps the previous policies: {why}"),
+                remedy: "correct the cause and reload again".into(),
             }),
             None => Ok(chain),
         }
@@ -169,8 +169,9 @@ impl Backend {
 async fn replay_there(client: &Client, request: &ReplayRequest, with: bool) -> Result<ReplayedAll, Error> {
     if with {
         let text =
-            format!("--with takes a file of this machine, and the service at {} has its own chain", client.server());
-        let remedy = "run it on the service's machine without --server, or put the policy into the chain as a shadow";
+            format!("--with takes a file of this machine, but the service at {} has its own chain", client.server());
+        let remedy = "run the command on the machine of the service without --server, or add the policy to the chain \
+                      as a shadow";
         return Err(Error::usage(text, remedy));
     }
     let limit = request.decision.is_none().then_some(REPLAYED);
@@ -178,7 +179,7 @@ async fn replay_there(client: &Client, request: &ReplayRequest, with: bool) -> R
     let all = replayed.replayed + replayed.not_replayed.values().sum::<u64>();
     let cut = limit.is_some_and(|limit| all >= u64::from(limit));
     let notice =
-        cut.then(|| format!("a service replays at most the newest {REPLAYED} of them; --until names older ones"));
+        cut.then(|| format!("a service replays at most the newest {REPLAYED} records; use --until for older ones"));
     Ok(ReplayedAll { replayed, place: None, steps: None, notice })
 }
 
@@ -189,7 +190,7 @@ fn put(list: &mut Vec<PolicyConfig>, new: PolicyConfig, name: Option<&str>) -> S
     let names = name.map_or_else(|| vec![new.name.clone(), stem], |name| vec![name.to_owned()]);
     match list.iter_mut().find(|policy| names.contains(&policy.name)) {
         Some(old) => {
-            let place = format!("in the place of '{}'", old.name);
+            let place = format!("in place of '{}'", old.name);
             (old.builtin, old.wasm, old.script) = (None, new.wasm, new.script);
             // The digest was that of the replaced file.
             old.digest = None;

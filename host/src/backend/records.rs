@@ -137,7 +137,7 @@ impl RecordStream {
                     let newest = *newest;
                     let Ok(item) = tokio::time::timeout(STILL, follower.next()).await else {
                         let server = follower.client().server();
-                        let cause = format!("nothing came for {} s before record {newest}", STILL.as_secs());
+                        let cause = format!("no data for {} s before record {newest}", STILL.as_secs());
                         return Err(crate::client::Error::Answer { server, cause }.into());
                     };
                     let record = match item? {
@@ -163,13 +163,13 @@ impl RecordStream {
                         }
                     }
                     Followed::Event(event) if event.event == "gap" => {
-                        let text = "some of what was decided meanwhile is not kept any more";
+                        let text = "some decisions since then were already pruned";
                         return Ok(Some(RecordItem::Notice(text.to_owned())));
                     }
                     Followed::Event(_) => {}
                     Followed::Lost(cause) => return Ok(Some(RecordItem::Notice(format!("{cause}; trying again")))),
                     Followed::Resumed => {
-                        let text = "connected to the service again; it goes on behind what was seen";
+                        let text = "connected to the service again; continuing after the last record";
                         return Ok(Some(RecordItem::Notice(text.to_owned())));
                     }
                 },

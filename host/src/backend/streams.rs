@@ -157,12 +157,12 @@ impl EventStream {
                             return Ok(Some(EventItem::Event(follower.read(&event)?)));
                         }
                         Followed::Event(event) if event.event == "gap" => {
-                            "some of what happened meanwhile is not kept any more".to_owned()
+                            "some events since then were already deleted".to_owned()
                         }
                         Followed::Event(_) => continue,
                         Followed::Lost(cause) => format!("{cause}; trying again"),
                         Followed::Resumed => {
-                            "connected to the service again; it goes on behind what was seen".to_owned()
+                            "connected to the service again; continuing after the last event".to_owned()
                         }
                     };
                     return Ok(Some(EventItem::Notice(text)));
@@ -183,7 +183,7 @@ fn words(notice: Notice) -> Option<String> {
         Notice::Lost(cause) => format!("{cause}; trying again"),
         Notice::Resumed { gap: false } => "connected to the engine again; nothing was missed".to_owned(),
         Notice::Resumed { gap: true } => {
-            "connected to the engine again; what happened meanwhile may be missing here".to_owned()
+            "connected to the engine again; events since the interruption may be missing here".to_owned()
         }
     })
 }

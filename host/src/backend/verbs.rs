@@ -213,15 +213,15 @@ impl Backend {
         let Some(client) = &self.service else { return Ok(absolute) };
         if !absolute.is_absolute() {
             let text = format!(
-                "{what} '{}' is a place on this machine, which means nothing to the service at {}",
+                "{what} '{}' is a relative path, which the service at {} cannot resolve",
                 path.display(),
                 client.server()
             );
-            return Err(Error::usage(text, "name its absolute path on the service's machine"));
+            return Err(Error::usage(text, "name its absolute path on the machine of the service"));
         }
         if absolute.to_str().is_none() {
-            let text = format!("{what} '{}' is not plain UTF-8 text, and cannot be sent to a service", path.display());
-            return Err(Error::usage(text, "run the command on the service's machine, without --server"));
+            let text = format!("{what} '{}' is not plain UTF-8 text and cannot be sent to a service", path.display());
+            return Err(Error::usage(text, "run the command on the machine of the service, without --server"));
         }
         Ok(absolute)
     }

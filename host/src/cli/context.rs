@@ -36,7 +36,7 @@ impl Context {
         }
         let folder = self.project_folder();
         let failed = |error| {
-            let text = format!("the project {} cannot be used: {error}", folder.display());
+            let text = format!("cannot use the project '{}': {error}", folder.display());
             Failure::new("project-unusable", text, "name an existing folder, or a workspace", 5)
         };
         folder.canonicalize().map(Target::Folder).map_err(failed)

@@ -23,5 +23,5 @@ pub(crate) fn not_honoured(record: &Record) -> Option<String> {
         more => format!(", and {more} more"),
     };
     (!listed.is_empty())
-        .then(|| format!("{}: not honoured: {}{more}; 'wharf plan' says why", record.file, listed.join(", ")))
+        .then(|| format!("{}: not honoured: {}{more}; 'wharf plan' shows the reasons", record.file, listed.join(", ")))
 }

@@ -28,7 +28,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::new("broken-pipe", "", "", 0),
-            _ => Self::new("output", format!("cannot write: {error}"), "see that the disk is not full", 1),
+            _ => Self::new("output", format!("cannot write: {error}"), "check that the disk is not full", 1),
         }
     }
 }

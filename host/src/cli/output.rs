@@ -170,7 +170,7 @@ impl Output {
             say(line);
         }
         if !failure.remedy.is_empty() {
-            say(format_args!("  what to do: {}", failure.remedy));
+            say(format_args!("  remedy: {}", failure.remedy));
         }
     }
 }
@@ -251,6 +251,20 @@ impl<'a> Several<'a> {
 /// Formats bytes for people.
 pub(crate) fn bytes(count: Option<u64>) -> String {
     count.map_or_else(|| "-".into(), |count| bytesize::ByteSize(count).to_string())
+}
+
+/// Formats a count with its noun, such as "1 record", "2 records" or "2 policies".
+pub(crate) fn counted<N: Copy + PartialEq + From<u8> + std::fmt::Display>(count: N, noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        _ if count == N::from(1) => format!("{count} {noun}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {noun}s"),
+    }
+}
+
+/// Formats a number of times: "once" or "2 times".
+pub(crate) fn times<N: Copy + PartialEq + From<u8> + std::fmt::Display>(count: N) -> String {
+    if count == N::from(1) { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// Heights of a bar in eighths.

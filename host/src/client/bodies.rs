@@ -31,7 +31,7 @@ impl Download {
         loop {
             let broken = |error: hyper::Error| Error::Unreachable {
                 server: self.server.clone(),
-                cause: format!("the answer broke off: {error}"),
+                cause: format!("the response was cut off: {error}"),
             };
             match self.body.frame().await? {
                 // All other frames are trailers.

@@ -28,7 +28,7 @@ impl Endpoint {
     /// Parses `unix:///path`, `/path` or `https://host[:port]`.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |what: &str| {
-            let remedy = "write unix:///run/wharf/wharf.sock, an absolute path, or https://host:port";
+            let remedy = "use unix:///run/wharf/wharf.sock, an absolute path, or https://host:port";
             Error::setting(format!("the server '{text}' {what}"), remedy)
         };
         if let Some(path) = text.strip_prefix("unix://").or(text.starts_with('/').then_some(text)) {
@@ -38,22 +38,22 @@ impl Endpoint {
             };
         }
         if text.starts_with("http://") {
-            return Err(wrong("would be called without TLS, which shows the token to everybody on the way"));
+            return Err(wrong("has no TLS, so the token could be read on the network"));
         }
-        let Some(rest) = text.strip_prefix("https://") else { return Err(wrong("is no address of a service")) };
+        let Some(rest) = text.strip_prefix("https://") else { return Err(wrong("is not an address of a service")) };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.is_empty() || rest.contains(['/', '?', '#', '@']) {
-            return Err(wrong("must be a host and a port, and nothing else"));
+            return Err(wrong("must be a host and a port only"));
         }
         let (host, port) = match rest.rsplit_once(':') {
             // The colons of an IPv6 address are inside its brackets.
             Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| wrong("has a port that is none"))?)
+                (host, port.parse().map_err(|_| wrong("has an invalid port"))?)
             }
             _ => (rest, PORT),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        ServerName::try_from(bare).map_err(|_| wrong("has a host that is neither a name nor an address"))?;
+        ServerName::try_from(bare).map_err(|_| wrong("has an invalid host"))?;
         Ok(Self::Tcp { host: bare.to_owned(), port })
     }
 
@@ -102,8 +102,8 @@ impl Tls {
             }
         }
         if roots.is_empty() {
-            let remedy = "name the file of the authority that signed the service's certificate: client.ca_file";
-            return Err(Error::setting("there is no certificate authority to trust", remedy));
+            let remedy = "name the file of the authority that signed the certificate of the service in client.ca_file";
+            return Err(Error::setting("there is no trusted certificate authority", remedy));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -125,11 +125,11 @@ impl Tls {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let all: Vec<_> = all.map_err(|error| unusable(path, error))?;
-    if all.is_empty() { Err(unusable(path, "it has no certificate")) } else { Ok(all) }
+    if all.is_empty() { Err(unusable(path, "it contains no certificate")) } else { Ok(all) }
 }
 
 fn unusable(path: &Path, error: impl fmt::Display) -> Error {
-    Error::setting(format!("{} cannot be used: {error}", path.display()), "name a PEM file that you may read")
+    Error::setting(format!("cannot use '{}': {error}", path.display()), "name a readable PEM file")
 }
 
 /// A stream of bytes.

@@ -70,7 +70,7 @@ impl Events {
             let Some(frame) = self.body.frame().await else { return Ok(None) };
             let frame = frame.map_err(|error| Error::Unreachable {
                 server: self.server.clone(),
-                cause: format!("the stream broke: {error}"),
+                cause: format!("the stream failed: {error}"),
             })?;
             if let Ok(data) = frame.into_data() {
                 self.parser.feed(&data).map_err(|cause| Error::Answer { server: self.server.clone(), cause })?;
@@ -100,7 +100,7 @@ impl Parser {
         self.seen -= self.at;
         self.at = 0;
         self.bytes.extend_from_slice(bytes);
-        if self.bytes.len() + self.event.data.len() > EVENT { Err("an event has no end".to_owned()) } else { Ok(()) }
+        if self.bytes.len() + self.event.data.len() > EVENT { Err("an event is incomplete".to_owned()) } else { Ok(()) }
     }
 
     fn take(&mut self) -> Option<ServerEvent> {

@@ -95,7 +95,7 @@ impl Incoming {
                 // The library answers pings.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
-                    let cause = format!("the connection broke: {error}");
+                    let cause = format!("the connection failed: {error}");
                     return Err(Error::Unreachable { server: self.server.clone(), cause });
                 }
             }

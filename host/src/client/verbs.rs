@@ -157,7 +157,7 @@ impl Client {
                 _ => {}
             }
         }
-        Err(self.misunderstood("it ended before it told the result; 'wharf ls' shows what is there"))
+        Err(self.misunderstood("it ended before it reported the result; 'wharf ls' shows the current state"))
     }
 }
 

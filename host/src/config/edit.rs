@@ -17,7 +17,7 @@ use crate::hooks::chain::Mode;
 /// # Errors
 /// One line: the file cannot be read, is not TOML, does not name the policy, or cannot be written.
 pub fn set_mode(path: &Path, policy: &str, mode: Mode) -> Result<(), String> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{} cannot be {what}: {error}", path.display());
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what} '{}': {error}", path.display());
     // A link is resolved, so that the file behind it is replaced and not the link.
     let real = path.canonicalize().map_err(|error| failed("read", &error))?;
     let text = std::fs::read_to_string(&real).map_err(|error| failed("read", &error))?;
@@ -33,13 +33,13 @@ pub fn set_mode(path: &Path, policy: &str, mode: Mode) -> Result<(), String> {
     };
     write().map_err(|error| {
         let _ = std::fs::remove_file(&aside);
-        failed("written", &error)
+        failed("write", &error)
     })
 }
 
 /// Returns the text with another mode for one policy.
 fn with_mode(text: &str, policy: &str, mode: Mode) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error| format!("no TOML: {error}"))?;
+    let mut document: DocumentMut = text.parse().map_err(|error| format!("it is not valid TOML: {error}"))?;
     let value: Value = match mode {
         Mode::Enforce => "enforce".into(),
         Mode::Shadow => "shadow".into(),

@@ -35,16 +35,16 @@ impl Environment {
             match keys.get(name) {
                 Some((key, true)) => set.push((key.clone(), name.clone(), value.clone())),
                 Some((key, false)) => ignored.push(format!(
-                    "the variable {name} is ignored: '{key}' is no plain value; write it as --set '{key}=...'"
+                    "the variable {name} is ignored: '{key}' is not a plain value; use --set '{key}=...'"
                 )),
                 None => {
                     let names = keys.keys().map(String::as_str).chain(OWN);
                     let near = names.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
                     let hint = match near {
                         Some((slips, near)) if slips <= SLIPS => format!("; did you mean {near}?"),
-                        _ => "; 'wharf config show' lists the settings".to_owned(),
+                        _ => "; see 'wharf config show' for all settings".to_owned(),
                     };
-                    ignored.push(format!("the variable {name} is no setting, and is ignored{hint}"));
+                    ignored.push(format!("the variable {name} is ignored: it is not a setting{hint}"));
                 }
             }
         }
@@ -74,11 +74,12 @@ mod tests {
         assert_eq!(
             ignored,
             [
-                "the variable WHARF_ALLOW_VOLUMES is ignored: 'allow.volumes' is no plain value; write it as \
+                "the variable WHARF_ALLOW_VOLUMES is ignored: 'allow.volumes' is not a plain value; use \
                  --set 'allow.volumes=...'",
-                "the variable WHARF_BUILD_NUMBER is no setting, and is ignored; 'wharf config show' lists the settings",
-                "the variable WHARF_LIMITS_MEMROY is no setting, and is ignored; did you mean WHARF_LIMITS_MEMORY?",
-                "the variable WHARF_STATE_DRI is no setting, and is ignored; did you mean WHARF_STATE_DIR?",
+                "the variable WHARF_BUILD_NUMBER is ignored: it is not a setting; see \
+                 'wharf config show' for all settings",
+                "the variable WHARF_LIMITS_MEMROY is ignored: it is not a setting; did you mean WHARF_LIMITS_MEMORY?",
+                "the variable WHARF_STATE_DRI is ignored: it is not a setting; did you mean WHARF_STATE_DIR?",
             ]
         );
     }

@@ -230,7 +230,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
         let text = trust::read_to_string(path, MOST_BYTES).map_err(|error| match error {
             trust::Error::Untrusted(untrusted) => untrusted.into(),
             error => Error {
-                message: format!("{}: the configuration cannot be read: {error}", path.display()),
+                message: format!("cannot read the configuration '{}': {error}", path.display()),
                 remedy: "name an existing file with --config, or run 'wharf config init'".into(),
                 detail: None,
                 untrusted: false,
@@ -270,8 +270,9 @@ fn refuse(origins: &Origins, key: &str, text: &str) -> Error {
         message: format!("{at}: {place}{text}"),
         remedy: match at {
             Origin::Env(name) => format!("correct or unset {name}"),
-            Origin::Flag(_) => "correct the flag; 'wharf config show' lists all keys".into(),
-            _ => "correct that line; 'wharf config show' lists all keys, 'wharf config init' writes them commented"
+            Origin::Flag(_) => "correct the flag; see 'wharf config show' for all keys".into(),
+            _ => "correct that line; see 'wharf config show' for all keys, or the commented file that 'wharf config \
+                  init' writes"
                 .into(),
         },
         detail: None,
@@ -321,7 +322,7 @@ fn table_origins(path: &str, table: &toml::de::DeTable<'_>, say: &mut impl FnMut
 fn run_script(path: &Path, root: Value, sources: &Sources, origins: &mut Origins) -> Result<Value, Error> {
     let failed = |message: String, detail| Error {
         message,
-        remedy: "correct the script, or take it away".into(),
+        remedy: "correct or remove the script".into(),
         detail,
         untrusted: false,
     };
@@ -363,7 +364,7 @@ fn apply_set(root: &mut Value, text: &str, origins: &mut Origins) -> Result<(), 
     let Some((key, value)) = text.split_once('=') else {
         return Err(Error {
             message: "a --set has no '='".into(),
-            remedy: "write it as --set limits.memory=2GiB".into(),
+            remedy: "use the form --set limits.memory=2GiB".into(),
             detail: None,
             untrusted: false,
         });
@@ -471,7 +472,7 @@ mod tests {
             ("[engine]\nstop_timeout = 10\n", vec![":2:", "with its unit"]),
             ("[[policy]]\nname = \"a\"\n", vec!["policy.0", "exactly one of"]),
             ("[[policy]]\nname = \"a\"\nscript = \"x\"\nhooks = [\"create\"]\n", vec!["pre-create"]),
-            ("[[policy]]\nname = \"host\"\nscript = \"x\"\n", vec!["cannot be a policy's name"]),
+            ("[[policy]]\nname = \"host\"\nscript = \"x\"\n", vec!["cannot be the name of a policy"]),
             ("[workspace]\ncpus = -1.0\n", vec![":2:", "0.01"]),
         ] {
             let file = dir.write("wharf.toml", text);
@@ -481,7 +482,7 @@ mod tests {
             }
         }
         let error = load(&Sources { file: Some(dir.0.join("none.toml")), ..Default::default() }).unwrap_err();
-        assert!(error.message.contains("cannot be read") && error.remedy.contains("config init"));
+        assert!(error.message.contains("cannot read") && error.remedy.contains("config init"));
     }
 
     #[test]

@@ -199,10 +199,10 @@ pub(super) fn check(list: &[PolicyConfig]) -> Result<(), (String, String)> {
                 return Err((key, format!("there is no other policy '{replaced}'")));
             };
             if let Some(older) = &other.replaces {
-                return Err((key, format!("'{replaced}' itself replaces '{older}'; take '{older}' out first")));
+                return Err((key, format!("'{replaced}' itself replaces '{older}'; remove '{older}' first")));
             }
             if list.iter().take(index).any(|earlier| earlier.replaces.as_ref() == Some(replaced)) {
-                return Err((key, format!("another policy replaces '{replaced}' already")));
+                return Err((key, format!("another policy already replaces '{replaced}'")));
             }
         }
     }
@@ -218,7 +218,7 @@ impl PolicyConfig {
         }
         let reserved = ["host", "default", "project", "config", "request", ""];
         if reserved.contains(&self.name.as_str()) {
-            return fail("", format!("'{}' cannot be a policy's name", self.name));
+            return fail("", format!("'{}' is reserved and cannot be the name of a policy", self.name));
         }
         for hook in self.hooks.iter().flatten() {
             if let Err(text) = hook.parse::<Hook>() {
@@ -247,13 +247,13 @@ impl PolicyConfig {
                 let words: Vec<_> = possible.iter().map(|mode| mode.as_str()).collect();
                 let text = match words.as_slice() {
                     [only] => format!("a failure at {hook} always means '{only}'; there is no other choice"),
-                    _ => format!("a failure at {hook} can mean {}, not '{}'", words.join(", "), wanted.as_str()),
+                    _ => format!("a failure at {hook} can be one of {}, not '{}'", words.join(", "), wanted.as_str()),
                 };
                 return fail(".on_error", text);
             }
         }
         if self.script.is_some() && self.capabilities != Capabilities::default() {
-            let text = "are for plugins; a script is told what it needs by its settings".to_owned();
+            let text = "are for plugins only; pass data to a script in its settings".to_owned();
             return fail(".capabilities", text);
         }
         if let Some(path) = self.capabilities.dirs.keys().find(|path| !path.starts_with('/') || path.contains("..")) {
@@ -272,7 +272,7 @@ impl PolicyConfig {
                 return Err((key, text));
             }
             if waiver.reason.trim().is_empty() {
-                return Err((key, "needs a reason: it is what everybody sees who asks why".into()));
+                return Err((key, "must not be empty: the reason is shown in explanations".into()));
             }
         }
         Ok(())

@@ -95,8 +95,8 @@ macro_rules! text {
 text! {
     Size, SchemaType::from_iter([Type::String, Type::Integer]), "A number of bytes, with a unit or without.", ["512MiB", "2GiB"];
     Span, SchemaType::from(Type::String), "A duration, with its unit.", ["250ms", "10s", "2h 30m", "7d"];
-    Backoff, SchemaType::from(Type::String), "The first wait and the longest; each is twice the one before.", ["1s..5m"];
-    Budget, SchemaType::from(Type::String), "A number of times, and the time in which they count.", ["5 in 10m"];
+    Backoff, SchemaType::from(Type::String), "The first and the longest delay; each delay is twice the previous one.", ["1s..5m"];
+    Budget, SchemaType::from(Type::String), "A number of times, and the period in which they count.", ["5 in 10m"];
 }
 
 #[cfg(test)]

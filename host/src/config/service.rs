@@ -243,13 +243,13 @@ impl ApiConfig {
             }
         }
         if self.listen.is_some() && (self.tls_cert.is_none() || self.tls_key.is_none()) {
-            let text = "the API is on the network with TLS only: set api.tls_cert and api.tls_key, too";
+            let text = "the API needs TLS on the network: also set api.tls_cert and api.tls_key";
             return fail("listen", text.into());
         }
         if self.listen.is_none() {
             for (key, path) in &files[1..] {
                 if path.is_some() {
-                    return fail(key, "does nothing without api.listen: set it, or leave this out".into());
+                    return fail(key, "has no effect without api.listen: set api.listen, or remove this key".into());
                 }
             }
         }
@@ -258,7 +258,7 @@ impl ApiConfig {
             !name.is_empty() && name.chars().all(part)
         };
         if let Some(name) = self.hosts.iter().find(|name| !named(name)) {
-            return fail("hosts", format!("'{name}' is no name of a host: leave out scheme, port and '*'"));
+            return fail("hosts", format!("'{name}' is not a host name: omit scheme, port and '*'"));
         }
         if self.rate == 0 {
             return fail("rate", "must be at least 1".into());
@@ -317,7 +317,7 @@ impl Backoff {
 impl FromStr for Backoff {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is not a range of waits such as 1s..5m");
+        let wrong = || format!("'{text}' is not a range of delays such as 1s..5m");
         let (first, longest) = text.split_once("..").ok_or_else(wrong)?;
         let span = |text: &str| text.parse::<Span>().map(|span| span.0).map_err(|_| wrong());
         let (first, longest) = (span(first)?, span(longest)?);
@@ -372,7 +372,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Backoff "takes a range of waits such as \"1s..5m\"" Budget "takes a budget such as \"5 in 10m\"");
+as_text!(Backoff "takes a range of delays such as \"1s..5m\"" Budget "takes a budget such as \"5 in 10m\"");
 
 #[cfg(test)]
 mod tests {

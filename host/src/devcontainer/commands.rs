@@ -60,7 +60,7 @@ impl Reader<'_> {
             }
             Value::Text(line) if line.trim().is_empty() => Vec::new(),
             Value::Text(_) => vec!["/bin/sh".to_owned(), "-c".to_owned(), self.filled(property, node)?],
-            _ => return Err(wrong(node, format!("{property} must be a text, a list, or an object of them"))),
+            _ => return Err(wrong(node, format!("{property} must be a string, a list, or an object of them"))),
         };
         Adjustment::Command(words.clone()).check().map_err(|what| wrong(node, what))?;
         Ok((!words.is_empty()).then(|| Command { property: property.to_owned(), words }))

@@ -20,7 +20,7 @@ impl Reader<'_> {
         match (image, build) {
             (Some((image, node)), build) => {
                 if let Some((_, node)) = build {
-                    self.not("build", node.line, "an image is named, too");
+                    self.not("build", node.line, "an image is also named");
                 }
                 let choice = ImageChoice { reference: image.clone(), pull: PullPolicy::Missing, reason: String::new() };
                 Adjustment::Image(choice).check().map_err(|what| wrong(node, what))?;
@@ -50,11 +50,11 @@ impl Reader<'_> {
                 }
                 other if nested => {
                     let known = WITHOUT_EFFECT.iter().find(|(name, _)| *name == other);
-                    self.not(&property, node.line, known.map_or("it is not known", |(_, why)| *why));
+                    self.not(&property, node.line, known.map_or("it is unknown", |(_, why)| *why));
                 }
                 _ => {}
             }
         }
-        if build.dockerfile.is_empty() { Err(wrong(at, "build needs a dockerfile")) } else { Ok(build) }
+        if build.dockerfile.is_empty() { Err(wrong(at, "'build' needs a dockerfile")) } else { Ok(build) }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Wrong> {
     let mut reader = Reader { text, start, scanner, token: None, at: start, line: 1 };
     reader.advance()?;
     let node = reader.value(0)?;
-    if reader.token.is_some() { Err(reader.wrong("there is more after the end")) } else { Ok(node) }
+    if reader.token.is_some() { Err(reader.wrong("unexpected data after the end")) } else { Ok(node) }
 }
 
 /// Returns line and column of an offset, both 1-based; columns count characters.
@@ -108,7 +108,7 @@ impl<'t> Reader<'t> {
             // The scanner skips all Unicode whitespace.
             let blank = self.text.get(end..at).unwrap_or_default();
             if let Some((odd, c)) = blank.char_indices().find(|(_, c)| !matches!(c, ' ' | '\t' | '\r' | '\n')) {
-                return Err(Wrong { offset: end + odd, what: format!("{c:?} is no blank of JSON") });
+                return Err(Wrong { offset: end + odd, what: format!("{c:?} is not JSON whitespace") });
             }
             self.line += self.text.get(self.at..at).unwrap_or_default().matches('\n').count();
             self.at = at;
@@ -148,7 +148,7 @@ impl<'t> Reader<'t> {
             }
             let name = self.string()?;
             if !names.insert(name.clone()) {
-                return Err(self.wrong(&format!("{name:?} is there twice")));
+                return Err(self.wrong(&format!("{name:?} is set twice")));
             }
             self.advance()?;
             if self.token != Some(Token::Colon) {
@@ -183,14 +183,14 @@ impl<'t> Reader<'t> {
     /// Returns the text of the current token. The scanner accepts newlines and other control characters in it.
     fn string(&self) -> Result<String, Wrong> {
         let whole = self.text.get(self.at..self.start + self.scanner.token_end()).unwrap_or_default();
-        serde_json::from_str(whole).map_err(|_| self.wrong("the text holds what JSON does not allow"))
+        serde_json::from_str(whole).map_err(|_| self.wrong("the string contains characters that JSON does not allow"))
     }
 
     /// Parses the number that starts with the current token. For `01` the token ends after the first digit.
     fn number(&self) -> Result<Value, Wrong> {
         let end = self.rest().find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
         let word = self.rest().get(..end.unwrap_or(self.rest().len())).unwrap_or_default();
-        let number = serde_json::from_str(word).map_err(|_| self.wrong(&format!("'{word}' is no number")))?;
+        let number = serde_json::from_str(word).map_err(|_| self.wrong(&format!("'{word}' is not a number")))?;
         Ok(Value::Number(number))
     }
 }

@@ -11,27 +11,27 @@ use crate::workspace::{Mount, MountKind, notation};
 
 /// Properties that have no effect here, each with the reason.
 pub(super) const WITHOUT_EFFECT: [(&str, &str); 21] = [
-    ("initializeCommand", "a command for the host is never run"),
-    ("postAttachCommand", "nothing attaches to a workspace"),
-    ("waitFor", "every command is waited for"),
-    ("features", "features are not installed; name an image that has what they bring, or build one"),
+    ("initializeCommand", "commands for the host are never run"),
+    ("postAttachCommand", "no editor attaches to a workspace"),
+    ("waitFor", "Wharf waits for every command"),
+    ("features", "features are not installed; name or build an image that includes them"),
     ("overrideFeatureInstallOrder", "features are not installed"),
-    ("customizations", "it is for editors"),
-    ("settings", "it is for editors"),
-    ("extensions", "it is for editors"),
-    ("devPort", "it is for editors"),
-    ("portsAttributes", "it is for editors"),
-    ("otherPortsAttributes", "it is for editors"),
-    ("dockerComposeFile", "compose files are not read; further containers are sidecars"),
+    ("customizations", "it is only for editors"),
+    ("settings", "it is only for editors"),
+    ("extensions", "it is only for editors"),
+    ("devPort", "it is only for editors"),
+    ("portsAttributes", "it is only for editors"),
+    ("otherPortsAttributes", "it is only for editors"),
+    ("dockerComposeFile", "compose files are not read; use sidecars for extra containers"),
     ("service", "compose files are not read"),
     ("runServices", "compose files are not read"),
-    ("remoteEnv", "variables are those of the container; use containerEnv"),
-    ("userEnvProbe", "commands get the container's environment, and no shell is asked for another"),
-    ("updateRemoteUserUID", "the image's users stay as they are"),
-    ("secrets", "secrets come from the caller: 'wharf up --secret'"),
-    ("gpu", "devices of the host are not given to workspaces"),
-    ("cacheFrom", "images of a registry are no cache of a build"),
-    ("options", "options of the builder are not passed on"),
+    ("remoteEnv", "all variables belong to the container; use containerEnv"),
+    ("userEnvProbe", "commands get the environment of the container, not that of a shell"),
+    ("updateRemoteUserUID", "the users of the image stay unchanged"),
+    ("secrets", "secrets come from the caller; use 'wharf up --secret'"),
+    ("gpu", "workspaces get no host devices"),
+    ("cacheFrom", "images of a registry are not used as build cache"),
+    ("options", "options of the builder are ignored"),
 ];
 
 /// Maximum length of the list of ignored properties, which is stored with the workspace.
@@ -64,7 +64,7 @@ pub(super) fn read(root: &Node, around: &Surroundings<'_>) -> Result<Devcontaine
     let more = not.len().saturating_sub(MOST_LISTED);
     not.truncate(MOST_LISTED);
     if let (true, Some(last)) = (more > 0, not.last().map(|not| not.line)) {
-        not.push(NotHonoured { property: "...".into(), line: last, why: format!("{more} more are left out here") });
+        not.push(NotHonoured { property: "...".into(), line: last, why: format!("{more} more are not listed") });
     }
     Ok(reader.out)
 }
@@ -98,7 +98,7 @@ fn list<'n>(node: &'n Node, what: &str) -> Result<&'n [Node], Wrong> {
 pub(super) fn text<'n>(node: &'n Node, what: &str) -> Result<&'n str, Wrong> {
     match &node.value {
         Value::Text(text) => Ok(text),
-        _ => Err(wrong(node, format!("{what} must be a text"))),
+        _ => Err(wrong(node, format!("{what} must be a string"))),
     }
 }
 
@@ -123,7 +123,7 @@ impl Reader<'_> {
     pub(super) fn fill(&mut self, property: &str, line: usize, text: &str, keeps_secrets: bool) -> String {
         let (filled, refused) = self.variables.fill(text, keeps_secrets);
         for why in refused {
-            self.not(property, line, format!("a variable has its default, or nothing: {why}"));
+            self.not(property, line, format!("a variable resolves to its default or nothing: {why}"));
         }
         filled
     }
@@ -304,7 +304,7 @@ impl Reader<'_> {
             }
         }
         for option in std::mem::take(&mut words.ignored) {
-            self.not(&format!("mounts {option}"), node.line, "this option is not known");
+            self.not(&format!("mounts {option}"), node.line, "this option is unknown");
         }
         let edit = words.adjustment().map_err(|what| wrong(node, what))?;
         self.field(node, edit)
@@ -316,7 +316,7 @@ impl Reader<'_> {
             Value::Text(text) => match text.rsplit_once(':') {
                 Some(("localhost" | "127.0.0.1", port)) => port.parse().ok(),
                 Some(_) => {
-                    self.not(&format!("forwardPorts {text}"), node.line, "it is a port of another container");
+                    self.not(&format!("forwardPorts {text}"), node.line, "it is the port of another container");
                     return Ok(());
                 }
                 None => text.parse().ok(),
@@ -356,7 +356,7 @@ impl Reader<'_> {
             ("apparmor", "unconfined") => Adjustment::Apparmor(Some("unconfined".into())),
             ("label", "disable") => Adjustment::Selinux(Some("disable".into())),
             _ => {
-                self.not(&format!("{property} {option}"), node.line, "a project cannot choose security profiles");
+                self.not(&format!("{property} {option}"), node.line, "projects cannot choose security profiles");
                 return Ok(());
             }
         };
@@ -376,23 +376,27 @@ impl Reader<'_> {
                 ("cpus", Value::Number(cpus)) => {
                     let cpus = cpus.as_f64().unwrap_or(f64::MAX);
                     if around.cpus == 0 {
-                        self.not(&property, node.line, "the machine's cores are not known");
+                        self.not(&property, node.line, "the cores of the machine are unknown");
                     } else if cpus > f64::from(around.cpus) {
-                        self.not(&property, node.line, format!("the machine has {} cores, not {cpus}", around.cpus));
+                        self.not(
+                            &property,
+                            node.line,
+                            format!("the machine has {} cores, but needs {cpus}", around.cpus),
+                        );
                     }
                 }
                 ("memory", Value::Text(text)) => {
                     let wanted = notation::size(text).map_err(|what| wrong(node, what))?;
                     let has = bytesize::ByteSize(around.memory);
                     if around.memory == 0 {
-                        self.not(&property, node.line, "the machine's memory is not known");
+                        self.not(&property, node.line, "the memory of the machine is unknown");
                     } else if wanted > around.memory {
-                        self.not(&property, node.line, format!("the machine has {has}, not {text}"));
+                        self.not(&property, node.line, format!("the machine has {has}, but needs {text}"));
                     }
                 }
                 ("gpu", Value::Bool(false)) => {}
                 ("gpu", Value::Text(text)) if text == "optional" => {}
-                ("gpu", _) => self.not(&property, node.line, "devices of the host are not given to workspaces"),
+                ("gpu", _) => self.not(&property, node.line, "workspaces get no host devices"),
                 _ => self.not(&property, node.line, "it is not checked"),
             }
         }

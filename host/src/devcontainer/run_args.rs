@@ -68,7 +68,7 @@ impl Reader<'_> {
             _ => {}
         }
         let Some(value) = value else {
-            self.not(&property, line, "it means no field of a workspace");
+            self.not(&property, line, "it matches no field of a workspace");
             return Ok(());
         };
         let value = match flag {
@@ -103,7 +103,7 @@ impl Reader<'_> {
             "--tmpfs" => {
                 let (edit, ignored) = values::tmpfs(&value).map_err(wrong)?;
                 for option in ignored {
-                    self.not(&format!("{property} {option}"), line, "this option is not passed on");
+                    self.not(&format!("{property} {option}"), line, "this option is ignored");
                 }
                 edit
             }
@@ -115,7 +115,7 @@ impl Reader<'_> {
             "--mount" => MountWords::parse(&value).and_then(MountWords::adjustment).map_err(wrong)?,
             "--network" | "--net" if value == "none" => Adjustment::Network(Network::None),
             "--network" | "--net" => {
-                self.not(&format!("{property} {value}"), line, "of networks, a project can only choose none");
+                self.not(&format!("{property} {value}"), line, "projects can only choose the network 'none'");
                 return Ok(());
             }
             "--cap-add" => {
@@ -131,12 +131,12 @@ impl Reader<'_> {
             }
             "--security-opt" => return self.security_option(&property, node, &value),
             "-l" | "--label" => {
-                let why = "labels steer policies; set them with --label or in [workspace.labels]";
+                let why = "labels influence policies; set them with --label or in [workspace.labels]";
                 self.not(&format!("{property} {value}"), line, why);
                 return Ok(());
             }
             _ => {
-                self.not(&property, line, "it means no field of a workspace");
+                self.not(&property, line, "it matches no field of a workspace");
                 return Ok(());
             }
         };

@@ -233,5 +233,5 @@ fn what_is_shown_of_a_file_holds_no_control_characters_and_is_short() {
     }
     let many: Vec<String> = (0..5_000).map(|number| format!("\"p{number}\": 1")).collect();
     let listed = asked(&format!("{{{}}}", many.join(","))).not_honoured;
-    assert_eq!((listed.len(), listed[100].why.as_str()), (101, "4900 more are left out here"));
+    assert_eq!((listed.len(), listed[100].why.as_str()), (101, "4900 more are not listed"));
 }

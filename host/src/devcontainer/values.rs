@@ -54,7 +54,7 @@ impl MountWords {
             ("tmpfs", _) => Ok(Adjustment::Tmpfs(target, Some(Tmpfs { size: self.size }))),
             ("volume", None) => Err("a volume needs a name as its source".into()),
             ("bind", None) => Err("a bind mount needs a source".into()),
-            (other, _) => Err(format!("'{other}' is no kind of mount; there are bind, volume and tmpfs")),
+            (other, _) => Err(format!("'{other}' is not a mount type; the types are bind, volume and tmpfs")),
         }
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn volume(text: &str) -> Result<Adjustment, String> {
 /// Converts a port of `forwardPorts`, which gets a free port of the host.
 pub(super) fn forwarded(port: u64) -> Result<Adjustment, String> {
     let container = u16::try_from(port).ok().filter(|port| *port > 0);
-    let container = container.ok_or_else(|| format!("{port} is no port; there are 1 to 65535"))?;
+    let container = container.ok_or_else(|| format!("{port} is not a port from 1 to 65535"))?;
     Ok(Adjustment::Port(format!("{container}/tcp"), Some(HostPort { address: loopback(), port: None })))
 }
 
@@ -79,7 +79,7 @@ pub(super) fn port(text: &str) -> Result<Adjustment, String> {
     let Publish { container, key, host } = notation::port(text)?;
     let host = host.unwrap_or_else(|| HostPort { address: loopback(), port: Some(container) });
     if host.port == Some(0) {
-        return Err(format!("'{text}': 0 is no port; there are 1 to 65535"));
+        return Err(format!("'{text}': 0 is not a port from 1 to 65535"));
     }
     Ok(Adjustment::Port(key, Some(host)))
 }

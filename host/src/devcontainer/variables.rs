@@ -54,14 +54,14 @@ impl Variables<'_> {
         match kind {
             "localEnv" | "env" => Some(match self.around.local_env.get(wanted) {
                 Some(_) if self.around.secrets.contains(wanted) && !keeps_secrets => Err(format!(
-                    "the host's {shown} is a secret, and only goes into a variable whose name says so ([secrets])"
+                    "the host's {shown} is a secret, and can only be used in variables with a secret name ([secrets])"
                 )),
                 Some(Some(value)) => Ok(value.clone()),
                 // Allowed, but not set here.
                 Some(None) => Ok(default_of(name)),
                 None => Err(format!("the host's {shown} is not in devcontainer.local_env")),
             }),
-            "containerEnv" => Some(Err(format!("the container's {shown} is not known before it runs"))),
+            "containerEnv" => Some(Err(format!("the container's {shown} is unknown before the start"))),
             _ => None,
         }
     }

@@ -60,7 +60,7 @@ impl Docker {
         for (path, kind) in
             [(format!("{}/.", path.trim_end_matches('/')), PathKind::Folder), (path.into(), PathKind::File)]
         {
-            let call = Call::new(Method::HEAD, "look at the path", archive_path(id, &path)?).about("container", id);
+            let call = Call::new(Method::HEAD, "inspect the path", archive_path(id, &path)?).about("container", id);
             let reply = self.http().send(&call).await?;
             match reply.status {
                 200 => return Ok(kind),
@@ -88,7 +88,7 @@ impl Docker {
             Err(Error::Engine { operation, message, .. } | Error::BadRequest { operation, cause: message })
                 if message.contains("not a directory") =>
             {
-                Err(Error::BadRequest { operation, cause: format!("{path} is not a folder") })
+                Err(Error::BadRequest { operation, cause: format!("'{path}' is not a folder") })
             }
             Err(error) => Err(error),
         }
@@ -119,7 +119,7 @@ impl Docker {
             Err(Error::Engine { operation, message, .. })
                 if message.contains("invalid tar header") || message.contains("unexpected EOF") =>
             {
-                Err(Error::BadRequest { operation, cause: "what was sent is not a whole tar archive".to_owned() })
+                Err(Error::BadRequest { operation, cause: "the upload is not a complete tar archive".to_owned() })
             }
             Err(error) => Err(error),
         }

@@ -127,7 +127,7 @@ impl Docker {
             // Some engines do not report the id; look the image up by its name.
             None => match self.image(&request.reference).await? {
                 Some(image) => Ok(image.id),
-                None => Err(failed("the builder ended without an image")),
+                None => Err(failed("the builder finished without an image")),
             },
         }
     }

@@ -51,8 +51,7 @@ impl Docker {
             encode(request.tag)
         );
         let body = serde_json::json!({ "Labels": labels });
-        let call =
-            Call::post("keep the container as an image", path).about("container", id).within(COPY).json(&body)?;
+        let call = Call::post("commit the container", path).about("container", id).within(COPY).json(&body)?;
         Ok(self.http().json::<Answer>(&call).await?.id)
     }
 
@@ -62,7 +61,7 @@ impl Docker {
     /// # Errors
     /// [`super::Error::NotFound`]; the errors of a failing engine.
     pub async fn flatten(&self, id: &str, from: &ImageInfo, request: &CommitRequest<'_>) -> Result<String> {
-        const OPERATION: &str = "keep the container as an image";
+        const OPERATION: &str = "commit the container";
         let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
         // The values are part of a Dockerfile, where a dollar sign starts a variable.
         let literal = |text: &str| quoted(text).replace('$', "\\$");
@@ -153,7 +152,7 @@ impl Docker {
                 "Mounts": [mount(from, "/from", true), mount(to, "/to", false)] },
         });
         let call =
-            Call::post("make a container for copying", "/containers/create").about("image", image).json(&body)?;
+            Call::post("create a container for copying", "/containers/create").about("image", image).json(&body)?;
         Ok(self.http().json::<Answer>(&call).await?.id)
     }
 }

@@ -80,9 +80,9 @@ impl Endpoint {
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
-            "unix" => refuse("the path of the socket is not absolute", "write unix:///path/to/docker.sock".to_owned()),
+            "unix" => refuse("the path of the socket is not absolute", "use unix:///path/to/docker.sock".to_owned()),
             "tcp" | "http" if tls => refuse(
-                "Wharf does not speak TLS to an engine",
+                "Wharf does not support TLS to an engine",
                 "forward the engine's socket through SSH and use that (see `ssh -L`), or unset DOCKER_TLS_VERIFY"
                     .to_owned(),
             ),
@@ -92,12 +92,12 @@ impl Endpoint {
                 let after_ipv6 = address.rsplit_once(']').map_or(address, |(_, tail)| tail);
                 match after_ipv6.rsplit_once(':') {
                     Some((_, port)) if port.parse::<u16>().is_ok() => Ok(Self::Tcp(address.to_owned())),
-                    Some(_) => refuse("its port is not a number", "write tcp://host:2375".to_owned()),
+                    Some(_) => refuse("its port is not a number", "use tcp://host:2375".to_owned()),
                     None => Ok(Self::Tcp(format!("{address}:2375"))),
                 }
             }
             "https" => refuse(
-                "Wharf does not speak TLS to an engine",
+                "Wharf does not support TLS to an engine",
                 "forward the engine's socket through SSH and use that (see `ssh -L`)".to_owned(),
             ),
             "ssh" => refuse(
@@ -135,7 +135,7 @@ impl Endpoint {
             cause: format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
             remedy: match self {
                 Self::Unix(_) => "restart the engine: `sudo systemctl restart docker`".to_owned(),
-                Self::Tcp(_) => "check the address, and that no firewall is in between".to_owned(),
+                Self::Tcp(_) => "check the address, and that no firewall blocks the connection".to_owned(),
             },
             source: None,
         }
@@ -145,8 +145,8 @@ impl Endpoint {
     pub(super) fn not_an_engine(&self, cause: impl Into<String>) -> Error {
         Error::Unreachable {
             endpoint: self.to_string(),
-            cause: format!("what answers is not a Docker engine ({})", cause.into()),
-            remedy: "check DOCKER_HOST and `docker context ls`; the address must be the engine's API".to_owned(),
+            cause: format!("the server is not a Docker engine ({})", cause.into()),
+            remedy: "check DOCKER_HOST and `docker context ls`; the address must be the API of the engine".to_owned(),
             source: None,
         }
     }

@@ -157,13 +157,13 @@ impl Docker {
     /// below the current use.
     pub async fn update(&self, id: &str, resources: &Resources, restart: Restart) -> Result<()> {
         let body = spec_map::update_body(resources, restart);
-        let call = change("change the limits of the container", id, "update")?.json(&body)?;
+        let call = change("update the limits of the container", id, "update")?.json(&body)?;
         let reply = self.http().send(&call).await?;
         match reply.status {
             _ if reply.is_success() => Ok(()),
             // Podman before 5 has no such call.
             404 if !reply.message().to_lowercase().contains("no such container") => {
-                let cause = "this engine cannot do that while a container exists".to_owned();
+                let cause = "this engine cannot change the limits of an existing container".to_owned();
                 Err(Error::Unsupported { operation: call.operation, cause })
             }
             _ => Err(call.error(&reply)),
@@ -308,7 +308,7 @@ impl Docker {
             text.extend_from_slice(&chunk.map_err(|error| call.broken(error))?);
         }
         if text.is_empty() {
-            return Err(call.broken("it closed without an answer"));
+            return Err(call.broken("it closed the connection without a response"));
         }
         let answer: Answer = parse(OPERATION, &text)?;
         match answer.error {

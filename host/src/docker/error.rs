@@ -27,7 +27,7 @@ pub enum Error {
         source: Option<Source>,
     },
     /// The endpoint has a kind that Wharf cannot use (ssh, TLS), or cannot be parsed.
-    #[error("cannot use the Docker endpoint {endpoint}: {cause}")]
+    #[error("cannot use the Docker endpoint '{endpoint}': {cause}")]
     UnsupportedEndpoint {
         /// The endpoint as it was given.
         endpoint: String,
@@ -55,13 +55,13 @@ pub enum Error {
         name: String,
     },
     /// Another container has the name.
-    #[error("the container name '{name}' is taken")]
+    #[error("the container name '{name}' is already in use")]
     NameTaken {
         /// The name.
         name: String,
     },
     /// An object with that name exists, but Wharf did not create it, so it is not touched.
-    #[error("the {what} '{name}' exists, but it was not made by this Wharf")]
+    #[error("the {what} '{name}' exists, but this Wharf did not create it")]
     NotOurs {
         /// Kind of object.
         what: &'static str,
@@ -115,7 +115,7 @@ pub enum Error {
         cause: String,
     },
     /// The host path of a bind mount does not exist.
-    #[error("cannot {operation}: the folder to mount does not exist: {path}")]
+    #[error("cannot {operation}: the folder to mount does not exist: '{path}'")]
     MountSourceMissing {
         /// The attempted operation.
         operation: &'static str,
@@ -147,7 +147,7 @@ pub enum Error {
         name: String,
     },
     /// The engine rejects the request as invalid.
-    #[error("cannot {operation}: the engine refuses it: {cause}")]
+    #[error("cannot {operation}: rejected by the engine: {cause}")]
     BadRequest {
         /// The attempted operation.
         operation: &'static str,
@@ -173,7 +173,7 @@ pub enum Error {
         message: String,
     },
     /// The connection broke during a request or a stream.
-    #[error("cannot {operation}: the connection to the engine broke: {source}")]
+    #[error("cannot {operation}: the connection to the engine failed: {source}")]
     Stream {
         /// The attempted operation.
         operation: &'static str,
@@ -181,7 +181,7 @@ pub enum Error {
         source: Source,
     },
     /// The answer violates the engine's API.
-    #[error("cannot {operation}: the engine's answer makes no sense: {cause}")]
+    #[error("cannot {operation}: unexpected response from the engine: {cause}")]
     Protocol {
         /// The attempted operation.
         operation: &'static str,
@@ -234,17 +234,19 @@ impl Error {
             Self::Unreachable { remedy, .. } | Self::UnsupportedEndpoint { remedy, .. } => remedy.clone(),
             Self::TooOld { .. } => "upgrade the engine to Docker 20.10 or newer".to_owned(),
             Self::NotFound { what, .. } => match *what {
-                "container" => "see `wharf ls` for the workspaces that exist, or make it with `wharf up`".to_owned(),
+                "container" => "see `wharf ls` for all workspaces, or create it with `wharf up`".to_owned(),
                 _ => format!("check the name of the {what}"),
             },
             Self::NameTaken { name } => {
-                format!("use another name, or see whose it is with `docker inspect {name}`, another Wharf's perhaps")
+                format!(
+                    "use another name, or find its owner with `docker inspect {name}`; it may belong to another Wharf"
+                )
             }
             Self::NotOurs { what, name } => {
-                format!("rename or remove the {what} '{name}', or configure another name; Wharf leaves it alone")
+                format!("rename or remove the {what} '{name}', or configure another name; Wharf does not touch it")
             }
             Self::ImageMissing { reference } => {
-                format!("fetch it with `docker pull {reference}`, or let the pull policy fetch it")
+                format!("pull it with `docker pull {reference}`, or choose a pull policy that pulls it")
             }
             Self::BuildFailed { .. } => {
                 "correct the Dockerfile or its context; `wharf image build` shows each step".to_owned()
@@ -252,28 +254,31 @@ impl Error {
             Self::PullFailed { .. } => {
                 "check the spelling, the network of the engine, and `docker login` for private registries".to_owned()
             }
-            Self::CommandNotFound { .. } => "choose a command that the image has, or another image".to_owned(),
+            Self::CommandNotFound { .. } => "choose a command that the image contains, or another image".to_owned(),
             Self::CommandNotExecutable { .. } => {
                 "make the file executable (chmod +x), or run it through its interpreter".to_owned()
             }
             Self::PortInUse { .. } => {
-                "stop what uses the port, publish another one, or leave the choice free".to_owned()
+                "stop the process that uses the port, publish another port, or let the engine choose one".to_owned()
             }
-            Self::StartFailed { .. } => "see the cause; `docker inspect` and the engine's log tell more".to_owned(),
+            Self::StartFailed { .. } => {
+                "see the cause; `docker inspect` and the log of the engine have details".to_owned()
+            }
             Self::MountSourceMissing { path, .. } => {
-                format!("create {path} on the machine of the engine, or change the mount")
+                format!("create '{path}' on the machine of the engine, or change the mount")
             }
-            Self::Unsupported { .. } => "drop this setting, or use an engine that supports it".to_owned(),
-            Self::Conflict { .. } => "wait until the other operation has ended, then try again".to_owned(),
+            Self::Unsupported { .. } => "remove this setting, or use an engine that supports it".to_owned(),
+            Self::Conflict { .. } => "wait until the other operation has finished, then try again".to_owned(),
             Self::NotRunning { .. } => "start it first, e.g. with `wharf up`".to_owned(),
-            Self::BadRequest { .. } => "correct what the message names".to_owned(),
+            Self::BadRequest { .. } => "correct the setting that the message names".to_owned(),
             Self::Timeout { .. } => {
-                "the engine is overloaded or stuck: try again, and see its log (`journalctl -u docker`)".to_owned()
+                "try again, and see the log of the engine (`journalctl -u docker`): it is overloaded or stuck"
+                    .to_owned()
             }
             Self::Engine { .. } => "see the log of the engine (`journalctl -u docker`)".to_owned(),
             Self::Stream { .. } => "check that the engine is still running, then try again".to_owned(),
             Self::Protocol { .. } => {
-                "check that the endpoint is a Docker engine; if it is, this is a bug in Wharf".to_owned()
+                "check that the endpoint is a Docker engine; if so, report a bug in Wharf".to_owned()
             }
         }
     }

@@ -307,7 +307,7 @@ impl ExecControl {
     }
 
     async fn look(&self) -> Result<Look> {
-        let call = Call::get("look at the command", format!("/exec/{}/json", self.id)).about("command", &self.id);
+        let call = Call::get("inspect the command", format!("/exec/{}/json", self.id)).about("command", &self.id);
         self.docker.http().json(&call).await
     }
 }
@@ -318,7 +318,7 @@ fn ended(look: &Look, refusal: Option<&str>) -> Result<ExecEnd> {
         (Some(127), None) if look.pid == 0 => Err(Error::CommandNotFound { cause: "exit code 127".to_owned() }),
         (Some(126), None) if look.pid == 0 => Err(Error::CommandNotExecutable { cause: "exit code 126".to_owned() }),
         (Some(code), None) => Ok(ExecEnd::Exited(code)),
-        (None, None) => Err(Error::StartFailed { cause: "the engine gives no reason".to_owned() }),
+        (None, None) => Err(Error::StartFailed { cause: "the engine gave no reason".to_owned() }),
     }
 }
 

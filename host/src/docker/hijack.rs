@@ -37,7 +37,7 @@ impl Http {
             let (_sender, response) = self.head(call).await?;
             let status = response.status().as_u16();
             if (200..300).contains(&status) {
-                let cause = format!("status {status} instead of a switch to raw bytes");
+                let cause = format!("status {status} instead of an upgrade to a raw stream");
                 return Err(Error::Protocol { operation: call.operation, cause });
             }
             if status != 101 {
@@ -76,7 +76,7 @@ pub(super) enum BadFrame {
 impl std::fmt::Display for BadFrame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Header(bytes) => write!(f, "{bytes:02x?} is no frame header"),
+            Self::Header(bytes) => write!(f, "{bytes:02x?} is not a frame header"),
             Self::Engine(message) => f.write_str(message),
         }
     }

@@ -102,7 +102,7 @@ impl Http {
         let (status, version, server) = (response.status(), header("api-version"), header("server"));
         response.into_body().collect().await.map_err(not)?;
         if version.is_empty() {
-            return Err(self.endpoint.not_an_engine(format!("{status}, and no API version")));
+            return Err(self.endpoint.not_an_engine(format!("{status}, without an API version")));
         }
         self.keep(sender);
         let server = server.strip_prefix("Docker/").unwrap_or(&server);

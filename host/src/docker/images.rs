@@ -299,7 +299,7 @@ impl Docker {
         // The head of the answer only arrives with the first progress, after the registry has answered.
         let call = Call::post(OPERATION, path).about("image", reference).within(SLOW).auth(auth);
         let mut body = self.http().stream(&call).await.map_err(|error| match error {
-            Error::NotFound { .. } => failed("the registry has no such image, or does not show it without a login"),
+            Error::NotFound { .. } => failed("the registry has no such image, or requires a login"),
             Error::Engine { message, .. } => failed(&message),
             Error::BadRequest { cause, .. } | Error::Conflict { cause, .. } => failed(&cause),
             other => other,

@@ -78,11 +78,11 @@ impl EngineInfo {
         let apparmor = security.apparmor.as_deref().is_some_and(|profile| profile != "unconfined");
         let selinux = security.selinux.as_deref().is_some_and(|options| options != "disable");
         let cause = if apparmor && !has("apparmor") {
-            "security.apparmor is set, but the machine of the engine has no AppArmor".to_owned()
+            "security.apparmor is set, but the machine of the engine does not support AppArmor".to_owned()
         } else if selinux && !has("selinux") {
-            "security.selinux is set, but the engine runs without SELinux".to_owned()
+            "security.selinux is set, but the engine does not use SELinux".to_owned()
         } else if security.seccomp != "unconfined" && !has("seccomp") {
-            "the engine runs without seccomp, but security.seccomp is not `unconfined`".to_owned()
+            "the engine does not support seccomp, but security.seccomp is not `unconfined`".to_owned()
         } else if spec.resources.cpus > f64::from(self.cpus) {
             format!("resources.cpus is {}, but the machine of the engine has {}", spec.resources.cpus, self.cpus)
         } else {
@@ -175,7 +175,7 @@ impl Docker {
     /// # Errors
     /// [`super::Error::Engine`] and the errors of a broken connection.
     pub async fn ask_info(&self) -> Result<EngineInfo> {
-        let raw: Raw = self.http().json(&Call::get("ask the engine about itself", "/info")).await?;
+        let raw: Raw = self.http().json(&Call::get("query the engine", "/info")).await?;
         Ok(EngineInfo {
             version: raw.server_version,
             api_version: self.api_version().to_owned(),

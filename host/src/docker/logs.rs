@@ -185,7 +185,7 @@ impl Docker {
             match file::Tailer::open(self, source, path, *files, options) {
                 Ok(tailer) => return Ok(LogStream { from: From::File(tailer), failure: None, done: false }),
                 // Expected for every user except root.
-                Err(error) => tracing::debug!(%error, file = %path.display(), "the engine's log file is not read"),
+                Err(error) => tracing::debug!(%error, file = %path.display(), "cannot read the log file of the engine"),
             }
         }
         self.logs(&source.id, source.tty, options).await

@@ -166,8 +166,9 @@ impl Docker {
                     // The network disappears with its last container, and its replacement then isolates the
                     // containers.
                     tracing::warn!(
-                        "the network {name} was made by an earlier Wharf, and workspaces on it reach each other; remove all of them \
-                         with 'wharf down' and make them again, or name another one in engine.network"
+                        "the network '{name}' was created by an earlier Wharf, and workspaces on it can reach each \
+                         other; remove all of them with 'wharf down' and recreate them, or name another network in \
+                         engine.network"
                     );
                 }
                 return Ok(NetworkId { id: found.id, created: false });
@@ -252,7 +253,7 @@ impl Docker {
 
     fn membership(&self, network: &str, container: &str, verb: &str) -> Result<Call> {
         let body = serde_json::json!({ "Container": container });
-        Call::post("put the container on the network", format!("/networks/{}/{verb}", encode(network)))
+        Call::post("connect the container to the network", format!("/networks/{}/{verb}", encode(network)))
             .about("network", network)
             .within(SLOW)
             .json(&body)

@@ -103,12 +103,12 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
             return None;
         }
         Ok(Err(error)) => {
-            tracing::warn!("the credential helper docker-credential-{name} cannot be run: {error}");
+            tracing::warn!("cannot run the credential helper docker-credential-{name}: {error}");
             return None;
         }
         Err(_) => {
             tracing::warn!(
-                "the credential helper docker-credential-{name} did not answer within {} s",
+                "the credential helper docker-credential-{name} did not respond within {} s",
                 HELPER.as_secs()
             );
             return None;

@@ -73,7 +73,7 @@ fn apply(request: &CreateRequest<'_>, body: &mut ContainerCreateBody) -> Result<
             labels.insert(LABEL_NETWORK.to_owned(), format!("{kind}@{name}"));
             name
         }
-        (Network::Shared | Network::Own, None) => return Err(refuse("its network was not made")),
+        (Network::Shared | Network::Own, None) => return Err(refuse("its network was not created")),
     };
     host.network_mode = Some(mode.to_owned());
     if let (Some(name), false) = (request.network_name, request.aliases.is_empty()) {
@@ -148,7 +148,7 @@ fn security(decided: &Security, profile: Option<&str>, host: &mut HostConfig) ->
         }
         // Never weaker than decided: without its JSON, the profile would silently become the engine's default.
         (name, None) => {
-            let cause = format!("the seccomp profile '{name}' was not given");
+            let cause = format!("the seccomp profile '{name}' is missing");
             return Err(Error::BadRequest { operation: OPERATION, cause });
         }
     }
@@ -365,13 +365,13 @@ fn beyond(host: &HostConfig) -> impl Iterator<Item = &'static str> {
         |mode: &Option<String>| mode.as_deref().is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
     let any = |devices: bool, word| devices.then_some(word);
     [
-        any(set(&host.pid_mode), "another's processes"),
-        any(set(&host.ipc_mode), "another's shared memory"),
-        any(set(&host.uts_mode), "the host's name"),
+        any(set(&host.pid_mode), "the processes of another container"),
+        any(set(&host.ipc_mode), "the shared memory of another container"),
+        any(set(&host.uts_mode), "the name of the host"),
         any(host.devices.iter().flatten().next().is_some(), "devices"),
-        any(host.device_requests.iter().flatten().next().is_some(), "devices by request"),
-        any(host.device_cgroup_rules.iter().flatten().next().is_some(), "rules for devices"),
-        any(host.volumes_from.iter().flatten().next().is_some(), "another's volumes"),
+        any(host.device_requests.iter().flatten().next().is_some(), "device requests"),
+        any(host.device_cgroup_rules.iter().flatten().next().is_some(), "device rules"),
+        any(host.volumes_from.iter().flatten().next().is_some(), "the volumes of another container"),
     ]
     .into_iter()
     .flatten()

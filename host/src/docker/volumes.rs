@@ -42,7 +42,7 @@ impl Docker {
     /// # Errors
     /// The errors of a failing engine or a broken connection.
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>> {
-        let call = Call::get("look at the volume", format!("/volumes/{}", encode(&plain(name)?))).about("volume", name);
+        let call = Call::get("inspect the volume", format!("/volumes/{}", encode(&plain(name)?))).about("volume", name);
         match self.http().json::<Raw>(&call).await {
             Ok(raw) => Ok(Some(self.volume_of(raw))),
             Err(Error::NotFound { .. }) => Ok(None),
@@ -57,7 +57,7 @@ impl Docker {
     /// The errors of a failing engine or a broken connection.
     pub async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<Volume> {
         let body = serde_json::json!({ "Name": plain(name)?, "Labels": labels });
-        let call = Call::post("make the volume", "/volumes/create").about("volume", name).json(&body)?;
+        let call = Call::post("create the volume", "/volumes/create").about("volume", name).json(&body)?;
         Ok(self.volume_of(self.http().json::<Raw>(&call).await?))
     }
 

@@ -15,7 +15,7 @@ use crate::records::Target;
 use crate::wire::ExecDetached;
 
 /// A command that is to run: finished by [`Exec::output`], [`Exec::spawn`] or [`Exec::detach`].
-#[must_use = "output, spawn or detach begins it"]
+#[must_use = "call output, spawn or detach to start it"]
 pub struct Exec<'a> {
     backend: &'a Backend,
     target: Target,

@@ -29,7 +29,7 @@ pub enum LogEntry {
 }
 
 /// Logs that are to be read: finished by [`Logs::open`].
-#[must_use = "open begins it"]
+#[must_use = "call open to start it"]
 pub struct Logs<'a> {
     backend: &'a Backend,
     targets: Vec<Target>,
@@ -118,7 +118,7 @@ impl<'a> Logs<'a> {
 pub type EventItems = BoxStream<'static, Result<EventItem, Error>>;
 
 /// Events that are to be listened for: finished by [`Events::open`].
-#[must_use = "open begins it"]
+#[must_use = "call open to start it"]
 pub struct Events<'a> {
     backend: &'a Backend,
     target: Option<Target>,

@@ -10,7 +10,7 @@ use crate::lifecycle::WorkspaceView;
 use crate::wire::{Progress, WorkspaceRequest};
 
 /// The creation of a workspace; awaiting it begins.
-#[must_use = "awaiting it begins"]
+#[must_use = "await it to start"]
 pub struct Up<'a> {
     backend: &'a Backend,
     request: WorkspaceRequest,

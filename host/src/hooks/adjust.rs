@@ -163,7 +163,7 @@ impl Adjustment {
             Self::Env(name, value) => {
                 text("the name", name, 256)?;
                 if name.contains('=') {
-                    return Err(format!("{field}: a variable's name has no '='"));
+                    return Err(format!("{field}: the name of a variable must not contain '='"));
                 }
                 if value.as_ref().is_some_and(|v| v.contains('\0') || v.len() > 128 << 10) {
                     return Err(format!("{field}: the value has a zero byte or more than 128 KiB"));
@@ -173,7 +173,7 @@ impl Adjustment {
             Self::Label(name, value) => {
                 text("the name", name, 256)?;
                 if name.starts_with(LABEL_PREFIX) {
-                    return Err(format!("{field}: labels that begin with '{LABEL_PREFIX}' belong to the host"));
+                    return Err(format!("{field}: labels that begin with '{LABEL_PREFIX}' are reserved for the host"));
                 }
                 if value.as_ref().is_some_and(|v| v.contains('\0') || v.len() > 16 << 10) {
                     return Err(format!("{field}: the value has a zero byte or more than 16 KiB"));
@@ -183,7 +183,7 @@ impl Adjustment {
             Self::Mount(target, mount) => {
                 absolute(target)?;
                 if target == "/" {
-                    return Err(format!("{field}: nothing can be mounted over the root"));
+                    return Err(format!("{field}: nothing can be mounted over '/'"));
                 }
                 match mount {
                     Some(mount) if mount.kind == crate::workspace::MountKind::Bind => absolute(&mount.source),
@@ -193,7 +193,7 @@ impl Adjustment {
             }
             Self::Tmpfs(target, _) => absolute(target),
             Self::Port(key, port) => {
-                let bad = || format!("{field}: a port is named '<1..65535>/tcp' or '<1..65535>/udp'");
+                let bad = || format!("{field}: the key of a port is '<1..65535>/tcp' or '<1..65535>/udp'");
                 let (number, protocol) = key.split_once('/').ok_or_else(bad)?;
                 if !number.parse::<u16>().is_ok_and(|n| n > 0) || !["tcp", "udp"].contains(&protocol) {
                     return Err(bad());
@@ -210,13 +210,13 @@ impl Adjustment {
             }
             // The engine rejects less than 6 MiB (moby, daemon/daemon_unix.go: linuxMinMemory).
             Self::Memory(memory) if *memory < 6 << 20 => {
-                Err(format!("{field}: {memory} bytes is below 6 MiB, the least that the engine takes"))
+                Err(format!("{field}: {memory} bytes is below 6 MiB, the minimum of the engine"))
             }
             Self::Pids(0) => Err(format!("{field}: must be at least 1")),
             Self::ShmSize(Some(0)) => Err(format!("{field}: must be larger than 0")),
             Self::Ulimit(name, limit) => {
                 if !ULIMITS.contains(&name.as_str()) {
-                    return Err(format!("{field}: there is no such limit; there are {}", ULIMITS.join(", ")));
+                    return Err(format!("{field}: there is no such limit; the limits are {}", ULIMITS.join(", ")));
                 }
                 // setrlimit(2); -1 means no limit.
                 let order = |value: i64| if value == -1 { i64::MAX } else { value };
@@ -241,7 +241,9 @@ impl Adjustment {
             Self::Capabilities(names) => {
                 for name in names {
                     if name.starts_with("CAP_") || !name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
-                        return Err(format!("{field}: '{name}' is not a capability such as CHOWN (no CAP_, capitals)"));
+                        return Err(format!(
+                            "{field}: '{name}' is not a capability such as CHOWN (uppercase, without CAP_)"
+                        ));
                     }
                 }
                 Ok(())
@@ -255,7 +257,7 @@ impl Adjustment {
             }
             // The engine would parse a leading sign as part of a number, although the text looks like a name here.
             Self::User(Some(user)) if user.starts_with(['-', '+']) => {
-                Err(format!("{field}: '{user}' is neither a user's name nor a number"))
+                Err(format!("{field}: '{user}' is neither a user name nor a number"))
             }
             Self::User(Some(user)) => text("the user", user, 128),
             Self::Selinux(Some(label)) => {
@@ -498,16 +500,16 @@ mod tests {
     fn nonsense_values_are_refused_with_the_field_and_what_it_takes() {
         let port = HostPort { address: "everywhere".into(), port: None };
         for (bad, part) in [
-            (Adjustment::Label("wharf.managed".into(), Some("x".into())), "belong to the host"),
+            (Adjustment::Label("wharf.managed".into(), Some("x".into())), "reserved for the host"),
             (Adjustment::Mount("data".into(), None), "absolute path"),
             (Adjustment::Mount("/a/../b".into(), None), "without '..'"),
-            (Adjustment::Mount("/".into(), None), "over the root"),
+            (Adjustment::Mount("/".into(), None), "over '/'"),
             (Adjustment::Cpus(f64::NAN), "resources.cpus"),
             (Adjustment::Cpus(-1.0), "resources.cpus"),
             (Adjustment::Memory(0), "6 MiB"),
             (Adjustment::Pids(0), "at least 1"),
             (Adjustment::ShmSize(Some(0)), "larger than 0"),
-            (Adjustment::Ulimit("bogus".into(), None), "there are core"),
+            (Adjustment::Ulimit("bogus".into(), None), "the limits are core"),
             (Adjustment::Ulimit("nofile".into(), Some(Ulimit { soft: 5, hard: 3 })), "soft limit 5"),
             (Adjustment::Ulimit("core".into(), Some(Ulimit { soft: -1, hard: 3 })), "above the hard limit 3"),
             (Adjustment::Ulimit("core".into(), Some(Ulimit { soft: -2, hard: -1 })), "-1 for none"),
@@ -516,7 +518,7 @@ mod tests {
             (Adjustment::Port("80/tcp".into(), Some(port)), "not an IP address"),
             (Adjustment::Env("A=B".into(), None), "no '='"),
             (Adjustment::Hostname("a b".into()), "hostname"),
-            (Adjustment::Capabilities(["CAP_CHOWN".to_owned()].into()), "no CAP_"),
+            (Adjustment::Capabilities(["CAP_CHOWN".to_owned()].into()), "without CAP_"),
             (Adjustment::Seccomp(String::new()), "one line"),
         ] {
             let said = bad.check().unwrap_err();

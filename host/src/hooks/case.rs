@@ -115,10 +115,10 @@ impl Case {
     /// One line that names the invalid key.
     pub fn record(&self) -> Result<Decision, String> {
         if let Some(unknown) = self.expect.keys().find(|key| !EXPECTED.contains(&key.as_str())) {
-            return Err(format!("expect.{unknown} is unknown; there are {}", EXPECTED.join(", ")));
+            return Err(format!("expect.{unknown} is unknown; the keys are {}", EXPECTED.join(", ")));
         }
         if self.expect.is_empty() {
-            return Err("expect says nothing: such a case cannot fail".into());
+            return Err("expect is empty: such a case cannot fail".into());
         }
         let facts: Facts = over("facts", json!(usual_facts()), &self.facts)?;
         let spec: ContainerSpec = over("spec", json!(usual_spec()), &self.spec)?;
@@ -157,7 +157,7 @@ impl Case {
         let chain = if self.policies.is_empty() { chain.clone() } else { chain.only(&self.policies)? };
         let asked = chain.entries().iter().any(|entry| entry.hooks.contains(&self.hook));
         if !asked && !self.policies.is_empty() {
-            return Err(format!("none of {} has the hook {}", self.policies.join(", "), self.hook));
+            return Err(format!("none of {} implements the hook {}", self.policies.join(", "), self.hook));
         }
         Ok(mismatches(&self.expect, &result(&chain.again(&record))))
     }
@@ -180,7 +180,7 @@ impl Case {
             }
             Hook::PreStop => {
                 let verb = one("verb", "stop".into())?.get("verb").and_then(Value::as_str).map(str::to_owned);
-                Subject::Stop { verb: verb.ok_or("subject.verb is a text: stop, restart, kill or remove")? }
+                Subject::Stop { verb: verb.ok_or("subject.verb must be one of stop, restart, kill and remove")? }
             }
             Hook::Event => {
                 Subject::Event(over("subject", json!({ "kind": "exited", "exit_code": null, "detail": "" }), given)?)
@@ -201,7 +201,7 @@ impl Case {
 }
 
 fn flag(map: &Map<String, Value>, name: &str) -> Result<bool, String> {
-    map.get(name).and_then(Value::as_bool).ok_or_else(|| format!("subject.{name} is true or false"))
+    map.get(name).and_then(Value::as_bool).ok_or_else(|| format!("subject.{name} must be true or false"))
 }
 
 /// Overlays the given values on the usual ones. Unknown names are errors, except in maps with free keys.

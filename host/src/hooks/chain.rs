@@ -199,7 +199,7 @@ impl Chain {
         let has = |name: &str| self.entries.iter().any(|entry| entry.policy.name() == name);
         if let Some(unknown) = names.iter().find(|name| !has(name)) {
             let all: Vec<_> = self.entries.iter().map(|entry| entry.policy.name()).collect();
-            return Err(format!("the chain has no policy '{unknown}'; it has {}", all.join(", ")));
+            return Err(format!("the chain has no policy '{unknown}'; its policies are {}", all.join(", ")));
         }
         let wanted = |entry: &&Entry| names.iter().any(|name| name == entry.policy.name());
         let entries = self.entries.iter().filter(wanted).cloned().collect();
@@ -304,7 +304,7 @@ impl Chain {
                 policy: "host".into(),
                 at: None,
                 code: "internal".into(),
-                reason: "pre-exec was asked without a command; this is a defect of Wharf".into(),
+                reason: "pre-exec was asked without a command; this is a bug in Wharf".into(),
             };
             return Ruling { decision: run.finish(Outcome::Denied(refusal)), shadows: None };
         };

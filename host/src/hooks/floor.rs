@@ -155,13 +155,14 @@ impl Floor<'_> {
             return Ok(Some((*waiver).clone()));
         }
         let why = match (waived.first(), self.waivers.iter().find(|waiver| waiver.field == field)) {
-            (Some(expired), _) => format!("; the waiver for it ended on {} ({})", expired.until, expired.reason),
-            (None, Some(other)) => format!("; its waiver is for {} only", other.value),
+            (Some(expired), _) => format!("; its waiver expired on {} ({})", expired.until, expired.reason),
+            (None, Some(other)) => format!("; its waiver is only for {}", other.value),
             (None, None) => String::new(),
         };
         let began = of(self.began);
-        let before = if order.holds(&now, &next) { format!("it began as {began}") } else { format!("it is {now}") };
-        Err(format!("{field} may only be tightened: {before}, asked for was {next}{why}"))
+        let before =
+            if order.holds(&now, &next) { format!("it was originally {began}") } else { format!("it is {now}") };
+        Err(format!("{field} may only be tightened: {before}, but {next} was requested{why}"))
     }
 
     fn expired(&self, waiver: &Waiver) -> bool {

@@ -51,7 +51,7 @@ pub struct Sight {
 }
 
 /// The answer for hidden paths, as the end of a sentence that starts with a path.
-const HIDDEN: &str = "is not allowed, or not there";
+const HIDDEN: &str = "is not allowed, or does not exist";
 
 impl Sight {
     /// Reduces the result of a path lookup to the part that the caller may see.
@@ -167,7 +167,7 @@ fn look(path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
     }
     if !found.is_plain && !engine {
         let kind = if found.is_socket { "a socket" } else { "a pipe or a device" };
-        return Err(format!("is {kind}; a workspace mounts files and folders only"));
+        return Err(format!("is {kind}; a workspace can mount only files and folders"));
     }
     Ok(Source { path: found.path, engine })
 }

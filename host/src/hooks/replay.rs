@@ -47,7 +47,7 @@ impl FlipKind {
             Self::NowDenied => "now denied",
             Self::NowFails => "now fails",
             Self::NowAllowed => "now allowed",
-            Self::DeniedOtherwise => "denied otherwise",
+            Self::DeniedOtherwise => "denied differently",
             Self::Changed => "changed",
         }
     }
@@ -88,13 +88,13 @@ impl std::fmt::Display for Unplayable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Older(version) => {
-                write!(f, "its version {version} is older than {REPLAYABLE} and lacks what a replay needs")
+                write!(f, "its version {version} is older than {REPLAYABLE} and lacks data that a replay needs")
             }
             Self::Newer(version) => write!(f, "its version {version} is newer than {VERSION}; use the newer Wharf"),
-            Self::TimedOut(policy) => write!(f, "'{policy}' had run out of time, which no input explains"),
-            Self::Granted(policy) => write!(f, "what '{policy}' may read beside its input is no longer what it was"),
-            Self::Shadows => f.write_str("it is what shadows said beside a decision"),
-            Self::Missing(policy) => write!(f, "'{policy}' took part and cannot be loaded now"),
+            Self::TimedOut(policy) => write!(f, "'{policy}' timed out, which does not depend on the input"),
+            Self::Granted(policy) => write!(f, "the folders or variables granted to '{policy}' have changed"),
+            Self::Shadows => f.write_str("it is a record of shadows"),
+            Self::Missing(policy) => write!(f, "'{policy}' took part but cannot be loaded now"),
         }
     }
 }
@@ -203,7 +203,7 @@ fn flip(record: &Decision, again: &Decision) -> Option<Flip> {
                 kind: FlipKind::DeniedOtherwise,
                 policy: new.policy.clone(),
                 reason: new.code.clone(),
-                detail: format!("{} ({}); it was {} ({})", new.reason, new.code, old.reason, old.code),
+                detail: format!("{} ({}); before: {} ({})", new.reason, new.code, old.reason, old.code),
             })
         }
         (_, O::Denied(new)) => Some(Flip {

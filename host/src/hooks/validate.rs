@@ -91,8 +91,8 @@ impl Invariants {
         let mine = own.contains(&spec.hostname) || self.hostnames.contains(&spec.hostname);
         if spec.network == Network::Shared && !mine {
             said.push(format!(
-                "hostname: on the shared network the engine would answer for '{}' to all workspaces; use the network 'own', or \
-                 add it to allow.hostnames",
+                "hostname: on the shared network the engine would resolve '{}' for all workspaces; use the network \
+                 'own', or add it to allow.hostnames",
                 spec.hostname
             ));
         }
@@ -135,7 +135,7 @@ impl Invariants {
                 // A level separates containers of one type, and loosens no type.
                 Some(("level", _)) => {}
                 _ => said.push(format!(
-                    "security.selinux: '{word}' is no 'type:NAME' or 'level:LEVEL', and nothing else may be set"
+                    "security.selinux: '{word}' is not 'type:NAME' or 'level:LEVEL', and nothing else may be set"
                 )),
             }
         }
@@ -194,18 +194,18 @@ impl Invariants {
     pub fn bind_allowed(&self, source: &Path, project: &Path, paths: &mut HostPaths) -> Result<(), String> {
         let shown = source.display();
         if source == Path::new("/") {
-            return Err(format!("{shown} is the whole host and gives root on the host; no setting allows it"));
+            return Err(format!("{shown} is the whole host and gives root access to it; no setting allows it"));
         }
         // Resolve first, so that a link inside the project cannot lead out of it.
         let found = paths.source(source, &self.guarded).map_err(|reason| format!("the host path {shown} {reason}"))?;
         let real = found.path;
         if real == Path::new("/") {
-            return Err(format!("{shown} is the whole host and gives root on the host; no setting allows it"));
+            return Err(format!("{shown} is the whole host and gives root access to it; no setting allows it"));
         }
         if found.engine {
             return match self.docker_socket {
                 true => Ok(()),
-                false => Err(format!("{shown} gives root on the host; it needs allow.docker_socket = true")),
+                false => Err(format!("{shown} gives root access to the host; it needs allow.docker_socket = true")),
             };
         }
         let roots: Vec<&Path> = self.bind_roots.iter().map(PathBuf::as_path).chain([project]).collect();
@@ -219,7 +219,7 @@ impl Invariants {
 
 /// Returns the engine sockets of this machine: the socket of this engine, and the usual locations.
 pub fn engine_sockets(endpoint: Option<PathBuf>) -> impl Iterator<Item = Guarded> {
-    let because = || "holds the engine's socket, which gives root on the host".to_owned();
+    let because = || "contains the socket of the engine, which gives root access to the host".to_owned();
     let guarded = move |path: PathBuf| Guarded { path, because: because(), engine: true };
     endpoint.into_iter().chain(SOCKETS.iter().map(PathBuf::from)).map(guarded)
 }
@@ -245,8 +245,9 @@ fn swappable(spec: &ContainerSpec, project: &Path, paths: &mut HostPaths) -> Vec
         let inside = writable.iter().any(|outer| inner != *outer && inner.starts_with(outer));
         if inside || by_link {
             said.push(format!(
-                "mounts.{target}: {} lies in a folder that a workspace can write, where a link could take its place; the engine would \
-                 follow it when it starts the container by itself, so restart must be 'no' (the service restarts with [restart])",
+                "mounts.{target}: {} is in a folder that a workspace can write, so a link could replace it; the \
+                 engine would follow the link when it restarts the container, so restart must be 'no' (the service \
+                 restarts with [restart])",
                 mount.source
             ));
         }

@@ -47,7 +47,7 @@ impl std::fmt::Display for Missing {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The project folder is unusable.
-    #[error("the project {path} cannot be used: {cause}")]
+    #[error("cannot use the project '{path}': {cause}")]
     Project {
         /// The path as it was given.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum Error {
         trail: Vec<Step>,
     },
     /// A policy cannot be loaded.
-    #[error("the policy '{policy}' ({from}) cannot be loaded: {error}")]
+    #[error("cannot load the policy '{policy}' ({from}): {error}")]
     #[allow(missing_docs)]
     PolicyNotLoaded { policy: String, from: String, error: PolicyError },
     /// The store has no such workspace, record, field or policy, or the name means several workspaces.
@@ -82,11 +82,11 @@ pub enum Error {
     #[allow(missing_docs)]
     Missing { what: Missing, name: String },
     /// The existing workspace differs from the new decision.
-    #[error("the workspace {id} exists and differs from what is decided now: {}", list(.differences))]
+    #[error("the workspace {id} exists and differs from the current decision: {}", list(.differences))]
     #[allow(missing_docs)]
     Differs { id: String, sidecar: Option<String>, differences: Vec<Difference> },
     /// The engine deviated from the decision; its container was removed.
-    #[error("the engine did not make what was decided, so the container was removed: {}", .0.join("; "))]
+    #[error("the container differs from the decision and was removed: {}", .0.join("; "))]
     NotAsDecided(Vec<String>),
     /// It needs a running workspace.
     #[error("the workspace {id} is {state}")]
@@ -105,7 +105,7 @@ pub enum Error {
     #[allow(missing_docs)]
     InUse { text: String, remedy: String },
     /// The verb was interrupted; its changes were undone.
-    #[error("interrupted; what was begun has been undone")]
+    #[error("interrupted; all changes were undone")]
     Interrupted,
     /// The verb was interrupted, and the objects that it made stay.
     #[error("interrupted; {0}")]
@@ -117,11 +117,11 @@ pub enum Error {
     #[error("{0}")]
     Store(#[from] store::Error),
     /// A verb failed, and so did its undo.
-    #[error("{first}; and what was begun could not be undone: {undo}")]
+    #[error("{first}; and cannot undo the changes: {undo}")]
     #[allow(missing_docs)]
     NotUndone { first: Box<Self>, undo: String },
     /// A defect of Wharf.
-    #[error("a defect of Wharf: {0}")]
+    #[error("a bug in Wharf: {0}")]
     Internal(String),
 }
 
@@ -144,12 +144,12 @@ fn place(refusal: &Refusal) -> String {
 }
 
 fn or_unknown(state: &str) -> &str {
-    if state.is_empty() { "not known how it is" } else { state }
+    if state.is_empty() { "in an unknown state" } else { state }
 }
 
 fn list(differences: &[Difference]) -> String {
     let each = differences.iter().map(|difference| {
-        format!("{} is {}, decided is {} ({})", difference.field, difference.is, difference.decided, difference.by)
+        format!("{} is {}, but {} is decided ({})", difference.field, difference.is, difference.decided, difference.by)
     });
     each.collect::<Vec<_>>().join("; ")
 }
@@ -260,51 +260,52 @@ impl Error {
         match self {
             Self::Project { remedy, .. } => (*remedy).to_owned(),
             Self::Request(_) => "correct the request; see --help".into(),
-            Self::ProjectFile(_) => "correct that file, or leave it out with --no-devcontainer".into(),
+            Self::ProjectFile(_) => "correct that file, or skip it with --no-devcontainer".into(),
             Self::Denied { refusal, .. } => match refusal.code.as_str() {
-                "policy-failed" => {
-                    "correct that policy or take it out of the chain; 'wharf policy check' shows it".into()
-                }
+                "policy-failed" => "correct that policy or remove it from the chain; see 'wharf policy check'".into(),
                 "mount-changed" => {
-                    "see that the change is meant; then 'wharf up --recreate' makes the workspace with what is there now".into()
+                    "check that the change is intended; then run 'wharf up --recreate' to create the workspace with \
+                     the current files"
+                        .into()
                 }
-                "conflict" => "change the chain; 'wharf policy ls' lists it".into(),
-                "invariant" => {
-                    "ask for less, or let an admin change the configuration; 'wharf config show' lists it".into()
-                }
-                _ => "change the request as the reason says; 'wharf plan' shows what every policy did".into(),
+                "conflict" => "change the chain; see 'wharf policy ls'".into(),
+                "invariant" => "request less, or let an admin change the configuration; see 'wharf config show'".into(),
+                _ => "change the request according to the reason; 'wharf plan' shows the steps of every policy".into(),
             },
             Self::PolicyNotLoaded { .. } => {
                 "correct the policy or its entry in the configuration; see 'wharf policy check'".into()
             }
             Self::Records(error) => error.remedy(),
-            Self::Missing { what: Missing::Snapshot, .. } => "'wharf snapshot ls' lists them".into(),
-            Self::Missing { what: Missing::Secret { .. }, .. } => "'wharf secret ls' lists them".into(),
+            Self::Missing { what: Missing::Snapshot, .. } => "see 'wharf snapshot ls' for all snapshots".into(),
+            Self::Missing { what: Missing::Secret { .. }, .. } => "see 'wharf secret ls' for all secrets".into(),
             Self::Differs { sidecar: Some(name), .. } => format!(
-                "nothing was changed; the same 'wharf sidecar add {name} ...' with --recreate replaces it (its writable layer is lost)"
+                "nothing was changed; run the same 'wharf sidecar add {name} ...' with --recreate to replace it (its \
+                 writable layer is lost)"
             ),
             Self::Differs { .. } => {
-                "nothing was changed; 'wharf up --recreate' replaces it (its writable layer is lost)".into()
+                "nothing was changed; run 'wharf up --recreate' to replace it (its writable layer is lost)".into()
             }
             Self::NotAsDecided(_) => {
-                "see 'wharf doctor' for what this engine can do, and change the policy that asks for more".into()
+                "see 'wharf doctor' for the features of this engine, and change the policy that requests more".into()
             }
             Self::NotRunning { state, .. } => match state.split(' ').next() {
-                Some("paused") => "let it go on with 'wharf unpause'".into(),
-                Some("missing") => "make it again with 'wharf up'".into(),
+                Some("paused") => "resume it with 'wharf unpause'".into(),
+                Some("missing") => "create it again with 'wharf up'".into(),
                 _ => "start it with 'wharf start' or 'wharf up'".into(),
             },
             Self::TimedOut { awaited: "healthy", .. } => {
-                "see the last output of its health check in 'wharf inspect', and 'wharf logs'; or wait longer".into()
+                "see the last output of its health check in 'wharf inspect', and see 'wharf logs'; or wait \
+                 longer"
+                    .into()
             }
             Self::TimedOut { .. } => "see 'wharf logs', or wait longer with --timeout".into(),
             Self::Running { .. } => "stop it first, or use --force".into(),
             Self::InUse { remedy, .. } => remedy.clone(),
-            Self::Interrupted | Self::LeftOff(_) => "run it again when you like".into(),
+            Self::Interrupted | Self::LeftOff(_) => "run the command again".into(),
             Self::Docker(error) => error.remedy(),
             Self::Store(error) => error.remedy(),
-            Self::NotUndone { .. } => "the next wharf command that reaches the engine undoes the rest".into(),
-            Self::Internal(_) => "please report it, with the output of --backtrace".into(),
+            Self::NotUndone { .. } => "run any wharf command when the engine is reachable; it undoes the rest".into(),
+            Self::Internal(_) => "report the bug, with the output of --backtrace".into(),
         }
     }
 

@@ -46,15 +46,15 @@ impl Queue {
             let run = move || work(&waiting, &store, &secrets, &ends);
             match std::thread::Builder::new().name("wharf-shadows".into()).spawn(run) {
                 Ok(thread) => *worker = Some(Worker { jobs, thread }),
-                Err(error) => return tracing::warn!("shadows cannot be asked: {error}"),
+                Err(error) => return tracing::warn!("cannot ask shadows: {error}"),
             }
         }
         match worker.as_ref().map(|worker| worker.jobs.try_send((shadows, values))) {
             Some(Err(TrySendError::Full(_))) => {
-                tracing::warn!("shadows were left out of a decision: {WAITING} wait to be asked already");
+                tracing::warn!("shadows were skipped for a decision: {WAITING} are already waiting");
             }
             Some(Err(TrySendError::Disconnected(_))) => {
-                tracing::warn!("shadows are not asked any more: their thread ended")
+                tracing::warn!("shadows are no longer asked: their thread ended")
             }
             _ => {}
         }
@@ -69,7 +69,7 @@ impl Drop for Queue {
         if let Some(Worker { jobs, thread }) = worker {
             drop(jobs);
             if thread.join().is_err() {
-                tracing::warn!("the thread that asks shadows ended by a defect");
+                tracing::warn!("the thread that asks shadows panicked");
             }
         }
     }
@@ -85,10 +85,10 @@ fn work(jobs: &Receiver<Job>, store: &Store, secrets: &SecretNames, ends: &Mutex
         let mut records = shadows.run();
         records.iter_mut().for_each(|record| secrets.redact(record, &values));
         if let Err(error) = store.append(&records) {
-            tracing::warn!("what shadows said is lost: {error}");
+            tracing::warn!("the answers of shadows are lost: {error}");
         }
     }
     if left_out > 0 {
-        tracing::warn!("the shadows of {left_out} decisions were not asked: the process ends");
+        tracing::warn!("the shadows of {left_out} decisions were not asked: the process is ending");
     }
 }

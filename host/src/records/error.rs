@@ -11,7 +11,7 @@ pub enum Error {
     #[error("there is no workspace {0}")]
     NotFound(String),
     /// The name or folder matches more than one workspace.
-    #[error("'{name}' means several workspaces: {}", .ids.join(", "))]
+    #[error("'{name}' matches several workspaces: {}", .ids.join(", "))]
     Ambiguous { name: String, ids: Vec<String> },
     /// Neither the chain nor a record has such a policy.
     #[error("there is no policy '{0}'")]
@@ -67,13 +67,13 @@ impl Error {
     /// Returns the remedy, in one line.
     pub fn remedy(&self) -> String {
         match self {
-            Self::NotFound(_) => "'wharf ls' lists them; 'wharf up' makes one for this folder".into(),
-            Self::Ambiguous { .. } => "use one of the ids".into(),
-            Self::NoPolicy(_) => "'wharf policy ls' lists the chain".into(),
-            Self::NoRecord { .. } => "'wharf audit --limit 0' lists all; a number or an id names one".into(),
-            Self::NoField { .. } => "'wharf why' without a field lists them all".into(),
+            Self::NotFound(_) => "see 'wharf ls' for all workspaces; 'wharf up' creates one for this folder".into(),
+            Self::Ambiguous { .. } => "use one of these ids".into(),
+            Self::NoPolicy(_) => "see 'wharf policy ls' for the chain".into(),
+            Self::NoRecord { .. } => "see 'wharf audit --limit 0' for all records; use a number or an id".into(),
+            Self::NoField { .. } => "see 'wharf why' without a field for all fields".into(),
             Self::Request(_) => "correct the request; see --help".into(),
-            Self::Internal(_) => "please report it, with the output of --backtrace".into(),
+            Self::Internal(_) => "report the bug, with the output of --backtrace".into(),
             Self::Store(error) => error.remedy(),
         }
     }

@@ -80,7 +80,7 @@ impl History {
         let (since_ms, until_ms) = (since.as_millisecond(), until.as_millisecond());
         let range = until_ms - since_ms;
         if range <= 0 {
-            return Err(Error::Request(format!("there is no time between {since} and {until}")));
+            return Err(Error::Request(format!("the period from {since} to {until} is empty")));
         }
         let usual = || ROUND.into_iter().find(|step| range / step <= USUAL_POINTS).unwrap_or(range / USUAL_POINTS);
         let step_ms = step_ms.unwrap_or_else(usual).max(1);
@@ -89,7 +89,7 @@ impl History {
         if (until_ms - since_ms) / step_ms > MOST_POINTS {
             let least = range / MOST_POINTS / 1000 + 1;
             return Err(Error::Request(format!(
-                "these are more than {MOST_POINTS} steps; the shortest here is {least}s"
+                "there are more than {MOST_POINTS} steps; the shortest step for this period is {least}s"
             )));
         }
         let steps = usize::try_from((until_ms - since_ms + step_ms - 1) / step_ms).unwrap_or(0);

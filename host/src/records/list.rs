@@ -56,7 +56,7 @@ impl FromStr for OutcomeKind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         <Self as clap::ValueEnum>::from_str(text, false)
-            .map_err(|_| format!("'{text}' is none of allowed, denied, failed, actions, sweep"))
+            .map_err(|_| format!("'{text}' is not one of allowed, denied, failed, actions, sweep"))
     }
 }
 
@@ -204,7 +204,7 @@ impl RecordView {
     pub fn of(stored: &StoredDecision) -> Result<Self, Error> {
         let StoredDecision { number, hash, body } = stored;
         let damaged = |error: serde_json::Error| {
-            let what = format!("record {number} cannot be read: {error}");
+            let what = format!("cannot read record {number}: {error}");
             Error::Store(crate::store::Error::Damaged { what })
         };
         Ok(Self { number: *number, hash: hash.clone(), decision: serde_json::from_str(body).map_err(damaged)? })

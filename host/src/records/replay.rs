@@ -126,7 +126,7 @@ pub fn replay_decisions(
         for thread in threads {
             match thread.join() {
                 Ok(sum) => sums.push(sum),
-                Err(_) => failed = Err(Error::Internal("a replay broke off".into())),
+                Err(_) => failed = Err(Error::Internal("a replay panicked".into())),
             }
         }
     });
@@ -154,7 +154,7 @@ impl Sum {
         let record = match stored.decision() {
             Ok(record) => record,
             Err(_) => {
-                *self.not_replayed.entry("it cannot be read; see 'wharf audit verify'".into()).or_default() += 1;
+                *self.not_replayed.entry("the record is unreadable; see 'wharf audit verify'".into()).or_default() += 1;
                 return;
             }
         };

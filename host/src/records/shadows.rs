@@ -65,7 +65,7 @@ impl ShadowSummary {
         };
         if self.differences.len() >= MOST_GROUPS && !self.differences.iter().any(|group| known(group, &from, &to)) {
             // A value that changes each time, such as a date, is not worth listing separately.
-            (from, to) = ("(further values)".into(), "(further values)".into());
+            (from, to) = ("(other values)".into(), "(other values)".into());
         }
         let group = match self.differences.iter_mut().find(|group| known(group, &from, &to)) {
             Some(group) => group,

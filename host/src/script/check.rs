@@ -76,10 +76,11 @@ pub(super) fn check(
         let takes = if hook_of(function.name).is_some() { "ctx" } else { "settings" };
         let special = hook_of(function.name).is_some() || ["check", "wanted_files"].contains(&function.name);
         if special && function.params.len() != 1 {
-            let text = format!("fn {} takes {} arguments; it gets one, {takes}", function.name, function.params.len());
+            let text =
+                format!("fn {} takes {} arguments; it must take one, {takes}", function.name, function.params.len());
             found.push((position_of(&ast, function.name), text));
         } else if !special && let Some(hook) = close_to_a_hook(function.name) {
-            let text = format!("fn {} is no hook and is not called; did you mean fn {hook}?", function.name);
+            let text = format!("fn {} is not a hook and is never called; did you mean fn {hook}?", function.name);
             if !is_called(&ast, function.name) {
                 found.push((position_of(&ast, function.name), text));
             }
@@ -200,7 +201,8 @@ impl Walker<'_> {
             Some(ASTNode::Stmt(Stmt::Switch(switch, at))) => {
                 if let Some(key) = free_key(&switch.0) {
                     let text = format!(
-                        "switch asks for {key}, which may not be there, and would take that for its default; write 'switch {key} ?? \"\"'"
+                        "switch reads {key}, which may be missing and would then match the default; write 'switch \
+                         {key} ?? \"\"'"
                     );
                     self.found.push((*at, text));
                 }
@@ -327,7 +329,7 @@ impl Walker<'_> {
             Err(known) => {
                 if tell {
                     let whole = if base.name.is_empty() { name.to_owned() } else { format!("{}.{name}", base.name) };
-                    self.found.push((at, format!("there is no '{whole}'; there are {}", known.join(", "))));
+                    self.found.push((at, format!("there is no '{whole}'; the keys are {}", known.join(", "))));
                 }
                 None
             }

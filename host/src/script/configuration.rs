@@ -21,7 +21,7 @@ pub fn edit_config(path: &Path, source: &str, config: Value, given: Value) -> Re
     if !ast.iter_functions().any(|function| function.name == "config" && function.params.len() == 1) {
         return Err(PolicyError::new(
             "script",
-            format!("{name}: defines no fn config(c); write one or take the file away"),
+            format!("{name}: defines no fn config(c); define one or remove the file"),
         ));
     }
     let mut root = config;

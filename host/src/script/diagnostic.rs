@@ -58,11 +58,13 @@ pub(super) fn run_with_keys(
         EvalAltResult::ErrorStackOverflow(_) => {
             ("stack-limit", "called functions too deeply; look for a recursion".into())
         }
-        EvalAltResult::ErrorDataTooLarge(what, _) => ("memory-limit", format!("built something too large ({what})")),
+        EvalAltResult::ErrorDataTooLarge(what, _) => {
+            ("memory-limit", format!("built a value that is too large ({what})"))
+        }
         EvalAltResult::ErrorTooManyVariables(_) => ("memory-limit", "has too many variables".into()),
         EvalAltResult::ErrorRuntime(value, _) => ("script", value.to_string()),
         EvalAltResult::ErrorModuleNotFound(path, _) => {
-            ("script", format!("import \"{path}\": this script has no folder that it could import from"))
+            ("script", format!("import \"{path}\": this script has no folder to import from"))
         }
         EvalAltResult::ErrorPropertyNotFound(key, _) => ("script", no_key(key, keys.as_deref())),
         EvalAltResult::ErrorFunctionNotFound(signature, _) => ("script", format!("there is no function {signature}")),
@@ -91,7 +93,8 @@ fn no_key(key: &str, keys: Option<&[String]>) -> String {
         }
     };
     format!(
-        "there is no '{key}' in this map{there_are}; for a key that may be missing ask '\"{key}\" in map', or use map.get(\"{key}\")"
+        "there is no '{key}' in this map{there_are}; if the key may be missing, test '\"{key}\" in map' or use \
+         map.get(\"{key}\")"
     )
 }
 

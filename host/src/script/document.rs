@@ -90,7 +90,7 @@ impl Document {
     pub(super) fn get(&self, key: &str, at: Position) -> Fallible<Dynamic> {
         let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(here) = walk(&shared.root, &self.path) else {
-            return error(format!("{} is no longer there", self.path.join(".")), at);
+            return error(format!("{} no longer exists", self.path.join(".")), at);
         };
         let found = match here {
             Value::Object(map) => match map.get(key) {
@@ -104,14 +104,14 @@ impl Document {
                 }
                 None => {
                     let known: Vec<_> = map.keys().map(String::as_str).collect();
-                    return error(format!("there is no '{}'; there are {}", self.name(key), known.join(", ")), at);
+                    return error(format!("there is no '{}'; the keys are {}", self.name(key), known.join(", ")), at);
                 }
             },
             Value::Array(list) => match key.parse::<usize>().ok().and_then(|index| list.get(index)) {
                 Some(value) => value,
                 None => return error(format!("{} has {} elements, no [{key}]", self.path.join("."), list.len()), at),
             },
-            _ => return error(format!("{} has no parts", self.path.join(".")), at),
+            _ => return error(format!("{} has no keys or elements", self.path.join(".")), at),
         };
         match found {
             Value::Object(_) | Value::Array(_) => {
@@ -156,7 +156,7 @@ impl Document {
         }
         let name = path.join(".");
         let Some(here) = walk_mut(&mut shared.root, &self.path) else {
-            return error(format!("{} is no longer there", self.path.join(".")), at);
+            return error(format!("{} no longer exists", self.path.join(".")), at);
         };
         match here {
             Value::Object(map) => {
@@ -166,14 +166,14 @@ impl Document {
                     map.insert(key.to_owned(), json);
                 } else {
                     let known: Vec<_> = map.keys().map(String::as_str).collect();
-                    return error(format!("there is no '{name}'; there are {}", known.join(", ")), at);
+                    return error(format!("there is no '{name}'; the keys are {}", known.join(", ")), at);
                 }
             }
             Value::Array(list) => match key.parse::<usize>().ok().and_then(|index| list.get_mut(index)) {
                 Some(slot) => *slot = json,
                 None => return error(format!("{name}: no such element"), at),
             },
-            _ => return error(format!("{} has no parts", self.path.join(".")), at),
+            _ => return error(format!("{} has no keys or elements", self.path.join(".")), at),
         }
         shared.edits.push(Edit { path, line: at.line().unwrap_or(0) });
         Ok(())
@@ -189,8 +189,8 @@ impl Document {
         }
         match walk_mut(&mut shared.root, &self.path) {
             Some(Value::Array(list)) if list.len() < MOST_NODES => list.push(json),
-            Some(Value::Array(_)) => return error(format!("a list holds at most {MOST_NODES} elements"), at),
-            _ => return error(format!("{} is no list", self.path.join(".")), at),
+            Some(Value::Array(_)) => return error(format!("a list can have at most {MOST_NODES} elements"), at),
+            _ => return error(format!("{} is not a list", self.path.join(".")), at),
         }
         let edit = Edit { path: self.path.clone(), line: at.line().unwrap_or(0) };
         shared.edits.push(edit);
@@ -295,7 +295,7 @@ pub(super) fn to_dynamic(value: &Value) -> Dynamic {
 /// Converts a value that a script assigns.
 fn given(value: &Dynamic) -> Result<Value, String> {
     if super::nothing::holds_missing(value) {
-        return Err(format!("it would be set to a key that is not there; {}", super::nothing::INSTEAD));
+        return Err(format!("the value is a missing key; {}", super::nothing::INSTEAD));
     }
     from_dynamic(value, &mut 0)
 }
@@ -304,7 +304,7 @@ fn given(value: &Dynamic) -> Result<Value, String> {
 pub(super) fn from_dynamic(value: &Dynamic, nodes: &mut usize) -> Result<Value, String> {
     *nodes += 1;
     if *nodes > MOST_NODES {
-        return Err(format!("a value may have at most {MOST_NODES} parts"));
+        return Err(format!("a value may have at most {MOST_NODES} keys and elements"));
     }
     if value.is_unit() {
         return Ok(Value::Null);
@@ -334,5 +334,5 @@ pub(super) fn from_dynamic(value: &Dynamic, nodes: &mut usize) -> Result<Value, 
     if let Some(document) = value.read_lock::<Document>() {
         return Ok(document.value());
     }
-    Err(format!("a value of type {} cannot stand here", value.type_name()))
+    Err(format!("a value of type {} cannot be used here", value.type_name()))
 }

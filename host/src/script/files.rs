@@ -18,7 +18,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     })?;
     let about = file.metadata().map_err(failed)?;
     is_file(&about)?;
-    let too_large = |length: u64| format!("has {}, and may have {} at most", shown(length), shown(most));
+    let too_large = |length: u64| format!("has {}, but may have at most {}", shown(length), shown(most));
     if about.len() > most {
         return Err(too_large(about.len()));
     }
@@ -41,7 +41,7 @@ fn is_file(about: &std::fs::Metadata) -> Result<(), String> {
         () if kind.is_socket() => "a socket",
         () => "a device",
     };
-    Err(format!("is {what}, not an ordinary file"))
+    Err(format!("is {what}, not a regular file"))
 }
 
 /// Formats bytes in the largest unit that gives at least 1.
@@ -64,18 +64,18 @@ mod tests {
         let file = dir.join("file");
         std::fs::write(&file, "12345").unwrap();
         assert_eq!(read_bounded(&file, 5).unwrap(), b"12345");
-        assert_eq!(read_bounded(&file, 4).unwrap_err(), "has 5 bytes, and may have 4 bytes at most");
+        assert_eq!(read_bounded(&file, 4).unwrap_err(), "has 5 bytes, but may have at most 4 bytes");
         // A sparse file of 1 TiB: reading it would take long and need all memory.
         std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
         let began = std::time::Instant::now();
-        assert_eq!(read_bounded(&file, 1 << 20).unwrap_err(), "has 1048576 MiB, and may have 1 MiB at most");
-        assert_eq!(read_bounded(&dir, 5).unwrap_err(), "is a folder, not an ordinary file");
-        assert_eq!(read_bounded(Path::new("/dev/zero"), 5).unwrap_err(), "is a device, not an ordinary file");
+        assert_eq!(read_bounded(&file, 1 << 20).unwrap_err(), "has 1048576 MiB, but may have at most 1 MiB");
+        assert_eq!(read_bounded(&dir, 5).unwrap_err(), "is a folder, not a regular file");
+        assert_eq!(read_bounded(Path::new("/dev/zero"), 5).unwrap_err(), "is a device, not a regular file");
         let pipe = dir.join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
-        assert_eq!(read_bounded(&pipe, 5).unwrap_err(), "is a named pipe, not an ordinary file");
+        assert_eq!(read_bounded(&pipe, 5).unwrap_err(), "is a named pipe, not a regular file");
         let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-        assert_eq!(read_bounded(&dir.join("socket"), 5).unwrap_err(), "is a socket, not an ordinary file");
+        assert_eq!(read_bounded(&dir.join("socket"), 5).unwrap_err(), "is a socket, not a regular file");
         assert!(read_bounded(&dir.join("none"), 5).unwrap_err().starts_with("cannot be read: No such file"));
         assert!(began.elapsed() < std::time::Duration::from_secs(2));
         std::fs::remove_dir_all(&dir).unwrap();

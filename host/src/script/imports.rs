@@ -56,17 +56,19 @@ impl Imports {
             for (path, at) in statements(&importer, &text)? {
                 let refuse = |why: String| diagnostic::located("import", &importer, &text, at, &why, &[]);
                 let Some(path) = path else {
-                    return Err(refuse("import takes a plain text, so that it is known before the script runs".into()));
+                    return Err(refuse(
+                        "import takes a literal string, because it is resolved before the script runs".into(),
+                    ));
                 };
                 edges.entry(importer.clone()).or_default().push(path.clone());
                 if reaches(&edges, &path, &importer) {
-                    return Err(refuse(format!("import \"{path}\" goes in a circle: it leads back to {importer}")));
+                    return Err(refuse(format!("import \"{path}\" is circular: it leads back to {importer}")));
                 }
                 if found.contains_key(&path) {
                     continue;
                 }
                 if found.len() == MOST {
-                    return Err(refuse(format!("a policy imports at most {MOST} scripts")));
+                    return Err(refuse(format!("a policy can import at most {MOST} scripts")));
                 }
                 looked.push(file(folder, &path));
                 let imported = open(folder, &path).map_err(|why| refuse(format!("import \"{path}\": {why}")))?;
@@ -145,10 +147,10 @@ fn open(folder: &Path, path: &str) -> Result<String, String> {
     let inner = Path::new(path);
     let plain = inner.components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || path.is_empty() {
-        return Err(format!("only scripts in {} can be imported, by a path without '..'", folder.display()));
+        return Err(format!("only scripts in {} can be imported, with a path without '..'", folder.display()));
     }
     let file = file(folder, path);
-    let real = |path: &Path| path.canonicalize().map_err(|error| format!("{} cannot be read: {error}", path.display()));
+    let real = |path: &Path| path.canonicalize().map_err(|error| format!("cannot read '{}': {error}", path.display()));
     let (real_folder, file) = (real(folder)?, real(&file)?);
     if !file.starts_with(&real_folder) {
         return Err(format!("it leads to {}, outside {}", file.display(), folder.display()));

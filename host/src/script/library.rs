@@ -57,7 +57,7 @@ fn words(list: &Array, what: &str, at: Position) -> Fallible<Vec<String>> {
         list.iter().map(|word| word.read_lock::<ImmutableString>().map(|word| word.to_string())).collect();
     match all {
         Some(words) if !words.is_empty() => Ok(words),
-        _ => fail(format!("{what} takes a list of texts, e.g. [\"npm\", \"ci\"]"), at),
+        _ => fail(format!("{what} takes a list of strings, e.g. [\"npm\", \"ci\"]"), at),
     }
 }
 
@@ -73,27 +73,20 @@ pub(super) fn register(engine: &mut Engine) {
     weight::register(engine);
 
     // Sizes in bytes and times in milliseconds, so that scripts are easy to read.
-    documented("kib", &["n: int"], "so many KiB in bytes")
-        .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 10));
-    documented("mib", &["n: int"], "so many MiB in bytes")
-        .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 20));
-    documented("gib", &["n: int"], "so many GiB in bytes")
-        .register_into_engine(engine, |n: i64| n.saturating_mul(1 << 30));
-    documented("seconds", &["n: int"], "so many seconds in milliseconds")
+    documented("kib", &["n: int"], "n KiB in bytes").register_into_engine(engine, |n: i64| n.saturating_mul(1 << 10));
+    documented("mib", &["n: int"], "n MiB in bytes").register_into_engine(engine, |n: i64| n.saturating_mul(1 << 20));
+    documented("gib", &["n: int"], "n GiB in bytes").register_into_engine(engine, |n: i64| n.saturating_mul(1 << 30));
+    documented("seconds", &["n: int"], "n seconds in milliseconds")
         .register_into_engine(engine, |n: i64| n.saturating_mul(1_000));
-    documented("minutes", &["n: int"], "so many minutes in milliseconds")
+    documented("minutes", &["n: int"], "n minutes in milliseconds")
         .register_into_engine(engine, |n: i64| n.saturating_mul(60_000));
-    documented("hours", &["n: int"], "so many hours in milliseconds")
+    documented("hours", &["n: int"], "n hours in milliseconds")
         .register_into_engine(engine, |n: i64| n.saturating_mul(3_600_000));
-    documented("days", &["n: int"], "so many days in milliseconds")
+    documented("days", &["n: int"], "n days in milliseconds")
         .register_into_engine(engine, |n: i64| n.saturating_mul(86_400_000));
-    documented(
-        "glob",
-        &["pattern: text", "text: text"],
-        "whether a text matches a pattern in which `*` stands for any text",
-    )
-    .register_into_engine(engine, |pattern: &str, text: &str| crate::hooks::record::glob(pattern, text));
-    documented("parse_json", &["text: text"], "what a JSON text holds, as plain values").register_into_engine(
+    documented("glob", &["pattern: text", "text: text"], "whether a string matches a pattern, with `*` for any text")
+        .register_into_engine(engine, |pattern: &str, text: &str| crate::hooks::record::glob(pattern, text));
+    documented("parse_json", &["text: text"], "the value of a JSON string, as plain values").register_into_engine(
         engine,
         |context: NativeCallContext, text: &str| -> Fallible<Dynamic> {
             match serde_json::from_str(text) {
@@ -121,19 +114,19 @@ fn register_document(engine: &mut Engine) {
         document.set(&index.to_string(), value, context.call_position())
     });
     engine.register_iterator::<Document>();
-    documented("len", &["part: part"], "how many elements a list has, or keys a map")
+    documented("len", &["part: part"], "the number of elements of a list, or of keys of a map")
         .register_into_engine(engine, |document: &mut Document| {
             i64::try_from(document.keys().len()).unwrap_or(i64::MAX)
         });
-    documented("is_empty", &["part: part"], "whether it has none")
+    documented("is_empty", &["part: part"], "whether it is empty")
         .register_into_engine(engine, |document: &mut Document| document.keys().is_empty());
-    documented("keys", &["part: part"], "the keys of a map, or the positions of a list")
+    documented("keys", &["part: part"], "the keys of a map, or the indexes of a list")
         .register_into_engine(engine, |document: &mut Document| -> Array {
             document.keys().into_iter().map(Dynamic::from).collect()
         });
-    documented("contains", &["part: part", "wanted: text"], "whether a map has this key, or a list this text")
+    documented("contains", &["part: part", "wanted: text"], "whether a map has this key, or a list this string")
         .register_into_engine(engine, |document: &mut Document, wanted: &str| document.contains(wanted));
-    documented("get", &["part: part", "key: text"], "the value of a key that may be missing: `()` then")
+    documented("get", &["part: part", "key: text"], "the value of a key, or `()` if it is missing")
         .register_into_engine(engine, |context: NativeCallContext, document: &mut Document, key: &str| {
             document.find(key, context.call_position())
         });
@@ -143,14 +136,14 @@ fn register_document(engine: &mut Engine) {
             document.push(value, context.call_position())
         },
     );
-    documented("remove", &["part: part", "key: text"], "takes a key away").register_into_engine(
+    documented("remove", &["part: part", "key: text"], "removes a key").register_into_engine(
         engine,
         |context: NativeCallContext, document: &mut Document, key: &str| {
             document.set(key, Dynamic::UNIT, context.call_position())
         },
     );
     // A copy as plain Rhai values, for all array and map functions (filter, map, sort, ...).
-    documented("copy", &["part: part"], "a copy as plain values, with all that arrays and maps can do")
+    documented("copy", &["part: part"], "a copy as plain values, with all functions of arrays and maps")
         .register_into_engine(engine, |document: &mut Document| to_dynamic(&document.value()));
     documented("to_string", &["part: part"], "JSON")
         .register_into_engine(engine, |document: &mut Document| document.value().to_string());
@@ -169,12 +162,12 @@ fn register_context(engine: &mut Engine) {
             ctx.document.set(&key, value, context.call_position())
         },
     );
-    documented("log", &["ctx: ctx", "text: text"], "a line in the trail and the record; `print` does the same")
+    documented("log", &["ctx: ctx", "text: text"], "writes a line to the trail and the record, as `print` does")
         .register_into_engine(engine, |_: &mut Context, line: &str| super::engine::log(line));
     documented(
         "deny",
         &["ctx: ctx", "code: text", "reason: text"],
-        "refuses and ends the script at once; the code is a word of `a-z`, `0-9` and `-`",
+        "denies the request and ends the script; the code is a word of `a-z`, `0-9` and `-`",
     )
     .register_into_engine(
         engine,
@@ -192,7 +185,7 @@ fn register_context(engine: &mut Engine) {
     documented(
         "choose",
         &["ctx: ctx", "reference: text", "reason: text"],
-        "chooses an image, pulled when the engine does not have it",
+        "chooses an image, which is pulled if it is missing",
     )
     .register_into_engine(
         engine,
@@ -205,7 +198,7 @@ fn register_context(engine: &mut Engine) {
             }
         },
     );
-    documented("run", &["ctx: ctx", "words: list"], "runs a command in the workspace, a minute at most")
+    documented("run", &["ctx: ctx", "words: list"], "runs a command in the workspace, for at most one minute")
         .register_into_engine(
             engine,
             |context: NativeCallContext, ctx: &mut Context, command: Array| -> Fallible<()> {
@@ -219,7 +212,7 @@ fn register_context(engine: &mut Engine) {
     documented(
         "run",
         &["ctx: ctx", "words: list", "milliseconds: int"],
-        "runs a command so long at most; ten minutes at the very most",
+        "runs a command with a time limit of at most ten minutes",
     )
     .register_into_engine(
         engine,
@@ -232,7 +225,7 @@ fn register_context(engine: &mut Engine) {
             Ok(())
         },
     );
-    documented("note", &["ctx: ctx", "text: text"], "keeps a line that `wharf inspect` shows").register_into_engine(
+    documented("note", &["ctx: ctx", "text: text"], "adds a note, shown by `wharf inspect`").register_into_engine(
         engine,
         |context: NativeCallContext, ctx: &mut Context, text: &str| -> Fallible<()> {
             charge(text.len() + EACH, context.call_position())?;
@@ -248,7 +241,7 @@ fn register_context(engine: &mut Engine) {
             Ok(())
         },
     );
-    documented("delay", &["ctx: ctx", "ms: int"], "waits once before the stop, a minute at most").register_into_engine(
+    documented("delay", &["ctx: ctx", "ms: int"], "delays the stop once, by at most one minute").register_into_engine(
         engine,
         |ctx: &mut Context, ms: i64| {
             ctx.ask(|asked| asked.delay_ms = Some(u32::try_from(ms).unwrap_or(0)));

@@ -47,7 +47,8 @@ pub(super) fn missed() -> Option<String> {
 }
 
 /// The remedy.
-pub(super) const INSTEAD: &str = "a label or variable that is not there reads as (): ask 'if \"key\" in map', or read map.key ?? \"default\" or map.get(\"key\")";
+pub(super) const INSTEAD: &str =
+    "a missing label or variable is (): test 'if \"key\" in map', or use map.key ?? \"default\" or map.get(\"key\")";
 
 fn refuse<T>(text: &str, context: &NativeCallContext) -> Fallible<T> {
     Err(Box::new(EvalAltResult::ErrorRuntime(format!("{text}: {INSTEAD}").into(), context.call_position())))
@@ -78,7 +79,7 @@ pub(super) fn register(engine: &mut Engine) {
                 let missing = (is_missing(left), is_missing(right));
                 // Two missing keys are equal.
                 if missing == (true, true) || (!both && (missing.0 || missing.1)) {
-                    return refuse(&format!("{name} compares with a key that is not there"), &context);
+                    return refuse(&format!("{name} compares with a missing key"), &context);
                 }
                 Ok(both == says)
             });
@@ -90,7 +91,7 @@ pub(super) fn register(engine: &mut Engine) {
         |context: NativeCallContext, args: &mut [&mut Dynamic]| {
             let [list, value] = args else { return Ok(false) };
             if is_missing(value) {
-                return refuse("a list is asked for a key that is not there", &context);
+                return refuse("a list is searched for a missing key", &context);
             }
             Ok(list.read_lock::<Array>().is_some_and(|list| list.iter().any(Dynamic::is_unit)))
         },
@@ -99,14 +100,14 @@ pub(super) fn register(engine: &mut Engine) {
         engine.register_raw_fn("+", pair, |context: NativeCallContext, args: &mut [&mut Dynamic]| {
             let [left, right] = args else { return Ok(Dynamic::UNIT) };
             if is_missing(left) || is_missing(right) {
-                return refuse("a text is put together with a key that is not there", &context);
+                return refuse("a string is concatenated with a missing key", &context);
             }
             Ok(if left.is_unit() { right.clone() } else { left.clone() })
         });
     }
     engine.register_raw_fn("+=", [text, nothing], |context: NativeCallContext, args: &mut [&mut Dynamic]| {
         match args.get(1).is_some_and(|value| is_missing(value)) {
-            true => refuse("a text is put together with a key that is not there", &context),
+            true => refuse("a string is concatenated with a missing key", &context),
             false => Ok(()),
         }
     });
@@ -114,7 +115,7 @@ pub(super) fn register(engine: &mut Engine) {
     for name in ["to_string", "to_debug"] {
         engine.register_raw_fn(name, [nothing], move |context: NativeCallContext, args: &mut [&mut Dynamic]| {
             if args.first().is_some_and(|value| is_missing(value)) {
-                let text = format!("a text is made of a key that is not there: {INSTEAD}");
+                let text = format!("a string contains a missing key: {INSTEAD}");
                 let at = context.call_position();
                 MISSED.with(|slot| {
                     slot.borrow_mut().get_or_insert(match at.line() {

@@ -51,7 +51,7 @@ impl Reference {
         for (head, functions) in
             [("method", &self.methods), ("method of a part", &self.parts), ("function", &self.helpers)]
         {
-            text.push_str(&format!("| {head} | what |\n| --- | --- |\n"));
+            text.push_str(&format!("| {head} | description |\n| --- | --- |\n"));
             for (signature, what) in functions {
                 text.push_str(&format!("| `{signature}` | {what} |\n"));
             }

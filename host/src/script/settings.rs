@@ -42,7 +42,7 @@ pub(super) fn complete(declared: &Value, given: &Value) -> Result<Value, String>
 fn fill(declared: &Value, given: Option<&Value>, name: &str) -> Result<Value, String> {
     let wrong = |given: &Value| Err(format!("'{name}' takes {}, not {}", kind(declared), kind(given)));
     match (declared, given) {
-        (Value::Null, None) => Err(format!("'{name}' is missing, and it has no default")),
+        (Value::Null, None) => Err(format!("'{name}' is missing and has no default")),
         (Value::Null, Some(given)) => Ok(given.clone()),
         // A record; an empty map accepts any keys.
         (Value::Object(fields), given) if name.is_empty() || !fields.is_empty() => {
@@ -58,8 +58,11 @@ fn fill(declared: &Value, given: Option<&Value>, name: &str) -> Result<Value, St
                 let near = fields.keys().find(|known| strsim::damerau_levenshtein(known, unknown) <= 2);
                 let hint = near.map_or(String::new(), |near| format!(" (did you mean '{near}'?)"));
                 let all: Vec<_> = fields.keys().map(|key| whole(key)).collect();
-                let there_are =
-                    if all.is_empty() { "it takes none".into() } else { format!("there are {}", all.join(", ")) };
+                let there_are = if all.is_empty() {
+                    "there are none".into()
+                } else {
+                    format!("the settings are {}", all.join(", "))
+                };
                 return Err(format!("there is no setting '{}'{hint}; {there_are}", whole(unknown)));
             }
             let each = fields.iter().map(|(key, declared)| {
@@ -73,7 +76,11 @@ fn fill(declared: &Value, given: Option<&Value>, name: &str) -> Result<Value, St
             if let Some(example) = examples.first()
                 && let Some(other) = list.iter().find(|value| !same(example, value))
             {
-                return Err(format!("'{name}' takes a list of which each is {}, not {}", kind(example), kind(other)));
+                return Err(format!(
+                    "'{name}' takes a list whose elements are each {}, not {}",
+                    kind(example),
+                    kind(other)
+                ));
             }
             Ok(Value::Array(list.clone()))
         }
@@ -123,17 +130,18 @@ mod tests {
         let refused = |given: Value| complete(&declared, &given).unwrap_err();
         let to = json!({ "to": "x" });
         assert!(
-            refused(json!({ "mots": 1, "log": to })).contains("'mots' (did you mean 'most'?); there are log, most")
+            refused(json!({ "mots": 1, "log": to }))
+                .contains("'mots' (did you mean 'most'?); the settings are log, most")
         );
         assert!(refused(json!({ "log": { "to": 1, "onn": true } })).contains("'log.onn' (did you mean 'on'?)"));
         assert_eq!(refused(json!({ "most": "1GiB", "log": to })), "'most' takes a whole number, not a text");
         assert_eq!(refused(json!({ "most": 1.5, "log": to })), "'most' takes a whole number, not a number");
         assert_eq!(
             refused(json!({ "names": ["a", 1], "log": to })),
-            "'names' takes a list of which each is a text, not a whole number"
+            "'names' takes a list whose elements are each a text, not a whole number"
         );
-        assert_eq!(refused(json!({})), "'log.to' is missing, and it has no default");
+        assert_eq!(refused(json!({})), "'log.to' is missing and has no default");
         assert_eq!(refused(json!({ "log": 5 })), "'log' takes a map, not a whole number");
-        assert!(complete(&json!({}), &json!({ "a": 1 })).unwrap_err().contains("it takes none"));
+        assert!(complete(&json!({}), &json!({ "a": 1 })).unwrap_err().contains("there are none"));
     }
 }

@@ -70,8 +70,8 @@ fn incomparable(operator: &str, left: &Dynamic, right: &Dynamic) -> String {
     let (shown, other) = (kind(left), kind(right));
     if left.is_unit() || right.is_unit() {
         return format!(
-            "{shown} {operator} {other} compares with (), which is nothing: ask 'if value != ()' first, or correct the name \
-             that gave ()"
+            "{shown} {operator} {other} compares with (), which is no value: test 'if value != ()' first, or correct \
+             the name that gave ()"
         );
     }
     format!("{shown} {operator} {other} compares values of different kinds")
@@ -101,7 +101,7 @@ pub(super) fn kind(value: &Dynamic) -> String {
 fn truth(name: &str, answer: &Dynamic, context: &NativeCallContext) -> Fallible<bool> {
     answer
         .as_bool()
-        .or_else(|_| fail(format!("the function of {name} gives {}, not true or false", kind(answer)), context))
+        .or_else(|_| fail(format!("the function of {name} returns {}, not true or false", kind(answer)), context))
 }
 
 fn index(at: usize) -> Dynamic {
@@ -178,7 +178,7 @@ fn compared(context: &NativeCallContext, by: &FnPtr, left: &Dynamic, right: &Dyn
     match answer.as_bool() {
         Ok(true) => Ok(Ordering::Less),
         Ok(false) => Ok(Ordering::Greater),
-        Err(_) => fail(format!("the function of sort gives {}, not a number or a bool", kind(&answer)), context),
+        Err(_) => fail(format!("the function of sort returns {}, not a number or a bool", kind(&answer)), context),
     }
 }
 

@@ -59,7 +59,7 @@ pub fn run_tests(name: &str, source: &str, tested: &Tested) -> Result<Vec<TestRu
         .collect();
     tests.sort();
     if tests.is_empty() {
-        let text = format!("{name}: has no test; write a function such as fn test_the_team_is_set()");
+        let text = format!("{name}: contains no test; write a function such as fn test_the_team_is_set()");
         return Err(PolicyError::new("script", text));
     }
     Ok(tests.into_iter().map(|test| one(&engine, &ast, name, source, &limits, test)).collect())
@@ -93,7 +93,7 @@ pub(super) fn register(engine: &mut Engine, tested: Tested) {
         },
     );
     engine.register_fn("assert", |context: NativeCallContext, holds: bool| -> Fallible<()> {
-        if holds { Ok(()) } else { Err(fail("the assertion does not hold".into(), &context)) }
+        if holds { Ok(()) } else { Err(fail("the assertion failed".into(), &context)) }
     });
     engine.register_fn("assert", |context: NativeCallContext, holds: bool, text: &str| -> Fallible<()> {
         if holds { Ok(()) } else { Err(fail(text.into(), &context)) }
@@ -118,7 +118,7 @@ fn hook_named(name: &str, context: &NativeCallContext) -> Fallible<Hook> {
 
 /// Lets the script decide on a fixture. Returns the keys that `expect` of a case can name, and `logs`.
 fn decide(tested: &Tested, hook: Hook, root: Value) -> Result<Value, String> {
-    let Value::Object(mut root) = root else { return Err("the fixture is no map".into()) };
+    let Value::Object(mut root) = root else { return Err("the fixture is not a map".into()) };
     let mut take = |key: &str| root.remove(key).unwrap_or_default();
     let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
     let (settings, now_ms, spec) = (take("settings"), take("now_ms"), take("spec"));

@@ -124,7 +124,7 @@ impl Seen {
 /// Formats a value on one line, truncated.
 fn shown(value: &Dynamic) -> String {
     let text = if value.is::<Context>() {
-        "(what the hook sees)".to_owned()
+        "(input of the hook)".to_owned()
     } else if let Some(document) = value.read_lock::<super::Document>() {
         document.value().to_string()
     } else {

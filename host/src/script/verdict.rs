@@ -20,7 +20,7 @@ impl RhaiPolicy {
         let (mut root, edits) = ctx.document.finish();
         let asked = std::mem::take(&mut *ctx.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let (hook, name) = (request.hook, &self.name);
-        let misplaced = |what: &str| PolicyError::new("bad-answer", format!("{name}: {what} means nothing at {hook}"));
+        let misplaced = |what: &str| PolicyError::new("bad-answer", format!("{name}: {what} is not allowed at {hook}"));
         if !asked.verdicts.is_empty() && hook != Hook::Cleanup {
             return Err(misplaced("ctx.keep, ctx.stop(id, reason) or ctx.remove"));
         }

@@ -46,7 +46,7 @@ pub(super) fn too_large<T>(what: &str, at: Position) -> Fallible<T> {
 pub(super) fn charge(bytes: usize, at: Position) -> Fallible<()> {
     match super::engine::spend(bytes) {
         true => Ok(()),
-        false => too_large("all that the script hands to the host; raise 'output' or answer less", at),
+        false => too_large("all data passed to the host; raise 'output' or return less", at),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => {
                 shared.status.say(&ServiceEvent::Done(format!(
-                    "pruned {count} old decision records; the chain goes on behind a signed checkpoint"
+                    "pruned {count} old decision records; the chain continues after a signed checkpoint"
                 )));
             }
             Ok(Err(error)) => shared.status.error("decisions", &error),

@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Rep
                         .status
                         .say(&ServiceEvent::Done(format!("{id} is {}", event.detail.clone().unwrap_or_default())));
                     if out.try_send((id.clone(), Reported { event, end_requested: false })).is_err() {
-                        shared.status.error("disk", &format!("{id}: its policies are too busy to be told"));
+                        shared.status.error("disk", &format!("{id}: its policies are too busy for the event"));
                     }
                 }
                 Ok(None) | Err(Error::Records(crate::records::Error::NotFound(_))) => {}

@@ -158,7 +158,7 @@ pub enum Failed {
     #[error("{0}")]
     Configuration(#[from] crate::config::Error),
     /// A reload was refused, for this reason.
-    #[error("the service refused the reload, and decides as before: {0}")]
+    #[error("the service refused the reload and keeps the previous policies: {0}")]
     Refused(String),
     /// A verb or the store failed.
     #[error("{0}")]

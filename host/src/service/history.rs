@@ -15,7 +15,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         let before = Timestamp::now().checked_sub(keep.age.0).unwrap_or(Timestamp::MIN);
         match shared.lifecycle.store().trim_events(before, keep.keep) {
             Ok(0) => {}
-            Ok(count) => tracing::info!("forgot {count} old events"),
+            Ok(count) => tracing::info!("deleted {count} old events"),
             Err(error) => shared.status.error("history", &error),
         }
         if !slept(EVERY, &mut stop).await {

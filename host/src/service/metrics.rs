@@ -110,34 +110,34 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let all = &mut self.registry;
-        all.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        all.register("verbs", "Verbs that callers of the API had carried out", self.verbs.clone());
-        let help = "Time of a verb until its end; of exec until the command runs";
+        all.register("build", "The version of the program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        all.register("verbs", "Completed verbs of API callers", self.verbs.clone());
+        let help = "Duration of a verb; for exec, until the command runs";
         all.register_with_unit("verb", help, Unit::Seconds, self.verb_seconds.clone());
         all.register("decisions", "Verdicts of policies in decisions", self.decisions.clone());
-        let help = "Time of a call of a policy";
+        let help = "Duration of a policy call";
         all.register_with_unit("policy_call", help, Unit::Seconds, self.policy_seconds.clone());
-        let help = "Calls of policies without a verdict: they failed, or hit a limit";
+        let help = "Policy calls without a verdict: failed, or a limit was reached";
         all.register("policy_errors", help, self.policy_errors.clone());
-        all.register("requests", "Requests of the API", self.requests.clone());
-        let help = "Time until an answer of the API began";
+        all.register("requests", "API requests", self.requests.clone());
+        let help = "Time until the start of an API response";
         all.register_with_unit("request", help, Unit::Seconds, self.request_seconds.clone());
-        all.register("connections", "Connections of the API that are open", self.connections.clone());
-        all.register("connections_refused", "Connections of the API that were refused", self.refused.clone());
-        all.register("streams", "Streams of the API that are followed", self.streams.clone());
+        all.register("connections", "Open API connections", self.connections.clone());
+        all.register("connections_refused", "Refused API connections", self.refused.clone());
+        all.register("streams", "Open API streams", self.streams.clone());
         all.register("reloads", "Reloads of configuration and policies", self.reloads.clone());
-        let help = "Whether the last reload, or else the first load, was taken";
+        let help = "Whether the last reload, or else the first load, succeeded";
         all.register("last_reload_success", help, self.reloaded.clone());
-        all.register("sweeps", "Sweeps of cleanup", self.sweeps.clone());
-        all.register("swept", "What sweeps did to objects", self.swept.clone());
+        all.register("sweeps", "Cleanup sweeps", self.sweeps.clone());
+        all.register("swept", "Objects stopped, removed or kept by sweeps", self.swept.clone());
         all.register("loop_errors", "Failures of the loops of the service", self.loop_errors.clone());
-        let help = "When what workspaces use was last read, in seconds since 1970";
+        let help = "Time of the last reading of workspace usage, in seconds since 1970";
         all.register_with_unit("collector_last_reading_timestamp", help, Unit::Seconds, self.collected.clone());
-        all.register("engine_up", "Whether the engine was there when it was last called", self.engine_up.clone());
+        all.register("engine_up", "Whether the engine was reachable at its last call", self.engine_up.clone());
         all.register("workspaces", "Workspaces and sidecars by the state of their container", self.workspaces.clone());
-        all.register("breakers_open", "Breakers of policies that are open", self.breakers.clone());
+        all.register("breakers_open", "Open breakers of policies", self.breakers.clone());
         all.register_with_unit("store_size", "Size of the store", Unit::Bytes, self.store_bytes.clone());
-        all.register("tokens", "Tokens that are not expired", self.tokens.clone());
+        all.register("tokens", "Valid tokens", self.tokens.clone());
         all.register_collector(Box::new(EngineErrors));
     }
 
@@ -312,7 +312,7 @@ impl prometheus_client::collector::Collector for EngineErrors {
     fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         use prometheus_client::encoding::EncodeMetric;
         let counter = ConstCounter::new(docker::failures());
-        let help = "Calls of the engine that failed: it was away, too slow, broke off, or answered with 5xx";
+        let help = "Failed engine calls: unreachable, timed out, interrupted, or answered with 5xx";
         let encoder = encoder.encode_descriptor("engine_errors", help, None, counter.metric_type())?;
         counter.encode(encoder)
     }

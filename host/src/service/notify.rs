@@ -39,7 +39,7 @@ impl Notify {
     /// Sends a notification on which nothing depends.
     pub(super) fn tell(&self, text: &str) {
         if let Err(error) = self.send(text) {
-            tracing::warn!("the service manager cannot be told '{}': {error}", text.lines().next().unwrap_or_default());
+            tracing::warn!("cannot send '{}' to the service manager: {error}", text.lines().next().unwrap_or_default());
         }
     }
 

@@ -118,7 +118,7 @@ pub(super) async fn run(
                 last = seen.clone();
                 let rest = match changed.is_empty() {
                     true => String::new(),
-                    false => format!("; restart the service for what changed in {}", changed.join(", ")),
+                    false => format!("; restart the service to apply changes in {}", changed.join(", ")),
                 };
                 shared.status.say(&ServiceEvent::Done(format!("policies and configuration were reloaded{rest}")));
                 tell(asker, Ok(shared.status.chain()));
@@ -132,9 +132,9 @@ pub(super) async fn run(
                     refused = Some(next);
                 }
                 shared.status.chain_refused(&why);
-                shared
-                    .status
-                    .say(&ServiceEvent::Done(format!("the reload was refused, what was there goes on: {why}")));
+                shared.status.say(&ServiceEvent::Done(format!(
+                    "the reload was refused, the previous policies stay active: {why}"
+                )));
                 tell(asker, Err(why));
             }
         }
@@ -203,7 +203,7 @@ fn self_test(chain: &Chain, running: &BTreeMap<String, String>, store: &Store) -
                 if let Err(error) = entry.policy.evaluate(&decision.input) {
                     let kind = entry.policy.kind().as_str();
                     return Err(format!(
-                        "the {kind} '{name}' fails at {hook} with what was asked in the decision {}: {error}",
+                        "the {kind} '{name}' fails at {hook} with the input of the decision {}: {error}",
                         decision.id
                     ));
                 }
@@ -219,7 +219,7 @@ fn golden_cases(chain: &Chain, app: &App) -> Result<(), String> {
     for path in &app.loaded.config.reload.cases {
         let path = app.loaded.base().join(path);
         find_cases(&path, &mut files)
-            .map_err(|(path, error)| format!("reload.cases: {} cannot be read: {error}", path.display()))?;
+            .map_err(|(path, error)| format!("reload.cases: cannot read '{}': {error}", path.display()))?;
     }
     for file in files {
         let ran = run_case(chain, &file);
@@ -230,7 +230,7 @@ fn golden_cases(chain: &Chain, app: &App) -> Result<(), String> {
             },
             Err(error) => error,
         };
-        return Err(format!("the case {} does not hold: {why}", ran.file.display()));
+        return Err(format!("the case '{}' failed: {why}", ran.file.display()));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Receiver<(WorkspaceId
     // Restarts have a separate queue: while a workspace waits for its restart, its hooks still run.
     let (trouble, troubled) = mpsc::channel(WAITING);
     let dropped = |id: &WorkspaceId| {
-        shared.status.error("reactions", &format!("{id}: more happens than its policies can be asked about"));
+        shared.status.error("reactions", &format!("{id}: too many events for its policies"));
     };
     let shared = &shared;
     let (react, recover) = (
@@ -51,7 +51,7 @@ async fn react(shared: &Shared, told: Reported, trouble: mpsc::Sender<(Workspace
         Err(error) => shared.status.error("reactions", &format!("{id}: {}: {error}", told.event.what)),
     }
     if recover::trouble(&shared.config.restart, &told).is_some() && trouble.try_send((id.clone(), told)).is_err() {
-        shared.status.error("reactions", &format!("{id}: too many workspaces are in trouble at once"));
+        shared.status.error("reactions", &format!("{id}: too many workspaces are failing at once"));
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn mounts_differ(shared: &Shared, id: &WorkspaceId, container: 
         }
         Ok(None) => false,
         Err(error) => {
-            shared.status.error("reactions", &format!("{id}: its mounts cannot be looked at: {error}"));
+            shared.status.error("reactions", &format!("{id}: cannot check its mounts: {error}"));
             false
         }
     }

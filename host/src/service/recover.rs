@@ -32,7 +32,7 @@ pub(super) async fn run(shared: &Shared, told: Reported, mut stop: Stop) {
             let used = lifecycle.store().count_events(id, Happening::Recovered, since)?;
             if used >= config.budget.count {
                 let given_up = lifecycle.give_up(&told.event, trouble, &config.budget.to_string()).await?;
-                let what = format!("{id} is {trouble}, and its budget of {} restarts is used up", config.budget);
+                let what = format!("{id}: {trouble}; the restart budget of {} is used up", config.budget);
                 return Ok(given_up.then_some(what));
             }
             if !slept(config.backoff.after(used.max(tries)), &mut stop).await {
@@ -47,7 +47,7 @@ pub(super) async fn run(shared: &Shared, told: Reported, mut stop: Stop) {
             Ok(Some(done)) => return shared.status.say(&ServiceEvent::Done(done)),
             // It has recovered, or the service ends.
             Ok(None) | Err(Error::Interrupted | Error::LeftOff(_)) => return,
-            Err(error) => shared.status.error("reactions", &format!("{id} cannot be restarted: {error}")),
+            Err(error) => shared.status.error("reactions", &format!("cannot restart {id}: {error}")),
         }
         // A restart that fails at once must not be retried at once.
         if !waited && !slept(config.backoff.after(tries), &mut stop).await {

@@ -68,7 +68,7 @@ impl Status {
 
     /// Records that a reload was refused; the previous chain continues to decide.
     pub(super) fn chain_refused(&self, why: &str) {
-        tracing::error!("policies: the reload was refused, what was there goes on: {why}");
+        tracing::error!("policies: the reload was refused, the previous policies stay active: {why}");
         self.metrics.reloaded(false, true);
         let mut status = self.status();
         status.chain.attempts += 1;

@@ -20,7 +20,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: Stop) {
         match shared.lifecycle.sweep(false, config.grace.0).await {
             Ok(report) => {
                 if let Some(failed) = &report.failed {
-                    shared.status.error("sweeps", &format!("everything is kept: {failed}"));
+                    shared.status.error("sweeps", &format!("everything was kept: {failed}"));
                 }
                 for line in report.lines {
                     if let Some(error) = &line.error {

@@ -48,7 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, out: mpsc::Sender<(WorkspaceId, Rep
 /// Follows the events until that fails.
 async fn follow(shared: &Arc<Shared>, out: &mpsc::Sender<(WorkspaceId, Reported)>) -> Error {
     match follow_to_end(shared, out).await {
-        Ok(()) => Error::Internal("the events ended without an end".into()),
+        Ok(()) => Error::Internal("the event stream ended unexpectedly".into()),
         Err(error) => error,
     }
 }
@@ -152,6 +152,6 @@ impl Listing {
 /// Passes a stored event to the reactions, without waiting for them.
 fn tell(shared: &Shared, out: &mpsc::Sender<(WorkspaceId, Reported)>, event: Event, end_requested: bool) {
     if out.try_send((event.workspace.clone(), Reported { event, end_requested })).is_err() {
-        shared.status.error("events", &"too many events at once: nothing is done about one of them; it is kept");
+        shared.status.error("events", &"too many events at once: one was recorded but not handled");
     }
 }

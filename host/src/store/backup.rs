@@ -41,7 +41,7 @@ impl Store {
         let unusable = |path: &Path, error: &std::io::Error| Error::NoBackup {
             path: path.to_path_buf(),
             cause: match error.kind() {
-                ErrorKind::AlreadyExists => "it exists".to_owned(),
+                ErrorKind::AlreadyExists => "it already exists".to_owned(),
                 _ => error.to_string(),
             },
         };
@@ -127,15 +127,18 @@ mod tests {
         let file = dir.0.join("copy.db");
         std::fs::write(&file, "mine").unwrap();
         let refused = store.back_up(&file).unwrap_err();
-        assert!(refused.to_string().contains("it exists") && !refused.remedy().is_empty(), "{refused}");
+        assert!(refused.to_string().contains("it already exists") && !refused.remedy().is_empty(), "{refused}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
         std::os::unix::fs::symlink(dir.0.join("nowhere"), dir.0.join("link.db")).unwrap();
         assert!(store.back_up(&dir.0.join("link.db")).is_err());
         assert!(store.back_up(&dir.0.join("no/copy.db")).is_err());
         // A damaged chain must not be copied as if it were intact.
-        store.connection().execute_batch(
-            "insert into decisions (id, time, hook, workspace, body, previous, hash) values ('x', 't', 'h', 'w', '{}', '', 'y')",
-        ).unwrap();
+        store
+            .connection()
+            .execute_batch(
+                "insert into decisions (id, time, hook, workspace, body, previous, hash) values ('x', 't', 'h', 'w', '{}', '', 'y')",
+            )
+            .unwrap();
         assert!(store.back_up(&dir.0.join("damaged.db")).is_err());
         let mut left: Vec<_> =
             std::fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -40,7 +40,7 @@ impl Store {
         self.connection()
             .prepare_cached("select 1 from meta where key = ?1")
             .and_then(|mut query| query.exists([LEFT]))
-            .map_err(statement("read what is left to clean"))
+            .map_err(statement("read the pending redactions"))
     }
 
     /// Cleans everything except workspaces, whose fields are more than texts, and records that this is done.
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written; then nothing is changed.
     pub fn clean(&self, cleaner: &Cleaner<'_>) -> Result<(), Error> {
-        let what = "take secrets out of earlier rows";
+        let what = "redact secrets in earlier rows";
         let mut connection = self.connection();
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
@@ -76,7 +76,7 @@ fn changed(
     query: &str,
     clean: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<(i64, String)>, Error> {
-    let what = "look for secrets in earlier rows";
+    let what = "search for secrets in earlier rows";
     let mut query = connection.prepare(query).map_err(statement(what))?;
     let mut rows = query.query([]).map_err(statement(what))?;
     let mut found = Vec::new();

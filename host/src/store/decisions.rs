@@ -291,7 +291,7 @@ fn id_at(time: Timestamp, later_ms: i64) -> String {
 }
 
 fn signed(connection: &Connection, name: &str) -> Result<Option<Signed>, Error> {
-    let what = "read what is signed";
+    let what = "read the signed parts";
     let text: Option<String> = connection
         .prepare_cached("select value from meta where key = ?1")
         .and_then(|mut query| query.query_row([name], |row| row.get(0)).optional())

@@ -47,11 +47,11 @@ impl Key {
         };
         let mode = std::fs::metadata(&path).map_err(|error| unusable(error.to_string()))?.mode();
         if mode & 0o077 != 0 {
-            return Err(unusable(format!("its mode is {:o}: others can read it; make it 600", mode & 0o777)));
+            return Err(unusable(format!("its mode is {:o}, so others can read it; change it to 600", mode & 0o777)));
         }
         let seed = text.trim().strip_prefix(MARK).and_then(|seed| hex::decode(seed).ok());
         let pair = seed.and_then(|seed| Ed25519KeyPair::from_seed_unchecked(&seed).ok());
-        pair.map(Self).ok_or_else(|| unusable("it is no key of Wharf's; put the right one back".into()))
+        pair.map(Self).ok_or_else(|| unusable("it is not a key of Wharf; restore the right key".into()))
     }
 
     /// Returns the public key in hex.
@@ -78,7 +78,7 @@ impl Signed {
 /// Writes a new key. If two processes do so concurrently, the first key stays.
 fn make(dir: &Path, path: &Path) -> std::io::Result<()> {
     let mut seed = [0; 32];
-    SystemRandom::new().fill(&mut seed).map_err(|_| std::io::Error::other("this machine has no randomness"))?;
+    SystemRandom::new().fill(&mut seed).map_err(|_| std::io::Error::other("the system has no random numbers"))?;
     let aside = dir.join(format!("{FILE}.{}", uuid::Uuid::now_v7().simple()));
     let mut file = File::options().create_new(true).write(true).mode(0o600).open(&aside)?;
     file.write_all(format!("{MARK}{}\n", hex::encode(seed)).as_bytes())?;
@@ -121,9 +121,9 @@ mod tests {
         std::fs::create_dir_all(&dir.0).unwrap();
         Key::load(&dir.0).unwrap();
         std::fs::set_permissions(dir.0.join(FILE), std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Key::load(&dir.0).err().unwrap().to_string().contains("make it 600"));
+        assert!(Key::load(&dir.0).err().unwrap().to_string().contains("change it to 600"));
         std::fs::set_permissions(dir.0.join(FILE), std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(dir.0.join(FILE), "nonsense").unwrap();
-        assert!(Key::load(&dir.0).err().unwrap().to_string().contains("no key of Wharf's"));
+        assert!(Key::load(&dir.0).err().unwrap().to_string().contains("not a key of Wharf"));
     }
 }

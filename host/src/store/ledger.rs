@@ -214,7 +214,7 @@ impl Store {
         let before = Timestamp::now() - jiff::SignedDuration::from_hours(KEPT_HOURS);
         self.connection()
             .execute("delete from ledger where state in ('done', 'cancelled') and ended < ?1", [before.to_string()])
-            .map_err(statement("forget old entries of the ledger"))?;
+            .map_err(statement("delete old entries of the ledger"))?;
         Ok(())
     }
 
@@ -229,7 +229,7 @@ impl Store {
                  on conflict (reference) do update set image_id = ?2, pulled = ?3",
                 params![reference, image_id, Timestamp::now().to_string()],
             )
-            .map_err(statement("remember a pulled image"))?;
+            .map_err(statement("record a pulled image"))?;
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl Store {
     pub fn forget_pulled_image(&self, reference: &str) -> Result<(), Error> {
         self.connection()
             .execute("delete from pulled_images where reference = ?1", [reference])
-            .map_err(statement("forget a pulled image"))?;
+            .map_err(statement("delete a pulled image"))?;
         Ok(())
     }
 
@@ -273,7 +273,7 @@ impl Store {
         objects: &BTreeMap<String, bool>,
         write: bool,
     ) -> Result<BTreeMap<String, Timestamp>, Error> {
-        let what = "note what is used";
+        let what = "record used objects";
         let mut connection = self.connection();
         // A transaction that starts with a read would not wait for another writer.
         let behavior = if write { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };

@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn add_metrics(&self, rows: &[MetricRow]) -> Result<(), Error> {
-        let what = "keep statistics";
+        let what = "save statistics";
         let mut connection = self.connection();
         // A transaction that starts with a read would not wait for another writer.
         let transaction =

@@ -105,7 +105,7 @@ impl FromStr for Verb {
             "snapshot" => Ok(Self::Snapshot),
             "start" => Ok(Self::Start),
             "stop" => Ok(Self::Stop),
-            other => Err(format!("'{other}' is no verb of the journal")),
+            other => Err(format!("'{other}' is not a verb of the journal")),
         }
     }
 }

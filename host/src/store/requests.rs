@@ -39,7 +39,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn begin_request(&self, key: &str, digest: &str) -> Result<KnownRequest, Error> {
-        let what = "remember a request";
+        let what = "record a request";
         let now = Timestamp::now().as_millisecond();
         let mut connection = self.connection();
         let transaction =
@@ -93,7 +93,7 @@ impl Store {
         }
         self.connection()
             .execute("update requests set status = ?2, body = ?3 where key = ?1", params![key, status, body])
-            .map_err(statement("remember an answer"))?;
+            .map_err(statement("record a response"))?;
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl Store {
     pub fn forget_request(&self, key: &str) -> Result<(), Error> {
         self.connection()
             .execute("delete from requests where key = ?1", [key])
-            .map_err(statement("forget a request"))?;
+            .map_err(statement("delete a request"))?;
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put_service(&self, status: Option<&ServiceStatus>) -> Result<(), Error> {
-        let what = "keep the state of the service";
+        let what = "save the state of the service";
         let connection = self.connection();
         match status {
             Some(status) => connection.execute(

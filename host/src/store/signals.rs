@@ -64,7 +64,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put_signals(&self, id: &WorkspaceId, signals: &[Signal]) -> Result<(), Error> {
-        let what = "keep signals";
+        let what = "save signals";
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(statement(what))?;
         for signal in signals {
@@ -100,7 +100,7 @@ impl Store {
         let gone = self
             .connection()
             .execute("delete from signals where workspace = ?1 and kind = ?2", [id.as_str(), kind.as_str()])
-            .map_err(statement("forget a signal"))?;
+            .map_err(statement("delete a signal"))?;
         Ok(gone > 0)
     }
 }

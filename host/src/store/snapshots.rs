@@ -38,7 +38,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let what = "keep a snapshot";
+        let what = "save a snapshot";
         let body = to_json(snapshot, what)?;
         self.connection()
             .execute(
@@ -86,7 +86,7 @@ impl Store {
     pub fn remove_snapshot(&self, name: &str) -> Result<(), Error> {
         self.connection()
             .execute("delete from snapshots where name = ?1", [name])
-            .map_err(statement("forget a snapshot"))?;
+            .map_err(statement("delete a snapshot"))?;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn standings(&self) -> Result<BTreeMap<String, Standing>, Error> {
-        let what = "read how policies have been doing";
+        let what = "read the standings of policies";
         let connection = self.connection();
         let mut query = connection.prepare_cached("select policy, body from standings").map_err(statement(what))?;
         let rows = query
@@ -34,7 +34,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn update_standing(&self, policy: &str, change: &mut dyn FnMut(&mut Standing)) -> Result<(), Error> {
-        let what = "keep how a policy has been doing";
+        let what = "save the standing of a policy";
         let mut connection = self.connection();
         let transaction =
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(statement(what))?;
@@ -62,7 +62,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn forget_standing(&self, policy: &str) -> Result<bool, Error> {
-        let what = "forget how a policy has been doing";
+        let what = "delete the standing of a policy";
         let changed = self.connection().execute("delete from standings where policy = ?1", [policy]);
         Ok(changed.map_err(statement(what))? > 0)
     }

@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn note_event(&self, event: &Event) -> Result<Noted, Error> {
-        let what = "keep an event";
+        let what = "save an event";
         let mut connection = self.connection();
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(statement(what))?;
@@ -209,7 +209,7 @@ impl Store {
                 params![id.as_str(), what.as_str(), nanos(since)],
                 |row| row.get(0),
             )
-            .map_err(statement("count in the history"))
+            .map_err(statement("count events"))
     }
 
     /// Returns the time of the newest event from the engine, if there is one: the engine is queried again from this
@@ -258,7 +258,7 @@ fn read_state(connection: &Connection, container: &str) -> Result<Option<Contain
 }
 
 fn write_state(connection: &Connection, state: &ContainerState) -> Result<(), Error> {
-    let what = "keep a state";
+    let what = "save a state";
     let body = to_json(state, what)?;
     connection
         .prepare_cached(

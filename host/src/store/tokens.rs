@@ -56,7 +56,7 @@ impl FromStr for Role {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        role.ok_or_else(|| format!("'{text}' is no role: viewer, operator, admin"))
+        role.ok_or_else(|| format!("'{text}' is not a role; the roles are viewer, operator and admin"))
     }
 }
 
@@ -100,7 +100,7 @@ impl Store {
         labels: &BTreeMap<String, String>,
         expires_at: Option<Timestamp>,
     ) -> Result<Option<(Token, String)>, Error> {
-        let what = "keep a token";
+        let what = "save a token";
         let digits = chance::<{ (DIGITS.0 + DIGITS.1) / 2 }>()?;
         let (id, secret) = digits.split_at(DIGITS.0);
         let (labels_json, now) = (to_json(labels, what)?, Timestamp::now());
@@ -124,7 +124,8 @@ impl Store {
             return Ok(None);
         }
         let text = format!("{PREFIX}{id}_{secret}");
-        let token = self.token_by_id(id)?.ok_or_else(|| Error::Statement { what, cause: "it is gone again".into() })?;
+        let token =
+            self.token_by_id(id)?.ok_or_else(|| Error::Statement { what, cause: "it was removed at once".into() })?;
         Ok(Some((token, text)))
     }
 
@@ -187,7 +188,7 @@ impl Store {
     pub fn note_token_use(&self, id: &str, when: Timestamp) -> Result<(), Error> {
         self.connection()
             .execute("update tokens set used = ?2 where id = ?1", params![id, when.to_string()])
-            .map_err(statement("note the use of a token"))?;
+            .map_err(statement("record the use of a token"))?;
         Ok(())
     }
 }
@@ -202,7 +203,7 @@ pub fn secret_text() -> Result<String, Error> {
 
 fn chance<const BYTES: usize>() -> Result<String, Error> {
     let mut bytes = [0; BYTES];
-    let none = |_| Error::Statement { what: "make a secret", cause: "this machine has no randomness".into() };
+    let none = |_| Error::Statement { what: "generate a secret", cause: "the system has no random numbers".into() };
     SystemRandom::new().fill(&mut bytes).map_err(none)?;
     Ok(hex::encode(bytes))
 }

@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn remove_workspace(&self, id: &WorkspaceId) -> Result<(), Error> {
-        let what = "forget a workspace";
+        let what = "delete a workspace";
         let connection = self.connection();
         for forget in ["delete from workspaces where id = ?1", "delete from signals where workspace = ?1"] {
             connection.execute(forget, [id.as_str()]).map_err(statement(what))?;
@@ -164,7 +164,7 @@ fn columns(row: &Row<'_>) -> rusqlite::Result<(String, String, String, Option<St
 }
 
 fn put(connection: &Connection, workspace: &Workspace) -> Result<(), Error> {
-    let what = "keep a workspace";
+    let what = "save a workspace";
     let json = to_json(workspace, what)?;
     let part_of = workspace.part_of.as_ref().map(WorkspaceId::as_str);
     connection

@@ -48,8 +48,8 @@ pub(super) fn is_asked_for() -> Result<bool, Error> {
         return Ok(false);
     }
     if let Some((name, protocol)) = said(PROTOCOLS).filter(|(_, protocol)| protocol != "http/protobuf") {
-        let remedy = "set it to http/protobuf, or leave it out; collectors take that on port 4318";
-        return Err(Error::new(format!("{name} is '{protocol}', and traces go out as http/protobuf only"), remedy));
+        let remedy = "set it to http/protobuf, or unset it; collectors accept that on port 4318";
+        return Err(Error::new(format!("{name} is '{protocol}', but traces are only sent as http/protobuf"), remedy));
     }
     Ok(true)
 }
@@ -57,20 +57,21 @@ pub(super) fn is_asked_for() -> Result<bool, Error> {
 /// Returns the exporter for the destination in the environment.
 pub(super) fn exporter() -> Result<impl opentelemetry_sdk::trace::SpanExporter + 'static, Error> {
     let (name, endpoint) = said(ENDPOINTS).unwrap_or_default();
-    let remedy = "write the collector's address, as in http://127.0.0.1:4318";
+    let remedy = "set the address of the collector, such as http://127.0.0.1:4318";
     // The message must not repeat the address, which may contain a password.
-    let uri: Uri = endpoint.parse().map_err(|error| Error::new(format!("{name} is no address: {error}"), remedy))?;
+    let uri: Uri =
+        endpoint.parse().map_err(|error| Error::new(format!("{name} is not an address: {error}"), remedy))?;
     let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err(Error::new(format!("{name} is no address that begins with http:// or https://"), remedy));
+        return Err(Error::new(format!("{name} does not begin with http:// or https://"), remedy));
     };
     if authority.as_str().contains('@') {
-        let remedy = "leave it out, and give what the collector asks for in OTEL_EXPORTER_OTLP_HEADERS";
-        return Err(Error::new(format!("{name} has a user or password in it"), remedy));
+        let remedy = "remove them, and set the headers of the collector in OTEL_EXPORTER_OTLP_HEADERS";
+        return Err(Error::new(format!("{name} contains a user or password"), remedy));
     }
     let within = match said(TIMEOUTS) {
         None => PATIENCE,
         Some((name, text)) => Duration::from_millis(text.parse().map_err(|_| {
-            Error::new(format!("{name} is '{text}', and that is no number"), "it is a time in milliseconds")
+            Error::new(format!("{name} is '{text}', which is not a number"), "use a time in milliseconds")
         })?),
     };
     let tls = if uri.scheme_str() == Some("https") { Some(tls()?) } else { None };
@@ -80,7 +81,7 @@ pub(super) fn exporter() -> Result<impl opentelemetry_sdk::trace::SpanExporter +
         .with_http_client(Post { tls, within, cause: cause.clone() })
         .with_timeout(within);
     let inner = builder.build().map_err(|error| {
-        Error::new(format!("traces cannot be sent: {error}"), "set OTEL_EXPORTER_OTLP_* as docs/operations.md says")
+        Error::new(format!("cannot send traces: {error}"), "set OTEL_EXPORTER_OTLP_* as in docs/operations.md")
     })?;
     Ok(Reporting { inner, place: authority.to_string(), away: AtomicBool::new(false), cause })
 }
@@ -118,7 +119,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Reporting {
         match &sent {
             Ok(()) => {
                 if self.away.swap(false, Ordering::Relaxed) {
-                    tracing::warn!("the collector at {} takes traces again", self.place);
+                    tracing::warn!("the collector at {} accepts traces again", self.place);
                 }
             }
             Err(error) => {
@@ -126,7 +127,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Reporting {
                     let place = &self.place;
                     let cause = std::mem::take(&mut *self.cause.lock().unwrap_or_else(PoisonError::into_inner));
                     let cause = if cause.is_empty() { error.to_string() } else { cause };
-                    tracing::warn!("the collector at {place} does not take traces; {count} spans are lost: {cause}");
+                    tracing::warn!("the collector at {place} does not accept traces; {count} spans are lost: {cause}");
                 }
             }
         }
@@ -152,7 +153,7 @@ impl HttpClient for Post {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(async {
-            let late = |_| format!("it did not answer within {:?}", self.within);
+            let late = |_| format!("it did not respond within {:?}", self.within);
             tokio::time::timeout(self.within, self.send(request)).await.map_err(late)?
         });
         let cause = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();

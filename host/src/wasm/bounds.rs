@@ -27,26 +27,26 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
             Payload::ModuleSection { .. } => {
                 modules += 1;
                 if modules > MODULES {
-                    return Err(format!("has more than the {MODULES} core modules that a plugin may have"));
+                    return Err(format!("has more than {MODULES} core modules, the maximum for a plugin"));
                 }
             }
             Payload::MemorySection(section) if section.count() > MEMORIES => {
                 let count = section.count();
-                return Err(format!("has a module with {count} memories, and a plugin may have {MEMORIES} in each"));
+                return Err(format!("has a module with {count} memories, but a plugin may have {MEMORIES} in each"));
             }
             Payload::TableSection(section) if section.count() > TABLES => {
                 let count = section.count();
-                return Err(format!("has a module with {count} tables, and a plugin may have {TABLES} in each"));
+                return Err(format!("has a module with {count} tables, but a plugin may have {TABLES} in each"));
             }
             Payload::CodeSectionStart { count, .. } => {
                 functions = functions.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
                 if functions > FUNCTIONS {
-                    return Err(format!("has {functions} functions, and a plugin may have {FUNCTIONS}"));
+                    return Err(format!("has {functions} functions, but a plugin may have {FUNCTIONS}"));
                 }
             }
             Payload::CodeSectionEntry(body) if body.range().len() > FUNCTION => {
                 let (length, most) = (body.range().len() >> 10, FUNCTION >> 10);
-                return Err(format!("has a function of {length} KiB, and one may have {most} KiB"));
+                return Err(format!("has a function of {length} KiB, but the maximum is {most} KiB"));
             }
             _ => {}
         }
@@ -65,13 +65,13 @@ mod tests {
     #[test]
     fn what_there_is_too_much_of_is_told_before_anything_is_compiled() {
         let memories = said("(component (core module (memory 1) (memory 1) (memory 1) (memory 1)))").unwrap_err();
-        assert_eq!(memories, "has a module with 4 memories, and a plugin may have 1 in each");
+        assert_eq!(memories, "has a module with 4 memories, but a plugin may have 1 in each");
         let tables = format!("(component (core module {}))", "(table 1 funcref)".repeat(5));
         assert!(said(&tables).unwrap_err().contains("5 tables"));
         let modules = format!("(component {})", "(core module)".repeat(65));
         assert!(said(&modules).unwrap_err().contains("64 core modules"));
         let large = format!("(component (core module (func {})))", "nop ".repeat(600 << 10));
-        assert_eq!(said(&large).unwrap_err(), "has a function of 600 KiB, and one may have 512 KiB");
+        assert_eq!(said(&large).unwrap_err(), "has a function of 600 KiB, but the maximum is 512 KiB");
         let many = format!("(component (core module {}))", "(func)".repeat(100_001));
         assert!(said(&many).unwrap_err().contains("100001 functions"));
         // Nested modules and components count, too.

@@ -45,7 +45,7 @@ pub fn private_folder(dir: &Path) -> Result<(), String> {
     // The owner of a process's own /proc folder is its effective user; the standard library has no geteuid.
     let user = std::fs::metadata("/proc/self").map(|meta| meta.uid()).ok();
     if !meta.is_dir() || Some(meta.uid()) != user || meta.mode() & 0o077 != 0 {
-        return Err(format!("{} must be a folder of this user with mode 0700", dir.display()));
+        return Err(format!("'{}' must be a folder of this user with mode 0700", dir.display()));
     }
     Ok(())
 }
@@ -90,7 +90,7 @@ impl Cache {
         let file = std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path).ok()?;
         let (meta, folder) = (file.metadata().ok()?, std::fs::symlink_metadata(&self.dir).ok()?);
         if !meta.is_file() || meta.uid() != folder.uid() || meta.mode() & 0o022 != 0 {
-            tracing::warn!("{} is not a file that only this user can write; compiling again", path.display());
+            tracing::warn!("'{}' is not a file that only this user can write; compiling again", path.display());
             return None;
         }
         // Recently used entries survive a cleanup; updating the time once a day is precise enough.
@@ -116,7 +116,7 @@ impl Cache {
         let path = self.path(digest);
         let file = self.open_entry(&path)?;
         if !self.is_whole(digest, &file).unwrap_or(false) {
-            tracing::warn!("{} is damaged, or another component's; compiling again", path.display());
+            tracing::warn!("'{}' is damaged, or belongs to another component; compiling again", path.display());
             let _ = std::fs::remove_file(&path);
             return None;
         }
@@ -156,7 +156,7 @@ impl Cache {
         };
         if let Err(error) = write() {
             let _ = std::fs::remove_file(&aside);
-            tracing::warn!("{}: compiled code cannot be kept: {error}", path.display());
+            tracing::warn!("cannot save compiled code in '{}': {error}", path.display());
         }
         self.make_room(MOST_BYTES, MOST_FILES);
     }

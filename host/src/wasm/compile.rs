@@ -91,13 +91,13 @@ fn by_process(command: &mut Command, time: Duration, bytes: &[u8]) -> std::io::R
             Err(_) => Err(too_long(time)),
             Ok(Ok(code)) if status.success() => Ok(code),
             Ok(Ok(line)) if status.code() == Some(1) => Err(String::from_utf8_lossy(&line).into_owned()),
-            Ok(_) => Err(format!("cannot be compiled: the compiler ended with {status}")),
+            Ok(_) => Err(format!("cannot be compiled: the compiler exited with {status}")),
         })
     })
 }
 
 fn too_long(time: Duration) -> String {
-    format!("takes longer than {} s to compile; make it smaller, or compile it for less", time.as_secs())
+    format!("takes longer than {} s to compile; make it smaller, or compile it with less optimization", time.as_secs())
 }
 
 /// Compiles a component in a process, if one is available.
@@ -110,7 +110,7 @@ fn compiled(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, 
             unsafe { Component::deserialize(engine, code?) }.map_err(|error| format!("cannot be compiled: {error:#}"))
         }
         Some(Err(error)) => {
-            tracing::warn!("a plugin is compiled without a bound in time: no process can be started for it: {error}");
+            tracing::warn!("compiling a plugin without a time limit: cannot start a process for it: {error}");
             in_threads(engine, bytes).map_err(|error| invalid(&error))
         }
         None => in_threads(engine, bytes).map_err(|error| invalid(&error)),
@@ -147,7 +147,9 @@ fn within(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, St
     match from.recv_timeout(time) {
         Ok(Compiling::Begun) => {}
         Ok(Compiling::Done(component)) => return component,
-        Err(_) => return Err(format!("another plugin has been compiling for {seconds} s; try again when it is done")),
+        Err(_) => {
+            return Err(format!("another plugin has been compiling for {seconds} s; try again when it has finished"));
+        }
     }
     // Wait until the process is ended after its time limit.
     let more = PROGRAM.get().map_or(Duration::ZERO, |_| END);

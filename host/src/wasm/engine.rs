@@ -82,7 +82,7 @@ impl WasmEngine {
             .pagemap_scan(Enabled::Auto);
         Self::with(cache, InstanceAllocationStrategy::Pooling(pool)).or_else(|error| {
             // The pool's address space may be unavailable, where it is limited per process.
-            tracing::warn!("plugins decide slower, without a pool: {error}");
+            tracing::warn!("plugins run slower, without a pool: {error}");
             Self::new(cache)
         })
     }
@@ -96,13 +96,13 @@ impl WasmEngine {
         config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
         let engine = Engine::new(&config).map_err(|error| format!("this machine cannot run plugins: {error:#}"))?;
         let mut linker = Linker::new(&engine);
-        link_host(&mut linker).map_err(|error| format!("the host's functions for plugins do not fit: {error:#}"))?;
+        link_host(&mut linker).map_err(|error| format!("the host functions for plugins do not match: {error:#}"))?;
         let ticker = Arc::new(Ticker::default());
         spawn_ticker(&engine, &ticker).map_err(|error| format!("cannot start the deadline thread: {error}"))?;
         let cache = cache.and_then(|dir| match Cache::open(dir, &engine) {
             Ok(cache) => Some(cache),
             Err(error) => {
-                tracing::warn!("plugins are compiled at every start: {error}");
+                tracing::warn!("cannot cache compiled plugins; they are compiled at every start: {error}");
                 None
             }
         });
@@ -120,7 +120,7 @@ impl WasmEngine {
         }
         // Only source formats are accepted: precompiled code from outside could do anything.
         if !bytes.starts_with(b"\0asm") {
-            return Err("is not a WebAssembly component (its bytes do not begin with \\0asm)".to_owned());
+            return Err("is not a WebAssembly component (it does not begin with \\0asm)".to_owned());
         }
         if bytes.get(4..8) == Some([1, 0, 0, 0].as_slice()) {
             return Err("is a core WebAssembly module, not a component; build it with the plugin SDK's tooling \
@@ -139,7 +139,7 @@ impl WasmEngine {
     pub(super) fn link(&self, component: &Component) -> Result<InstancePre<State>, String> {
         self.linker.instantiate_pre(component).map_err(|error| {
             let why = format!("{error:#}").replace('\n', " ");
-            let needs = lacking(&why).unwrap_or_else(|| "needs something that this host does not have".to_owned());
+            let needs = lacking(&why).unwrap_or_else(|| "needs a feature that this host does not have".to_owned());
             format!("{needs} ({why})")
         })
     }
@@ -217,7 +217,7 @@ fn lacking(why: &str) -> Option<String> {
             };
             match newer {
                 true => format!(
-                    "needs {what}, and this host (Wharf {}) has wharf:policy {}: use a newer Wharf, one that has \
+                    "needs {what}, but this host (Wharf {}) has wharf:policy {}: use a newer Wharf that has \
                      wharf:policy {version}",
                     env!("CARGO_PKG_VERSION"),
                     super::WIT_VERSION
@@ -228,11 +228,12 @@ fn lacking(why: &str) -> Option<String> {
             }
         }
         package if package.starts_with("wasi:") && !version.starts_with("0.2.") => {
-            format!("needs {name}, and this host has WASI 0.2; build it for wasm32-wasip2 or wasm32-unknown-unknown")
+            format!("needs {name}, but this host has WASI 0.2; build it for wasm32-wasip2 or wasm32-unknown-unknown")
         }
         package if package.starts_with("wasi:") => {
             format!(
-                "needs {name}, which no Wharf has: a policy cannot ask the outside world, the host tells it the facts"
+                "needs {name}, which no Wharf has: a policy has no access to the outside world, the host passes it \
+                 the facts"
             )
         }
         _ => format!(
@@ -324,7 +325,7 @@ impl v0_1::host::Host for State {
         self.host_bytes = self.host_bytes.saturating_add(message.len());
         if self.host_bytes > self.host_limit {
             self.hit = Some("host-calls");
-            return Err(wasmtime::Error::msg("too much was handed to the host"));
+            return Err(wasmtime::Error::msg("too much data was passed to the host"));
         }
         let level = match level {
             v0_1::host::Level::Debug => "debug",

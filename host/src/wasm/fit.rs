@@ -25,7 +25,7 @@ pub(super) fn explain(engine: &Engine, component: &Component, interface: &str, w
     let expected = expected(interface);
     let each = expected.iter().map(|(name, expected)| match found.iter().find(|(function, _)| function == name) {
         Some((_, found)) => format!("{name}: expected {expected}, found {found}"),
-        None => format!("{name}: expected {expected}, and it is not there"),
+        None => format!("{name}: expected {expected}, but it is missing"),
     });
     let each: Vec<_> = each.collect();
     format!("its interface {full} has another type than wit/v0.1 ({why}); {}", each.join("; "))

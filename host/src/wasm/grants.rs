@@ -71,13 +71,13 @@ impl Grants {
         for (path, folder) in &self.dirs {
             let meta = std::fs::metadata(folder).map_err(|error| refuse(format!("{}: {error}", folder.display())))?;
             if !meta.is_dir() {
-                return Err(refuse(format!("{} is no folder", folder.display())));
+                return Err(refuse(format!("'{}' is not a folder", folder.display())));
             }
             walk(Path::new(path), folder, &mut files)?;
         }
         files.sort();
         if files.iter().map(|file| file.size).sum::<u64>() > MOST_BYTES {
-            return Err(refuse(format!("the folders hold more than {} MiB", MOST_BYTES >> 20)));
+            return Err(refuse(format!("the folders contain more than {} MiB", MOST_BYTES >> 20)));
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((was, digest)) = known.as_ref()
@@ -127,13 +127,13 @@ fn walk(seen: &Path, folder: &Path, files: &mut Vec<Entry>) -> Result<(), Policy
         let kind = meta.mode() & S_IFMT;
         if ![S_IFREG, S_IFLNK, S_IFDIR].contains(&kind) {
             // Opening a pipe could block forever, beyond the reach of any deadline.
-            return Err(refuse(format!("{} is no plain file, folder or link", entry.path().display())));
+            return Err(refuse(format!("'{}' is not a regular file, folder or link", entry.path().display())));
         }
         let changed = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
         let size = if kind == S_IFREG { meta.len() } else { 0 };
         files.push(Entry { path: path.clone(), mode: meta.mode(), size, inode: meta.ino(), changed });
         if files.len() > MOST_FILES {
-            return Err(refuse(format!("the folders hold more than {MOST_FILES} files")));
+            return Err(refuse(format!("the folders contain more than {MOST_FILES} files")));
         }
         if kind == S_IFDIR {
             walk(&path, &entry.path(), files)?;
@@ -143,7 +143,7 @@ fn walk(seen: &Path, folder: &Path, files: &mut Vec<Entry>) -> Result<(), Policy
 }
 
 fn refuse(text: String) -> PolicyError {
-    PolicyError::new("capability", format!("what its entry grants cannot be given: {text}"))
+    PolicyError::new("capability", format!("cannot grant it the folders of its entry: {text}"))
 }
 
 #[cfg(test)]
@@ -170,8 +170,8 @@ mod tests {
         assert!(grants.digest().unwrap_err().message.contains("more than 16 MiB"));
         std::fs::remove_file(dir.join("large")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-        assert!(grants.digest().unwrap_err().message.contains("no plain file"));
+        assert!(grants.digest().unwrap_err().message.contains("not a regular file"));
         std::fs::remove_dir_all(&dir).unwrap();
-        assert!(grants.digest().unwrap_err().message.contains("cannot be given"));
+        assert!(grants.digest().unwrap_err().message.contains("cannot grant"));
     }
 }

@@ -85,31 +85,35 @@ pub(super) fn explain(limits: &Limits, state: &State, error: &wasmtime::Error) -
         (_, Some("host-calls")) => (
             "host-calls-limit",
             format!(
-                "it handed more than {} KiB to the host's functions; log less, or raise 'host_bytes'",
+                "it passed more than {} KiB to the host functions; log less, or raise 'host_bytes'",
                 state.host_limit >> 10
             ),
         ),
-        (_, Some("table")) => {
-            ("memory-limit", format!("it wanted more than the {TABLE_ELEMENTS} table elements that a plugin may have"))
-        }
+        (_, Some("table")) => (
+            "memory-limit",
+            format!("it requested more than {TABLE_ELEMENTS} table elements, the maximum for a plugin"),
+        ),
         (_, Some(what)) => (
             "memory-limit",
             format!(
-                "it wanted more {what} than its limit of {} MiB; raise 'memory' or give it less to do",
+                "it requested more {what} than its limit of {} MiB; raise 'memory' or reduce its work",
                 limits.memory >> 20
             ),
         ),
         (None, None) if root.contains("resource limit exceeded") => {
-            ("memory-limit", format!("it is made of more parts than a plugin may have ({})", root.replace('\n', " ")))
+            ("memory-limit", format!("it has more parts than a plugin may have ({})", root.replace('\n', " ")))
         }
-        (Some(Trap::StackOverflow), _) => ("stack-limit", "it called too deeply; look for a recursion".to_owned()),
+        (Some(Trap::StackOverflow), _) => {
+            ("stack-limit", "its calls are nested too deeply; look for a recursion".to_owned())
+        }
         // In languages with their own stack in linear memory, deep recursion runs past the stack's end.
         (Some(Trap::MemoryOutOfBounds), _) => {
-            ("stack-limit", "it touched memory outside its own; look for a recursion, or for a wild pointer".to_owned())
+            ("stack-limit", "it accessed memory out of bounds; look for a recursion or a wild pointer".to_owned())
         }
-        _ if root.contains("fuel allocated for hostcalls") => {
-            ("output-limit", format!("its answer has more than {} bytes; raise 'output' or answer less", limits.output))
-        }
+        _ if root.contains("fuel allocated for hostcalls") => (
+            "output-limit",
+            format!("its answer is larger than {} bytes; raise 'output' or return less", limits.output),
+        ),
         (Some(trap), _) => {
             let panicked = state.logs.iter().rev().find(|line| line.contains("panicked"));
             let why = panicked.cloned().unwrap_or_else(|| trap.to_string().replace("wasm trap: ", ""));

@@ -78,7 +78,7 @@ impl Exports {
                 return Ok(None);
             }
             new().map(Some).map_err(|error| {
-                format!("its interface for {hook} does not fit wharf:policy@{}: {error:#}", super::WIT_VERSION)
+                format!("its interface for {hook} does not match wharf:policy@{}: {error:#}", super::WIT_VERSION)
             })
         }
         let settings = exports::settings::GuestIndices::new(pre)
@@ -132,7 +132,7 @@ impl Exports {
     ) -> Called<Result<(), crate::hooks::PolicyError>> {
         let guest = self.settings.load(&mut *store, instance)?;
         let refused = |text: String| {
-            crate::hooks::PolicyError::new("settings", format!("its settings are refused: {}", text.replace('\n', " ")))
+            crate::hooks::PolicyError::new("settings", format!("its settings are invalid: {}", text.replace('\n', " ")))
         };
         Ok(guest.call_check(store, settings)?.map_err(refused))
     }

@@ -130,7 +130,7 @@ pub(crate) fn restart(text: &str) -> Result<String, String> {
 
 /// Parses a number of cores.
 pub(crate) fn cores(text: &str) -> Result<f64, String> {
-    let cores: f64 = text.parse().map_err(|_| "is no number of cores, such as 1.5".to_owned())?;
+    let cores: f64 = text.parse().map_err(|_| "is not a number of cores such as 1.5".to_owned())?;
     match cores.is_finite() {
         true => Ok(cores),
         false => Err("is not a number of cores from 0.01 up".to_owned()),
@@ -182,7 +182,7 @@ impl SidecarRequest {
             *no_devcontainer,
         ];
         match OF_WORKSPACE.iter().zip(given).find(|(_, given)| *given) {
-            Some((field, _)) => Err(format!("unknown field `{field}`: a sidecar has none; only a workspace has it")),
+            Some((field, _)) => Err(format!("unknown field `{field}`: only workspaces have it, not sidecars")),
             None => Ok(Self(request)),
         }
     }
@@ -210,7 +210,7 @@ impl PartialSchema for SidecarRequest {
         if let RefOr::T(Schema::Object(object)) = &mut schema {
             object.properties.retain(|field, _| !OF_WORKSPACE.contains(&field.as_str()));
             object.required.retain(|field| !OF_WORKSPACE.contains(&field.as_str()));
-            object.description = Some("A request for a sidecar; it needs an image".to_owned());
+            object.description = Some("A request for a sidecar; the image is required".to_owned());
         }
         schema
     }

@@ -128,7 +128,7 @@ impl FromStr for Happening {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|what| what.as_str() == text);
-        known.ok_or_else(|| format!("'{text}' is nothing that happens to a workspace"))
+        known.ok_or_else(|| format!("'{text}' is not an event of a workspace"))
     }
 }
 

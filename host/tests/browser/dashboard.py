@@ -209,7 +209,7 @@ def logs_follow_and_what_a_workspace_writes_is_text(service, open_browser):
     page.get_by_label("Only lines with this text").fill("not bold")
     expect(log.locator("div:not([hidden])").first).to_contain_text("not bold")
     expect(log.get_by_text("line 1", exact=True)).to_be_hidden()
-    page.get_by_label("Times").check()
+    page.get_by_label("Timestamps").check()
     expect(log.locator(".time:visible").first).to_contain_text(re.compile(r"\d{4}-\d\d-\d\dT"))
 
 
@@ -227,7 +227,7 @@ def a_terminal_takes_keys_and_tells_the_exit_code(service, open_browser):
     expect(output).to_contain_text("6 times 7 is 42")
     page.keyboard.type("exit 3")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("ended with 3")).to_be_visible()
+    expect(page.get_by_text("exited with 3")).to_be_visible()
 
 
 def why_names_the_policy_of_each_field(service, open_browser):
@@ -254,9 +254,9 @@ def the_feed_of_decisions_grows_and_each_has_a_page(service, open_browser):
     expect(page.locator("tbody tr").first).not_to_contain_text(f"#{number}")
     page.get_by_role("link", name="#1", exact=True).click()
     expect(page.get_by_role("heading", name=re.compile("Decision #1"))).to_be_visible()
-    expect(page.get_by_text("What each policy did")).to_be_visible()
+    expect(page.get_by_text("Steps of the policies")).to_be_visible()
     # A shadow shows what it would have changed.
-    page.get_by_text("The whole record").click()
+    page.get_by_text("Full record").click()
     expect(page.locator("pre")).to_contain_text('"number": 1')
 
 
@@ -275,7 +275,7 @@ def policies_are_reloaded_and_a_bad_one_is_refused_with_its_line(service, open_b
     finally:
         service.script.write_text(good)
     page.get_by_role("button", name="Reload").click()
-    expect(page.get_by_text("The chain was loaded anew")).to_be_visible()
+    expect(page.get_by_text("The chain was reloaded")).to_be_visible()
 
 
 def cleanup_lists_everything_that_is_ours_and_why_it_stays(service, open_browser):
@@ -283,7 +283,7 @@ def cleanup_lists_everything_that_is_ours_and_why_it_stays(service, open_browser
     here.log_in(service.admin)
     page = here.go("cleanup")
     expect(page.get_by_role("row", name=re.compile(service.ids["shop"]))).to_contain_text("keep")
-    expect(page.get_by_role("region", name=re.compile("Everything that Wharf made"))).to_be_visible()
+    expect(page.get_by_role("region", name=re.compile("All objects created by Wharf"))).to_be_visible()
 
 
 def events_come_as_they_happen(service, open_browser):

@@ -40,7 +40,7 @@ const CASES: [(&str, &str, &str); 8] = [
     ("recurse", "stack-limit", "recursion"),
     ("huge-answer", "output-limit", "raise 'output'"),
     ("huge-list", "output-limit", "raise 'output'"),
-    ("error", "failed", "no verdict"),
+    ("error", "failed", "instead of a verdict"),
 ];
 
 #[test]
@@ -153,9 +153,9 @@ fn an_import_that_the_host_lacks_is_named_with_who_has_it() {
     };
     for (import, words) in [
         ("wharf:policy/host@0.2.0", ["wharf:policy/host@0.2.0", "use a newer Wharf"]),
-        ("wharf:policy/network@0.1.7", ["wharf:policy/network@0.1.7", "one that has wharf:policy 0.1.7"]),
+        ("wharf:policy/network@0.1.7", ["wharf:policy/network@0.1.7", "newer Wharf that has wharf:policy 0.1.7"]),
         ("wharf:policy/host@0.1.0", ["'ask' of wharf:policy/host@0.1.0", "no Wharf has"]),
-        ("wasi:http/outgoing-handler@0.2.3", ["wasi:http/outgoing-handler@0.2.3", "cannot ask the outside world"]),
+        ("wasi:http/outgoing-handler@0.2.3", ["wasi:http/outgoing-handler@0.2.3", "no access to the outside world"]),
         ("wasi:clocks/wall-clock@0.3.0", ["wasi:clocks/wall-clock@0.3.0", "has WASI 0.2"]),
         ("acme:thing/part@1.0.0", ["acme:thing/part@1.0.0", "may import wharf:policy/host"]),
     ] {
@@ -213,8 +213,8 @@ fn what_is_no_plugin_of_this_version_is_refused_at_load_with_what_to_do() {
         (vec![], "not a WebAssembly component"),
         (half, "not a valid component"),
         (wat("(module)"), "core WebAssembly module"),
-        (wat("(component)"), "no Wharf plugin"),
-        (wat(import), "no Wharf plugin"),
+        (wat("(component)"), "not a Wharf plugin"),
+        (wat(import), "not a Wharf plugin"),
         (wat(newer), "needs wharf:policy 0.9.0"),
         (wat(hollow), "settings"),
     ] {
@@ -222,7 +222,7 @@ fn what_is_no_plugin_of_this_version_is_refused_at_load_with_what_to_do() {
         assert!(error.message.contains(words) && !error.message.contains('\n'), "{words}: {error}");
     }
     let refused = plugin("test-plugins/hostile", json!({ "do": "bad-settings" }), Limits::default()).err().unwrap();
-    assert!(refused.message.contains("settings are refused"), "{refused}");
+    assert!(refused.message.contains("settings are invalid"), "{refused}");
     let typo = plugin("plugins/image-selector", json!({ "defualt_image": "x" }), Limits::default()).err().unwrap();
     assert!(typo.message.contains("defualt_image"), "{typo}");
 }
@@ -332,7 +332,7 @@ fn what_a_service_would_refuse_is_refused_by_every_engine_in_the_same_words() {
     let pooled = std::sync::Arc::new(WasmEngine::pooled(None, 64 << 20).unwrap());
     assert_eq!(said(&ENGINE), said(&pooled));
     assert!(
-        said(&ENGINE).contains("has a module with 4 memories, and a plugin may have 1 in each"),
+        said(&ENGINE).contains("has a module with 4 memories, but a plugin may have 1 in each"),
         "{}",
         said(&ENGINE)
     );

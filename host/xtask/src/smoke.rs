@@ -90,7 +90,7 @@ pub fn run(root: &Path) -> Result<()> {
             wharf(root, &folder).args(snapshot_named(root, &folder, args)?).output().context("cannot run wharf")?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let right = output.status.code() == Some(*code) && out.contains(words);
-        let lacks = err.contains("cannot do that") || err.contains("does not support");
+        let lacks = err.contains("cannot change the limits") || err.contains("does not support");
         let said = match (right, lacks) {
             (true, _) => "works".to_owned(),
             (false, true) => format!("not there: {}", err.lines().next().unwrap_or_default()),

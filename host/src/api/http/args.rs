@@ -89,7 +89,7 @@ impl FromRequestParts<Api> for Args {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        let Query(all) = query.map_err(|_| Problem::request("the query is not made of names and values"))?;
+        let Query(all) = query.map_err(|_| Problem::request("the query does not consist of names and values"))?;
         Ok(Self { path: parts.uri.path().to_owned(), left: all.clone(), all })
     }
 }
@@ -112,7 +112,7 @@ impl Args {
         match self.every(name).as_slice() {
             [] => Ok(None),
             [value] => parse(value).map(Some).map_err(|error| Problem::request(format!("{name}: {error}"))),
-            _ => Err(Problem::request(format!("{name} is there more than once"))),
+            _ => Err(Problem::request(format!("{name} is set more than once"))),
         }
     }
 
@@ -146,7 +146,7 @@ impl Args {
     /// Refuses names that the path does not take.
     pub(in crate::api) fn end(&self) -> Result<(), Problem> {
         match self.left.first() {
-            Some((name, _)) => Err(Problem::request(format!("the query has '{name}', which this path does not take"))),
+            Some((name, _)) => Err(Problem::request(format!("unknown query parameter '{name}'"))),
             None => Ok(()),
         }
     }
@@ -195,7 +195,7 @@ pub(in crate::api) async fn bytes_of(body: Body) -> Result<Bytes, Problem> {
 pub(in crate::api) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // serde would accept a list as the values of an object in order, which is never intended.
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Problem::request("the body, line 1: a list, and not an object"));
+        return Err(Problem::request("the body, line 1: a list, not an object"));
     }
     let mut from = serde_json::Deserializer::from_slice(bytes);
     let wrong = |at: &str, error: &serde_json::Error| {
@@ -207,7 +207,7 @@ pub(in crate::api) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Probl
             {
                 text.split(" at line ").next().unwrap_or_default().to_owned()
             }
-            serde_json::error::Category::Data => format!("not what is expected{at}"),
+            serde_json::error::Category::Data => format!("not the expected value{at}"),
             _ if text.starts_with("recursion limit") => "nested too deeply".to_owned(),
             _ => "not JSON".to_owned(),
         };

@@ -59,36 +59,36 @@ impl Problem {
     }
 
     pub(in crate::api) fn no_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "no-route", "there is nothing at this path", "docs/api.md lists the routes")
+        Self::new(StatusCode::NOT_FOUND, "no-route", "there is no such path", "see docs/api.md for all routes")
     }
 
     pub(in crate::api) fn wrong_method() -> Self {
-        let detail = "this path does not take that method";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail, "the header 'allow' lists those it takes")
+        let detail = "this path does not support that method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail, "see the header 'allow' for its methods")
     }
 
     pub(in crate::api) fn only_events() -> Self {
         let remedy = "send the header 'accept: text/event-stream'";
-        Self::new(StatusCode::NOT_ACCEPTABLE, "only-events", "this path answers with events only", remedy)
+        Self::new(StatusCode::NOT_ACCEPTABLE, "only-events", "this path only returns events", remedy)
     }
 
     /// Returns the problem of a request that names no caller.
     pub(in crate::api) fn no_token() -> Self {
-        let detail = "the request has no token, or its session is over";
-        let remedy = "send the header 'authorization: Bearer TOKEN'; 'wharf token create' makes one";
+        let detail = "the request has no token, or its session has ended";
+        let remedy = "send the header 'authorization: Bearer TOKEN'; create a token with 'wharf token create'";
         Self::new(StatusCode::UNAUTHORIZED, "no-token", detail, remedy).authenticate("Bearer realm=\"wharf\"")
     }
 
     /// Returns the problem of an unknown token or session.
     pub(in crate::api) fn bad_token() -> Self {
         let detail = "the token is unknown, revoked or expired";
-        let remedy = "see 'wharf token ls', and make another one with 'wharf token create'";
+        let remedy = "see 'wharf token ls', and create another one with 'wharf token create'";
         let how = "Bearer realm=\"wharf\", error=\"invalid_token\"";
         Self::new(StatusCode::UNAUTHORIZED, "bad-token", detail, remedy).authenticate(how)
     }
 
     pub(in crate::api) fn no_session() -> Self {
-        let detail = "a session is begun with a token, over the network";
+        let detail = "a session needs a token, over the network";
         Self::new(StatusCode::BAD_REQUEST, "no-session", detail, "send the header 'authorization: Bearer TOKEN'")
     }
 
@@ -101,52 +101,53 @@ impl Problem {
     }
 
     pub(in crate::api) fn role(has: Role, needs: Role) -> Self {
-        let detail = format!("this needs the role {needs}, and the token has the role {has}");
+        let detail = format!("this needs the role {needs}, but the token has the role {has}");
         Self::new(StatusCode::FORBIDDEN, "role", detail, "use a token with that role")
     }
 
     pub(in crate::api) fn label_scope() -> Self {
-        let detail = "this is about the whole installation, and the token sees only workspaces with certain labels";
-        Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token that is bound to no labels")
+        let detail =
+            "this concerns the whole installation, but the token can only access workspaces with certain labels";
+        Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token without labels")
     }
 
     pub(in crate::api) fn host_paths() -> Self {
-        let detail = "the token sees only workspaces with certain labels, and asks about no mounts and no builds";
-        Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token that is bound to no labels")
+        let detail = "the token can only access workspaces with certain labels, and cannot check mounts or builds";
+        Self::new(StatusCode::FORBIDDEN, "label-scope", detail, "use a token without labels")
     }
 
     pub(in crate::api) fn project_paths() -> Self {
-        let detail = "the project asks for something that is not allowed, or not there";
-        let remedy = "use a token that is bound to no labels to see which it is";
+        let detail = "the project requests something that is not allowed, or does not exist";
+        let remedy = "use a token without labels to see the cause";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "project-paths", detail, remedy)
     }
 
     /// Returns the problem in place of details that a caller with labels must not see.
     pub(in crate::api) fn withheld() -> Self {
-        let detail = "the host or the engine does not have, or not allow, what the workspace needs";
-        let remedy = "ask an admin: the log of the service says which it is";
+        let detail = "the host or the engine lacks or forbids something that the workspace needs";
+        let remedy = "ask an admin: the log of the service has the cause";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "withheld", detail, remedy)
     }
 
     pub(in crate::api) fn only_websocket() -> Self {
-        let detail = "this path goes on as a WebSocket (version 13)";
+        let detail = "this path needs a WebSocket (version 13)";
         let remedy = "send 'connection: upgrade' and 'upgrade: websocket', or use POST to collect the output";
         Self::new(StatusCode::UPGRADE_REQUIRED, "only-websocket", detail, remedy)
     }
 
     pub(in crate::api) fn other_request() -> Self {
-        let detail = "the header 'idempotency-key' has a key that came with another request";
+        let detail = "the key in the header 'idempotency-key' was used for another request";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail, "use a new key for each request")
     }
 
     pub(in crate::api) fn same_request_runs() -> Self {
-        let detail = "the same request is still carried out";
+        let detail = "the same request is still in progress";
         Self::new(StatusCode::CONFLICT, "still-running", detail, "send it again a little later").again()
     }
 
     pub(in crate::api) fn took_longer(limit: std::time::Duration) -> Self {
         let detail = format!("the command took longer than {} s and was killed", limit.as_secs_f64());
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "give it more time with 'timeout'")
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail, "allow more time with 'timeout'")
     }
 
     /// Returns its status.
@@ -155,8 +156,8 @@ impl Problem {
     }
 
     pub(in crate::api) fn cross_site(header: &str) -> Self {
-        let detail = format!("requests of other web pages are refused ('{header}')");
-        let remedy = "call the API from a program, or from a page of its own over TLS";
+        let detail = format!("requests from other web pages are refused ('{header}')");
+        let remedy = "call the API from a program, or from its own pages over TLS";
         Self::new(StatusCode::FORBIDDEN, "cross-site", detail, remedy)
     }
 
@@ -167,48 +168,49 @@ impl Problem {
     }
 
     pub(in crate::api) fn no_host() -> Self {
-        Self::request("the header 'host' is missing, or there more than once")
+        Self::request("the header 'host' is missing or set more than once")
     }
 
     pub(in crate::api) fn too_large(most: usize) -> Self {
-        let detail = format!("the body has more than {most} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send less")
+        let detail = format!("the body is larger than {most} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send a smaller body")
     }
 
     pub(in crate::api) fn too_slow(most: std::time::Duration) -> Self {
-        let detail = format!("the body did not come within {} s", most.as_secs());
-        let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail, "send the request at once");
+        let detail = format!("the body did not arrive within {} s", most.as_secs());
+        let mut problem =
+            Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail, "send the whole request without delay");
         problem.close = true;
         problem
     }
 
     pub(in crate::api) fn broken_body() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "broken-body", "the body broke off", "send the request again")
+        Self::new(StatusCode::BAD_REQUEST, "broken-body", "the body was cut off", "send the request again")
     }
 
     pub(in crate::api) fn took_too_long(most: std::time::Duration) -> Self {
-        let detail = format!("there was no answer within {} s", most.as_secs());
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail, "see whether the engine answers: GET /v1/ready")
+        let detail = format!("no response within {} s", most.as_secs());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail, "check whether the engine responds: GET /v1/ready")
     }
 
     pub(in crate::api) fn busy(what: &str) -> Self {
-        let detail = format!("too many {what} are under way");
+        let detail = format!("too many {what} at once");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "try again a little later").again()
     }
 
     pub(in crate::api) fn share(what: &str) -> Self {
-        let detail = format!("too many {what} of this token are under way");
+        let detail = format!("too many {what} of this token at once");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "end some of them, or try again a little later")
             .again()
     }
 
     pub(in crate::api) fn stopping() -> Self {
-        let detail = "the service ends, and begins nothing any more";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail, "try again when it runs again").again()
+        let detail = "the service is stopping and accepts no new requests";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail, "try again when it is running again").again()
     }
 
     pub(in crate::api) fn engine_away() -> Self {
-        let detail = "the engine was not there yet since the service began";
+        let detail = "the engine has not been reachable since the start of the service";
         let remedy = "see 'wharf doctor', and try again when GET /v1/ready says so";
         let kind = ErrorKind::EngineUnreachable;
         Self::of((status(kind), kind), "engine-unreachable", detail, remedy).again()
@@ -222,7 +224,7 @@ impl Problem {
     }
 
     pub(in crate::api) fn media_type() -> Self {
-        let detail = "the body is not said to be JSON";
+        let detail = "the content type of the body is not JSON";
         let remedy = "send the header 'content-type: application/json'";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail, remedy)
     }
@@ -276,7 +278,7 @@ impl From<Failed> for Problem {
                 Self::of((status(kind), kind), "configuration", error.message, error.remedy)
             }
             Failed::Refused(_) => {
-                let remedy = "correct that and reload again";
+                let remedy = "correct the cause and reload again";
                 let kind = ErrorKind::ReloadRefused;
                 Self::of((status(kind), kind), "reload-refused", failed.to_string(), remedy)
             }

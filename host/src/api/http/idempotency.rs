@@ -104,7 +104,7 @@ impl Running {
         if let Some(once) = self.once.take_if(|_| lasting)
             && let Err(error) = self.handle.store().answer_request(&once.key, status, &body)
         {
-            tracing::warn!("api: the answer to a request with a key is not kept: {error}");
+            tracing::warn!("api: cannot save the response to a request with a key: {error}");
         }
     }
 }

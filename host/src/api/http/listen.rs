@@ -66,8 +66,8 @@ impl Network {
             TcpListener::from_std(listener)
         };
         let listener = listen().map_err(|error| Refused {
-            message: format!("the API cannot listen at {address}: {error}"),
-            remedy: "name another address with api.listen, or leave it out".into(),
+            message: format!("the API cannot listen on {address}: {error}"),
+            remedy: "choose another address in api.listen, or remove it".into(),
         })?;
         Ok(Some(Self { listener, tls, crowd: Arc::new(limits::ConnectionLimit::new(OF_ONE)) }))
     }
@@ -147,7 +147,7 @@ pub(in crate::api) async fn serve(listener: Listener, router: Router, shared: Sh
                 });
             }
             Err(error) => {
-                tracing::warn!("api: a connection cannot be taken: {error}");
+                tracing::warn!("api: cannot accept a connection: {error}");
                 // An example is a lack of file descriptors: an immediate retry would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -158,7 +158,7 @@ pub(in crate::api) async fn serve(listener: Listener, router: Router, shared: Sh
     verbs.all_free().await;
     let told = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, told).await.is_err() {
-        tracing::info!("api: clients that do not read their answers are left");
+        tracing::info!("api: disconnecting clients that do not read their responses");
     }
 }
 
@@ -174,7 +174,7 @@ async fn begin(taken: Taken, router: Router, handle: &Handle, stop: Stop) {
                 Ok(stream) => connection(stream, Peer::Network(address), router, stop).await,
                 Err(error) => {
                     handle.metrics().refused("handshake");
-                    tracing::debug!("api: no handshake with {address}: {error}");
+                    tracing::debug!("api: the TLS handshake with {address} failed: {error}");
                 }
             }
         }
@@ -207,7 +207,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("api: a connection broke: {error}");
+        tracing::debug!("api: a connection failed: {error}");
     }
 }
 

@@ -169,7 +169,7 @@ impl Turn {
 impl FromRequestParts<Api> for Turn {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::internal("a request without its turn"))
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::internal("a request without a permit"))
     }
 }
 
@@ -212,7 +212,7 @@ async fn caller(api: &Api, parts: &Parts) -> Result<Option<Caller>, Problem> {
             let changes = !reads(&parts.method) || headers.contains_key(header::UPGRADE);
             api.remote.who(&api.handle, *address, headers, changes).await
         }
-        None => Err(Problem::internal("a request came from nowhere")),
+        None => Err(Problem::internal("a request without a peer address")),
     }
 }
 

@@ -23,29 +23,29 @@ const OPTIONAL: [(&str, &[&str]); 6] = [
 
 /// Statuses of problems: the requests that can have it (`""`: all), and the condition.
 const PROBLEMS: [(&str, &str, &str); 20] = [
-    ("400", "", "Path, query or body make no sense"),
-    ("401", "", "There is no token, or it is not known"),
-    ("403", "", "A policy or an invariant denied it, or a web page asked"),
-    ("404", "named", "There is no such thing"),
-    ("406", "stream", "The client does not take events"),
-    ("408", "", "The body did not come in time"),
-    ("409", "named", "It is in another state, or something else works on it"),
-    ("409", "changing", "It is in another state, or something else works on it"),
+    ("400", "", "The path, query or body is invalid"),
+    ("401", "", "The token is missing or unknown"),
+    ("403", "", "Denied by a policy or an invariant, or sent by a web page"),
+    ("404", "named", "There is no such object"),
+    ("406", "stream", "The client does not accept events"),
+    ("408", "", "The body did not arrive in time"),
+    ("409", "named", "The object is in another state, or another operation works on it"),
+    ("409", "changing", "The object is in another state, or another operation works on it"),
     ("413", "", "The body is too large"),
     ("415", "changing", "The body is not JSON"),
     ("421", "", "The request is for another host"),
-    ("422", "changing", "The project, or something that it needs, cannot be used"),
-    ("422", "named", "Something that it needs cannot be used"),
+    ("422", "changing", "The project, or something that it needs, is unusable"),
+    ("422", "named", "Something that it needs is unusable"),
     ("426", "exec", "The client does not upgrade to a WebSocket"),
     ("404", "filter", "There is no such workspace or record"),
-    ("429", "", "Too often"),
-    ("500", "", "Configuration, policies or store cannot be used"),
+    ("429", "", "Too many requests"),
+    ("500", "", "The configuration, policies or store are unusable"),
     ("502", "", "The engine failed"),
-    ("503", "", "The engine is away, the service ends, or too much is under way"),
-    ("504", "", "It took too long"),
+    ("503", "", "The engine is unreachable, the service is stopping, or there are too many requests"),
+    ("504", "", "The operation timed out"),
 ];
 
-/// The document itself
+/// Get this document
 #[utoipa::path(get, path = "/v1/openapi.json",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 pub(in crate::api) async fn document(args: Args) -> Result<Response, Problem> {
@@ -178,7 +178,10 @@ mod tests {
             std::fs::write(FILE, &now).unwrap();
         }
         let kept = std::fs::read_to_string(FILE).unwrap_or_default();
-        assert!(kept == now, "docs/openapi.json is old: renew it with WHARF_RENEW=1 cargo test -p wharf --lib openapi");
+        assert!(
+            kept == now,
+            "docs/openapi.json is outdated: renew it with WHARF_RENEW=1 cargo test -p wharf --lib openapi"
+        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Remote {
         let mut said = headers.get_all(header::AUTHORIZATION).iter();
         if let Some(value) = said.next() {
             if said.next().is_some() {
-                return Err(Problem::request("the header 'authorization' is there more than once"));
+                return Err(Problem::request("the header 'authorization' is set more than once"));
             }
             let text = bearer(value.to_str().unwrap_or_default()).unwrap_or_default();
             let token = self.token(handle, from, text.to_owned()).await?;

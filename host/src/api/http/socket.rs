@@ -35,34 +35,34 @@ impl Socket {
     /// Binds the socket. It must be called within the runtime.
     pub(in crate::api) fn claim(path: &Path) -> Result<Self, Refused> {
         let refuse = |why: String, remedy: &str| Refused {
-            message: format!("the API cannot listen at {}: {why}", path.display()),
+            message: format!("the API cannot listen on '{}': {why}", path.display()),
             remedy: remedy.to_owned(),
         };
-        let elsewhere = "name another place with api.socket, or turn the API off with api.enabled = false";
+        let elsewhere = "choose another path in api.socket, or turn the API off with api.enabled = false";
         let failed = |error: std::io::Error| refuse(error.to_string(), elsewhere);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let place = File::open(folder).map_err(failed)?;
         let about = place.metadata().map_err(failed)?;
         if !is_safe_folder(about.mode(), about.uid(), own_uid()) {
-            let why = format!("others may write in the folder {}, or it is theirs", folder.display());
-            return Err(refuse(why, "use a folder of your own that only you can write in"));
+            let why = format!("other users can write to the folder '{}', or own it", folder.display());
+            return Err(refuse(why, "use a folder of your own that only you can write to"));
         }
         // Of two concurrent processes, the second sees the socket of the first. The lock on the folder is released at
         // the end.
         if !locked(&place).map_err(failed)? {
-            return Err(refuse("another process is taking a socket in that folder".to_owned(), "try again"));
+            return Err(refuse("another process is replacing a socket in that folder".to_owned(), "try again"));
         }
         match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
             Ok(there) if !there.file_type().is_socket() => {
-                return Err(refuse("something that is not a socket is in its place".to_owned(), elsewhere));
+                return Err(refuse("the path exists, and is not a socket".to_owned(), elsewhere));
             }
             Ok(there) if there.uid() != own_uid() => {
-                return Err(refuse("a socket of another user is in its place".to_owned(), elsewhere));
+                return Err(refuse("the path is a socket of another user".to_owned(), elsewhere));
             }
             Ok(_) if lives(path) => {
-                return Err(refuse("another process listens there".to_owned(), elsewhere));
+                return Err(refuse("another process listens on it".to_owned(), elsewhere));
             }
             // The socket of a dead process.
             Ok(_) => {}
@@ -82,8 +82,8 @@ impl Socket {
     /// owns the file. It must be called within the runtime.
     pub(in crate::api) fn inherited() -> Result<Option<(Self, String)>, Refused> {
         let refuse = |why: String| Refused {
-            message: format!("the socket of the service manager cannot be used: {why}"),
-            remedy: "hand down exactly one Unix socket that listens, or none".into(),
+            message: format!("cannot use the socket of the service manager: {why}"),
+            remedy: "pass exactly one listening Unix socket, or none".into(),
         };
         let env = |name: &str| std::env::var(name).ok();
         let Some(count) = handed_down(env, std::process::id()) else { return Ok(None) };
@@ -98,7 +98,7 @@ impl Socket {
         let listens = rustix::net::sockopt::socket_acceptconn(&copy).map_err(|error| refuse(error.to_string()))?;
         let domain = rustix::net::sockopt::socket_domain(&copy).map_err(|error| refuse(error.to_string()))?;
         if !listens || domain != rustix::net::AddressFamily::UNIX {
-            return Err(refuse("it is no Unix socket that listens".into()));
+            return Err(refuse("it is not a listening Unix socket".into()));
         }
         let listener = std::os::unix::net::UnixListener::from(copy);
         let place = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf));
@@ -107,7 +107,7 @@ impl Socket {
             UnixListener::from_std(listener)
         };
         let listener = listen().map_err(|error| refuse(error.to_string()))?;
-        let place = place.map_or_else(|| "handed down".to_owned(), |path| path.display().to_string());
+        let place = place.map_or_else(|| "from the service manager".to_owned(), |path| path.display().to_string());
         Ok(Some((Self { listener, own: None }, place)))
     }
 
@@ -130,7 +130,7 @@ impl Drop for Socket {
         // Another process may have replaced the file.
         let same = std::fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == *identity);
         if same && let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!("api: {} cannot be removed: {error}", path.display());
+            tracing::warn!("api: cannot remove '{}': {error}", path.display());
         }
     }
 }
@@ -227,7 +227,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = Socket::claim(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
-        assert!(Socket::claim(&path).unwrap_err().message.contains("another process listens there"));
+        assert!(Socket::claim(&path).unwrap_err().message.contains("another process listens on it"));
         std::os::unix::net::UnixStream::connect(&path).unwrap();
         socket.accept().await.unwrap();
         drop(socket);
@@ -268,7 +268,7 @@ mod tests {
         let folder = Folder::new("open");
         std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o777)).unwrap();
         let refused = Socket::claim(&folder.0.join("s")).unwrap_err();
-        assert!(refused.message.contains("others may write"), "{}", refused.message);
+        assert!(refused.message.contains("other users can write"), "{}", refused.message);
         assert!(Socket::claim(&folder.0.join("no/s")).is_err());
         let long = folder.0.join("x".repeat(200));
         std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700)).unwrap();

@@ -65,7 +65,7 @@ impl Wants {
         };
         let events = kinds.any(named);
         let last = headers.get("last-event-id").map(|id| id.to_str().map(str::to_owned));
-        let last = last.transpose().map_err(|_| Problem::request("the header 'last-event-id' is no plain text"))?;
+        let last = last.transpose().map_err(|_| Problem::request("the header 'last-event-id' is not plain text"))?;
         Ok(Self { events, last: last.filter(|id| !id.is_empty()) })
     }
 
@@ -73,7 +73,7 @@ impl Wants {
     pub(in crate::api) fn number(&self) -> Result<Option<i64>, Problem> {
         let number = |id: &String| match id.parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number),
-            _ => Err(Problem::request("the header 'last-event-id' is no id that this stream gave")),
+            _ => Err(Problem::request("the header 'last-event-id' is not an id of this stream")),
         };
         self.last.as_ref().map(number).transpose()
     }
@@ -250,7 +250,7 @@ pub(in crate::api) fn until_revoked(
                 let last = match last {
                     Last::Event => Ok(problem_event(&problem)),
                     Last::Line => Ok(problem_line(&problem)),
-                    Last::Broken => Err(BoxError::from("the token does not count any more")),
+                    Last::Broken => Err(BoxError::from("the token is no longer valid")),
                 };
                 Some((last, None))
             }

@@ -62,7 +62,7 @@ impl Tls {
     pub(in crate::api) async fn follow(&self, mut stop: Stop) {
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
-            Err(error) => return tracing::error!("api: SIGHUP cannot be listened to: {error}"),
+            Err(error) => return tracing::error!("api: cannot handle SIGHUP: {error}"),
         };
         let mut seen = self.files.seen();
         let mut last = seen.clone();
@@ -83,9 +83,9 @@ impl Tls {
             match self.files.load() {
                 Ok(config) => {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-                    tracing::info!("api: the certificate in {} was read again", self.files.cert.display());
+                    tracing::info!("api: reloaded the certificate in '{}'", self.files.cert.display());
                 }
-                Err(refused) => tracing::error!("api: {}; the one that was there goes on", refused.message),
+                Err(refused) => tracing::error!("api: {}; the previous one stays active", refused.message),
             }
         }
     }
@@ -110,25 +110,25 @@ impl Files {
 
     fn load(&self) -> Result<ServerConfig, Refused> {
         let refuse = |path: &Path, why: String, remedy: &str| Refused {
-            message: format!("the API cannot use {}: {why}", path.display()),
+            message: format!("the API cannot use '{}': {why}", path.display()),
             remedy: remedy.to_owned(),
         };
-        let pem = "name a PEM file that the service can read with api.tls_cert, api.tls_key or api.client_ca";
+        let pem = "set api.tls_cert, api.tls_key or api.client_ca to a PEM file that the service can read";
         let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, Refused> {
             let (bytes, _) = read(path).map_err(|error| refuse(path, error.to_string(), pem))?;
             let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
             let all = all.map_err(|error| refuse(path, error.to_string(), pem))?;
-            if all.is_empty() { Err(refuse(path, "there is no certificate in it".into(), pem)) } else { Ok(all) }
+            if all.is_empty() { Err(refuse(path, "it contains no certificate".into(), pem)) } else { Ok(all) }
         };
         let chain = certificates(&self.cert)?;
         let (bytes, mode) = read(&self.key).map_err(|error| refuse(&self.key, error.to_string(), pem))?;
         // The group of the key may read it: the usual way to share a key between services.
         if mode & 0o037 != 0 {
-            let why = format!("its mode is {:o}: others can read or change the key", mode & 0o777);
-            return Err(refuse(&self.key, why, "make it closed to others: chmod 600, or 640 for a group"));
+            let why = format!("its mode is {:o}, so others can read or change the key", mode & 0o777);
+            return Err(refuse(&self.key, why, "restrict its access: chmod 600, or 640 for a group"));
         }
         let key = PrivateKeyDer::from_pem_slice(&bytes)
-            .map_err(|error| refuse(&self.key, format!("there is no private key in it: {error}"), pem))?;
+            .map_err(|error| refuse(&self.key, format!("it contains no private key: {error}"), pem))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -146,7 +146,7 @@ impl Files {
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| refuse(&self.cert, error.to_string(), "use the certificate and the key of each other"))?;
+            .map_err(|error| refuse(&self.cert, error.to_string(), "use a certificate and key that belong together"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }

@@ -23,7 +23,7 @@ impl Problem {
     }
 
     fn logged(error: &lifecycle::Error, caller: &Caller) -> Self {
-        tracing::warn!(caller = caller.name(), code = error.code(), "api: withheld from a caller with labels: {error}");
+        tracing::warn!(caller = caller.name(), code = error.code(), "api: hidden from a caller with labels: {error}");
         Self::withheld()
     }
 }

@@ -15,9 +15,9 @@ use crate::wire::{CleanupTarget, SweepRequest};
 
 /// List the ledger of sweeps, newest first (`wharf cleanup ls`)
 #[utoipa::path(get, path = "/v1/cleanup", params(
-    ("all" = Option<bool>, Query, description = "Also what was done, taken back or given up"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries; 100"),
-), responses((status = 200, description = "Its entries", body = Vec<LedgerEntry>)))]
+    ("all" = Option<bool>, Query, description = "Whether to include finished, undone and cancelled entries"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Number of entries; default 100"),
+), responses((status = 200, description = "The entries", body = Vec<LedgerEntry>)))]
 pub(in crate::api) async fn ledger(State(api): State<Api>, mut args: Args) -> Result<Response, Problem> {
     let (all, limit) = (args.flag("all")?, args.limit()?);
     args.end()?;
@@ -27,7 +27,7 @@ pub(in crate::api) async fn ledger(State(api): State<Api>, mut args: Args) -> Re
 
 /// Run one sweep (`wharf cleanup`)
 #[utoipa::path(post, path = "/v1/cleanup/sweep", request_body = Option<SweepRequest>,
-    responses((status = 200, description = "What came of it", body = SweepReport)))]
+    responses((status = 200, description = "The result", body = SweepReport)))]
 pub(in crate::api) async fn sweep(
     State(api): State<Api>,
     caller: Caller,

@@ -81,7 +81,7 @@ struct DecisionRecord {
 /// Parts of a record that reveal the local images and the targets of paths of the host.
 const OF_HOST: [&str; 2] = ["input.facts.local_images", "paths"];
 /// The text that replaces a reason with such content.
-const VEILED: &str = "a mount is not allowed, or not there";
+const VEILED: &str = "a mount is not allowed, or does not exist";
 
 /// Returns a record as its caller may see it. A caller who sees only a part of the installation learns nothing about
 /// the host and about others.
@@ -139,14 +139,14 @@ fn filter(store: &Store, caller: &Caller, args: &mut Args) -> Result<RecordFilte
 /// A page may have fewer entries than `limit`, or none, and still name a next page, because the number of records that
 /// one request examines is limited. Follow new decisions at `/v1/decisions/stream`.
 #[utoipa::path(get, path = "/v1/decisions", params(
-    ("workspace" = Option<String>, Query, description = "About this workspace: id or name, or an id that is gone"),
-    ("hook" = Option<Hook>, Query, description = "Of a hook"),
-    ("policy" = Option<String>, Query, description = "In which this policy was asked"),
+    ("workspace" = Option<String>, Query, description = "Workspace: id or name, or the id of a removed workspace"),
+    ("hook" = Option<Hook>, Query, description = "Hook"),
+    ("policy" = Option<String>, Query, description = "Policy that was asked"),
     ("outcome" = Option<String>, Query, description = "`allowed`, `denied`, `failed`, `actions` or `sweep`"),
-    ("since" = Option<String>, Query, description = "A time, or how long ago"),
-    ("until" = Option<String>, Query, description = "A time, or how long ago"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries of a page; 100"),
-    ("cursor" = Option<i64>, Query, minimum = 0, description = "Before this one, as `Link` says"),
+    ("since" = Option<String>, Query, description = "Time, or duration before now"),
+    ("until" = Option<String>, Query, description = "Time, or duration before now"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries per page; default 100"),
+    ("cursor" = Option<i64>, Query, minimum = 0, description = "Page before this cursor, from `Link`"),
 ), responses((status = 200, description = "The records", body = Vec<DecisionRecord>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, mut args: Args) -> Result<Response, Problem> {
     let (limit, cursor) = (args.limit()?, args.number("cursor")?.unwrap_or(i64::MAX));
@@ -190,11 +190,11 @@ pub(in crate::api) async fn show(
 ///
 /// As `text/event-stream`, with the numbers of records as ids: from now on, or after `Last-Event-ID`.
 #[utoipa::path(get, path = "/v1/decisions/stream", params(
-    ("workspace" = Option<String>, Query, description = "About this workspace: id or name"),
-    ("hook" = Option<Hook>, Query, description = "Of a hook"),
-    ("policy" = Option<String>, Query, description = "In which this policy was asked"),
+    ("workspace" = Option<String>, Query, description = "Workspace: id or name"),
+    ("hook" = Option<Hook>, Query, description = "Hook"),
+    ("policy" = Option<String>, Query, description = "Policy that was asked"),
     ("outcome" = Option<String>, Query, description = "`allowed`, `denied`, `failed`, `actions` or `sweep`"),
-    ("last-event-id" = Option<String>, Header, description = "The last record that is known"),
+    ("last-event-id" = Option<String>, Header, description = "Last known record"),
 ), responses((status = 200, description = "Records as events", content((String = "text/event-stream")))))]
 pub(in crate::api) async fn follow(
     State(api): State<Api>,
@@ -206,7 +206,7 @@ pub(in crate::api) async fn follow(
     let filter = filter(store, &caller, &mut args)?;
     args.end()?;
     if filter.since.is_some() || filter.until.is_some() {
-        return Err(Problem::request("'since' and 'until' are for GET /v1/decisions, not for a stream"));
+        return Err(Problem::request("'since' and 'until' are only for GET /v1/decisions, not for a stream"));
     }
     if !wants.events {
         return Err(Problem::only_events());
@@ -255,7 +255,7 @@ impl Growing for Records {
 #[utoipa::path(get, path = "/v1/workspaces/{id}/why", params(
     ("id" = String, Path, description = "Id or name"),
     ("field" = Option<String>, Query, description = "A field such as `image` or `env.TEAM`, or a group such as `env`"),
-), responses((status = 200, description = "Its fields, explained", body = Why)))]
+), responses((status = 200, description = "The fields, explained", body = Why)))]
 pub(in crate::api) async fn explain(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
     let field = args.text("field")?;
     args.end()?;
@@ -268,7 +268,7 @@ pub(in crate::api) async fn explain(State(api): State<Api>, name: Named, mut arg
 ///
 /// The current chain evaluates them; one request runs at a time.
 #[utoipa::path(post, path = "/v1/decisions/replay", request_body = Option<ReplayRequest>,
-    responses((status = 200, description = "What would come out otherwise", body = Replayed)))]
+    responses((status = 200, description = "The flips", body = Replayed)))]
 pub(in crate::api) async fn replay(
     State(api): State<Api>,
     args: Args,
@@ -281,7 +281,7 @@ pub(in crate::api) async fn replay(
         return Err(Problem::request(format!("limit is not a number from 1 to {most}")));
     }
     if body.decision.is_some() && body.chooses() {
-        return Err(Problem::request("'decision' names one; leave out what chooses several"));
+        return Err(Problem::request("'decision' selects one record; omit the fields that select several"));
     }
     let time = |text: Option<&String>, name: &str| {
         text.map(|text| instant(text).map_err(|error| Problem::request(format!("{name}: {error}")))).transpose()

@@ -30,12 +30,12 @@ const PAGE: u32 = 256;
 /// A page of the history, oldest first. As `text/event-stream` it continues with new events, from now on, from `since`
 /// on, or after `Last-Event-ID`; an event `gap` says that some earlier events are no longer recorded.
 #[utoipa::path(get, path = "/v1/events", params(
-    ("workspace" = Option<String>, Query, description = "Only of this workspace (id or name) and its sidecars"),
-    ("since" = Option<String>, Query, description = "A time, or how long ago"),
-    ("until" = Option<String>, Query, description = "A time, or how long ago; not for a stream"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries of a page; 100"),
-    ("cursor" = Option<i64>, Query, minimum = 0, description = "Behind this one, as `Link` says"),
-    ("last-event-id" = Option<String>, Header, description = "Of a stream: the last event that is known"),
+    ("workspace" = Option<String>, Query, description = "Workspace (id or name), with its sidecars"),
+    ("since" = Option<String>, Query, description = "Time, or duration before now"),
+    ("until" = Option<String>, Query, description = "Time, or duration before now; not for a stream"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries per page; default 100"),
+    ("cursor" = Option<i64>, Query, minimum = 0, description = "Page after this cursor, from `Link`"),
+    ("last-event-id" = Option<String>, Header, description = "For a stream: the last known event"),
 ), responses((status = 200, description = "The events", content(
     (Vec<Event> = "application/json"), (String = "text/event-stream"),
 ))))]
@@ -73,7 +73,7 @@ pub(in crate::api) async fn list(
         });
     }
     if until.is_some() || cursor.is_some() {
-        return Err(Problem::request("'until' and 'cursor' are for pages, not for a stream"));
+        return Err(Problem::request("'until' and 'cursor' are only for pages, not for a stream"));
     }
     let seat = api.seat(&caller)?;
     let pulse = api.pulse.follow();

@@ -46,7 +46,7 @@ const PING: Duration = Duration::from_secs(20);
 /// `{"exit_code": 0}` or a problem. The former has `"cut": true` if a process that the command left behind still holds
 /// its output, and `"detached": true` if the command continues.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/exec", params(("id" = String, Path, description = "Id or name")),
-    responses((status = 101, description = "It goes on as a WebSocket")))]
+    responses((status = 101, description = "Upgrade to a WebSocket")))]
 pub(in crate::api) async fn talk(
     State(api): State<Api>,
     caller: Caller,
@@ -84,7 +84,7 @@ async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, sock
         Ok(End::Left) => (ended(0, false, true), close_code::NORMAL),
         Ok(End::Problem(problem)) | Err(problem) => (json!(problem), close_code::ERROR),
         Ok(End::Gone) => {
-            tracing::debug!("api: the client of a command in {id} has gone");
+            tracing::debug!("api: the client of a command in {id} has disconnected");
             drop(seat);
             return;
         }
@@ -102,8 +102,8 @@ async fn session(api: Api, (caller, peer): (Caller, Peer), id: WorkspaceId, sock
     };
     match tokio::time::timeout(crate::api::FAREWELL, farewell).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!("api: the end of a command in {id} was not told: {error}"),
-        Err(_) => tracing::debug!("api: the end of a command in {id} was not heard"),
+        Ok(Err(error)) => tracing::debug!("api: cannot report the end of a command in {id}: {error}"),
+        Err(_) => tracing::debug!("api: the client missed the end of a command in {id}"),
     }
     drop(seat);
 }
@@ -139,7 +139,7 @@ async fn run(
     let Some(body) = first(from).await? else { return Ok(End::Gone) };
     check(&body)?;
     if body.detach || body.input.is_some() {
-        return Err(Problem::request("'detach' and 'input' are for POST, not for a WebSocket"));
+        return Err(Problem::request("'detach' and 'input' are only for POST, not for a WebSocket"));
     }
     let lifecycle = api.lifecycle()?;
     lifecycle.check_exec_user(id, body.user.as_deref()).await?;
@@ -295,7 +295,7 @@ async fn listen(
                         *stdin = None;
                     }
                 }
-                _ => return Err(Problem::request("a binary message does not begin with the channel 0")),
+                _ => return Err(Problem::request("a binary message does not start with channel 0")),
             },
             Some(Ok(Message::Text(text))) => {
                 let ExecInput { resize, stdin_end, detach } = read::<ExecInput>(text.as_bytes())?;

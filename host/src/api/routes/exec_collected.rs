@@ -35,7 +35,7 @@ const COLLECTED: usize = 1 << 20;
 /// Refuses a request without a command.
 pub(in crate::api) fn check(request: &ExecRequest) -> Result<(), Problem> {
     match request.command.is_empty() {
-        true => Err(Problem::request("command: there is none")),
+        true => Err(Problem::request("command: it is missing")),
         false => Ok(()),
     }
 }
@@ -63,14 +63,14 @@ impl Drop for Running {
                 // A command that the engine is about to start cannot be killed yet.
                 for _ in 0..KILLS {
                     if let Err(error) = control.kill().await {
-                        tracing::warn!("api: a command whose client has gone cannot be ended: {error}");
+                        tracing::warn!("api: cannot end a command whose client has disconnected: {error}");
                         return;
                     }
                     if tokio::time::timeout(DYING, control.exit()).await.is_ok() {
                         return;
                     }
                 }
-                tracing::warn!("api: a command whose client has gone does not end");
+                tracing::warn!("api: a command whose client has disconnected does not end");
             });
         }
     }
@@ -88,7 +88,7 @@ pub(in crate::api) async fn too_late(control: &ExecControl, limit: Duration) -> 
             Err(error) => return Some(Error::from(error).into()),
         }
     }
-    Some(Problem::internal("the command took longer than its timeout and cannot be ended; it runs on"))
+    Some(Problem::internal("the command took longer than its timeout and cannot be ended; it keeps running"))
 }
 
 /// Waits for the end of a command and returns its exit code; 0 if the client has detached.
@@ -104,7 +104,7 @@ pub(in crate::api) async fn exit_code(control: &ExecControl) -> Result<i64, Prob
 /// Without a terminal. The command is killed when it exceeds its time limit, or when its client disconnects.
 #[utoipa::path(post, path = "/v1/workspaces/{id}/exec", request_body = ExecRequest,
     params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "How it ended", body = ExecAnswer)))]
+    responses((status = 200, description = "The result of the command", body = ExecAnswer)))]
 pub(in crate::api) async fn run(
     State(api): State<Api>,
     caller: Caller,
@@ -119,7 +119,7 @@ pub(in crate::api) async fn run(
         return Err(Problem::request("'tty', 'stdin', 'rows' and 'cols' need a WebSocket"));
     }
     if body.detach && (body.input.is_some() || body.timeout.is_some()) {
-        return Err(Problem::request("'detach' goes with neither 'input' nor 'timeout'"));
+        return Err(Problem::request("'detach' excludes 'input' and 'timeout'"));
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;

@@ -29,14 +29,14 @@ pub(in crate::api) const ROUTE: &str = "/v1/workspaces/{id}/files";
 const WAITING: usize = 16;
 
 fn path_of(args: &mut Args) -> Result<String, Problem> {
-    args.text("path")?.ok_or_else(|| Problem::request("the query names no 'path'"))
+    args.text("path")?.ok_or_else(|| Problem::request("the query has no 'path'"))
 }
 
 /// Get the kind of a path in a workspace, as a place for files (used by `wharf cp`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/files/kind", params(
     ("id" = String, Path, description = "Id or name"),
-    ("path" = String, Query, description = "An absolute path in the workspace"),
-), responses((status = 200, description = "What it is", body = PathView)))]
+    ("path" = String, Query, description = "Absolute path in the workspace"),
+), responses((status = 200, description = "The kind of the path", body = PathView)))]
 pub(in crate::api) async fn kind(State(api): State<Api>, name: Named, mut args: Args) -> Result<Response, Problem> {
     let path = path_of(&mut args)?;
     args.end()?;
@@ -52,7 +52,7 @@ pub(in crate::api) async fn kind(State(api): State<Api>, name: Named, mut args: 
 /// HTTP.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/files", params(
     ("id" = String, Path, description = "Id or name"),
-    ("path" = String, Query, description = "An absolute path in the workspace"),
+    ("path" = String, Query, description = "Absolute path in the workspace"),
 ), responses((status = 200, description = "The archive", body = String, content_type = "application/x-tar",
     headers(("wharf-path-kind" = String, description = "`folder` or `file`")))))]
 pub(in crate::api) async fn read(
@@ -74,7 +74,7 @@ pub(in crate::api) async fn read(
         let (mut archive, mut stop, seat) = going?;
         let piece = tokio::select! {
             biased;
-            () = stopped(&mut stop) => Err(io::Error::other("the service ends")),
+            () = stopped(&mut stop) => Err(io::Error::other("the service is stopping")),
             piece = archive.next() => piece?.map_err(io::Error::other),
         };
         // After an error no more pieces follow, and the connection breaks off.
@@ -91,9 +91,9 @@ pub(in crate::api) async fn read(
 /// stay.
 #[utoipa::path(put, path = "/v1/workspaces/{id}/files", params(
     ("id" = String, Path, description = "Id or name"),
-    ("path" = String, Query, description = "An absolute path in the workspace"),
+    ("path" = String, Query, description = "Absolute path in the workspace"),
 ), request_body(content = String, content_type = "application/x-tar"),
-    responses((status = 200, description = "It is there", body = Empty)))]
+    responses((status = 200, description = "The archive was unpacked", body = Empty)))]
 pub(in crate::api) async fn write(
     State(api): State<Api>,
     caller: Caller,
@@ -145,7 +145,7 @@ async fn feed(body: Body, to: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Pro
             Ok(Some(Err(_))) => Problem::broken_body(),
             Err(_) => Problem::too_slow(BODY_TIME),
         };
-        let _ = to.send(Err(io::Error::other("the body broke off"))).await;
+        let _ = to.send(Err(io::Error::other("the body was cut off"))).await;
         return Err(problem);
     }
 }

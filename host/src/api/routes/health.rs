@@ -20,7 +20,8 @@ pub(in crate::api) struct Status {
 }
 
 /// Answer as long as the service is alive
-#[utoipa::path(get, path = "/v1/health", responses((status = 200, description = "It lives", body = Status)))]
+#[utoipa::path(get, path = "/v1/health",
+    responses((status = 200, description = "The service is alive", body = Status)))]
 pub(in crate::api) async fn alive() -> Result<Response, Problem> {
     answer(&Status { status: "alive" })
 }
@@ -45,7 +46,7 @@ pub(in crate::api) async fn version() -> Result<Response, Problem> {
 /// Check whether the service is ready
 ///
 /// The engine answers, the store accepts writes, and a chain decides; else 503 with the `missing` parts.
-#[utoipa::path(get, path = "/v1/ready", responses((status = 200, description = "It can", body = Status)))]
+#[utoipa::path(get, path = "/v1/ready", responses((status = 200, description = "The service is ready", body = Status)))]
 pub(in crate::api) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let mut missing = Vec::new();
     let handle = api.handle.clone();
@@ -62,15 +63,15 @@ pub(in crate::api) async fn ready(State(api): State<Api>) -> Result<Response, Pr
     }
     let away = status.ok().flatten().and_then(|status| status.engine_away);
     match api.handle.lifecycle() {
-        None => missing.push(format!("engine: {}", away.unwrap_or_else(|| "not reached yet".to_owned()))),
+        None => missing.push(format!("engine: {}", away.unwrap_or_else(|| "not yet reachable".to_owned()))),
         Some(lifecycle) => match tokio::time::timeout(ENGINE, lifecycle.docker().ask_info()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => missing.push(format!("engine: {error}")),
-            Err(_) => missing.push(format!("engine: no answer within {} s", ENGINE.as_secs())),
+            Err(_) => missing.push(format!("engine: no response within {} s", ENGINE.as_secs())),
         },
     }
     if api.stopping() {
-        missing.push("the service ends".to_owned());
+        missing.push("the service is stopping".to_owned());
     }
     if missing.is_empty() { answer(&Status { status: "ready" }) } else { Err(Problem::not_ready(missing)) }
 }

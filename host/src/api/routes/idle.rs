@@ -13,7 +13,8 @@ use crate::wire::{Lease, LeaseRequest};
 use crate::workspace::WorkspaceId;
 
 /// List how idle running workspaces are (`wharf idle`)
-#[utoipa::path(get, path = "/v1/idle", responses((status = 200, description = "One each", body = Vec<Idleness>)))]
+#[utoipa::path(get, path = "/v1/idle",
+    responses((status = 200, description = "One per workspace", body = Vec<Idleness>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, args: Args) -> Result<Response, Problem> {
     args.end()?;
     let lifecycle = api.lifecycle()?;
@@ -73,7 +74,7 @@ pub(in crate::api) async fn lease(
 
 /// Release the lease of a workspace (`wharf lease --release`)
 #[utoipa::path(delete, path = "/v1/workspaces/{id}/lease", params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "That there is none", body = Lease)))]
+    responses((status = 200, description = "An empty lease", body = Lease)))]
 pub(in crate::api) async fn release(State(api): State<Api>, name: Named, args: Args) -> Result<Response, Problem> {
     args.end()?;
     let (lifecycle, id) = whole(&api, &name).await?;

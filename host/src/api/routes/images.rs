@@ -26,7 +26,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, args: Args) -> Result<R
 /// Pull an image (`wharf image pull`)
 #[utoipa::path(post, path = "/v1/images/pull", request_body = PullRequest, params(
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
-), responses((status = 200, description = "It is there", content(
+), responses((status = 200, description = "The image is present", content(
     (PullRequest = "application/json"), (Progress = "text/event-stream"),
 ))))]
 pub(in crate::api) async fn pull(
@@ -73,8 +73,8 @@ pub(in crate::api) async fn build(
 
 /// Remove an image that Wharf built, kept or pulled (`wharf image rm`)
 #[utoipa::path(delete, path = "/v1/images/{reference}",
-    params(("reference" = String, Path, description = "Name or id; a `/` in it is written `%2F`")),
-    responses((status = 200, description = "What was removed", body = Vec<String>)))]
+    params(("reference" = String, Path, description = "Name or id, with `/` as `%2F`")),
+    responses((status = 200, description = "The removed image", body = Vec<String>)))]
 pub(in crate::api) async fn remove(
     State(api): State<Api>,
     caller: Caller,
@@ -92,7 +92,7 @@ pub(in crate::api) async fn remove(
 
 /// Remove the images that no container uses (`wharf image prune`)
 #[utoipa::path(post, path = "/v1/images/prune", request_body = Option<Empty>,
-    responses((status = 200, description = "What became of them", body = PrunedImages)))]
+    responses((status = 200, description = "The removed and kept images", body = PrunedImages)))]
 pub(in crate::api) async fn prune(
     State(api): State<Api>,
     caller: Caller,

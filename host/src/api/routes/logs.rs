@@ -27,16 +27,17 @@ use crate::workspace::{Container, WorkspaceId};
 /// report the state of the connection to the engine, and `end` is the last event.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/logs", params(
     ("id" = String, Path, description = "Id or name"),
-    ("follow" = Option<bool>, Query, description = "Goes on with new lines until the containers end"),
-    ("since" = Option<String>, Query, description = "A time, or how long ago"),
-    ("until" = Option<String>, Query, description = "A time, or how long ago"),
-    ("tail" = Option<u64>, Query, description = "Only so many lines from the end of each container"),
-    ("timestamps" = Option<bool>, Query, description = "Lines have their times either way"),
+    ("follow" = Option<bool>, Query, description = "Whether to follow new lines until the containers end"),
+    ("since" = Option<String>, Query, description = "Time, or duration before now"),
+    ("until" = Option<String>, Query, description = "Time, or duration before now"),
+    ("tail" = Option<u64>, Query, description = "Number of lines from the end of each container"),
+    ("timestamps" = Option<bool>, Query, description = "No effect: lines always have times"),
     ("stream" = Option<String>, Query, description = "`stdout` or `stderr`"),
-    ("grep" = Option<String>, Query, description = "Only lines that match a regular expression"),
-    ("ignore_case" = Option<bool>, Query, description = "Lets the expression match capital and small letters alike"),
-    ("after" = Option<Vec<String>>, Query, description = "Goes on behind a line's `cursor`; once for each container"),
-    ("last-event-id" = Option<String>, Header, description = "Of a stream: the last line that is known"),
+    ("grep" = Option<String>, Query, description = "Regular expression that lines must match"),
+    ("ignore_case" = Option<bool>, Query, description = "Whether the expression ignores case"),
+    ("after" = Option<Vec<String>>, Query,
+        description = "Position after a line: its `cursor`; once for each container"),
+    ("last-event-id" = Option<String>, Header, description = "For a stream: the last known line"),
 ), responses((status = 200, description = "The lines", content(
     (LineView = "application/x-ndjson"), (String = "text/event-stream"),
 ))))]
@@ -56,16 +57,17 @@ pub(in crate::api) async fn read(
 /// container in `Last-Event-ID`, separated by commas.
 #[utoipa::path(get, path = "/v1/logs", params(
     ("workspace" = Vec<String>, Query, description = "Id or name; once for each workspace"),
-    ("follow" = Option<bool>, Query, description = "Goes on with new lines until the containers end"),
-    ("since" = Option<String>, Query, description = "A time, or how long ago"),
-    ("until" = Option<String>, Query, description = "A time, or how long ago"),
-    ("tail" = Option<u64>, Query, description = "Only so many lines from the end of each container"),
-    ("timestamps" = Option<bool>, Query, description = "Lines have their times either way"),
+    ("follow" = Option<bool>, Query, description = "Whether to follow new lines until the containers end"),
+    ("since" = Option<String>, Query, description = "Time, or duration before now"),
+    ("until" = Option<String>, Query, description = "Time, or duration before now"),
+    ("tail" = Option<u64>, Query, description = "Number of lines from the end of each container"),
+    ("timestamps" = Option<bool>, Query, description = "No effect: lines always have times"),
     ("stream" = Option<String>, Query, description = "`stdout` or `stderr`"),
-    ("grep" = Option<String>, Query, description = "Only lines that match a regular expression"),
-    ("ignore_case" = Option<bool>, Query, description = "Lets the expression match capital and small letters alike"),
-    ("after" = Option<Vec<String>>, Query, description = "Goes on behind a line's `cursor`; once for each container"),
-    ("last-event-id" = Option<String>, Header, description = "Of a stream: the cursors of the last lines that are known"),
+    ("grep" = Option<String>, Query, description = "Regular expression that lines must match"),
+    ("ignore_case" = Option<bool>, Query, description = "Whether the expression ignores case"),
+    ("after" = Option<Vec<String>>, Query,
+        description = "Position after a line: its `cursor`; once for each container"),
+    ("last-event-id" = Option<String>, Header, description = "For a stream: the cursors of the last known lines"),
 ), responses((status = 200, description = "The lines", content(
     (LineView = "application/x-ndjson"), (String = "text/event-stream"),
 ))))]
@@ -77,7 +79,7 @@ pub(in crate::api) async fn read_several(
 ) -> Result<Response, Problem> {
     let names: Vec<Named> = args.every("workspace").into_iter().map(|name| Named::new(name, &caller)).collect();
     if names.is_empty() {
-        return Err(Problem::request("no 'workspace' is named"));
+        return Err(Problem::request("the query has no 'workspace'"));
     }
     open((&api, &caller), &names, wants, args, false).await
 }
@@ -112,7 +114,7 @@ async fn open(
     };
     args.end()?;
     if !query.after.is_empty() && (query.since.is_some() || query.tail.is_some()) {
-        return Err(Problem::request("'after' says where it begins; leave out 'since' and 'tail'"));
+        return Err(Problem::request("'after' sets the start; omit 'since' and 'tail'"));
     }
     let lifecycle = api.lifecycle()?;
     let mut containers: Vec<(WorkspaceId, Container)> = Vec::new();

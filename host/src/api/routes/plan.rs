@@ -35,7 +35,7 @@ fn names_paths(request: &WorkspaceRequest) -> bool {
 /// Get the changes that recreating a workspace would make (`wharf plan --diff`)
 #[utoipa::path(post, path = "/v1/workspaces/{id}/plan", request_body = Option<PlanDiffRequest>,
     params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "What would change", body = PlanDiff)))]
+    responses((status = 200, description = "The changes", body = PlanDiff)))]
 pub(in crate::api) async fn diff(
     State(api): State<Api>,
     caller: Caller,
@@ -46,7 +46,7 @@ pub(in crate::api) async fn diff(
     args.end()?;
     let stored = name.stored(api.handle.store())?;
     if let Some(parent) = &stored.part_of {
-        return Err(Problem::request(format!("{} is a sidecar of {parent}, and is planned with it", stored.id)));
+        return Err(Problem::request(format!("{} is a sidecar of {parent} and is planned with it", stored.id)));
     }
     if !caller.sees_all() && request.as_ref().is_some_and(names_paths) {
         // This check is first: no answer may reveal whether a path exists.

@@ -18,11 +18,12 @@ use crate::wire::Empty;
 use crate::workspace::WorkspaceId;
 
 /// The text that replaces messages that may be about other workspaces.
-const LEFT_OUT: &str = "(left out for a token with labels: it may be about other workspaces)";
+const LEFT_OUT: &str = "(hidden from a token with labels: it may concern other workspaces)";
 
 /// List the chain (`wharf policy ls`)
 // Loading policies may take a while, so it runs on a blocking thread.
-#[utoipa::path(get, path = "/v1/policies", responses((status = 200, description = "The policies", body = Vec<PolicyView>)))]
+#[utoipa::path(get, path = "/v1/policies",
+    responses((status = 200, description = "The policies", body = Vec<PolicyView>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, args: Args) -> Result<Response, Problem> {
     args.end()?;
     let policies = tokio::task::spawn_blocking(move || {
@@ -60,9 +61,10 @@ fn narrow(policy: &mut PolicyView, seen: &BTreeSet<WorkspaceId>) {
 
 /// List the changes that shadows would have made (`wharf policy diff`), by policy
 #[utoipa::path(get, path = "/v1/policies/shadows", params(
-    ("policy" = Option<String>, Query, description = "Only of this policy"),
-    ("since" = Option<String>, Query, description = "A time, or how long ago; 7d"),
-), responses((status = 200, description = "By policy", body = std::collections::BTreeMap<String, ShadowSummary>)))]
+    ("policy" = Option<String>, Query, description = "Policy"),
+    ("since" = Option<String>, Query, description = "Time, or duration before now; default 7d"),
+), responses((status = 200,
+    description = "The results by policy", body = std::collections::BTreeMap<String, ShadowSummary>)))]
 pub(in crate::api) async fn shadows(State(api): State<Api>, mut args: Args) -> Result<Response, Problem> {
     let (policy, since) = (args.text("policy")?, args.one("since", instant)?);
     args.end()?;
@@ -76,7 +78,7 @@ pub(in crate::api) async fn shadows(State(api): State<Api>, mut args: Args) -> R
 
 /// Reload configuration and policies (`wharf policy reload`)
 #[utoipa::path(post, path = "/v1/policies/reload", request_body = Option<Empty>,
-    responses((status = 200, description = "The chain that decides then", body = ChainStatus)))]
+    responses((status = 200, description = "The new chain", body = ChainStatus)))]
 pub(in crate::api) async fn reload(
     State(api): State<Api>,
     args: Args,

@@ -30,7 +30,8 @@ pub(in crate::api) async fn list(State(api): State<Api>, name: Named, args: Args
 
 /// Set a secret to the bytes of the body; the workspace sees it at once (`wharf secret set`)
 #[utoipa::path(put, path = "/v1/workspaces/{id}/secrets/{name}",
-    params(("id" = String, Path, description = "Id or name"), ("name" = String, Path, description = "The secret's name")),
+    params(("id" = String, Path, description = "Id or name"),
+           ("name" = String, Path, description = "The secret's name")),
     request_body(content = String, content_type = "application/octet-stream", description = "At most 500 KiB"),
     responses((status = 200, description = "The names", body = SecretNames)))]
 pub(in crate::api) async fn set(
@@ -54,8 +55,9 @@ pub(in crate::api) async fn set(
 
 /// Remove a secret (`wharf secret rm`)
 #[utoipa::path(delete, path = "/v1/workspaces/{id}/secrets/{name}",
-    params(("id" = String, Path, description = "Id or name"), ("name" = String, Path, description = "The secret's name")),
-    responses((status = 200, description = "The names that are left", body = SecretNames)))]
+    params(("id" = String, Path, description = "Id or name"),
+           ("name" = String, Path, description = "The secret's name")),
+    responses((status = 200, description = "The remaining names", body = SecretNames)))]
 pub(in crate::api) async fn remove(
     State(api): State<Api>,
     caller: Caller,

@@ -98,7 +98,7 @@ pub(in crate::api) struct Login {
 
 /// Start a session of a token; a session cannot prolong itself
 #[utoipa::path(post, path = "/v1/session", request_body = Login,
-    responses((status = 200, description = "Who it is; the cookie is in `Set-Cookie`", body = Who)))]
+    responses((status = 200, description = "The caller; the cookie is in `Set-Cookie`", body = Who)))]
 pub(in crate::api) async fn begin(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
@@ -149,7 +149,7 @@ pub(in crate::api) async fn show(
 }
 
 /// End the session of the cookie, if there is one
-#[utoipa::path(delete, path = "/v1/session", responses((status = 204, description = "There is none any more")))]
+#[utoipa::path(delete, path = "/v1/session", responses((status = 204, description = "The session has ended")))]
 pub(in crate::api) async fn end(State(api): State<Api>, headers: HeaderMap, args: Args) -> Result<Response, Problem> {
     args.end()?;
     if let Some(secret) = cookie(&headers) {

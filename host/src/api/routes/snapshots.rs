@@ -18,7 +18,7 @@ use crate::wire::{Progress, RestoreRequest, SnapshotRequest};
 
 /// List the snapshots, sorted by name (`wharf snapshot ls`)
 #[utoipa::path(get, path = "/v1/snapshots", params(
-    ("workspace" = Option<String>, Query, description = "Only of this workspace: id or name"),
+    ("workspace" = Option<String>, Query, description = "Workspace: id or name"),
 ), responses((status = 200, description = "The snapshots", body = Vec<Snapshot>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, mut args: Args) -> Result<Response, Problem> {
     let workspace = args.text("workspace")?;
@@ -63,7 +63,7 @@ pub(in crate::api) async fn create(
 
 /// Make a workspace from a snapshot (`wharf snapshot restore`)
 #[utoipa::path(post, path = "/v1/snapshots/{name}/restore", request_body = Option<RestoreRequest>, params(
-    ("name" = String, Path, description = "Its name; the `/` in it is written `%2F`"),
+    ("name" = String, Path, description = "Name of the snapshot, with `/` as `%2F`"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The workspace", content(
     (WorkspaceView = "application/json"), (Progress = "text/event-stream"),
@@ -84,8 +84,8 @@ pub(in crate::api) async fn restore(
 
 /// Remove a snapshot (`wharf snapshot rm`)
 #[utoipa::path(delete, path = "/v1/snapshots/{name}",
-    params(("name" = String, Path, description = "Its name; the `/` in it is written `%2F`")),
-    responses((status = 200, description = "The snapshot as it was", body = Snapshot)))]
+    params(("name" = String, Path, description = "Name of the snapshot, with `/` as `%2F`")),
+    responses((status = 200, description = "The removed snapshot", body = Snapshot)))]
 pub(in crate::api) async fn remove(
     State(api): State<Api>,
     caller: Caller,

@@ -45,8 +45,9 @@ pub(in crate::api) fn absolute(field: &str, path: &Path) -> Result<(), Problem> 
 /// Answers when the workspace is made. As `text/event-stream` with events `progress`, and finally `result` or
 /// `problem`. With `Idempotency-Key` it is carried out once: the same request within a day gets the same answer.
 #[utoipa::path(post, path = "/v1/workspaces", request_body = WorkspaceRequest, params(
-    ("recreate" = Option<bool>, Query, description = "Replaces a workspace that differs from what is decided now"),
-    ("wait" = Option<String>, Query, description = "Waits so long until it is healthy, e.g. `60s`"),
+    ("recreate" = Option<bool>, Query,
+        description = "Whether to replace a workspace that differs from the current decision"),
+    ("wait" = Option<String>, Query, description = "Time to wait until it is healthy, e.g. `60s`"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The workspace", content(
     (WorkspaceView = "application/json"), (Progress = "text/event-stream"),
@@ -83,8 +84,9 @@ pub(in crate::api) async fn make(
 /// are as for a workspace.
 #[utoipa::path(post, path = "/v1/workspaces/{id}/sidecars/{name}", request_body = SidecarRequest, params(
     ("id" = String, Path, description = "Id or name"),
-    ("name" = String, Path, description = "Its name"),
-    ("recreate" = Option<bool>, Query, description = "Replaces a sidecar that differs from what is decided now"),
+    ("name" = String, Path, description = "Name of the sidecar"),
+    ("recreate" = Option<bool>, Query,
+        description = "Whether to replace a sidecar that differs from the current decision"),
     ("idempotency-key" = Option<String>, Header, description = "1 to 200 characters"),
 ), responses((status = 200, description = "The sidecar", content(
     (WorkspaceView = "application/json"), (Progress = "text/event-stream"),
@@ -112,7 +114,7 @@ pub(in crate::api) async fn add_sidecar(
 /// Wait until a workspace has a state (`wharf wait`)
 #[utoipa::path(post, path = "/v1/workspaces/{id}/wait", request_body = Option<WaitRequest>,
     params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "How it is", body = WaitView)))]
+    responses((status = 200, description = "The state of the workspace", body = WaitView)))]
 pub(in crate::api) async fn wait(
     State(api): State<Api>,
     caller: Caller,

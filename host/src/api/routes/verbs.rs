@@ -43,7 +43,7 @@ macro_rules! verb {
         $(#[$doc])*
         #[utoipa::path(post, path = $path, request_body = Option<$body>,
             params(("id" = String, Path, description = "Id or name")),
-            responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
+            responses((status = 200, description = "The changed workspace", body = WorkspaceView)))]
         pub(in crate::api) async fn $name(
             State(api): State<Api>,
             caller: Caller,
@@ -112,7 +112,7 @@ verb!(
 /// Change limits (`wharf update`): at least one
 #[utoipa::path(post, path = "/v1/workspaces/{id}/update", request_body = UpdateRequest,
     params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "The workspace as it is then", body = WorkspaceView)))]
+    responses((status = 200, description = "The changed workspace", body = WorkspaceView)))]
 pub(in crate::api) async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -122,7 +122,7 @@ pub(in crate::api) async fn update(
 ) -> Result<Response, Problem> {
     args.end()?;
     if body == UpdateRequest::default() {
-        return Err(Problem::request("nothing is to be changed: name memory, cpus, pids or restart"));
+        return Err(Problem::request("nothing to change: set memory, cpus, pids or restart"));
     }
     let lifecycle = api.lifecycle()?;
     let id = name.find(&lifecycle).await?;
@@ -132,9 +132,10 @@ pub(in crate::api) async fn update(
 /// Remove a workspace (`wharf rm`)
 #[utoipa::path(delete, path = "/v1/workspaces/{id}", params(
     ("id" = String, Path, description = "Id or name"),
-    ("force" = Option<bool>, Query, description = "Kills what runs"),
-    ("volumes" = Option<bool>, Query, description = "Removes the named volumes that were made for it, too"),
-), responses((status = 200, description = "The workspace as it was", body = WorkspaceView)))]
+    ("force" = Option<bool>, Query, description = "Whether to kill a running workspace"),
+    ("volumes" = Option<bool>, Query, description = "Whether to also remove the named volumes that were created \
+        for it"),
+), responses((status = 200, description = "The removed workspace", body = WorkspaceView)))]
 pub(in crate::api) async fn remove(
     State(api): State<Api>,
     caller: Caller,

@@ -12,15 +12,16 @@ use crate::lifecycle::VolumeView;
 use crate::wire::Empty;
 
 /// List the named volumes that Wharf made, sorted by name (`wharf volume ls`)
-#[utoipa::path(get, path = "/v1/volumes", responses((status = 200, description = "The volumes", body = Vec<VolumeView>)))]
+#[utoipa::path(get, path = "/v1/volumes",
+    responses((status = 200, description = "The volumes", body = Vec<VolumeView>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, args: Args) -> Result<Response, Problem> {
     args.end()?;
     answer(&api.lifecycle()?.volumes().await?)
 }
 
 /// Remove a volume with its data, unless a container uses it (`wharf volume rm`)
-#[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, description = "It is gone", body = Empty)))]
+#[utoipa::path(delete, path = "/v1/volumes/{name}", params(("name" = String, Path, description = "Name of the volume")),
+    responses((status = 200, description = "The volume was removed", body = Empty)))]
 pub(in crate::api) async fn remove(
     State(api): State<Api>,
     caller: Caller,

@@ -14,9 +14,10 @@ use crate::records::{HistoryRow, history};
 
 /// List workspaces, sorted by id (`wharf ls`)
 #[utoipa::path(get, path = "/v1/workspaces", params(
-    ("label" = Option<Vec<String>>, Query, description = "`NAME` or `NAME=VALUE`; given again, those that have both"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries of a page; 100"),
-    ("cursor" = Option<String>, Query, description = "Behind this one, as `Link` says"),
+    ("label" = Option<Vec<String>>, Query,
+        description = "`NAME` or `NAME=VALUE`; if repeated, workspaces with all of them"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Entries per page; default 100"),
+    ("cursor" = Option<String>, Query, description = "Page after this cursor, from `Link`"),
 ), responses((status = 200, description = "A page", body = Vec<WorkspaceView>)))]
 pub(in crate::api) async fn list(State(api): State<Api>, caller: Caller, mut args: Args) -> Result<Response, Problem> {
     let (labels, limit) = (args.every("label"), args.limit()?);
@@ -52,8 +53,8 @@ pub(in crate::api) async fn inspect(State(api): State<Api>, name: Named, args: A
 /// Get the usage of a workspace over time (`wharf metrics`)
 #[utoipa::path(get, path = "/v1/workspaces/{id}/metrics", params(
     ("id" = String, Path, description = "Id or name"),
-    ("since" = Option<String>, Query, description = "A time, or how long ago; 1h"),
-    ("until" = Option<String>, Query, description = "A time, or how long ago"),
+    ("since" = Option<String>, Query, description = "Time, or duration before now; default 1h"),
+    ("until" = Option<String>, Query, description = "Time, or duration before now"),
     ("step" = Option<String>, Query, description = "Length of a step, e.g. `5m`"),
 ), responses((status = 200, description = "Steps with readings", body = Vec<HistoryRow>)))]
 pub(in crate::api) async fn metrics(

@@ -151,7 +151,7 @@ fn print(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
     let decision = match stored.decision() {
         Ok(decision) => decision,
         Err(error) => {
-            context.out.notice(&format!("record {} cannot be read: {error}", stored.number));
+            context.out.notice(&format!("cannot read record {}: {error}", stored.number));
             return Ok(());
         }
     };
@@ -243,10 +243,7 @@ fn show(context: &Context, stored: &StoredDecision, args: &ShowArgs) -> Result<u
     for step in &decision.steps {
         let settings = step.settings_digest.get(..12).unwrap_or_default();
         let digest = step.digest.get(..12).unwrap_or_default();
-        out.line(format!(
-            "  {} is sha256:{digest}, its settings sha256:{settings}; cost {}",
-            step.policy, step.operations
-        ))?;
+        out.line(format!("  {}: sha256:{digest}, settings sha256:{settings}; cost {}", step.policy, step.operations))?;
     }
     out.line(out.bold("input"))?;
     out.indented(&decision.input)?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
 
 /// Arguments of the command.
@@ -19,7 +20,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         out.value(&serde_json::json!({ "file": args.file, "bytes": copy.bytes, "decisions": copy.decisions }))?;
     } else {
         let (file, count) = (args.file.display(), copy.decisions);
-        out.line(format!("{file}: {} bytes, {count} decisions, verified", copy.bytes))?;
+        out.line(format!("{file}: {} bytes, {}, verified", copy.bytes, counted(count, "decision")))?;
     }
     Ok(0)
 }

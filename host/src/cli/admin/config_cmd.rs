@@ -70,7 +70,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
 pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u8, Failure> {
     let usual = sources.file.as_ref().or(sources.search.first()).and_then(|file| file.parent());
     let Some(dir) = args.dir.as_deref().or(usual) else {
-        return Err(Failure::new("no-folder", "there is no home folder to write to", "name a folder", 2));
+        return Err(Failure::new("no-folder", "there is no home folder", "name a folder", 2));
     };
     let mut files = vec![(dir.join("wharf.toml"), TOML), (dir.join("wharf.rhai"), RHAI)];
     for (name, policy) in builtin::ALL {
@@ -83,8 +83,8 @@ pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u
         return Err(Failure::new("exists", text, "use --force to replace it, or name another folder", 1));
     }
     let failed = |path: &std::path::Path, error: std::io::Error| {
-        let text = format!("{} cannot be written: {error}", path.display());
-        Failure::new("unwritable", text, "name a folder that you can write to", 1)
+        let text = format!("cannot write '{}': {error}", path.display());
+        Failure::new("unwritable", text, "name a writable folder", 1)
     };
     for (path, text) in &files {
         let folder = path.parent().unwrap_or(dir);

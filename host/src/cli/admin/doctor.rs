@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::output::{Output, ago};
+use crate::cli::output::{Output, ago, counted, times};
 use crate::cli::{Context, Failure};
 use crate::config;
 use crate::docker::EngineInfo;
@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                 Check::ok("policy", format!("{name}: {} for {}", entry.policy.kind().as_str(), hooks.join(", ")))
             }
             Err(error) if policy.config.optional => {
-                Check::warn("policy", format!("{name}: {error}"), "it is optional and left out; correct it")
+                Check::warn("policy", format!("{name}: {error}"), "the policy is optional and was skipped; correct it")
             }
             Err(error) => Check::fail("policy", format!("{name}: {error}"), "correct it; see 'wharf policy check'"),
         });
@@ -73,12 +73,13 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                 Ok(verified) => match verified.damages.first() {
                     None => {
                         let (state, count) = (app.state_dir.display(), verified.records);
-                        Check::ok("state", format!("{state}: {count} decisions, unbroken"))
+                        Check::ok("state", format!("{state}: {}, unbroken", counted(count, "decision")))
                     }
                     Some(damage) => Check::fail(
                         "state",
                         format!("the decision records are damaged: {damage}"),
-                        "keep a copy and find out who can write to it; 'wharf audit verify' lists all, and what is lost for a known reason is acknowledged with 'wharf audit acknowledge'",
+                        "keep a copy and find out who can write to it; 'wharf audit verify' lists all damage, and \
+                         'wharf audit acknowledge' acknowledges losses with a known reason",
                     ),
                 },
             });
@@ -119,12 +120,12 @@ fn standings(store: &Store, checks: &mut Vec<Check>) {
     };
     for (name, standing) in &standings {
         for (at, breaker, _) in standing.open() {
-            let text = format!("{name}: its breaker is open at {at}; the last failure: {}", breaker.last);
+            let text = format!("{name}: its breaker is open at {at}; last failure: {}", breaker.last);
             checks.push(Check::warn("policy", text, "correct it; 'wharf policy reset' closes the breaker"));
         }
         if let Some(end) = &standing.rolled_back {
-            let text = format!("{name}: as a canary it was rolled back: {}", end.why);
-            checks.push(Check::warn("policy", text, "correct it, or 'wharf policy reset' to try it again"));
+            let text = format!("{name}: the canary was rolled back: {}", end.why);
+            checks.push(Check::warn("policy", text, "correct it, or run 'wharf policy reset' to try it again"));
         }
     }
 }
@@ -136,8 +137,9 @@ fn outdated(store: &Store) -> Option<Check> {
         Err(error) => return Some(Check::fail("workspaces", error.to_string(), error.remedy())),
     };
     let old: Vec<String> = all.iter().filter(|one| one.image_config.is_none()).map(|one| one.id.to_string()).collect();
-    let text = format!("an earlier version made {}; 'wharf inspect' says what that means for each", old.join(", "));
-    (!old.is_empty()).then(|| Check::warn("workspaces", text, "'wharf up --recreate' in the folder of each"))
+    let text =
+        format!("made by an earlier version: {}; 'wharf inspect' shows the consequences for each", old.join(", "));
+    (!old.is_empty()).then(|| Check::warn("workspaces", text, "run 'wharf up --recreate' in the folder of each"))
 }
 
 /// Reports whether the service runs, and the state of its loops.
@@ -147,29 +149,30 @@ fn service(context: &Context, store: &Store, checks: &mut Vec<Check>) {
     let status = match store.service() {
         Ok(Some(status)) => status,
         Ok(None) if restart.unhealthy || restart.failed || idle => {
-            let text =
-                "wharf serve does not run: nothing is restarted or stopped as idle, though [restart] or [idle] asks";
-            return checks.push(Check::warn("service", text, "run 'wharf serve', e.g. as a service of systemd"));
+            let text = "wharf serve is not running: nothing is restarted or stopped as idle, although [restart] or \
+                        [idle] asks for it";
+            return checks.push(Check::warn("service", text, "run 'wharf serve', e.g. as a systemd service"));
         }
         Ok(None) => {
-            let text = "wharf serve does not run: no history, no hook 'event', and no restarts meanwhile";
+            let text = "wharf serve is not running: no history, no hook 'event' and no restarts";
             return checks.push(Check::ok("service", text));
         }
         Err(error) => return checks.push(Check::fail("service", error.to_string(), error.remedy())),
     };
-    let text = format!("wharf serve runs (process {}, since {:.0})", status.pid, status.since);
+    let text = format!("wharf serve is running (process {}, since {:.0})", status.pid, status.since);
     checks.push(match &status.engine_away {
         None => Check::ok("service", text),
         Some(why) => Check::warn("service", format!("{text}, without its engine: {why}"), "see the check 'engine'"),
     });
     if let Some(why) = &status.chain.refused {
-        let text = format!("it refused a reload {}, and decides as before: {why}", ago(status.chain.refused_at));
-        checks.push(Check::warn("service", text, "correct that; it is tried again when the file changes"));
+        let text =
+            format!("it refused a reload {} and keeps the previous policies: {why}", ago(status.chain.refused_at));
+        checks.push(Check::warn("service", text, "correct the cause; the service tries again when the file changes"));
     }
     for failed in status.loops.iter().filter(|status| status.errors > 0) {
         let (name, count, last) = (&failed.name, failed.errors, failed.last_error.as_deref().unwrap_or_default());
-        let text = format!("the loop '{name}' failed {count} times; last {}: {last}", ago(failed.last_error_at));
-        checks.push(Check::warn("service", text, "see its log; restart it once the cause is gone"));
+        let text = format!("the loop '{name}' failed {}; last {}: {last}", times(count), ago(failed.last_error_at));
+        checks.push(Check::warn("service", text, "see the log of the service; restart it after the cause is gone"));
     }
 }
 
@@ -182,12 +185,16 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
     if info.security.iter().any(|feature| feature == "seccomp") {
         checks.push(Check::ok("security", format!("the engine has {}", info.security.join(", "))));
     } else {
-        checks.push(Check::fail("security", "the engine has no seccomp", "use an engine and a kernel with seccomp"));
+        checks.push(Check::fail(
+            "security",
+            "the engine does not support seccomp",
+            "use an engine and a kernel with seccomp support",
+        ));
     }
     if !info.swap_limit {
         checks.push(Check::warn(
             "limits",
-            "the engine cannot limit swap, so a memory limit does not cover it",
+            "the engine cannot limit swap, so memory limits do not cover it",
             "turn swap off, or boot with swapaccount=1",
         ));
     }
@@ -202,20 +209,22 @@ fn limits(context: &Context, info: &EngineInfo, checks: &mut Vec<Check>) {
         checks.push(Check::warn(
             "disk",
             format!(
-                "watched: the storage driver {} cannot limit a workspace's disk; wharf serve measures it and tells policies",
+                "watched: the storage driver {} cannot limit the disk of a workspace; wharf serve measures it \
+                 and reports it to policies",
                 info.storage_driver
             ),
-            "use overlay2 on xfs with pquota, btrfs or zfs, if the limits must hold",
+            "use overlay2 on xfs with pquota, btrfs or zfs to enforce the limits",
         ));
     }
     if info.disk_limit_possible() {
-        let text = "enforced: the storage driver can limit a workspace's disk; without quotas below it, it is watched";
+        let text = "enforced: the storage driver can limit the disk of a workspace; without quotas in the file \
+                    system, usage is only watched";
         checks.push(Check::ok("disk", text));
     }
     if !info.init_available {
         checks.push(Check::warn(
             "engine",
-            "the engine has no init process, so a workspace's command must reap its children and heed SIGTERM",
+            "the engine has no init process, so the command of a workspace must reap its children and handle SIGTERM",
             "install docker-init (Debian: tini)",
         ));
     }
@@ -239,7 +248,7 @@ fn report(checks: &[Check], out: &Output) -> Result<u8, Failure> {
             };
             out.line(format!("{mark}  {:<8}  {}", check.name, check.message))?;
             if let Some(remedy) = &check.remedy {
-                out.line(format!("                what to do: {remedy}"))?;
+                out.line(format!("                remedy: {remedy}"))?;
             }
         }
     }

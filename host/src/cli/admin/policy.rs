@@ -98,9 +98,7 @@ async fn ls(context: &Context) -> Result<u8, Failure> {
     }
     if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = chain {
         let (when, before) = (ago(refused_at), ago(since));
-        context
-            .out
-            .line(format!("the service refused a reload {when} and decides with the chain of {before}: {why}"))?;
+        context.out.line(format!("the service refused a reload {when} and still uses the chain of {before}: {why}"))?;
     }
     Ok(0)
 }
@@ -119,7 +117,7 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
     {
         all.retain(|policy| policy.config.name == name);
         if all.is_empty() {
-            let text = format!("there is neither a policy nor a file '{name}'");
+            let text = format!("there is no policy and no file '{name}'");
             return Err(Failure::new("policy-not-found", text, "'wharf policy ls' lists the chain", 5));
         }
     }

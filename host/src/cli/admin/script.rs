@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::app::cases::read_case;
 use crate::app::scripts::reference;
+use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
 use crate::hooks::{Hook, HookRequest, PolicyError};
 
@@ -115,7 +116,11 @@ fn test(context: &Context, files: &[PathBuf]) -> Result<u8, Failure> {
     say(context, &findings)?;
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     if !context.out.json {
-        context.out.line(format!("{} tests: {} hold, {failed} do not", findings.len(), findings.len() - failed))?;
+        context.out.line(format!(
+            "{}: {} passed, {failed} failed",
+            counted(findings.len(), "test"),
+            findings.len() - failed
+        ))?;
     }
     Ok(if failed == 0 { 0 } else { 1 })
 }
@@ -140,9 +145,9 @@ fn say(context: &Context, findings: &[Finding]) -> Result<(), Failure> {
 fn of_case(path: &std::path::Path) -> Result<HookRequest, Failure> {
     let bad = |text: String| {
         let text = format!("{}: {text}", path.display());
-        Failure::new("bad-case", text, "'wharf audit show N --as-case' makes one of a record", 2)
+        Failure::new("bad-case", text, "create one from a record with 'wharf audit show N --as-case'", 2)
     };
-    let text = std::fs::read_to_string(path).map_err(|error| bad(format!("it cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot read it: {error}")))?;
     let case = read_case(path, &text).map_err(bad)?;
     case.record().map(|record| record.input).map_err(bad)
 }
@@ -176,7 +181,7 @@ fn trace(context: &Context, file: &std::path::Path, request: &HookRequest) -> Re
         )?;
     }
     if trace.cut {
-        out.line("(more lines were run)")?;
+        out.line("(further lines not shown)")?;
     }
     match &trace.result {
         Ok(reply) => {

@@ -2,6 +2,7 @@
 
 use crate::api;
 use crate::app::App;
+use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
 use crate::service::{self, Error, ServiceEvent};
 
@@ -36,7 +37,7 @@ fn check(context: &Context) -> Result<u8, Failure> {
     if out.json {
         out.value(&serde_json::json!({ "state_dir": app.state_dir, "policies": policies }))?;
     } else {
-        out.line(format!("wharf serve could begin: state {}, {policies} policies", app.state_dir.display()))?;
+        out.line(format!("wharf serve can start: state {}, {}", app.state_dir.display(), counted(policies, "policy")))?;
     }
     Ok(0)
 }
@@ -65,7 +66,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let say = move |said: &ServiceEvent| {
         let printed = if out.json { out.value(&object(said, &state)) } else { out.line(line(said, &state)) };
         if let Err(error) = printed {
-            tracing::debug!("the output of the service is not read: {error}");
+            tracing::debug!("cannot print the output of the service: {error}");
         }
     };
     let app = App { long_lived: true, ..context.app.clone() };
@@ -80,8 +81,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         Err(Error::NotAttached { message, remedy }) => Err(not_attached((message, remedy))),
         Err(Error::Runs(who)) => {
             let who = who.map_or_else(String::new, |who| format!(" (process {}, since {:.0})", who.pid, who.since));
-            let text = format!("another wharf serve has the state in {}{who}", context.app.state_dir.display());
-            let remedy = "leave it running, end it first, or name another state folder with --state-dir";
+            let text = format!("another wharf serve uses the state in '{}'{who}", context.app.state_dir.display());
+            let remedy = "keep it running, stop it first, or name another state folder with --state-dir";
             Err(Failure::new("service-runs", text, remedy, 1))
         }
     }
@@ -97,8 +98,8 @@ fn line(said: &ServiceEvent, state: &str) -> String {
             };
             format!("wharf serve is ready: state {state}, {engine}, {api}; {}", loops.join(", "))
         }
-        ServiceEvent::EngineAway(why) => format!("the engine is away: {why}; trying again"),
-        ServiceEvent::EngineBack => "the engine is back".to_owned(),
+        ServiceEvent::EngineAway(why) => format!("the engine is unreachable: {why}; trying again"),
+        ServiceEvent::EngineBack => "the engine is reachable again".to_owned(),
         ServiceEvent::Done(what) => what.clone(),
     }
 }

@@ -54,14 +54,14 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Create(args) => {
             let (labels, expires_at) = (args.labels()?, args.expires_at()?);
             let Some((about, token)) = store.create_token(&args.name, args.role, &labels, expires_at)? else {
-                let text = format!("there is a token named '{}'", args.name);
-                return Err(Failure::new("exists", text, "take another name, or revoke it with 'wharf token rm'", 1));
+                let text = format!("a token named '{}' already exists", args.name);
+                return Err(Failure::new("exists", text, "choose another name, or revoke it with 'wharf token rm'", 1));
             };
             if out.json {
                 out.value(&Created { about: &about, token: &token })?;
             } else {
                 out.line(&token)?;
-                out.notice("this is the only time that the token is shown");
+                out.notice("the token is not shown again");
             }
         }
         Command::Ls => {
@@ -108,18 +108,18 @@ impl CreateArgs {
     fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
         let named = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(named) {
-            return Err(usage("the name of a token has 1 to 64 letters, digits, '-', '_' and '.'".to_owned()));
+            return Err(usage("a token name has 1 to 64 letters, digits, '-', '_' and '.'".to_owned()));
         }
         let mut labels = BTreeMap::new();
         for text in &self.label {
-            let wrong = || usage(format!("--label {text}: write it as NAME=VALUE, each name once"));
+            let wrong = || usage(format!("--label {text}: use NAME=VALUE, each name once"));
             let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
             if labels.insert(name.to_owned(), value.to_owned()).is_some() {
                 return Err(wrong());
             }
         }
         if self.role == Role::Admin && !labels.is_empty() {
-            return Err(usage("an admin sees everything: leave out --label, or take another role".to_owned()));
+            return Err(usage("an admin sees everything: omit --label, or choose another role".to_owned()));
         }
         Ok(labels)
     }
@@ -127,7 +127,7 @@ impl CreateArgs {
     fn expires_at(&self) -> Result<Option<Timestamp>, Failure> {
         let Some(span) = self.expires else { return Ok(None) };
         let end = Timestamp::now().checked_add(span.0).ok().filter(|_| !span.0.is_zero());
-        end.map(Some).ok_or_else(|| usage(format!("--expires {span}: that is no time to come")))
+        end.map(Some).ok_or_else(|| usage(format!("--expires {span}: the time is not in the future")))
     }
 }
 

@@ -56,12 +56,12 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome != Some(SweepOutcome::Kept));
                 let rows: Vec<_> = shown.map(row).collect();
                 if rows.is_empty() {
-                    context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows why")?;
+                    context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows the reasons")?;
                 } else {
-                    context.out.table(&["WHAT", "SIZE", "VERDICT", "WHEN", "BY", "WHY"], rows)?;
+                    context.out.table(&["OBJECT", "SIZE", "VERDICT", "WHEN", "POLICY", "REASON"], rows)?;
                 }
                 if let Some(failed) = &report.failed {
-                    context.out.line(format!("everything is kept: {}", failed))?;
+                    context.out.line(format!("everything was kept: {}", failed))?;
                 }
             }
             Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))
@@ -72,7 +72,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 context.out.value(&entries)?;
             } else {
                 let rows = entries.iter().map(entry_row).collect();
-                context.out.table(&["NUMBER", "WHAT", "SIZE", "ACTION", "STATE", "WHEN", "BY", "WHY"], rows)?;
+                context
+                    .out
+                    .table(&["NUMBER", "OBJECT", "SIZE", "ACTION", "STATE", "WHEN", "POLICY", "REASON"], rows)?;
             }
             Ok(0)
         }
@@ -80,8 +82,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             let mut several = Several::new(&context.out);
             for which in which {
                 match backend.undo_cleanup(which).await {
-                    Ok(entry) if entry.action == LedgerAction::Stop => tell(&mut several, &entry, "runs again"),
-                    Ok(entry) => tell(&mut several, &entry, "stays; sweeps leave it alone"),
+                    Ok(entry) if entry.action == LedgerAction::Stop => tell(&mut several, &entry, "is running again"),
+                    Ok(entry) => tell(&mut several, &entry, "is kept and protected from sweeps"),
                     Err(failure) => several.failed(&failure.into()),
                 }
             }
@@ -91,7 +93,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
             let mut several = Several::new(&context.out);
             for which in which {
                 match backend.allow_cleanup(which).await {
-                    Ok(entry) => tell(&mut several, &entry, "is left to sweeps again"),
+                    Ok(entry) => tell(&mut several, &entry, "is no longer protected from sweeps"),
                     Err(failure) => several.failed(&failure.into()),
                 }
             }

@@ -18,10 +18,10 @@ mod take_out;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A path in a workspace is written WS:/path, or :/path for the workspace of this folder; '-' is a tar archive on stdin or \
-stdout. A folder that exists is copied into; 'DIR/.' means what is in it. A link stays a link, and 'LINK/.' means what is \
-in the folder that it leads to. Files that are copied in belong to the user of \
-the workspace where its id is known, else to root. Policies of pre-exec are asked as for a command.")]
+Write a path in a workspace as WS:/path, or as :/path for the workspace of this folder; '-' is a tar archive on stdin \
+or stdout. If the target is an existing folder, the copy goes into it; 'DIR/.' is the contents of a folder. Links are \
+copied as links, and 'LINK/.' is the contents of the link's target folder. Files copied in belong to the user of the \
+workspace if the user's id is known, else to root. The policies for pre-exec are asked as for a command.")]
 pub(crate) struct Args {
     /// The source
     source: String,
@@ -63,17 +63,17 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                     let bounds: Vec<_> = backend.written().await?.iter().filter_map(|path| Bound::at(path)).collect();
                     take_out::take_out(context, (out, stop), path, (Path::new(to), &bounds)).await?;
                 }
-                _ => unless(&mut stop, "the archive is cut off", pour_out(out)).await?,
+                _ => unless(&mut stop, "the archive is truncated", pour_out(out)).await?,
             }
         }
         (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
             let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
             let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
-            let left = "what had arrived by then stays";
+            let left = "the files copied before the error remain";
             unless(&mut backend.stopper().await?.subscribe(), left, bring_in(context, &backend, &target, (from, path)))
                 .await?;
         }
-        _ => return Err(usage("one side must be in a workspace (WS:/path), and the other one must not".into())),
+        _ => return Err(usage("exactly one side must be in a workspace (WS:/path)".into())),
     }
     Ok(0)
 }
@@ -103,7 +103,12 @@ fn usage(text: String) -> Failure {
 }
 
 fn local(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new("local-file", format!("{}: {error}", shown(path)), "see that the path exists and is yours", 1)
+    Failure::new(
+        "local-file",
+        format!("{}: {error}", shown(path)),
+        "check that the path exists and that you may use it",
+        1,
+    )
 }
 
 /// Formats a path whose names a workspace may have chosen.
@@ -115,7 +120,7 @@ fn shown(path: &Path) -> String {
 fn tell_left_out(context: &Context, names: &[String]) {
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(|name| Printable::from(name).to_string()).collect();
-        context.out.notice(&format!("left out, neither file, folder nor link: {}", names.join(", ")));
+        context.out.notice(&format!("skipped, neither file, folder nor link: {}", names.join(", ")));
     }
 }
 
@@ -162,8 +167,8 @@ async fn bring_in(
     let meta = if contents || written.ends_with(b"/") { from.metadata() } else { from.symlink_metadata() };
     let meta = meta.map_err(|error| local(from, &error))?;
     if !meta.is_dir() && !meta.is_file() && !meta.is_symlink() {
-        let text = format!("{} is neither file, folder nor link", shown(from));
-        return Err(Failure::new("bad-request", text, "name something that can be copied", 1));
+        let text = format!("'{}' is neither file, folder nor link", shown(from));
+        return Err(Failure::new("bad-request", text, "name a file, folder or link", 1));
     }
     let source = if meta.is_symlink() { Ok(from.to_path_buf()) } else { from.canonicalize() };
     let source = source.map_err(|error| local(from, &error))?;
@@ -173,11 +178,16 @@ async fn bring_in(
         (PathKind::Folder, true) if contents => (path, PathBuf::from(".")),
         (PathKind::Folder, _) => (path, name),
         (PathKind::Missing, false) if path.ends_with('/') => {
-            return Err(Failure::new("not-found", format!("there is no folder {path} in {id}"), "make it first", 1));
+            return Err(Failure::new(
+                "not-found",
+                format!("there is no folder '{path}' in {id}"),
+                "create it first",
+                1,
+            ));
         }
         (PathKind::File, true) => {
-            let text = format!("{path} in {id} is a file, and {} is a folder", from.display());
-            return Err(Failure::new("bad-request", text, "name another place", 1));
+            let text = format!("'{path}' in {id} is a file, but '{}' is a folder", from.display());
+            return Err(Failure::new("bad-request", text, "name another target", 1));
         }
         (PathKind::Missing | PathKind::File, _) => (parent, PathBuf::from(last)),
     };

@@ -26,8 +26,8 @@ const WHARF_FAILED: u8 = 125;
 const TIMED_OUT: u8 = 124;
 
 /// The message about output that a command's children write after its end.
-const CUT: &str = "the command has ended, and something that it started still holds its output; what that writes from now \
-                   on is not shown";
+const CUT: &str =
+    "the command has exited, but a process that it started still has its output open; later output is not shown";
 
 /// The time that a slow reader has for the remaining output.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -126,12 +126,7 @@ async fn session(
     limit: Option<Duration>,
 ) -> Result<u8, Failure> {
     if spec.tty && interactive && !std::io::stdin().is_terminal() {
-        return Err(Failure::new(
-            "no-terminal",
-            "-t: stdin is no terminal",
-            "leave -t out, or run it in a terminal",
-            2,
-        ));
+        return Err(Failure::new("no-terminal", "-t: stdin is not a terminal", "omit -t, or run it in a terminal", 2));
     }
     let tty = spec.tty;
     if tty && let Ok(term) = std::env::var("TERM") {
@@ -255,7 +250,7 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 }
 
 fn detached() -> u8 {
-    terminal::say_raw("\r\ndetached; the command runs on\r\n");
+    terminal::say_raw("\r\ndetached; the command keeps running\r\n");
     0
 }
 

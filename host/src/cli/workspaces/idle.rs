@@ -56,7 +56,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let by = idle.signals.first().filter(|_| idle.active_at.is_some()).map_or("-", |signal| signal.kind.as_str());
         vec![idle.id.to_string(), idle.state.to_string(), ago(idle.active_at), by.to_owned(), stops(idle)]
     };
-    context.out.table(&["ID", "STATE", "USED", "SIGN", "STOPS"], all.iter().map(row).collect())?;
+    context.out.table(&["ID", "STATE", "USED", "SIGNAL", "STOPS"], all.iter().map(row).collect())?;
     Ok(0)
 }
 
@@ -82,23 +82,25 @@ fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
         let lease = signal.kind == SignalKind::Lease;
         vec![
             signal.kind.as_str().to_owned(),
-            signal.value.clone().unwrap_or_else(|| "no value yet".into()),
+            signal.value.clone().unwrap_or_else(|| "no data".into()),
             if lease { "-".into() } else { ago(signal.active_at) },
             ago(signal.measured_at),
         ]
     };
-    context.out.table(&["SIGN", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
+    context.out.table(&["SIGNAL", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
     let id = &idle.id;
     context.out.line(match (after, idle.stops_at) {
         _ if idle.state != State::Running => format!("{id} is {}", idle.state),
-        (None, _) => format!("{id} is not stopped for being idle: idle.after is not set"),
+        (None, _) => format!("{id} is not stopped when idle: idle.after is not set"),
         (Some(after), Some(time)) => {
             format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
         }
-        (Some(after), None) => format!("{id} has no sign of use yet; idle.after is {after}"),
+        (Some(after), None) => format!("{id} has no sign of use so far; idle.after is {after}"),
     })?;
     if !service && after.is_some() {
-        context.out.line("wharf serve does not run: nothing is stopped, and CPU and network are not measured")?;
+        context
+            .out
+            .line("wharf serve is not running: no workspace is stopped, and CPU and network are not measured")?;
     }
     Ok(0)
 }
@@ -115,7 +117,7 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
         [name, time, ..] => (Some(name.as_str()), Some(time.parse::<Span>().map_err(usage)?)),
     };
     if args.release && time.is_some() {
-        return Err(usage("a time and --release cannot go together".into()));
+        return Err(usage("--release does not take a time".into()));
     }
     let change = match time {
         Some(time) => LeaseChange::Take(time),

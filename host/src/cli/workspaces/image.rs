@@ -85,7 +85,7 @@ impl BuildArgs {
 fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>, String> {
     let pair = |text: String| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(format!("--build-arg {text}: write it as NAME=VALUE")),
+        None => Err(format!("--build-arg {text}: use NAME=VALUE")),
     };
     texts.into_iter().map(pair).collect()
 }

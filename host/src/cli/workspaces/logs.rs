@@ -97,14 +97,14 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 LogItem::Lines(lines) => look.lines(&mut printer, &logs, &lines).await,
                 LogItem::Interrupted(Lost { name, by }, cause) => {
                     printer.flush().await?;
-                    context.out.notice(&format!("{name}: {cause}; trying again until {by} answers"));
+                    context.out.notice(&format!("{name}: {cause}; trying again until {by} responds"));
                     Ok(())
                 }
                 LogItem::Resumed(Lost { name, by }, lost) => {
                     printer.flush().await?;
                     context.out.notice(&match lost {
-                        true => format!("{name}: the log was rotated meanwhile; lines may be missing here"),
-                        false => format!("{name}: {by} answers again; going on where it was"),
+                        true => format!("{name}: the log was rotated; lines may be missing here"),
+                        false => format!("{name}: {by} responds again; continuing from the last line"),
                     });
                     Ok(())
                 }

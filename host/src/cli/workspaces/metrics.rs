@@ -38,8 +38,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     if history.points.is_empty() {
         let interval = context.app.loaded.config.metrics.interval;
         context.out.notice(&format!(
-            "no value yet of {} in that time: 'wharf serve' collects them every {interval} while it runs; \
-             'wharf stats' shows what is used now",
+            "no data about {} in that period: 'wharf serve' collects it every {interval} while it runs; 'wharf stats' \
+             shows the current usage",
             id
         ));
         return Ok(0);
@@ -97,7 +97,7 @@ fn sparks(history: &History) -> Vec<String> {
             }
         }
         let highest = values.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
-        let highest = if highest.is_finite() { format!("up to {}", show(highest)) } else { "no value yet".into() };
+        let highest = if highest.is_finite() { format!("up to {}", show(highest)) } else { "no data".into() };
         format!("{name:<8} {}  {highest}", spark(&values, 72))
     };
     quantities.into_iter().map(line).collect()

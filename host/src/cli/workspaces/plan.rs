@@ -76,10 +76,10 @@ fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), 
             let (is, decided) = (value(&change.is), value(&change.decided));
             vec![change.field.clone(), is, decided, change.was_by.clone(), change.by.clone()]
         };
-        out.table(&["FIELD", "IS", "WOULD BE", "SET THEN BY", "SET NOW BY"], changes.iter().map(row).collect())?;
+        out.table(&["FIELD", "IS", "WOULD BE", "WAS SET BY", "NOW SET BY"], changes.iter().map(row).collect())?;
     }
     if !shown.engine {
-        out.line("planned without an engine: local images and its abilities are unknown")?;
+        out.line("planned without an engine: local images and the features of the engine are unknown")?;
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
     }
     for one in &plan.shadows {
         let (from, to) = (short(&one.from), short(&one.to));
-        out.line(format!("  if {} counted: {}: {from} -> {to}", one.policy, one.field))?;
+        out.line(format!("  with {} enforced: {}: {from} -> {to}", one.policy, one.field))?;
     }
     let spec = serde_json::to_value(&plan.spec).unwrap_or_default();
     let mut rows = Vec::new();
@@ -123,7 +123,7 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
         }
     }
     if !lines.is_empty() {
-        out.line(out.bold("overruled and bounded"))?;
+        out.line(out.bold("overruled and limited"))?;
     }
     for line in lines {
         out.line(line)?;
@@ -138,7 +138,7 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
         }
     }
     if !plan.engine {
-        out.line("planned without an engine: local images and its abilities are unknown")?;
+        out.line("planned without an engine: local images and the features of the engine are unknown")?;
     }
     Ok(())
 }
@@ -150,7 +150,7 @@ pub(in crate::cli) fn bound(field: &Explained) -> Option<String> {
     match &bound.violated {
         Some(violated) => Some(format!("forbidden: {violated}; {setting}")),
         // An untouched default is not worth a line.
-        None if bound.reached && !field.history.is_empty() => Some(format!("as much as {setting} allows")),
+        None if bound.reached && !field.history.is_empty() => Some(format!("the most that {setting} allows")),
         None => None,
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn parse(text: &str) -> Result<(String, SecretBytes), String> {
             Ok((name.to_owned(), SecretBytes(value)))
         }
         None => {
-            let value = std::env::var(text).map_err(|_| format!("--secret {text}: there is no such variable here"))?;
+            let value = std::env::var(text).map_err(|_| format!("--secret {text}: the variable is not set"))?;
             Ok((text.to_owned(), SecretBytes(value.into_bytes())))
         }
     }

@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                     let volumes = kept.volumes.len().to_string();
                     vec![kept.name.clone(), ago(Some(kept.created_at)), kept.image.clone(), volumes]
                 };
-                context.out.table(&["NAME", "MADE", "IMAGE", "VOLUMES"], all.iter().map(row).collect())?;
+                context.out.table(&["NAME", "CREATED", "IMAGE", "VOLUMES"], all.iter().map(row).collect())?;
             }
             Ok(0)
         }

@@ -203,7 +203,7 @@ fn done(verb: &Verb) -> &'static str {
         Verb::Restart(_) => "restarted",
         Verb::Pause => "paused",
         Verb::Unpause => "unpaused",
-        Verb::Kill(_) => "got the signal",
+        Verb::Kill(_) => "signalled",
         Verb::Remove { .. } | Verb::Down { .. } => "removed",
         Verb::Update(_) => "updated",
     }

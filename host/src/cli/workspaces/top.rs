@@ -83,8 +83,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     if context.out.json || !terminal::is_out() || !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             "no-terminal",
-            "'top' needs a terminal for its input and output",
-            "use 'wharf stats', with --json for programs",
+            "'top' needs a terminal for input and output",
+            "use 'wharf stats', or 'wharf stats --json' in programs",
             2,
         ));
     }

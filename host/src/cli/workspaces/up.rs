@@ -83,15 +83,14 @@ impl RequestArgs {
         }
         let mut labels = BTreeMap::new();
         for text in self.label {
-            let (name, value) =
-                text.split_once('=').ok_or_else(|| usage(format!("--label {text}: write it as NAME=VALUE")))?;
+            let (name, value) = text.split_once('=').ok_or_else(|| usage(format!("--label {text}: use NAME=VALUE")))?;
             labels.insert(name.to_owned(), value.to_owned());
         }
         let mut secrets = BTreeMap::new();
         for text in self.secret {
             let (name, secret) = crate::cli::workspaces::secret::parse(&text).map_err(usage)?;
             if secrets.insert(name.clone(), secret).is_some() {
-                return Err(usage(format!("the secret {name} is given twice")));
+                return Err(usage(format!("the secret {name} is set twice")));
             }
         }
         let build = self.build.build().map_err(usage)?;
@@ -105,7 +104,7 @@ pub(crate) fn env_pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => match std::env::var(text) {
             Ok(value) => Ok((text.to_owned(), value)),
-            Err(_) => Err(format!("--env {text}: there is no such variable here")),
+            Err(_) => Err(format!("--env {text}: the variable is not set")),
         },
     }
 }

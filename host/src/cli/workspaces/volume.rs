@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
                 let row = |volume: &VolumeView| {
                     vec![volume.name.clone(), volume.workspace_id.clone(), ago(volume.created_at)]
                 };
-                context.out.table(&["NAME", "MADE FOR", "CREATED"], all.iter().map(row).collect())?;
+                context.out.table(&["NAME", "WORKSPACE", "CREATED"], all.iter().map(row).collect())?;
             }
             Ok(0)
         }

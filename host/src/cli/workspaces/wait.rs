@@ -23,8 +23,8 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     if args.exit_code && args.state != Awaited::Exited {
-        let text = "--exit-code goes with --for exited: otherwise there is no exit code";
-        return Err(Failure::new("bad-request", text, "add --for exited, or leave --exit-code out", 2));
+        let text = "--exit-code needs --for exited: other states have no exit code";
+        return Err(Failure::new("bad-request", text, "add --for exited, or omit --exit-code", 2));
     }
     let target = context.target(args.workspace.as_deref())?;
     let awaited = args.state;

@@ -77,13 +77,13 @@ fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
     let numbers: Vec<_> =
         why.records.iter().filter_map(|record| record.number.map(|number| format!("#{number}"))).collect();
     if !numbers.is_empty() {
-        out.line(format!("decided in {} ('wharf audit show')", numbers.join(" ")))?;
+        out.line(format!("decision records: {} (see 'wharf audit show')", numbers.join(" ")))?;
     }
     let pruned = why.records.len() - numbers.len();
     if pruned > 0 {
         let when = why.pruned.map_or(String::new(), |time| format!(" on {time:.0} or before"));
         out.line(format!(
-            "{pruned} of its decision records were pruned{when}; this is what the workspace itself keeps"
+            "{pruned} of its decision records were pruned{when}; the values come from the workspace's own copy"
         ))?;
     }
     Ok(())

@@ -75,7 +75,7 @@ impl ExecControl {
                 return Ok(killed);
             }
         }
-        Err(unsupported("the engine's processes are not seen from here, so the command runs on"))
+        Err(unsupported("the processes of the engine are not visible from here, so the command keeps running"))
     }
 
     /// Kills the command as [`ExecControl::kill`] does. Returns none if neither the command nor its container is
@@ -86,7 +86,7 @@ impl ExecControl {
             return Ok(Some(false));
         }
         if !self.docker.is_local() {
-            return Err(unsupported("the engine is on another machine, so the command runs on"));
+            return Err(unsupported("the engine is on another machine, so the command keeps running"));
         }
         // The number may belong to another process by now, or may always have belonged to one.
         if is_of(look.pid, &look.container_id) {
@@ -119,7 +119,7 @@ impl ExecControl {
         match self.docker.exec_collect(&look.container_id, &request, 1 << 10).await {
             Ok(done) if done.code == 0 => Ok(true),
             Ok(_) | Err(Error::CommandNotFound { .. }) => {
-                Err(unsupported("it could be signalled neither from outside nor from inside, so it runs on"))
+                Err(unsupported("cannot signal it from outside or inside the container, so it keeps running"))
             }
             Err(error) => Err(error),
         }

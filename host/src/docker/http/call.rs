@@ -99,7 +99,7 @@ impl Call {
     pub(in crate::docker) fn json(mut self, body: &impl Serialize) -> Result<Self> {
         let text = serde_json::to_vec(body).map_err(|error| Error::Protocol {
             operation: self.operation,
-            cause: format!("the request cannot be written as JSON: {error}"),
+            cause: format!("cannot serialize the request: {error}"),
         })?;
         self.body = text.into();
         Ok(self)

@@ -44,7 +44,7 @@ impl Decoder {
     pub(super) fn finish(&mut self, lines: &mut Vec<LogLine>) -> Decoded {
         match self {
             Self::Framed(framed) if framed.frames.is_between_frames() => Ok(()),
-            Self::Framed(_) => Err("it ended in the middle of a message".into()),
+            Self::Framed(_) => Err("the stream ended in the middle of a message".into()),
             Self::Raw(raw) => {
                 raw.push(Bytes::new(), lines, true);
                 Ok(())

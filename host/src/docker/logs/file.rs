@@ -181,7 +181,7 @@ impl Reader {
         while position < part.size {
             let count = self.block(&mut part.file, part.size - position)?;
             if count == 0 {
-                return Err(Stop::Failed("it became shorter".into()));
+                return Err(Stop::Failed("the file was truncated".into()));
             }
             position += count;
         }
@@ -227,7 +227,7 @@ impl Reader {
             match std::fs::metadata(&self.path) {
                 Ok(meta) if (meta.dev(), meta.ino()) == current.identity => {
                     if meta.len() < current.file.stream_position()? {
-                        return Err(Stop::Failed("it became shorter".into()));
+                        return Err(Stop::Failed("the file was truncated".into()));
                     }
                 }
                 // The engine renames a file only after writing its last line.
@@ -256,7 +256,7 @@ impl Reader {
     fn switch(&mut self, read: &Part) -> std::result::Result<Part, Stop> {
         let mut parts = open_all(&self.path, self.most)?;
         let Some(index) = parts.iter().position(|part| part.identity == read.identity) else {
-            return Err(Stop::Failed("it was rotated away before it was read".into()));
+            return Err(Stop::Failed("it was rotated before it was read".into()));
         };
         let mut newer = parts.split_off(index + 1);
         let Some(current) = newer.pop() else { return Err(Stop::Failed("it was renamed back".into())) };
@@ -298,7 +298,7 @@ impl Reader {
             let Some((stream, time)) = json_line::read(line, &mut self.clock, &mut messages) else {
                 // Pass on the lines understood so far, so that the engine only has to deliver the rest.
                 self.send(messages, &ends, timestamps)?;
-                return Err(Stop::Failed("a line is not of the form that the engine writes".into()));
+                return Err(Stop::Failed("a line is not in the format of the engine".into()));
             };
             used = end + 1;
             if until.is_some_and(|until| time > until) {

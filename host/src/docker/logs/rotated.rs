@@ -55,7 +55,7 @@ pub(super) fn open_all(path: &Path, most: u32) -> io::Result<Vec<Part>> {
             return Ok(parts);
         }
     }
-    Err(io::Error::other("the files are rotated faster than they can be opened"))
+    Err(io::Error::other("the files are rotated too fast to be opened"))
 }
 
 /// Returns the offset of the last `wanted` lines of a file and how many lines there are.

@@ -156,7 +156,7 @@ impl Snapshot {
     pub(super) fn of_store(standings: Option<&dyn Standings>) -> Self {
         let Some(standings) = standings else { return Self::default() };
         Self(standings.read().unwrap_or_else(|error| {
-            tracing::warn!("how policies have been doing is not known: {error}");
+            tracing::warn!("cannot read the standing of the policies: {error}");
             BTreeMap::new()
         }))
     }
@@ -203,7 +203,7 @@ pub(super) fn blocked(
                 wait = breaker.open_until().unwrap_or(0).saturating_sub(now);
             });
             if let Err(error) = claimed {
-                tracing::warn!("the breaker of '{}' cannot be tried: {error}", entry.policy.name());
+                tracing::warn!("cannot test the breaker of '{}': {error}", entry.policy.name());
             }
             if mine {
                 continue;
@@ -212,7 +212,7 @@ pub(super) fn blocked(
         if wait > 0 {
             let whom = if key.ends_with(request.hook.as_str()) { "" } else { " about this workspace" };
             return Some(format!(
-                "its breaker is open: it failed {} times in a row{whom}, and is asked again in {} s; the last failure was: {}",
+                "its breaker is open after {} failures in a row{whom}; it is asked again in {} s; last failure: {}",
                 breaker.failures,
                 wait.div_ceil(1_000),
                 breaker.last
@@ -274,7 +274,7 @@ pub(super) fn observe(
             }
         };
         if let Err(error) = standings.update(&step.policy, &mut change) {
-            tracing::warn!("how '{}' has been doing cannot be kept: {error}", step.policy);
+            tracing::warn!("cannot save the standing of '{}': {error}", step.policy);
         }
     }
 }
@@ -308,7 +308,7 @@ impl Standing {
             Some(failures) if !many => format!("{failures} calls in a row failed"),
             _ => format!("{} of {} calls failed", self.errors, self.calls),
         };
-        self.rolled_back = Some(RolledBack { at_ms: now_ms, why: format!("{how}; the last: {why}") });
+        self.rolled_back = Some(RolledBack { at_ms: now_ms, why: format!("{how}; last: {why}") });
     }
 
     /// Returns the open breakers, with their keys and end times (milliseconds since 1970).

@@ -298,7 +298,7 @@ fn a_sweep_verdict_about_a_stranger_is_refused() {
     });
     let decision = sweep(vec![says("a", SweepChoice::Remove), stranger]);
     assert_eq!(decision.outcome, Outcome::Sweep(vec![]));
-    assert!(decision.steps[1].error.as_ref().unwrap().message.contains("no candidate"));
+    assert!(decision.steps[1].error.as_ref().unwrap().message.contains("not a candidate"));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn what_was_taken_away_and_comes_back_is_held_against_how_it_began() {
     let mut gone = began.clone();
     gone.mounts.clear();
     let said = floor(&began, &[]).check(&gone, &Adjustment::Mount("/m".into(), mount(false))).unwrap_err();
-    assert!(said.contains("it began as"), "{said}");
+    assert!(said.contains("it was originally"), "{said}");
     assert_eq!(floor(&began, &[]).check(&gone, &Adjustment::Mount("/m".into(), mount(true))), Ok(None));
     assert_eq!(floor(&began, &[]).check(&gone, &Adjustment::Mount("/new".into(), mount(false))), Ok(None));
 }

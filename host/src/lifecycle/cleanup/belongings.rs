@@ -101,8 +101,8 @@ impl Lifecycle {
         match self.image_of_another(project, reference).await? {
             None => Ok(()),
             Some(other) => Err(Error::ProjectFile(format!(
-                "the project asks for the image {reference}, which was made for the workspace {other}; name it with --image, \
-                 or let an admin add it to allow.images"
+                "the project requests the image '{reference}', which was made for the workspace {other}; name it with \
+                 --image, or let an admin add it to allow.images"
             ))),
         }
     }
@@ -135,18 +135,19 @@ fn check_volume(project: &Project, draft: &Draft, target: &str, volume: &Volume)
     let path = project.path.to_str();
     let own =
         label(LABEL_WORKSPACE) == Some(project.id.as_str()) && label(LABEL_PROJECT).is_none_or(|of| Some(of) == path);
-    let others = "; allow.volumes can allow it";
+    let others = "; an admin can allow it in allow.volumes";
     match asked_by_project(draft, target) {
         _ if own => Ok(()),
         // A project must not read the data of another workspace.
-        Some(at) => Err(Error::ProjectFile(format!("{at}: the volume {name} is another workspace's{others}"))),
+        Some(at) => Err(Error::ProjectFile(format!("{at}: the volume '{name}' belongs to another workspace{others}"))),
         // A project must not fill a volume that another workspace will read.
         None if label(LABEL_VOLUME_BY) == Some(BY_PROJECT) => Err(Error::InUse {
             text: format!(
-                "the volume {name} was named by a file of the project {}, so its contents are that project's{others}",
+                "the volume '{name}' was named by a file of the project {}, so its contents belong to that \
+                 project{others}",
                 label(LABEL_PROJECT).unwrap_or("of another workspace")
             ),
-            remedy: "mount a volume of another name, or let an admin add this one to allow.volumes".into(),
+            remedy: "mount a volume with another name, or let an admin add this one to allow.volumes".into(),
         }),
         None => Ok(()),
     }

@@ -98,7 +98,7 @@ impl Lifecycle {
             Ok(disk) => Ok((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize))),
             // Not every user has access there.
             Err(error) => {
-                tracing::debug!("the disk of {root} cannot be measured: {error}");
+                tracing::debug!("cannot measure the disk of {root}: {error}");
                 Ok((0, 0))
             }
         }

@@ -266,7 +266,7 @@ impl Lifecycle {
         if stopped != Some(Happening::Idle) || !self.loaded().config.idle.resume {
             return Ok(false);
         }
-        tracing::info!("{whole} was stopped as idle, and is started again");
+        tracing::info!("{whole} was stopped as idle and is started again");
         self.start(&whole).await?;
         Ok(true)
     }

@@ -157,7 +157,7 @@ impl Lifecycle {
                 line.outcome = Some(match self.carry_out(found, &mut line, planned, grace).await {
                     Ok(outcome) => outcome,
                     Err(error) => {
-                        tracing::warn!("cleanup of {}: {error}", line.id);
+                        tracing::warn!("cannot clean up {}: {error}", line.id);
                         line.error = Some(error.to_string());
                         SweepOutcome::Failed
                     }
@@ -171,7 +171,7 @@ impl Lifecycle {
             };
             for entry in pending.iter().filter(|entry| !there(entry)) {
                 let cancelled = (LedgerState::Pending, LedgerState::Cancelled);
-                self.store.ledger_turn(entry.id, cancelled, Some("it was gone before"))?;
+                self.store.ledger_turn(entry.id, cancelled, Some("it was already gone"))?;
             }
             self.store.ledger_forget()?;
         }
@@ -200,7 +200,7 @@ impl Lifecycle {
                 Ok(SweepOutcome::Kept)
             }
             SweepChoice::Stop => {
-                cancel("the policies only want it stopped")?;
+                cancel("the policies now only stop it")?;
                 match &found.object {
                     Object::Workspace(id) if found.candidate.used => self.sweep_stop(id, found, line).await,
                     _ => Ok(SweepOutcome::Kept),
@@ -269,7 +269,7 @@ impl Lifecycle {
             }
             Ok(false) => {
                 let cancelled = (done, LedgerState::Cancelled);
-                self.store.ledger_turn(entry, cancelled, Some("it was used meanwhile"))?;
+                self.store.ledger_turn(entry, cancelled, Some("it was used since"))?;
                 Ok(SweepOutcome::Kept)
             }
             Err(error) => {
@@ -390,16 +390,14 @@ fn spare_sidecars(found: &[Found], verdicts: &mut BTreeMap<String, SweepVerdict>
         let (Some(parent), candidate) = (&part.part_of, &part.candidate) else { continue };
         let own = verdicts.get(&candidate.id);
         let (most, reason) = match own {
-            _ if protected.iter().any(|entry| removes(entry, part)) => {
-                (SweepChoice::Keep, "its removal was taken back")
-            }
+            _ if protected.iter().any(|entry| removes(entry, part)) => (SweepChoice::Keep, "its removal was undone"),
             Some(verdict) if verdict.choice == SweepChoice::Remove => continue,
             Some(verdict) => (verdict.choice, &*verdict.reason),
             None if part.identity.is_empty() => continue,
             None if !removed.contains(parent.as_str()) => continue,
             None => (SweepChoice::Keep, "no policy names it"),
         };
-        let spared = format!("its sidecar {} stays: {reason}", candidate.name);
+        let spared = format!("its sidecar {} is kept: {reason}", candidate.name);
         let by = own.map(|verdict| verdict.by.clone());
         if let Some(verdict) = verdicts.get_mut(parent.as_str()).filter(|verdict| verdict.choice > most) {
             (verdict.choice, verdict.reason) = (most, spared);

@@ -49,7 +49,8 @@ impl Lifecycle {
                         Ok(lock) => drop(lock),
                         Err(error) => {
                             tracing::warn!(
-                                "{} is taken back, but may be stopped by then ({error}); 'wharf start' starts it",
+                                "{} is undone, but the workspace may be stopped by then ({error}); 'wharf start' \
+                                 starts it",
                                 entry.object
                             );
                             entry.state = LedgerState::Undone;
@@ -76,7 +77,7 @@ impl Lifecycle {
                 return Err(Error::Request(text));
             }
             (LedgerState::Undone | LedgerState::Cancelled, _) => {
-                let text = format!("entry {} about {} is {} already", entry.id, entry.object, entry.state.as_str());
+                let text = format!("entry {} about {} is already {}", entry.id, entry.object, entry.state.as_str());
                 return Err(Error::Request(text));
             }
         }
@@ -85,11 +86,10 @@ impl Lifecycle {
     }
 
     fn take_back(&self, entry: &LedgerEntry) -> Result<(), Error> {
-        if self.store.ledger_turn(entry.id, (entry.state, LedgerState::Undone), Some("taken back"))? {
+        if self.store.ledger_turn(entry.id, (entry.state, LedgerState::Undone), Some("undone"))? {
             return Ok(());
         }
-        let text =
-            format!("a sweep has just come to {}; 'wharf cleanup ls --all' shows what became of it", entry.object);
+        let text = format!("a sweep has just reached {}; 'wharf cleanup ls --all' shows the outcome", entry.object);
         Err(Error::Request(text))
     }
 
@@ -116,7 +116,7 @@ impl Lifecycle {
         for mut entry in protected {
             if is_meant(&entry, which) {
                 let cancelled = (LedgerState::Undone, LedgerState::Cancelled);
-                self.store.ledger_turn(entry.id, cancelled, Some("left to sweeps again"))?;
+                self.store.ledger_turn(entry.id, cancelled, Some("no longer protected"))?;
                 entry.state = LedgerState::Cancelled;
                 allowed.get_or_insert(entry);
             }

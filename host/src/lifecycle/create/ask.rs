@@ -153,7 +153,7 @@ impl Lifecycle {
             }
         }
         Err(Error::Request(
-            "the policies chose another image each time that one was fetched; look at them with 'wharf plan'".into(),
+            "the policies chose another image after each fetch; 'wharf plan' shows their choices".into(),
         ))
     }
 
@@ -174,7 +174,7 @@ impl Lifecycle {
         }
         let (is, was) = (&container.image_id, &known.id);
         Err(Error::NotAsDecided(vec![format!(
-            "its image is {is}, decided was {was}: its name was given to another image"
+            "its image is {is}, but {was} was decided: the name now refers to another image"
         )]))
     }
 }

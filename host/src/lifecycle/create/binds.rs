@@ -35,12 +35,12 @@ pub fn invariants(loaded: &Loaded, state_dir: &Path) -> Invariants {
     let mut invariants = loaded.config.invariants();
     let secrets = secrets_dir(state_dir);
     if let Some(state) = secrets.parent() {
-        let because = "holds the state of Wharf, with its keys and secrets".to_owned();
+        let because = "contains the state of Wharf, with its keys and secrets".to_owned();
         invariants.guarded.push(Guarded { path: state.to_path_buf(), because, engine: false });
     }
     invariants.secrets = Some(secrets);
     for (path, role) in loaded.own_files() {
-        invariants.guarded.push(Guarded { path, because: format!("holds {role}"), engine: false });
+        invariants.guarded.push(Guarded { path, because: format!("contains {role}"), engine: false });
     }
     invariants.guarded.extend(engine_sockets(docker::socket(loaded.config.engine.endpoint.as_deref())));
     invariants
@@ -66,7 +66,7 @@ impl Lifecycle {
         let loaded = self.loaded();
         let is = Project::check(project, &loaded)?;
         if is != project {
-            let text = format!("the project {} leads to {} now", project.display(), is.display());
+            let text = format!("the project '{}' now leads to '{}'", project.display(), is.display());
             return Err(changed(&text));
         }
         let said = self.invariants().mount_violations(spec, id.as_str(), project, &mut HostPaths::of_host());
@@ -85,17 +85,19 @@ impl Lifecycle {
                 continue;
             }
             let found = paths::resolve(source)
-                .map_err(|error| changed(&format!("the host path {} cannot be read: {error}", source.display())))?;
+                .map_err(|error| changed(&format!("cannot read the host path '{}': {error}", source.display())))?;
             if real_secrets.as_ref() == Some(&found.path) {
                 continue;
             }
             if found.path != source {
-                let text = format!("the host path {} leads to {} now", source.display(), found.path.display());
+                let text = format!("the host path '{}' now leads to '{}'", source.display(), found.path.display());
                 return Err(changed(&text));
             }
             let source = source.display().to_string();
             if known.and_then(|known| known.get(&source)).is_some_and(|known| !known.is(&found.identity)) {
-                let text = format!("the host path {source} is another file or folder than the workspace was made with");
+                let text = format!(
+                    "the host path '{source}' is no longer the file or folder that the workspace was created with"
+                );
                 return Err(changed(&text));
             }
             places.insert(source, found.identity);
@@ -200,7 +202,7 @@ impl Lifecycle {
                     let same = paths::resolve(Path::new(source)).ok().zip(places.get(*source));
                     if !same.is_some_and(|(is, was)| is.path == Path::new(source) && is.identity.is(was)) {
                         let text =
-                            format!("mounts.{target}: the host path {source} changed while the container was started");
+                            format!("mounts.{target}: the host path '{source}' changed while the container started");
                         return Err(changed(&text));
                     }
                 }
@@ -214,8 +216,8 @@ impl Lifecycle {
                 Some(at) => drop(left.swap_remove(at)),
                 None => {
                     let text = format!(
-                        "mounts.{target}: the engine mounted something else than {source}, which was put in its place meanwhile; the \
-                         container was killed"
+                        "mounts.{target}: the engine mounted another object than '{source}', because the path was \
+                         replaced during the start; the container was killed"
                     );
                     tracing::error!("{text}");
                     self.docker.kill(id, "KILL").await.or_else(ended)?;

@@ -19,7 +19,7 @@ impl Lifecycle {
         let json = |value: &str| serde_json::Value::String(value.to_owned());
         let Some(stored) = self.store.workspace(&decided.project.id)? else {
             let field = "decision".to_owned();
-            let (is, wanted) = (json("unknown: the store has no record of it"), json("known"));
+            let (is, wanted) = (json("unknown: the store has no record of the workspace"), json("known"));
             return Ok(vec![Difference { field, is, decided: wanted, by: "host".into() }]);
         };
         let plain = |spec: &ContainerSpec| {
@@ -74,7 +74,7 @@ impl Lifecycle {
                 let field = format!("{group}.{name}");
                 if is != Some(&value) && !all.iter().any(|known| known.field == field) {
                     let by = owners.get(&field).cloned().unwrap_or_else(|| "request".into());
-                    all.push(Difference { field, is: json("***"), decided: json("another secret"), by });
+                    all.push(Difference { field, is: json("***"), decided: json("a different secret"), by });
                 }
             }
         }
@@ -102,7 +102,7 @@ fn moved(stored: &store::Workspace, decided: &Decided) -> Vec<Difference> {
         let target = mounts.find(|(_, mount)| mount.source == *path).map(|(target, _)| target.as_str());
         let field = target.map_or_else(|| "project".to_owned(), |target| format!("mounts.{target}"));
         let said = |text: &str| serde_json::Value::String(format!("{path}, {text}"));
-        let (is, decided) = (said("as it was"), said("which is another file or folder now"));
+        let (is, decided) = (said("the original file or folder"), said("now another file or folder"));
         all.push(Difference { field, is, decided, by: "host".into() });
     }
     all

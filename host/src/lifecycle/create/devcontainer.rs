@@ -120,7 +120,8 @@ fn without_host_name(mut says: Devcontainer, request: &ResolvedRequest, config: 
     });
     says.fields = kept;
     for (_, line) in left_out {
-        let why = "on the shared network a workspace has its own name; use the network 'own', or let an admin add it to allow.hostnames";
+        let why = "on the shared network a workspace keeps its own name; use the network 'own', or let an admin add \
+                   the name to allow.hostnames";
         says.not_honoured.push(NotHonoured { property: "runArgs --hostname".into(), line, why: why.into() });
     }
     says.not_honoured.sort_by_key(|not| not.line);
@@ -144,9 +145,9 @@ fn inside(project: &Folder, path: &Path, file: &str) -> Result<Found, Error> {
         Error::ProjectFile(match error.kind() {
             // The message does not reveal whether the path exists.
             ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
-                format!("{file}: {shown} is outside the project and cannot be read")
+                format!("{file}: cannot read '{shown}': it is outside the project")
             }
-            _ => format!("{file}: {shown} cannot be read: {error}"),
+            _ => format!("{file}: cannot read '{shown}': {error}"),
         })
     })
 }
@@ -159,17 +160,17 @@ fn read_file(project: &Path, file: &str) -> Result<Option<String>, Error> {
         _ => {}
     }
     let fail = |text: &str| Error::ProjectFile(format!("{file}: {text}"));
-    let cannot = |error: std::io::Error| fail(&format!("it cannot be read: {error}"));
+    let cannot = |error: std::io::Error| fail(&format!("cannot read it: {error}"));
     let folder = Folder::open(project).map_err(cannot)?;
     let found = inside(&folder, Path::new(file), file)?;
     if !found.about.is_file() {
-        return Err(fail("it is no ordinary file"));
+        return Err(fail("it is not a regular file"));
     }
     let (open, _) = found.open().map_err(cannot)?;
     let mut bytes = Vec::new();
     open.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() > MOST_BYTES {
-        return Err(fail(&format!("it has more than {} KiB", MOST_BYTES >> 10)));
+        return Err(fail(&format!("it is larger than {} KiB", MOST_BYTES >> 10)));
     }
     String::from_utf8(bytes).map(Some).map_err(|_| fail("it is not UTF-8 text"))
 }
@@ -284,7 +285,7 @@ fn image_build(project: &Path, file: &str, build: &Build) -> Result<ImageBuild, 
     let own = PathBuf::from(format!("{}.dockerignore", dockerfile.display()));
     for path in [dockerfile.clone(), own, context.join(".dockerignore")] {
         if project.join(&path).symlink_metadata().is_ok() && !inside(&held, &path, &at)?.about.is_file() {
-            return Err(fail(format!("{} is no ordinary file", path.display())));
+            return Err(fail(format!("'{}' is not a regular file", path.display())));
         }
     }
     Ok(ImageBuild {

@@ -29,14 +29,15 @@ pub(in crate::lifecycle) fn of_image(image: &ImageInfo) -> Result<ImageConfig, S
     ] {
         if count > MOST {
             return Err(format!(
-                "the image has {count} {what}, and a policy can be shown {MOST}; build one with fewer"
+                "the image has {count} {what}, but policies take at most {MOST}; build one with fewer"
             ));
         }
     }
     if let Some(path) = image.volumes.iter().find(|path| !path.starts_with('/') || target(path).is_none()) {
         let path = path.escape_default();
         return Err(format!(
-            "the image wants a volume at '{path}', which is no absolute path below the root; build one without it"
+            "the image declares a volume at '{path}', which is not an absolute path below the root; build one \
+             without it"
         ));
     }
     let texts = |list: &[String]| list.iter().map(|text| cut(text)).collect::<Vec<_>>();

@@ -63,7 +63,7 @@ pub(in crate::lifecycle) fn reference(build: &ImageBuild, id: &WorkspaceId) -> R
     }
     let context = open(build)?;
     let mut hash = Hash(sha2::Digest::new());
-    let unreadable = |error: std::io::Error| Error::Request(format!("the build's context: {error}"));
+    let unreadable = |error: std::io::Error| Error::Request(format!("the build context: {error}"));
     context.write(&mut hash).map_err(unreadable)?;
     let rest = serde_json::json!([context.dockerfile(), build.args, build.target]);
     hash.write_all(rest.to_string().as_bytes()).map_err(unreadable)?;
@@ -84,7 +84,7 @@ pub(in crate::lifecycle) fn check_context(
     state_dir: &Path,
 ) -> Result<ImageBuild, Error> {
     let context = &std::fs::canonicalize(&build.context)
-        .map_err(|error| Error::Request(format!("the build's context {}: {error}", build.context.display())))?;
+        .map_err(|error| Error::Request(format!("the build context '{}': {error}", build.context.display())))?;
     // A folder of the kernel is refused in every notation.
     let written = std::path::absolute(&build.context).unwrap_or_else(|_| context.clone());
     invariants(loaded, state_dir).bind_allowed(&written, project, &mut HostPaths::of_host()).map_err(|reason| {
@@ -125,7 +125,7 @@ impl Lifecycle {
         let reference = match reference {
             Some(reference) => {
                 if !docker::is_image_name(reference) {
-                    let form = "an image's name is [HOST[:PORT]/]PATH[:TAG], and PATH has small letters";
+                    let form = "an image name is [HOST[:PORT]/]PATH[:TAG], with lowercase letters in PATH";
                     return Err(Error::Request(format!("the tag '{reference}': {form}")));
                 }
                 reference.to_owned()
@@ -200,7 +200,7 @@ impl Lifecycle {
             if let Err(error) = &written
                 && error.kind() != std::io::ErrorKind::BrokenPipe
             {
-                let _ = tell.set(format!("the build's context: {error}"));
+                let _ = tell.set(format!("the build context: {error}"));
             }
             written
         });
@@ -223,7 +223,8 @@ impl Lifecycle {
             }
             if let Some(other) = self.image_of_another(project, &image).await? {
                 let reason = format!(
-                    "the Dockerfile reads from the image {image}, which was made for the workspace {other}; allow.images can allow it"
+                    "the Dockerfile reads from the image '{image}', which was made for the workspace {other}; an \
+                     admin can allow it in allow.images"
                 );
                 let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
                 return Err(Error::Denied { refusal, trail: Vec::new() });
@@ -348,7 +349,7 @@ impl Lifecycle {
         }
         if let Some(snapshot) = self.store.snapshots(None)?.into_iter().find(|snapshot| snapshot.image_id == image.id) {
             return Err(Error::InUse {
-                text: format!("the image {reference} is that of the snapshot {}", snapshot.name),
+                text: format!("the image '{reference}' belongs to the snapshot '{}'", snapshot.name),
                 remedy: format!("remove the snapshot: 'wharf snapshot rm {}'", snapshot.name),
             });
         }
@@ -379,7 +380,7 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<bool, Error> {
         let Some(image) = &decided.draft.spec.image else {
-            return Err(Error::Internal("the chain let a spec without an image through".into()));
+            return Err(Error::Internal("the chain allowed a spec without an image".into()));
         };
         let reference = &image.reference;
         let tagged = format!("{reference}:latest");

@@ -91,7 +91,7 @@ impl Lifecycle {
             // Its user then has no name and no home.
             Err(error) => {
                 tracing::warn!(
-                    "the user {} gets no home in this image: {error}",
+                    "cannot create a home for the user {} in this image: {error}",
                     spec.user.as_deref().unwrap_or_default()
                 );
                 Ok(())
@@ -111,7 +111,7 @@ impl Lifecycle {
         while let Some(piece) = archive.next().await {
             bytes.extend_from_slice(&piece.map_err(Error::from)?);
             if bytes.len() > MOST_BYTES {
-                return Err(Error::Request(format!("{path} of the image has more than {} KiB", MOST_BYTES >> 10)));
+                return Err(Error::Request(format!("'{path}' of the image is larger than {} KiB", MOST_BYTES >> 10)));
             }
         }
         Ok(archive::first_file(&bytes).unwrap_or_default())
@@ -149,8 +149,8 @@ impl Lifecycle {
             return Ok(());
         }
         let reason = format!(
-            "the workspace runs as {decided}, and over the API no command runs as {user}; an admin can list that user in \
-             allow.exec_users"
+            "the workspace runs as {decided}, and API callers may not run commands as {user}; an admin can list that \
+             user in allow.exec_users"
         );
         let refusal =
             crate::hooks::record::Refusal { policy: "host".into(), at: None, code: "exec-user".into(), reason };
@@ -205,8 +205,8 @@ pub fn wants_root(said: &str) -> bool {
 
 fn ways_back(user: &str) -> String {
     format!(
-        "the workspace runs as {user}, the owner of its project: 'wharf up --recreate --user root' or workspace.user = \"root\" make it \
-         root"
+        "the workspace runs as {user}, the owner of its project; to run as root, use 'wharf up --recreate --user \
+         root' or workspace.user = \"root\""
     )
 }
 

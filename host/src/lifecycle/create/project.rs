@@ -91,12 +91,11 @@ impl Project {
         let folder = real.file_name().map_or("workspace".into(), |name| name.to_string_lossy());
         let name = name.unwrap_or(&folder).to_owned();
         if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
-            return Err(Error::Request("--name takes one line of 1 to 200 bytes".into()));
+            return Err(Error::Request("--name must be one line of 1 to 200 bytes".into()));
         }
         if name.contains('/') {
-            let text = format!(
-                "'{name}' is no workspace's name: the names with a '/' are those of sidecars; --name takes one line without it"
-            );
+            let text =
+                format!("'{name}' is not a workspace name: names with a '/' are for sidecars; omit the '/' in --name");
             return Err(Error::Request(text));
         }
         let id = id_of(&name, &text, known)?;
@@ -127,7 +126,7 @@ impl Project {
             let is_home = home.as_ref() == Some(&real) || real.parent() == Some(Path::new("/home"));
             if SYSTEM.iter().any(inside) || is_home {
                 return Err(fail(
-                    "it is a system folder or a whole home".into(),
+                    "it is a system folder or a whole home folder".into(),
                     "use a project's own folder, or let an admin set allow.projects",
                 ));
             }
@@ -170,8 +169,8 @@ fn id_of(name: &str, project: &str, known: &[KnownWorkspace]) -> Result<Workspac
     match known.iter().find(|known| known.id == id) {
         None => Ok(id),
         Some(other) => Err(Error::InUse {
-            text: format!("the id {id} is that of the workspace '{}' of {}", other.name, other.project),
-            remedy: "give this one another name with --name".into(),
+            text: format!("the id {id} belongs to the workspace '{}' of {}", other.name, other.project),
+            remedy: "choose another name with --name".into(),
         }),
     }
 }

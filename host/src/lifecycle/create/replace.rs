@@ -35,7 +35,7 @@ impl Lifecycle {
         progress(Progress::step(format!("replacing the container of {id}")));
         if self.aside(id).await?.is_some() {
             // The lock was just taken, and that already tried to remove the container.
-            let cause = "the container that an earlier replacement set aside cannot be removed yet".to_owned();
+            let cause = "cannot remove the container that an earlier replacement set aside yet".to_owned();
             return Err(docker::Error::Conflict { operation: "replace the container", cause }.into());
         }
         let entry = self.store.begin_with(id, Verb::Replace, lives(old).then_some(JournalEntry::RAN))?;
@@ -54,7 +54,7 @@ impl Lifecycle {
             match self.remove_from_engine(id, old).await.and_then(|()| self.secrets_replaced(id)) {
                 Ok(()) => self.store.done(entry, "done")?,
                 Err(error) => {
-                    tracing::warn!("the container that {id} had before stays for now: {error}");
+                    tracing::warn!("the previous container of {id} is kept for now: {error}");
                     self.store.abandon(entry)?;
                 }
             }
@@ -62,7 +62,7 @@ impl Lifecycle {
         }
         let first = match result {
             Err(error) => error,
-            Ok(_) => Error::Internal(format!("{id} was replaced and is not known")),
+            Ok(_) => Error::Internal(format!("{id} was replaced but is not in the store")),
         };
         match self.bring_back(id, old.state).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
             Ok(()) => Err(first),

@@ -145,7 +145,7 @@ fn refuse_twice(asked: &[(Adjustment, String)]) -> Result<(), Error> {
         };
         match before.insert(place, one) {
             Some(other) if other.0 != one.0 => {
-                return Err(Error::Request(format!("{what} is given twice, by {} and {}", other.1, one.1)));
+                return Err(Error::Request(format!("{what} is set twice, by {} and {}", other.1, one.1)));
             }
             _ => {}
         }

@@ -59,11 +59,11 @@ impl ResolvedRequest {
             return Err(Error::Request("name an image or a build, not both".into()));
         }
         if request.pull.is_some() && request.image.is_none() {
-            return Err(Error::Request("'pull' goes with an image".into()));
+            return Err(Error::Request("'pull' needs an image".into()));
         }
         let devcontainer = match (request.devcontainer, request.no_devcontainer) {
             (Some(_), true) => {
-                return Err(Error::Request("name a devcontainer.json or none of them, not both".into()));
+                return Err(Error::Request("name a devcontainer.json or exclude it, not both".into()));
             }
             (Some(name), false) => DevcontainerChoice::Named(name),
             (None, true) => DevcontainerChoice::Off,
@@ -164,7 +164,7 @@ fn health_check(request: HealthRequest, configured: Option<&HealthCheckConfig>) 
         }
         (None, Some(check)) => (check, "--health-interval and the like"),
         (None, None) => {
-            let text = "the --health flags need a --health-cmd, or a check in the configuration";
+            let text = "the --health flags need --health-cmd, or a health check in the configuration";
             return Err(Error::Request(text.into()));
         }
     };

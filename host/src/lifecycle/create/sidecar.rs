@@ -96,16 +96,18 @@ impl Lifecycle {
     ) -> Result<WorkspaceView, Error> {
         let id = parent.sidecar(name).map_err(Error::Request)?;
         if request.image.is_none() {
-            return Err(Error::Request(format!("a sidecar needs an image: name one for '{name}' with --image")));
+            return Err(Error::Request(format!("the sidecar '{name}' needs an image; name one with --image")));
         }
         // The workspace must not be removed while it gets a sidecar.
         let _parent = self.lock(parent).await?;
         let stored = self.store.workspace(parent)?.ok_or_else(|| Error::not_found(parent.to_string()))?;
         if let Some(of) = &stored.part_of {
-            return Err(Error::Request(format!("{parent} is a sidecar of {of}, and a sidecar has none of its own")));
+            return Err(Error::Request(format!(
+                "{parent} is a sidecar of {of}, and sidecars have no sidecars of their own"
+            )));
         }
         if self.store.workspace(&id)?.is_some_and(|other| other.part_of.as_ref() != Some(parent)) {
-            return Err(Error::Request(format!("{id} is a workspace already; choose another name")));
+            return Err(Error::Request(format!("a workspace {id} already exists; choose another name")));
         }
         let _lock = self.lock(&id).await?;
         let part_of = Some(Parent { id: parent.clone(), network: stored.draft.spec.network });
@@ -158,8 +160,8 @@ impl Lifecycle {
         let word = |network: Network| serde_json::to_string(&network).unwrap_or_default();
         let (is, wanted) = (word(is), word(wanted));
         Err(Error::Request(format!(
-            "the network would change from {is} to {wanted}, and its sidecars ({names}) would stay on the old one: remove them \
-             with 'wharf rm' first and add them again, or keep the network"
+            "the network would change from {is} to {wanted}, but the sidecars ({names}) would stay on the old one: \
+             remove them with 'wharf rm' first and add them again, or keep the network"
         )))
     }
 
@@ -170,7 +172,7 @@ impl Lifecycle {
             let _lock = self.lock(sidecar).await?;
             let Some(container) = self.container(sidecar).await? else { continue };
             if let Err(error) = self.start_existing(sidecar, &container, &mut |_| {}).await {
-                tracing::warn!("the sidecar {sidecar} does not start: {error}");
+                tracing::warn!("cannot start the sidecar {sidecar}: {error}");
                 failed = failed.and(Err(error));
             }
         }
@@ -192,7 +194,7 @@ impl Lifecycle {
         for sidecar in &sidecars {
             let _lock = self.lock(sidecar).await?;
             if let Err(error) = self.stop_locked(sidecar, verb, timeout).await {
-                tracing::warn!("the sidecar {sidecar} does not stop: {error}");
+                tracing::warn!("cannot stop the sidecar {sidecar}: {error}");
                 failed = failed.and(Err(error));
             }
         }
@@ -220,7 +222,7 @@ impl Lifecycle {
                 match self.docker.remove_volume(&volume.name).await {
                     Ok(_) => {}
                     Err(error @ crate::docker::Error::Conflict { .. }) => {
-                        tracing::warn!("the volume {} stays, something else uses it: {error}", volume.name);
+                        tracing::warn!("the volume '{}' is kept, it is still in use: {error}", volume.name);
                     }
                     Err(error) => return Err(error.into()),
                 }

@@ -177,13 +177,12 @@ impl Lifecycle {
                 if !matches!(begun, Ok(_) | Err(Error::LeftOff(_)))
                     && let Err(error) = self.mark_unfinished(&id)
                 {
-                    tracing::warn!(
-                        "{id} runs without its post-start policies, which could not be written down: {error}"
-                    );
+                    tracing::warn!("{id} runs without its post-start policies, and cannot record this: {error}");
                 }
                 self.store.done(entry, "done")?;
                 let (workspace, container) = begun?;
-                view(Some(&workspace), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
+                view(Some(&workspace), Some(&container))
+                    .ok_or_else(|| Error::Internal("a workspace without an id".into()))
             }
             // The engine's message about a command repeats its words.
             Err(error) => Err(self.undo(entry, &id, error.without(&Values::of(&decided.withheld.values()))).await),
@@ -246,7 +245,7 @@ impl Lifecycle {
         self.check_as_decided(&container, &actual_spec, request.enforce_disk)?;
         if container.state != State::Running {
             let code = container.exit_code.map_or(String::new(), |code| format!(" with code {code}"));
-            tracing::warn!("the workspace's command ended at once{code}; see 'wharf logs'");
+            tracing::warn!("the command of the workspace exited immediately{code}; see 'wharf logs'");
         }
         Ok(container)
     }
@@ -306,7 +305,7 @@ impl Lifecycle {
             }
             if !differences.is_empty() {
                 let each =
-                    differences.iter().map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided));
+                    differences.iter().map(|d| format!("{} is {}, but {} was decided", d.field, d.actual, d.decided));
                 return Err(Error::NotAsDecided(each.collect()));
             }
         }
@@ -319,11 +318,11 @@ impl Lifecycle {
         }
         let wrong = |cause: String| Error::Request(format!("security.seccomp: the profile '{name}' {cause}"));
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-            return Err(wrong("is no plain name".into()));
+            return Err(wrong("is not a plain name".into()));
         }
         let path = self.loaded().base().join("seccomp").join(format!("{name}.json"));
         let text = crate::trust::read_to_string(&path, 1 << 20)
-            .map_err(|error| wrong(format!("cannot be read from {}: {error}", path.display())))?;
+            .map_err(|error| wrong(format!("cannot be read from '{}': {error}", path.display())))?;
         serde_json::from_str::<serde_json::Value>(&text)
             .map_err(|error| wrong(format!("is not JSON ({}): {error}", path.display())))?;
         Ok(Some(text))

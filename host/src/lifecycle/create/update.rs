@@ -67,7 +67,7 @@ impl Lifecycle {
                     project.contents.values_mut().for_each(|file| known.clean(&mut file.text));
                     facts.project = project;
                 }
-                Err(error) => tracing::warn!("the project {} cannot be read: {error}", project.display()),
+                Err(error) => tracing::warn!("cannot read the project '{}': {error}", project.display()),
             }
             // The image is that of the container; no policy can choose another one for it now.
             chain.clone().knowing(&secrets, &known).decide_create(draft, &Arc::new(facts), true, now_ms())
@@ -119,7 +119,7 @@ impl Lifecycle {
         };
         match done.await {
             Ok(container) => {
-                view(Some(stored), Some(&container)).ok_or_else(|| Error::Internal("a workspace without id".into()))
+                view(Some(stored), Some(&container)).ok_or_else(|| Error::Internal("a workspace without an id".into()))
             }
             Err(first) => match self.restore_limits(id).await.and_then(|()| Ok(self.store.done(entry, "undone")?)) {
                 Ok(()) => Err(first),
@@ -149,7 +149,7 @@ fn limits_differ(wanted: &ContainerSpec, actual: &ContainerSpec) -> Vec<String> 
     docker::differences(wanted, actual, false)
         .into_iter()
         .filter(|difference| CHANGEABLE.contains(&difference.field.as_str()))
-        .map(|d| format!("{} is {}, decided was {}", d.field, d.actual, d.decided))
+        .map(|d| format!("{} is {}, but {} was decided", d.field, d.actual, d.decided))
         .collect()
 }
 

@@ -48,7 +48,7 @@ impl Lifecycle {
             && kept.volumes.values().any(|copy| copy == name)
         {
             return Err(Error::InUse {
-                text: format!("the volume {name} is part of the snapshot {snapshot}"),
+                text: format!("the volume '{name}' is part of the snapshot '{snapshot}'"),
                 remedy: format!("remove the snapshot: 'wharf snapshot rm {snapshot}'"),
             });
         }

@@ -54,7 +54,7 @@ impl Grep {
     /// [`Error::Request`] with a mark at the error in the pattern.
     pub fn new(pattern: &str, ignore_case: bool) -> Result<Self, Error> {
         let regex = regex::bytes::RegexBuilder::new(pattern).case_insensitive(ignore_case).size_limit(8 << 20).build();
-        regex.map(Self).map_err(|error| Error::Request(format!("the pattern '{pattern}' cannot be used: {error}")))
+        regex.map(Self).map_err(|error| Error::Request(format!("the pattern '{pattern}' is invalid: {error}")))
     }
 
     /// Returns whether a line matches; its line break does not count.
@@ -170,8 +170,8 @@ impl Lifecycle {
         for cursor in &query.after {
             if !containers.iter().any(|container| container.container_id == cursor.container_id) {
                 return Err(Error::Request(format!(
-                    "the cursor {cursor} is of a container of another workspace, or of one that was made anew since; \
-                     leave it out to read from the beginning"
+                    "the cursor '{cursor}' belongs to a container of another workspace, or to a container that was \
+                     recreated since; omit it to read from the beginning"
                 )));
             }
         }
@@ -258,7 +258,7 @@ impl FromStr for Cursor {
     /// Parses the output of `Display`.
     fn from_str(text: &str) -> Result<Self, String> {
         position::parse(text)
-            .ok_or_else(|| format!("'{text}' is not a cursor; take one from the lines of 'logs --json'"))
+            .ok_or_else(|| format!("'{text}' is not a cursor; use one from the lines of 'logs --json'"))
     }
 }
 

@@ -186,7 +186,7 @@ impl Following {
                 Ok::<_, docker::Error>(())
             };
             if let Err(error) = follow.await {
-                tracing::debug!(%error, container = id, "the statistics cannot be followed");
+                tracing::debug!(%error, container = id, "cannot follow the statistics");
             }
             let _ = to.send(None);
         });

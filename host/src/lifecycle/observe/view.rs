@@ -136,13 +136,13 @@ pub(in crate::lifecycle) fn outdated(stored: &store::Workspace, container: Optio
             .filter(|rest| !rest.ends_with("-apart"))
             .map(|_| "other workspaces on its network can reach it".to_owned()),
         owner.filter(|_| stored.draft.spec.user.is_none() && stored.part_of.is_none()).map(|owner| {
-            format!("it runs as its image's user, which may be root, and not as the owner of its project ({owner})")
+            format!("it runs as the user of its image, possibly root, instead of the owner of its project ({owner})")
         }),
-        Some("labels, volumes, entry point and health check of its image are in no decision".to_owned()),
+        Some("no decision covers the labels, volumes, entry point and health check of its image".to_owned()),
     ];
     let lacks: Vec<String> = lacks.into_iter().flatten().collect();
     let sidecar = if stored.part_of.is_some() { "'wharf sidecar add --recreate'" } else { "'wharf up --recreate'" };
-    Some(format!("an earlier version made it: {}; {sidecar} makes it as today's promises say", lacks.join("; ")))
+    Some(format!("made by an earlier version: {}; {sidecar} brings it up to date", lacks.join("; ")))
 }
 
 /// The usage of one container of a workspace. A value that is not (yet) known is null, never 0.

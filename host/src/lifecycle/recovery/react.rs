@@ -78,7 +78,7 @@ impl Lifecycle {
         for step in &decision.steps {
             if let Some(error) = &step.error {
                 let (kind, policy) = (step.kind.as_str(), &step.policy);
-                let text = format!("the {kind} '{policy}' failed at event {}: {}", event.what, error.message);
+                let text = format!("the {kind} '{policy}' failed at the event {}: {}", event.what, error.message);
                 if error.means == Some(FailureMode::Degrade) {
                     degraded.get_or_insert_with(|| text.clone());
                 }

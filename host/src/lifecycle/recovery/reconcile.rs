@@ -79,7 +79,7 @@ impl Lifecycle {
             Err(error @ (Error::Store(_) | Error::Docker(docker::Error::Unreachable { .. }))) => Err(error),
             Err(error) => {
                 let (verb, id) = (entry.verb.as_str(), &entry.workspace);
-                Ok(Some(format!("what a dead process had begun ({verb} {id}) cannot be put right yet: {error}")))
+                Ok(Some(format!("cannot finish or undo the work of a dead process yet ({verb} {id}): {error}")))
             }
             Ok(()) => Ok(None),
         }
@@ -113,7 +113,7 @@ impl Lifecycle {
             }
             Verb::Update => {
                 self.restore_limits(id).await?;
-                tracing::warn!("undid a change of the limits of {id} that a dead process had begun");
+                tracing::warn!("undid a change of the limits of {id} that a dead process had started");
                 Ok(self.store.done(entry.id, "undone by another process")?)
             }
             Verb::Stop => {
@@ -152,9 +152,9 @@ impl Lifecycle {
                 let owners: Vec<WorkspaceId> = owners.collect::<Result<_, _>>().map_err(Error::Internal)?;
                 // This failure is logged and not retried: by then there may be a new workspace with the same ID.
                 if let Err(error) = self.remove_volumes(&owners, None, Some(entry.id)).await {
-                    tracing::warn!("volumes of {id} stay: {error}");
+                    tracing::warn!("volumes of {id} are kept: {error}");
                 }
-                tracing::warn!("finished the removal of {id} that a dead process had begun");
+                tracing::warn!("finished the removal of {id} that a dead process had started");
                 Ok(self.store.done(entry.id, "finished by another process")?)
             }
         }
@@ -172,7 +172,7 @@ impl Lifecycle {
     /// the next process reconciles it.
     pub(in crate::lifecycle) fn not_undone(&self, entry: i64, first: Error, undo: &Error) -> Error {
         if let Err(error) = self.store.abandon(entry) {
-            tracing::warn!("what is left of it is put right only after the end of this process: {error}");
+            tracing::warn!("the rest is undone only after this process has ended: {error}");
         }
         Error::NotUndone { first: Box::new(first), undo: undo.to_string() }
     }
@@ -181,7 +181,7 @@ impl Lifecycle {
     fn undone(&self, entry: &JournalEntry, what: &str) -> Result<(), Error> {
         match entry.undone.map(|time| jiff::Timestamp::now().duration_since(time)) {
             None => {
-                tracing::warn!("{what} of {} that a dead process had begun", entry.workspace);
+                tracing::warn!("{what} of {} that a dead process had started", entry.workspace);
                 Ok(self.store.undone(entry.id)?)
             }
             Some(age) if age.unsigned_abs() < STRAGGLERS => Ok(()),
@@ -223,7 +223,7 @@ impl Lifecycle {
         // uses them yet.
         for volume in self.docker.our_volumes(&[(LABEL_ATTEMPT, attempt.as_str())]).await? {
             if let Err(error) = self.docker.remove_volume(&volume.name).await {
-                tracing::warn!("the volume {} of a creation that was undone stays: {error}", volume.name);
+                tracing::warn!("cannot remove the volume '{}' of an undone creation: {error}", volume.name);
             }
         }
         if self.store.workspace(id)?.is_none() {

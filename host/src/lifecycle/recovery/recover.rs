@@ -21,7 +21,7 @@ impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unhealthy => f.write_str("unhealthy"),
-            Self::Failed(code) => write!(f, "ended with code {code}"),
+            Self::Failed(code) => write!(f, "exited with code {code}"),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Lifecycle {
         if self.in_trouble(event, trouble).await?.is_none() {
             return Ok(false);
         }
-        let reason = format!("{trouble}, and not restarted again: the budget of {budget} is used up");
+        let reason = format!("{trouble}, and not restarted again: the restart budget of {budget} is used up");
         self.tell(event, Happening::GivenUp, &reason)?;
         self.store.update_workspace(id, |workspace| workspace.degraded = Some(reason))?;
         Ok(true)

@@ -94,7 +94,7 @@ impl Lifecycle {
     async fn may_copy(&self, id: &WorkspaceId, way: &str, path: &str) -> Result<String, Error> {
         let container = self.container(id).await?.ok_or_else(|| Error::NotRunning {
             id: id.to_string(),
-            state: "missing (make it again with 'wharf up')".into(),
+            state: "missing (create it again with 'wharf up')".into(),
         })?;
         let command = ["wharf", "cp", way, path].map(str::to_owned).into();
         self.allow_exec(id, &container, ExecSpec { command, ..ExecSpec::default() }).await?;
@@ -146,7 +146,7 @@ impl CopyIn<'_> {
             // To the engine it is only an aborted request, so the cause is reported here.
             (Err(_), Some(cause)) => Err(docker::Error::BadRequest {
                 operation: "copy into the container",
-                cause: format!("what was sent is not a whole tar archive: {cause}"),
+                cause: format!("the upload is not a complete tar archive: {cause}"),
             }
             .into()),
             (done, _) => done,
@@ -162,7 +162,7 @@ impl CopyIn<'_> {
         let bare = |path: &str| path.trim_end_matches('.').trim_end_matches('/').to_owned();
         let above = bare(&self.path).rsplit_once('/').map(|(above, _)| above.to_owned());
         if bare(folder) != bare(&self.path) && Some(bare(folder)) != above {
-            return Err(Error::Request(format!("'{folder}' is not the place that was asked for, {}", self.path)));
+            return Err(Error::Request(format!("'{folder}' is not the requested folder, {}", self.path)));
         }
         Ok(self.lifecycle.docker.write_archive(&self.container, folder, pieces).await?)
     }

@@ -95,7 +95,7 @@ impl Lifecycle {
                     let trail = decisions.into_iter().flat_map(|decision| decision.steps).collect();
                     return Err(Error::Denied { refusal, trail });
                 }
-                other => return Err(Error::Internal(format!("pre-exec came out as {other:?}"))),
+                other => return Err(Error::Internal(format!("unexpected outcome of pre-exec: {other:?}"))),
             }
             self.store.update_workspace(id, |workspace| workspace.last_activity = Some(jiff::Timestamp::now()))?;
         }

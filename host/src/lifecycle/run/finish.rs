@@ -17,7 +17,7 @@ use crate::workspace::{Container, State, WorkspaceId};
 
 /// The reason that a workspace is degraded if another process finished its start.
 const UNFINISHED: &str =
-    "the process that started it died before the post-start policies were asked; 'wharf start' asks them";
+    "the process that started it died before it asked the post-start policies; 'wharf start' asks them";
 
 impl Lifecycle {
     /// Stops a live container.
@@ -33,7 +33,7 @@ impl Lifecycle {
         let stopped = self.stop_living(container, timeout).await;
         let result = if stopped.is_ok() { "done" } else { "failed" };
         if let Err(error) = entry.and_then(|entry| self.store.done(entry, result)) {
-            tracing::warn!("the stop of {id} could not be written down: {error}");
+            tracing::warn!("cannot record the stop of {id}: {error}");
         }
         stopped
     }
@@ -58,7 +58,7 @@ impl Lifecycle {
         // The caller learns of a failure, so there is nothing to finish then.
         let result = if started.is_ok() { "done" } else { "failed" };
         if let Err(error) = self.store.done(entry, result) {
-            tracing::warn!("the start of {id} could not be written down: {error}");
+            tracing::warn!("cannot record the start of {id}: {error}");
         }
         started
     }
@@ -66,7 +66,7 @@ impl Lifecycle {
     /// Finishes a stop, unless the container was started since.
     pub(in crate::lifecycle) async fn finish_stop(&self, entry: &JournalEntry) -> Result<(), Error> {
         let detail = entry.detail.as_deref().unwrap_or_default();
-        let damaged = || Error::Internal(format!("'{detail}' in the journal is no container with seconds"));
+        let damaged = || Error::Internal(format!("'{detail}' in the journal is not a container with seconds"));
         let (container, seconds) = detail.split_once(' ').ok_or_else(damaged)?;
         let seconds = seconds.parse().map_err(|_| damaged())?;
         let container = match self.docker.inspect(container).await {
@@ -81,11 +81,11 @@ impl Lifecycle {
             match tokio::time::timeout(STRAGGLERS, stop).await {
                 Ok(stopped) => stopped?,
                 Err(_) => {
-                    tracing::warn!("{} is still being stopped, as a dead process had begun to", entry.workspace);
+                    tracing::warn!("{} is still being stopped for a dead process", entry.workspace);
                     return Ok(());
                 }
             }
-            tracing::warn!("finished the stop of {} that a dead process had begun", entry.workspace);
+            tracing::warn!("finished the stop of {} that a dead process had started", entry.workspace);
         }
         Ok(())
     }
@@ -126,15 +126,16 @@ impl Lifecycle {
                 return Err(error);
             }
             Err(error @ (Error::Docker(_) | Error::Denied { .. } | Error::Project { .. })) => {
-                tracing::warn!("{id}, which a dead process was starting, does not start: {error}");
-                let reason = format!("it was being started by a process that died, and does not start: {error}");
+                tracing::warn!("cannot finish the start of {id} that a dead process had started: {error}");
+                let reason =
+                    format!("its start was interrupted because the process died, and it cannot be started: {error}");
                 self.store.update_workspace(id, |workspace| workspace.degraded = Some(reason))?;
                 return Ok(());
             }
             Err(error) => return Err(error),
         }
         self.mark_unfinished(id)?;
-        tracing::warn!("finished the start of {id} that a dead process had begun");
+        tracing::warn!("finished the start of {id} that a dead process had started");
         Ok(())
     }
 

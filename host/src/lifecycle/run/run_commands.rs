@@ -78,7 +78,7 @@ impl Lifecycle {
         })?;
         // The workspace is made; the next 'up' runs the remaining commands.
         if self.check_interrupt().is_err() {
-            return Err(Error::LeftOff(format!("{id} is made and runs, and 'wharf up' does what is left")));
+            return Err(Error::LeftOff(format!("{id} is created and running; 'wharf up' runs the remaining commands")));
         }
         Ok(self.store.workspace(&id)?.unwrap_or(workspace))
     }
@@ -170,7 +170,7 @@ impl Lifecycle {
             Ok(Ok(ExecEnd::Exited(code))) => {
                 let last = scrub.text(&said.last);
                 let hint = hint(draft, &last);
-                Err(format!("it ended with code {code}{}{last}{hint}", if last.is_empty() { "" } else { ": " }))
+                Err(format!("it exited with code {code}{}{last}{hint}", if last.is_empty() { "" } else { ": " }))
             }
         }
     }
@@ -207,7 +207,7 @@ impl Said {
             self.shown += line.len();
             show(&line);
             if self.shown >= SHOWN {
-                show("... there is more; it is not shown");
+                show("... further output is not shown");
             }
         }
         self.last = line;

@@ -120,7 +120,7 @@ fn known_as(signal: &str) -> Result<String, Error> {
         || !upper.starts_with(|c: char| c.is_ascii_alphanumeric())
         || !upper.chars().all(plain)
     {
-        return Err(Error::Request(format!("'{}' is no signal such as TERM, SIGHUP or 10", signal.escape_debug())));
+        return Err(Error::Request(format!("'{}' is not a signal such as TERM, SIGHUP or 10", signal.escape_debug())));
     }
     Ok(upper)
 }

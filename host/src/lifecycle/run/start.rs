@@ -86,7 +86,7 @@ impl Lifecycle {
             _ => self.docker.stop(&before.id, self.loaded().config.engine.stop_timeout.0).await.map(drop),
         };
         if let Err(error) = back {
-            tracing::warn!("{} runs, though its start could not be written down: {error}", before.name);
+            tracing::warn!("{} is running, but its start cannot be recorded: {error}", before.name);
         }
     }
 
@@ -162,7 +162,7 @@ impl Lifecycle {
                 let why = self.without_secrets(container, why);
                 workspace.notes.push(format!("stopped by {policy}: {why}"));
                 let timeout = self.loaded().config.engine.stop_timeout.0;
-                let failed = |error: Error| format!("'{policy}' wanted it stopped ({why}): {error}");
+                let failed = |error: Error| format!("'{policy}' requested a stop ({why}): {error}");
                 self.docker.stop(&container.id, timeout).await.map_err(|error| failed(error.into()))?;
                 // Sidecars stop after their workspace, as in `stop`.
                 for sidecar in self.sidecars(&workspace.id).await.map_err(failed)? {
@@ -191,7 +191,7 @@ impl Lifecycle {
                         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
                         let last = self.scrub(container, last);
                         let hint = crate::lifecycle::create::owner::hint(&workspace.draft, &last);
-                        Err(failed(format!("it ended with code {}: {last}{hint}", output.code)))
+                        Err(failed(format!("it exited with code {}: {last}{hint}", output.code)))
                     }
                 }
             }
@@ -234,7 +234,7 @@ impl Lifecycle {
         match read.map_err(|error| Error::Internal(error.to_string()))? {
             Ok(project) => facts.project = project,
             // The folder may be gone while its workspace exists; policies then see no files.
-            Err(error) => tracing::warn!("the project of {} cannot be read: {error}", facts.workspace.id),
+            Err(error) => tracing::warn!("cannot read the project of {}: {error}", facts.workspace.id),
         }
         request.facts = Arc::new(facts);
         Ok(request)

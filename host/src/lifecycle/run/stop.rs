@@ -28,7 +28,7 @@ impl Lifecycle {
         if self.store.workspace(id)?.is_some_and(|workspace| workspace.stopped.is_some())
             && let Err(error) = self.store.update_workspace(id, |workspace| workspace.stopped = None)
         {
-            tracing::warn!("{id} is stopped, which could not be written down: {error}");
+            tracing::warn!("{id} is stopped, but cannot record this: {error}");
         }
         self.inspect(id).await
     }

@@ -74,7 +74,7 @@ impl Lifecycle {
         };
         let code = tokio::select! {
             code = self.until(id, awaited, stay_up, &mut events, &mut last) => code?,
-            () = self.interrupted() => return Err(Error::LeftOff(format!("{id} stays as it is"))),
+            () = self.interrupted() => return Err(Error::LeftOff(format!("{id} is unchanged"))),
             () = late => {
                 let (id, awaited) = (id.to_string(), awaited.as_str());
                 return Err(Error::TimedOut { id, awaited, after: limit.unwrap_or_default(), state: last });
@@ -150,7 +150,7 @@ impl Lifecycle {
                     Some(Notice::Event(_)) => {}
                     Some(Notice::Lost(why)) => tracing::warn!("{why}; trying again"),
                     Some(Notice::Resumed { .. }) => break,
-                    None => return Err(Error::Internal("the events ended without an end".into())),
+                    None => return Err(Error::Internal("the event stream ended unexpectedly".into())),
                 }
             }
         }

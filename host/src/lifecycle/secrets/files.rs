@@ -19,7 +19,7 @@ use crate::workspace::{Container, LABEL_WORKSPACE, WorkspaceId};
 pub(in crate::lifecycle) const SECRETS_TARGET: &str = "/run/secrets";
 /// The message that secrets are impossible with an engine on another machine.
 pub(in crate::lifecycle) const REMOTE: &str =
-    "--secret needs an engine on this machine: its files cannot be mounted on another one";
+    "--secret needs an engine on this machine: secret files cannot be mounted on another machine";
 /// The length from which a line of a secret must appear in no text by itself; shorter lines, such as `}`, reveal
 /// nothing.
 const TELLING: usize = 8;
@@ -42,7 +42,9 @@ pub(in crate::lifecycle) fn folder(state_dir: &Path, id: &WorkspaceId, request: 
 pub(in crate::lifecycle) fn check(name: &str, value: &SecretBytes) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
-        let text = format!("'{name}' is no secret's name: 1 to 64 letters, digits, '_', '-' and '.', not first a '.'");
+        let text = format!(
+            "'{name}' is not a secret name: use 1 to 64 letters, digits, '_', '-' and '.', without a leading '.'"
+        );
         return Err(Error::Request(text));
     }
     if value.0.len() > MOST_BYTES {
@@ -95,7 +97,7 @@ pub(in crate::lifecycle) fn close(all: &Path) -> std::io::Result<()> {
         found => found?,
     };
     if found.permissions().mode() & 0o077 != 0 && found.is_dir() {
-        tracing::warn!("others could enter {}; its mode is 0700 now", all.display());
+        tracing::warn!("other users could enter '{}'; its mode is now 0700", all.display());
         std::fs::set_permissions(all, Permissions::from_mode(0o700))?;
     }
     Ok(())
@@ -158,7 +160,8 @@ impl Lifecycle {
         if stored.draft.spec.mounts.contains_key(SECRETS_TARGET) {
             return Ok(());
         }
-        let text = format!("{id} was made without secrets, so it sees none; use 'wharf up --recreate --secret NAME'");
+        let text =
+            format!("{id} was created without secrets and cannot see any; run 'wharf up --recreate --secret NAME'");
         Err(Error::Request(text))
     }
 

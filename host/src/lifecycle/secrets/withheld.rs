@@ -74,8 +74,8 @@ impl Withheld {
             Some((property, words)) => {
                 let whose = self.whose(|values| stands(values, words));
                 Err(Error::ProjectFile(format!(
-                    "{file}: {property} has the value of {whose} in it, and commands are stored and shown; read the variable, or the \
-                     file in /run/secrets, in the command"
+                    "{file}: {property} contains the value of {whose}, but commands are stored and shown; read the \
+                     variable, or the file in /run/secrets, inside the command"
                 )))
             }
             None => Ok(()),
@@ -112,8 +112,8 @@ impl Withheld {
 /// Returns the message about a value in a name, in one line.
 pub(in crate::lifecycle) fn in_name(field: &str, whose: &str) -> String {
     format!(
-        "{field}: the value of {whose} stands in it, and names are stored, shown and given to the engine as they are; choose \
-         another name, or another value"
+        "{field}: it contains the value of {whose}, but names are stored, shown and passed to the engine unchanged; \
+         choose another name, or another value"
     )
 }
 

@@ -33,7 +33,7 @@ impl Lifecycle {
         let sidecar = sidecar_kept(&snapshot).map(|(parent, name)| (parent, restore.name.as_deref().unwrap_or(name)));
         let target = match &sidecar {
             Some((parent, name)) => {
-                let whose = || format!("{parent}, whose sidecar the snapshot {} was made of", snapshot.name);
+                let whose = || format!("{parent}, whose sidecar is the origin of the snapshot {}", snapshot.name);
                 self.store.workspace(parent)?.ok_or_else(|| Error::not_found(whose()))?;
                 parent.sidecar(name).map_err(Error::Request)?
             }
@@ -114,7 +114,7 @@ fn tighten(edit: &mut Adjustment, capabilities: &BTreeSet<String>) -> bool {
 
 fn gone(what: &str, name: &str, snapshot: &str) -> Error {
     let text = format!(
-        "the {what} {name} of the snapshot is gone, so that it cannot be restored; 'wharf snapshot rm {snapshot}' removes the rest"
+        "cannot restore the snapshot: its {what} '{name}' is missing; 'wharf snapshot rm {snapshot}' removes the rest"
     );
     Error::Request(text)
 }

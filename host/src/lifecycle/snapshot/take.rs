@@ -38,17 +38,18 @@ impl Lifecycle {
             None => jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string(),
         };
         if !is_plain(&name) {
-            let text = format!("'{name}' is no snapshot's name: 1 to 40 of a-z, 0-9, '-' and '_', not first a '-'");
+            let text =
+                format!("'{name}' is not a snapshot name: use 1 to 40 of a-z, 0-9, '-' and '_', without a leading '-'");
             return Err(Error::Request(text));
         }
         let full = format!("{id}/{name}");
         if self.store.snapshot(&full)?.is_some() {
-            return Err(Error::Request(format!("there is a snapshot '{full}' already; choose another --name")));
+            return Err(Error::Request(format!("a snapshot '{full}' already exists; choose another --name")));
         }
         let image = format!("wharf/{id}:{}", tag(&name));
         // Another installation gives a workspace of the same folder the same ID.
         if self.docker.image(&image).await?.is_some_and(|image| !self.made_here(&image)) {
-            let text = format!("there is an image {image} that this Wharf did not make; choose another --name");
+            let text = format!("an image '{image}' exists that this Wharf did not create; choose another --name");
             return Err(Error::Request(text));
         }
         let container = self
@@ -99,7 +100,7 @@ impl Lifecycle {
             (LABEL_ATTEMPT, attempt.as_str()),
         ];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        progress(Progress::step(format!("keeping {id} as {repository}:{tag}")));
+        progress(Progress::step(format!("saving {id} as {repository}:{tag}")));
         let spec = &stored.draft.spec;
         let request = CommitRequest {
             repository: &repository,

@@ -73,12 +73,9 @@ fn nothing_is_made_of_a_label_or_variable_that_is_not_there() {
         }
     }
     let error = run("if ctx.spec.labels.tema != \"x\" { }").unwrap_err();
-    assert!(
-        error.message.contains("!= compares with a key that is not there") && error.message.contains("??"),
-        "{error}"
-    );
+    assert!(error.message.contains("!= compares with a missing key") && error.message.contains("??"), "{error}");
     let error = run("let line = `${ctx.spec.labels.tema}`;").unwrap_err();
-    assert!(error.message.contains("line 2") && error.message.contains("a text is made of a key"), "{error}");
+    assert!(error.message.contains("line 2") && error.message.contains("a string contains a missing key"), "{error}");
     // A `()` that a script writes, or that `get` returns, is an ordinary value.
     for fine in ["() != \"x\"", "ctx.spec.env.get(\"X\") != \"x\"", "`${()}` == \"\"", "() in [()]", "!(() in [1])"] {
         assert!(run(&format!("if !({fine}) {{ throw \"no\" }}")).is_ok(), "{fine}");
@@ -93,7 +90,7 @@ fn a_switch_on_a_label_or_variable_is_refused_when_the_script_is_loaded() {
     };
     for key in ["ctx.spec.labels.team", "ctx.spec.env[\"X\"]", "ctx.workspace.labels.team"] {
         let error = check(&format!("switch {key} {{ \"x\" => (), _ => () }}")).expect(key);
-        assert!(error.message.contains("may not be there") && error.message.contains("?? "), "{error}");
+        assert!(error.message.contains("may be missing") && error.message.contains("?? "), "{error}");
     }
     for fine in
         ["switch ctx.spec.labels.team ?? \"\" { _ => () }", "switch ctx.spec.network { \"own\" => (), _ => () }"]

@@ -221,10 +221,10 @@ fn a_missing_key_of_a_map_is_an_error_that_names_the_keys_there_are() {
         ),
         ("let x = parse_json(`{\"a\": 1}`).b;", "which has a"),
         ("let x = ctx.spec.copy().memroy;", "which has command,"),
-        ("let x = ctx.settings.max_memroy;", "there is no 'settings.max_memroy'; there are most, teams"),
-        ("let x = ctx.settings[\"mots\"];", "there are most, teams"),
-        ("let x = ctx.settings.teams.ops;", "there is no 'settings.teams.ops'; there are web"),
-        ("let x = ctx.settings.teams.web.memroy;", "there are memory"),
+        ("let x = ctx.settings.max_memroy;", "there is no 'settings.max_memroy'; the keys are most, teams"),
+        ("let x = ctx.settings[\"mots\"];", "the keys are most, teams"),
+        ("let x = ctx.settings.teams.ops;", "there is no 'settings.teams.ops'; the keys are web"),
+        ("let x = ctx.settings.teams.web.memroy;", "the keys are memory"),
         ("if ctx.spec.resources.memory > ctx.settings.max_memroy { ctx.deny(\"a\", \"b\"); }", "max_memroy"),
     ];
     for (source, expected) in cases {
@@ -282,7 +282,7 @@ fn declared_settings_are_checked_at_load_and_have_their_defaults() {
     let error = memory(json!({ "max_memroy": 1 })).unwrap_err();
     assert_eq!(error.code, "settings");
     assert!(
-        error.message.contains("'max_memroy' (did you mean 'max_memory'?); there are max_memory, share, teams"),
+        error.message.contains("'max_memroy' (did you mean 'max_memory'?); the settings are max_memory, share, teams"),
         "{error}"
     );
     assert!(memory(json!({ "max_memory": "1GiB" })).unwrap_err().message.contains("takes a whole number, not a text"));

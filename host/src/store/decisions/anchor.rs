@@ -43,12 +43,13 @@ impl Anchor {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let all = lines.map(|(at, line)| {
             let signed: Signed =
-                serde_json::from_str(line).map_err(|_| bad(format!("line {} is no anchor", at + 1)))?;
-            let end = serde_json::from_str(&signed.body).map_err(|_| bad(format!("line {} is no anchor", at + 1)))?;
+                serde_json::from_str(line).map_err(|_| bad(format!("line {} is not an anchor", at + 1)))?;
+            let end =
+                serde_json::from_str(&signed.body).map_err(|_| bad(format!("line {} is not an anchor", at + 1)))?;
             Ok(Self { end, signed })
         });
         let all: Vec<Self> = all.collect::<Result<_, Error>>()?;
-        if all.is_empty() { Err(bad("it has no line".into())) } else { Ok(all) }
+        if all.is_empty() { Err(bad("it is empty".into())) } else { Ok(all) }
     }
 
     /// Returns the contradictions between a chain and the anchor.
@@ -58,19 +59,19 @@ impl Anchor {
         verified: &Verified,
         host: &str,
     ) -> Result<Option<Damage>, Error> {
-        let what = "hold the decision records against an anchor";
+        let what = "compare the decision records with an anchor";
         let End { number, time, .. } = &self.end;
         let shown = format!("the anchor of {time:.0}");
         let damage = |what: String| Ok(Some(Damage { number: None, what, lost: false }));
         if !self.signed.genuine() {
-            return damage(format!("{shown} was changed: its signature does not fit"));
+            return damage(format!("{shown} was changed: its signature does not match"));
         }
         if self.signed.public_key != verified.public_key {
             let key = self.signed.public_key.get(..16).unwrap_or_default();
             return damage(format!("{shown} was signed with another key ({key}...)"));
         }
         if self.end.host != host {
-            return damage(format!("{shown} is of another installation, {}", self.end.host));
+            return damage(format!("{shown} belongs to another installation, {}", self.end.host));
         }
         let found = |sql: &str| {
             connection.query_row(sql, [number], |row| row.get::<_, String>(0)).optional().map_err(statement(what))
@@ -81,20 +82,20 @@ impl Anchor {
         }
         if let Some(checkpoint) = pruned {
             return match checkpoint.number == *number && checkpoint.hash != self.end.hash {
-                true => damage(format!("record {number} is another than in {shown}")),
+                true => damage(format!("record {number} differs from the one in {shown}")),
                 false => Ok(None),
             };
         }
         match found("select hash from decisions where number = ?1")? {
             Some(hash) if hash == self.end.hash => Ok(None),
-            Some(_) => damage(format!("record {number} is another than in {shown}")),
+            Some(_) => damage(format!("record {number} differs from the one in {shown}")),
             None => {
                 let last: i64 = connection
                     .query_row("select coalesce(max(number), 0) from decisions", [], |row| row.get(0))
                     .map_err(statement(what))?;
                 match last {
-                    0 => damage(format!("there are no records, and {shown} names record {number}")),
-                    last => damage(format!("the chain ends with record {last}, and {shown} names record {number}")),
+                    0 => damage(format!("there are no records, but {shown} names record {number}")),
+                    last => damage(format!("the chain ends with record {last}, but {shown} names record {number}")),
                 }
             }
         }

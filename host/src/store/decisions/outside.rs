@@ -45,7 +45,7 @@ impl Outside {
         let Ok(signed) = serde_json::from_slice::<Signed>(&bytes) else { return Self::Unusable("was changed".into()) };
         match serde_json::from_str(&signed.body) {
             Ok(head) if signed.genuine() => Self::Signed(signed, head),
-            _ => Self::Unusable("was changed: its signature does not fit".into()),
+            _ => Self::Unusable("was changed: its signature does not match".into()),
         }
     }
 
@@ -64,7 +64,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no ordinary file"));
+        return Err(std::io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes)?;

@@ -50,7 +50,7 @@ impl Store {
         let public_key = key.public();
         let acknowledged = acknowledge::all(&transaction, &public_key, self.host_id())?;
         let mut walk = Walk::new(self.host_id(), &public_key, acknowledged);
-        let checkpoint: Option<Checkpoint> = walk.signed(&transaction, CHECKPOINT, "the checkpoint where it begins")?;
+        let checkpoint: Option<Checkpoint> = walk.signed(&transaction, CHECKPOINT, "the checkpoint at its start")?;
         let (mut last, mut count) = checkpoint.as_ref().map_or((0, 0), |old| (old.number, old.count));
         let mut expected = checkpoint.map_or(String::new(), |old| old.hash);
         let mut gone = 0;
@@ -70,7 +70,7 @@ impl Store {
             }
         }
         if let Some(damage) = walk.damages.first() {
-            return Err(Error::Damaged { what: format!("{damage}; nothing more is pruned") });
+            return Err(Error::Damaged { what: format!("{damage}; pruning stopped") });
         }
         count += gone;
         for forget in ["delete from decisions where number <= ?1", "delete from shown where number <= ?1"] {

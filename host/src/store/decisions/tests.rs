@@ -73,14 +73,14 @@ fn every_way_to_tamper_with_the_records_is_found_and_names_the_record() {
         ("update decisions set hash = 'ab' where number = 3", "record 3 was changed"),
         ("update decisions set workspace = 'v' where number = 3", "record 3 was changed: it is listed under the workspace 'v'"),
         ("update decisions set hook = 'cleanup' where number = 3", "listed under the hook 'cleanup'"),
-        ("delete from decisions where number = 2", "record 2 is gone"),
-        ("delete from decisions where number in (3, 4)", "record 3 and all up to 4 are gone"),
-        ("delete from decisions where number = 1", "record 1 is gone"),
-        ("delete from decisions where number = 7", "record 7 is gone"),
+        ("delete from decisions where number = 2", "record 2 is missing"),
+        ("delete from decisions where number in (3, 4)", "record 3 and all up to 4 are missing"),
+        ("delete from decisions where number = 1", "record 1 is missing"),
+        ("delete from decisions where number = 7", "record 7 is missing"),
         ("delete from decisions where number > 5; update sqlite_sequence set seq = 5 where name = 'decisions'",
-         "record 6 and all up to 7 are gone"),
-        ("delete from decisions", "record 1 and all up to 7 are gone"),
-        ("delete from meta where key = 'decisions-head'", "its signed end is gone"),
+         "record 6 and all up to 7 are missing"),
+        ("delete from decisions", "record 1 and all up to 7 are missing"),
+        ("delete from meta where key = 'decisions-head'", "its signed end is missing"),
         ("update meta set value = replace(value, '\\\"number\\\":7', '\\\"number\\\":5') where key = 'decisions-head';
           delete from decisions where number > 5; update sqlite_sequence set seq = 5 where name = 'decisions'",
          "its signed end was changed"),
@@ -102,7 +102,7 @@ fn a_removed_end_stays_to_be_seen_when_the_chain_goes_on() {
     let sql = "delete from decisions where number > 3; update sqlite_sequence set seq = 3 where name = 'decisions'";
     let (_copy, copied) = damaged(&store, "tail-copy", sql);
     copied.append(&[decision("w", 0), decision("w", 0), decision("w", 0)]).unwrap();
-    assert!(said(&copied).contains("record 4 and all up to 5 are gone"), "{}", said(&copied));
+    assert!(said(&copied).contains("record 4 and all up to 5 are missing"), "{}", said(&copied));
 }
 
 #[test]
@@ -139,10 +139,10 @@ fn pruning_keeps_the_chain_provable_and_a_forged_beginning_is_found() {
     assert_eq!((checkpoint.number, checkpoint.count), (5, 5));
     assert_eq!(store.recorded(&[all[0].id, all[9].id]).unwrap(), [all[9].id]);
     for (index, (sql, expected)) in [
-        ("delete from decisions where number = 6", "record 6 is gone"),
-        ("delete from meta where key = 'decisions-checkpoint'", "record 1 and all up to 5 are gone"),
+        ("delete from decisions where number = 6", "record 6 is missing"),
+        ("delete from meta where key = 'decisions-checkpoint'", "record 1 and all up to 5 are missing"),
         ("update meta set value = replace(value, '\\\"number\\\":5', '\\\"number\\\":6') where key = 'decisions-checkpoint';
-          delete from decisions where number = 6", "the checkpoint where it begins was changed"),
+          delete from decisions where number = 6", "the checkpoint at its start was changed"),
         ("update meta set value = (select value from meta where key = 'decisions-head') where key = 'decisions-checkpoint'",
          "record"),
     ].iter().enumerate() {

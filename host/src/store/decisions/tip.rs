@@ -72,7 +72,7 @@ impl Store {
 
     /// Returns whether workspaces name decisions, which proves that there were some.
     pub(super) fn has_decided(&self, connection: &Connection) -> Result<bool, Error> {
-        let what = "look for what was decided";
+        let what = "search for decisions";
         connection
             .query_row(
                 "select exists (select 1 from workspaces where coalesce(json_array_length(body, '$.decisions'), 0) > 0)",
@@ -96,7 +96,7 @@ impl Store {
         transaction.commit().map_err(statement("record a decision"))?;
         // The decision is recorded. An outdated file is harmless, and the next record updates it.
         if let Err(error) = self.keep_outside(key, &head) {
-            tracing::warn!("the end of the decision records is kept in the database only: {error}");
+            tracing::warn!("the end of the decision records is stored only in the database: {error}");
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ impl Store {
         let outside = outside.then(|| Outside::read(&self.dir));
         let acknowledged = acknowledge::all(transaction, public_key, self.host_id())?;
         let mut walk = Walk::new(self.host_id(), public_key, acknowledged);
-        let checkpoint: Option<Checkpoint> = walk.signed(transaction, CHECKPOINT, "the checkpoint where it begins")?;
+        let checkpoint: Option<Checkpoint> = walk.signed(transaction, CHECKPOINT, "the checkpoint at its start")?;
         let head: Option<Head> = walk.signed(transaction, HEAD, "its signed end")?;
         for host in checkpoint.iter().map(|c| &c.host).chain(head.iter().map(|h| &h.host)).filter(|h| *h != walk.host) {
             let what = format!("it was signed for the installation {host}");
@@ -122,7 +122,7 @@ impl Store {
                 ];
                 walk.gap(last, number, &previous, &expected);
                 if outside.as_ref().is_some_and(|outside| outside.number == number && outside.hash != hash) {
-                    let what = format!("is not the one that {} names", outside::FILE);
+                    let what = format!("differs from the one that {} names", outside::FILE);
                     walk.damages.push(Damage { number: Some(number), what, lost: true });
                 }
                 walk.record(number, &body, &previous, &hash, &columns);
@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
         match outside? {
             Outside::Missing => {
                 if head.is_some_and(|head| head.outside) {
-                    self.lost(None, format!("its end outside the database, {file}, is gone"));
+                    self.lost(None, format!("its end outside the database, {file}, is missing"));
                 }
                 None
             }
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Option<T>, Error> {
         let Some(signed) = signed(connection, name)? else { return Ok(None) };
         if !signed.genuine() {
-            let what = format!("{shown} was changed: its signature does not fit");
+            let what = format!("{shown} was changed: its signature does not match");
             self.damages.push(Damage { number: None, what, lost: name == HEAD });
         } else if signed.public_key != self.public_key {
             let what =
@@ -243,16 +243,16 @@ impl<'a> Walk<'a> {
         }
         self.losses.push(Loss { after: last, hash: expected.to_owned(), next: Some(number) });
         match number - last {
-            1 => self.lost(Some(number), "does not follow the one before it".into()),
-            2 => self.lost(Some(last + 1), "is gone".into()),
-            _ => self.lost(Some(last + 1), format!("and all up to {} are gone", number - 1)),
+            1 => self.lost(Some(number), "does not follow the previous one".into()),
+            2 => self.lost(Some(last + 1), "is missing".into()),
+            _ => self.lost(Some(last + 1), format!("and all up to {} are missing", number - 1)),
         }
     }
 
     /// Checks one record by itself.
     pub(super) fn record(&mut self, number: i64, body: &str, previous: &str, kept: &str, columns: &[(&str, String)]) {
         if hash(previous, body) != kept {
-            self.damage(number, "was changed: its hash does not fit".into());
+            self.damage(number, "was changed: its hash does not match".into());
             return;
         }
         if columns.is_empty() {
@@ -295,20 +295,23 @@ impl<'a> Walk<'a> {
         let known = head.into_iter().chain(outside).map(|head| head.number).max().unwrap_or(0);
         let newest = known.max(given);
         if newest > last {
-            let what =
-                if newest == last + 1 { "is gone".to_owned() } else { format!("and all up to {newest} are gone") };
+            let what = if newest == last + 1 {
+                "is missing".to_owned()
+            } else {
+                format!("and all up to {newest} are missing")
+            };
             self.lost(Some(last + 1), what);
             return Ok(());
         }
         match head {
             Some(head) if head.number < last => {
-                self.damage(head.number + 1, "was not written by Wharf: it is behind the signed end".into());
+                self.damage(head.number + 1, "was not written by Wharf: it is after the signed end".into());
             }
             Some(head) if head.hash != hash => {
-                self.lost(Some(last), "is not the one that the signed end names".into());
+                self.lost(Some(last), "differs from the one that the signed end names".into());
             }
-            None if last > 0 => self.lost(None, "its signed end is gone".into()),
-            None if decided => self.lost(None, "all of it is gone: there are workspaces that name records".into()),
+            None if last > 0 => self.lost(None, "its signed end is missing".into()),
+            None if decided => self.lost(None, "all records are missing, but workspaces name some".into()),
             _ => {}
         }
         Ok(())

@@ -183,7 +183,7 @@ fn a_store_or_socket_in_a_place_of_others_is_refused() {
     sandbox.config(&format!("[api]\nsocket = \"{}\"\n", folder.join("wharf.sock").display()));
     let refused = sandbox.run(&["--json", "serve"]);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
-    assert!(refused.error()["message"].as_str().unwrap().contains("others may write"), "{}", refused.stderr);
+    assert!(refused.error()["message"].as_str().unwrap().contains("other users can write"), "{}", refused.stderr);
     // Another file in the socket's place.
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::symlink(sandbox.path("state/wharf.db"), folder.join("wharf.sock")).unwrap();

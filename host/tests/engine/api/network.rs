@@ -294,5 +294,5 @@ fn a_new_certificate_is_taken_up_and_a_broken_one_is_not() {
     serving.signal("HUP");
     assert!(serving.lines.find("were reloaded").contains("policies"));
     renewed.connect().unwrap();
-    assert!(serving.terminate().contains("no certificate in it"));
+    assert!(serving.terminate().contains("it contains no certificate"));
 }

@@ -42,7 +42,7 @@ fn a_socket_that_cannot_be_had_keeps_the_service_from_beginning_and_the_api_can_
     let message = refused.error()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("wharf.sock") && message.contains("not a socket"), "{message}");
     assert!(!sandbox.path("elsewhere").exists());
-    assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve does not run"));
+    assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve is not running"));
     sandbox.config("[api]\nenabled = false\n");
     let serving = Serving::start(&sandbox, &[]);
     assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink());
@@ -259,7 +259,7 @@ fn a_service_without_its_engine_says_what_is_missing_and_reads_its_store() {
     let outage = Outage::new(&sandbox.path("relay.sock"));
     outage.set_away(true);
     let serving = Serving::start(&sandbox, &["--engine", &outage.endpoint]);
-    assert!(serving.lines.next().starts_with("the engine is away"));
+    assert!(serving.lines.next().starts_with("the engine is unreachable"));
     get(&sandbox, "/v1/health").ok();
     let ready = get(&sandbox, "/v1/ready");
     assert_eq!(ready.problem(503), "not-ready");

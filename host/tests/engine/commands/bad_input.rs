@@ -50,7 +50,7 @@ fn a_path_that_is_no_usable_folder_is_no_project() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("project/file.txt", "");
     let missing = sandbox.path("no-such-folder");
-    let words = ["cannot be used"];
+    let words = ["cannot use"];
     sandbox.refused(&["up", missing.to_str().unwrap()], 5, "project-unusable", &["No such file", "no-such-folder"]);
     sandbox.refused(&["up", file.to_str().unwrap()], 5, "project-unusable", &["Not a directory", "file.txt"]);
     for system in ["/", "/etc", "/usr", "/proc/self", "/bin", "/usr/bin", "/lib"] {
@@ -151,7 +151,7 @@ fn a_state_folder_that_cannot_be_written_gets_one_clear_line() {
         let refused = sandbox.run(&["--state-dir", dir, "up"]);
         assert_eq!(refused.code, 1, "{dir}: {}", refused.stderr);
         let line = refused.stderr.lines().find(|line| line.starts_with("wharf: ")).unwrap_or_default();
-        assert!(line.contains("cannot be used") && line.contains(dir), "{}", refused.stderr);
+        assert!(line.contains("cannot use") && line.contains(dir), "{}", refused.stderr);
         assert!(refused.stderr.contains("--state-dir"), "{}", refused.stderr);
         let error = sandbox.run(&["--json", "--state-dir", dir, "up"]).error();
         assert_eq!(error["code"], "store", "{error}");
@@ -178,7 +178,7 @@ fn a_full_disk_gets_one_clear_line_and_leaves_nothing() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.lines().filter(|line| line.starts_with("wharf: ")).count(), 1, "{stderr}");
-    assert!(stderr.contains("what to do: ") && stderr.contains("disk"), "{stderr}");
+    assert!(stderr.contains("remedy: ") && stderr.contains("disk"), "{stderr}");
     sandbox.assert_unchanged(&before, "afterwards");
     assert_eq!(sandbox.store().workspaces().unwrap(), []);
     sandbox.up();
@@ -209,7 +209,7 @@ fn what_is_given_twice_is_refused_and_wrong_usage_is_json_for_programs() {
         &["up", "--secret", "a=s", "--secret", "a=./s"],
         &["up", "--secret", "a=s", "--tmpfs", "/run/secrets"],
     ] {
-        sandbox.refused(args, 2, "bad-request", &["given twice"]);
+        sandbox.refused(args, 2, "bad-request", &["twice"]);
     }
     for args in
         [&["--json", "logs", "--since", "bogus"][..], &["--json", "nonsense"], &["--json"], &["update", "--json"]]

@@ -179,7 +179,7 @@ fn a_plan_explains_who_was_overruled_and_what_bounds_a_field() {
     assert_eq!(memory["bound"]["origin"], "--set limits.memory");
     let text = sandbox.run(&args).ok().text();
     assert!(text.contains("-> 2147483648 (request (--memory 2GiB)) -> 1073741824 (cap.rhai:2)"), "{text}");
-    assert!(text.contains("resources.memory: as much as limits.memory"), "{text}");
+    assert!(text.contains("resources.memory: the most that limits.memory"), "{text}");
     let denied = sandbox.run(&["plan", "--offline", "--mount", "/etc:/x"]);
     assert!(denied.code == 4 && denied.text().contains("mounts./x: forbidden: "), "{}", denied.text());
 }

@@ -63,7 +63,7 @@ fn failed(sandbox: &Sandbox, args: &[&str], name: &str, words: &str) {
     assert!(failed[0]["remedy"].as_str().is_some_and(|remedy| remedy.len() > 10), "{}", failed[0]);
     let text = sandbox.run(&[args, &["doctor"]].concat());
     assert_eq!(text.code, 1);
-    assert!(text.text().contains("FAIL") && text.text().contains("what to do: "), "{}", text.text());
+    assert!(text.text().contains("FAIL") && text.text().contains("remedy: "), "{}", text.text());
 }
 
 #[test]

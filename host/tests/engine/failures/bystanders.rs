@@ -29,7 +29,7 @@ fn a_container_that_has_our_name_but_not_our_labels_is_left_alone_and_said_to_be
     let name = format!("wharf-{}", sandbox.id());
     let bystander = sandbox.bystander(&name, &[], true);
     let before = fingerprint(&bystander);
-    sandbox.refused(&["up"], 1, "name-taken", &[&name, "taken"]);
+    sandbox.refused(&["up"], 1, "name-taken", &[&name, "in use"]);
     sandbox.refused(&["up", "--recreate"], 1, "name-taken", &[&name]);
     assert_eq!(sandbox.json(&["ls"]), json!([]));
     for args in [&["rm", "--force", "project"][..], &["down"], &["stop"]] {
@@ -109,7 +109,7 @@ fn a_network_that_has_our_name_but_not_our_label_is_never_used_or_removed() {
     let body = json!({ "Container": bystander });
     engine::post(&format!("/networks/{network}/connect"), &body).done();
     let before = fingerprint(&bystander);
-    sandbox.refused(&["up"], 1, "not-ours", &[&name, "not made by this Wharf"]);
+    sandbox.refused(&["up"], 1, "not-ours", &[&name, "did not create it"]);
     assert_eq!(engine::get(&format!("/networks/{network}"))["Name"], json!(name));
     // With its own network it works, and ends without touching the first network.
     sandbox.config(&format!("[engine]\nnetwork = \"{name}-own\"\n"));

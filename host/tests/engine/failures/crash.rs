@@ -226,7 +226,7 @@ fn a_kill_during_a_slow_pull_is_undone_by_the_next_command() {
     up.child().kill().unwrap();
     up.finish();
     let ls = sandbox.run(&["ls"]).ok();
-    assert!(ls.stderr.contains("a dead process had begun"), "{}", ls.stderr);
+    assert!(ls.stderr.contains("a dead process had started"), "{}", ls.stderr);
     assert!(consistent(&sandbox));
     sandbox.up();
 }

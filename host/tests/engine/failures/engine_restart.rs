@@ -160,8 +160,8 @@ fn service_followers_and_commands_get_over_an_engine_that_is_stopped_or_killed_a
         assert_eq!(sandbox.sh("echo works"), "works\n", "{how}");
     }
     for _ in ["stop", "kill"] {
-        serving.lines.find("the engine is away");
-        serving.lines.find("the engine is back");
+        serving.lines.find("the engine is unreachable");
+        serving.lines.find("the engine is reachable again");
     }
     serving.terminate();
     sandbox.run(&["rm", "--all", "--force"]).ok();

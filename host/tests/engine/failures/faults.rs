@@ -329,7 +329,7 @@ fn an_intent_that_cannot_be_put_right_is_told_and_keeps_nobody_from_working() {
     let relay = Killer::new(&sandbox.path("killer.sock"));
     *relay.shared.refused.lock().unwrap() = Some("/update");
     let output = sandbox.run(&["--engine", &relay.endpoint, "ls"]).ok();
-    assert!(output.stderr.contains("cannot be put right yet"), "{}", output.stderr);
+    assert!(output.stderr.contains("cannot finish or undo"), "{}", output.stderr);
     assert_eq!(sandbox.run(&["--engine", &relay.endpoint, "exec", "--", "echo", "works"]).ok().text(), "works\n");
     // As soon as it is possible, it happens.
     sandbox.json(&["ls"]);

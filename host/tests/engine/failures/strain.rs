@@ -130,7 +130,7 @@ fn a_service_on_a_full_disk_says_so_and_goes_on_when_there_is_space() {
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     // A list only gets this time from the service.
     let ended = || disk.run(&["--json", "ls"]).json()[0]["finished_at"].is_string();
-    until("the service works", || disk.run(&["doctor"]).text().contains("wharf serve runs"));
+    until("the service works", || disk.run(&["doctor"]).text().contains("wharf serve is running"));
     disk.fill();
     until("it says so", || said().contains("disk is full"));
     engine::post(&format!("/containers/{container}/kill?signal=KILL"), &json!(null)).done();

@@ -27,7 +27,7 @@ fn a_file_that_is_no_component_is_not_loaded() {
 
 #[test]
 fn a_component_of_another_kind_or_a_newer_version_is_not_loaded() {
-    not_loaded(&wat::parse_str("(component)").unwrap(), "no Wharf plugin");
+    not_loaded(&wat::parse_str("(component)").unwrap(), "not a Wharf plugin");
     let newer = "(component (instance $i) (export \"wharf:policy/pre-create@0.9.0\" (instance $i)))";
     not_loaded(&wat::parse_str(newer).unwrap(), "0.9.0");
 }
@@ -60,7 +60,7 @@ fn an_optional_policy_that_cannot_be_loaded_is_left_out() {
     let sandbox = Sandbox::new();
     sandbox.config(&format!("{WASM_POLICY}optional = true\n"));
     let up = sandbox.run(&["up"]).ok();
-    assert!(up.stderr.contains("left out") && up.stderr.contains("broken"), "{}", up.stderr);
+    assert!(up.stderr.contains("skipped") && up.stderr.contains("broken"), "{}", up.stderr);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_plugin_that_misbehaves_denies_the_create() {
         ("loop", "deadline of 250 ms"),
         ("grow", "64 MiB"),
         ("recurse", "recursion"),
-        ("error", "no verdict"),
+        ("error", "instead of a verdict"),
     ] {
         let sandbox = Sandbox::new();
         // On a busy machine, the other failures may take a while.

@@ -61,7 +61,7 @@ fn a_script_with_a_mistake_that_can_be_told_is_not_loaded() {
         ("    sleep(3600);", "no function sleep"),
         (
             "    if ctx.spec.resources.memory > global::RULES.memroy { return; }",
-            "there is no 'RULES.memroy'; there are memory",
+            "there is no 'RULES.memroy'; the keys are memory",
         ),
     ] {
         let sandbox = script(&format!("fn pre_create(ctx) {{\n{body}\n}}\nconst RULES = #{{ memory: 1 }};\n"));
@@ -89,7 +89,7 @@ fn no_script_can_pass_the_invariants_of_the_host() {
         ("ctx.spec.resources.memory = gib(64);", "resources.memory", "limits.memory"),
         ("ctx.spec.resources.cpus = 99.0;", "resources.cpus", "limits.cpus"),
         ("ctx.spec.mounts[\"/host\"] = #{ kind: \"bind\", source: \"/etc\" };", "mounts./host", "allow.bind_roots"),
-        ("ctx.spec.mounts[\"/host\"] = #{ kind: \"bind\", source: \"/\" };", "mounts./host", "root on the host"),
+        ("ctx.spec.mounts[\"/host\"] = #{ kind: \"bind\", source: \"/\" };", "mounts./host", "root access"),
         (
             "ctx.spec.mounts[\"/s\"] = #{ kind: \"bind\", source: \"/var/run/docker.sock\", read_only: true };",
             "mounts./s",

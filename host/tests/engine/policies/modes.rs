@@ -134,7 +134,7 @@ fn an_open_breaker_denies_at_once_in_every_process_and_shows_in_policy_ls() {
     for _ in 0..2 {
         exec_denied(&sandbox, &["broken"]);
     }
-    exec_denied(&sandbox, &["breaker is open", "2 times in a row", "broken"]);
+    exec_denied(&sandbox, &["breaker is open", "2 failures in a row", "broken"]);
     let text = sandbox.run(&["policy", "ls"]).ok().text();
     assert!(text.contains("breaker open at pre-exec"), "{text}");
     let doctor = sandbox.run(&["doctor"]).text();

@@ -20,9 +20,9 @@ fn check_finds_what_would_go_wrong_only_when_the_script_runs() {
     let sandbox = Sandbox::new();
     for (source, at, part) in [
         ("fn pre_create(ctx) {", "1:", "terminate this block"),
-        ("fn pre_create(ctx, more) { }", "1:", "takes 2 arguments; it gets one, ctx"),
+        ("fn pre_create(ctx, more) { }", "1:", "takes 2 arguments; it must take one, ctx"),
         ("fn pre_create(ctx) { }\nfn post_strat(ctx) { }", "2:", "did you mean fn post_start?"),
-        ("fn pre_create(ctx) {\n    ctx.spec.memroy = 1;\n}", "2:", "there is no 'spec.memroy'; there are "),
+        ("fn pre_create(ctx) {\n    ctx.spec.memroy = 1;\n}", "2:", "there is no 'spec.memroy'; the keys are "),
         (
             "fn pre_create(ctx) {\n    let spec = ctx.spec;\n    spec.resources.memroy = gib(1);\n}",
             "3:",
@@ -45,23 +45,23 @@ fn check_finds_what_would_go_wrong_only_when_the_script_runs() {
         (
             "const R = #{ memory: 1 };\nfn pre_create(ctx) {\n    if 5 > global::R.memoy { }\n}",
             "3:",
-            "'R.memoy'; there are memory",
+            "'R.memoy'; the keys are memory",
         ),
         ("const R = #{ memory: 1 };\nfn pre_create(ctx) {\n    if 5 > global::R[\"memoy\"] { }\n}", "3:", "'R.memoy'"),
         (
             "const T = #{ web: #{ memory: gib(1) }, pay: #{ env: #{ A: \"1\" } } };\nfn pre_create(ctx) {\n    let rules = global::T[ctx.workspace.name];\n    if 5 > rules.memoy { }\n}",
             "4:",
-            "there is no 'T[].memoy'; there are env, memory",
+            "there is no 'T[].memoy'; the keys are env, memory",
         ),
         (
             "const L = [#{ a: 1 }, #{ b: 2 }];\nfn pre_create(ctx) {\n    for one in global::L {\n        if one.c == 1 { }\n    }\n}",
             "4:",
-            "there is no 'L[].c'; there are a, b",
+            "there is no 'L[].c'; the keys are a, b",
         ),
         (
             "const SETTINGS = #{ max_memory: gib(1) };\nfn pre_create(ctx) {\n    if 5 > ctx.settings.max_memroy { }\n}",
             "3:",
-            "there is no 'settings.max_memroy'; there are max_memory",
+            "there is no 'settings.max_memroy'; the keys are max_memory",
         ),
     ] {
         let all = said(&sandbox, source);
@@ -155,7 +155,7 @@ fn tests_are_written_in_rhai_and_say_what_was_expected() {
     }
     let rule = sandbox.path("p/rule.rhai").display().to_string();
     let text = sandbox.run(&["script", "test", &rule]);
-    assert!(text.code == 1 && text.text().contains("6 tests: 1 hold, 5 do not"), "{}", text.text());
+    assert!(text.code == 1 && text.text().contains("6 tests: 1 passed, 5 failed"), "{}", text.text());
     sandbox.write("p/other.rhai", "fn pre_create(ctx) { }");
     let none = sandbox.run(&["script", "test", &sandbox.path("p/other.rhai").display().to_string()]);
     assert!(none.code == 3 && none.text().contains("other.test.rhai cannot be read"), "{}", none.text());
@@ -259,11 +259,11 @@ fn import_works_inside_the_folder_of_the_policies_and_nowhere_else() {
         ("\"../../secret\"", "without '..'"),
         ("\"/etc/passwd\"", "without '..'"),
         ("\"link\"", "outside"),
-        ("\"nothing\"", "cannot be read"),
-        ("\"round\"", "goes in a circle"),
+        ("\"nothing\"", "cannot read"),
+        ("\"round\"", "is circular"),
         ("\"broken\"", "broken:1:"),
-        ("\"big\"", "256 KiB at most"),
-        ("gib(1).to_string()", "a plain text"),
+        ("\"big\"", "at most 256 KiB"),
+        ("gib(1).to_string()", "a literal string"),
     ] {
         sandbox.write("config/policies/main.rhai", format!("import {import} as lib;\nfn pre_create(ctx) {{ }}\n"));
         let run = sandbox.run(&["policy", "check"]);

@@ -38,7 +38,7 @@ fn refused(sandbox: &Sandbox, what: &str, words: &[&str]) {
             assert!(said.contains(word), "{what}: {args:?} does not say {word}: {said}");
         }
         if args[0] != "doctor" {
-            assert!(run.stderr.lines().count() == 2, "{what}: {args:?}: one line, and what to do: {}", run.stderr);
+            assert!(run.stderr.lines().count() == 2, "{what}: {args:?}: one line, and a remedy: {}", run.stderr);
         }
     }
     let json = sandbox.run(&["--json", "ls"]);
@@ -160,7 +160,9 @@ fn a_service_that_runs_refuses_a_reload_of_a_file_that_others_can_write() {
     let sandbox = sandbox();
     std::fs::remove_file(sandbox.path("config/cases/one.json")).unwrap();
     let mut serve = sandbox.spawn(&["serve"]);
-    crate::support::sandbox::until("the service runs", || sandbox.run(&["doctor"]).text().contains("wharf serve runs"));
+    crate::support::sandbox::until("the service runs", || {
+        sandbox.run(&["doctor"]).text().contains("wharf serve is running")
+    });
     mode(&sandbox.path("config/policies/rule.rhai"), 0o666);
     let reload = sandbox.run(&["policy", "reload"]);
     assert_eq!(reload.code, 3, "{}", reload.stderr);

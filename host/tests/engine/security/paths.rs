@@ -82,12 +82,12 @@ fn the_root_of_the_host_is_not_reached_through_a_folder_of_a_process_and_a_link_
     sandbox.folder("project/srv");
     let file = format!(r#"{{"image":"{image}","mounts":["source=/proc/self/cwd/srv,target=/host,type=bind"]}}"#);
     sandbox.write("project/.devcontainer.json", file);
-    denied(&sandbox.run(&["--json", "up"]), "invariant", "another process");
+    denied(&sandbox.run(&["--json", "up"]), "invariant", "between processes");
     // A service with the working directory that systemd uses.
     sandbox.append_config("[allow]\nbind_roots = [\"/srv\"]\n");
     let mut command = sandbox.command_in(Path::new("/"), &["--json", "up", sandbox.project().to_str().unwrap()]);
     let refused = Output::of(command.output().unwrap());
-    denied(&refused, "invariant", "another process");
+    denied(&refused, "invariant", "between processes");
     assert!(sandbox.own_containers().is_empty());
 }
 
@@ -155,7 +155,7 @@ fn another_folder_in_the_place_of_a_project_is_taken_when_that_is_asked_for() {
     std::fs::rename(sandbox.project(), sandbox.path("old")).unwrap();
     sandbox.folder("project");
     let refused = sandbox.run(&["--json", "start"]);
-    let error = denied(&refused, "mount-changed", "another file or folder");
+    let error = denied(&refused, "mount-changed", "no longer the file or folder");
     assert!(error["remedy"].as_str().unwrap().contains("wharf up --recreate"), "{error}");
     let differs = sandbox.run(&["--json", "up"]);
     assert_eq!((differs.code, differs.error()["code"].as_str()), (7, Some("spec-differs")), "{}", differs.stderr);
@@ -325,7 +325,7 @@ fn sockets_pipes_and_devices_are_no_sources() {
     .unwrap();
     for source in ["./agent.sock", "./pipe"] {
         let refused = sandbox.run(&["--json", "plan", "--image", BASE, "--mount", &format!("{source}:/x")]);
-        denied(&refused, "invariant", "files and folders only");
+        denied(&refused, "invariant", "only files and folders");
     }
     // The project that has them is mounted as before.
     sandbox.up();

@@ -46,21 +46,21 @@ fn sparse(path: &Path, size: u64) {
 #[test]
 fn a_pipe_a_device_a_folder_and_a_giant_are_refused_before_they_are_read() {
     for (kind, file) in [("script", "odd.rhai"), ("wasm", "odd.wasm")] {
-        refused_by_all(&chain(kind, file, pipe), "is a named pipe, not an ordinary file");
+        refused_by_all(&chain(kind, file, pipe), "is a named pipe, not a regular file");
         refused_by_all(
             &chain(kind, file, |path| std::fs::create_dir(path).unwrap()),
-            "is a folder, not an ordinary file",
+            "is a folder, not a regular file",
         );
         let zero = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
-        refused_by_all(&chain(kind, file, zero), "is a device, not an ordinary file");
+        refused_by_all(&chain(kind, file, zero), "is a device, not a regular file");
     }
     refused_by_all(
         &chain("script", "odd.rhai", |path| sparse(path, 1 << 30)),
-        "has 1024 MiB, and may have 1 MiB at most",
+        "has 1024 MiB, but may have at most 1 MiB",
     );
     refused_by_all(
         &chain("wasm", "odd.wasm", |path| sparse(path, 1 << 30)),
-        "has 1024 MiB, and may have 8 MiB at most",
+        "has 1024 MiB, but may have at most 8 MiB",
     );
 }
 
@@ -73,7 +73,7 @@ fn what_a_script_imports_is_looked_at_too() {
         make(&sandbox.path("config/policies/lib.rhai"));
         sandbox
     };
-    refused_by_all(&importing(pipe), "is a named pipe, not an ordinary file");
+    refused_by_all(&importing(pipe), "is a named pipe, not a regular file");
     refused_by_all(&importing(|path| sparse(path, 1 << 30)), "may have 256 KiB at most");
 }
 
@@ -110,7 +110,7 @@ fn what_a_service_would_not_load_is_refused_by_every_command() {
     let memories = "(component (core module (memory 1) (memory 1) (memory 1) (memory 1)))";
     let bytes = wat::parse_str(memories).unwrap();
     let sandbox = chain("wasm", "odd.wasm", |path| std::fs::write(path, bytes).unwrap());
-    refused_by_all(&sandbox, "has a module with 4 memories, and a plugin may have 1 in each");
+    refused_by_all(&sandbox, "has a module with 4 memories, but a plugin may have 1 in each");
     // Problems that the linter finds, and settings that the script does not accept.
     let script = "const SETTINGS = #{ max_memory: gib(1) };\nfn pre_create(ctx) {\n    if ctx.spec.resources.memory > ctx.settings.max_memory { ctx.deny(\"a\", \"b\"); }\n}\n";
     let sandbox = chain("script", "odd.rhai", |path| std::fs::write(path, script).unwrap());
@@ -118,7 +118,7 @@ fn what_a_service_would_not_load_is_refused_by_every_command() {
     refused_by_all(&sandbox, "there is no setting 'max_memroy' (did you mean 'max_memory'?)");
     sandbox.write("config/policies/odd.rhai", script.replace("settings.max_memory", "settings.max_memroy"));
     sandbox.config("[[policy]]\nname = \"odd\"\nscript = \"policies/odd.rhai\"\n");
-    refused_by_all(&sandbox, "there is no 'settings.max_memroy'; there are max_memory");
+    refused_by_all(&sandbox, "there is no 'settings.max_memroy'; the keys are max_memory");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn damaged(sandbox: &Sandbox, words: &str) {
 fn an_end_that_was_cut_off_stays_reported_until_an_admin_acknowledges_it() {
     let sandbox = lived();
     let newest = cut(&sandbox);
-    let words = format!("record {} and all up to {newest} are gone", newest - 1);
+    let words = format!("record {} and all up to {newest} are missing", newest - 1);
     damaged(&sandbox, &words);
     for _ in 0..3 {
         sandbox.sh("true");
@@ -82,9 +82,9 @@ fn a_chain_that_was_wiped_is_not_whole() {
     let sandbox = lived();
     tamper(&sandbox, wiped);
     std::fs::remove_file(sandbox.path("state/decisions.head")).unwrap();
-    damaged(&sandbox, "all of it is gone");
+    damaged(&sandbox, "all records are missing");
     sandbox.sh("true");
-    damaged(&sandbox, "does not follow the one before it");
+    damaged(&sandbox, "does not follow the previous one");
     sandbox.run(&["audit", "acknowledge", "--reason", "known"]).ok();
     sandbox.run(&["audit", "verify"]).ok();
 }
@@ -108,7 +108,7 @@ fn a_witness_elsewhere_shows_a_state_that_was_put_back_to_an_earlier_day() {
     let printed = sandbox.run(&["audit", "anchor"]).ok().text();
     assert!(printed.ends_with('\n') && printed.lines().count() == 1, "{printed}");
     let held = sandbox.run(&["audit", "verify", "--anchor", &file]).ok().text();
-    assert!(held.contains("they hold against 2 anchors"), "{held}");
+    assert!(held.contains("the records match 2 anchors"), "{held}");
 
     let state = sandbox.path("state");
     std::fs::remove_dir_all(&state).unwrap();
@@ -119,9 +119,9 @@ fn a_witness_elsewhere_shows_a_state_that_was_put_back_to_an_earlier_day() {
     // Later decisions do not hide it.
     sandbox.sh("true");
     let found = sandbox.run(&["audit", "verify", "--anchor", &file]);
-    assert!(found.code == 1 && found.text().contains("is another than in the anchor"), "{}", found.text());
+    assert!(found.code == 1 && found.text().contains("differs from the one in the anchor"), "{}", found.text());
 
-    for (text, words) in [("", "it has no line"), ("nonsense\n", "line 1 is no anchor")] {
+    for (text, words) in [("", "it is empty"), ("nonsense\n", "line 1 is not an anchor")] {
         std::fs::write(&anchors, text).unwrap();
         let run = sandbox.run(&["audit", "verify", "--anchor", &file]);
         assert!(run.code == 2 && run.stderr.contains(words), "{}", run.stderr);

@@ -241,7 +241,11 @@ fn a_value_in_a_name_is_refused_with_whose_it_is_and_what_to_do() {
     };
     let image = |image: &str| vec!["--image".to_owned(), image.to_owned(), "-e".to_owned(), token.clone()];
     for verb in ["plan", "up"] {
-        refused(verb, &image(&format!("registry.example/{NAMED}:1")), "image: the value of the secret API_TOKEN");
+        refused(
+            verb,
+            &image(&format!("registry.example/{NAMED}:1")),
+            "image: it contains the value of the secret API_TOKEN",
+        );
         for (flag, value) in [
             ("--mount", format!("./{NAMED}:/data")),
             ("--mount", format!("vol-{NAMED}:/data")),
@@ -256,7 +260,7 @@ fn a_value_in_a_name_is_refused_with_whose_it_is_and_what_to_do() {
     // The project's own image, a policy's value, and a secret file.
     let file = format!(r#"{{"image":"registry.example/{NAMED}:1","containerEnv":{{"API_TOKEN":"{NAMED}"}}}}"#);
     sandbox.write("project/.devcontainer.json", file);
-    refused("up", &[], "image: the value of the secret API_TOKEN");
+    refused("up", &[], "image: it contains the value of the secret API_TOKEN");
     std::fs::remove_file(sandbox.path("project/.devcontainer.json")).unwrap();
     sandbox.write("secret.txt", NAMED);
     let args = ["--image", engine::BASE, "--secret", "K=../secret.txt", "--mount", &format!("./{NAMED}:/data")];

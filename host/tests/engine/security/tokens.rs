@@ -80,7 +80,10 @@ fn a_token_with_labels_learns_nothing_of_other_workspaces_and_of_the_host() {
     assert!(whole.contains("prod-server-7") && whole.contains(&other), "the example fails: {whole}");
     let policies = get("/v1/policies").ok();
     let said = policies.to_string();
-    assert!(!said.contains("prod-server-7") && !said.contains(&other) && said.contains("left out"), "{said}");
+    assert!(
+        !said.contains("prod-server-7") && !said.contains(&other) && said.contains("hidden from a token"),
+        "{said}"
+    );
 
     let whole = api::get(&sandbox, "/v1/decisions?workspace=project").ok();
     let images = |records: &Value| {
@@ -290,14 +293,17 @@ fn a_plan_for_a_token_with_labels_has_one_answer_whether_a_path_or_an_image_is_t
             let (a, b) = (mount(a, read_only), mount(b, read_only));
             assert_ne!(a.1, b.1, "the example has a difference");
             assert_eq!(a.0, b.0);
-            assert!(a.0.contains("not allowed, or not there"), "{}", a.0);
+            assert!(a.0.contains("not allowed, or does not exist"), "{}", a.0);
         }
     }
     // The record of a creation that fails because of it reveals nothing either.
     assert_ne!(sandbox.run(&["up", "--recreate", "--label", "team=a"]).code, 0);
     let whole = api::get(&sandbox, "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
     let part = https.by(&text, "GET", "/v1/decisions?workspace=project&outcome=denied").ok().to_string();
-    assert!(whole.contains("No such file") && part.contains("not there") && !part.contains("No such file"), "{part}");
+    assert!(
+        whole.contains("No such file") && part.contains("does not exist") && !part.contains("No such file"),
+        "{part}"
+    );
     std::fs::remove_dir_all(sandbox.path("project/.devcontainer")).unwrap();
 
     let local = format!("{}-local", sandbox.name());
@@ -367,6 +373,6 @@ fn a_start_for_a_token_with_labels_has_one_answer_whatever_is_in_the_place_of_a_
     }
     let log = serving.terminate();
     for whole in [missing, other, link, out] {
-        assert!(log.contains("withheld from a caller with labels") && log.contains(&whole), "{whole}: {log}");
+        assert!(log.contains("hidden from a caller with labels") && log.contains(&whole), "{whole}: {log}");
     }
 }

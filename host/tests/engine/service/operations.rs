@@ -160,7 +160,7 @@ fn a_backup_is_made_while_the_service_runs_and_can_be_restored() {
     assert_eq!((about.permissions().mode() & 0o777, made["bytes"].as_u64()), (0o600, Some(about.size())));
     assert!(made["decisions"].as_u64().unwrap() >= 3, "{made}");
     let again = sandbox.run(&["backup", file.to_str().unwrap()]);
-    assert!(again.code == 1 && again.stderr.contains("it exists"), "{}", again.stderr);
+    assert!(again.code == 1 && again.stderr.contains("it already exists"), "{}", again.stderr);
     serving.end();
 
     // As documented in docs/service.md.
@@ -188,7 +188,7 @@ fn a_start_is_checked_before_it_is_made() {
     https::certificate(&sandbox);
     let key = sandbox.path("tls/key.pem");
     sandbox.append_config(&https::lines(&sandbox));
-    assert!(sandbox.run(&["serve", "--check"]).ok().text().contains("could begin"));
+    assert!(sandbox.run(&["serve", "--check"]).ok().text().contains("can start"));
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused = sandbox.run(&["serve", "--check"]);
     assert!(refused.code == 1 && refused.stderr.contains("chmod 600"), "{}", refused.stderr);

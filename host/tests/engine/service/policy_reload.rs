@@ -111,16 +111,20 @@ fn a_new_policy_that_was_refused_is_tried_again_when_its_file_is_corrected() {
 #[test]
 fn wharf_policy_reload_and_a_hangup_reload_at_once_and_say_how_it_went() {
     let sandbox = Sandbox::new();
-    sandbox.refused(&["policy", "reload"], 5, "no-service", &["no wharf serve runs"]);
+    sandbox.refused(&["policy", "reload"], 5, "no-service", &["no wharf serve is running"]);
     sandbox.script("notes.rhai", &note("first"));
     sandbox.up();
     let serving = Serving::start(&sandbox, &[]);
     sandbox.write("config/policies/notes.rhai", note("second"));
     let said = sandbox.run(&["policy", "reload"]).ok().text();
-    assert!(said.contains("decides with 1 policies"), "{said}");
+    assert!(said.contains("its chain has 1 policy"), "{said}");
     notes_after_restart(&sandbox, "second");
     sandbox.append_config("[limits]\nnonsense = 3");
-    reload_refused(&sandbox, &["--config", "/dev/null", "policy", "reload"], &["nonsense", "decides as before"]);
+    reload_refused(
+        &sandbox,
+        &["--config", "/dev/null", "policy", "reload"],
+        &["nonsense", "keeps the previous policies"],
+    );
     notes_after_restart(&sandbox, "second");
     serving.terminate();
 }
@@ -172,11 +176,11 @@ fn a_reload_whose_golden_cases_do_not_hold_is_refused() {
     sandbox.script("team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"pay\"; }");
     let case = "about = \"everybody is of the team\"\nhook = \"pre-create\"\npolicies = [\"team.rhai\"]\n[expect.changed]\n\"env.TEAM\" = \"pay\"\n";
     sandbox.write("config/cases/team.toml", case);
-    assert!(sandbox.run(&["policy", "test"]).ok().text().contains("1 cases: 1 hold"));
+    assert!(sandbox.run(&["policy", "test"]).ok().text().contains("1 case: 1 passed"));
     let serving = Serving::start(&sandbox, &[]);
     sandbox.run(&["policy", "reload"]).ok();
     sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"ship\"; }");
-    reload_refused(&sandbox, &["policy", "reload"], &["team.toml", "does not hold", "env.TEAM", "pay", "ship"]);
+    reload_refused(&sandbox, &["policy", "reload"], &["team.toml", "failed: ", "env.TEAM", "pay", "ship"]);
     // The existing chain decides.
     sandbox.write("config/policies/team.rhai", "fn pre_create(ctx) { ctx.spec.env.TEAM = \"pay\"; }");
     sandbox.run(&["policy", "reload"]).ok();

@@ -117,7 +117,7 @@ fn who_is_interrupted_waits_no_longer_and_the_service_carries_it_to_its_end() {
     assert!(lines.find("RUN sleep 4").contains("sleep"));
     up.signal("INT");
     assert_eq!(up.finish().code, 130);
-    assert!(lines.find("interrupted").contains("carries it to its end"));
+    assert!(lines.find("interrupted").contains("completes the request"));
     let runs = || {
         let all = both.there(&["--json", "ls"]).ok().json();
         all.as_array().is_some_and(|all| all.iter().any(|one| one["state"] == "running"))

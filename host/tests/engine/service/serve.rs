@@ -122,17 +122,17 @@ fn the_store_follows_what_the_engine_does_and_a_new_service_catches_up() {
 #[test]
 fn there_is_one_service_per_state_folder_and_doctor_knows_it() {
     let sandbox = Sandbox::new();
-    assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve does not run"));
+    assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve is not running"));
     let mut serving = Serving::start(&sandbox, &[]);
     let pid = serving.running.pid();
     let second = sandbox.run(&["--json", "serve"]);
     assert_eq!((second.code, &second.error()["code"]), (1, &json!("service-runs")));
     assert!(second.error()["message"].as_str().unwrap().contains(&format!("process {pid}")), "{}", second.stderr);
-    assert!(sandbox.run(&["doctor"]).ok().text().contains(&format!("wharf serve runs (process {pid}")));
+    assert!(sandbox.run(&["doctor"]).ok().text().contains(&format!("wharf serve is running (process {pid}")));
     // A killed service leaves no obstacle.
     serving.running.signal("KILL");
     assert_eq!(serving.running.finish().code, 1009);
-    assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve does not run"));
+    assert!(sandbox.run(&["doctor"]).ok().text().contains("wharf serve is not running"));
     Serving::start(&sandbox, &[]).end();
 }
 
@@ -153,17 +153,17 @@ fn an_engine_that_goes_and_comes_back_is_said_once_and_nothing_is_missed() {
     let outage = Outage::new(&sandbox.path("relay.sock"));
     outage.set_away(true);
     let serving = Serving::start(&sandbox, &["--engine", &outage.endpoint]);
-    assert!(serving.lines.next().starts_with("the engine is away"));
+    assert!(serving.lines.next().starts_with("the engine is unreachable"));
     outage.set_away(false);
-    assert_eq!(serving.lines.next(), "the engine is back");
+    assert_eq!(serving.lines.next(), "the engine is reachable again");
     sandbox.up();
     until("it is known", || !sandbox.store().states().unwrap().is_empty());
     outage.set_away(true);
-    assert!(serving.lines.next().starts_with("the engine is away"));
+    assert!(serving.lines.next().starts_with("the engine is unreachable"));
     assert!(sandbox.run(&["doctor"]).ok().text().contains("without its engine"));
     sandbox.json(&["stop"]);
     outage.set_away(false);
-    assert_eq!(serving.lines.next(), "the engine is back");
+    assert_eq!(serving.lines.next(), "the engine is reachable again");
     until("the stop is known", || sandbox.store().states().unwrap()[0].state == State::Exited);
     assert_eq!(whats(&sandbox).iter().filter(|what| **what == Happening::Exited).count(), 1);
     // A list in progress at the break may have failed.
@@ -201,7 +201,7 @@ fn policies_are_told_what_happens_and_what_they_ask_for_is_done() {
     assert_eq!((&inspected["state"], &inspected["container_id"]), (&json!("exited"), &up["container_id"]));
     let notes = inspected["notes"].to_string();
     assert!(notes.contains("stopped by rule.rhai: it is ill") && notes.contains("rule.rhai:5"), "{notes}");
-    assert!(!notes.contains("ended with"), "what fails asks for nothing: {notes}");
+    assert!(!notes.contains("exited with"), "what fails asks for nothing: {notes}");
     let decisions = sandbox.store().decisions(&sandbox.id().parse().unwrap(), 100).unwrap();
     let events = decisions.iter().filter(|decision| decision.hook == wharf::hooks::Hook::Event).count();
     assert!(events >= 3, "{events}");
@@ -238,12 +238,12 @@ fn what_fails_by_itself_is_started_again_and_what_was_stopped_is_not() {
     let line = "while ! test -e /tmp/fail; do sleep 0.05; done; rm /tmp/fail; exit 5";
     let up = sandbox.json(&["up", "--", "sh", "-c", line]);
     sandbox.sh("touch /tmp/fail");
-    assert!(serving.lines.next().contains("ended with code 5 (restart 1 of 5 in 10m)"));
+    assert!(serving.lines.next().contains("exited with code 5 (restart 1 of 5 in 10m)"));
     let inspected = sandbox.json(&["wait", "--for", "running", "--timeout", "30s"]);
     assert_eq!(inspected["state"], "running");
     let inspected = sandbox.json(&["inspect"]);
     assert_eq!(inspected["container_id"], up["container_id"]);
-    assert!(inspected["notes"].to_string().contains("restarted by the service: ended with code 5"), "{inspected}");
+    assert!(inspected["notes"].to_string().contains("restarted by the service: exited with code 5"), "{inspected}");
     sandbox.json(&["stop"]);
     until("the stop is known", || sandbox.store().states().unwrap()[0].state == State::Exited);
     serving.end();

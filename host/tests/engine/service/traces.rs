@@ -228,8 +228,8 @@ fn a_collector_that_refuses_or_is_away_is_told_of_once_and_keeps_nobody_waiting(
         });
     }
     let said = serving.terminate();
-    assert_eq!(said.matches("does not take traces").count(), 1, "{said}");
-    assert_eq!(said.matches("takes traces again").count(), 1, "{said}");
+    assert_eq!(said.matches("does not accept traces").count(), 1, "{said}");
+    assert_eq!(said.matches("accepts traces again").count(), 1, "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
 
     // The port has no listener.
@@ -238,7 +238,7 @@ fn a_collector_that_refuses_or_is_away_is_told_of_once_and_keeps_nobody_waiting(
     let serving = Serving::start(&sandbox, &[]);
     get(&sandbox, "/v1/version").ok();
     let said = serving.terminate();
-    assert!(said.contains(&format!("the collector at {address} does not take traces")), "{said}");
+    assert!(said.contains(&format!("the collector at {address} does not accept traces")), "{said}");
     assert!(said.contains("refused"), "{said}");
 }
 

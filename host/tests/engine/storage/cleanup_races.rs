@@ -137,7 +137,7 @@ fn a_workspace_whose_sidecar_no_policy_names_is_spared_with_it() {
     let report = sandbox.json(&["cleanup", "--no-grace"]);
     let workspace = line(&report, &sandbox.id());
     assert_eq!((&workspace["choice"], &workspace["outcome"]), (&json!("keep"), &json!("kept")), "{report}");
-    assert!(workspace["reason"].as_str().unwrap().contains("/db stays: no policy names it"), "{workspace}");
+    assert!(workspace["reason"].as_str().unwrap().contains("/db is kept: no policy names it"), "{workspace}");
     assert_eq!(sandbox.own_containers().len(), 2);
 }
 

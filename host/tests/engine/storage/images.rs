@@ -286,7 +286,7 @@ fn a_build_sees_what_a_workspace_may_mount_and_waits_for_no_pipe() {
     std::fs::remove_file(sandbox.path("project/.dockerignore")).unwrap();
     let pipe = sandbox.path("project/.dockerignore");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    sandbox.refused(&["image", "build", "."], 2, "bad-request", &[".dockerignore", "no ordinary file"]);
+    sandbox.refused(&["image", "build", "."], 2, "bad-request", &[".dockerignore", "not a regular file"]);
     std::fs::remove_file(&pipe).unwrap();
     std::os::unix::fs::symlink(sandbox.write("elsewhere/ignore", "x"), &pipe).unwrap();
     sandbox.refused(&["image", "build", "."], 2, "bad-request", &[".dockerignore", "leads out of the context"]);

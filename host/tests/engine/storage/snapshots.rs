@@ -80,7 +80,7 @@ fn a_snapshot_keeps_layer_and_volumes_and_a_restore_brings_them_back_beside_the_
     assert_eq!((busy.code, &error["code"]), (1, &json!("conflict")), "{}", busy.stderr);
     let users = [id, second["id"].as_str().unwrap()];
     let said = format!("{} {}", error["message"], error["remedy"]);
-    assert!(users.iter().any(|user| said.matches(user).count() == 2), "who uses it, and what to do: {said}");
+    assert!(users.iter().any(|user| said.matches(user).count() == 2), "its users, and a remedy: {said}");
     sandbox.json(&["rm", "--all", "--force", "--volumes"]);
     sandbox.run(&["snapshot", "rm", &name]).ok();
     assert_eq!(images_of(&sandbox.host()), Vec::<String>::new());
@@ -265,7 +265,7 @@ fn a_restore_that_is_killed_at_its_very_end_keeps_the_volumes_of_the_workspace_t
         sandbox.run(&["rm", "--force", "--volumes", "again"]).ok();
     }
     let ls = sandbox.run(&["ls"]).ok();
-    assert!(!ls.stderr.contains("cannot be put right"), "{}", ls.stderr);
+    assert!(!ls.stderr.contains("cannot finish or undo"), "{}", ls.stderr);
     // Its volume outlives it, like any named volume.
     sandbox.run(&["rm", "--force", "again"]).ok();
     sandbox.json(&["ls"]);

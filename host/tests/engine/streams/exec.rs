@@ -161,7 +161,7 @@ fn a_process_that_ends_while_its_child_lives_on_does_not_hold_exec() {
         let output = sandbox.run(&["exec", "--", "sh", "-c", "echo begun; sleep 1000 & exit 4"]);
         assert_eq!((output.code, output.text().as_str()), (4, "begun\n"));
         // Its later output is not awaited, which is reported.
-        assert!(output.stderr.contains("still holds its output"), "{}", output.stderr);
+        assert!(output.stderr.contains("still has its output open"), "{}", output.stderr);
         assert!(sandbox.sh("ps").contains("sleep 1000"));
         // Output that arrives soon is shown, and is known to be complete.
         let output = sandbox.run(&["exec", "--", "sh", "-c", "(sleep 0.3; echo late) & echo hi"]).ok();
@@ -271,7 +271,7 @@ fn a_limit_says_so_where_the_engines_processes_are_not_seen() {
     };
     let late = |output: crate::support::process::Output| {
         assert_eq!(output.code, 125, "{}", output.stderr);
-        assert!(output.stderr.contains("not seen from here, so the command runs on"), "{}", output.stderr);
+        assert!(output.stderr.contains("not visible from here, so the command keeps running"), "{}", output.stderr);
     };
     late(apart(&["exec", "--timeout", "1s", "--", "sleep", "20"]).finish());
     assert!(sandbox.sh("ps").contains("sleep 20"));

@@ -159,7 +159,7 @@ fn any_cursor_gives_exactly_what_came_after_it() {
     }
     let foreign = sandbox.run(&["--json", "logs", &id, "--after", "abc:1:o1"]);
     assert_eq!((foreign.code, foreign.error()["code"].as_str()), (2, Some("bad-request")));
-    assert!(foreign.error()["message"].as_str().unwrap().contains("made anew"), "{}", foreign.stderr);
+    assert!(foreign.error()["message"].as_str().unwrap().contains("recreated"), "{}", foreign.stderr);
     assert_eq!(sandbox.run(&["logs", &id, "--after", "nonsense"]).code, 2);
 }
 
@@ -186,8 +186,8 @@ fn a_follower_goes_on_without_loss_or_duplicate_when_the_engine_comes_back() {
     assert!(seen == expected, "{seen:?}");
     let output = follow.finish();
     assert_eq!(output.code, 0, "{}", output.stderr);
-    assert_eq!(output.stderr.matches("trying again until the engine answers").count(), 3, "{}", output.stderr);
-    assert_eq!(output.stderr.matches("going on where it was").count(), 3, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("trying again until the engine responds").count(), 3, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("continuing from the last line").count(), 3, "{}", output.stderr);
 }
 
 /// Returns a process's peak memory use in KiB.

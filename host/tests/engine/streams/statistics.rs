@@ -134,7 +134,7 @@ async fn what_is_collected_is_shown_as_history_also_over_an_outage_of_the_engine
     let id = tokio::task::block_in_place(|| sandbox.json(&["up", "--", "sh", "-c", "while :; do :; done"]));
     let id = id["id"].as_str().unwrap();
     let none = sandbox.run(&["metrics"]).ok();
-    assert!(none.text().is_empty() && none.stderr.contains("no value yet"), "{}", none.stderr);
+    assert!(none.text().is_empty() && none.stderr.contains("no data"), "{}", none.stderr);
     assert_eq!(sandbox.json(&["metrics"]), json!([]));
 
     let relay = Outage::new(&sandbox.path("relay.sock"));

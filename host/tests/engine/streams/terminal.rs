@@ -100,7 +100,7 @@ fn the_keys_for_detaching_leave_the_command_running() {
         let line = "exec $WHARF exec -it -- sh -c 'echo ready; sleep 4321; true'";
         let (code, shown) = on_a_terminal(sandbox, line, &[("ready\r\n", "\x10\x11")]);
         assert_eq!(code, 0, "{shown}");
-        assert!(shown.contains("detached; the command runs on"), "{shown:?}");
+        assert!(shown.contains("detached; the command keeps running"), "{shown:?}");
         // If it had been ended, it would disappear within a moment.
         for _ in 0..5 {
             assert!(sandbox.sh("sleep 0.2; ps").contains("sleep 4321"));

@@ -155,7 +155,7 @@ impl Sandbox {
         }
         assert_eq!(text.stderr.matches("\nwharf: ").count() + usize::from(text.stderr.starts_with("wharf: ")), 1);
         assert!(!text.stderr.contains("WARN"), "said twice: {}", text.stderr);
-        let remedy = text.stderr.lines().find_map(|line| line.trim().strip_prefix("what to do: "));
+        let remedy = text.stderr.lines().find_map(|line| line.trim().strip_prefix("remedy: "));
         assert!(remedy.is_some_and(|remedy| remedy.len() > 10), "{args:?}: no remedy in {}", text.stderr);
 
         let mut with_json = vec!["--json"];

@@ -122,7 +122,7 @@ fn a_command_that_fails_marks_the_workspace_degraded_and_is_tried_again() {
     let up = sandbox.up();
     assert_eq!((&up["state"], &up["devcontainer"]["once_done"]), (&json!("running"), &json!(false)));
     let reason = up["degraded"].as_str().unwrap();
-    assert_eq!(reason, "onCreateCommand failed: it ended with code 3: not yet");
+    assert_eq!(reason, "onCreateCommand failed: it exited with code 3: not yet");
     assert_eq!(sandbox.sh("ls /tmp"), "");
     sandbox.sh("touch /tmp/now");
     let up = sandbox.up();
@@ -246,7 +246,7 @@ fn a_file_that_cannot_be_used_is_an_error_with_its_place_and_nothing_is_made() {
         ("{\n  \"image\": \"a\"\n  \"name\": 1\n}", "devcontainer.json:3:3: expected ',' or '}'"),
         ("{\n  \"containerEnv\": [\"A=1\"]\n}", "devcontainer.json:2:19: containerEnv must be an object"),
         (deep.as_str(), "devcontainer.json:1:84: nested more than 64 levels"),
-        (huge.as_str(), "it has more than 64 KiB"),
+        (huge.as_str(), "it is larger than 64 KiB"),
         ("", "expected a value, found the end of the file"),
     ] {
         sandbox.write(FILE, text);
@@ -289,13 +289,13 @@ fn links_and_pipes_do_not_lead_out_of_the_project() {
     link(std::path::Path::new("/dev/zero"), FILE);
     refused("outside the project");
     link(std::path::Path::new("/no/such/file"), FILE);
-    refused("cannot be read");
+    refused("cannot read");
     sandbox.folder(FILE);
-    refused("no ordinary file");
+    refused("not a regular file");
     sandbox.write("project/.devcontainer/x", "");
     let made = std::process::Command::new("mkfifo").arg(sandbox.path(FILE)).status().unwrap();
     assert!(made.success());
-    refused("no ordinary file");
+    refused("not a regular file");
     for (dockerfile, context) in
         [("../../outside/Dockerfile", "."), ("Dockerfile", "../../outside"), ("Dockerfile", "/")]
     {
@@ -399,7 +399,7 @@ fn a_volume_of_another_workspace_is_not_given_to_a_project() {
     sandbox.run_in(&other, &["up", "--mount", &mount]).ok();
     write(&sandbox, &format!("{{ \"mounts\": [\"source={name}-data,target=/data,type=volume\"] }}"));
     let output = sandbox.run(&["up"]);
-    assert!(output.code == 2 && output.stderr.contains("another workspace's"), "{output:?}");
+    assert!(output.code == 2 && output.stderr.contains("belongs to another workspace"), "{output:?}");
     assert!(sandbox.json(&["ls"]).as_array().unwrap().iter().all(|workspace| workspace["id"] != id.as_str()));
     // The project may have its own volume, and the administrator can allow others.
     write(&sandbox, "{ \"mounts\": [\"source=${devcontainerId}-own,target=/data,type=volume\"] }");

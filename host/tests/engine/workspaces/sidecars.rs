@@ -139,7 +139,7 @@ fn a_sidecar_needs_a_workspace_an_image_and_a_plain_name() {
         assert_eq!(code(&["--json", "sidecar", "add", "db"]).0, 2);
         add(sandbox, "db", &[]);
         let nested = sandbox.run(&["--json", "sidecar", "add", "x", "-W", "project/db", "--image", BASE]);
-        assert!(nested.code == 2 && nested.stderr.contains("a sidecar has none"), "{}", nested.stderr);
+        assert!(nested.code == 2 && nested.stderr.contains("sidecars have no sidecars"), "{}", nested.stderr);
     });
 }
 

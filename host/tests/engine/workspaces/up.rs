@@ -42,8 +42,8 @@ fn up_says_which_field_differs_and_who_set_it_and_changes_nothing_without_recrea
     assert_eq!(text.code, 7, "{}", text.stderr);
     let line = text.stderr.lines().find(|line| line.starts_with("wharf: ")).unwrap();
     for part in [
-        "resources.memory is 268435456, decided is 536870912 (request)",
-        "labels.color is null, decided is \"red\" (later.rhai)",
+        "resources.memory is 268435456, but 536870912 is decided (request)",
+        "labels.color is null, but \"red\" is decided (later.rhai)",
     ] {
         assert!(line.contains(part), "{part:?} is not in {line:?}");
     }

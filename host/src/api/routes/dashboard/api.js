@@ -3,7 +3,7 @@
 /** What the service says when something fails (RFC 9457). */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail ?? `the service answered with ${status}`);
+    super(body.detail ?? `the service responded with status ${status}`);
     Object.assign(this, { status, code: body.code ?? 'unknown', remedy: body.remedy, trail: body.trail ?? [] });
   }
 }
@@ -21,7 +21,7 @@ async function call(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
-    throw new Problem(0, { detail: 'the service does not answer', code: 'unreachable', remedy: String(error.message) });
+    throw new Problem(0, { detail: 'the service is unreachable', code: 'unreachable', remedy: String(error.message) });
   }
   if (response.ok) return response.status === 204 ? null : { body: await response.json(), link: response.headers.get('link') };
   const answer = await response.json().catch(() => ({}));

@@ -38,7 +38,7 @@ export function chart(name, points, { from, to, show, top = 0 }) {
   const highest = known.reduce((most, [, value]) => Math.max(most, value), 0);
   const full = Math.max(top, highest, 1e-9);
   const { trace, area } = paths(points, from, to, full, 600, 120);
-  const newest = known.length ? show(known[known.length - 1][1]) : 'no value yet';
+  const newest = known.length ? show(known[known.length - 1][1]) : 'no data';
   const label = `${name}: now ${newest}, at most ${show(highest)}`;
   const time = (ms) => new Date(ms).toLocaleString('en-GB', to - from > 36 * 3600e3 ? { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' } : { hour: '2-digit', minute: '2-digit' });
   return h('figure', { class: 'card' },

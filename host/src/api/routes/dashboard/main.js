@@ -107,7 +107,7 @@ function login() {
       }
     },
   }, wrong, h('label', {}, 'Token', token), h('button', { type: 'submit', class: 'main' }, 'Log in'),
-  h('p', { class: 'small soft' }, 'An admin makes one with ', h('code', {}, 'wharf token create NAME --role viewer'), '.'));
+  h('p', { class: 'small soft' }, 'An admin creates a token with ', h('code', {}, 'wharf token create NAME --role viewer'), '.'));
   document.title = 'Log in · Wharf';
   fill(main, h('section', { class: 'card login' }, h('h1', {}, 'Log in'), form));
   token.focus();
@@ -124,7 +124,7 @@ leave.addEventListener('click', async () => {
   login();
 });
 
-const THEMES = [['', 'as the system'], ['dark', 'dark'], ['light', 'light']];
+const THEMES = [['', 'system'], ['dark', 'dark'], ['light', 'light']];
 const button = document.getElementById('theme');
 function paint(theme) {
   if (theme) document.documentElement.dataset.theme = theme;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::app::scripts::read_bounded;
+use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
 use crate::store::{Anchor, Checkpoint, Error, Store};
 
@@ -28,8 +29,8 @@ pub(super) fn anchor(context: &Context, store: &Store, append: Option<&Path>) ->
         return Ok(0);
     };
     let failed = |error: std::io::Error| {
-        let text = format!("the anchor cannot be appended to {}: {error}", path.display());
-        Failure::new("anchor", text, "name a file that you can write", 1)
+        let text = format!("cannot append the anchor to '{}': {error}", path.display());
+        Failure::new("anchor", text, "name a writable file", 1)
     };
     // A single write, so that the lines of concurrent processes do not mix.
     let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
@@ -43,13 +44,8 @@ pub(super) fn anchor(context: &Context, store: &Store, append: Option<&Path>) ->
 
 pub(super) fn acknowledge(context: &Context, store: &Store, reason: &str) -> Result<u8, Failure> {
     if reason.trim().is_empty() || reason.len() > 1_000 || reason.chars().any(char::is_control) {
-        let text = "--reason takes one line of at most 1000 characters";
-        return Err(Failure::new(
-            "usage",
-            text,
-            "say why the loss is no cause for alarm, or what was done about it",
-            2,
-        ));
+        let text = "--reason must be one line of at most 1000 characters";
+        return Err(Failure::new("usage", text, "explain why the loss is harmless, or how it was handled", 2));
     }
     let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid());
     let said = store.acknowledge(reason, &format!("uid {uid}"))?;
@@ -59,7 +55,7 @@ pub(super) fn acknowledge(context: &Context, store: &Store, reason: &str) -> Res
         for damage in &said.damages {
             context.out.line(format!("acknowledged: {damage}"))?;
         }
-        context.out.line(format!("record {} says so", said.number))?;
+        context.out.line(format!("acknowledged in record {}", said.number))?;
     }
     Ok(0)
 }
@@ -73,8 +69,8 @@ pub(super) fn verify(
     if let Some(key) = public_key
         && (key.len() != 64 || !key.chars().all(|c| c.is_ascii_hexdigit()))
     {
-        let text = "--public-key takes 64 hexadecimal digits";
-        return Err(Failure::new("usage", text, "'wharf audit verify' prints the installation's own", 2));
+        let text = "--public-key must be 64 hexadecimal digits";
+        return Err(Failure::new("usage", text, "see the key of this installation in 'wharf audit verify'", 2));
     }
     let anchors = anchor.map(anchors).transpose()?.unwrap_or_default();
     let verified = store.verify_against(public_key, &anchors, true)?;
@@ -90,23 +86,23 @@ pub(super) fn verify(
                 .out
                 .line(format!("acknowledged in record {number} ({time:.0}, {}): {what}: {}", said.by, said.reason))?;
         }
-        let whole = if verified.damages.is_empty() { "unbroken" } else { "read" };
-        context.out.line(format!("{} records {whole}", verified.records))?;
+        let whole = if verified.damages.is_empty() { "unbroken" } else { "damaged" };
+        context.out.line(format!("{}, {whole}", counted(verified.records, "record")))?;
         if let Some(checkpoint) = &verified.checkpoint {
             let Checkpoint { number, count, time, .. } = checkpoint;
-            context.out.line(format!("{count} were pruned before, up to record {number} (last on {time:.0})"))?;
+            context.out.line(format!("{count} pruned earlier, up to record {number} (last on {time:.0})"))?;
         }
         if !anchors.is_empty() && verified.damages.is_empty() {
-            context.out.line(format!("they hold against {} anchors", anchors.len()))?;
+            context.out.line(format!("the records match {}", counted(anchors.len(), "anchor")))?;
         }
         context.out.line(format!("public key {}", verified.public_key))?;
     }
     if verified.damages.is_empty() {
         return Ok(0);
     }
-    let text = format!("the decision records are damaged in {} places", verified.damages.len());
-    let remedy = "keep a copy of the state folder as evidence, and find out who can write to it; what is lost for a known reason is \
-                  acknowledged with 'wharf audit acknowledge'";
+    let text = format!("the decision records are damaged in {}", counted(verified.damages.len(), "place"));
+    let remedy = "keep a copy of the state folder as evidence, and find out who can write to it; acknowledge losses \
+                  with a known reason with 'wharf audit acknowledge'";
     Err(Failure::new("records-damaged", text, remedy, 1))
 }
 
@@ -143,11 +139,11 @@ pub(super) fn prune(
         context.out.value(&Pruned { pruned, checkpoint, workspaces })?;
         return Ok(0);
     }
-    context.out.line(format!("pruned {pruned} records"))?;
+    context.out.line(format!("pruned {}", counted(pruned, "record")))?;
     for id in workspaces {
-        context
-            .out
-            .line(format!("  among them what made {id}; 'wharf why' goes on with what the workspace itself keeps"))?;
+        context.out.line(format!(
+            "  including the decisions that created {id}; 'wharf why' now uses the workspace's own copy"
+        ))?;
     }
     Ok(0)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::app::cases::{RanCase, find_cases, run_case};
+use crate::cli::output::counted;
 use crate::cli::workspaces::plan::short;
 use crate::cli::{Context, Failure};
 use crate::hooks::case::Mismatch;
@@ -36,13 +37,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let mut files = Vec::new();
     for path in &paths {
         find_cases(path, &mut files).map_err(|(path, error)| {
-            let text = format!("{} cannot be read: {error}", path.display());
+            let text = format!("cannot read '{}': {error}", path.display());
             Failure::new("unreadable", text, "name a folder of cases, or one case", 5)
         })?;
     }
     if files.is_empty() {
-        let text = "there is no case (.json or .toml) in what was named, or in reload.cases";
-        return Err(Failure::new("no-case", text, "'wharf audit show N --as-case' makes one of a record", 5));
+        let text = "no case (.json or .toml) in the named files and folders, or in reload.cases";
+        return Err(Failure::new("no-case", text, "create one from a record with 'wharf audit show N --as-case'", 5));
     }
     let chain = context.app.chain()?;
     let rows: Vec<Row> = files.iter().map(|file| run_case(&chain, file).into()).collect();
@@ -53,7 +54,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         for row in &rows {
             print(context, row)?;
         }
-        context.out.line(format!("{} cases: {} hold, {failed} do not", rows.len(), rows.len() - failed))?;
+        context.out.line(format!(
+            "{}: {} passed, {failed} failed",
+            counted(rows.len(), "case"),
+            rows.len() - failed
+        ))?;
     }
     Ok(if failed == 0 { 0 } else { 1 })
 }

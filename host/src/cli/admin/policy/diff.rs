@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cli::instant::instant;
+use crate::cli::output::{counted, times};
 use crate::cli::workspaces::plan::short;
 use crate::cli::{Context, Failure};
 use crate::records::{ShadowDifference, ShadowSummary};
@@ -33,11 +34,19 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
 fn print(context: &Context, all: &BTreeMap<String, ShadowSummary>) -> Result<(), Failure> {
     let out = &context.out;
     if all.is_empty() {
-        out.line("no shadow was asked in that time; give a policy mode = \"shadow\" (see docs/configuration.md)")?;
+        out.line("no shadow was asked in that period; set mode = \"shadow\" on a policy (see docs/configuration.md)")?;
     }
     for (policy, summary) in all {
         let ShadowSummary { asked, failed, changed, .. } = summary;
-        out.line(out.bold(policy) + format!(": asked {asked} times, would have changed {changed}, failed {failed}"))?;
+        out.line(
+            out.bold(policy)
+                + format!(
+                    ": asked {}, would have changed {}, failed {}",
+                    times(*asked),
+                    counted(*changed, "decision"),
+                    times(*failed)
+                ),
+        )?;
         if let Some(last) = &summary.last_failure {
             out.line(format!("  last failure: {last}"))?;
         }

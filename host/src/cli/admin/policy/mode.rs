@@ -4,6 +4,7 @@
 //! which policies decide, and a service reloads it.
 
 use crate::app::App;
+use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
 use crate::config::{self, Origin};
 use crate::hooks::chain::Mode;
@@ -14,8 +15,11 @@ fn index(app: &App, policy: &str) -> Result<usize, Failure> {
         let built_in = app.loaded.config.policy.is_empty() && crate::builtin::find(policy).is_some();
         let (text, remedy) = match built_in {
             true => (
-                format!("'{policy}' is in the chain because the configuration names no policy; it always counts"),
-                "write the chain down first: 'wharf config init' makes a wharf.toml with it",
+                format!(
+                    "'{policy}' is in the chain by default, because the configuration names no policy; its mode \
+                         is always 'enforce'"
+                ),
+                "write the chain to a file first: 'wharf config init' creates a wharf.toml with it",
             ),
             false => (format!("there is no policy '{policy}' in the chain"), "'wharf policy ls' lists the chain"),
         };
@@ -36,7 +40,7 @@ pub(super) fn set(context: &Context, policy: &str, mode: Mode) -> Result<u8, Fai
     let file = app.loaded.file.as_ref().filter(|_| elsewhere.is_none());
     let Some(file) = file else {
         let at = elsewhere.map_or_else(String::new, |origin| origin.to_string());
-        let text = format!("the mode of '{policy}' is not set in wharf.toml but by {at}");
+        let text = format!("the mode of '{policy}' is set by {at}, not in wharf.toml");
         return Err(Failure::new("mode-elsewhere", text, "change it there", 2));
     };
     let failed = |text: String| Failure::new("unwritable", text, "correct the file, or edit the mode by hand", 1);
@@ -44,8 +48,8 @@ pub(super) fn set(context: &Context, policy: &str, mode: Mode) -> Result<u8, Fai
     let now = app.reloaded().map_err(Failure::from)?;
     let is = now.loaded.config.policy.iter().find(|entry| entry.name == policy).map(|entry| entry.mode);
     if is != Some(mode) {
-        let text = format!("{} was changed, but '{policy}' is not in the mode '{mode}'", file.display());
-        return Err(Failure::new("mode-elsewhere", text, "see what 'wharf config show' says about it", 1));
+        let text = format!("'{}' was changed, but the mode of '{policy}' is not '{mode}'", file.display());
+        return Err(Failure::new("mode-elsewhere", text, "see the origin of the mode in 'wharf config show'", 1));
     }
     // A policy that counts again starts with a clean record.
     let forgotten =
@@ -73,8 +77,7 @@ pub(super) fn reset(context: &Context, policy: &str) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(&serde_json::json!({ "policy": policy, "reset": there }))?;
     } else {
-        let what =
-            if there { "its breakers are closed, and no roll-back stands" } else { "there was nothing to reset" };
+        let what = if there { "breakers closed and roll-back cleared" } else { "nothing to reset" };
         context.out.line(format!("{policy}: {what}"))?;
     }
     Ok(0)
@@ -86,7 +89,9 @@ pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(&chain)?;
     } else {
-        context.out.line(format!("the service has reloaded; it decides with {} policies", chain.policies.len()))?;
+        context
+            .out
+            .line(format!("the service has reloaded; its chain has {}", counted(chain.policies.len(), "policy")))?;
     }
     Ok(0)
 }

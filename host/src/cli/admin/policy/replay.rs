@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::of_file;
 use crate::backend::ReplayedAll;
 use crate::cli::instant::instant;
+use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
 use crate::hooks::replay::{Comparison, compare};
 use crate::hooks::{Decision, Hook};
@@ -76,7 +77,7 @@ fn explain(context: &Context, recorded: &Decision, again: &Decision) -> Result<(
     }
     let said = match compare(recorded, again) {
         Comparison::Identical => "identical".to_owned(),
-        Comparison::SameOutcome => "the same outcome, with other words on the way".to_owned(),
+        Comparison::SameOutcome => "same outcome, different steps".to_owned(),
         Comparison::Flip(flip) => format!("{}: {}", flip.kind.words(), flip.detail),
     };
     context.out.line(format!("  {said}"))?;
@@ -86,7 +87,7 @@ fn explain(context: &Context, recorded: &Decision, again: &Decision) -> Result<(
 fn print(context: &Context, replayed: &Replayed, place: Option<&str>) -> Result<(), Failure> {
     let out = &context.out;
     if let Some(place) = place {
-        out.line(format!("with the new policy {place}"))?;
+        out.line(format!("new policy {place}"))?;
     }
     for group in &replayed.flips {
         let FlipGroup { kind, hook, policy, reason, detail, count, examples } = group;
@@ -96,18 +97,19 @@ fn print(context: &Context, replayed: &Replayed, place: Option<&str>) -> Result<
         out.line(format!("    e.g. {}: {plain}", numbers.join(" ")))?;
     }
     for (why, count) in &replayed.not_replayed {
-        out.line(format!("not replayed: {count} records: {why}"))?;
+        out.line(format!("not replayed: {}: {why}", counted(*count, "record")))?;
     }
     for (policy, count) in &replayed.gone {
-        out.line(format!("'{policy}' had taken part in {count} and is not in the chain"))?;
+        out.line(format!("'{policy}' took part in {} but is no longer in the chain", counted(*count, "record")))?;
     }
     for (policy, count) in &replayed.changed {
-        out.line(format!("'{policy}' is another than in {count} records"))?;
+        out.line(format!("'{policy}' differs from the version in {}", counted(*count, "record")))?;
     }
     let Replayed { replayed: all, identical, same_outcome, flipped, seconds, per_second, .. } = replayed;
     out.line(format!(
-        "{all} decisions: {identical} identical, {same_outcome} with the same outcome, {flipped} flipped \
-         ({seconds:.2} s, {per_second:.0} decisions/s)"
+        "{}: {identical} identical, {same_outcome} with the same outcome, {flipped} flipped \
+         ({seconds:.2} s, {per_second:.0} decisions/s)",
+        counted(*all, "decision")
     ))?;
     Ok(())
 }

@@ -45,8 +45,8 @@ impl Target {
             Err(error) => return Err(failed(error)),
         };
         if to.as_os_str().as_encoded_bytes().ends_with(b"/") || (there && kind == PathKind::Folder) {
-            let text = format!("{} is no folder", to.display());
-            return Err(Failure::new("bad-request", text, "make it first, or name another place", 1));
+            let text = format!("'{}' is not a folder", to.display());
+            return Err(Failure::new("bad-request", text, "create it first, or name another target", 1));
         }
         let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = to.file_name().ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
@@ -130,12 +130,12 @@ pub(super) async fn take_out(
 fn top(staging: &Folder, path: &str, entries: u64) -> Result<OsString, Failure> {
     let mut names = staging.names(2).map_err(|error| local(staging.path(), &error))?;
     let Some(first) = names.pop().filter(|_| entries > 0) else {
-        let text = format!("nothing of {path} could be copied");
-        return Err(Failure::new("copy-empty", text, "see 'wharf exec -- ls'", 1));
+        let text = format!("cannot copy anything from '{path}'");
+        return Err(Failure::new("copy-empty", text, "list the files with 'wharf exec -- ls'", 1));
     };
     if !names.is_empty() {
-        let text = format!("the archive of {path} has more than that in it, so nothing was copied");
-        return Err(Failure::new("copy-broken", text, "see what is there with 'wharf exec -- ls', and try again", 1));
+        let text = format!("the archive of '{path}' contains other entries, so nothing was copied");
+        return Err(Failure::new("copy-broken", text, "list the files with 'wharf exec -- ls', and try again", 1));
     }
     Ok(first)
 }
@@ -164,7 +164,12 @@ async fn receive((mut out, mut stop): (Outgoing, watch::Receiver<bool>), folder:
         return Err(stopped);
     }
     unpacked.map_err(|error| {
-        Failure::new("copy-broken", Printable::from(error.to_string()).to_string(), "see that the disk is not full", 1)
+        Failure::new(
+            "copy-broken",
+            Printable::from(error.to_string()).to_string(),
+            "check that the disk is not full",
+            1,
+        )
     })
 }
 
@@ -196,11 +201,11 @@ fn check(from: Entry<'_>, to: Entry<'_>) -> Result<(), Failure> {
     let text = match (is_folder(from), there.is_dir()) {
         (true, true) => return check_entries(&inside(from)?, &inside(to)?),
         (false, false) => return Ok(()),
-        (true, false) if there.is_symlink() => format!("cannot overwrite the link {path} with a folder"),
-        (true, false) => format!("cannot overwrite {path} with a folder"),
-        (false, true) => format!("cannot overwrite the folder {path} with what is no folder"),
+        (true, false) if there.is_symlink() => format!("cannot overwrite the link '{path}' with a folder"),
+        (true, false) => format!("cannot overwrite '{path}' with a folder"),
+        (false, true) => format!("cannot overwrite the folder '{path}' with a file or link"),
     };
-    Err(Failure::new("bad-request", text, "remove it, or name another place; nothing was copied", 1))
+    Err(Failure::new("bad-request", text, "remove it, or name another target; nothing was copied", 1))
 }
 
 fn check_entries(from: &Folder, to: &Folder) -> Result<(), Failure> {
@@ -263,7 +268,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = self.beside.remove(&self.name) {
             let path = self.beside.path().join(&self.name);
-            say(format_args!("wharf: the folder {} could not be removed: {error}", path.display()));
+            say(format_args!("wharf: cannot remove the folder '{}': {error}", path.display()));
         }
     }
 }

@@ -30,6 +30,6 @@ pub(super) async fn tell(context: &Context, (backend, target): (&Backend, &Targe
                 context.out.notice(&text);
             }
         }
-        Err(error) => tracing::debug!("the user of {target:?} is not known: {error}"),
+        Err(error) => tracing::debug!("the user of {target:?} is unknown: {error}"),
     }
 }

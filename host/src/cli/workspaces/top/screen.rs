@@ -195,7 +195,7 @@ impl Screen {
         lines.push(Line::new(REVERSED, format!("{:<width$}", fit(&head, width))));
         let room = height.saturating_sub(lines.len() + charts + 1).max(1);
         if self.rows.is_empty() {
-            let text = if self.read { "no workspace has a container; 'wharf up' makes one" } else { "reading ..." };
+            let text = if self.read { "no workspace has a container; 'wharf up' creates one" } else { "reading ..." };
             lines.push(Line::new("", fit(text, width)));
         }
         let selected = self.place();

@@ -31,7 +31,7 @@ impl Run {
             }
             Verdict::Adjust(adjustments) => adjustments,
             other => {
-                self.reject(step, format!("answered '{}', which {} does not take", other.kind(), self.hook()));
+                self.reject(step, format!("answered '{}', which {} does not accept", other.kind(), self.hook()));
                 return false;
             }
         };
@@ -93,7 +93,7 @@ impl Run {
             }
             Verdict::Adjust(adjustments) => adjustments,
             other => {
-                self.reject(step, format!("answered '{}', which pre-exec does not take", other.kind()));
+                self.reject(step, format!("answered '{}', which pre-exec does not accept", other.kind()));
                 return false;
             }
         };
@@ -127,7 +127,7 @@ impl Run {
             if let Some(was) = owned.get(&field).filter(|was| **was != step.policy)
                 && !may_override(entry, &field)
             {
-                let text = format!("'{was}' and '{}' want different values for {field}", step.policy);
+                let text = format!("'{was}' and '{}' set different values for {field}", step.policy);
                 self.conflict(step, None, text);
                 return false;
             }
@@ -151,7 +151,7 @@ impl Run {
             }
             Verdict::Act { actions, delay_ms } => {
                 if actions.len() > MOST_EDITS {
-                    self.reject(step, format!("asked for {} actions; the most is {MOST_EDITS}", actions.len()));
+                    self.reject(step, format!("requested {} actions; the maximum is {MOST_EDITS}", actions.len()));
                     return None;
                 }
                 step.actions.clone_from(&actions);
@@ -160,7 +160,7 @@ impl Run {
                 Some((actions, delay_ms.unwrap_or(0).min(MOST_DELAY_MS)))
             }
             other => {
-                self.reject(step, format!("answered '{}', which {} does not take", other.kind(), self.hook()));
+                self.reject(step, format!("answered '{}', which {} does not accept", other.kind(), self.hook()));
                 None
             }
         }
@@ -181,7 +181,7 @@ impl Run {
             }
             Verdict::Sweep(mut verdicts) => {
                 if let Some(stranger) = verdicts.iter().find(|verdict| !known.contains_key(&verdict.id)) {
-                    self.reject(step, format!("named '{}', which is no candidate", stranger.id));
+                    self.reject(step, format!("named '{}', which is not a candidate", stranger.id));
                     return None;
                 }
                 verdicts.retain(|verdict| known.get(&verdict.id).is_some_and(|candidate| part.decides(candidate)));
@@ -191,7 +191,7 @@ impl Run {
                 Some(verdicts)
             }
             other => {
-                self.reject(step, format!("answered '{}', which cleanup does not take", other.kind()));
+                self.reject(step, format!("answered '{}', which cleanup does not accept", other.kind()));
                 None
             }
         }
@@ -224,7 +224,7 @@ impl Run {
         spec: &ContainerSpec,
     ) -> Result<Vec<Waiver>, (String, String)> {
         if adjustments.len() > MOST_EDITS {
-            let reason = format!("made {} adjustments; the most is {MOST_EDITS}", adjustments.len());
+            let reason = format!("made {} adjustments; the maximum is {MOST_EDITS}", adjustments.len());
             return Err((String::new(), reason));
         }
         let began = self.began.as_ref().unwrap_or(&self.input.spec);

@@ -254,7 +254,7 @@ fn a_policy_that_keeps_failing_is_not_asked_until_its_pause_is_over_and_then_by_
         ("policy-failed", 5),
         "denied without a call"
     );
-    for part in ["breaker is open", "5 times in a row", "about this workspace", "30 s", "it looped"] {
+    for part in ["breaker is open", "5 failures in a row", "about this workspace", "30 s", "it looped"] {
         assert!(refusal.reason.contains(part), "{}", refusal.reason);
     }
     assert!(at("b", 10).unwrap().reason.ends_with("it looped"));

@@ -179,7 +179,7 @@ impl Source {
                     return Ok(());
                 }
                 Err(error) if !self.options.follow => return Err(error.into()),
-                Err(error) => tracing::debug!(%error, container = self.id, "the log cannot be followed yet"),
+                Err(error) => tracing::debug!(%error, container = self.id, "cannot follow the log yet"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
@@ -243,7 +243,7 @@ impl Source {
     fn broken(&mut self, error: docker::Error) -> Result<(), Error> {
         let was_local = self.stream.take().is_some_and(|stream| stream.is_local());
         if was_local {
-            tracing::debug!(%error, "the engine is asked for the rest of the log");
+            tracing::debug!(%error, "reading the rest of the log from the engine");
             self.local = false;
             return Ok(());
         }

@@ -16,13 +16,13 @@ const WIPED: &str = "delete from decisions; delete from sqlite_sequence where na
 #[test]
 fn what_was_cut_off_stays_reported_until_it_is_acknowledged_and_the_acknowledgement_is_a_record() {
     for (index, (sql, without_file, expected)) in [
-        (cut(5), false, "record 6 and all up to 8 are gone"),
-        (cut(5), true, "its signed end is gone"),
-        (WIPED.to_owned(), false, "record 1 and all up to 8 are gone"),
-        ("delete from meta where key = 'decisions-head'".to_owned(), false, "its signed end is gone"),
-        ("delete from meta where key = 'decisions-head'".to_owned(), true, "its signed end is gone"),
-        (String::new(), true, "decisions.head, is gone"),
-        ("delete from decisions where number = 4".to_owned(), false, "record 4 is gone"),
+        (cut(5), false, "record 6 and all up to 8 are missing"),
+        (cut(5), true, "its signed end is missing"),
+        (WIPED.to_owned(), false, "record 1 and all up to 8 are missing"),
+        ("delete from meta where key = 'decisions-head'".to_owned(), false, "its signed end is missing"),
+        ("delete from meta where key = 'decisions-head'".to_owned(), true, "its signed end is missing"),
+        (String::new(), true, "decisions.head, is missing"),
+        ("delete from decisions where number = 4".to_owned(), false, "record 4 is missing"),
     ]
     .into_iter()
     .enumerate()
@@ -52,7 +52,7 @@ fn what_was_cut_off_stays_reported_until_it_is_acknowledged_and_the_acknowledgem
         assert_eq!(said(&again), "");
         let newest = again.newest_decision().unwrap();
         again.connection().execute("delete from decisions where number = ?1", [newest - 1]).unwrap();
-        assert!(said(&again).contains(&format!("record {} is gone", newest - 1)), "{}", said(&again));
+        assert!(said(&again).contains(&format!("record {} is missing", newest - 1)), "{}", said(&again));
         // Pruning removes the loss together with its acknowledgement.
         let none = again.prune_decisions(Timestamp::MIN, 3).unwrap();
         assert!(none > 0);
@@ -64,7 +64,7 @@ fn a_loss_can_be_acknowledged_before_anything_else_is_decided() {
     for (index, sql) in [cut(5), WIPED.to_owned(), cut(0)].into_iter().enumerate() {
         let (_dir, store) = store_of(&format!("lost-at-once-{index}"), 8);
         let (_copy, copied) = damaged(&store, &format!("lost-at-once-copy-{index}"), &sql);
-        assert!(said(&copied).contains("all up to 8 are gone"));
+        assert!(said(&copied).contains("all up to 8 are missing"));
         let number = copied.acknowledge("a drill", "ada").unwrap().number;
         assert_eq!((number, said(&copied)), (9, String::new()));
         copied.append(&[decision("w", 0)]).unwrap();
@@ -84,11 +84,11 @@ fn an_acknowledgement_covers_what_it_names_and_nothing_else() {
     copied.append(&[decision("w", 0)]).unwrap();
     for (index, (sql, expected)) in [
         // More records are cut off in the same place.
-        ("delete from decisions where number = 5", "record 5 and all up to 8 are gone"),
+        ("delete from decisions where number = 5", "record 5 and all up to 8 are missing"),
         // The record before it is changed.
         ("update decisions set body = replace(body, '\"w\"', '\"v\"') where number = 5", "record 5 was changed"),
         // The acknowledgement itself is removed, edited, or forged.
-        ("delete from decisions where number = 9", "record 6 and all up to 9 are gone"),
+        ("delete from decisions where number = 9", "record 6 and all up to 9 are missing"),
         ("update decisions set body = replace(body, 'known', 'fine') where number = 9", "record 9 was changed"),
         (
             "delete from decisions where number = 2;
@@ -113,14 +113,14 @@ fn an_acknowledgement_covers_what_it_names_and_nothing_else() {
         .connection()
         .execute("update decisions set hook = 'acknowledgement', body = ?1 where number = 9", [body])
         .unwrap();
-    assert!(said(&forged).contains("record 6 and all up to 8 are gone"), "{}", said(&forged));
+    assert!(said(&forged).contains("record 6 and all up to 8 are missing"), "{}", said(&forged));
 }
 
 #[test]
 fn what_was_edited_cannot_be_acknowledged() {
     let (_dir, store) = store_of("edited", 4);
     let error = store.acknowledge("nothing", "ada").unwrap_err();
-    assert_eq!(error.to_string(), "no decision record is lost");
+    assert_eq!(error.to_string(), "no decision records are lost");
     let (_copy, copied) = damaged(&store, "edited-copy", "update decisions set body = body || ' ' where number = 2");
     let error = copied.acknowledge("it is fine", "ada").unwrap_err();
     assert!(error.to_string().contains("but record 2 was changed"), "{error}");
@@ -144,9 +144,9 @@ fn an_old_end_that_is_put_back_is_found() {
     };
     let (_one, one) = damaged(&store, "replayed-1", "");
     put_back(&one);
-    assert!(said(&one).contains("record 6 and all up to 7 are gone"), "{}", said(&one));
+    assert!(said(&one).contains("record 6 and all up to 7 are missing"), "{}", said(&one));
     one.append(&[decision("w", 0)]).unwrap();
-    assert!(said(&one).contains("record 6 and all up to 7 are gone"), "{}", said(&one));
+    assert!(said(&one).contains("record 6 and all up to 7 are missing"), "{}", said(&one));
     // The file is missing, or another file is in its place.
     for (index, with) in [None, Some(&b"{}"[..]), Some(b"")].into_iter().enumerate() {
         let (_two, two) = damaged(&store, &format!("replayed-2-{index}"), "");
@@ -224,11 +224,11 @@ fn an_anchor_holds_against_the_chain_that_it_was_taken_of_and_no_other() {
     assert!(against(&other)[0].contains("was signed with another key"), "{:?}", against(&other));
     let (_copy, wiped) = damaged(&store, "anchor-wiped", WIPED);
     std::fs::remove_file(wiped.dir().join(outside::FILE)).unwrap();
-    assert!(against(&wiped)[0].contains("there are no records, and the anchor of"), "{:?}", against(&wiped));
+    assert!(against(&wiped)[0].contains("there are no records, but the anchor of"), "{:?}", against(&wiped));
     // Other records with the same numbers, signed by the same key.
     wiped.append(&[decision("v", 0), decision("v", 0), decision("v", 0), decision("v", 0)]).unwrap();
     assert!(
-        against(&wiped).iter().any(|what| what.contains("record 4 is another than in the anchor")),
+        against(&wiped).iter().any(|what| what.contains("record 4 differs from the one in the anchor")),
         "{:?}",
         against(&wiped)
     );
@@ -248,5 +248,5 @@ fn an_anchor_holds_against_the_chain_that_it_was_taken_of_and_no_other() {
     assert_ne!(forged, anchor.to_string());
     let forged = Anchor::read_all("a".as_ref(), &forged).unwrap();
     let damages = store.verify_against(None, &forged, true).unwrap().damages;
-    assert!(damages[0].to_string().contains("its signature does not fit"), "{damages:?}");
+    assert!(damages[0].to_string().contains("its signature does not match"), "{damages:?}");
 }

@@ -74,7 +74,7 @@ fn a_replacement_whose_old_container_cannot_be_removed_is_finished_by_the_next_c
     let relay = refusing(&sandbox, "DELETE /");
     let args = [&["--engine", &relay.endpoint, "--json"], &UP[..], &["--recreate", "-e", "A=1"]].concat();
     let replaced = sandbox.run(&args).ok();
-    assert!(replaced.stderr.contains("stays for now"), "{}", replaced.stderr);
+    assert!(replaced.stderr.contains("is kept for now"), "{}", replaced.stderr);
     assert_eq!(container_names(&sandbox).len(), 2);
     // While it cannot be removed, it is not mistaken for the container being replaced.
     let again = [&["--engine", &relay.endpoint, "--json"], &UP[..], &["--recreate", "-e", "A=2"]].concat();
@@ -119,7 +119,11 @@ fn an_interruption_after_the_creation_leaves_the_new_one_and_says_so() {
         run.signal("INT");
         let output = run.finish();
         assert_eq!(output.code, 130, "{}", output.stderr);
-        assert!(output.stderr.contains("is made and runs") && !output.stderr.contains("undone"), "{}", output.stderr);
+        assert!(
+            output.stderr.contains("is created and running") && !output.stderr.contains("undone"),
+            "{}",
+            output.stderr
+        );
         assert_eq!(container_names(&sandbox), [sandbox.id()], "{args:?}");
         assert_eq!(sandbox.json(&["inspect"])["state"], "running");
         std::fs::remove_file(sandbox.path("project/begun")).unwrap();

@@ -37,13 +37,13 @@ export async function decisions(place, rest, page) {
     if (about.value.trim()) pairs.push(`workspace=${encodeURIComponent(about.value.trim())}`);
     return pairs;
   };
-  const draw = (fresh) => refill(body, table('Decisions, newest first', ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Why'], records.map((record) => {
+  const draw = (fresh) => refill(body, table('Decisions, newest first', ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Reason'], records.map((record) => {
     const row = h('tr', { class: record.number === fresh ? 'fresh' : undefined },
       [h('a', { href: `#/decisions/${record.number}` }, `#${record.number}`), [clock(record.time), ' ', h('span', { class: 'soft small' }, when(record.time))],
         record.hook, record.workspace ? h('a', { href: link(record.workspace) }, record.workspace) : '', result(record), reason(record)]
-        .map((cell, index) => h('td', { 'data-label': ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Why'][index] }, h('div', {}, cell))));
+        .map((cell, index) => h('td', { 'data-label': ['Number', 'Time', 'Hook', 'Workspace', 'Outcome', 'Reason'][index] }, h('div', {}, cell))));
     return row;
-  }), 'Nothing was decided yet.'));
+  }), 'No decisions so far.'));
   async function load() {
     const mine = (turn += 1);
     end();
@@ -63,7 +63,7 @@ export async function decisions(place, rest, page) {
     });
   }
   await load();
-  get('/v1/policies/shadows').then((found) => fill(shadows, h('h2', {}, 'What shadows would have changed'), shadowTable(found)),
+  get('/v1/policies/shadows').then((found) => fill(shadows, h('h2', {}, 'Changes by shadows'), shadowTable(found)),
     (error) => { if (error.status !== 403) fill(shadows, h('p', { class: 'soft' }, error.message)); });
   return () => { turn += 1; end(); };
 }
@@ -71,12 +71,12 @@ export async function decisions(place, rest, page) {
 /** What `wharf policy diff` sums up. */
 export function shadowTable(found) {
   const rows = Object.entries(found).flatMap(([policy, shadow]) => {
-    const about = [h('strong', {}, policy), h('div', { class: 'soft small' }, `asked ${shadow.asked} times, ${shadow.changed} would change`), shadow.failed > 0 && badge(`${shadow.failed} failed`, 'bad')];
+    const about = [h('strong', {}, policy), h('div', { class: 'soft small' }, `asked ${shadow.asked === 1 ? 'once' : `${shadow.asked} times`}, would have changed ${shadow.changed}`), shadow.failed > 0 && badge(`${shadow.failed} failed`, 'bad')];
     if (shadow.differences.length === 0) return [[about, '', '', '', '', '', shadow.last_failure ?? '']];
     return shadow.differences.map((one, index) => [index ? '' : about, one.hook, h('code', {}, one.field), value(one.from), value(one.to), String(one.count),
       [one.about && h('div', { class: 'small' }, one.about), one.examples.slice(-3).map((id, place) => [place ? ', ' : '', h('a', { href: `#/decisions/${id}` }, `example ${place + 1}`)])]]);
   });
-  return table('Differences of shadows, by policy and field', ['Policy', 'Hook', 'Field', 'Is', 'Would be', ['Times', 'number'], 'About'], rows, 'Nothing: no policy is a shadow, or none was asked yet.');
+  return table('Differences of shadows, by policy and field', ['Policy', 'Hook', 'Field', 'Actual', 'With shadow', ['Count', 'number'], 'Examples'], rows, 'No differences: no policy is a shadow, or no shadow was asked so far.');
 }
 
 export async function decision(place, [number]) {
@@ -90,13 +90,13 @@ export async function decision(place, [number]) {
       record.workspace && [h('dt', {}, 'Workspace'), h('dd', {}, h('a', { href: link(record.workspace) }, record.workspace))],
       h('dt', {}, 'Record'), h('dd', {}, h('code', {}, record.id)), h('dt', {}, 'Hash'), h('dd', {}, h('code', {}, record.hash)),
       record.shadow_of && [h('dt', {}, 'Shadow of'), h('dd', {}, h('a', { href: `#/decisions/${record.shadow_of}` }, record.shadow_of))])),
-    table('What each policy did, in order', ['Policy', 'Verdict', 'Fields', 'Why', ['µs', 'number']], record.steps.map((step) => [
+    table('Steps of the policies, in order', ['Policy', 'Verdict', 'Fields', 'Details', ['µs', 'number']], record.steps.map((step) => [
       [step.policy, ' ', h('span', { class: 'soft small' }, step.kind), h('div', { class: 'soft small mono' }, step.digest.slice(0, 12))],
       [badge(step.verdict, { deny: 'bad', error: 'bad', adjust: 'good', act: 'good' }[step.verdict]), step.mode && [' ', badge(typeof step.mode === 'string' ? step.mode : 'canary', 'warn')]],
       [h('code', {}, (step.fields ?? []).join(', ')), at(step)], [said(step), (step.logs ?? []).map((line) => h('div', { class: 'soft small' }, line))], String(step.microseconds),
     ]), 'No policy was asked.'),
     record.conflicts.length > 0 && [h('h2', {}, 'Conflicts'), h('ul', {}, record.conflicts.map((line) => h('li', {}, line)))],
-    record.violations.length > 0 && [h('h2', {}, 'Invariants that it violates'), h('ul', {}, record.violations.map((line) => h('li', {}, line)))],
-    record.differences?.length > 0 && [h('h2', {}, 'What the shadows would have changed'), table('Differences', ['Field', 'Is', 'Would be'], record.differences.map((one) => [h('code', {}, one.field), value(one.from), value(one.to)]))],
-    h('details', { class: 'card' }, h('summary', {}, 'The whole record'), h('pre', {}, JSON.stringify(record, null, 2))));
+    record.violations.length > 0 && [h('h2', {}, 'Violated invariants'), h('ul', {}, record.violations.map((line) => h('li', {}, line)))],
+    record.differences?.length > 0 && [h('h2', {}, 'Changes by shadows'), table('Differences', ['Field', 'Actual', 'With shadow'], record.differences.map((one) => [h('code', {}, one.field), value(one.from), value(one.to)]))],
+    h('details', { class: 'card' }, h('summary', {}, 'Full record'), h('pre', {}, JSON.stringify(record, null, 2))));
 }

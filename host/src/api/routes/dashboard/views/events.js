@@ -8,7 +8,7 @@ const SHOWN = 500;
 
 export async function events(place, rest, page) {
   const body = h('div');
-  const find = h('input', { type: 'search', placeholder: 'Workspace, what, detail', 'aria-label': 'Filter events', oninput: () => draw() });
+  const find = h('input', { type: 'search', placeholder: 'Workspace, event, details', 'aria-label': 'Filter events', oninput: () => draw() });
   fill(place, h('h1', {}, 'Events'), h('div', { class: 'bar' }, find), body);
   let all = await pages('/v1/events?since=24h&limit=1000', 5000, true);
   const matches = (event) => !find.value || [event.workspace, event.what, event.detail].some((text) => text?.toLowerCase().includes(find.value.toLowerCase()));

@@ -50,11 +50,11 @@ export async function policies(place) {
         throw error;
       }
       await load();
-    }, { kind: 'main', done: 'The chain was loaded anew' }),
-    h('span', { class: 'soft small' }, 'It changes only when everything loads and passes its trial; otherwise the chain that decides stays.')), said, body);
+    }, { kind: 'main', done: 'The chain was reloaded' }),
+    h('span', { class: 'soft small' }, 'A reload takes effect only if all policies load and pass their tests; otherwise the current chain stays active.')), said, body);
   await load();
   try {
-    place.append(h('h2', {}, 'What shadows would have changed'), shadowTable(await get('/v1/policies/shadows')));
+    place.append(h('h2', {}, 'Changes by shadows'), shadowTable(await get('/v1/policies/shadows')));
   } catch (error) {
     if (error.status !== 403) place.append(problem(error));
   }

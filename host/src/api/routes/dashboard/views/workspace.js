@@ -25,7 +25,7 @@ export async function one(place, [id, tab = ''], page) {
       view.state === 'running' && action('Pause', async () => { await post(workspace(id, 'pause')); await refresh(); }, { kind: 'small' }),
       action('Remove', async () => { await remove(`${workspace(id)}?force=true`); location.hash = '#/'; },
         { kind: 'small danger', done: `${view.id} is removed`, confirm: `Remove ${view.id}? Its writable layer is lost.` })),
-    h('nav', { class: 'tabs', 'aria-label': 'About this workspace' }, TABS.map(([name, label]) =>
+    h('nav', { class: 'tabs', 'aria-label': 'Sections of this workspace' }, TABS.map(([name, label]) =>
       h('a', { href: link(id, name), 'aria-current': name === tab ? 'page' : undefined }, label))));
   draw();
   fill(place, head, body);
@@ -41,7 +41,7 @@ const RANGES = [['10m', 'Ten minutes', 600], ['1h', 'Hour', 3600], ['24h', 'Day'
 
 async function overview(place, current, page, whenChanged) {
   const view = current();
-  const charts = h('div', { class: 'cards', 'aria-label': 'Use over time' });
+  const charts = h('div', { class: 'cards', 'aria-label': 'Usage over time' });
   let range = RANGES[0];
   let history = [];
   let loaded = 0;
@@ -66,7 +66,7 @@ async function overview(place, current, page, whenChanged) {
     const limit = [...rows, ...live].reduce((found, [, point]) => point.memory_limit ?? found, 0);
     const frame = { from, to };
     fill(charts,
-      chart('CPU, of one core', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
+      chart('CPU, percent of one core', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
       chart('Memory', of('memory_used'), { ...frame, show: bytes, top: limit }),
       chart('Network received', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }),
       chart('Disk written', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }));
@@ -77,11 +77,11 @@ async function overview(place, current, page, whenChanged) {
     const now = current();
     const ports = (now.ports ?? []).map((port) => h('div', { class: 'mono' }, `${port.address}:${port.port} → ${port.container_port}/${port.protocol}`));
     const labels = Object.entries(now.labels ?? {}).map(([name, text]) => h('div', { class: 'mono' }, `${name}=${text}`));
-    fill(is, h('h2', {}, 'What it is'), facts([
+    fill(is, h('h2', {}, 'Details'), facts([
       ['Project', h('code', {}, now.project)], ['Image', h('code', {}, now.image)],
       ['Image digest', now.image_digest && h('code', {}, now.image_digest)],
       ['Container', now.container_id && h('code', {}, now.container_id.slice(0, 12))], ['Created', when(now.created_at)], ['Started', now.started_at && when(now.started_at)],
-      ['Ended', now.state !== 'running' && now.finished_at && when(now.finished_at)], ['Ports', ports.length ? ports : null], ['Labels', labels.length ? labels : null],
+      ['Stopped', now.state !== 'running' && now.finished_at && when(now.finished_at)], ['Ports', ports.length ? ports : null], ['Labels', labels.length ? labels : null],
       ['Disk', now.disk && `${now.disk.used ?? '–'} of ${bytes(now.disk.limit)} (${now.disk.mode})`], ['Degraded', now.degraded],
       ['Notes', now.notes?.length ? now.notes.map((note) => h('div', {}, note)) : null],
     ]));
@@ -104,7 +104,7 @@ async function overview(place, current, page, whenChanged) {
 
 /** One line per policy. */
 export function trail(steps) {
-  return table('What each policy did', ['Hook', 'Policy', 'Verdict', 'Fields', 'Why', ['µs', 'number']], steps.map((step) => [
+  return table('Steps of the policies', ['Hook', 'Policy', 'Verdict', 'Fields', 'Details', ['µs', 'number']], steps.map((step) => [
     step.hook, [step.policy, ' ', h('span', { class: 'soft small' }, step.kind)], [badge(step.verdict, { deny: 'bad', error: 'bad', adjust: 'good', act: 'good' }[step.verdict]), step.mode !== 'enforce' && [' ', badge(step.mode ?? 'enforce')]],
     step.fields?.length ? h('code', {}, step.fields.join(', ')) : '', step.detail ?? '', String(step.microseconds),
   ]), 'No policy was asked.');
@@ -117,7 +117,7 @@ async function logs(place, current, page) {
   const find = h('input', { type: 'search', placeholder: 'Only lines with …', 'aria-label': 'Only lines with this text', oninput: () => { for (const line of box.children) line.hidden = !matches(line.dataset.text ?? ''); } });
   const box = h('div', { class: 'log', role: 'log', 'aria-live': 'off', 'aria-label': `Log of ${view.name}`, tabindex: 0 });
   const matches = (text) => !find.value || text.toLowerCase().includes(find.value.toLowerCase());
-  fill(place, h('div', { class: 'bar' }, h('label', {}, follow, 'Follow the end'), h('label', {}, times, 'Times'), find), box);
+  fill(place, h('div', { class: 'bar' }, h('label', {}, follow, 'Follow'), h('label', {}, times, 'Timestamps'), find), box);
   let waiting = [];
   let open;
   const draw = () => {
@@ -148,10 +148,10 @@ async function logs(place, current, page) {
   return page.follow(`${workspace(view.id, 'logs')}?follow=true&tail=1000&timestamps=true`, {
     message: take,
     interrupted: (what) => take({ mark: `— interrupted${what?.cause ? `: ${what.cause}` : ''} —` }),
-    resumed: (what) => take({ mark: what?.lost ? '— goes on; lines may be missing here —' : '— goes on —' }),
+    resumed: (what) => take({ mark: what?.lost ? '— resumed; lines may be missing here —' : '— resumed —' }),
     gap: () => take({ mark: '— lines may be missing here —' }),
     problem: (what) => take({ mark: `— ${what.detail} —` }),
-    end: () => take({ mark: '— the end —' }),
+    end: () => take({ mark: '— end of the log —' }),
   });
 }
 
@@ -169,7 +169,7 @@ async function terminal(place, current) {
   const close = () => { socket?.close(); screen?.close(); };
   const begin = h('button', { type: 'button', class: 'main', onclick: () => run() }, 'Open');
   fill(place, h('div', { class: 'bar' }, h('label', {}, 'Command ', command), user, begin, say), box,
-    h('p', { class: 'soft small' }, 'Ctrl+Shift+Escape leaves the terminal with the keyboard. What runs is recorded, and policies decide about it.'));
+    h('p', { class: 'soft small' }, 'Press Ctrl+Shift+Escape to leave the terminal. Commands are recorded, and policies decide about them.'));
   function run() {
     close();
     const encoder = new TextEncoder();
@@ -197,7 +197,7 @@ async function terminal(place, current) {
       if (socket !== mine) return;
       if (data instanceof ArrayBuffer) { screen.write(new Uint8Array(data, 1)); return; }
       const what = JSON.parse(data);
-      if ('exit_code' in what) say.textContent = `ended with ${what.exit_code}`;
+      if ('exit_code' in what) say.textContent = `exited with ${what.exit_code}`;
       else if (what.detail) { say.textContent = ''; box.before(problem({ message: what.detail, remedy: what.remedy })); }
     };
     mine.onclose = () => { if (socket === mine && (say.textContent === 'open' || say.textContent === 'opening…')) say.textContent = 'closed'; };
@@ -222,7 +222,7 @@ export function eventTable(list, named = true) {
     [badge(event.what, { started: 'good', healthy: 'good', recovered: 'good', unhealthy: 'bad', 'out-of-memory': 'bad', 'given-up': 'bad' }[event.what] ?? (event.exit_code ? 'bad' : undefined)),
       event.exit_code !== null && event.exit_code !== undefined ? ` (${event.exit_code})` : ''],
     event.detail ?? '', h('code', {}, (event.container_id ?? '').slice(0, 12))].filter((cell) => cell !== false));
-  return table('What happened, newest first', ['Time', 'When', ...(named ? ['Workspace'] : []), 'What', 'Detail', 'Container'], rows, 'Nothing has happened yet.');
+  return table('Events, newest first', ['Time', 'When', ...(named ? ['Workspace'] : []), 'Event', 'Details', 'Container'], rows, 'No events so far.');
 }
 
 async function why(place, current) {
@@ -236,16 +236,16 @@ async function why(place, current) {
   const by = (owner) => `${owner.policy}${owner.at ? ` (${owner.at})` : ''}`;
   const step = (one) => h('li', { class: one.overruled_by ? 'over' : undefined }, value(one.value), ` by ${by(one.by)}`, one.hook ? ` at ${one.hook}` : '',
     one.overruled_by && h('span', {}, ` — overruled by ${one.overruled_by}`));
-  const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', 'Value', 'Set by', 'How it came to that'],
+  const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', 'Value', 'Set by', 'History'],
     Object.entries(found.fields).filter(matches).map(([name, field]) => [
       h('code', {}, name), value(field.value), badge(field.owner, ['default', 'project', 'config', 'request'].includes(field.owner) ? undefined : 'good'),
       [field.history.length ? h('ol', { class: 'chain' }, field.history.map(step)) : h('span', { class: 'soft small' }, 'default'),
-        field.bound && (field.bound.reached || field.bound.violated) && h('div', { class: 'small' }, `as much as ${field.bound.setting} = ${JSON.stringify(field.bound.allows)} allows (${field.bound.origin})`),
+        field.bound && (field.bound.reached || field.bound.violated) && h('div', { class: 'small' }, `the most that ${field.bound.setting} = ${JSON.stringify(field.bound.allows)} allows (${field.bound.origin})`),
         field.waiver && h('div', { class: 'small' }, `waived: ${field.waiver}`)],
     ]), 'No field matches.'));
   draw();
   const records = found.records ?? [];
   fill(place, h('div', { class: 'bar' }, find, h('label', {}, set, 'Hide defaults')), body,
-    h('h2', {}, 'What the policies did'), trail(found.trail ?? view.trail),
+    h('h2', {}, 'Steps of the policies'), trail(found.trail ?? view.trail),
     records.length > 0 && h('p', {}, 'Decision records: ', records.map((record, index) => [index ? ', ' : '', record.number === null ? h('span', { class: 'soft' }, 'pruned') : h('a', { href: `#/decisions/${record.number}` }, `#${record.number}`)])));
 }

@@ -22,7 +22,7 @@ export function verbs(view, after) {
   const verb = (label, name, done, extra = {}) => action(label, async () => { await post(workspace(view.id, name), {}); await after(); },
     { done: `${view.id} ${done}`, kind: 'small', ...extra });
   if (view.state === 'running') return [verb('Stop', 'stop', 'is stopped'), ' ', verb('Restart', 'restart', 'is restarted')];
-  if (view.state === 'paused') return [verb('Unpause', 'unpause', 'goes on')];
+  if (view.state === 'paused') return [verb('Unpause', 'unpause', 'is resumed')];
   if (view.state === 'missing') return [];
   return [verb('Start', 'start', 'is started')];
 }
@@ -60,8 +60,8 @@ export async function all(place, rest, page) {
       ];
     });
     // Focus stays where it was when the table is drawn anew.
-    refill(body, table('All workspaces', ['Workspace', 'State', 'Image', 'CPU', 'Memory', 'Ports', 'Created', 'Do'], rows,
-      list.length === 0 ? 'There are no workspaces. ‘wharf up’ in a project makes one.' : 'No workspace matches.'));
+    refill(body, table('All workspaces', ['Workspace', 'State', 'Image', 'CPU', 'Memory', 'Ports', 'Created', 'Actions'], rows,
+      list.length === 0 ? 'There are no workspaces. Create one with ‘wharf up’ in a project.' : 'No workspace matches.'));
   }
 
   function paint(id) {
