@@ -230,7 +230,7 @@ impl Folder {
         let mut text = String::new();
         self.open_below(path)?.0.take(most + 1).read_to_string(&mut text)?;
         match text.len() as u64 > most {
-            true => Err(io::Error::new(ErrorKind::InvalidData, format!("it is larger than {} KiB", most >> 10))),
+            true => Err(io::Error::new(ErrorKind::InvalidData, format!("it is larger than {most} bytes"))),
             false => Ok(text),
         }
     }
@@ -467,7 +467,7 @@ pub(crate) mod tests {
         let folder = Folder::open(&place.project()).unwrap();
         assert!(folder.read_text(Path::new("pipe"), 9).unwrap_err().to_string().contains("not a regular file"));
         assert!(folder.file(OsStr::new("sub")).is_err());
-        assert!(folder.read_text(Path::new("sub/file"), 3).unwrap_err().to_string().contains("more than"));
+        assert!(folder.read_text(Path::new("sub/file"), 3).unwrap_err().to_string().contains("larger than 3 bytes"));
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn a_value_that_cannot_be_is_an_error_with_its_place() {
     for (text, place, word) in [
         ("[]", "1:1", "object"),
         ("{\n \"containerEnv\": {\"A\": 5}}", "2:24", "containerEnv.A"),
-        ("{\"containerEnv\": {\"A=B\": \"\"}}", "1:26", "no '='"),
+        ("{\"containerEnv\": {\"A=B\": \"\"}}", "1:26", "must not contain '='"),
         ("{\"forwardPorts\": [0]}", "1:19", "port"),
         ("{\"forwardPorts\": [70000]}", "1:19", "port"),
         ("{\"forwardPorts\": 3000}", "1:18", "list"),

@@ -516,7 +516,7 @@ mod tests {
             (Adjustment::Port("0/tcp".into(), None), "65535"),
             (Adjustment::Port("80".into(), None), "tcp"),
             (Adjustment::Port("80/tcp".into(), Some(port)), "not an IP address"),
-            (Adjustment::Env("A=B".into(), None), "no '='"),
+            (Adjustment::Env("A=B".into(), None), "must not contain '='"),
             (Adjustment::Hostname("a b".into()), "hostname"),
             (Adjustment::Capabilities(["CAP_CHOWN".to_owned()].into()), "without CAP_"),
             (Adjustment::Seccomp(String::new()), "one line"),

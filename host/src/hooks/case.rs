@@ -423,7 +423,7 @@ mod tests {
             ),
             (json!({ "hook": "pre-create", "subject": { "x": 1 }, "expect": { "outcome": "x" } }), "has no subject"),
             (json!({ "hook": "pre-create", "policies": ["zz"], "expect": { "outcome": "x" } }), "'zz'"),
-            (json!({ "hook": "post-start", "policies": ["a"], "expect": { "outcome": "x" } }), "none of a has"),
+            (json!({ "hook": "post-start", "policies": ["a"], "expect": { "outcome": "x" } }), "none of a implements"),
         ] {
             let error = case(json.clone()).run(&chain()).unwrap_err();
             assert!(error.contains(part), "{json}: {error}");

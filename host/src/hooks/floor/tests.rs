@@ -82,7 +82,7 @@ fn a_waiver_allows_exactly_its_value_until_the_end_of_its_day() {
     let good = waiver("2026-07-01", "unconfined");
     assert_eq!(with(&good), Ok(Some(good.clone())));
     let said = with(&waiver("2026-06-30", "unconfined")).unwrap_err();
-    assert!(said.contains("ended on 2026-06-30") && said.contains("trainees"), "{said}");
+    assert!(said.contains("expired on 2026-06-30") && said.contains("trainees"), "{said}");
     let said = with(&waiver("2027-01-01", "other")).unwrap_err();
     assert!(said.contains("only"), "{said}");
     // A policy that tightens needs no waiver, and the waiver does not count as used.

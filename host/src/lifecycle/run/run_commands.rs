@@ -241,6 +241,6 @@ mod tests {
         assert_eq!(lines[..3], ["one", "two", " [31mred"]);
         assert_eq!((lines[3].len(), said.last.as_str()), (LINE, "last"));
         let all: usize = lines.iter().map(String::len).sum();
-        assert!(all < SHOWN + 200 && lines.last().unwrap().contains("more"), "{all}");
+        assert!(all < SHOWN + 200 && lines.last().unwrap().contains("further"), "{all}");
     }
 }

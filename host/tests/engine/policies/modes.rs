@@ -156,7 +156,7 @@ fn a_waiver_shows_in_the_trail_and_one_that_has_ended_is_refused_with_its_date()
     };
     sandbox.refused(&["plan"], 4, "policy-failed", &["security.seccomp", "only be tightened"]);
     sandbox.config(&waiver("2020-02-29"));
-    sandbox.refused(&["up"], 4, "policy-failed", &["ended on 2020-02-29", "strace course"]);
+    sandbox.refused(&["up"], 4, "policy-failed", &["expired on 2020-02-29", "strace course"]);
     sandbox.config(&waiver("2099-12-31"));
     let plan = sandbox.run(&["plan"]).ok().text();
     assert!(plan.contains("waiver of strace.rhai: security.seccomp") && plan.contains("2099-12-31"), "{plan}");

@@ -118,7 +118,7 @@ fn tests_are_written_in_rhai_and_say_what_was_expected() {
     for shipped in ["pre-create", "post-start", "cleanup"] {
         let file = format!("{}/../policies/{shipped}.rhai", env!("CARGO_MANIFEST_DIR"));
         let text = sandbox.run(&["script", "test", &file]).ok().text();
-        assert!(text.contains(" 0 do not") && text.contains("test_"), "{text}");
+        assert!(text.contains(" 0 failed") && text.contains("test_"), "{text}");
     }
     sandbox.write("p/rule.rhai", "fn check(settings) { if settings.get(\"team\") == () { throw \"team is missing\"; } }\nfn pre_create(ctx) {\n    ctx.log(\"hello\");\n    ctx.spec.env.TEAM = ctx.settings.team;\n}\n");
     let tests = sandbox.write(

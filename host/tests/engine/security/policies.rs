@@ -74,7 +74,7 @@ fn what_a_script_imports_is_looked_at_too() {
         sandbox
     };
     refused_by_all(&importing(pipe), "is a named pipe, not a regular file");
-    refused_by_all(&importing(|path| sparse(path, 1 << 30)), "may have 256 KiB at most");
+    refused_by_all(&importing(|path| sparse(path, 1 << 30)), "may have at most 256 KiB");
 }
 
 #[test]
