@@ -241,7 +241,7 @@ fn a_workspace_whose_sidecar_is_to_stay_is_spared_with_it() {
     assert_eq!(line(&report, &db)["outcome"], "kept", "{report}");
     let workspace = line(&report, &id);
     assert_eq!((&workspace["choice"], &workspace["outcome"]), (&json!("keep"), &json!("kept")));
-    assert!(workspace["reason"].as_str().unwrap().contains("/db stays"), "{workspace}");
+    assert!(workspace["reason"].as_str().unwrap().contains("/db is kept"), "{workspace}");
     assert_eq!(sandbox.own_containers().len(), 2);
 }
 

@@ -189,11 +189,8 @@ fn refused(sandbox: &Sandbox, from: &str, to: &str, named: &str) {
     let output = sandbox.run(&["--json", "cp", from, to]);
     assert_eq!((output.code, &output.error()["code"]), (1, &json!("bad-request")), "{from}: {}", output.stderr);
     let message = output.error()["message"].to_string();
-    assert!(
-        message.contains(&format!("{} ", sandbox.path(named).display()))
-            || message.contains(&format!("{}\"", sandbox.path(named).display())),
-        "{message}"
-    );
+    let path = sandbox.path(named).display().to_string();
+    assert!([" ", "\"", "'"].iter().any(|end| message.contains(&format!("{path}{end}"))), "{message}");
 }
 
 #[test]
