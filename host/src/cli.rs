@@ -35,7 +35,7 @@ use output::Output;
 #[command(after_help = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration or policy unusable, 4 denied by a policy or an invariant, \
 5 no such workspace or project, 6 engine unreachable or too old, 7 workspace differs from the decision, or a replay has \
-flips, 130 interrupted. 'exec' and 'shell' exit with the command's own code, or with 125 if Wharf failed.")]
+flips, 8 workspace not in order after 'up', 130 interrupted. 'exec' and 'shell' exit with the command's own code, or with 125 if Wharf failed.")]
 pub struct Cli {
     /// Configuration file [default: $WHARF_CONFIG, ~/.config/wharf/wharf.toml, /etc/wharf/wharf.toml]
     #[arg(long, global = true, value_name = "FILE")]

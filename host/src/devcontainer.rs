@@ -52,6 +52,14 @@ pub struct Surroundings<'a> {
     pub cpus: u32,
     /// Memory of the engine's machine in bytes; 0 if unknown.
     pub memory: u64,
+    /// Cores and memory in bytes that a workspace has unless the project requires more.
+    pub usual_cpus: f64,
+    #[allow(missing_docs)]
+    pub usual_memory: u64,
+    /// The most that a workspace may have.
+    pub most_cpus: f64,
+    #[allow(missing_docs)]
+    pub most_memory: u64,
 }
 
 /// The requests of a file.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -196,7 +197,9 @@ impl Context {
             let needed = name == self.dockerfile;
             let left_out = self.ignore.leaves_out(&name) && !needed;
             let mut header = tar::Header::new_gnu();
+            // Without owner and time, which differ from clone to clone; a build sees the modes.
             header.set_metadata_in_mode(&meta, tar::HeaderMode::Deterministic);
+            header.set_mode(meta.permissions().mode() & 0o7777);
             if meta.is_dir() {
                 if !left_out {
                     header.set_size(0);
@@ -301,6 +304,17 @@ mod tests {
         let mut second = Vec::new();
         context.write(&mut second).unwrap();
         assert!(first == second);
+        // A build sees modes.
+        std::fs::set_permissions(dir.join("keep/plain"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut third = Vec::new();
+        context.write(&mut third).unwrap();
+        assert!(first != third);
+        let mut archive = tar::Archive::new(&third[..]);
+        let modes = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap())
+        });
+        assert!(modes.into_iter().any(|(name, mode)| name == "keep/plain" && mode == 0o600));
         assert!(Context::open(&dir, "../Dockerfile").is_err());
         assert!(Context::open(&dir, "none").unwrap_err().contains("none"));
         std::fs::remove_dir_all(&dir).unwrap();

@@ -103,7 +103,8 @@ impl Serialize for Span {
     }
 }
 
-/// Parses a time (`2026-01-31T12:00:00Z`), or how long ago it was (`10m`).
+/// Parses a time, or how long ago it was (`10m`), in the forms of docker: with a zone (`2026-01-31T12:00:00Z`), a local
+/// time (`2026-01-31T12:00:00`), a local day (`2026-01-31`), or seconds since 1970 (`1769860800.5`).
 ///
 /// # Errors
 /// One line that describes the accepted forms.
@@ -111,10 +112,30 @@ pub fn instant(text: &str) -> Result<jiff::Timestamp, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time);
     }
-    let span: Span = text
-        .parse()
-        .map_err(|_| format!("'{text}' is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 10m"))?;
+    if let Ok(local) = text.parse::<jiff::civil::DateTime>() {
+        let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(|error| error.to_string())?;
+        return Ok(zoned.timestamp());
+    }
+    if let Some(time) = unix_time(text) {
+        return Ok(time);
+    }
+    let span: Span = text.parse().map_err(|_| {
+        format!(
+            "'{text}' is neither a time such as 2026-01-31T12:00:00Z, 2026-01-31 or 1769860800, nor a duration such as 10m"
+        )
+    })?;
     jiff::Timestamp::now().checked_sub(span.0).map_err(|error| error.to_string())
+}
+
+/// Parses seconds since 1970 with at most nine digits of a fraction.
+fn unix_time(text: &str) -> Option<jiff::Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if seconds.is_empty() || fraction.len() > 9 || !digits(seconds) || !digits(fraction) {
+        return None;
+    }
+    let nanoseconds = format!("{fraction:0<9}").parse().ok()?;
+    jiff::Timestamp::new(seconds.parse().ok()?, nanoseconds).ok()
 }
 
 /// Formats a time for people: how long ago it was.
@@ -132,6 +153,24 @@ pub fn ago(time: Option<jiff::Timestamp>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_has_the_forms_of_docker() {
+        let at = |text: &str| instant(text).unwrap_or_else(|error| panic!("{error}"));
+        let zoned = at("2026-01-31T12:00:00Z");
+        for same in ["2026-01-31T13:00:00+01:00", "1769860800", "1769860800.0", "2026-01-31T05:00:00-07:00"] {
+            assert_eq!(at(same), zoned, "{same}");
+        }
+        assert_eq!(at("1769860800.25").subsec_nanosecond(), 250_000_000);
+        let system = jiff::tz::TimeZone::system();
+        for (local, hour) in [("2026-01-31", 0), ("2026-01-31T12:30:00", 12)] {
+            let zoned = at(local).to_zoned(system.clone());
+            assert_eq!((zoned.date().to_string().as_str(), zoned.hour()), ("2026-01-31", hour), "{local}");
+        }
+        for wrong in ["", "yesterday", "12:00", "2026-13-01", "1.2.3", "-5", "1769860800.1234567890"] {
+            assert!(instant(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn sizes_and_times_read_back_as_they_are_printed() {

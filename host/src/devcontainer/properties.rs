@@ -53,6 +53,9 @@ pub(super) fn read(root: &Node, around: &Surroundings<'_>) -> Result<Devcontaine
     for (name, node) in members {
         reader.property(name, node)?;
     }
+    if let Some(node) = member(members, "hostRequirements") {
+        reader.requirements(object(node, "hostRequirements")?)?;
+    }
     reader.user(members)?;
     reader.image(members)?;
     reader.commands(members)?;
@@ -137,6 +140,14 @@ impl Reader<'_> {
     /// Stores a field, if its value is valid in itself.
     pub(super) fn field(&mut self, node: &Node, edit: Adjustment) -> Result<(), Wrong> {
         edit.check().map_err(|what| wrong(node, what))?;
+        // An explicit port of the host wins over a free one, wherever it stands.
+        if let Adjustment::Port(key, Some(new)) = &edit {
+            let same = |known: &Adjustment, chosen: bool| matches!(known, Adjustment::Port(other, Some(old)) if other == key && old.port.is_some() == chosen);
+            if new.port.is_none() && self.out.fields.iter().any(|(known, _)| same(known, true)) {
+                return Ok(());
+            }
+            self.out.fields.retain(|(known, _)| !same(known, false));
+        }
         self.out.fields.push((edit, node.line));
         Ok(())
     }
@@ -156,9 +167,9 @@ impl Reader<'_> {
         }
         let usual = self.variables.around.working_dir.to_owned();
         if let Some(node) = mount {
-            let words = self.filled("workspaceMount", node)?;
-            if !words.is_empty() {
-                let words = MountWords::parse(&words).map_err(|what| wrong(node, what))?;
+            let given = text(node, "workspaceMount")?.to_owned();
+            if !given.is_empty() {
+                let words = self.mount_words("workspaceMount", node, &given)?;
                 let edit = words.adjustment().map_err(|what| wrong(node, what))?;
                 if let Adjustment::Mount(target, _) = &edit {
                     self.variables.container_folder.clone_from(target);
@@ -203,7 +214,9 @@ impl Reader<'_> {
             | "onCreateCommand"
             | "updateContentCommand"
             | "postCreateCommand"
-            | "postStartCommand" => Ok(()),
+            | "postStartCommand"
+            // After all others: a limit of `runArgs` wins.
+            | "hostRequirements" => Ok(()),
             "containerEnv" => {
                 for (variable, node) in object(node, name)? {
                     let property = format!("containerEnv.{variable}");
@@ -212,7 +225,9 @@ impl Reader<'_> {
                 }
                 Ok(())
             }
-            "mounts" => list(node, name)?.iter().try_for_each(|node| self.mount(node)),
+            "mounts" => {
+                list(node, name)?.iter().try_for_each(|node| self.item(name, node, |reader| reader.mount(node)))
+            }
             "forwardPorts" => list(node, name)?.iter().try_for_each(|node| self.forward(node)),
             "appPort" => match &node.value {
                 Value::List(items) => items.iter().try_for_each(|node| self.app_port(node)),
@@ -258,7 +273,6 @@ impl Reader<'_> {
                 }
                 self.run_args(&words)
             }
-            "hostRequirements" => self.requirements(object(node, name)?),
             "shutdownAction" => {
                 if text(node, name)? != "none" {
                     self.not(name, node.line, "a workspace runs until it is stopped");
@@ -283,6 +297,71 @@ impl Reader<'_> {
         self.field(node, Adjustment::Env(name.to_owned(), Some(value)))
     }
 
+    /// Reads `type=bind,source=/a,target=/b,readonly`: split first, expanded afterwards. Options without effect are
+    /// listed.
+    pub(super) fn mount_words(&mut self, property: &str, node: &Node, given: &str) -> Result<MountWords, Wrong> {
+        let mut words = MountWords::default();
+        for part in values::split(given, ',').map_err(|what| wrong(node, what))? {
+            let part = part.trim();
+            if !part.is_empty() {
+                let (key, value) = part.split_once('=').unwrap_or((part, "true"));
+                let value = self.fill(property, node.line, value, false);
+                words.set(key, &value).map_err(|what| wrong(node, what))?;
+            }
+        }
+        self.list_options(property, node, &mut words);
+        Ok(words)
+    }
+
+    /// Reads `source:target[:options]`, as `docker run -v`: split first, expanded afterwards.
+    pub(super) fn volume_words(&mut self, property: &str, node: &Node, given: &str) -> Result<MountWords, Wrong> {
+        let parts = values::split(given, ':').map_err(|what| wrong(node, what))?;
+        let ([source, target], options) = match parts.as_slice() {
+            [source, target] => ([source, target], ""),
+            [source, target, options] => ([source, target], options.as_str()),
+            _ => return Err(wrong(node, notation::not_a_mount(given))),
+        };
+        let source = self.fill(property, node.line, source, false);
+        let target = self.fill(property, node.line, target, false);
+        let kind = if source.starts_with('/') { "bind" } else { "volume" };
+        let mut words = MountWords { kind: Some(kind.into()), ..MountWords::default() };
+        (words.source, words.target) = (Some(source), Some(target));
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "ro" => words.read_only = true,
+                "rw" | "cached" | "delegated" | "consistent" => {}
+                other => words.ignored.push(other.to_owned()),
+            }
+        }
+        self.list_options(property, node, &mut words);
+        Ok(words)
+    }
+
+    fn list_options(&mut self, property: &str, node: &Node, words: &mut MountWords) {
+        for option in std::mem::take(&mut words.ignored) {
+            self.not(&format!("{property} {option}"), node.line, "this option is unknown");
+        }
+    }
+
+    /// Reads one item. An item that is invalid because a variable could not be expanded is listed with its reason, and
+    /// the rest of the file is used.
+    pub(super) fn item(
+        &mut self,
+        property: &str,
+        node: &Node,
+        read: impl FnOnce(&mut Self) -> Result<(), Wrong>,
+    ) -> Result<(), Wrong> {
+        let (fields, listed) = (self.out.fields.len(), self.out.not_honoured.len());
+        match read(self) {
+            Err(error) if self.out.not_honoured.len() > listed => {
+                self.out.fields.truncate(fields);
+                self.not(property, node.line, format!("it is left out: {}", error.what));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     fn mount(&mut self, node: &Node) -> Result<(), Wrong> {
         let mut words = MountWords::default();
         match &node.value {
@@ -299,13 +378,11 @@ impl Reader<'_> {
                 }
             }
             _ => {
-                let given = self.filled("mounts", node)?;
-                words = MountWords::parse(&given).map_err(|what| wrong(node, what))?;
+                let given = text(node, "mounts")?.to_owned();
+                words = self.mount_words("mounts", node, &given)?;
             }
         }
-        for option in std::mem::take(&mut words.ignored) {
-            self.not(&format!("mounts {option}"), node.line, "this option is unknown");
-        }
+        self.list_options("mounts", node, &mut words);
         let edit = words.adjustment().map_err(|what| wrong(node, what))?;
         self.field(node, edit)
     }
@@ -333,8 +410,12 @@ impl Reader<'_> {
             Value::Number(number) => number.to_string(),
             _ => self.filled("appPort", node)?,
         };
-        let edit = values::port(&given).map_err(|what| wrong(node, what))?;
-        self.field(node, edit)
+        self.publish(node, &given)
+    }
+
+    pub(super) fn publish(&mut self, node: &Node, given: &str) -> Result<(), Wrong> {
+        let edits = values::ports(given).map_err(|what| wrong(node, what))?;
+        edits.into_iter().try_for_each(|edit| self.field(node, edit))
     }
 
     pub(super) fn add_capability(&mut self, property: &str, line: usize, given: &str) {
@@ -367,31 +448,40 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Checks the requirements for the machine. Only unmet ones are reported.
+    /// Raises the limits of the workspace to the requirements, up to the machine and the limits of the configuration.
+    /// Requirements that are not met in full are listed.
     fn requirements(&mut self, members: &[(String, Node)]) -> Result<(), Wrong> {
         let around = self.variables.around;
         for (name, node) in members {
             let property = format!("hostRequirements.{name}");
             match (name.as_str(), &node.value) {
                 ("cpus", Value::Number(cpus)) => {
-                    let cpus = cpus.as_f64().unwrap_or(f64::MAX);
-                    if around.cpus == 0 {
-                        self.not(&property, node.line, "the cores of the machine are unknown");
-                    } else if cpus > f64::from(around.cpus) {
-                        self.not(
-                            &property,
-                            node.line,
-                            format!("the machine has {} cores, but needs {cpus}", around.cpus),
-                        );
+                    let wanted = cpus.as_f64().unwrap_or(f64::MAX);
+                    let machine = if around.cpus == 0 { f64::MAX } else { f64::from(around.cpus) };
+                    let most = machine.min(around.most_cpus);
+                    if wanted > most {
+                        let what = if machine <= around.most_cpus { "the machine has" } else { "limits.cpus is" };
+                        self.not(&property, node.line, format!("{what} {most}, but {wanted} are required"));
+                    }
+                    let set = self.out.fields.iter().any(|(edit, _)| matches!(edit, Adjustment::Cpus(_)));
+                    let cpus = wanted.min(most);
+                    if cpus > around.usual_cpus && !set {
+                        self.field(node, Adjustment::Cpus(cpus))?;
                     }
                 }
                 ("memory", Value::Text(text)) => {
                     let wanted = notation::size(text).map_err(|what| wrong(node, what))?;
-                    let has = bytesize::ByteSize(around.memory);
-                    if around.memory == 0 {
-                        self.not(&property, node.line, "the memory of the machine is unknown");
-                    } else if wanted > around.memory {
-                        self.not(&property, node.line, format!("the machine has {has}, but needs {text}"));
+                    let machine = if around.memory == 0 { u64::MAX } else { around.memory };
+                    let most = machine.min(around.most_memory);
+                    if wanted > most {
+                        let what = if machine <= around.most_memory { "the machine has" } else { "limits.memory is" };
+                        let most = bytesize::ByteSize(most);
+                        self.not(&property, node.line, format!("{what} {most}, but {text} are required"));
+                    }
+                    let set = self.out.fields.iter().any(|(edit, _)| matches!(edit, Adjustment::Memory(_)));
+                    let memory = wanted.min(most);
+                    if memory > around.usual_memory && !set {
+                        self.field(node, Adjustment::Memory(memory))?;
                     }
                 }
                 ("gpu", Value::Bool(false)) => {}

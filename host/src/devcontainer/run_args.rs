@@ -3,7 +3,7 @@
 
 use super::json::{Node, Wrong};
 use super::properties::Reader;
-use super::values::{self, MountWords};
+use super::values;
 use crate::hooks::Adjustment;
 use crate::workspace::{Network, notation};
 
@@ -32,12 +32,13 @@ impl Reader<'_> {
         let mut words = words.iter().peekable();
         while let Some((word, node)) = words.next() {
             if let Some((flag, value)) = word.split_once('=').filter(|(flag, _)| flag.starts_with("--")) {
-                self.run_arg(flag, Some(value), node)?;
+                self.item(&format!("runArgs {flag}"), node, |reader| reader.run_arg(flag, Some(value), node))?;
             } else if SWITCHES.contains(&word.as_str()) {
                 self.run_arg(word, None, node)?;
             } else {
                 let value = words.next_if(|(value, _)| word.starts_with('-') && !value.starts_with('-'));
-                self.run_arg(word, value.map(|(value, _)| value.as_str()), node)?;
+                let value = value.map(|(value, _)| value.as_str());
+                self.item(&format!("runArgs {word}"), node, |reader| reader.run_arg(word, value, node))?;
             }
         }
         Ok(())
@@ -74,6 +75,8 @@ impl Reader<'_> {
         let value = match flag {
             // `env` below expands it, as it does for containerEnv.
             "-e" | "--env" => value.to_owned(),
+            // They are split first.
+            "-v" | "--volume" | "--mount" => value.to_owned(),
             _ => self.fill(&property, line, value, false),
         };
         let edit = match flag {
@@ -110,9 +113,9 @@ impl Reader<'_> {
             "-u" | "--user" => Adjustment::User(Some(value)),
             "-h" | "--hostname" => Adjustment::Hostname(value),
             "--restart" => Adjustment::Restart(value.parse().map_err(wrong)?),
-            "-p" | "--publish" => values::port(&value).map_err(wrong)?,
-            "-v" | "--volume" => values::volume(&value).map_err(wrong)?,
-            "--mount" => MountWords::parse(&value).and_then(MountWords::adjustment).map_err(wrong)?,
+            "-p" | "--publish" => return self.publish(node, &value),
+            "-v" | "--volume" => self.volume_words(&property, node, &value)?.adjustment().map_err(wrong)?,
+            "--mount" => self.mount_words(&property, node, &value)?.adjustment().map_err(wrong)?,
             "--network" | "--net" if value == "none" => Adjustment::Network(Network::None),
             "--network" | "--net" => {
                 self.not(&format!("{property} {value}"), line, "projects can only choose the network 'none'");

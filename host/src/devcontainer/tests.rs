@@ -29,6 +29,10 @@ pub(super) fn around(local_env: &BTreeMap<String, Option<String>>) -> Surroundin
         unconfined: false,
         cpus: 4,
         memory: 8 << 30,
+        usual_cpus: 1.0,
+        usual_memory: 2 << 30,
+        most_cpus: 3.0,
+        most_memory: 16 << 30,
     }
 }
 
@@ -187,7 +191,68 @@ fn a_workspace_has_one_user_and_the_images_own_command_keeps_its_own() {
 fn what_the_machine_lacks_is_listed() {
     let text = r#"{"hostRequirements": {"cpus": 8, "memory": "16gb", "storage": "32gb", "gpu": true}}"#;
     assert_eq!(not_honoured(text).len(), 4);
-    assert!(not_honoured(r#"{"hostRequirements": {"cpus": 2, "memory": "4gb", "gpu": "optional"}}"#).is_empty());
+    assert_eq!(fields(text)["resources.memory"], 8_u64 << 30, "as much as the machine has");
+    assert_eq!(fields(text)["resources.cpus"], 3.0, "as much as the limits allow");
+    let met = r#"{"hostRequirements": {"cpus": 2, "memory": "4gb", "gpu": "optional"}}"#;
+    assert!(not_honoured(met).is_empty());
+    assert_eq!(
+        (&fields(met)["resources.memory"], &fields(met)["resources.cpus"]),
+        (&(4_u64 << 30).into(), &2.0.into())
+    );
+    assert!(fields(r#"{"hostRequirements": {"cpus": 1, "memory": "1gb"}}"#).is_empty(), "it never lowers a limit");
+    let own = r#"{"hostRequirements": {"memory": "4gb"}, "runArgs": ["--memory=3g"]}"#;
+    assert_eq!(fields(own)["resources.memory"], 3_u64 << 30);
+}
+
+#[test]
+fn texts_are_split_before_their_variables_are_expanded() {
+    let env = host_env();
+    let around = Surroundings { folder: "/srv/a,b:c", ..around(&env) };
+    let of = |text: &str| read(text, &around).unwrap_or_else(|error| panic!("{text}: {error}"));
+    for text in [
+        r#"{"mounts": ["source=${localWorkspaceFolder}/x,target=/x,type=bind"]}"#,
+        r#"{"mounts": ["type=bind,\"source=/srv/a,b:c/x\",target=/x"]}"#,
+        r#"{"runArgs": ["-v", "${localWorkspaceFolder}/x:/x"]}"#,
+        r#"{"runArgs": ["--mount", "type=bind,source=${localWorkspaceFolder}/x,target=/x"]}"#,
+        r#"{"workspaceMount": "type=bind,source=${localWorkspaceFolder}/x,target=/x", "workspaceFolder": "/x"}"#,
+    ] {
+        let mounts: Vec<_> = of(text).fields.into_iter().filter(|(edit, _)| edit.field() == "mounts./x").collect();
+        assert_eq!(mounts[0].0.value()["source"], "/srv/a,b:c/x", "{text}");
+    }
+}
+
+#[test]
+fn an_explicit_port_wins_wherever_it_stands() {
+    for text in [r#"{"appPort": 18080, "forwardPorts": [18080]}"#, r#"{"forwardPorts": [18080], "appPort": 18080}"#] {
+        let asked = asked(text);
+        assert_eq!(asked.fields.len(), 1, "{text}");
+        assert_eq!(asked.fields[0].0.value()["port"], 18080, "{text}");
+    }
+    assert_eq!(asked(r#"{"appPort": ["9000-9002:9000-9002"]}"#).fields.len(), 3);
+    assert_eq!(asked(r#"{"runArgs": ["-p", "9000-9001:80-81"]}"#).fields.len(), 2);
+}
+
+#[test]
+fn nothing_of_a_mount_is_dropped_without_a_word() {
+    let text = r#"{"workspaceMount": "type=bind,source=/a,target=/w,bind-propagation=shared,nonsense", "workspaceFolder": "/w",
+        "runArgs": ["--mount", "type=bind,source=/a,target=/x,bogus=1", "-v", "/a:/y:z,ro"]}"#;
+    let listed = not_honoured(text);
+    for option in
+        ["workspaceMount bind-propagation", "workspaceMount nonsense", "runArgs --mount bogus", "runArgs -v z"]
+    {
+        assert!(listed.iter().any(|not| not == option), "{option}: {listed:?}");
+    }
+}
+
+#[test]
+fn an_item_with_a_variable_that_has_no_value_is_left_out_and_the_rest_is_used() {
+    let text = r#"{"runArgs": ["--volume=${env:HOME}:${env:HOME}"], "mounts": ["type=bind,source=${localEnv:NO},target=/x"],
+        "containerEnv": {"A": "1"}}"#;
+    let asked = asked(text);
+    assert_eq!(asked.fields.len(), 1, "{asked:?}");
+    let all: Vec<_> = asked.not_honoured.iter().map(|not| not.why.as_str()).collect();
+    assert!(all.iter().filter(|why| why.contains("devcontainer.local_env")).count() >= 2, "{all:?}");
+    assert_eq!(all.iter().filter(|why| why.starts_with("it is left out: ")).count(), 2, "{all:?}");
 }
 
 #[test]
@@ -211,7 +276,7 @@ fn a_value_that_cannot_be_is_an_error_with_its_place() {
         ("{\"mounts\": [{\"type\": \"npipe\", \"source\": \"a\", \"target\": \"/x\"}]}", "1:13", "npipe"),
         ("{\"mounts\": [\"source=../x,target=/x,type=bind\"]}", "1:13", "absolute"),
         ("{\"workspaceFolder\": \"src\"}", "1:21", "absolute"),
-        ("{\"workspaceFolder\": \"/\"}", "1:21", "root"),
+        ("{\"workspaceFolder\": \"/\"}", "1:21", "over '/'"),
         ("{\"runArgs\": [\"--memory=lots\"]}", "1:14", "--memory"),
         ("{\"runArgs\": [\"--cpus\", \"NaN\"]}", "1:14", "cores"),
         ("{\"build\": {}}", "1:11", "dockerfile"),

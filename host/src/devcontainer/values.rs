@@ -17,16 +17,6 @@ pub(super) struct MountWords {
 }
 
 impl MountWords {
-    /// Parses `type=bind,source=/a,target=/b,readonly`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let mut words = Self::default();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').unwrap_or((part, "true"));
-            words.set(key, value)?;
-        }
-        Ok(words)
-    }
-
     pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "type" => self.kind = Some(value.to_owned()),
@@ -59,12 +49,41 @@ impl MountWords {
     }
 }
 
-/// Parses `source:target[:options]`, as in `docker run -v`.
-pub(super) fn volume(text: &str) -> Result<Adjustment, String> {
-    let (target, Mount { kind, source, read_only }, _) = notation::volume(text)?;
-    let kind = if kind == MountKind::Bind { "bind" } else { "volume" };
-    let (source, target) = (Some(source), Some(target));
-    MountWords { kind: Some(kind.into()), source, target, read_only, ..MountWords::default() }.adjustment()
+/// Splits a text at a separator, except within `${...}` and, for commas, within double quotes (CSV, as docker reads
+/// `--mount`). Variables are expanded afterwards, because a folder's name may contain the separator.
+///
+/// # Errors
+/// One line for an unclosed quote.
+pub(super) fn split(text: &str, separator: char) -> Result<Vec<String>, String> {
+    let (mut parts, mut part) = (Vec::new(), String::new());
+    let (mut quoted, mut depth) = (false, 0_usize);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if separator == ',' && depth == 0 => {
+                if quoted && chars.next_if_eq(&'"').is_some() {
+                    part.push('"');
+                } else {
+                    quoted = !quoted;
+                }
+            }
+            '$' if chars.peek() == Some(&'{') => {
+                depth += 1;
+                part.push(c);
+            }
+            '}' if depth > 0 => {
+                depth -= 1;
+                part.push(c);
+            }
+            c if c == separator && !quoted && depth == 0 => parts.push(std::mem::take(&mut part)),
+            c => part.push(c),
+        }
+    }
+    if quoted {
+        return Err(format!("'{text}': a quote is not closed"));
+    }
+    parts.push(part);
+    Ok(parts)
 }
 
 /// Converts a port of `forwardPorts`, which gets a free port of the host.
@@ -74,8 +93,51 @@ pub(super) fn forwarded(port: u64) -> Result<Adjustment, String> {
     Ok(Adjustment::Port(format!("{container}/tcp"), Some(HostPort { address: loopback(), port: None })))
 }
 
-/// Parses a port to publish. A single port is published under the same number.
-pub(super) fn port(text: &str) -> Result<Adjustment, String> {
+/// Maximum number of ports in one range.
+const MOST_PORTS: u16 = 256;
+
+/// Parses a port to publish, or a range such as `9000-9002:9000-9002`. A single port is published under the same number.
+pub(super) fn ports(text: &str) -> Result<Vec<Adjustment>, String> {
+    let (numbers, protocol) = match text.rsplit_once('/') {
+        Some((numbers, protocol)) => (numbers, format!("/{protocol}")),
+        None => (text, String::new()),
+    };
+    let (before, container) = match numbers.rsplit_once(':') {
+        Some((before, container)) => (Some(before), container),
+        None => (None, numbers),
+    };
+    let Some((first, last)) = range(container) else { return Ok(vec![port(text)?]) };
+    let count = last.checked_sub(first).filter(|count| *count < MOST_PORTS);
+    let count = count.ok_or_else(|| format!("'{text}': a range has 1 to {MOST_PORTS} ports, the lowest first"))?;
+    let (address, host) = match before {
+        None => (None, None),
+        Some(before) => match before.rsplit_once(':') {
+            Some((address, host)) => (Some(address), Some(host)),
+            None => (None, Some(before)),
+        },
+    };
+    let host = match host.filter(|host| !host.is_empty()) {
+        None => None,
+        Some(host) => match range(host) {
+            Some((low, high)) if high.checked_sub(low) == Some(count) => Some(low),
+            _ => return Err(format!("'{text}': both ranges need the same number of ports")),
+        },
+    };
+    let one = |step: u16| {
+        let address = address.map_or(String::new(), |address| format!("{address}:"));
+        let host = host.map_or(String::new(), |low| format!("{}:", low + step));
+        port(&format!("{address}{host}{}{protocol}", first + step))
+    };
+    (0..=count).map(one).collect()
+}
+
+/// Parses `9000-9002`.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    Some((first.parse().ok().filter(|port| *port > 0)?, last.parse().ok()?))
+}
+
+fn port(text: &str) -> Result<Adjustment, String> {
     let Publish { container, key, host } = notation::port(text)?;
     let host = host.unwrap_or_else(|| HostPort { address: loopback(), port: Some(container) });
     if host.port == Some(0) {
@@ -95,4 +157,38 @@ pub(super) fn tmpfs(text: &str) -> Result<(Adjustment, Vec<String>), String> {
         }
     }
     Ok((Adjustment::Tmpfs(target.to_owned(), Some(Tmpfs { size: bytes })), ignored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_split_outside_of_variables_and_quotes() {
+        for (text, separator, parts) in [
+            ("a=1,b=${localEnv:X:1,2},c", ',', vec!["a=1", "b=${localEnv:X:1,2}", "c"]),
+            ("type=bind,\"source=/a,b\",\"x\"\"y\"", ',', vec!["type=bind", "source=/a,b", "x\"y"]),
+            ("${localEnv:HOME:/x}:/y:ro", ':', vec!["${localEnv:HOME:/x}", "/y", "ro"]),
+            ("$a}:b", ':', vec!["$a}", "b"]),
+        ] {
+            assert_eq!(split(text, separator).unwrap(), parts, "{text}");
+        }
+        assert!(split("\"a,b", ',').is_err());
+    }
+
+    #[test]
+    fn a_range_of_ports_is_each_of_them() {
+        let all = |text: &str| -> Vec<String> {
+            let edits = ports(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            edits.iter().map(|edit| format!("{} {}", edit.field(), edit.value()["port"])).collect()
+        };
+        assert_eq!(all("9000-9001:9000-9001"), ["ports.9000/tcp 9000", "ports.9001/tcp 9001"]);
+        assert_eq!(all("8000-8001:80-81/udp"), ["ports.80/udp 8000", "ports.81/udp 8001"]);
+        assert_eq!(all("80-81"), ["ports.80/tcp 80", "ports.81/tcp 81"]);
+        assert_eq!(all("127.0.0.1:8000-8001:80-81"), ["ports.80/tcp 8000", "ports.81/tcp 8001"]);
+        assert_eq!(all("8080:80"), ["ports.80/tcp 8080"]);
+        for wrong in ["81-80", "1-65535", "8000-8002:80-81", "8000:80-81", "0-3", "a-b"] {
+            assert!(ports(wrong).is_err(), "{wrong}");
+        }
+    }
 }

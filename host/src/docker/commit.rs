@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::{Error, Result};
 use super::http::{Call, encode};
-use super::images::ImageInfo;
+use super::images::{ImageInfo, content_id};
 use super::{Docker, containers};
 use crate::workspace::LABEL_PREFIX;
 
@@ -52,7 +52,7 @@ impl Docker {
         );
         let body = serde_json::json!({ "Labels": labels });
         let call = Call::post("commit the container", path).about("container", id).within(COPY).json(&body)?;
-        Ok(self.http().json::<Answer>(&call).await?.id)
+        Ok(content_id(self.http().json::<Answer>(&call).await?.id))
     }
 
     /// Creates an image from all files of a container, in one layer. It has the configuration of the container's

@@ -169,6 +169,13 @@ struct RawDetail {
     total: Option<u64>,
 }
 
+/// Returns an image's content id in one spelling. Podman's `/commit` and its lists omit the algorithm, and an id that is
+/// compared with another spelling looks unused.
+pub(in crate::docker) fn content_id(id: String) -> String {
+    let bare = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if bare { format!("sha256:{id}") } else { id }
+}
+
 impl Docker {
     /// Lists the engine's images.
     ///
@@ -179,7 +186,7 @@ impl Docker {
         let image = |raw: RawImage| LocalImage {
             references: named(raw.repo_tags),
             digests: named(raw.repo_digests),
-            id: raw.id,
+            id: content_id(raw.id),
             size: raw.size,
         };
         Ok(list.into_iter().map(image).collect())
@@ -226,7 +233,7 @@ impl Docker {
         let raw: RawImage = parse(OPERATION, &reply.body)?;
         let config = raw.config.unwrap_or_default();
         Ok(Some(ImageInfo {
-            id: raw.id,
+            id: content_id(raw.id),
             references: named(raw.repo_tags),
             digests: named(raw.repo_digests),
             size: raw.size,

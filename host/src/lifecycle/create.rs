@@ -8,6 +8,7 @@ pub(in crate::lifecycle) mod decided;
 pub(in crate::lifecycle) mod devcontainer;
 pub(in crate::lifecycle) mod facts;
 pub(in crate::lifecycle) mod fields;
+mod hints;
 pub(in crate::lifecycle) mod image_config;
 pub(in crate::lifecycle) mod images;
 pub(in crate::lifecycle) mod networks;

@@ -283,7 +283,9 @@ impl Error {
                  writable layer is lost)"
             ),
             Self::Differs { .. } => {
-                "nothing was changed; run 'wharf up --recreate' to replace it (its writable layer is lost)".into()
+                "nothing was changed; 'wharf start' starts it as it is; 'wharf up --recreate' replaces it (its writable \
+                 layer is lost)"
+                    .into()
             }
             Self::NotAsDecided(_) => {
                 "see 'wharf doctor' for the features of this engine, and change the policy that requests more".into()

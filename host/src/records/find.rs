@@ -15,6 +15,16 @@ pub enum Target {
     Folder(PathBuf),
 }
 
+impl Target {
+    /// Returns the name or the folder, for messages.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Folder(folder) => folder.display().to_string(),
+        }
+    }
+}
+
 impl From<&str> for Target {
     fn from(name: &str) -> Self {
         Self::Named(name.to_owned())

@@ -42,6 +42,9 @@ pub struct Workspace {
     /// The `devcontainer.json` that it was made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devcontainer: Option<crate::devcontainer::Record>,
+    /// Whether the request excluded the project's `devcontainer.json`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_devcontainer: bool,
     /// Path on the host -> the file or folder at that path when the workspace was made: the project and each source of
     /// a mount. Workspaces of earlier versions have none until their next start.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]

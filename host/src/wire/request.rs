@@ -48,6 +48,10 @@ pub struct WorkspaceRequest {
     #[arg(skip)]
     #[serde(default)]
     pub no_devcontainer: bool,
+    /// Forget the fields of earlier requests for this workspace; without it, absent fields keep their recorded values.
+    #[arg(skip)]
+    #[serde(default)]
+    pub fresh: bool,
     /// The image; policies may still deny it
     #[arg(long, value_name = "REFERENCE")]
     pub image: Option<String>,
@@ -160,12 +164,12 @@ pub enum Place<'a> {
 }
 
 /// A request for a sidecar: that of a workspace without `project`, `name`, `build`, `devcontainer` and
-/// `no_devcontainer`. A sidecar inherits these from its workspace, or has none.
+/// `no_devcontainer` and `fresh`. A sidecar inherits these from its workspace, or has none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SidecarRequest(pub WorkspaceRequest);
 
 /// The fields that only a workspace has.
-const OF_WORKSPACE: [&str; 5] = ["project", "name", "build", "devcontainer", "no_devcontainer"];
+const OF_WORKSPACE: [&str; 6] = ["project", "name", "build", "devcontainer", "no_devcontainer", "fresh"];
 
 impl SidecarRequest {
     /// Converts a request, unless it has a field that only a workspace has.
@@ -173,13 +177,14 @@ impl SidecarRequest {
     /// # Errors
     /// One line that names the field.
     pub fn of(request: WorkspaceRequest) -> Result<Self, String> {
-        let WorkspaceRequest { project, name, build, devcontainer, no_devcontainer, .. } = &request;
+        let WorkspaceRequest { project, name, build, devcontainer, no_devcontainer, fresh, .. } = &request;
         let given = [
             !project.as_os_str().is_empty(),
             name.is_some(),
             build.is_some(),
             devcontainer.is_some(),
             *no_devcontainer,
+            *fresh,
         ];
         match OF_WORKSPACE.iter().zip(given).find(|(_, given)| *given) {
             Some((field, _)) => Err(format!("unknown field `{field}`: only workspaces have it, not sidecars")),

@@ -26,6 +26,7 @@ fn workspace_request() -> WorkspaceRequest {
         build: Some(image_build()),
         devcontainer: text("node"),
         no_devcontainer: true,
+        fresh: true,
         ..container_request()
     }
 }
@@ -185,9 +186,9 @@ fn a_problem_keeps_its_kind_and_one_of_an_earlier_service_has_that_of_its_status
 
 #[test]
 fn a_sidecar_has_no_field_of_a_workspace() {
-    for field in ["project", "name", "devcontainer", "no_devcontainer", "build"] {
+    for field in ["project", "name", "devcontainer", "no_devcontainer", "build", "fresh"] {
         let value = match field {
-            "no_devcontainer" => "true",
+            "no_devcontainer" | "fresh" => "true",
             "build" => r#"{"context":"/a"}"#,
             _ => r#""x""#,
         };

@@ -2,6 +2,7 @@
 
 mod copy;
 mod docker_exec;
+mod docker_forms;
 mod docker_logs;
 mod exec;
 mod log_files;

@@ -3,6 +3,7 @@
 mod bulk;
 mod devcontainer;
 mod docker_containers;
+mod everyday;
 mod life;
 mod secret_files;
 mod secrets;

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::output::say;
 use crate::cli::{Context, Failure, terminal};
@@ -28,6 +28,9 @@ const TIMED_OUT: u8 = 124;
 /// The message about output that a command's children write after its end.
 const CUT: &str =
     "the command has exited, but a process that it started still has its output open; later output is not shown";
+
+/// Time limit for killing a command whose session ends by a signal.
+const KILLING: Duration = Duration::from_secs(5);
 
 /// The time that a slow reader has for the remaining output.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -132,7 +135,7 @@ async fn session(
     if tty && let Ok(term) = std::env::var("TERM") {
         spec.env.entry("TERM".to_owned()).or_insert(term);
     }
-    // Ctrl-C belongs to the command: with a terminal it is a byte, without one it ends this process as usual.
+    // With a terminal Ctrl-C is a byte for the command; without one it kills the command and ends this process.
     let backend = context.backend_without_signals(&[Hook::PreExec])?;
     let target = context.target(name)?;
     let size = (tty && terminal::is_out()).then(crossterm::terminal::size);
@@ -140,6 +143,7 @@ async fn session(
     let hints = hint::applies(&spec);
     let ExecSession { mut output, input, control } = backend.exec(&target, spec, interactive, size, limit).await?;
 
+    let mut ends = Ends::take()?;
     let raw = if tty && interactive { Some(RawMode::enter()?) } else { None };
     let detach = std::sync::Arc::new(tokio::sync::Notify::new());
     if let Some(input) = input {
@@ -149,7 +153,7 @@ async fn session(
         tokio::spawn(follow_size(control.clone()));
     }
     let mut printer = Printer::start()?;
-    let over = print_to_the_end(&mut output, &control, &mut printer, limit, &detach).await;
+    let over = print_to_the_end(&mut output, &control, &mut printer, limit, &detach, &mut ends).await;
     if !matches!(over, Ok(Over::Ended { .. })) {
         // A reader that does not read must delay neither the end nor the message about it.
         let _ = tokio::time::timeout(LAST_WORDS, printer.end()).await;
@@ -159,6 +163,10 @@ async fn session(
         Over::Late => {
             say_late(limit.unwrap_or_default()).await;
             Ok(TIMED_OUT)
+        }
+        Over::Interrupted(number) => {
+            context.out.notice("interrupted; the command was killed");
+            Ok(u8::try_from(128 + number).unwrap_or(WHARF_FAILED))
         }
         Over::Left | Over::Ended { end: ExecEnd::Detached | ExecEnd::TimedOut, .. } => Ok(detached()),
         Over::Ended { end: ExecEnd::Exited(code), cut } => {
@@ -180,6 +188,7 @@ async fn print_to_the_end(
     printer: &mut Printer,
     limit: Option<Duration>,
     detach: &tokio::sync::Notify,
+    ends: &mut Ends,
 ) -> Result<Over, Failure> {
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit + control.patience());
     let run = async {
@@ -209,6 +218,34 @@ async fn print_to_the_end(
             Err(error) => Err(error.into()),
         },
         () = detach.notified() => Ok(Over::Left),
+        number = ends.next() => {
+            // A service kills the command when the connection ends.
+            let _ = tokio::time::timeout(KILLING, control.abandon()).await;
+            Ok(Over::Interrupted(number))
+        }
+    }
+}
+
+/// The signals that end this process, which kill the command first.
+struct Ends(Vec<(i32, Signal)>);
+
+impl Ends {
+    /// Takes the signals: none of them ends this process at once any more.
+    fn take() -> std::io::Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()];
+        kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?))).collect::<std::io::Result<_>>().map(Self)
+    }
+
+    /// Returns the number of the first signal that comes.
+    async fn next(&mut self) -> i32 {
+        let first = self.0.iter_mut().map(|(number, signals)| {
+            let number = *number;
+            Box::pin(async move {
+                signals.recv().await;
+                number
+            })
+        });
+        futures_util::future::select_all(first).await.0
     }
 }
 
@@ -232,6 +269,8 @@ enum Over {
     Late,
     /// The user typed the keys for detaching.
     Left,
+    /// A signal with this number ended the session, and the command was killed.
+    Interrupted(i32),
 }
 
 /// Reports that a command was killed at its time limit, unless stderr is not read.
@@ -317,24 +356,7 @@ struct RawMode;
 
 impl RawMode {
     fn enter() -> std::io::Result<Self> {
-        // Signal handlers come first, so that no signal ends this process and leaves the terminal in raw mode.
-        let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()]
-            .into_iter()
-            .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))
-            .collect::<std::io::Result<Vec<_>>>()?;
         crossterm::terminal::enable_raw_mode()?;
-        tokio::spawn(async move {
-            let first = ends.iter_mut().map(|(number, signals)| {
-                let number = *number;
-                Box::pin(async move {
-                    signals.recv().await;
-                    number
-                })
-            });
-            let (number, ..) = futures_util::future::select_all(first).await;
-            let _ = crossterm::terminal::disable_raw_mode();
-            std::process::exit(128 + number);
-        });
         Ok(Self)
     }
 }

@@ -24,9 +24,9 @@ pub(crate) struct Args {
     /// Only before a time, or up to so long ago
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<jiff::Timestamp>,
-    /// Only this many lines from the end of each container
+    /// Only this many lines from the end of each container, or all
     #[arg(short = 'n', long, value_name = "LINES")]
-    tail: Option<u64>,
+    tail: Option<Tail>,
     /// Print the time of each line
     #[arg(short, long)]
     timestamps: bool,
@@ -47,6 +47,23 @@ pub(crate) struct Args {
     after: Vec<Cursor>,
 }
 
+/// The value of `--tail`: a number, or `all`, as docker takes it.
+#[derive(Debug, Clone, Copy)]
+struct Tail(Option<u64>);
+
+impl std::str::FromStr for Tail {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self(None)),
+            text => {
+                text.parse().map(|lines| Self(Some(lines))).map_err(|_| "is neither a number of lines nor 'all'".into())
+            }
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let backend = context.backend(&[])?;
@@ -58,7 +75,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         follow: args.follow,
         since: args.since,
         until: args.until,
-        tail: args.tail,
+        tail: args.tail.and_then(|tail| tail.0),
         times: args.timestamps || context.out.json,
         only: match (args.stdout, args.stderr) {
             (true, _) => Some(StdStream::Stdout),

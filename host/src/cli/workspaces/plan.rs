@@ -137,6 +137,9 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
             out.line(format!("{}:{}: not honoured: {}: {}", record.file, not.line, not.property, not.why))?;
         }
     }
+    for note in &plan.notes {
+        out.line(format!("note: {note}"))?;
+    }
     if !plan.engine {
         out.line("planned without an engine: local images and the features of the engine are unknown")?;
     }

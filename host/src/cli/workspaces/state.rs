@@ -4,7 +4,10 @@
 use futures_util::StreamExt;
 
 use crate::backend::{Backend, Verb};
-use crate::cli::{Context, Failure};
+use std::io::IsTerminal;
+
+use crate::cli::output::{counted, say};
+use crate::cli::{Context, Failure, terminal};
 use crate::config::Span;
 use crate::lifecycle::WorkspaceView;
 use crate::records::Target;
@@ -82,6 +85,9 @@ pub(crate) struct RmArgs {
     /// Kill running ones
     #[arg(short, long)]
     force: bool,
+    /// Do not ask before removing several on a terminal
+    #[arg(short, long)]
+    yes: bool,
     /// Remove the named volumes that were made for it, too, with their data
     #[arg(long)]
     volumes: bool,
@@ -92,6 +98,9 @@ pub(crate) struct RmArgs {
 pub(crate) struct DownArgs {
     #[command(flatten)]
     targets: Targets,
+    /// Do not ask before removing several on a terminal
+    #[arg(short, long)]
+    yes: bool,
     /// Remove the named volumes that were made for it, too, with their data
     #[arg(long)]
     volumes: bool,
@@ -132,11 +141,12 @@ pub(crate) async fn kill(context: &Context, args: &KillArgs) -> Result<u8, Failu
 }
 
 pub(crate) async fn rm(context: &Context, args: &RmArgs) -> Result<u8, Failure> {
-    each(context, &args.targets, &Verb::Remove { force: args.force, volumes: args.volumes }).await
+    let verb = Verb::Remove { force: args.force, volumes: args.volumes };
+    each_confirmed(context, &args.targets, &verb, args.yes).await
 }
 
 pub(crate) async fn down(context: &Context, args: &DownArgs) -> Result<u8, Failure> {
-    each(context, &args.targets, &Verb::Down { volumes: args.volumes }).await
+    each_confirmed(context, &args.targets, &Verb::Down { volumes: args.volumes }, args.yes).await
 }
 
 pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, Failure> {
@@ -146,9 +156,18 @@ pub(crate) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8, F
 /// Applies a verb to each workspace, to some of them concurrently. A failure is reported and does not stop the others;
 /// the exit code is that of the first failure. JSON is an object for one workspace, an array for several.
 async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, Failure> {
+    each_confirmed(context, targets, verb, true).await
+}
+
+/// The same; asks first on a terminal when the selection depends on the existing workspaces, unless the answer is given.
+async fn each_confirmed(context: &Context, targets: &Targets, verb: &Verb, yes: bool) -> Result<u8, Failure> {
     let backend = &context.backend(verb.hooks())?;
     let several = targets.several();
     let meant = targets.of(context, backend).await?;
+    if several && !yes && !meant.is_empty() && !confirmed(&meant).await? {
+        let text = "nothing was removed";
+        return Err(Failure::new("not-confirmed", text, "answer 'y', or give --yes", 1));
+    }
     let single = !several && meant.len() == 1;
     if meant.is_empty() && !targets.label.is_empty() {
         context.out.notice(&format!("no workspace has the label {}", targets.label.join(" and ")));
@@ -193,6 +212,21 @@ async fn each(context: &Context, targets: &Targets, verb: &Verb) -> Result<u8, F
         }
     }
     Ok(exit.1)
+}
+
+/// Asks on a terminal whether to remove these workspaces; without one, the flags are the answer.
+async fn confirmed(meant: &[Target]) -> Result<bool, Failure> {
+    if !(std::io::stdin().is_terminal() && terminal::is_err()) {
+        return Ok(true);
+    }
+    let names: Vec<String> = meant.iter().map(Target::shown).collect();
+    say(format!("remove {}: {}? [y/N]", counted(names.len() as u64, "workspace"), names.join(", ")));
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await.map_err(|error| Failure::new("internal", error.to_string(), "try again", 1))??;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Returns the verb's result for people.

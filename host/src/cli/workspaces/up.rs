@@ -11,6 +11,10 @@ use crate::hooks::Hook;
 use crate::lifecycle::WorkspaceView;
 use crate::printable::Printable;
 use crate::wire::{Progress, WorkspaceRequest};
+use crate::workspace::State;
+
+/// Exit code for a workspace that exists and is not in order: it ended at once, or it is degraded.
+const NOT_IN_ORDER: u8 = 8;
 
 /// The arguments that `up` and `plan` share: the workspace, and its requested properties.
 #[derive(Debug, clap::Args)]
@@ -20,6 +24,9 @@ pub(crate) struct ProjectArgs {
     /// Another workspace for the same folder
     #[arg(long)]
     name: Option<String>,
+    /// Forget the flags of earlier runs
+    #[arg(long)]
+    fresh: bool,
     #[command(flatten)]
     devcontainer: DevcontainerArgs,
     #[command(flatten)]
@@ -31,7 +38,8 @@ impl ProjectArgs {
     pub(crate) fn request(self, context: &Context) -> Result<WorkspaceRequest, Failure> {
         let project = self.path.unwrap_or_else(|| context.project_folder());
         let DevcontainerArgs { devcontainer, no_devcontainer } = self.devcontainer;
-        Ok(WorkspaceRequest { project, name: self.name, devcontainer, no_devcontainer, ..self.request.request()? })
+        let (name, fresh) = (self.name, self.fresh);
+        Ok(WorkspaceRequest { project, name, fresh, devcontainer, no_devcontainer, ..self.request.request()? })
     }
 }
 
@@ -163,7 +171,8 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
             context.out.line(format!("  outdated: {reason}"))?;
         }
     }
-    Ok(0)
+    let in_order = workspace.state == State::Running && workspace.degraded.is_none();
+    Ok(if in_order { 0 } else { NOT_IN_ORDER })
 }
 
 fn summary(context: &Context, workspace: &WorkspaceView) -> Printable {

@@ -1,5 +1,6 @@
 //! Converts the engine's report about a container to a [`Container`].
 
+use crate::docker::images::content_id;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -106,6 +107,14 @@ pub(in crate::docker) fn time(text: &str) -> Option<jiff::Timestamp> {
 }
 
 fn state(text: &str) -> Result<State> {
+    // Podman has more words.
+    let text = match text {
+        "stopped" => "exited",
+        "configured" | "initialized" => "created",
+        // It may still run, and nothing that runs is removed.
+        "stopping" => "running",
+        text => text,
+    };
     text.parse().map_err(|cause| Error::Protocol { operation: "read the state of the container", cause })
 }
 
@@ -126,7 +135,7 @@ pub(super) fn container(raw: Inspected) -> Result<Container> {
         id: raw.id,
         name: raw.name.trim_start_matches('/').to_owned(),
         image: raw.config.image.clone().unwrap_or_default(),
-        image_id: raw.image,
+        image_id: content_id(raw.image),
         state,
         created_at: time(&raw.created),
         started_at,
@@ -184,7 +193,7 @@ pub(super) fn summary(raw: Listed) -> Result<Container> {
         name: name.unwrap_or_default().to_owned(),
         id: raw.id,
         image: raw.image,
-        image_id: raw.image_id,
+        image_id: content_id(raw.image_id),
         state,
         created_at: jiff::Timestamp::from_second(raw.created).ok(),
         started_at: None,
@@ -217,6 +226,19 @@ fn from_status(state: State, status: &str) -> (Option<i64>, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_states_and_ids_of_podman_are_those_of_docker() {
+        for (word, is) in [("stopped", State::Exited), ("configured", State::Created), ("stopping", State::Running)] {
+            assert_eq!(state(word).unwrap(), is);
+        }
+        assert!(state("sleeping").is_err());
+        let bare = "a".repeat(64);
+        assert_eq!(content_id(bare.clone()), format!("sha256:{bare}"));
+        for same in [format!("sha256:{bare}"), "wharf-base:local".to_owned(), String::new()] {
+            assert_eq!(content_id(same.clone()), same);
+        }
+    }
 
     #[test]
     fn exit_code_and_health_are_read_from_the_status_text_of_a_list() {

@@ -11,6 +11,7 @@ use crate::lifecycle::create::devcontainer::ask;
 use crate::lifecycle::create::facts::{engine_facts, image_facts};
 use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::plan::{DecidedCreate, decide_create};
+use crate::lifecycle::create::resolved::DevcontainerChoice;
 use crate::lifecycle::secrets::files;
 use crate::lifecycle::{Error, Lifecycle, Project, ResolvedRequest};
 use crate::wire::{ImageBuild, Progress, SecretBytes};
@@ -65,6 +66,8 @@ impl Lifecycle {
             ..Facts::default()
         };
         project.devcontainer = ask(&project, request, &self.loaded(), &facts.engine).await?.map(Arc::new);
+        project.no_devcontainer = request.devcontainer == DevcontainerChoice::Off;
+        project.hint(&request.devcontainer).await;
         let asked = project.devcontainer.clone();
         let (named, given) = (request.image.clone(), request.secrets.clone());
         let request = request.clone().with_build(&project, &self.loaded(), self.store.dir()).await?;

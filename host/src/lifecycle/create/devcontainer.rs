@@ -92,6 +92,10 @@ fn ask_blocking(
         unconfined: config.allow.unconfined,
         cpus: engine.cpus,
         memory: engine.memory,
+        usual_cpus: config.workspace.cpus,
+        usual_memory: config.workspace.memory.0,
+        most_cpus: config.limits.cpus,
+        most_memory: config.limits.memory.0,
     };
     let says = devcontainer::read(&text, &around).map_err(|error| Error::ProjectFile(error.to_string()))?;
     let says = without_host_name(says, request, config);

@@ -77,7 +77,14 @@ pub(in crate::lifecycle) fn clean(config: &mut ImageConfig, known: &Values) {
 pub(in crate::lifecycle) fn fill(draft: &mut Draft, image: &ImageInfo) {
     let by = || Owner::host("default", Some(BY_IMAGE.to_owned()));
     if draft.spec.entrypoint.is_none() && !image.entrypoint.is_empty() {
-        draft.set(&Adjustment::Entrypoint(Some(image.entrypoint.clone())), by(), None);
+        let owner = draft.owners.get("command").map(|owner| owner.policy.as_str());
+        // The command that keeps a workspace up is no argument for the program of the image. The reference tool of
+        // devcontainer.json replaces it, too (`overrideCommand`).
+        let kept_up = !draft.spec.command.is_empty() && matches!(owner, None | Some("default" | "config"));
+        match kept_up {
+            true => draft.set(&Adjustment::Entrypoint(Some(Vec::new())), Owner::host("default", None), None),
+            false => draft.set(&Adjustment::Entrypoint(Some(image.entrypoint.clone())), by(), None),
+        };
     }
     if draft.spec.command.is_empty() && !image.command.is_empty() {
         draft.set(&Adjustment::Command(image.command.clone()), by(), None);

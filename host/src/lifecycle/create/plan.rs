@@ -52,6 +52,9 @@ pub struct Plan {
     pub shadows: Vec<crate::hooks::record::Difference>,
     /// The project's `devcontainer.json`, its parts that are not honoured, and the commands that would run.
     pub devcontainer: Option<Record>,
+    /// Hints about files of the project that are not used, each with the flag that uses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The refusal, if it would be refused.
     pub denied: Option<Refusal>,
     /// The marked line of a script that failed, or a backtrace; and whether people see it at once.
@@ -119,6 +122,7 @@ async fn plan_resolved(
         };
     }
     project.devcontainer = ask(&project, request, loaded, &facts.engine).await?.map(Arc::new);
+    project.hint(&request.devcontainer).await;
     let request = request.clone().with_build(&project, loaded, state_dir).await?;
     let (chain, loaded) = (chain.clone(), loaded.clone());
     let (engine, docker, here) = (docker.is_some(), docker.cloned(), tokio::runtime::Handle::current());
@@ -173,6 +177,7 @@ async fn plan_resolved(
                 let error = step.error.as_ref()?;
                 Some((error.detail.clone()?, error.marked))
             }),
+            notes: project.hints,
             denied: decision.refusal,
             engine,
         })

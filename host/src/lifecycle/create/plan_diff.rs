@@ -57,6 +57,9 @@ pub(in crate::lifecycle) fn remembered(stored: &Workspace, now: ResolvedRequest)
     let mut request = now;
     request.project = std::path::PathBuf::from(&stored.project);
     request.name = Some(stored.name.clone());
+    if request.fresh {
+        return request;
+    }
     let given: Vec<String> = request.fields.iter().map(|(edit, _)| edit.field()).collect();
     for change in asked(&stored.draft) {
         let words = change.by.at.clone().unwrap_or_default();
@@ -78,6 +81,9 @@ pub(in crate::lifecycle) fn remembered(stored: &Workspace, now: ResolvedRequest)
             edit if given.contains(&edit.field()) => {}
             edit => request.fields.push((edit, words)),
         }
+    }
+    if request.devcontainer == DevcontainerChoice::Usual && stored.no_devcontainer {
+        request.devcontainer = DevcontainerChoice::Off;
     }
     if let (DevcontainerChoice::Usual, Some(record)) = (&request.devcontainer, &stored.devcontainer) {
         let named = record.file.strip_prefix(".devcontainer/").and_then(|rest| rest.strip_suffix("/devcontainer.json"));

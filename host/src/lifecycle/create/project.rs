@@ -41,6 +41,10 @@ pub struct Project {
     pub secrets: Option<PathBuf>,
     /// The request of its `devcontainer.json`, if it has one.
     pub(in crate::lifecycle) devcontainer: Option<std::sync::Arc<Asked>>,
+    /// Whether the request excludes its `devcontainer.json`.
+    pub(in crate::lifecycle) no_devcontainer: bool,
+    /// Hints about files of the project that are not used.
+    pub(in crate::lifecycle) hints: Vec<String>,
 }
 
 /// The workspace that a sidecar belongs to.
@@ -99,7 +103,16 @@ impl Project {
             return Err(Error::Request(text));
         }
         let id = id_of(&name, &text, known)?;
-        Ok(Self { path: real, id, name, part_of: None, secrets: None, devcontainer: None })
+        Ok(Self {
+            path: real,
+            id,
+            name,
+            part_of: None,
+            secrets: None,
+            devcontainer: None,
+            no_devcontainer: false,
+            hints: Vec::new(),
+        })
     }
 
     /// Checks a project folder, and returns its path without links.

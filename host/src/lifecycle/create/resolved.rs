@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{HealthCheckConfig, Loaded};
 use crate::hooks::Adjustment;
+use crate::hooks::redact::REDACTED;
 use crate::lifecycle::Error;
 use crate::lifecycle::create::fields::{parse_mount, parse_port, parse_tmpfs, parse_ulimit};
 use crate::lifecycle::create::images::{check_context, reference};
@@ -41,6 +42,8 @@ pub(in crate::lifecycle) struct ResolvedRequest {
     pub labels: BTreeMap<String, String>,
     pub secrets: BTreeMap<String, SecretBytes>,
     pub devcontainer: DevcontainerChoice,
+    /// Whether an existing workspace is compared with this request alone, not with its recorded request below it.
+    pub fresh: bool,
     /// All other fields.
     pub fields: Vec<Field>,
 }
@@ -107,8 +110,22 @@ impl ResolvedRequest {
             labels: request.labels,
             secrets: request.secrets,
             devcontainer,
+            fresh: request.fresh,
             fields,
         })
+    }
+
+    /// Returns the first field whose value is not known, because the record of an earlier request has stars for a secret.
+    pub(in crate::lifecycle) fn missing_secret(&self) -> Option<String> {
+        let stars = |value: &String| value.contains(REDACTED);
+        let env = self.env.iter().find(|(_, value)| stars(value)).map(|(name, _)| format!("env.{name}"));
+        let label = || self.labels.iter().find(|(_, value)| stars(value)).map(|(name, _)| format!("labels.{name}"));
+        let command = || self.command.iter().any(stars).then(|| "command".to_owned());
+        let field = || {
+            let mut edits = self.fields.iter().map(|(edit, _)| edit);
+            edits.find(|edit| edit.value().to_string().contains(REDACTED)).map(Adjustment::field)
+        };
+        env.or_else(label).or_else(command).or_else(field)
     }
 
     /// Names the image that will be built, so that policies can decide about it before the build.

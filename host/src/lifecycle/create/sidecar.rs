@@ -119,6 +119,8 @@ impl Lifecycle {
             part_of,
             secrets: None,
             devcontainer: None,
+            no_devcontainer: false,
+            hints: Vec::new(),
         };
         let mut request = request.clone();
         inherit(&mut request.labels, &stored)?;

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::docker::{self, CreateRequest};
-use crate::hooks::record::Draft;
-use crate::hooks::redact::Values;
+use crate::hooks::record::{Change, Draft, lookup};
+use crate::hooks::redact::{REDACTED, Values};
 use crate::lifecycle::ResolvedRequest;
 use crate::lifecycle::create::decided::Decided;
 use crate::lifecycle::create::image_config;
+use crate::lifecycle::create::plan_diff::remembered;
 use crate::lifecycle::observe::view::view;
 use crate::lifecycle::recovery::reconcile::STRAGGLERS;
 use crate::lifecycle::secrets::withheld::Withheld;
@@ -35,6 +36,11 @@ impl Recreate {
     pub fn if_different(replace: bool) -> Self {
         if replace { Self::IfDifferent } else { Self::Never }
     }
+}
+
+/// Returns whether a recorded value had a secret in it.
+fn has_stars(value: &serde_json::Value) -> bool {
+    value.to_string().contains(REDACTED)
 }
 
 impl Lifecycle {
@@ -85,6 +91,7 @@ impl Lifecycle {
         let _lock = self.lock(&project.id).await?;
         // While its lock is held, it gets no other sidecars.
         let id = project.id.clone();
+        let request = &self.over_recorded(&id, request).await?;
         let (view, sidecars) = tokio::join!(self.up_locked(project, request, recreate, progress), self.sidecars(&id));
         let view = view?;
         // A policy may have stopped it at once.
@@ -92,6 +99,35 @@ impl Lifecycle {
             self.start_sidecars(&sidecars?).await?;
         }
         Ok(view)
+    }
+
+    /// Returns a request over the recorded one of an existing workspace: `up` without flags means the same workspace.
+    /// Records hold no secrets, so a recorded value with stars comes from the container.
+    async fn over_recorded(&self, id: &WorkspaceId, request: &ResolvedRequest) -> Result<ResolvedRequest, Error> {
+        let stored = if request.fresh { None } else { self.store.workspace(id)? };
+        let Some(mut stored) = stored else { return Ok(request.clone()) };
+        let by_request = |change: &&mut Change| change.by.policy == "request" && has_stars(&change.value);
+        if stored.draft.history.iter_mut().any(|change| by_request(&change)) {
+            let actual = match self.container(id).await? {
+                Some(container) => self.docker.inspect(&container.id).await?.actual,
+                None => None,
+            };
+            let actual = serde_json::to_value(actual).map_err(|error| Error::Internal(error.to_string()))?;
+            for change in stored.draft.history.iter_mut().filter(by_request) {
+                if let Some(value) = lookup(&actual, &change.field) {
+                    change.value = value;
+                }
+            }
+            let request = remembered(&stored, request.clone());
+            return match request.missing_secret() {
+                // Without a container, only the caller has the value.
+                Some(field) if actual.is_null() => {
+                    Err(Error::Request(format!("the value of {field} is a secret and was not recorded; name it again")))
+                }
+                _ => Ok(request),
+            };
+        }
+        Ok(remembered(&stored, request.clone()))
     }
 
     /// The part that a workspace and a sidecar have in common; the lock is held.
@@ -156,9 +192,10 @@ impl Lifecycle {
                     draft: self.redacted(decided.draft, &decided.withheld),
                     trail: decided.trail,
                     decisions: decided.decisions,
-                    notes: Vec::new(),
+                    notes: decided.project.hints,
                     degraded: None,
                     devcontainer: decided.project.devcontainer.map(|asked| asked.record(&decided.withheld)),
+                    no_devcontainer: decided.project.no_devcontainer,
                     places: decided.places,
                     image_config: decided.image.map(|mut image| {
                         image_config::clean(&mut image, &Values::of(&decided.withheld.values()));

@@ -8,10 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{self, Pieces};
+use crate::archive::{self, Owner as FileOwner, Pieces};
 use crate::docker::{self, Archive, PathKind};
 use crate::hooks::ExecSpec;
-use crate::hooks::redact::REDACTED;
 use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::{MountKind, WorkspaceId};
 
@@ -23,7 +22,7 @@ pub struct CopyIn<'a> {
     path: String,
     /// The current kind of the path.
     pub kind: PathKind,
-    /// The user IDs of the workspace, if they are known.
+    /// The numeric user and group of the workspace, `uid:gid`, if they are known.
     pub user: Option<String>,
 }
 
@@ -35,7 +34,7 @@ pub struct PathView {
     pub workspace: WorkspaceId,
     /// Its current kind.
     pub kind: PathKind,
-    /// The user of the workspace, if it names one.
+    /// The numeric user and group of the workspace, `uid:gid`, if they are known.
     pub user: Option<String>,
 }
 
@@ -55,12 +54,10 @@ impl Lifecycle {
     pub async fn copy_in(&self, id: &WorkspaceId, path: &str) -> Result<CopyIn<'_>, Error> {
         let path = &plain(path)?;
         let container = self.may_copy(id, "in", path).await?;
+        self.check_reachable(id, path)?;
         let kind = self.docker.path_kind(&container, path).await?;
-        let mut user = self.store.workspace(id)?.and_then(|stored| stored.draft.spec.user);
-        if user.as_ref().is_some_and(|user| user.contains(REDACTED)) {
-            // The stored user is redacted because it contained a secret; the container has the real one.
-            user = self.docker.inspect(&container).await?.actual.and_then(|spec| spec.user);
-        }
+        let owner = self.file_owner(&container).await?;
+        let user = owner.map(|FileOwner { uid, gid }| format!("{uid}:{gid}"));
         Ok(CopyIn { lifecycle: self, container, path: path.clone(), kind, user })
     }
 
@@ -71,6 +68,7 @@ impl Lifecycle {
     pub async fn copy_out(&self, id: &WorkspaceId, path: &str) -> Result<CopyOut, Error> {
         let path = &plain(path)?;
         let container = self.may_copy(id, "out", path).await?;
+        self.check_reachable(id, path)?;
         let kind = self.docker.path_kind(&container, path).await?;
         Ok(CopyOut { archive: self.docker.read_archive(&container, path).await?, kind })
     }
@@ -89,6 +87,23 @@ impl Lifecycle {
             written.insert(PathBuf::from(&workspace.project));
         }
         Ok(written.into_iter().collect())
+    }
+
+    /// Refuses a path in a memory file system: the engine copies below it, where no process sees the file
+    /// (moby/moby#22020).
+    fn check_reachable(&self, id: &WorkspaceId, path: &str) -> Result<(), Error> {
+        let Some(stored) = self.store.workspace(id)? else { return Ok(()) };
+        let spec = &stored.draft.spec;
+        let path = path.trim_end_matches('.').trim_end_matches('/');
+        let around = |target: &&String| path == target.as_str() || path.starts_with(&format!("{target}/"));
+        let mounted = spec.mounts.keys().filter(around).map(String::len).max();
+        match spec.tmpfs.keys().filter(around).max_by_key(|target| target.len()) {
+            Some(target) if mounted.is_none_or(|other| other < target.len()) => Err(Error::Request(format!(
+                "{target} is a memory file system, which copies do not reach; run a command that reads or writes the \
+                 file, e.g. wharf exec -i -- sh -c 'cat > {path}' < FILE"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn may_copy(&self, id: &WorkspaceId, way: &str, path: &str) -> Result<String, Error> {

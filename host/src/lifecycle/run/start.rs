@@ -38,6 +38,7 @@ impl Lifecycle {
         let stored = self.store.workspace(id)?;
         let unfinished = stored.as_ref().is_some_and(|workspace| workspace.start_unfinished);
         if listed.state == State::Running && !unfinished {
+            progress(Progress::step(format!("{id} is already running")));
             let container = match &listed.actual {
                 Some(_) => listed.clone(),
                 None => self.docker.inspect(&listed.id).await?,

@@ -58,6 +58,8 @@ impl Lifecycle {
             let mut request = request(&snapshot, &image, restore, &volumes);
             let capabilities = self.loaded().config.workspace.capabilities.clone();
             request.fields.retain_mut(|(edit, _)| tighten(edit, &capabilities));
+            // The snapshot says everything; what an existing workspace was asked for does not count.
+            request.fresh = true;
             let recreate = if restore.recreate { Recreate::IfDifferent } else { Recreate::Never };
             match sidecar {
                 Some((parent, name)) => {

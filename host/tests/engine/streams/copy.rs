@@ -366,3 +366,42 @@ fn a_copy_that_is_interrupted_leaves_nothing_and_says_so() {
         assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
     }
 }
+
+#[test]
+fn a_copy_never_ends_below_a_memory_file_system_where_no_process_sees_it() {
+    both_ways(|sandbox| {
+        sandbox.write("file", "x");
+        let file = sandbox.path("file").display().to_string();
+        sandbox.run(&["up", "-q", "--tmpfs", "/data:8MiB", "--mount", "inner:/data/kept"]).ok();
+        for target in [":/data/file", ":/data", ":/data/", ":/data/.", ":/x/../data/file"] {
+            for args in [["cp", &file, target], ["cp", target, &file]] {
+                let refused = sandbox.run(&args);
+                assert_eq!(refused.code, 2, "{args:?}: {}", refused.stderr);
+                assert!(refused.stderr.contains("/data is a memory file system"), "{args:?}: {}", refused.stderr);
+                assert!(refused.stderr.contains("wharf exec -i"), "{args:?}: {}", refused.stderr);
+            }
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
+        // A volume in it is reached.
+        sandbox.run(&["cp", &file, ":/data/kept/file"]).ok();
+        assert_eq!(sandbox.sh("cat /data/kept/file"), "x");
+        sandbox.run(&["cp", &file, ":/database"]).ok();
+        sandbox.run(&["down", "--volumes"]).ok();
+    });
+}
+
+#[test]
+fn a_copied_file_belongs_to_the_user_who_runs_there_by_name_too() {
+    let sandbox = Sandbox::new();
+    sandbox.write("image/Dockerfile", format!("FROM {BASE}\nRUN echo dev:x:1234:1234::/tmp:/bin/sh >> /etc/passwd\nUSER dev\n"));
+    let folder = sandbox.path("image").display().to_string();
+    let image = sandbox.json(&["image", "build", &folder])["reference"].as_str().unwrap().to_owned();
+    sandbox.write("file", "x");
+    let file = sandbox.path("file").display().to_string();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for flags in [&["--image", &image][..], &["--fresh", "--recreate", "--image", &image, "-u", "dev"]] {
+        sandbox.run(&[&["up", "-q"], flags].concat()).ok();
+        sandbox.run(&["cp", &file, ":/tmp/file"]).ok();
+        assert_eq!(sandbox.sh("id -un; cat /tmp/file; stat -c %u:%g /tmp/file"), "dev\nx1234:1234\n", "{flags:?}");
+    }
+}
