@@ -50,6 +50,24 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn the_summary_of_the_book_lists_every_page_once() {
+    let docs = root().join("docs");
+    let summary = read(&docs.join("SUMMARY.md"));
+    for page in files(&docs, ".md") {
+        let path = page.strip_prefix(&docs).unwrap().display().to_string();
+        if path != "SUMMARY.md" && !path.starts_with("examples/") {
+            assert_eq!(summary.matches(&format!("]({path})")).count(), 1, "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_stays_short() {
+    let lines = read(&root().join("README.md")).lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines; move details to docs");
+}
+
+#[test]
 fn the_functions_that_architecture_md_names_exist_where_it_says() {
     let text = read(&root().join("host/ARCHITECTURE.md"));
     // `src/lifecycle/create/up.rs`: `up`, `decide_create`

@@ -2,7 +2,7 @@
 //! direct requests to the engine.
 //!
 //! Timings fluctuate, so only ratios of medians of the same run are worth comparing. All files are below
-//! `target/bench`, with a separate state, and are removed afterwards. The goals are those of `docs/engine.md`.
+//! `target/bench`, with a separate state, and are removed afterwards. The goals are those of `host/TESTING.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -57,7 +57,7 @@ The workspace `hello` stays up. Go on in this shell:
   wharf policy ls                   the chain
   wharf doctor                      whether everything is as it should be
 
-Then edit target/quickstart/config/policies/pre-create.rhai and say `wharf plan` again; README.md goes on from here.
+Then edit target/quickstart/config/policies/pre-create.rhai and say `wharf plan` again; docs/start/tutorial.md goes on from here.
 
 Remove everything: . target/quickstart/env && wharf rm --force hello && rm -r target/quickstart";
 

@@ -1,4 +1,4 @@
-//! Attackers: the attacks listed in docs/api.md, each against a real service.
+//! Attackers: the attacks listed in host/TESTING.md, each against a real service.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -77,7 +77,7 @@ fn kill_everywhere(sandbox: &Sandbox, args: &[&str], prepare: impl Fn(&Sandbox),
         recover(&format!("{args:?} killed at write {number} of {writes}"));
     }
     sandbox.store().verify(None).unwrap().whole().unwrap();
-    // Shown with --no-capture: the numbers in docs/engine.md.
+    // Shown with --no-capture: the numbers in host/TESTING.md.
     println!("{args:?}: {points} requests and {at_writes} writes were kill points");
     assert!(points >= requests, "{args:?}: only {points} of {} were kill points", 2 * requests);
     assert!(at_writes > 0, "{args:?}: it was killed at none of {writes} writes");
