@@ -47,15 +47,22 @@
 //! ```
 
 use wharf_plugin_sdk::select_image::{Input, SelectImage, Verdict};
-use wharf_plugin_sdk::{Plugin, export_plugin};
+use wharf_plugin_sdk::{Plugin, export_plugin, log};
 
 mod formats;
 mod languages;
+mod project;
+mod readers;
 mod reference;
 mod settings;
+mod survey;
 mod version;
 
+use project::Files;
 use settings::{Settings, VERSION};
+
+/// The length of a reason, in characters. Notes that do not fit go to the log.
+const MOST_REASON: usize = 200;
 
 /// The plugin.
 struct ImageSelector;
@@ -71,8 +78,8 @@ impl Plugin for ImageSelector {
 }
 
 impl SelectImage for ImageSelector {
-    fn wanted_files(_: &Settings) -> Vec<String> {
-        languages::wanted_files()
+    fn wanted_files(settings: &Settings) -> Vec<String> {
+        project::wanted_files(settings)
     }
 
     fn select_image(input: Input, settings: Settings) -> Result<Verdict, String> {
@@ -80,22 +87,53 @@ impl SelectImage for ImageSelector {
         if let Some(current) = current.filter(|_| input.requested) {
             return Ok(leave(current, &settings));
         }
-        if let Some((image, file)) = languages::devcontainer(&input.project) {
+        let files = Files::new(&input.project, &settings);
+        if let Some((image, file)) = files.devcontainer() {
             return Ok(choose(&image, &format!("{file} names it"), &settings));
         }
         // The host replaces the choice with the image that it is going to build.
-        if let Some(current) = current.filter(|_| languages::built_by(&input.project).is_some()) {
+        if let Some(current) = current.filter(|_| files.builds_devcontainer()) {
             return Ok(leave(current, &settings));
         }
-        if let Some(found) = languages::find(&input.project, &settings) {
-            let image = settings.image(&found.language).replace(VERSION, &found.version);
-            return Ok(choose(&image, &found.reason, &settings));
+        let survey = survey::survey(&files, &settings);
+        let notes = survey.notes.into_iter().chain(files.notes());
+        if let Some(found) = survey.found
+            && let Some(template) = settings.image(&found.language)
+        {
+            let reason = fitted(survey.reason.unwrap_or_default(), notes);
+            return Ok(choose(&template.replace(VERSION, &found.version), &reason, &settings));
         }
         Ok(match current {
-            Some(current) => leave(current, &settings),
-            None => choose(&settings.default_image, "nothing in the project asks for another", &settings),
+            // The choice of another keeps its own reason.
+            Some(current) => {
+                survey.reason.into_iter().chain(notes).for_each(log::info);
+                leave(current, &settings)
+            }
+            None => {
+                let reason = survey.reason.unwrap_or_else(|| "nothing in the project asks for another".to_owned());
+                choose(&settings.default_image, &fitted(reason, notes), &settings)
+            }
         })
     }
+}
+
+/// Adds notes to a reason as long as they fit. The others go to the log.
+fn fitted(mut reason: String, notes: impl Iterator<Item = String>) -> String {
+    const MORE: &str = "; more in `wharf why`";
+    let mut more = false;
+    for note in notes {
+        if reason.chars().count() + note.chars().count() + 2 <= MOST_REASON - MORE.len() {
+            reason.push_str("; ");
+            reason.push_str(&note);
+        } else {
+            log::info(note);
+            more = true;
+        }
+    }
+    if more {
+        reason.push_str(MORE);
+    }
+    reason
 }
 
 /// Chooses an image, pinned if its digest is known, unless it is not allowed.

@@ -85,7 +85,7 @@ fn each_language_is_known_by_its_files() {
         ("Cargo.toml", "[workspace]", "rust:1-slim"),
         ("go.mod", "module shop\n\ngo 1.24.1\n", "golang:1.24"),
         ("go.mod", "module shop\n", "golang:1"),
-        ("mix.exs", "  elixir: \"~> 1.16\",", "elixir:1-slim"),
+        ("mix.exs", "  elixir: \"~> 1.16\",", "elixir:1.18-slim"),
         (".java-version", "17.0.2", "eclipse-temurin:17-jdk"),
         ("pom.xml", "<java.version>1.8</java.version>", "eclipse-temurin:8-jdk"),
         ("pom.xml", "<project/>", "eclipse-temurin:21-jdk"),

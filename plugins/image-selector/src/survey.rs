@@ -1,0 +1,278 @@
+//! Finds the languages of a project with their versions, and decides between them.
+
+use wharf_plugin_sdk::log;
+
+use crate::formats::{Value, toml};
+use crate::languages::{BuiltIn, Source, built_in};
+use crate::project::{Files, MISE, TOOL_VERSIONS};
+use crate::readers::{C_SOURCES, Says, alias, expression};
+use crate::settings::Settings;
+use crate::version::{self, TagParts};
+
+/// The longest expression of a version that is shown whole, in characters.
+const MOST_SHOWN: usize = 32;
+
+/// The language of the project that decides on the image.
+#[derive(Debug, PartialEq)]
+pub struct Found {
+    pub language: String,
+    pub version: String,
+}
+
+/// What the files of a project say.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The language to choose the image for. None if the project has no language with an image.
+    pub found: Option<Found>,
+    /// The reason for the choice, if the project has any language.
+    pub reason: Option<String>,
+    /// More for the reason: other languages, and files that are broken.
+    pub notes: Vec<String>,
+}
+
+/// A language of the project.
+struct Seen<'s> {
+    name: &'s str,
+    /// The files that belong to it, most decisive first.
+    marks: Vec<String>,
+    /// The versions that files state, most decisive first, each with its file.
+    stated: Vec<(String, String)>,
+    /// The files that could not be parsed, with the problem.
+    broken: Vec<String>,
+}
+
+/// A language with the version to use.
+struct Decided<'s> {
+    seen: &'s Seen<'s>,
+    version: String,
+    /// The decisive file and its expression. None if the default is used.
+    by: Option<&'s (String, String)>,
+}
+
+/// Reads the project's files and decides.
+///
+/// The first language in the order that has an image wins, unless its version cannot be read and that of another can.
+pub fn survey(files: &Files, settings: &Settings) -> Survey {
+    let all: Vec<Seen> = settings.order().into_iter().filter_map(|name| see(name, files, settings)).collect();
+    // Bun uses Node's `package.json`, too.
+    let of_bun =
+        |seen: &Seen| seen.name == "node" && seen.stated.is_empty() && all.iter().any(|other| other.name == "bun");
+    let languages: Vec<&Seen> = all.iter().filter(|seen| !of_bun(seen)).collect();
+    let mut notes: Vec<String> = languages.iter().flat_map(|seen| seen.broken.iter().cloned()).collect();
+    notes.dedup();
+    notes.iter().for_each(|note| log::warn(note));
+    let decided = languages.iter().filter(|seen| settings.image(seen.name).is_some());
+    let decided: Vec<Decided> = decided.map(|seen| decide(seen, settings)).collect();
+    let Some(first) = decided.first() else {
+        let reason = (!languages.is_empty()).then(|| format!("no official image for {}", listed(&languages)));
+        return Survey { found: None, reason, notes };
+    };
+    let unclear = |decided: &&Decided| decided.by.is_none() && !decided.seen.stated.is_empty();
+    let readable = if unclear(&first) { decided.iter().find(|decided| decided.by.is_some()) } else { None };
+    let winner = readable.unwrap_or(first);
+    let others: Vec<&Seen> = languages.iter().copied().filter(|seen| seen.name != winner.seen.name).collect();
+    let (with_image, without): (Vec<&Seen>, Vec<&Seen>) =
+        others.into_iter().partition(|seen| settings.image(seen.name).is_some());
+    if !without.is_empty() {
+        notes.insert(0, format!("no official image for {}", listed(&without)));
+    }
+    if !with_image.is_empty() {
+        let why = match readable {
+            Some(_) => format!("the version of {} can't be read", first.seen.name),
+            None if settings.prefer.iter().any(|name| name == winner.seen.name) => {
+                format!("`prefer` puts {} first", winner.seen.name)
+            }
+            None => format!("{} comes first", winner.seen.name),
+        };
+        notes.insert(0, format!("also {}: {why}", listed(&with_image)));
+    }
+    let found = Found { language: winner.seen.name.to_owned(), version: winner.version.clone() };
+    Survey { found: Some(found), reason: Some(reason(winner, settings)), notes }
+}
+
+/// Returns the languages with their files, or only their names if there are many.
+fn listed(languages: &[&Seen]) -> String {
+    let with_files = languages.len() <= 3;
+    let name = |seen: &&Seen| match seen.marks.first() {
+        Some(file) if with_files => format!("{} ({file})", seen.name),
+        _ => seen.name.to_owned(),
+    };
+    languages.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns a language if the project has it.
+fn see<'s>(name: &'s str, files: &Files, settings: &Settings) -> Option<Seen<'s>> {
+    let mut seen = Seen { name, marks: Vec::new(), stated: Vec::new(), broken: Vec::new() };
+    let known = built_in(name);
+    let names: Vec<&str> = known.map_or(&[][..], |known| known.tools).iter().copied().chain([name]).collect();
+    if let Some(file) = files.content(TOOL_VERSIONS)
+        && let Some(wish) = in_tool_versions(&names, &file.text)
+    {
+        seen.add(TOOL_VERSIONS.to_owned(), Says::Version(wish), false);
+    }
+    for path in MISE {
+        let Some(file) = files.content(path) else { continue };
+        match in_mise(&names, &file.text) {
+            Ok(Some(wish)) => seen.add(path.to_owned(), Says::Version(wish), false),
+            Ok(None) => {}
+            Err(()) => seen.broken.push(problem(path, "TOML", file.truncated)),
+        }
+    }
+    if let Some(known) = known {
+        see_built_in(&mut seen, known, files);
+    }
+    for path in settings.files(name).iter().filter(|path| files.has(path)) {
+        let reader = known.and_then(|known| known.endings.iter().find(|(ending, _)| path.ends_with(ending)));
+        match (files.content(path), reader) {
+            (Some(file), Some((_, read))) => seen.add(path.clone(), read(&file.text), file.truncated),
+            _ => seen.add(path.clone(), Says::Marker, false),
+        }
+    }
+    (!seen.marks.is_empty()).then_some(seen)
+}
+
+fn see_built_in(seen: &mut Seen, known: &BuiltIn, files: &Files) {
+    for Source { file, part, read } in known.sources {
+        let Some(content) = files.content(file) else { continue };
+        let label = if part.is_empty() { (*file).to_owned() } else { format!("{file} ({part})") };
+        match read(&content.text) {
+            // The next source is the whole file.
+            Says::Marker | Says::Broken(_) if !part.is_empty() => {}
+            says => seen.add(label, says, content.truncated),
+        }
+    }
+    for (ending, read) in known.endings {
+        for name in files.ending(&[ending]) {
+            let says = files.content(name).map_or(Says::Marker, |file| read(&file.text));
+            seen.add(name.to_owned(), says, false);
+        }
+    }
+    let makefile = ["Makefile", "makefile", "GNUmakefile"].into_iter().find(|file| files.has(file));
+    if let Some(makefile) = makefile
+        && known.name == "c"
+        && seen.marks.is_empty()
+        && files.ending(&C_SOURCES).next().is_some()
+    {
+        seen.add(makefile.to_owned(), Says::Marker, false);
+    }
+}
+
+impl Seen<'_> {
+    fn add(&mut self, file: String, says: Says, truncated: bool) {
+        match says {
+            Says::Nothing => return,
+            Says::Marker => {}
+            Says::Version(wish) => self.stated.push((file.clone(), wish)),
+            Says::Broken(format) => {
+                let problem = problem(&file, format, truncated);
+                if !self.broken.contains(&problem) {
+                    self.broken.push(problem);
+                }
+            }
+        }
+        if !self.marks.contains(&file) {
+            self.marks.push(file);
+        }
+    }
+}
+
+fn problem(file: &str, format: &str, truncated: bool) -> String {
+    match truncated {
+        true => format!("{file} is too long to be read"),
+        false => format!("{file} is no valid {format}"),
+    }
+}
+
+fn in_tool_versions(names: &[&str], text: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let name = words.next()?;
+        if names.contains(&name) { words.next().map(tool_version) } else { None }
+    })
+}
+
+fn in_mise(names: &[&str], text: &str) -> Result<Option<String>, ()> {
+    for name in names {
+        for path in [&["tools", name][..], &["tools", name, "version"]] {
+            if let Some(wish) = toml(text, path).map_err(|_| ())?.and_then(Value::first_text) {
+                return Ok(Some(tool_version(&wish)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the version of `latest:3.12` and `prefix:3.12`.
+fn tool_version(wish: &str) -> String {
+    let version = wish.strip_prefix("latest:").or_else(|| wish.strip_prefix("prefix:"));
+    version.unwrap_or(wish).to_owned()
+}
+
+/// Decides on the version of a language: the first statement that can be read, or the default.
+fn decide<'s>(seen: &'s Seen<'s>, settings: &Settings) -> Decided<'s> {
+    let default = settings.version(seen.name);
+    let parts = tag_parts(seen.name);
+    let readable = seen.stated.iter().find_map(|stated| {
+        let wish = &stated.1;
+        let version = alias(seen.name, wish).or_else(|| version::choose(&expression(seen.name, wish), default, parts));
+        Some((version?, stated))
+    });
+    match readable {
+        Some((version, stated)) => Decided { seen, version, by: Some(stated) },
+        None => Decided { seen, version: default.to_owned(), by: None },
+    }
+}
+
+fn tag_parts(language: &str) -> TagParts {
+    built_in(language).map_or((1, 4), |known| known.tag_parts)
+}
+
+/// Returns the reason for a version, with the statements that it overrules.
+fn reason(Decided { seen, version, by }: &Decided, settings: &Settings) -> String {
+    let language = seen.name;
+    let overruled = overruled(seen, version, *by, settings);
+    let main = match by {
+        Some((file, wish)) if wish == version => format!("{file} asks for {language} {version}"),
+        Some((file, wish)) => format!("{file} asks for {language} `{}`: {version}", shown(wish)),
+        None if seen.stated.is_empty() => {
+            let file = seen.marks.first().map(String::as_str).unwrap_or_default();
+            return format!("{file} is there, without a version: {language} {version}, the default");
+        }
+        None => format!("{language} {version}, the default"),
+    };
+    if overruled.is_empty() { main } else { format!("{main} ({})", overruled.join(", ")) }
+}
+
+/// Returns the statements that do not agree with the version.
+fn overruled(seen: &Seen, version: &str, by: Option<&(String, String)>, settings: &Settings) -> Vec<String> {
+    let others = seen.stated.iter().filter(|stated| Some(*stated) != by);
+    let differs = others.filter_map(|(file, wish)| {
+        let readable = match alias(seen.name, wish) {
+            Some(alias) => Some(alias == version),
+            None => version::agrees(&expression(seen.name, wish), version),
+        };
+        let problem = match readable {
+            Some(true) => return None,
+            Some(false) => "overruled",
+            None => {
+                log::warn(format!(
+                    "{file}: can't make a version of {} out of `{wish}`; using {version}, its default is {}",
+                    seen.name,
+                    settings.version(seen.name)
+                ));
+                "which can't be read"
+            }
+        };
+        Some(format!("{file} says {}, {problem}", shown(wish)))
+    });
+    differs.collect()
+}
+
+/// Returns an expression for users: one line, not too long.
+fn shown(wish: &str) -> String {
+    let clean: String = wish.chars().filter(|c| !c.is_control() && *c != '`').collect();
+    match clean.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{}...", clean.get(..end).unwrap_or_default()),
+        None => clean,
+    }
+}
