@@ -123,23 +123,45 @@ pub fn rebar(text: &str) -> Says {
     version_or_marker(tokens::after(&tokens(text, &PERCENT), &key).map(|least| format!(">={least}")))
 }
 
-/// Reads the version for which Maven compiles. A property that refers to another is followed.
+/// Reads the version for which Maven compiles: a property, or the configuration of the compiler's plugin. A value that
+/// refers to a property is followed.
 pub fn pom(text: &str) -> Says {
-    let Ok(elements) = xml::texts(text) else { return Broken("XML") };
-    let of = |path: &str| elements.iter().find(|element| element.path == path).map(|element| element.text.as_str());
-    let property = |name: &str| of(&format!("project/properties/{name}"));
-    let names =
+    const PROPERTIES: [&str; 5] =
         ["maven.compiler.release", "java.version", "maven.compiler.target", "maven.compiler.source", "jdk.version"];
-    let plugin = "project/build/plugins/plugin/configuration/";
-    let of_plugin = ["release", "target", "source"].into_iter().map(|name| of(&format!("{plugin}{name}")));
-    let found = names.into_iter().map(property).chain(of_plugin).flatten().find_map(|value| {
+    let Ok(elements) = xml::texts(text) else { return Broken("XML") };
+    let property = |name: &str| {
+        let mut all = elements.iter();
+        let found = all.find(|element| element.path.strip_prefix("project/properties/") == Some(name));
+        found.map(|element| element.text.as_str())
+    };
+    let of_properties = PROPERTIES.into_iter().filter_map(property);
+    let settings = of_compiler_plugin(&elements);
+    let found = of_properties.chain(settings).find_map(|value| {
         let name = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        match name {
-            Some(name) => property(name).filter(|value| !value.contains('$')),
-            None => (!value.contains('$')).then_some(value),
-        }
+        let value = name.map_or(Some(value), property)?;
+        (!value.contains('$')).then_some(value)
     });
     version_or_marker(found)
+}
+
+/// Returns the versions in the configuration of Maven's compiler plugin, `release` first.
+fn of_compiler_plugin(elements: &[Element]) -> Vec<&str> {
+    const KEYS: [&str; 3] = ["release", "target", "source"];
+    let mut is_compiler = false;
+    let mut found = Vec::new();
+    for Element { path, text } in elements {
+        let Some(inside) = path.strip_prefix("project/build/") else { continue };
+        let inside = inside.strip_prefix("pluginManagement/").unwrap_or(inside);
+        if inside == "plugins/plugin/artifactId" {
+            is_compiler = text == "maven-compiler-plugin";
+        }
+        let key = inside.strip_prefix("plugins/plugin/configuration/").filter(|_| is_compiler);
+        if let Some(rank) = key.and_then(|key| KEYS.iter().position(|known| *known == key)) {
+            found.push((rank, text.as_str()));
+        }
+    }
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, text)| text).collect()
 }
 
 /// Reads the Java version of a Gradle script: its toolchain, or the version for which it compiles.

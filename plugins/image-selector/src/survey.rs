@@ -240,7 +240,20 @@ fn reason(Decided { seen, version, by }: &Decided, settings: &Settings) -> Strin
         }
         None => format!("{language} {version}, the default"),
     };
-    if overruled.is_empty() { main } else { format!("{main} ({})", overruled.join(", ")) }
+    with_overruled(&main, &overruled)
+}
+
+/// Adds the overruled statements to a reason, as many as leave room for notes.
+fn with_overruled(main: &str, overruled: &[String]) -> String {
+    const MOST: usize = 160;
+    let with = |count: usize| {
+        let shown = overruled.iter().take(count).cloned();
+        let more = (count < overruled.len()).then(|| format!("and {} more", overruled.len() - count));
+        let list: Vec<String> = shown.chain(more).collect();
+        if list.is_empty() { main.to_owned() } else { format!("{main} ({})", list.join(", ")) }
+    };
+    let mut counts = (1..=overruled.len()).rev().map(with);
+    counts.find(|text| text.chars().count() <= MOST).unwrap_or_else(|| with(0))
 }
 
 /// Returns the statements that do not agree with the version.
