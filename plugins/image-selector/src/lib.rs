@@ -4,27 +4,17 @@
 //!  1. the caller (`--image`): their choice stands;
 //!  2. `image` in `.devcontainer/devcontainer.json` or `.devcontainer.json`;
 //!  3. `build` in such a file: the image that the host is going to build stands;
-//!  4. `.tool-versions`;
-//!  5. the files of a language, with the version that they specify:
-//!
-//!     | language | files |
-//!     | --- | --- |
-//!     | rust | `rust-toolchain.toml`, `rust-toolchain`, `Cargo.toml` (`rust-version`, as the minimum) |
-//!     | go | `go.mod` |
-//!     | elixir | `mix.exs` |
-//!     | java | `.java-version`, `pom.xml`, `build.gradle`, `build.gradle.kts` |
-//!     | php | `composer.json` |
-//!     | ruby | `.ruby-version`, `Gemfile` |
-//!     | python | `.python-version`, `pyproject.toml`, `requirements.txt`, `setup.py` |
-//!     | node | `.nvmrc`, `.node-version`, `package.json` (`engines.node`) |
-//!
-//!     With several languages, those in `prefer` come first, then the order of this table;
-//!  6. the choice of the configuration or an earlier policy;
-//!  7. `default_image`.
+//!  4. the languages of the project, with the versions that its files state. `docs/plugins.md` has the table of
+//!     languages, files and images, and the order of both;
+//!  5. the choice of the configuration or an earlier policy;
+//!  6. `default_image`.
 //!
 //! A version may be a range (`^20 || >=22`, `>=3.10,<4`). The default version is used if it satisfies the range,
-//! otherwise the newest series of the range's highest alternative. An unreadable version gives the default, with a
-//! line in the decision record.
+//! otherwise the newest series of the range's highest alternative. The first version that can be read counts; without
+//! any, the default does.
+//!
+//! A file counts if the host hands over its text. The reason names files that cannot be read, versions that are
+//! overruled, other languages, and Dockerfiles and Compose files, which do not decide.
 //!
 //! # Settings
 //!
@@ -40,7 +30,8 @@
 //!
 //! [settings.languages]
 //! node = { image = "node:{version}-slim", version = "22" }           # either may be omitted
-//! zig = { image = "registry.example/zig:{version}", version = "0.13", files = ["build.zig"] }
+//! zig = { image = "registry.example/zig:{version}", version = "0.13" } # required without an official image
+//! dotnet = { files = ["Shop.csproj"] }                                # read for its TargetFramework
 //!
 //! [settings.digests]                  # pins: the reference becomes node@sha256:...
 //! "node:22-slim" = "sha256:0000000000000000000000000000000000000000000000000000000000000000"

@@ -60,7 +60,7 @@ pub fn survey(files: &Files, settings: &Settings) -> Survey {
     let languages: Vec<&Seen> = all.iter().filter(|seen| !of_bun(seen)).collect();
     let mut notes: Vec<String> = languages.iter().flat_map(|seen| seen.broken.iter().cloned()).collect();
     notes.dedup();
-    notes.iter().for_each(|note| log::warn(note));
+    notes.iter().for_each(log::warn);
     let decided = languages.iter().filter(|seen| settings.image(seen.name).is_some());
     let decided: Vec<Decided> = decided.map(|seen| decide(seen, settings)).collect();
     let Some(first) = decided.first() else {

@@ -228,3 +228,25 @@ fn every_image_of_the_table_is_a_reference() {
         assert!(image.contains("{version}"), "{image}");
     }
 }
+
+#[test]
+fn the_documentation_has_each_language_with_its_files_and_its_image_in_the_order_of_precedence() {
+    let page = include_str!("../../../../docs/plugins.md");
+    let (_, page) = page.split_once("## How image-selector chooses").unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let mut last = 0;
+    for known in crate::languages::BUILT_IN {
+        let is = |row: &&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{}`", known.name)));
+        let at = rows.iter().position(is).unwrap_or_else(|| panic!("{}", known.name));
+        assert!(at >= last, "{} is out of order", known.name);
+        last = at;
+        for source in known.sources {
+            assert!(rows[at].contains(&format!("`{}`", source.file)), "{}: {}", known.name, source.file);
+        }
+        for (ending, _) in known.endings {
+            assert!(rows[at].contains(&format!("`*{ending}`")), "{}: {ending}", known.name);
+        }
+        let image = known.image.map_or("none".to_owned(), |image| image.replace("{version}", known.version));
+        assert!(rows[at].contains(&image), "{}: {image}", known.name);
+    }
+}
