@@ -14,7 +14,7 @@ mod toml;
 pub mod xml;
 pub mod yaml;
 
-pub use toml::toml;
+pub use toml::{toml, toml_entries};
 
 /// A value in a JSON or TOML document.
 #[derive(Debug, PartialEq)]

@@ -24,15 +24,20 @@ pub struct Source {
     pub file: &'static str,
     /// The part of the file that is read, if the file has several statements on the version.
     pub part: &'static str,
-    pub read: Reader,
+    /// None if the file counts by its name.
+    pub read: Option<Reader>,
 }
 
 const fn file(file: &'static str, read: Reader) -> Source {
-    Source { file, part: "", read }
+    Source { file, part: "", read: Some(read) }
 }
 
 const fn part(file: &'static str, part: &'static str, read: Reader) -> Source {
-    Source { file, part, read }
+    Source { file, part, read: Some(read) }
+}
+
+const fn name(file: &'static str) -> Source {
+    Source { file, part: "", read: None }
 }
 
 const fn language(
@@ -215,7 +220,7 @@ pub static BUILT_IN: &[BuiltIn] = &[
             "denoland/deno:{version}",
             "latest",
             &[],
-            &[file("deno.json", marker), file("deno.jsonc", marker), file("deno.lock", marker)],
+            &[file("deno.json", marker), file("deno.jsonc", marker), name("deno.lock")],
         )
     },
     language(
@@ -223,7 +228,7 @@ pub static BUILT_IN: &[BuiltIn] = &[
         "oven/bun:{version}",
         "1",
         &[],
-        &[file("package.json", read::bun), file("bun.lock", marker), file("bun.lockb", marker)],
+        &[file("package.json", read::bun), name("bun.lock"), name("bun.lockb")],
     ),
     language(
         "node",

@@ -25,14 +25,15 @@ const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "docker-compose.yml", "compose
 /// The number of wanted files that the host honours.
 const MOST_WANTED: usize = 64;
 
-/// Returns the files that the plugin asks for. A file that counts by its name alone is among them, too: only the text
-/// shows that it is a file that can be read.
+/// Returns the files that the plugin asks for. Most files that state no version are among them, too: only a text shows
+/// that a file can be read. Those are left out whose text is none, or is better not kept in records: lock files,
+/// Dockerfiles and Compose files count by their names.
 pub fn wanted_files(settings: &Settings) -> Vec<String> {
     let added = settings.languages.values().flat_map(|language| language.files.iter().map(String::as_str));
-    let sources = BUILT_IN.iter().flat_map(|language| language.sources.iter().map(|source| source.file));
-    let all = DEVCONTAINERS.into_iter().chain([TOOL_VERSIONS]).chain(MISE).chain(added).chain(sources);
+    let sources = BUILT_IN.iter().flat_map(|language| language.sources);
+    let sources = sources.filter(|source| source.read.is_some()).map(|source| source.file);
     let mut wanted: Vec<String> = Vec::new();
-    for file in all.chain(DOCKERFILES).chain(COMPOSE_FILES) {
+    for file in DEVCONTAINERS.into_iter().chain([TOOL_VERSIONS]).chain(MISE).chain(added).chain(sources) {
         if wanted.len() < MOST_WANTED && !wanted.iter().any(|known| known == file) {
             wanted.push(file.to_owned());
         }
@@ -44,11 +45,17 @@ pub fn wanted_files(settings: &Settings) -> Vec<String> {
 pub struct Files<'p> {
     project: &'p Project,
     wanted: Vec<String>,
+    /// The top-level names that count.
+    names: Vec<&'p str>,
 }
 
 impl<'p> Files<'p> {
     pub fn new(project: &'p Project, settings: &Settings) -> Self {
-        Self { project, wanted: wanted_files(settings) }
+        let mut files = Self { project, wanted: wanted_files(settings), names: Vec::new() };
+        let counts = |name: &&str| !name.contains('/') && (files.content(name).is_some() || !files.is_wanted(name));
+        let names = project.files.iter().map(String::as_str).filter(counts).collect();
+        files.names = names;
+        files
     }
 
     /// Returns a wanted file.
@@ -73,17 +80,10 @@ impl<'p> Files<'p> {
         self.wanted.iter().filter(counts).filter(is).map(String::as_str).collect()
     }
 
-    /// Returns the top-level names that end in one of these texts and have more before it.
-    pub fn ending(&self, endings: &[&str]) -> impl Iterator<Item = &'p str> {
-        let is = |name: &str| endings.iter().any(|end| name.strip_suffix(end).is_some_and(|stem| !stem.is_empty()));
-        self.names().filter(move |name| is(name)).collect::<Vec<_>>().into_iter()
-    }
-
-    /// Returns the top-level names that count.
-    fn names(&self) -> impl Iterator<Item = &'p str> {
-        let files = self.project.files.iter().map(String::as_str);
-        let counts = |name: &str| self.content(name).is_some() || !self.is_wanted(name);
-        files.filter(move |name| !name.contains('/') && counts(name))
+    /// Returns the top-level names that end in this text and have more before it.
+    pub fn ending(&self, ending: &str) -> impl Iterator<Item = &'p str> {
+        let is = move |name: &&str| name.strip_suffix(ending).is_some_and(|stem| !stem.is_empty());
+        self.names.iter().copied().filter(is)
     }
 
     /// Returns the image that the project's development container names, and the file that names it.
@@ -106,7 +106,7 @@ impl<'p> Files<'p> {
         DEVCONTAINERS.iter().any(|path| self.content(path).is_some_and(|file| builds(&file.text)))
     }
 
-    /// Returns what users should know about files that do not decide: an image that the project can build, Compose
+    /// Returns notes for users on files that do not decide: an image that the project can build, Compose
     /// files, and files that cannot be read.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -114,7 +114,10 @@ impl<'p> Files<'p> {
             let flag = if file == "Dockerfile" { String::new() } else { format!(" --dockerfile {file}") };
             notes.push(format!("`wharf up --build .{flag}` builds the {file}"));
         }
-        let compose = COMPOSE_FILES.into_iter().find(|file| self.has(file)).or_else(|| self.names().find(is_compose));
+        let compose = COMPOSE_FILES
+            .into_iter()
+            .find(|file| self.has(file))
+            .or_else(|| self.names.iter().copied().find(is_compose));
         if let Some(file) = compose {
             notes.push(format!("{file}: compose files are not read"));
         }
@@ -127,7 +130,7 @@ impl<'p> Files<'p> {
 
     fn dockerfile(&self) -> Option<&'p str> {
         let usual = DOCKERFILES.into_iter().find(|file| self.has(file));
-        usual.or_else(|| self.names().find(is_dockerfile))
+        usual.or_else(|| self.names.iter().copied().find(is_dockerfile))
     }
 }
 

@@ -421,7 +421,7 @@ pub fn swift_tools(text: &str) -> Says {
     version_or_marker(version.map(|least| format!(">={}", least.trim())))
 }
 
-/// Names the build tool in place of a version: it is what the images of Clojure differ in.
+/// Names the build tool in place of a version: the images of Clojure differ in it.
 pub fn leiningen(_: &str) -> Says {
     Version("lein".to_owned())
 }

@@ -2,7 +2,7 @@
 
 use wharf_plugin_sdk::log;
 
-use crate::formats::{Value, toml};
+use crate::formats::{Value, toml_entries};
 use crate::languages::{BuiltIn, Source, built_in};
 use crate::project::{Files, MISE, TOOL_VERSIONS};
 use crate::readers::{C_SOURCES, Says, alias, expression};
@@ -19,7 +19,7 @@ pub struct Found {
     pub version: String,
 }
 
-/// What the files of a project say.
+/// The result of reading a project's files.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// The language to choose the image for. None if the project has no language with an image.
@@ -53,12 +53,14 @@ struct Decided<'s> {
 ///
 /// The first language in the order that has an image wins, unless its version cannot be read and that of another can.
 pub fn survey(files: &Files, settings: &Settings) -> Survey {
-    let all: Vec<Seen> = settings.order().into_iter().filter_map(|name| see(name, files, settings)).collect();
+    let (tools, mut notes) = tools(files);
+    let order = settings.order().into_iter();
+    let all: Vec<Seen> = order.filter_map(|name| see(name, files, &tools, settings)).collect();
     // Bun uses Node's `package.json`, too.
     let of_bun =
         |seen: &Seen| seen.name == "node" && seen.stated.is_empty() && all.iter().any(|other| other.name == "bun");
     let languages: Vec<&Seen> = all.iter().filter(|seen| !of_bun(seen)).collect();
-    let mut notes: Vec<String> = languages.iter().flat_map(|seen| seen.broken.iter().cloned()).collect();
+    notes.extend(languages.iter().flat_map(|seen| seen.broken.iter().cloned()));
     notes.dedup();
     notes.iter().for_each(log::warn);
     let decided = languages.iter().filter(|seen| settings.image(seen.name).is_some());
@@ -101,21 +103,14 @@ fn listed(languages: &[&Seen]) -> String {
 }
 
 /// Returns a language if the project has it.
-fn see<'s>(name: &'s str, files: &Files, settings: &Settings) -> Option<Seen<'s>> {
+fn see<'s>(name: &'s str, files: &Files, tools: &[Tools], settings: &Settings) -> Option<Seen<'s>> {
     let mut seen = Seen { name, marks: Vec::new(), stated: Vec::new(), broken: Vec::new() };
     let known = built_in(name);
-    let names: Vec<&str> = known.map_or(&[][..], |known| known.tools).iter().copied().chain([name]).collect();
-    if let Some(file) = files.content(TOOL_VERSIONS)
-        && let Some(wish) = in_tool_versions(&names, &file.text)
-    {
-        seen.add(TOOL_VERSIONS.to_owned(), Says::Version(wish), false);
-    }
-    for path in MISE {
-        let Some(file) = files.content(path) else { continue };
-        match in_mise(&names, &file.text) {
-            Ok(Some(wish)) => seen.add(path.to_owned(), Says::Version(wish), false),
-            Ok(None) => {}
-            Err(()) => seen.broken.push(problem(path, "TOML", file.truncated)),
+    let names = known.map_or(&[][..], |known| known.tools);
+    for Tools { file, versions } in tools {
+        let is = |(tool, _): &&(String, String)| tool == name || names.contains(&tool.as_str());
+        if let Some((_, wish)) = versions.iter().find(is) {
+            seen.add((*file).to_owned(), Says::Version(wish.clone()), false);
         }
     }
     if let Some(known) = known {
@@ -133,6 +128,12 @@ fn see<'s>(name: &'s str, files: &Files, settings: &Settings) -> Option<Seen<'s>
 
 fn see_built_in(seen: &mut Seen, known: &BuiltIn, files: &Files) {
     for Source { file, part, read } in known.sources {
+        let Some(read) = read else {
+            if files.has(file) {
+                seen.add((*file).to_owned(), Says::Marker, false);
+            }
+            continue;
+        };
         let Some(content) = files.content(file) else { continue };
         let label = if part.is_empty() { (*file).to_owned() } else { format!("{file} ({part})") };
         match read(&content.text) {
@@ -142,7 +143,7 @@ fn see_built_in(seen: &mut Seen, known: &BuiltIn, files: &Files) {
         }
     }
     for (ending, read) in known.endings {
-        for name in files.ending(&[ending]) {
+        for name in files.ending(ending) {
             let says = files.content(name).map_or(Says::Marker, |file| read(&file.text));
             seen.add(name.to_owned(), says, false);
         }
@@ -151,7 +152,7 @@ fn see_built_in(seen: &mut Seen, known: &BuiltIn, files: &Files) {
     if let Some(makefile) = makefile
         && known.name == "c"
         && seen.marks.is_empty()
-        && files.ending(&C_SOURCES).next().is_some()
+        && C_SOURCES.iter().any(|ending| files.ending(ending).next().is_some())
     {
         seen.add(makefile.to_owned(), Says::Marker, false);
     }
@@ -183,23 +184,35 @@ fn problem(file: &str, format: &str, truncated: bool) -> String {
     }
 }
 
-fn in_tool_versions(names: &[&str], text: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut words = line.split('#').next()?.split_whitespace();
-        let name = words.next()?;
-        if names.contains(&name) { words.next().map(tool_version) } else { None }
-    })
+/// The versions of tools that one file for all of them states.
+struct Tools {
+    file: &'static str,
+    versions: Vec<(String, String)>,
 }
 
-fn in_mise(names: &[&str], text: &str) -> Result<Option<String>, ()> {
-    for name in names {
-        for path in [&["tools", name][..], &["tools", name, "version"]] {
-            if let Some(wish) = toml(text, path).map_err(|_| ())?.and_then(Value::first_text) {
-                return Ok(Some(tool_version(&wish)));
+/// Reads `.tool-versions` and the files of mise. Returns the problems of those that cannot be parsed, too.
+fn tools(files: &Files) -> (Vec<Tools>, Vec<String>) {
+    let mut tools = Vec::new();
+    let mut broken = Vec::new();
+    if let Some(content) = files.content(TOOL_VERSIONS) {
+        let entry = |line: &str| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            Some((words.next()?.to_owned(), tool_version(words.next()?)))
+        };
+        let versions = content.text.lines().filter_map(entry).collect();
+        tools.push(Tools { file: TOOL_VERSIONS, versions });
+    }
+    for file in MISE {
+        let Some(content) = files.content(file) else { continue };
+        match toml_entries(&content.text, "tools") {
+            Ok(entries) => {
+                let entry = |(name, value): (String, Value)| Some((name, tool_version(&value.first_text()?)));
+                tools.push(Tools { file, versions: entries.into_iter().filter_map(entry).collect() });
             }
+            Err(_) => broken.push(problem(file, "TOML", content.truncated)),
         }
     }
-    Ok(None)
+    (tools, broken)
 }
 
 /// Returns the version of `latest:3.12` and `prefix:3.12`.
@@ -229,7 +242,8 @@ fn tag_parts(language: &str) -> TagParts {
 
 /// Returns the reason for a version, with the statements that it overrules.
 fn reason(Decided { seen, version, by }: &Decided, settings: &Settings) -> String {
-    let language = seen.name;
+    // C has no version of this kind; its compiler does.
+    let language = if seen.name == "c" { "gcc" } else { seen.name };
     let overruled = overruled(seen, version, *by, settings);
     let main = match by {
         Some((file, wish)) if wish == version => format!("{file} asks for {language} {version}"),

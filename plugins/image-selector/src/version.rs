@@ -6,6 +6,12 @@
 /// Represents the parts that a tag leaves open: `22` is the newest `22.x.y`.
 const NEWEST: u32 = u32::MAX;
 
+/// The limit of an expression, in bytes.
+const MOST_EXPRESSION: usize = 256;
+
+/// The limit of a version's parts.
+const MOST_PARTS: usize = 8;
+
 /// A version, most significant part first.
 type Parts = Vec<u32>;
 
@@ -56,6 +62,9 @@ pub fn agrees(expression: &str, version: &str) -> Option<bool> {
 }
 
 fn alternatives(expression: &str) -> Option<Vec<Range>> {
+    if expression.len() > MOST_EXPRESSION {
+        return None;
+    }
     let texts = expression.split('|').filter(|text| !text.trim().is_empty());
     let alternatives = texts.map(range).collect::<Option<Vec<_>>>()?;
     (!alternatives.is_empty()).then_some(alternatives)
@@ -170,7 +179,7 @@ fn parts(text: &str) -> Option<(Parts, &str)> {
         let (digits, after) = rest.split_at(end);
         // A larger number is no version, and `after` could not increment it.
         match digits.parse::<u32>() {
-            Ok(part) if part < NEWEST => parts.push(part),
+            Ok(part) if part < NEWEST && parts.len() < MOST_PARTS => parts.push(part),
             _ => break,
         }
         rest = after;
@@ -279,12 +288,26 @@ mod tests {
     #[test]
     fn garbage_gives_nothing() {
         let long = "9".repeat(40);
-        for text in
-            ["", "latest", "workspace:*", "pypy3.10", "20abc", "||", ">=", "20 ||| abc", "^", "4294967295", &long]
-        {
+        let many = "1.".repeat(30_000);
+        for text in [
+            "",
+            "latest",
+            "workspace:*",
+            "pypy3.10",
+            "20abc",
+            "||",
+            ">=",
+            "20 ||| abc",
+            "^",
+            "4294967295",
+            &long,
+            &many,
+            "1.2.3.4.5.6.7.8.9",
+        ] {
             assert_eq!(choose(text, "22"), None, "{text}");
         }
         assert_eq!(choose(">=5,<3", "1"), None);
+        assert_eq!(choose(&"1||".repeat(100), "1"), None);
     }
 
     #[test]

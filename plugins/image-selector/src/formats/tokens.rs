@@ -73,8 +73,8 @@ pub fn tokens<'t>(script: &'t str, comments: &Comments) -> Vec<Token<'t>> {
 
 /// Returns the first value that directly follows a sequence of words and signs, such as `jvmToolchain (`.
 pub fn after<'t>(tokens: &[Token<'t>], sequence: &[Token<'_>]) -> Option<&'t str> {
-    let at = tokens.windows(sequence.len()).position(|window| window == sequence)?;
-    tokens.get(at + sequence.len())?.value()
+    let mut places = tokens.windows(sequence.len()).enumerate().filter(|(_, window)| *window == sequence);
+    places.find_map(|(at, _)| tokens.get(at + sequence.len())?.value())
 }
 
 fn is_word(c: char) -> bool {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_value_after_a_sequence_is_found() {
-        let script = tokens("x of 1 of(17)", &SLASHES);
+        let script = tokens("x of 1 of(-1) of(17)", &SLASHES);
         assert_eq!(after(&script, &[Word("of"), Sign('(')]), Some("17"));
         assert_eq!(after(&script, &[Word("of"), Sign(')')]), None);
     }

@@ -19,30 +19,78 @@ const ELEMENT: &str = "\0";
 ///
 /// # Errors
 /// An error if the text cannot be parsed as TOML.
-pub fn toml(text: &str, path: &[&str]) -> Result<Option<Value>, String> {
+pub fn toml(text: &str, wanted: &[&str]) -> Result<Option<Value>, String> {
+    let mut found = None;
+    search(text, &mut |path, value| {
+        if let Some(below) = below(path, wanted) {
+            take(&mut found, below, value);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Returns the entries of a table at the top of a document. A table inside counts by its `version`.
+///
+/// # Errors
+/// See [`toml`].
+pub fn toml_entries(text: &str, table: &str) -> Result<Vec<(String, Value)>, String> {
+    let mut found: Vec<(String, Option<Value>)> = Vec::new();
+    search(text, &mut |path, value| {
+        let Some((key, below)) = below(path, &[table]).and_then(<[_]>::split_first) else { return };
+        let below = if below.first().is_some_and(|name| name == "version") { below.get(1..) } else { Some(below) };
+        // The values of one entry stand together.
+        if found.last().is_none_or(|(known, _)| known != key) {
+            found.push((key.to_string(), None));
+        }
+        if let Some((_, entry)) = found.last_mut() {
+            take(entry, below.unwrap_or_default(), value);
+        }
+    })?;
+    Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+}
+
+/// Returns the rest of a path below another one.
+fn below<'p, 't>(path: &'p [Cow<'t, str>], wanted: &[&str]) -> Option<&'p [Cow<'t, str>]> {
+    let (start, rest) = path.split_at_checked(wanted.len())?;
+    start.iter().eq(wanted).then_some(rest)
+}
+
+/// Takes a value that stands at a path or below it. Of a list, the first string counts.
+fn take(found: &mut Option<Value>, below: &[Cow<str>], value: Value) {
+    match below {
+        [] => *found = Some(value),
+        [element] if element == ELEMENT && *found == Some(Value::List(None)) => {
+            *found = Some(Value::List(value.text()));
+        }
+        _ => {
+            found.get_or_insert(Value::Other);
+        }
+    }
+}
+
+/// Calls a function with each value and its path.
+fn search<'t>(text: &'t str, visit: &mut dyn FnMut(&[Cow<'t, str>], Value)) -> Result<(), String> {
     let source = Source::new(text.trim_start_matches('\u{feff}'));
     let tokens = source.lex().into_vec();
-    let mut search =
-        Search { source, wanted: path, path: Vec::new(), after_dot: false, open: Vec::new(), found: None, error: None };
+    let mut search = Search { source, visit, path: Vec::new(), after_dot: false, open: Vec::new(), error: None };
     let mut error: Option<ParseError> = None;
     let mut receive = |event: Event| search.event(event);
     parse_document(&tokens, &mut RecursionGuard::new(&mut receive, MOST_DEPTH), &mut error);
     match error.or(search.error) {
         Some(error) => Err(format!("it can't be read as TOML: {}", error.description())),
-        None => Ok(search.found),
+        None => Ok(()),
     }
 }
 
-struct Search<'t> {
+struct Search<'t, 'v> {
     source: Source<'t>,
-    wanted: &'t [&'t str],
+    visit: &'v mut dyn FnMut(&[Cow<'t, str>], Value),
     /// The keys down to the current value.
     path: Vec<Cow<'t, str>>,
-    /// Whether the next key belongs to the one before: `a.b`.
+    /// Whether the next key continues the key before it: `a.b`.
     after_dot: bool,
     /// The open table, arrays and inline tables, each with the length of its own path.
     open: Vec<(Kind, usize)>,
-    found: Option<Value>,
     error: Option<ParseError>,
 }
 
@@ -52,7 +100,7 @@ enum Kind {
     Array,
 }
 
-impl<'t> Search<'t> {
+impl Search<'_, '_> {
     fn event(&mut self, event: Event) {
         match event.kind() {
             EventKind::StdTableOpen | EventKind::ArrayTableOpen => {
@@ -106,27 +154,14 @@ impl<'t> Search<'t> {
         self.visit(if kind == ScalarKind::String { Value::Text(text.into_owned()) } else { Value::Other });
     }
 
-    /// Takes a value if its path is the wanted one, or if it is the first string of a list there.
     fn visit(&mut self, value: Value) {
-        let mut path = self.path.iter();
-        if !self.wanted.iter().all(|key| path.next().is_some_and(|found| found == key)) {
-            return;
-        }
-        match (path.next().map(Cow::as_ref), path.next()) {
-            (None, _) => self.found = Some(value),
-            (Some(ELEMENT), None) if self.found == Some(Value::List(None)) => {
-                self.found = Some(Value::List(value.text()));
-            }
-            _ => {
-                self.found.get_or_insert(Value::Other);
-            }
-        }
+        (self.visit)(&self.path, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Value, toml};
+    use super::{Value, toml, toml_entries};
 
     #[test]
     fn a_value_is_found_however_it_is_written() {
@@ -156,6 +191,19 @@ mod tests {
             assert_eq!(toml(text, &["deps"]), Ok(Some(Value::Other)), "{text}");
         }
         assert_eq!(toml("[x.deps]\n[dep]", &["deps"]), Ok(None));
+    }
+
+    #[test]
+    fn the_entries_of_a_table_are_found() {
+        let text = "a = 1\n[tools]\nnode = '20'\ngo = { version = '1.23', x = 'y' }\npython = ['3.12', '3.11']\n\
+                    'npm:x' = true\n[tools.ruby]\nversion = '3.3'\n[env]\nrust = '1'";
+        let found = toml_entries(text, "tools").unwrap();
+        let found: Vec<_> = found.into_iter().map(|(key, value)| (key, value.first_text())).collect();
+        let entry = |key: &str, text: Option<&str>| (key.to_owned(), text.map(str::to_owned));
+        let expected = [("node", "20"), ("go", "1.23"), ("python", "3.12")].map(|(key, text)| entry(key, Some(text)));
+        assert_eq!(found.get(..3), Some(&expected[..]));
+        assert_eq!(found.get(3..), Some(&[entry("npm:x", None), entry("ruby", Some("3.3"))][..]));
+        assert!(toml_entries("[tools", "tools").is_err());
     }
 
     #[test]

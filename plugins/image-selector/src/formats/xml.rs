@@ -1,5 +1,8 @@
 //! A small reader of XML: the texts of elements by their path.
 
+/// The limit of elements within each other. Project files have about ten.
+const MOST_DEPTH: usize = 64;
+
 /// The text of an element.
 #[derive(Debug, PartialEq)]
 pub struct Element {
@@ -11,7 +14,7 @@ pub struct Element {
 /// Returns the elements that have a text and no elements inside. Comments, instructions and attributes do not count.
 ///
 /// # Errors
-/// An error if the tags do not match or the document breaks off.
+/// An error if the tags do not match, if the document breaks off, or if it is deeper than 64 elements.
 pub fn texts(document: &str) -> Result<Vec<Element>, String> {
     let broken = || "it can't be read as XML".to_owned();
     let mut found = Vec::new();
@@ -42,6 +45,9 @@ pub fn texts(document: &str) -> Result<Vec<Element>, String> {
                 }
             } else if !inside.starts_with('!') && !inside.ends_with('/') {
                 open.push(inside.split_whitespace().next().unwrap_or_default());
+                if open.len() > MOST_DEPTH {
+                    return Err(broken());
+                }
             }
             text.clear();
         }
@@ -92,6 +98,7 @@ mod tests {
         for document in ["<p>", "<p><v></p></v>", "<p", "<!-- ", "<![CDATA[", "<?xml", "</p>"] {
             assert!(texts(document).is_err(), "{document}");
         }
+        assert!(texts(&format!("{}{}", "<a>".repeat(9_000), "</a>".repeat(9_000))).is_err());
         assert_eq!(texts("no XML"), Ok(Vec::new()));
     }
 }

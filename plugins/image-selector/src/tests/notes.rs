@@ -35,9 +35,9 @@ fn a_marker_that_cannot_be_read_does_not_count_and_is_named() {
 
 #[test]
 fn a_marker_counts_though_a_cut_list_of_names_hides_it() {
-    let mut input = project(&[("go.mod", "go 1.24"), ("Dockerfile", "")]);
+    let mut input = project(&[("go.mod", "go 1.24")]);
     input.project.files = (0..1_000).map(|number| format!("a{number:04}")).collect();
-    assert_eq!(reason_of(input, "{}"), "go.mod asks for go 1.24; `wharf up --build .` builds the Dockerfile");
+    assert_eq!(reason_of(input, "{}"), "go.mod asks for go 1.24");
 }
 
 #[test]
@@ -90,8 +90,59 @@ fn files_of_the_settings_are_asked_for_and_none_is_lost_to_the_limit() {
     let json = format!(r#"{{"languages": {{"node": {{"files": [{}]}}}}}}"#, names.join(","));
     let settings = testing::settings::<ImageSelector>(&json).unwrap();
     assert_eq!(ImageSelector::wanted_files(&settings).len(), 64);
-    // A file beyond the limit counts by its name.
+    // A file that is not asked for counts by its name.
+    let input = listed(listed(project(&[("go.mod", "go 1.24")]), "bun.lockb"), "compose.yaml");
+    assert!(reason_of(input, "{}").contains("also bun (bun.lockb): go comes first; compose.yaml: compose files"));
     let input = listed(project(&[]), "m69");
     assert!(matches!(decide(input, &json), Verdict::Choose(choice) if choice.reference == "node:22-slim"));
     assert_eq!(image(&[("m0", "")], &json), "node:22-slim");
+}
+
+#[test]
+fn hostile_texts_do_no_harm() {
+    let settings = testing::settings::<ImageSelector>("{}").unwrap();
+    let wanted = ImageSelector::wanted_files(&settings);
+    let patterns = [
+        "[",
+        "{",
+        "{\"a\":",
+        "[a]\n",
+        "a.",
+        "a.b = 1\n",
+        "a = [",
+        "1.",
+        "1||",
+        ">=1 ",
+        "<a>",
+        "<a>x</a>",
+        "'",
+        "\"",
+        "\"\"\"",
+        "(",
+        "ruby ",
+        "#",
+        "//",
+        "/*",
+        "- a:\n ",
+        " a: b\n",
+        "\\",
+        "}",
+        " }",
+        ",}",
+        "é",
+        "\u{fffd}",
+        "\n",
+        "elixir: @",
+        "<!--",
+        "Package: a\nDepends: R (",
+        "nodejs 1 2\n",
+        "go 1\n",
+    ];
+    for pattern in patterns {
+        let text = pattern.repeat((16 << 10) / pattern.len());
+        let files = wanted.iter().filter(|path| !path.contains("devcontainer"));
+        let input = files.fold(Input::for_test(), |input, path| input.file(path, &text));
+        let reason = reason_of(input, "{}");
+        assert!(reason.chars().count() <= 200 && !reason.contains(char::is_control), "{pattern:?}: {reason}");
+    }
 }
