@@ -5,11 +5,13 @@ use crate::version::TagParts;
 
 /// A built-in language.
 pub struct BuiltIn {
+    /// The name in settings and reasons.
     pub name: &'static str,
     /// The image reference, with `{version}` as a placeholder for the version. None if there is no official image.
     pub image: Option<&'static str>,
     /// The version if the project states none.
     pub version: &'static str,
+    /// The numbers of parts that the versions in the image's tags have.
     pub tag_parts: TagParts,
     /// Its names in `.tool-versions` and `mise.toml`, in addition to its own.
     pub tools: &'static [&'static str],
@@ -21,6 +23,7 @@ pub struct BuiltIn {
 
 /// A file that indicates a language, or one of its statements.
 pub struct Source {
+    /// The path in the project.
     pub file: &'static str,
     /// The part of the file that is read, if the file has several statements on the version.
     pub part: &'static str,
@@ -245,7 +248,6 @@ pub static BUILT_IN: &[BuiltIn] = &[
     without_image("zig", &[], &[file("build.zig", marker)]),
     without_image("scala", &["sbt"], &[file("build.sbt", marker)]),
     BuiltIn { endings: &[(".rockspec", marker)], ..without_image("lua", &["luajit"], &[]) },
-    BuiltIn { endings: &[(".nimble", marker)], ..without_image("nim", &[], &[]) },
 ];
 
 /// Returns the built-in language of this name.

@@ -10,8 +10,8 @@
 //!  6. `default_image`.
 //!
 //! A version may be a range (`^20 || >=22`, `>=3.10,<4`). The default version is used if it satisfies the range,
-//! otherwise the newest series of the range's highest alternative. The first version that can be read counts; without
-//! any, the default does.
+//! otherwise the shortest version that satisfies the range's highest alternative. The first version that can be read
+//! counts; without any, the default does.
 //!
 //! A file counts if the host hands over its text. The reason names files that cannot be read, versions that are
 //! overruled, other languages, and Dockerfiles and Compose files, which do not decide.
@@ -30,8 +30,8 @@
 //!
 //! [settings.languages]
 //! node = { image = "node:{version}-slim", version = "22" }           # either may be omitted
-//! zig = { image = "registry.example/zig:{version}", version = "0.13" } # required without an official image
-//! dotnet = { files = ["Shop.csproj"] }                                # read for its TargetFramework
+//! zig = { image = "registry.example/zig:{version}", version = "0.13" } # both, without an official image
+//! dotnet = { files = ["Shop.csproj"] }                                 # read for its TargetFramework
 //!
 //! [settings.digests]                  # pins: the reference becomes node@sha256:...
 //! "node:22-slim" = "sha256:0000000000000000000000000000000000000000000000000000000000000000"

@@ -50,6 +50,7 @@ pub struct Files<'p> {
 }
 
 impl<'p> Files<'p> {
+    /// Takes the files that the host handed over.
     pub fn new(project: &'p Project, settings: &Settings) -> Self {
         let mut files = Self { project, wanted: wanted_files(settings), names: Vec::new() };
         let counts = |name: &&str| !name.contains('/') && (files.content(name).is_some() || !files.is_wanted(name));

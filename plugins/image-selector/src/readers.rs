@@ -64,6 +64,7 @@ fn said(found: Result<Option<String>, Says>) -> Says {
     found.map_or_else(|broken| broken, version_or_marker)
 }
 
+/// Reads `channel` of a `rust-toolchain.toml`.
 pub fn rust_toolchain_toml(text: &str) -> Says {
     said(in_toml(text, &[&["toolchain", "channel"]]))
 }
@@ -219,6 +220,7 @@ pub fn msbuild(text: &str) -> Says {
     version_or_marker(versions.max().map(|(major, minor)| format!("{major}.{minor}")))
 }
 
+/// Reads `environment.sdk` of a Dart package.
 pub fn pubspec(text: &str) -> Says {
     version_or_marker(yaml::value(text, &["environment", "sdk"]))
 }
@@ -242,14 +244,17 @@ pub fn dune(text: &str) -> Says {
     Marker
 }
 
+/// Reads the PHP version for which Composer resolves packages.
 pub fn composer_platform(text: &str) -> Says {
     said(in_json(text, &[&["config", "platform", "php"]]))
 }
 
+/// Reads the PHP versions that a package requires.
 pub fn composer(text: &str) -> Says {
     said(in_json(text, &[&["require", "php"]]))
 }
 
+/// Reads `3.3.1` or `ruby-3.3.1`.
 pub fn ruby_version(text: &str) -> Says {
     version_or_marker(first_line(text).map(|line| line.trim_start_matches("ruby-")))
 }
@@ -326,6 +331,7 @@ pub fn julia_project(text: &str) -> Says {
     }
 }
 
+/// Reads the version of R in the lock file of renv.
 pub fn renv(text: &str) -> Says {
     said(in_json(text, &[&["R", "Version"]]))
 }
@@ -349,16 +355,19 @@ pub fn conda(text: &str) -> Says {
     if is { Marker } else { Nothing }
 }
 
+/// Reads `requires-python` of a project.
 pub fn requires_python(text: &str) -> Says {
     said(in_toml(text, &[&["project", "requires-python"]]))
 }
 
+/// Reads Python's version among the dependencies of Poetry.
 pub fn poetry(text: &str) -> Says {
     let paths: [&[&str]; 2] =
         [&["tool", "poetry", "dependencies", "python"], &["tool", "poetry", "dependencies", "python", "version"]];
     said(in_toml(text, &paths))
 }
 
+/// Reads the Python version that Pipenv requires.
 pub fn pipfile(text: &str) -> Says {
     said(in_toml(text, &[&["requires", "python_full_version"], &["requires", "python_version"]]))
 }
@@ -434,10 +443,12 @@ pub fn bun(text: &str) -> Says {
     pinned.or_else(|| in_json(text, &[&["engines", "bun"]]).ok().flatten()).map_or(Nothing, Version)
 }
 
+/// Reads the Node version that Volta pins.
 pub fn volta(text: &str) -> Says {
     said(in_json(text, &[&["volta", "node"]]))
 }
 
+/// Reads `engines.node`.
 pub fn engines(text: &str) -> Says {
     said(in_json(text, &[&["engines", "node"]]))
 }

@@ -15,7 +15,9 @@ const MOST_SHOWN: usize = 32;
 /// The language of the project that decides on the image.
 #[derive(Debug, PartialEq)]
 pub struct Found {
+    /// Its name.
     pub language: String,
+    /// The version for the image's tag.
     pub version: String,
 }
 

@@ -8,6 +8,7 @@ const MOST_DEPTH: usize = 64;
 pub struct Element {
     /// The names from the document's root to the element, e.g. `project/properties/java.version`.
     pub path: String,
+    /// The text without blanks around it.
     pub text: String,
 }
 

@@ -246,7 +246,8 @@ fn the_documentation_has_each_language_with_its_files_and_its_image_in_the_order
         for (ending, _) in known.endings {
             assert!(rows[at].contains(&format!("`*{ending}`")), "{}: {ending}", known.name);
         }
-        let image = known.image.map_or("none".to_owned(), |image| image.replace("{version}", known.version));
+        let image =
+            known.image.map_or("no official image".to_owned(), |image| image.replace("{version}", known.version));
         assert!(rows[at].contains(&image), "{}: {image}", known.name);
     }
 }
