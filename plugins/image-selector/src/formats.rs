@@ -1,45 +1,96 @@
-//! Minimal parsers for project files, enough to read one value from each.
+//! Parsers for project files, each of which reads single values.
 //!
-//! Full parsers of TOML, XML and Groovy would make the component several times as large, although these values are
-//! almost always written in the same way. A value that these functions cannot read counts as absent.
+//! JSON and TOML have parsers of their own. XML, YAML and the languages of build scripts have small ones here: full
+//! parsers would make the component several times as large. These know comments and strings, so a value that is
+//! commented out does not count.
 
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Returns the string at a path of keys in JSON as editors write it, with comments and trailing commas. A value that
-/// is not a string counts as absent.
+pub mod tokens;
+mod toml;
+pub mod xml;
+pub mod yaml;
+
+pub use toml::{toml, toml_entries};
+
+/// A value in a JSON or TOML document.
+#[derive(Debug, PartialEq)]
+pub enum Value {
+    /// A string.
+    Text(String),
+    /// A list, with its first string.
+    List(Option<String>),
+    /// Any other value.
+    Other,
+}
+
+impl Value {
+    /// Returns the string.
+    pub fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::List(_) | Self::Other => None,
+        }
+    }
+
+    /// Returns the string, or the first of a list.
+    pub fn first_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) | Self::List(Some(text)) => Some(text),
+            Self::List(None) | Self::Other => None,
+        }
+    }
+}
+
+/// Returns the value at a path of keys in JSON as editors write it, with comments and trailing commas.
 ///
 /// # Errors
 /// An error if the text cannot be parsed as JSON.
-pub fn json_string(text: &str, path: &[&str]) -> Result<Option<String>, String> {
+pub fn json(text: &str, path: &[&str]) -> Result<Option<Value>, String> {
     let plain = plain_json(text);
     let mut json = serde_json::Deserializer::from_str(&plain);
-    At(path).deserialize(&mut json).map_err(|error| format!("it can't be read as JSON: {error}"))
+    let found = At(path).deserialize(&mut json).and_then(|found| json.end().map(|()| found));
+    found.map_err(|error| format!("it can't be read as JSON: {error}"))
 }
 
-/// Looks up one string without building the rest of the document. One such visitor for all paths takes half the code
-/// of a derived struct per file format.
+/// Returns the string at a path of keys in JSON. A value that is not a string counts as absent.
+///
+/// # Errors
+/// See [`json`].
+pub fn json_string(text: &str, path: &[&str]) -> Result<Option<String>, String> {
+    Ok(json(text, path)?.and_then(Value::text))
+}
+
+/// Looks up one value without building the rest of the document. One such visitor for all paths takes half the code
+/// of a derived struct per file.
 struct At<'p>(&'p [&'p str]);
 
 impl<'de> DeserializeSeed<'de> for At<'_> {
-    type Value = Option<String>;
+    type Value = Option<Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
+impl At<'_> {
+    fn here<E>(&self, value: Value) -> Result<Option<Value>, E> {
+        Ok(self.0.is_empty().then_some(value))
+    }
+}
+
 impl<'de> Visitor<'de> for At<'_> {
-    type Value = Option<String>;
+    type Value = Option<Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.0.is_empty().then(|| text.to_owned()))
+        self.here(Value::Text(text.to_owned()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -52,32 +103,35 @@ impl<'de> Visitor<'de> for At<'_> {
                 }
             }
         }
-        Ok(found)
+        if self.0.is_empty() { self.here(Value::Other) } else { Ok(found) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
+        let mut first = None;
+        while let Some(element) = list.next_element_seed(At(&[]))? {
+            first = first.or(element.and_then(Value::text));
+        }
+        self.here(Value::List(first))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
+        self.here(Value::Other)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+        self.here(Value::Other)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+        self.here(Value::Other)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+        self.here(Value::Other)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+        self.here(Value::Other)
     }
 }
 
@@ -124,38 +178,9 @@ fn plain_json(text: &str) -> String {
     plain
 }
 
-/// Returns the string value of a key in a TOML table; the table is `""` for the top level.
-pub fn toml_string<'a>(text: &'a str, table: &str, key: &str) -> Option<&'a str> {
-    let mut current = "";
-    for line in text.lines().map(str::trim) {
-        if let Some(header) = line.strip_prefix('[') {
-            current = header.split(']').next().unwrap_or_default().trim();
-        } else if current == table
-            && let Some((name, value)) = line.split_once('=')
-            && name.trim() == key
-        {
-            return quoted(value);
-        }
-    }
-    None
-}
-
-/// Returns the text within the first pair of quotes.
-pub fn quoted(text: &str) -> Option<&str> {
-    let start = text.find(['"', '\''])?;
-    let quote = text.get(start..=start)?;
-    text.get(start + 1..)?.split_once(quote).map(|(inside, _)| inside)
-}
-
-/// Returns the text of the first XML element with this name, unless it contains a `${property}`.
-pub fn xml_text<'a>(text: &'a str, element: &str) -> Option<&'a str> {
-    let (_, after) = text.split_once(&format!("<{element}>"))?;
-    let value = after.split('<').next()?.trim();
-    (!value.is_empty() && !value.contains('$')).then_some(value)
-}
-
 /// Returns the first line that is neither empty nor a comment.
 pub fn first_line(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches('\u{feff}');
     text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).find(|line| !line.is_empty())
 }
 
@@ -180,7 +205,9 @@ mod tests {
         for text in ["[]", "1", "-1", "null", "\"node\""] {
             assert_eq!(json_string(text, &["node"]), Ok(None), "{text}");
         }
-        assert!(json_string("{", &["node"]).is_err_and(|error| error.contains("can't be read as JSON")));
+        for text in ["{", "{} {}", "{\"node\": \"20\"} x"] {
+            assert!(json_string(text, &["node"]).is_err_and(|error| error.contains("can't be read as JSON")), "{text}");
+        }
     }
 
     #[test]
@@ -188,22 +215,6 @@ mod tests {
         for text in ["/", "/*", "/* *", "//", "\"", "\"\\", "{,", ",]"] {
             plain_json(text);
         }
-    }
-
-    #[test]
-    fn a_toml_string_is_read_from_its_own_table_only() {
-        let text = "name = 'top'\n[package] # here\nname = \"shop\" # = no\n[tool.x]\nname=\"other\"\n";
-        assert_eq!(toml_string(text, "", "name"), Some("top"));
-        assert_eq!(toml_string(text, "package", "name"), Some("shop"));
-        assert_eq!(toml_string(text, "tool.x", "name"), Some("other"));
-        assert_eq!(toml_string(text, "package", "version"), None);
-        assert_eq!(toml_string("[package]\nrust-version.workspace = true", "package", "rust-version"), None);
-    }
-
-    #[test]
-    fn an_xml_property_that_refers_to_another_is_as_good_as_absent() {
-        assert_eq!(xml_text("<p><java.version> 21 </java.version></p>", "java.version"), Some("21"));
-        assert_eq!(xml_text("<java.version>${jdk}</java.version>", "java.version"), None);
     }
 
     #[test]

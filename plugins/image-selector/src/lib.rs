@@ -4,27 +4,17 @@
 //!  1. the caller (`--image`): their choice stands;
 //!  2. `image` in `.devcontainer/devcontainer.json` or `.devcontainer.json`;
 //!  3. `build` in such a file: the image that the host is going to build stands;
-//!  4. `.tool-versions`;
-//!  5. the files of a language, with the version that they specify:
-//!
-//!     | language | files |
-//!     | --- | --- |
-//!     | rust | `rust-toolchain.toml`, `rust-toolchain`, `Cargo.toml` (`rust-version`, as the minimum) |
-//!     | go | `go.mod` |
-//!     | elixir | `mix.exs` |
-//!     | java | `.java-version`, `pom.xml`, `build.gradle`, `build.gradle.kts` |
-//!     | php | `composer.json` |
-//!     | ruby | `.ruby-version`, `Gemfile` |
-//!     | python | `.python-version`, `pyproject.toml`, `requirements.txt`, `setup.py` |
-//!     | node | `.nvmrc`, `.node-version`, `package.json` (`engines.node`) |
-//!
-//!     With several languages, those in `prefer` come first, then the order of this table;
-//!  6. the choice of the configuration or an earlier policy;
-//!  7. `default_image`.
+//!  4. the languages of the project, with the versions that its files state. `docs/plugins.md` has the table of
+//!     languages, files and images, and the order of both;
+//!  5. the choice of the configuration or an earlier policy;
+//!  6. `default_image`.
 //!
 //! A version may be a range (`^20 || >=22`, `>=3.10,<4`). The default version is used if it satisfies the range,
-//! otherwise the newest series of the range's highest alternative. An unreadable version gives the default, with a
-//! line in the decision record.
+//! otherwise the shortest version that satisfies the range's highest alternative. The first version that can be read
+//! counts; without any, the default does.
+//!
+//! A file counts if the host hands over its text. The reason names files that cannot be read, versions that are
+//! overruled, other languages, and Dockerfiles and Compose files, which do not decide.
 //!
 //! # Settings
 //!
@@ -40,22 +30,30 @@
 //!
 //! [settings.languages]
 //! node = { image = "node:{version}-slim", version = "22" }           # either may be omitted
-//! zig = { image = "registry.example/zig:{version}", version = "0.13", files = ["build.zig"] }
+//! zig = { image = "registry.example/zig:{version}", version = "0.13" } # both, without an official image
+//! dotnet = { files = ["Shop.csproj"] }                                 # read for its TargetFramework
 //!
 //! [settings.digests]                  # pins: the reference becomes node@sha256:...
 //! "node:22-slim" = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 //! ```
 
 use wharf_plugin_sdk::select_image::{Input, SelectImage, Verdict};
-use wharf_plugin_sdk::{Plugin, export_plugin};
+use wharf_plugin_sdk::{Plugin, export_plugin, log};
 
 mod formats;
 mod languages;
+mod project;
+mod readers;
 mod reference;
 mod settings;
+mod survey;
 mod version;
 
+use project::Files;
 use settings::{Settings, VERSION};
+
+/// The length of a reason, in characters. Notes that do not fit go to the log.
+const MOST_REASON: usize = 200;
 
 /// The plugin.
 struct ImageSelector;
@@ -71,8 +69,8 @@ impl Plugin for ImageSelector {
 }
 
 impl SelectImage for ImageSelector {
-    fn wanted_files(_: &Settings) -> Vec<String> {
-        languages::wanted_files()
+    fn wanted_files(settings: &Settings) -> Vec<String> {
+        project::wanted_files(settings)
     }
 
     fn select_image(input: Input, settings: Settings) -> Result<Verdict, String> {
@@ -80,22 +78,53 @@ impl SelectImage for ImageSelector {
         if let Some(current) = current.filter(|_| input.requested) {
             return Ok(leave(current, &settings));
         }
-        if let Some((image, file)) = languages::devcontainer(&input.project) {
+        let files = Files::new(&input.project, &settings);
+        if let Some((image, file)) = files.devcontainer() {
             return Ok(choose(&image, &format!("{file} names it"), &settings));
         }
         // The host replaces the choice with the image that it is going to build.
-        if let Some(current) = current.filter(|_| languages::built_by(&input.project).is_some()) {
+        if let Some(current) = current.filter(|_| files.builds_devcontainer()) {
             return Ok(leave(current, &settings));
         }
-        if let Some(found) = languages::find(&input.project, &settings) {
-            let image = settings.image(&found.language).replace(VERSION, &found.version);
-            return Ok(choose(&image, &found.reason, &settings));
+        let survey = survey::survey(&files, &settings);
+        let notes = survey.notes.into_iter().chain(files.notes());
+        if let Some(found) = survey.found
+            && let Some(template) = settings.image(&found.language)
+        {
+            let reason = fitted(survey.reason.unwrap_or_default(), notes);
+            return Ok(choose(&template.replace(VERSION, &found.version), &reason, &settings));
         }
         Ok(match current {
-            Some(current) => leave(current, &settings),
-            None => choose(&settings.default_image, "nothing in the project asks for another", &settings),
+            // The choice of another keeps its own reason.
+            Some(current) => {
+                survey.reason.into_iter().chain(notes).for_each(log::info);
+                leave(current, &settings)
+            }
+            None => {
+                let reason = survey.reason.unwrap_or_else(|| "nothing in the project asks for another".to_owned());
+                choose(&settings.default_image, &fitted(reason, notes), &settings)
+            }
         })
     }
+}
+
+/// Adds notes to a reason as long as they fit. The others go to the log.
+fn fitted(mut reason: String, notes: impl Iterator<Item = String>) -> String {
+    const MORE: &str = "; more in `wharf why`";
+    let mut more = false;
+    for note in notes {
+        if reason.chars().count() + note.chars().count() + 2 <= MOST_REASON - MORE.len() {
+            reason.push_str("; ");
+            reason.push_str(&note);
+        } else {
+            log::info(note);
+            more = true;
+        }
+    }
+    if more {
+        reason.push_str(MORE);
+    }
+    reason
 }
 
 /// Chooses an image, pinned if its digest is known, unless it is not allowed.

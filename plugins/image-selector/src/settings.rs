@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::languages::BUILT_IN;
+use crate::languages::{BUILT_IN, built_in};
 use crate::reference;
 
 /// The placeholder for the version in an image template.
@@ -54,13 +54,13 @@ impl Settings {
             return Err(format!("setting `default_image`: `{}` is no image reference", self.default_image));
         }
         for (name, language) in &self.languages {
-            let built_in = BUILT_IN.iter().any(|known| known.name == name);
-            if !built_in && (language.image.is_none() || language.version.is_none()) {
+            let has_image = built_in(name).is_some_and(|known| known.image.is_some());
+            if !has_image && (language.image.is_none() || language.version.is_none()) {
                 return Err(format!(
-                    "setting `languages.{name}`: a language that is not built in takes image and version"
+                    "setting `languages.{name}`: a language without a built-in image takes image and version"
                 ));
             }
-            let image = self.image(name);
+            let image = self.image(name).unwrap_or_default();
             if !reference::is_valid(&image.replace(VERSION, "1")) {
                 return Err(format!("setting `languages.{name}.image`: `{image}` is no image reference"));
             }
@@ -99,13 +99,13 @@ impl Settings {
     }
 
     fn knows(&self, language: &str) -> bool {
-        self.languages.contains_key(language) || BUILT_IN.iter().any(|known| known.name == language)
+        self.languages.contains_key(language) || built_in(language).is_some()
     }
 
-    /// Returns the image template of a language.
-    pub fn image(&self, language: &str) -> &str {
+    /// Returns the image template of a language, if it has one.
+    pub fn image(&self, language: &str) -> Option<&str> {
         let set = self.languages.get(language).and_then(|language| language.image.as_deref());
-        set.or_else(|| built_in(language).map(|known| known.image)).unwrap_or(&self.default_image)
+        set.or_else(|| built_in(language)?.image)
     }
 
     /// Returns the version of a language if the project specifies none.
@@ -141,8 +141,4 @@ impl Settings {
         let (_, digest) = self.digests.iter().find(|(image, _)| reference::normalized(image) == wanted)?;
         Some(reference::pinned(reference, digest))
     }
-}
-
-fn built_in(language: &str) -> Option<&'static crate::languages::BuiltIn> {
-    BUILT_IN.iter().find(|known| known.name == language)
 }

@@ -6,6 +6,12 @@
 /// Represents the parts that a tag leaves open: `22` is the newest `22.x.y`.
 const NEWEST: u32 = u32::MAX;
 
+/// The limit of an expression, in bytes.
+const MOST_EXPRESSION: usize = 256;
+
+/// The limit of a version's parts.
+const MOST_PARTS: usize = 8;
+
 /// A version, most significant part first.
 type Parts = Vec<u32>;
 
@@ -16,30 +22,56 @@ struct Range {
     high: Option<Parts>,
 }
 
+/// The numbers of parts that the tags of an image have: `(2, 3)` means `1.17` and `1.17.3`, but no `1`.
+pub type TagParts = (usize, usize);
+
 /// Returns the version whose image satisfies an expression, or none if the expression is invalid.
 ///
 /// The default is used if it satisfies the expression. Otherwise the result is the shortest version of the highest
 /// alternative that does: `^20.1 || ^21` gives `21`, `~20.1.3` gives `20.1`, and `20.11.1` stays unchanged.
-pub fn choose(expression: &str, default: &str) -> Option<String> {
-    let alternatives =
-        expression.split('|').filter(|text| !text.trim().is_empty()).map(range).collect::<Option<Vec<_>>>()?;
-    if alternatives.is_empty() {
-        return None;
-    }
-    let satisfied = |parts: &[u32]| alternatives.iter().any(|range| range.contains(parts));
+pub fn choose(expression: &str, default: &str, (least, most): TagParts) -> Option<String> {
+    let alternatives = alternatives(expression)?;
     // A default such as `lts` cannot be compared, so it only satisfies an expression that allows all versions.
     let default_fits = match parts(default) {
-        Some((default, _)) => satisfied(&default),
+        Some((default, _)) => satisfies(&default, &alternatives),
         None => alternatives.contains(&Range::default()),
     };
     if default_fits {
         return Some(default.to_owned());
     }
     let answers = alternatives.iter().filter_map(|range| {
-        let answer = range.candidates().into_iter().find(|parts| range.contains(parts))?;
+        let padded = range.candidates().into_iter().map(|mut parts| {
+            parts.resize(parts.len().max(least), 0);
+            parts
+        });
+        let mut answer = padded.into_iter().find(|parts| range.contains(parts))?;
+        answer.truncate(most);
         Some((&range.low, answer))
     });
     answers.max_by_key(|(low, _)| *low).map(|(_, answer)| join(answer))
+}
+
+/// Returns whether a version satisfies an expression, or none if the expression is invalid. A version without numbers,
+/// such as `lts`, satisfies an expression that has no upper end.
+pub fn agrees(expression: &str, version: &str) -> Option<bool> {
+    let alternatives = alternatives(expression)?;
+    Some(match parts(version) {
+        Some((version, _)) => satisfies(&version, &alternatives),
+        None => alternatives.iter().any(|range| range.high.is_none()),
+    })
+}
+
+fn alternatives(expression: &str) -> Option<Vec<Range>> {
+    if expression.len() > MOST_EXPRESSION {
+        return None;
+    }
+    let texts = expression.split('|').filter(|text| !text.trim().is_empty());
+    let alternatives = texts.map(range).collect::<Option<Vec<_>>>()?;
+    (!alternatives.is_empty()).then_some(alternatives)
+}
+
+fn satisfies(version: &[u32], alternatives: &[Range]) -> bool {
+    alternatives.iter().any(|range| range.contains(version))
 }
 
 /// Returns the leading whole number of an expression such as `temurin-21.0.2` or `1.8`, as Java names its versions.
@@ -147,7 +179,7 @@ fn parts(text: &str) -> Option<(Parts, &str)> {
         let (digits, after) = rest.split_at(end);
         // A larger number is no version, and `after` could not increment it.
         match digits.parse::<u32>() {
-            Ok(part) if part < NEWEST => parts.push(part),
+            Ok(part) if part < NEWEST && parts.len() < MOST_PARTS => parts.push(part),
             _ => break,
         }
         rest = after;
@@ -176,7 +208,13 @@ fn join(parts: Parts) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{choose, java_major};
+    use super::{TagParts, agrees, java_major};
+
+    const ANY: TagParts = (1, 4);
+
+    fn choose(expression: &str, default: &str) -> Option<String> {
+        super::choose(expression, default, ANY)
+    }
 
     #[track_caller]
     fn gives(expression: &str, default: &str, expected: &str) {
@@ -228,14 +266,48 @@ mod tests {
     }
 
     #[test]
+    fn a_version_has_as_many_parts_as_the_tags_of_its_image() {
+        let with = |expression, parts| super::choose(expression, "none", parts);
+        assert_eq!(with("8", (2, 3)).as_deref(), Some("8.0"));
+        assert_eq!(with("~> 1.14", (2, 3)).as_deref(), Some("1.14"));
+        assert_eq!(with("2.1", (3, 3)).as_deref(), Some("2.1.0"));
+        assert_eq!(with("5.1.1", (2, 2)).as_deref(), Some("5.1"));
+    }
+
+    #[test]
+    fn a_version_agrees_with_an_expression_that_it_satisfies() {
+        assert_eq!(agrees("^20 || >=22", "20"), Some(true));
+        assert_eq!(agrees("20", "20.11.1"), Some(true));
+        assert_eq!(agrees("20.11.1", "20"), Some(false));
+        assert_eq!(agrees("<20", "22"), Some(false));
+        assert_eq!(agrees(">=18", "lts"), Some(true));
+        assert_eq!(agrees("18", "lts"), Some(false));
+        assert_eq!(agrees("pypy", "3"), None);
+    }
+
+    #[test]
     fn garbage_gives_nothing() {
         let long = "9".repeat(40);
-        for text in
-            ["", "latest", "workspace:*", "pypy3.10", "20abc", "||", ">=", "20 ||| abc", "^", "4294967295", &long]
-        {
+        let many = "1.".repeat(30_000);
+        for text in [
+            "",
+            "latest",
+            "workspace:*",
+            "pypy3.10",
+            "20abc",
+            "||",
+            ">=",
+            "20 ||| abc",
+            "^",
+            "4294967295",
+            &long,
+            &many,
+            "1.2.3.4.5.6.7.8.9",
+        ] {
             assert_eq!(choose(text, "22"), None, "{text}");
         }
         assert_eq!(choose(">=5,<3", "1"), None);
+        assert_eq!(choose(&"1||".repeat(100), "1"), None);
     }
 
     #[test]

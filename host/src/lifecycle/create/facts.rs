@@ -12,6 +12,8 @@ use crate::lifecycle::secrets::in_files::without_secrets;
 
 /// The limit of file names of a project.
 const MOST_FILES: usize = 1_000;
+/// The limit of names that are read from one folder.
+const MOST_NAMES: usize = 10_000;
 /// The limit of one wanted file, in bytes.
 pub(in crate::lifecycle) const MOST_BYTES: usize = 64 << 10;
 /// The limit of wanted files that are read.
@@ -78,31 +80,51 @@ pub(in crate::lifecycle) fn project_facts(
 ) -> std::io::Result<ProjectFacts> {
     let folder = Folder::open(project)?;
     let mut files = Vec::new();
-    list(&folder, "", &mut files)?;
+    let complete = list(&folder, "", &mut files)?;
     if let Ok(inner) = folder.folder(Path::new(".devcontainer")) {
         // An unlistable folder is treated as empty: the folder is the project's business.
         let _ = list(&inner, ".devcontainer/", &mut files);
     }
     let mut contents = BTreeMap::new();
-    // Most projects have few of the wanted files, so a path is read only if its first segment is in the list.
+    // Most projects have few of the wanted files, so a path is read only if its first segment is in the list, unless
+    // the folder has more names than the list.
     let first = |path: &str| path.split('/').next().map(str::to_owned).unwrap_or_default();
     let there: BTreeSet<String> = files.iter().map(|path| first(path)).collect();
-    for path in wanted.iter().filter(|path| there.contains(&first(path))).take(MOST_WANTED) {
+    let may_exist = |path: &&String| !complete || there.contains(&first(path));
+    for path in wanted.iter().filter(may_exist).take(MOST_WANTED) {
         if let Some(mut content) = read(&folder, path) {
             content.text = without_secrets(&content.text, secrets);
+            if !path.contains('/') && !there.contains(path) {
+                files.push(path.clone());
+            }
             contents.insert(path.clone(), content);
         }
     }
     files.sort();
-    files.truncate(MOST_FILES);
+    cut(&mut files, wanted);
     Ok(ProjectFacts { files, contents })
 }
 
-fn list(folder: &Folder, prefix: &str, files: &mut Vec<String>) -> std::io::Result<()> {
-    for name in folder.names(MOST_FILES * 10)? {
-        files.push(format!("{prefix}{}", name.to_string_lossy()));
-    }
-    Ok(())
+/// Lists the names in a folder. Returns whether these are all of them.
+fn list(folder: &Folder, prefix: &str, files: &mut Vec<String>) -> std::io::Result<bool> {
+    let names = folder.names(MOST_NAMES)?;
+    let complete = names.len() < MOST_NAMES;
+    files.extend(names.iter().map(|name| format!("{prefix}{}", name.to_string_lossy())));
+    Ok(complete)
+}
+
+/// Cuts a sorted list at [`MOST_FILES`]. The wanted names stay: policies look for them, and a thousand other names must
+/// not hide a `go.mod`.
+fn cut(files: &mut Vec<String>, wanted: &BTreeSet<String>) {
+    let kept = files.iter().filter(|name| wanted.contains(*name)).count();
+    let mut room = MOST_FILES.saturating_sub(kept);
+    files.retain(|name| {
+        let other = !wanted.contains(name);
+        let fits = !other || room > 0;
+        room -= usize::from(other && fits);
+        fits
+    });
+    files.truncate(MOST_FILES);
 }
 
 /// Reads one wanted file: only inside the project, including targets of links, only regular files, cut at
@@ -144,6 +166,40 @@ mod tests {
         assert_eq!(read, [".devcontainer/devcontainer.json", "big", "go.mod"]);
         assert!(facts.contents["big"].truncated && facts.contents["big"].text.len() == MOST_BYTES);
         assert!(facts.contents[".devcontainer/devcontainer.json"].text.contains('\u{fffd}'));
+    }
+
+    #[test]
+    fn a_thousand_other_names_hide_no_wanted_one() {
+        let dir = std::env::temp_dir().join(format!("wharf-facts-many-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("pom.xml")).unwrap();
+        for number in 0..1_200 {
+            std::fs::write(dir.join(format!("a{number:04}")), "").unwrap();
+        }
+        std::fs::write(dir.join("go.mod"), "module x").unwrap();
+        std::fs::write(dir.join("zebra"), "").unwrap();
+        let wanted = ["go.mod", "pom.xml", "none"].map(str::to_owned).into();
+        let facts = project_facts(&dir, &wanted, &SecretNames::default()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(facts.files.len(), MOST_FILES);
+        assert_eq!(facts.files.last_chunk(), Some(&["a0997", "go.mod", "pom.xml"].map(str::to_owned)));
+        assert_eq!(facts.contents.keys().collect::<Vec<_>>(), ["go.mod"], "a folder has no text");
+    }
+
+    #[test]
+    fn a_wanted_file_is_read_where_a_folder_has_more_names_than_are_listed() {
+        let dir = std::env::temp_dir().join(format!("wharf-facts-most-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        for number in 0..MOST_NAMES + 50 {
+            std::fs::write(dir.join(format!("a{number:05}")), "").unwrap();
+        }
+        let wanted: BTreeSet<String> = ["go.mod", "none"].map(str::to_owned).into();
+        std::fs::write(dir.join("go.mod"), "module x").unwrap();
+        let facts = project_facts(&dir, &wanted, &SecretNames::default()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(facts.contents.contains_key("go.mod") && facts.files.contains(&"go.mod".to_owned()));
+        assert_eq!((facts.contents.len(), facts.files.len()), (1, MOST_FILES));
     }
 
     #[test]
