@@ -93,7 +93,15 @@ impl Lifecycle {
         let id = project.id.clone();
         let request = &self.over_recorded(&id, request).await?;
         let (view, sidecars) = tokio::join!(self.up_locked(project, request, recreate, progress), self.sidecars(&id));
-        let view = view?;
+        let mut view = view?;
+        // A command that ends at once is a failure, and it may have ended since the start. The engine notices late.
+        if view.state == State::Running
+            && let Some(container) = &view.container_id
+            && self.engine_info().await?.init_available
+            && self.docker.started(container).await?.state != State::Running
+        {
+            view = self.inspect(&id).await?;
+        }
         // A policy may have stopped it at once.
         if view.state == State::Running {
             self.start_sidecars(&sidecars?).await?;

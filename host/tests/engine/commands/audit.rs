@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{Sandbox, until};
+use crate::support::sandbox::{NOT_IN_ORDER, Sandbox, until};
 
 /// Runs SQL on the store of a sandbox, as a user with write access to its folder could.
 fn tamper(sandbox: &Sandbox, sql: &str) {
@@ -30,7 +30,7 @@ fn lived() -> Sandbox {
          fn post_start(ctx) { throw \"broken\"; }\n\
          fn pre_exec(ctx) {\n    if ctx.exec.command[0] == \"rm\" { ctx.deny(\"no-rm\", \"nothing is removed here\"); }\n}\n",
     );
-    sandbox.run(&["up"]).ok();
+    assert_eq!(sandbox.run(&["up"]).code, NOT_IN_ORDER);
     sandbox.sh("true");
     assert_eq!(sandbox.run(&["exec", "--", "rm", "x"]).code, 125);
     sandbox

@@ -59,8 +59,9 @@ fn policies_see_all_that_an_image_says_and_it_stands_in_the_spec() {
         }
     "#;
     sandbox.script("look", script);
-    let plan = sandbox.json(&["plan", "--image", &image]);
-    let made = sandbox.json(&["up", "--image", &image]);
+    let command = ["--", "sleep", "600"];
+    let plan = sandbox.json(&[&["plan", "--image", &image], &command[..]].concat());
+    let made = sandbox.json(&[&["up", "--image", &image], &command[..]].concat());
     let spec = &plan["spec"];
     assert_eq!(spec_of(&sandbox), *spec, "plan and up decide the same");
     let env = |name: &str| spec["env"][name].as_str().unwrap_or_default().to_owned();

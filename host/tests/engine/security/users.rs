@@ -90,7 +90,7 @@ fn request_configuration_policy_and_image_decide_the_user_before_the_project_doe
         assert_eq!(user(&sandbox), is, "{args:?}");
     }
     sandbox.append_config("[workspace]\nuser = \"root\"\n");
-    sandbox.json(&["up", "--recreate"]);
+    sandbox.json(&["up", "--recreate", "--fresh"]);
     assert_eq!(user(&sandbox), "0");
     sandbox.config("[[policy]]\nname = \"u\"\nscript = \"policies/u.rhai\"\n");
     sandbox.write("config/policies/u.rhai", "fn security_profile(ctx) { ctx.spec.user = \"4000:4000\"; }");

@@ -393,7 +393,10 @@ fn a_copy_never_ends_below_a_memory_file_system_where_no_process_sees_it() {
 #[test]
 fn a_copied_file_belongs_to_the_user_who_runs_there_by_name_too() {
     let sandbox = Sandbox::new();
-    sandbox.write("image/Dockerfile", format!("FROM {BASE}\nRUN echo dev:x:1234:1234::/tmp:/bin/sh >> /etc/passwd\nUSER dev\n"));
+    sandbox.write(
+        "image/Dockerfile",
+        format!("FROM {BASE}\nRUN echo dev:x:1234:1234::/tmp:/bin/sh >> /etc/passwd\nUSER dev\n"),
+    );
     let folder = sandbox.path("image").display().to_string();
     let image = sandbox.json(&["image", "build", &folder])["reference"].as_str().unwrap().to_owned();
     sandbox.write("file", "x");

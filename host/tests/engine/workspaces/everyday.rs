@@ -190,6 +190,7 @@ fn the_entry_point_of_an_image_does_not_swallow_the_command_that_keeps_a_workspa
     sandbox.write("image/Dockerfile", format!("FROM {base}\nENTRYPOINT [\"cat\"]\n"));
     let folder = sandbox.path("image").display().to_string();
     let image = sandbox.json(&["image", "build", &folder])["reference"].as_str().unwrap().to_owned();
+    sandbox.config(&format!("[allow]\nimages = [\"{image}\"]\n"));
     assert_eq!(sandbox.json(&["up", "--image", &image])["state"], "running");
     sandbox.run(&["down"]).ok();
     // A command of its own gets the image's entry point, as with docker run.
