@@ -26,7 +26,7 @@ const NOT_BUILT: &str = "not-built";
 pub mod cases;
 mod lazy;
 mod policies;
-mod protected;
+mod protected_files;
 mod read;
 mod replays;
 pub mod scripts;

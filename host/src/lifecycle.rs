@@ -56,7 +56,7 @@ pub use run::copy::{CopyIn, CopyOut, PathView};
 pub use run::wait::{WaitView, Waited};
 pub use secrets::files::secrets_dir;
 
-use create::resolved::ResolvedRequest;
+use create::resolved_request::ResolvedRequest;
 
 /// Maximum wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);

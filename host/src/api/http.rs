@@ -15,4 +15,4 @@ pub(in crate::api) mod remote;
 pub(in crate::api) mod socket;
 pub(in crate::api) mod stream;
 pub(in crate::api) mod tls;
-pub(in crate::api) mod withheld;
+pub(in crate::api) mod withheld_texts;

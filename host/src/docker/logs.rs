@@ -26,7 +26,7 @@ use super::{Docker, containers};
 mod decode;
 mod file;
 mod json_line;
-mod rotated;
+mod segments;
 
 use decode::Decoder;
 

@@ -4,7 +4,7 @@
 pub(in crate::lifecycle) mod ask;
 pub(in crate::lifecycle) mod binds;
 pub(in crate::lifecycle) mod compare;
-pub(in crate::lifecycle) mod decided;
+pub(in crate::lifecycle) mod decision;
 pub(in crate::lifecycle) mod devcontainer;
 pub(in crate::lifecycle) mod facts;
 pub(in crate::lifecycle) mod fields;
@@ -18,7 +18,7 @@ pub(in crate::lifecycle) mod plan_diff;
 pub(in crate::lifecycle) mod project;
 pub(in crate::lifecycle) mod replace;
 pub(in crate::lifecycle) mod request;
-pub(in crate::lifecycle) mod resolved;
+pub(in crate::lifecycle) mod resolved_request;
 pub(in crate::lifecycle) mod sidecar;
 pub(in crate::lifecycle) mod up;
 pub(in crate::lifecycle) mod update;

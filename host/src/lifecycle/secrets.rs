@@ -5,4 +5,4 @@ pub(in crate::lifecycle) mod files;
 pub(in crate::lifecycle) mod gate;
 pub(in crate::lifecycle) mod in_files;
 pub(in crate::lifecycle) mod scrub;
-pub(in crate::lifecycle) mod withheld;
+pub(in crate::lifecycle) mod withheld_values;

@@ -21,7 +21,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::json_line::{self, Clock};
-use super::rotated::{Part, open_all, tail_start};
+use super::segments::{Part, open_all, tail_start};
 use super::{LogLine, LogOptions, LogSource, OPERATION};
 use crate::docker::Docker;
 use crate::docker::error::{Error, Result};

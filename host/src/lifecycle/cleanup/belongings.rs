@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::devcontainer::OWNER;
 use crate::docker::{self, Volume};
 use crate::hooks::record::Draft;
-use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::decision::Decided;
 use crate::lifecycle::{Error, Lifecycle, Project};
 use crate::store::Verb;
 use crate::workspace::{

@@ -3,7 +3,7 @@
 use crate::hooks::adjust::diff;
 use crate::hooks::record::Draft;
 use crate::hooks::redact::Values;
-use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::decision::Decided;
 use crate::lifecycle::create::image_config::is_images;
 use crate::lifecycle::{Difference, Error, Lifecycle};
 use crate::store;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::archive::Folder;
 use crate::lifecycle::create::project::Project;
-use crate::lifecycle::create::resolved::DevcontainerChoice;
+use crate::lifecycle::create::resolved_request::DevcontainerChoice;
 
 /// Maximum number of names in one hint.
 const MOST: usize = 10;

@@ -14,7 +14,7 @@ use crate::docker::{self, BuildRequest, LocalImage};
 use crate::hooks::record::Refusal;
 use crate::hooks::validate::HostPaths;
 use crate::lifecycle::create::binds::invariants;
-use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::decision::Decided;
 use crate::lifecycle::create::project::Project;
 use crate::lifecycle::{Error, Lifecycle};
 use crate::wire::{ImageBuild, Progress};

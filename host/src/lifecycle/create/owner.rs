@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::archive::{self, Owner as FileOwner};
 use crate::hooks::Adjustment;
 use crate::hooks::record::{Draft, Owner};
-use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::decision::Decided;
 use crate::lifecycle::{Error, Lifecycle};
 use crate::records::Why;
 use crate::workspace::{Container, MountKind, WorkspaceId};

@@ -21,7 +21,7 @@ use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::plan_diff::remembered;
 use crate::lifecycle::create::request::draft;
 use crate::lifecycle::secrets::files;
-use crate::lifecycle::secrets::withheld::{Withheld, in_name};
+use crate::lifecycle::secrets::withheld_values::{Withheld, in_name};
 use crate::lifecycle::{Error, Lifecycle, Project, now_ms};
 use crate::records::{Explained, explain};
 use crate::store::{self, KnownWorkspace};

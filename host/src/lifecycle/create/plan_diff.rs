@@ -8,7 +8,7 @@ use crate::hooks::record::{Change, Draft};
 use crate::hooks::{Adjustment, Hook};
 use crate::lifecycle::Plan;
 use crate::lifecycle::ResolvedRequest;
-use crate::lifecycle::create::resolved::DevcontainerChoice;
+use crate::lifecycle::create::resolved_request::DevcontainerChoice;
 use crate::records::place;
 use crate::store::Workspace;
 use crate::workspace::{ContainerSpec, PullPolicy};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::docker;
-use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::decision::Decided;
 use crate::lifecycle::recovery::reconcile::{STRAGGLERS, attempt_of};
 use crate::lifecycle::run::stop::lives;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};

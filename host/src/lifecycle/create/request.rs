@@ -10,7 +10,7 @@ use crate::lifecycle::Error;
 use crate::lifecycle::ResolvedRequest;
 use crate::lifecycle::create::project::Project;
 use crate::lifecycle::secrets::files::SECRETS_TARGET;
-use crate::lifecycle::secrets::withheld::Withheld;
+use crate::lifecycle::secrets::withheld_values::Withheld;
 use crate::workspace::{
     ContainerSpec, ImageChoice, Mount, MountKind, Network, PullPolicy, Resources, Restart, Security,
 };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hooks::redact::REDACTED;
-use crate::lifecycle::create::decided::Decided;
+use crate::lifecycle::create::decision::Decided;
 use crate::lifecycle::create::up::Recreate;
 use crate::lifecycle::recovery::reconcile::attempt_of;
 use crate::lifecycle::{Error, Lifecycle, Parent, Project, ResolvedRequest, WorkspaceView};

@@ -9,7 +9,7 @@ use crate::hooks::redact::Values;
 use crate::hooks::{Adjustment, Facts, Hook, Step, Subject};
 use crate::lifecycle::create::facts::{engine_facts, image_facts, project_facts};
 use crate::lifecycle::create::image_config;
-use crate::lifecycle::create::resolved::limits;
+use crate::lifecycle::create::resolved_request::limits;
 use crate::lifecycle::observe::view::view;
 use crate::lifecycle::{Difference, Error, Lifecycle, WorkspaceView, now_ms};
 use crate::store::{Verb, Workspace};

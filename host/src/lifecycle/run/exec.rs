@@ -2,7 +2,7 @@
 
 use crate::docker::{self, ExecRequest, ExecSession};
 use crate::hooks::{Adjustment, ExecSpec, Hook, Outcome, Subject};
-use crate::lifecycle::secrets::withheld::WithheldExec;
+use crate::lifecycle::secrets::withheld_values::WithheldExec;
 use crate::lifecycle::{Error, Lifecycle};
 use crate::workspace::{Container, WorkspaceId};
 

@@ -7,7 +7,7 @@ use crate::hooks::record::Draft;
 use crate::hooks::{ImageConfig, Step};
 use crate::lifecycle::create::binds::Places;
 use crate::lifecycle::create::project::Project;
-use crate::lifecycle::secrets::withheld::Withheld;
+use crate::lifecycle::secrets::withheld_values::Withheld;
 use crate::wire::{ImageBuild, SecretBytes};
 
 /// Everything that is needed to make a container.
