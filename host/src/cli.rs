@@ -21,6 +21,7 @@ mod devcontainer;
 mod failure;
 mod instant;
 mod output;
+mod signals;
 mod terminal;
 mod workspaces;
 

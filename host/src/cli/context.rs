@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use tokio::signal::unix::SignalKind;
+
 use super::Failure;
 use super::output::Output;
+use super::signals::Ends;
 use crate::app::App;
 use crate::backend::Backend;
 use crate::hooks::Hook;
@@ -51,15 +54,8 @@ impl Context {
 /// Forwards Ctrl-C and SIGTERM to the stopper.
 pub(super) fn stop_at_signals(stopper: tokio::sync::watch::Sender<bool>) {
     tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
-            return;
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let Ok(mut ends) = Ends::take(&[SignalKind::interrupt(), SignalKind::terminate()]) else { return };
+        ends.next().await;
         let _ = stopper.send(true);
     });
 }

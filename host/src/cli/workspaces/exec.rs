@@ -5,9 +5,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::output::say;
+use crate::cli::signals::Ends;
 use crate::cli::{Context, Failure, terminal};
 
 use crate::backend::{ExecControl, ExecEnd, ExecInput, ExecOutput, ExecSession};
@@ -28,6 +29,10 @@ const TIMED_OUT: u8 = 124;
 /// The message about output that a command's children write after its end.
 const CUT: &str =
     "the command has exited, but a process that it started still has its output open; later output is not shown";
+
+/// The signals that end a session, which kill the command first.
+const ENDING: [SignalKind; 4] =
+    [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()];
 
 /// Time limit for killing a command whose session ends by a signal.
 const KILLING: Duration = Duration::from_secs(5);
@@ -143,7 +148,7 @@ async fn session(
     let hints = hint::applies(&spec);
     let ExecSession { mut output, input, control } = backend.exec(&target, spec, interactive, size, limit).await?;
 
-    let mut ends = Ends::take()?;
+    let mut ends = Ends::take(&ENDING)?;
     let raw = if tty && interactive { Some(RawMode::enter()?) } else { None };
     let detach = std::sync::Arc::new(tokio::sync::Notify::new());
     if let Some(input) = input {
@@ -223,29 +228,6 @@ async fn print_to_the_end(
             let _ = tokio::time::timeout(KILLING, control.abandon()).await;
             Ok(Over::Interrupted(number))
         }
-    }
-}
-
-/// The signals that end this process, which kill the command first.
-struct Ends(Vec<(i32, Signal)>);
-
-impl Ends {
-    /// Takes the signals: none of them ends this process at once any more.
-    fn take() -> std::io::Result<Self> {
-        let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()];
-        kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?))).collect::<std::io::Result<_>>().map(Self)
-    }
-
-    /// Returns the number of the first signal that comes.
-    async fn next(&mut self) -> i32 {
-        let first = self.0.iter_mut().map(|(number, signals)| {
-            let number = *number;
-            Box::pin(async move {
-                signals.recv().await;
-                number
-            })
-        });
-        futures_util::future::select_all(first).await.0
     }
 }
 

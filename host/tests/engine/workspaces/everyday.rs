@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::service::remote::{Both, both_ways};
-use crate::support::process::{Output, until};
+use crate::support::process::{Output, Running, until};
 use crate::support::sandbox::Sandbox;
 
 #[test]
@@ -139,6 +139,33 @@ fn a_signal_ends_exec_and_the_command_with_it() {
         assert_eq!(output.code, code, "{}", output.stderr);
         assert!(output.stderr.contains("interrupted; the command was killed"), "{}", output.stderr);
         until("it is killed", || !sleeps(seconds));
+    }
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_stays_ignored() {
+    let sandbox = Sandbox::new();
+    sandbox.up();
+    for (signal, args) in
+        [("HUP", "exec -- sleep 2"), ("INT", "exec -- sleep 2"), ("INT", "wait --for exited --timeout 2s")]
+    {
+        let wharf = sandbox.command(&[]);
+        let line = format!("trap '' {signal}; echo ready; exec '{}' {args}", wharf.get_program().to_str().unwrap());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &line])
+            .current_dir(sandbox.project())
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.envs(wharf.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut running = Running::new(command.spawn().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        running.signal(signal);
+        let output = running.finish();
+        let waited = args.starts_with("wait");
+        assert_eq!(output.code, i32::from(waited), "{signal} {args}: {}", output.stderr);
+        assert!(!output.stderr.contains("interrupted"), "{signal} {args}: {}", output.stderr);
     }
 }
 
