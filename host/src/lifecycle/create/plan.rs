@@ -53,7 +53,7 @@ pub struct Plan {
     /// The project's `devcontainer.json`, its parts that are not honoured, and the commands that would run.
     pub devcontainer: Option<Record>,
     /// Hints about files of the project that are not used, each with the flag that uses them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub notes: Vec<String>,
     /// The refusal, if it would be refused.
     pub denied: Option<Refusal>,

@@ -44,7 +44,8 @@ fn no_word_of_a_project_an_image_or_a_policy_moves_the_terminal_in_any_command()
     sandbox.append_config("[[policy]]\nname = \"post-start\"\nbuiltin = \"post-start.rhai\"");
     let label = format!("note={BAD}");
     let env = format!("NOTE={BAD}\nwharf: forged");
-    let up = sandbox.run(&["-vv", "up", "--image", BASE, "--label", &label, "-e", &env]).ok();
+    let up = sandbox.run(&["-vv", "up", "--image", BASE, "--label", &label, "-e", &env]);
+    assert_eq!(up.code, 8, "its set-up fails: {}", up.stderr);
     let text = harmless("up", &up);
     assert!(text.contains("note:") && text.contains("PWNED"), "the words themselves are told: {text}");
     let text = harmless("inspect", &sandbox.run(&["inspect"]).ok());

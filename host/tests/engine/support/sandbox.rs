@@ -164,7 +164,7 @@ impl Sandbox {
         let mut all = vec!["--json"];
         all.extend(args);
         let output = self.run(&all);
-        if output.code == NOT_IN_ORDER && args.contains(&"up") {
+        if output.code == NOT_IN_ORDER && ["up", "add", "restore"].iter().any(|verb| args.contains(verb)) {
             let view = output.json();
             assert!(!view["degraded"].is_null() || view["state"] != "running", "{view}");
             return view;
