@@ -35,6 +35,10 @@ pub async fn run(wharf: &Wharf, project: &Path) -> Result<(), Error> {
     let _ = stdout().flush().await;
     println!("{:?}", running.wait().await?);
 
+    // A time limit kills the command.
+    let late = wharf.exec(&workspace.id, ["sleep", "60"]).timeout(Duration::from_millis(300)).output().await?;
+    println!("{:?}", late.end);
+
     wharf.down(&workspace.id).await?;
     Ok(())
 }

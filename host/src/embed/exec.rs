@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt, TryStreamExt, try_unfold};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::backend::{Backend, Error, ExecControl, ExecEnd, ExecInput, ExecSession};
 use crate::docker::StdStream;
@@ -55,11 +56,14 @@ pub struct Running {
 }
 
 /// The task that kills a command after its time, and whether it did.
-struct Late(JoinHandle<Result<bool, Error>>);
+struct Late {
+    due: Instant,
+    kill: JoinHandle<Result<bool, Error>>,
+}
 
 impl Drop for Late {
     fn drop(&mut self) {
-        self.0.abort();
+        self.kill.abort();
     }
 }
 
@@ -116,10 +120,12 @@ impl<'a> Exec<'a> {
         let ExecSession { output, input, control } = session;
         let late = limit.map(|limit| {
             let control = control.clone();
-            Late(tokio::spawn(async move {
-                tokio::time::sleep(limit + control.patience()).await;
+            let due = Instant::now() + limit + control.patience();
+            let kill = tokio::spawn(async move {
+                tokio::time::sleep_until(due).await;
                 control.kill_late().await
-            }))
+            });
+            Late { due, kill }
         });
         let output = try_unfold(output, async |mut output| Ok(output.next().await?.map(|item| (item, output))));
         Ok(Running { output: output.boxed(), stdin: input, control, late })
@@ -172,7 +178,10 @@ impl Running {
     pub async fn wait(mut self) -> Result<ExecEnd, Error> {
         let end = self.control.end().await?;
         let killed = match &mut self.late {
-            Some(late) if late.0.is_finished() => (&mut late.0).await.is_ok_and(|killed| killed.unwrap_or(false)),
+            // The end may arrive before the task that killed the command has finished.
+            Some(late) if Instant::now() >= late.due => {
+                (&mut late.kill).await.is_ok_and(|killed| killed.unwrap_or(false))
+            }
             _ => false,
         };
         Ok(if killed { ExecEnd::TimedOut } else { end })

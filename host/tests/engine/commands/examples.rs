@@ -42,7 +42,7 @@ fn the_example_exec_runs_commands_in_a_workspace_and_leaves_nothing() {
     both_ways(|sandbox| {
         let text = told(sandbox, "exec");
         assert!(text.contains(&format!("kernel: {kernel}")), "{text}");
-        assert!(text.contains("3\nExited(0)\n"), "{text}");
+        assert!(text.contains("3\nExited(0)\nTimedOut\n"), "{text}");
         sandbox.assert_nothing_left();
     });
 }
