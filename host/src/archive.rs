@@ -15,13 +15,16 @@ use tokio::sync::{mpsc, oneshot};
 mod beneath;
 mod context;
 mod dockerfile;
+mod ignore;
 mod restamp;
 mod small;
 mod unpack;
 #[cfg(test)]
 pub(crate) use beneath::tests as beneath_tests;
 pub use beneath::{Bound, Folder, Found};
-pub use context::{Context, Ignore};
+pub use context::Context;
+pub use dockerfile::{Feature, SYNTAX_ARG};
+pub use ignore::Ignore;
 pub use restamp::restamp;
 pub use small::{Entry, first_file, small};
 pub use unpack::{Unpacked, unpack};

@@ -115,11 +115,31 @@ pub struct EngineConfig {
     pub stop_timeout: Span,
     /// Whether to read logs and statistics from the files of an engine on this machine, where possible.
     pub local_files: bool,
+    /// The builder of images.
+    pub builder: Builder,
+}
+
+/// The engine's builder that builds images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Builder {
+    /// BuildKit, where the engine has it.
+    #[default]
+    Auto,
+    /// The legacy builder of Docker. It limits the memory of a step, and has no here-documents, mounts or frontends.
+    Legacy,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { endpoint: None, network: None, join: None, stop_timeout: Span::seconds(10), local_files: true }
+        Self {
+            endpoint: None,
+            network: None,
+            join: None,
+            stop_timeout: Span::seconds(10),
+            local_files: true,
+            builder: Builder::Auto,
+        }
     }
 }
 

@@ -41,7 +41,7 @@ mod stats;
 mod volumes;
 
 pub use archive::{Archive, PathKind};
-pub use build::BuildRequest;
+pub use build::{BuildRequest, BuildSecrets};
 pub use commit::CommitRequest;
 pub use connect::socket;
 pub use containers::{CreateRequest, Created, Effect};

@@ -7,80 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use globset::{GlobBuilder, GlobMatcher};
-
 use super::beneath::Folder;
+use super::dockerfile::Feature;
+use super::ignore::Ignore;
 
 /// Maximum bytes of a Dockerfile, and of a `.dockerignore`.
 const MOST_BYTES: u64 = 1 << 20;
-
-/// The exclusion rules of a `.dockerignore`. They are those of Docker's documentation ("Dockerfile reference,
-/// .dockerignore file"): patterns apply to paths from the folder's top, `*` stops at a slash, `**` does not, `!`
-/// re-includes, and the last pattern that matches a path, or a folder above it, decides.
-#[derive(Debug, Default)]
-pub struct Ignore {
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug)]
-struct Rule {
-    matcher: GlobMatcher,
-    takes_back: bool,
-}
-
-impl Ignore {
-    /// Parses the patterns of a `.dockerignore`.
-    ///
-    /// # Errors
-    /// The line with an invalid pattern.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut rules = Vec::new();
-        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            if line.starts_with('#') {
-                continue;
-            }
-            let line = line.trim();
-            let (takes_back, pattern) = match line.strip_prefix('!') {
-                Some(rest) => (true, rest.trim()),
-                None => (false, line),
-            };
-            let mut clean: Vec<&str> = Vec::new();
-            for part in pattern.split('/') {
-                match part {
-                    "" | "." => {}
-                    ".." if clean.last().is_some_and(|above| *above != "..") => drop(clean.pop()),
-                    // A pattern cannot match anything above the folder.
-                    _ => clean.push(part),
-                }
-            }
-            if clean.is_empty() {
-                continue;
-            }
-            // Braces are ordinary characters in these patterns.
-            let pattern = clean.join("/").replace('{', "\\{").replace('}', "\\}");
-            let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build();
-            let glob = glob.map_err(|error| format!("line {} of .dockerignore: {error}", number + 1))?;
-            rules.push(Rule { matcher: glob.compile_matcher(), takes_back });
-        }
-        Ok(Self { rules })
-    }
-
-    /// Returns whether a path, relative to the folder, is excluded.
-    pub fn leaves_out(&self, path: &Path) -> bool {
-        let mut out = false;
-        for rule in &self.rules {
-            let matches = path.ancestors().any(|path| !path.as_os_str().is_empty() && rule.matcher.is_match(path));
-            if matches {
-                out = !rule.takes_back;
-            }
-        }
-        out
-    }
-
-    fn takes_back(&self) -> bool {
-        self.rules.iter().any(|rule| rule.takes_back)
-    }
-}
 
 /// A build context folder.
 #[derive(Debug)]
@@ -125,21 +57,6 @@ impl Context {
         Ok(Self { dockerfile: found.within, folder: held, ignore, text: OnceLock::new() })
     }
 
-    /// Returns the repositories of the Dockerfile's base images, for their logins. Names with a variable are skipped.
-    ///
-    /// # Errors
-    /// An error if it cannot be read.
-    pub fn bases(&self) -> io::Result<Vec<String>> {
-        let text = self.text()?;
-        let from = text.lines().filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let first = words.next()?;
-            let image = words.find(|word| !word.starts_with("--"))?;
-            (first.eq_ignore_ascii_case("from") && !image.contains('$')).then(|| image.to_owned())
-        });
-        Ok(from.collect())
-    }
-
     fn text(&self) -> io::Result<&str> {
         if self.text.get().is_none() {
             let read = self.folder.read_text(&self.dockerfile, MOST_BYTES)?;
@@ -148,13 +65,36 @@ impl Context {
         Ok(self.text.get().map_or("", String::as_str))
     }
 
-    /// Returns the images that the Dockerfile reads from, with these build arguments.
+    /// Returns the images that the Dockerfile reads from, with these build arguments, on an engine of this
+    /// architecture (as `uname -m` prints it).
     ///
     /// # Errors
     /// An error if it cannot be read, or a name in it cannot be determined.
-    pub fn images(&self, args: &BTreeMap<String, String>) -> io::Result<Vec<String>> {
+    pub fn images(&self, args: &BTreeMap<String, String>, architecture: &str) -> io::Result<Vec<String>> {
         let text = self.text()?;
-        super::dockerfile::images(text, args).map_err(io::Error::other)
+        super::dockerfile::images(text, args, architecture).map_err(io::Error::other)
+    }
+
+    /// Returns the frontend that the Dockerfile or the build arguments name, see [`super::dockerfile::frontend`].
+    ///
+    /// # Errors
+    /// An error if the Dockerfile cannot be read.
+    pub fn frontend(&self, args: &BTreeMap<String, String>) -> io::Result<Option<String>> {
+        Ok(super::dockerfile::frontend(self.text()?, args))
+    }
+
+    /// Returns the features that not every builder has, see [`super::dockerfile::features`].
+    ///
+    /// # Errors
+    /// An error if the Dockerfile cannot be read.
+    pub fn features(&self) -> io::Result<Vec<Feature>> {
+        Ok(super::dockerfile::features(self.text()?))
+    }
+
+    /// Returns whether `.dockerignore` leaves the Dockerfile out. The legacy builder removes it from the context after
+    /// reading it; BuildKit keeps it.
+    pub fn leaves_dockerfile_out(&self) -> bool {
+        self.ignore.leaves_out(&self.dockerfile)
     }
 
     /// Returns the name of the Dockerfile in the archive.
@@ -170,7 +110,7 @@ impl Context {
         let mut builder = tar::Builder::new(to);
         self.add(&mut builder, &self.folder, Path::new(""))?;
         let list = Path::new(".dockerignore");
-        if self.ignore.leaves_out(&self.dockerfile)
+        if self.leaves_dockerfile_out()
             && (self.ignore.leaves_out(list) || !self.folder.about(list.as_os_str()).is_ok_and(|about| about.is_file()))
         {
             // With this file the engine removes both from the context after reading them.
@@ -242,36 +182,6 @@ mod tests {
     use super::super::beneath::tests::{Place, Swapper};
     use super::*;
 
-    #[track_caller]
-    fn check(patterns: &str, out: &[&str], kept: &[&str]) {
-        let ignore = Ignore::parse(patterns).unwrap();
-        for path in out {
-            assert!(ignore.leaves_out(Path::new(path)), "{patterns:?} should leave {path} out");
-        }
-        for path in kept {
-            assert!(!ignore.leaves_out(Path::new(path)), "{patterns:?} should keep {path}");
-        }
-    }
-
-    #[test]
-    fn patterns_mean_what_docker_documents() {
-        check("# a comment\n\n*/temp*\n", &["sub/temp", "sub/temporary.txt"], &["temp", "sub/deep/temp"]);
-        check("*/*/temp*", &["a/b/temporary"], &["a/temp"]);
-        check("temp?", &["tempa", "tempb/x"], &["temp", "tempab"]);
-        check("**/*.go", &["a.go", "x/y/b.go"], &["a.gox"]);
-        check("node_modules", &["node_modules", "node_modules/x/y"], &["sub/node_modules"]);
-        check("/dist/\n", &["dist", "dist/a"], &["sub/dist"]);
-        check("*.md\n!README.md", &["a.md"], &["README.md", "sub/a.md"]);
-        check("*.md\n!README*.md\nREADME-secret.md", &["README-secret.md"], &["README.md"]);
-        check("secret\n!secret/public", &["secret/x"], &["secret/public/a"]);
-        check("a{b}\n./c/../d\n../e", &["a{b}", "d"], &["ab", "c", "e"]);
-    }
-
-    #[test]
-    fn a_bad_pattern_is_named_with_its_line() {
-        assert!(Ignore::parse("fine\n[z").unwrap_err().contains("line 2"));
-    }
-
     fn names(context: &Context) -> Vec<String> {
         let mut bytes = Vec::new();
         context.write(&mut bytes).unwrap();
@@ -296,7 +206,7 @@ mod tests {
         }
         let context = Context::open(&dir, "docker/Dockerfile").unwrap();
         assert_eq!(names(&context), [".dockerignore", "docker/Dockerfile", "keep", "keep/plain"]);
-        assert_eq!(context.bases().unwrap(), ["host:5000/a", "c"]);
+        assert_eq!(context.images(&BTreeMap::new(), "x86_64").unwrap(), ["host:5000/a", "c"]);
         let mut first = Vec::new();
         context.write(&mut first).unwrap();
         let file = std::fs::File::options().write(true).open(dir.join("keep/plain")).unwrap();

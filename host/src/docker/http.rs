@@ -48,6 +48,16 @@ const IDLE_CONNECTIONS: usize = 16;
 
 type Sender = SendRequest<Outgoing>;
 
+/// Headers of the answer to a ping.
+struct Pong {
+    /// API version.
+    version: String,
+    /// E.g. `Docker/20.10.24 (linux)`.
+    server: String,
+    /// `linux` or `windows`.
+    system: String,
+}
+
 /// The engine as an HTTP server.
 #[derive(Debug)]
 pub(super) struct Http {
@@ -56,15 +66,25 @@ pub(super) struct Http {
     pub(super) api_version: String,
     /// The engine version from its `Server` header, e.g. `20.10.24`.
     pub(super) engine_version: String,
+    /// Whether it is Docker, and not another engine with its API.
+    pub(super) docker: bool,
+    /// Whether the engine has BuildKit: every Docker on Linux since 18.09 has it.
+    pub(super) buildkit: bool,
     idle: Mutex<Vec<Sender>>,
 }
 
 impl Http {
     /// Opens the first connection, pings and negotiates the API version, within [`CONNECT_TIMEOUT`].
     pub(super) async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let mut http =
-            Self { endpoint, api_version: String::new(), engine_version: String::new(), idle: Mutex::default() };
-        let (found, server) = match tokio::time::timeout(CONNECT_TIMEOUT, http.ping()).await {
+        let mut http = Self {
+            endpoint,
+            api_version: String::new(),
+            engine_version: String::new(),
+            docker: false,
+            buildkit: false,
+            idle: Mutex::default(),
+        };
+        let Pong { version: found, server, system } = match tokio::time::timeout(CONNECT_TIMEOUT, http.ping()).await {
             Ok(answer) => answer?,
             Err(_) => return Err(http.endpoint.silent()),
         };
@@ -78,7 +98,10 @@ impl Http {
         }
         let (major, minor) = version.min(NEWEST);
         http.api_version = format!("{major}.{minor}");
-        http.engine_version = server;
+        let docker = server.strip_prefix("Docker/");
+        http.docker = docker.is_some();
+        http.buildkit = http.docker && system != "windows";
+        http.engine_version = docker.unwrap_or(&server).split(' ').next().unwrap_or_default().to_owned();
         Ok(http)
     }
 
@@ -90,8 +113,7 @@ impl Http {
         }
     }
 
-    /// Returns API version and engine version from the headers of a ping.
-    async fn ping(&self) -> Result<(String, String)> {
+    async fn ping(&self) -> Result<Pong> {
         let mut sender = self.open().await?;
         let call = Call::get("ping the engine", "/_ping");
         let not = |error: hyper::Error| self.endpoint.not_an_engine(error.to_string());
@@ -99,14 +121,14 @@ impl Http {
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
-        let (status, version, server) = (response.status(), header("api-version"), header("server"));
+        let status = response.status();
+        let pong = Pong { version: header("api-version"), server: header("server"), system: header("ostype") };
         response.into_body().collect().await.map_err(not)?;
-        if version.is_empty() {
+        if pong.version.is_empty() {
             return Err(self.endpoint.not_an_engine(format!("{status}, without an API version")));
         }
         self.keep(sender);
-        let server = server.strip_prefix("Docker/").unwrap_or(&server);
-        Ok((version, server.split(' ').next().unwrap_or_default().to_owned()))
+        Ok(pong)
     }
 
     /// Returns whether the API version in use is lower than this version.
@@ -239,8 +261,11 @@ impl Http {
         if !call.body.is_empty() {
             request = request.header("content-type", "application/json");
         }
-        if call.upgrade {
-            request = request.header("connection", "Upgrade").header("upgrade", "tcp");
+        if let Some(protocol) = call.upgrade {
+            request = request.header("connection", "Upgrade").header("upgrade", protocol);
+        }
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
         }
         if let Some(auth) = &call.auth {
             request = request.header("x-registry-auth", auth);

@@ -33,19 +33,46 @@ pub(super) async fn header(repository: &str) -> Option<String> {
     Some(encode(login.to_string().as_bytes()))
 }
 
-/// Returns the value of `X-Registry-Config` for a build from these repositories.
-pub(super) async fn config_header(repositories: &[String]) -> Option<String> {
-    let config = config()?;
-    let mut all = serde_json::Map::new();
-    for repository in repositories {
-        let registry = registry(repository);
-        if !all.contains_key(registry)
-            && let Some(login) = login(&config, registry).await
-        {
-            all.insert(registry.to_owned(), login);
+/// The stored logins of some registries, by registry. They are secrets.
+#[derive(Default)]
+pub(super) struct Logins(serde_json::Map<String, Value>);
+
+impl Logins {
+    /// Returns the stored logins of the registries of these repositories.
+    pub(super) async fn of(repositories: &[String]) -> Self {
+        let Some(config) = config() else { return Self::default() };
+        let mut all = serde_json::Map::new();
+        for repository in repositories {
+            let registry = registry(repository);
+            if !all.contains_key(registry)
+                && let Some(login) = login(&config, registry).await
+            {
+                all.insert(registry.to_owned(), login);
+            }
+        }
+        Self(all)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the value of `X-Registry-Config`.
+    pub(super) fn header(&self) -> Option<String> {
+        (!self.is_empty()).then(|| encode(Value::Object(self.0.clone()).to_string().as_bytes()))
+    }
+
+    /// Returns user and password for a registry host; for a token, the user is empty. BuildKit asks Docker Hub by the
+    /// host that serves its images.
+    pub(super) fn credentials(&self, host: &str) -> Option<(String, String)> {
+        let registry = if host == "registry-1.docker.io" { DOCKER_HUB } else { host };
+        let login = self.0.get(registry)?;
+        let text = |key: &str| login.get(key).and_then(Value::as_str).map(str::to_owned);
+        match text("identitytoken") {
+            Some(token) => Some((String::new(), token)),
+            None => Some((text("username")?, text("password")?)),
         }
     }
-    (!all.is_empty()).then(|| encode(Value::Object(all).to_string().as_bytes()))
 }
 
 fn config() -> Option<Value> {

@@ -247,6 +247,11 @@ pub struct ImageBuild {
     /// Whether to fetch newer base images.
     #[serde(default)]
     pub pull: bool,
+    /// Files for `RUN --mount=type=secret`: id -> value. They are in no record and not in the image; another value
+    /// does not rebuild a step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub secrets: BTreeMap<String, SecretBytes>,
 }
 
 /// A health check; an absent field has the value of the configuration, or Docker's default.

@@ -72,6 +72,7 @@ fn image_build() -> ImageBuild {
         target: text("dev"),
         no_cache: true,
         pull: true,
+        secrets: [("npm".to_owned(), SecretBytes(b"hunter2".to_vec()))].into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Images, snapshots and volumes: storage and sweeps.
 
 mod bad_image;
+mod builders;
 mod cleanup;
 mod cleanup_races;
 mod images;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use crate::{code_of, files, read, root};
 
 /// Crates that some modules hide from all others.
-const HIDDEN: [(&str, &[&str]); 31] = [
+const HIDDEN: [(&str, &[&str]); 33] = [
     ("async_trait", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_http", &["telemetry"]),
@@ -19,11 +19,13 @@ const HIDDEN: [(&str, &[&str]); 31] = [
     ("axum", &["api"]),
     ("prometheus_client", &["service"]),
     ("memchr", &["docker"]),
-    ("regex", &["lifecycle"]),
+    ("regex", &["archive", "lifecycle"]),
     ("jsonc_parser", &["devcontainer"]),
     ("tar", &["archive"]),
-    ("globset", &["archive"]),
     ("bollard", &["docker"]),
+    ("bollard_buildkit_proto", &["docker"]),
+    ("prost", &["docker"]),
+    ("tonic", &["docker"]),
     ("hyper", &["api", "client", "docker", "telemetry"]),
     ("hyper_util", &["api", "client", "docker", "telemetry"]),
     ("http_body_util", &["client", "docker", "telemetry"]),

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// The stage to build [default: the last one]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
+    /// File for 'RUN --mount=type=secret,id=NAME': NAME=FILE, or NAME to take it from a variable here
+    #[arg(long, value_name = "NAME=FILE")]
+    secret: Vec<String>,
     /// Build every step again
     #[arg(long)]
     no_cache: bool,
@@ -71,14 +74,18 @@ pub(crate) struct BuildArgs {
     /// The stage to build [default: the last one]
     #[arg(long, value_name = "STAGE", requires = "build")]
     target: Option<String>,
+    /// File for 'RUN --mount=type=secret,id=NAME': NAME=FILE, or NAME to take it from a variable here
+    #[arg(long, value_name = "NAME=FILE", requires = "build")]
+    build_secret: Vec<String>,
 }
 
 impl BuildArgs {
     pub(crate) fn build(self) -> Result<Option<ImageBuild>, String> {
         let Some(context) = self.build else { return Ok(None) };
         let args = pairs(self.build_arg)?;
+        let secrets = super::secret::parse("--build-secret", self.build_secret)?;
         let dockerfile = self.dockerfile;
-        Ok(Some(ImageBuild { context, dockerfile, args, target: self.target, ..ImageBuild::default() }))
+        Ok(Some(ImageBuild { context, dockerfile, args, secrets, target: self.target, ..ImageBuild::default() }))
     }
 }
 
@@ -127,6 +134,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                 target: args.target,
                 no_cache: args.no_cache,
                 pull: args.pull,
+                secrets: super::secret::parse("--secret", args.secret).map_err(usage)?,
             };
             let mut bars = Bars::new(context.out.json);
             let built = backend.build_image(build, args.tag, &mut |step| bars.show(step)).await;

@@ -1,5 +1,6 @@
 //! `wharf secret`: the secret files of a workspace.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use crate::cli::{Context, Failure};
@@ -29,21 +30,28 @@ pub(crate) enum Command {
     },
 }
 
-/// Parses `NAME=FILE`, or `NAME` for the variable of this name here.
+/// Parses the values of a flag that gives secrets: `NAME=FILE`, or `NAME` for the variable of this name here.
 ///
 /// # Errors
-/// One line that never holds the value.
-pub(crate) fn parse(text: &str) -> Result<(String, SecretBytes), String> {
-    match text.split_once('=') {
-        Some((name, file)) => {
-            let value = std::fs::read(file).map_err(|error| format!("--secret {name}: cannot read {file}: {error}"))?;
-            Ok((name.to_owned(), SecretBytes(value)))
-        }
-        None => {
-            let value = std::env::var(text).map_err(|_| format!("--secret {text}: the variable is not set"))?;
-            Ok((text.to_owned(), SecretBytes(value.into_bytes())))
+/// One line that names the flag and never holds a value.
+pub(crate) fn parse(flag: &str, texts: Vec<String>) -> Result<BTreeMap<String, SecretBytes>, String> {
+    let mut secrets = BTreeMap::new();
+    for text in texts {
+        let (name, value) = match text.split_once('=') {
+            Some((name, file)) => {
+                let value = std::fs::read(file);
+                (name, value.map_err(|error| format!("{flag} {name}: cannot read {file}: {error}"))?)
+            }
+            None => {
+                let value = std::env::var(&text).map_err(|_| format!("{flag} {text}: the variable is not set"))?;
+                (text.as_str(), value.into_bytes())
+            }
+        };
+        if secrets.insert(name.to_owned(), SecretBytes(value)).is_some() {
+            return Err(format!("{flag} {name}: the secret {name} is set twice"));
         }
     }
+    Ok(secrets)
 }
 
 /// Runs the command.

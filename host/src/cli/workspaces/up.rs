@@ -94,13 +94,7 @@ impl RequestArgs {
             let (name, value) = text.split_once('=').ok_or_else(|| usage(format!("--label {text}: use NAME=VALUE")))?;
             labels.insert(name.to_owned(), value.to_owned());
         }
-        let mut secrets = BTreeMap::new();
-        for text in self.secret {
-            let (name, secret) = crate::cli::workspaces::secret::parse(&text).map_err(usage)?;
-            if secrets.insert(name.clone(), secret).is_some() {
-                return Err(usage(format!("the secret {name} is set twice")));
-            }
-        }
+        let secrets = crate::cli::workspaces::secret::parse("--secret", self.secret).map_err(usage)?;
         let build = self.build.build().map_err(usage)?;
         Ok(WorkspaceRequest { build, command: self.command, env, labels, secrets, ..self.request })
     }

@@ -44,8 +44,10 @@ pub(in crate::docker) struct Call {
     pub(in crate::docker) auth: Option<String>,
     /// Value of `X-Registry-Config`; a secret.
     pub(in crate::docker) registries: Option<String>,
-    /// Whether the connection should switch to raw bytes.
-    pub(in crate::docker) upgrade: bool,
+    /// The protocol that the connection should switch to.
+    pub(in crate::docker) upgrade: Option<&'static str>,
+    /// Further headers.
+    pub(in crate::docker) headers: Vec<(&'static str, String)>,
     pub(in crate::docker) within: Duration,
 }
 
@@ -61,7 +63,8 @@ impl Call {
             body: Bytes::new(),
             auth: None,
             registries: None,
-            upgrade: false,
+            upgrade: None,
+            headers: Vec::new(),
             within: QUICK,
         }
     }
@@ -92,8 +95,17 @@ impl Call {
         self.registries = value;
         self
     }
-    pub(in crate::docker) fn upgrade(mut self) -> Self {
-        self.upgrade = true;
+    /// Asks for raw bytes in both directions.
+    pub(in crate::docker) fn upgrade(self) -> Self {
+        self.upgrade_to("tcp")
+    }
+    /// Asks for another protocol on the connection.
+    pub(in crate::docker) fn upgrade_to(mut self, protocol: &'static str) -> Self {
+        self.upgrade = Some(protocol);
+        self
+    }
+    pub(in crate::docker) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
     pub(in crate::docker) fn json(mut self, body: &impl Serialize) -> Result<Self> {

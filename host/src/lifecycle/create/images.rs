@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{self, Context};
-use crate::config::Loaded;
-use crate::docker::{self, BuildRequest, LocalImage};
+use crate::archive::{self, Context, Feature};
+use crate::config::{Builder, Loaded};
+use crate::docker::{self, BuildRequest, BuildSecrets, LocalImage};
 use crate::hooks::record::Refusal;
 use crate::hooks::validate::HostPaths;
 use crate::lifecycle::create::binds::invariants;
@@ -38,6 +38,14 @@ pub struct ImageView {
     pub size: u64,
     /// Time of its build.
     pub created_at: Option<jiff::Timestamp>,
+}
+
+/// A build context whose Dockerfile was checked.
+struct Opened {
+    context: Context,
+    /// The images that the build reads from, its frontend among them.
+    bases: Vec<String>,
+    features: Vec<Feature>,
 }
 
 fn open(build: &ImageBuild) -> Result<Context, Error> {
@@ -100,6 +108,14 @@ fn not_inherited() -> BTreeMap<String, String> {
     [LABEL_ATTEMPT, LABEL_SNAPSHOT].map(|name| (name.to_owned(), String::new())).into()
 }
 
+/// Returns whether an image is the frontend that Docker publishes on Docker Hub.
+fn is_dockers_frontend(image: &str) -> bool {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let hub = ["docker.io/", "index.docker.io/"].iter().find_map(|host| name.strip_prefix(host)).unwrap_or(name);
+    let repository = hub.split_once(':').map_or(hub, |(repository, _)| repository);
+    matches!(repository, "docker/dockerfile" | "docker/dockerfile-upstream")
+}
+
 impl From<docker::PullProgress> for Progress {
     fn from(pull: docker::PullProgress) -> Self {
         let docker::PullProgress { layer, status, current, total } = pull;
@@ -158,19 +174,11 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), Error> {
         let build = &check_context(build, &project.path, &self.loaded(), self.store.dir())?;
-        let opening = build.clone();
-        let args = build.args.clone();
-        let open = move || {
-            let context = open(&opening)?;
-            let wrong = |error: std::io::Error| Error::Request(format!("the Dockerfile: {error}"));
-            let bases = context.bases().map_err(wrong)?;
-            let images = context.images(&args).map_err(wrong)?;
-            Ok::<_, Error>((context, bases, images))
-        };
-        // Reading files of a network mount may take long.
-        let opened = tokio::task::spawn_blocking(open).await;
-        let (context, bases, images) = opened.map_err(|error| Error::Internal(error.to_string()))??;
-        self.check_bases(project, images).await?;
+        let Opened { context, bases, features } = self.open_checked(build, project).await?;
+        // BuildKit would keep a Dockerfile that must stay out of the context.
+        let legacy = context.leaves_dockerfile_out() && features.is_empty() && self.docker.has_legacy_builder();
+        let buildkit = self.uses_buildkit() && !legacy;
+        let shown = buildkit && context.leaves_dockerfile_out();
         self.free_name(reference).await?;
         let labels = [
             (LABEL_IMAGE_HOST, self.store.host_id()),
@@ -190,8 +198,16 @@ impl Lifecycle {
             pull: build.pull,
             memory: Some(self.loaded().config.workspace.memory.0.min(self.loaded().config.limits.memory.0)),
             bases,
+            buildkit,
+            mounts: features.iter().any(|feature| feature.text == "RUN --mount"),
+            cache: format!("{}/{}", self.store.host_id(), project.id),
+            secrets: BuildSecrets(build.secrets.iter().map(|(id, secret)| (id.clone(), secret.0.clone())).collect()),
         };
         progress(Progress::step(format!("building {reference}")));
+        if shown {
+            let note = "the builder gets the Dockerfile with the context, although .dockerignore leaves it out";
+            progress(Progress::step(note.to_owned()));
+        }
         // To the engine an unreadable context looks like an aborted request, so the cause is recorded here.
         let unreadable = Arc::new(OnceLock::new());
         let tell = unreadable.clone();
@@ -215,13 +231,87 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Opens the context, and checks the images, the frontend and the features of its Dockerfile.
+    async fn open_checked(&self, build: &ImageBuild, project: &Project) -> Result<Opened, Error> {
+        let architecture = self.docker.info().await?.architecture;
+        let (opening, args) = (build.clone(), build.args.clone());
+        let open = move || {
+            let context = open(&opening)?;
+            let wrong = |error: std::io::Error| Error::Request(format!("the Dockerfile: {error}"));
+            let images = context.images(&args, &architecture).map_err(wrong)?;
+            let frontend = context.frontend(&args).map_err(wrong)?;
+            let features = context.features().map_err(wrong)?;
+            Ok::<_, Error>((context, images, frontend, features))
+        };
+        // Reading files of a network mount may take long.
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (context, mut bases, frontend, features) = opened.map_err(|error| Error::Internal(error.to_string()))??;
+        self.check_frontend(frontend.as_deref())?;
+        self.check_features(build, frontend.is_some(), &features)?;
+        bases.extend(frontend);
+        self.check_bases(project, &bases).await?;
+        Ok(Opened { context, bases, features })
+    }
+
+    /// Returns whether BuildKit builds images.
+    fn uses_buildkit(&self) -> bool {
+        self.loaded().config.engine.builder == Builder::Auto && self.docker.has_buildkit()
+    }
+
+    /// Refuses a frontend other than Docker's, unless the configuration allows its image: its program decides what the
+    /// build reads, so no check of the Dockerfile would hold.
+    fn check_frontend(&self, frontend: Option<&str>) -> Result<(), Error> {
+        let Some(image) = frontend else { return Ok(()) };
+        if is_dockers_frontend(image) || self.loaded().config.allow.images.contains(image) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the Dockerfile's frontend '{image}' (its line 'syntax=', or the build argument {}) is a program that could \
+             read from images and caches of other workspaces; an admin can allow it in allow.images",
+            archive::SYNTAX_ARG
+        );
+        let refusal = Refusal { policy: "host".into(), at: None, code: "invariant".into(), reason };
+        Err(Error::Denied { refusal, trail: Vec::new() })
+    }
+
+    /// Refuses features that the builder in use does not have: it would ignore some of them, and build another image.
+    fn check_features(&self, build: &ImageBuild, frontend: bool, features: &[Feature]) -> Result<(), Error> {
+        let refuse = |feature: &Feature, needs: &str| {
+            let Feature { line, text, .. } = feature;
+            Err(Error::Request(format!("line {line} of the Dockerfile: '{text}' needs {needs}")))
+        };
+        if self.uses_buildkit() {
+            let document = features.iter().find(|feature| feature.here_document);
+            return match document.filter(|_| !frontend && !self.docker.reads_here_documents()) {
+                Some(feature) => {
+                    refuse(feature, "Docker 23 or newer, or the first line '# syntax=docker/dockerfile:1'")
+                }
+                None => Ok(()),
+            };
+        }
+        if !self.docker.has_legacy_builder() {
+            return Ok(());
+        }
+        let needs = match self.docker.has_buildkit() {
+            true => "BuildKit; the configuration chooses the legacy builder (engine.builder)",
+            false => "BuildKit, which this engine does not have",
+        };
+        if let Some(feature) = features.first() {
+            return refuse(feature, needs);
+        }
+        match build.secrets.keys().next() {
+            Some(id) => Err(Error::Request(format!("the build secret '{id}' needs {needs}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a Dockerfile that reads from an image of another workspace, unless the configuration allows it.
-    async fn check_bases(&self, project: &Project, images: impl IntoIterator<Item = String>) -> Result<(), Error> {
+    async fn check_bases(&self, project: &Project, images: &[String]) -> Result<(), Error> {
         for image in images {
-            if self.loaded().config.allow.images.contains(&image) {
+            if self.loaded().config.allow.images.contains(image) {
                 continue;
             }
-            if let Some(other) = self.image_of_another(project, &image).await? {
+            if let Some(other) = self.image_of_another(project, image).await? {
                 let reason = format!(
                     "the Dockerfile reads from the image '{image}', which was made for the workspace {other}; an \
                      admin can allow it in allow.images"

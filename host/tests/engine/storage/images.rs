@@ -52,7 +52,7 @@ fn a_folder_is_built_without_what_dockerignore_leaves_out() {
     let built = Built::new();
     let sandbox = &built.0;
     let output = sandbox.run(&["image", "build", "--build-arg", "WORD=hello", "--target", "base"]).ok();
-    assert!(output.stderr.contains("Step 1") && output.stderr.contains("RUN echo"), "{}", output.stderr);
+    assert!(output.stderr.contains("[base 1/3] FROM") && output.stderr.contains("RUN echo"), "{}", output.stderr);
     let reference = output.text().trim().to_owned();
     assert!(reference.starts_with(&format!("wharf/{}:", sandbox.id())), "{reference}");
     let image = engine::get(&format!("/images/{reference}/json"));

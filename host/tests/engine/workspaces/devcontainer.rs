@@ -195,7 +195,7 @@ fn the_image_that_a_project_builds_is_built_unless_somebody_decides_otherwise() 
     assert!(reference.starts_with(&format!("wharf/{}:", sandbox.id())), "{plan}");
     assert_eq!(plan["owners"]["image"], "project");
     let up = sandbox.run(&["up"]).ok();
-    assert!(up.stderr.contains("Step 1"), "{}", up.stderr);
+    assert!(up.stderr.contains("[1/3] FROM"), "{}", up.stderr);
     assert_eq!(sandbox.sh("cat /app.txt /word"), "apphi\n");
     // The image exists, so it is not built again; the older form means the same.
     assert!(!sandbox.run(&["up"]).ok().stderr.contains("Step 1"));
