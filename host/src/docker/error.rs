@@ -46,6 +46,12 @@ pub enum Error {
         /// Lowest API version that works.
         needed: String,
     },
+    /// The engine no longer serves any API version that Wharf knows.
+    #[error("the Docker engine is too new for this Wharf: {cause}")]
+    TooNew {
+        /// The engine's words, cleaned: the version of the request, and the lowest that it serves.
+        cause: String,
+    },
     /// There is no such object.
     #[error("there is no {what} '{name}'")]
     NotFound {
@@ -197,6 +203,7 @@ impl Error {
             Self::Unreachable { .. } => "engine-unreachable",
             Self::UnsupportedEndpoint { .. } => "endpoint-unsupported",
             Self::TooOld { .. } => "engine-too-old",
+            Self::TooNew { .. } => "engine-too-new",
             Self::NotFound { .. } => "not-found",
             Self::NameTaken { .. } => "name-taken",
             Self::NotOurs { .. } => "not-ours",
@@ -233,6 +240,7 @@ impl Error {
         match self {
             Self::Unreachable { remedy, .. } | Self::UnsupportedEndpoint { remedy, .. } => remedy.clone(),
             Self::TooOld { .. } => "upgrade the engine to Docker 20.10 or newer".to_owned(),
+            Self::TooNew { .. } => "install a newer Wharf".to_owned(),
             Self::NotFound { what, .. } => match *what {
                 "container" => "see `wharf ls` for all workspaces, or create it with `wharf up`".to_owned(),
                 _ => format!("check the name of the {what}"),
@@ -398,6 +406,8 @@ pub(super) fn status_error(
         404 => Error::NotFound { what, name },
         409 if cause.contains("is not running") => Error::NotRunning { operation, name },
         409 => Error::Conflict { operation, cause },
+        // "client version 1.51 is too old. Minimum supported API version is 1.52, ..." (moby, version middleware).
+        400 if cause.contains("client version") && cause.contains("is too old") => Error::TooNew { cause },
         400 => Error::BadRequest { operation, cause },
         501 => Error::Unsupported { operation, cause },
         status => failed(Error::Engine { operation, status, message: cause }),

@@ -214,9 +214,9 @@ impl Error {
             ) => ErrorKind::Unusable,
             Self::Interrupted | Self::LeftOff(_) => ErrorKind::Interrupted,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
-            Self::Docker(D::Unreachable { .. } | D::TooOld { .. } | D::UnsupportedEndpoint { .. }) => {
-                ErrorKind::EngineUnreachable
-            }
+            Self::Docker(
+                D::Unreachable { .. } | D::TooOld { .. } | D::TooNew { .. } | D::UnsupportedEndpoint { .. },
+            ) => ErrorKind::EngineUnreachable,
             Self::Docker(D::Stream { .. }) => ErrorKind::EngineLost,
             Self::Docker(D::Timeout { .. }) => ErrorKind::EngineTimeout,
             Self::Docker(_) | Self::NotAsDecided(_) => ErrorKind::Engine,

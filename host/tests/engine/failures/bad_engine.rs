@@ -60,6 +60,17 @@ fn an_engine_that_is_too_old_is_told_what_is_needed() {
 }
 
 #[test]
+fn an_engine_that_is_too_new_is_told_to_need_a_newer_wharf() {
+    let sandbox = Sandbox::new();
+    let new = answer_with(
+        &sandbox.path("new.sock"),
+        b"HTTP/1.1 400 Bad Request\r\nApi-Version: 1.60\r\nServer: Docker/40.0.0 (linux)\r\nConnection: close\r\nContent-Length: 119\r\n\r\n\
+          {\"message\":\"client version 1.51 is too old. Minimum supported API version is 1.52, please upgrade your client to 1.60\"}",
+    );
+    refused_everywhere(&sandbox, &new, "engine-too-new", &["too new for this Wharf", "1.52"]);
+}
+
+#[test]
 fn endpoints_that_wharf_does_not_speak_are_refused_with_what_to_use_instead() {
     let mut sandbox = Sandbox::new();
     for endpoint in
