@@ -73,13 +73,14 @@ struct Line {
     error: Option<String>,
     /// Newer engines leave `error` out.
     #[serde(rename = "errorDetail")]
-    detail: Option<Detail>,
+    detail: Option<ErrorDetail>,
     aux: Option<Aux>,
 }
 
+/// An error within a stream of progress.
 #[derive(Deserialize)]
-struct Detail {
-    message: String,
+pub(super) struct ErrorDetail {
+    pub(super) message: String,
 }
 
 #[derive(Deserialize)]

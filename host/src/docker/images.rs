@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::build::ErrorDetail;
 use super::error::{self, Error, Result};
 use super::http::{Call, SLOW, encode, filters, parse};
 use super::reference::{check, split};
@@ -160,6 +161,8 @@ struct RawProgress {
     status: String,
     progress_detail: Option<RawDetail>,
     error: Option<String>,
+    /// Newer engines leave `error` out.
+    error_detail: Option<ErrorDetail>,
 }
 
 #[derive(Deserialize, Default)]
@@ -356,7 +359,7 @@ fn is_momentary(error: &Error) -> bool {
 fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::result::Result<(), String> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let raw: RawProgress = serde_json::from_slice(line).map_err(|error| format!("unreadable progress: {error}"))?;
-        if let Some(cause) = raw.error {
+        if let Some(cause) = raw.error_detail.map(|detail| detail.message).or(raw.error) {
             return Err(cause);
         }
         let detail = raw.progress_detail.unwrap_or_default();

@@ -77,8 +77,11 @@ impl Logins {
 
 fn config() -> Option<Value> {
     let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
-    let config = std::fs::read(config_folder(&env)?.join("config.json")).ok()?;
-    serde_json::from_slice(&config).ok()
+    let path = config_folder(&env)?.join("config.json");
+    let config = std::fs::read(&path).ok()?;
+    // The error of the parser names a place, and no content.
+    let warn = |error: &serde_json::Error| tracing::warn!("no logins are read from {}: {error}", path.display());
+    serde_json::from_slice(&config).inspect_err(warn).ok()
 }
 
 async fn login(config: &Value, registry: &str) -> Option<Value> {
@@ -104,29 +107,49 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
             .arg("get")
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
             .process_group(0)
             .spawn()?;
         let mut helper = Helper { group: child.id() };
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(registry.as_bytes()).await?;
+            match stdin.write_all(registry.as_bytes()).await {
+                // It failed before it read the registry, and says why.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                written => written?,
+            }
         }
-        let mut answer = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(MOST_BYTES as u64 + 1).read_to_end(&mut answer).await?;
-        }
+        let (mut answer, mut words) = (Vec::new(), Vec::new());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let read = async |pipe: Option<&mut (dyn tokio::io::AsyncRead + Unpin + Send)>, into: &mut Vec<u8>| match pipe {
+            Some(pipe) => pipe.take(MOST_BYTES as u64 + 1).read_to_end(into).await,
+            None => Ok(0),
+        };
+        let (mut stdout, mut stderr) = (stdout, stderr);
+        let (first, second) = tokio::join!(
+            read(stdout.as_mut().map(|pipe| pipe as _), &mut answer),
+            read(stderr.as_mut().map(|pipe| pipe as _), &mut words)
+        );
+        first.and(second)?;
         if answer.len() > MOST_BYTES {
-            return Ok(None);
+            return Ok(Err(String::new()));
         }
         let status = child.wait().await?;
         helper.group = None;
-        Ok::<_, std::io::Error>(status.success().then_some(answer))
+        if status.success() {
+            return Ok(Ok(answer));
+        }
+        // A helper reports its failure on stdout (docker-credential-helpers, README), and a program below it on stderr.
+        Ok::<_, std::io::Error>(Err(format!("{} {}", first_line(&answer), first_line(&words)).trim().to_owned()))
     };
-    // A helper's output may contain the secret, so only its failure is logged.
+    // The answer of a helper that succeeds holds the secret, so only the words of one that fails are logged.
     let answer = match tokio::time::timeout(HELPER, asked).await {
-        Ok(Ok(Some(answer))) => answer,
-        Ok(Ok(None)) => {
+        Ok(Ok(Ok(answer))) => answer,
+        Ok(Ok(Err(words))) if words.is_empty() || words.contains("credentials not found") => {
             tracing::debug!("the credential helper {name} has no login for {registry}");
+            return None;
+        }
+        Ok(Ok(Err(words))) => {
+            tracing::warn!("the credential helper docker-credential-{name} has failed for {registry}: {words}");
             return None;
         }
         Ok(Err(error)) => {
@@ -142,6 +165,13 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Value> {
         }
     };
     from_helper(&answer, registry)
+}
+
+/// Returns the first line of a helper's words, at most 200 characters.
+fn first_line(words: &[u8]) -> String {
+    let words = String::from_utf8_lossy(words);
+    let line = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    line.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
 /// A running helper. It may be a script, so its whole process group is killed.

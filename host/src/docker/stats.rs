@@ -158,8 +158,14 @@ impl Docker {
     pub async fn stats(&self, id: &str) -> Result<Stats> {
         let path = format!("{}/stats?stream=false", containers::path(id)?);
         let call = Call::get(OPERATION, path).about("container", id).within(Duration::from_secs(30));
-        let raw: Raw = self.http().json(&call).await?;
-        from_raw(&raw).ok_or_else(|| Error::NotRunning { operation: OPERATION, name: id.to_owned() })
+        let ended = || Error::NotRunning { operation: OPERATION, name: id.to_owned() };
+        let reply = self.http().ok(&call).await?;
+        // The container was removed between the two readings.
+        if reply.body.trim_ascii().is_empty() {
+            return Err(ended());
+        }
+        let raw: Raw = parse(OPERATION, &reply.body)?;
+        from_raw(&raw).ok_or_else(ended)
     }
 
     /// Reads a container's usage about once per second, until the container ends. The first item has no CPU figure.

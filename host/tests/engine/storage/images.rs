@@ -221,6 +221,20 @@ fn logins_come_from_dockers_own_config_and_from_credential_helpers() {
     sandbox.run(&["image", "rm", &registry.reference]).ok();
     let output = sandbox.run(&["image", "pull", &registry.reference]);
     assert!(output.code == 1 && output.stderr.contains("docker-credential-missing"), "{}", output.stderr);
+
+    // It fails without reading the registry's name.
+    sandbox.write("bin/docker-credential-test", "#!/bin/sh\necho 'token expired; log in again' >&2\nexit 1\n");
+    sandbox.write("docker/config.json", json!({ "credsStore": "test" }).to_string());
+    let output = sandbox.run(&["image", "pull", &registry.reference]);
+    let told = "docker-credential-test has failed for";
+    assert!(output.stderr.contains(told) && output.stderr.contains("token expired; log in again"), "{}", output.stderr);
+    sandbox.write("docker/config.json", "{\"auths\": {,");
+    let output = sandbox.run(&["image", "pull", &registry.reference]);
+    assert!(
+        output.stderr.contains("no logins are read from") && output.stderr.contains("config.json"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
