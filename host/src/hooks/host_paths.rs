@@ -155,6 +155,9 @@ impl HostPaths {
 
 fn look(path: &Path, guarded: &[Guarded]) -> Result<Source, String> {
     let found = paths::resolve(path).map_err(|error| match error {
+        paths::Error::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            "does not exist; make it first, e.g. with 'mkdir -p'".to_owned()
+        }
         paths::Error::Io(error) => format!("cannot be read: {error}"),
         other => format!("cannot be mounted: {other}"),
     })?;

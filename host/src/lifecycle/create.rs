@@ -10,6 +10,7 @@ pub(in crate::lifecycle) mod facts;
 pub(in crate::lifecycle) mod fields;
 mod hints;
 pub(in crate::lifecycle) mod image_config;
+mod image_metadata;
 pub(in crate::lifecycle) mod images;
 pub(in crate::lifecycle) mod networks;
 pub(in crate::lifecycle) mod owner;

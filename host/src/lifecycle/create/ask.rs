@@ -93,7 +93,7 @@ impl Lifecycle {
             };
             decide_create(chain, &loaded, &secrets, &project, &request, facts, &image)
         };
-        let DecidedCreate { created: mut decision, withheld, image } = self.decide(id.as_str(), decide).await??;
+        let DecidedCreate { created: mut decision, withheld, image, note } = self.decide(id.as_str(), decide).await??;
         let values = withheld.values();
         if let Some(refusal) = &mut decision.refusal {
             self.secrets.redact_refusal(refusal, &decision.decisions, &values);
@@ -113,8 +113,10 @@ impl Lifecycle {
         if asked.project.secrets.is_some() && !self.docker.is_local() {
             return Err(Error::Request(files::REMOTE.into()));
         }
+        let mut project = asked.project.clone();
+        project.hints.extend(note);
         Ok(Decided {
-            project: asked.project.clone(),
+            project,
             draft: decision.draft,
             withheld,
             secret_files: asked.given.clone(),

@@ -189,12 +189,24 @@ fn appended(text: &str, line: &str) -> String {
     format!("{text}{end}{line}")
 }
 
-/// Returns the end of a message about a command that failed for lack of root: the ways to run as root.
-pub(in crate::lifecycle) fn hint(draft: &Draft, said: &str) -> String {
-    if !is_default(draft) || !wants_root(said) {
+/// Returns the end of a message about a command that failed for lack of permission: the ways to run as root, or as the
+/// project's owner if the workspace runs as another user.
+pub(in crate::lifecycle) fn hint(draft: &Draft, project: &Path, said: &str) -> String {
+    if !wants_root(said) {
         return String::new();
     }
-    format!("; {}", ways_back(draft.spec.user.as_deref().unwrap_or_default()))
+    let user = draft.spec.user.as_deref().unwrap_or("root");
+    if is_default(draft) {
+        return format!("; {}", ways_back(user));
+    }
+    let root = matches!(user.split(':').next(), Some("root" | "0"));
+    match project_owner(project).filter(|owner| !root && !same_user(owner, user) && !same_user(user, owner)) {
+        Some(owner) => format!(
+            "; the project belongs to {owner}, and the workspace runs as {user}; to run as the owner, use 'wharf up \
+             --recreate --user {owner}'"
+        ),
+        None => String::new(),
+    }
 }
 
 /// Returns whether the output of a command reports a failure for lack of root.

@@ -17,9 +17,9 @@ use crate::hooks::{Chain, Facts, ImageConfig, Outcome, Step};
 use crate::lifecycle::ResolvedRequest;
 use crate::lifecycle::create::devcontainer::{ask, hide};
 use crate::lifecycle::create::facts::{engine_facts, image_facts, only_these, project_facts};
-use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::plan_diff::remembered;
 use crate::lifecycle::create::request::draft;
+use crate::lifecycle::create::{image_config, image_metadata};
 use crate::lifecycle::secrets::files;
 use crate::lifecycle::secrets::withheld_values::{Withheld, in_name};
 use crate::lifecycle::{Error, Lifecycle, Project, now_ms};
@@ -134,7 +134,7 @@ async fn plan_resolved(
             }
             _ => Ok(None),
         };
-        let DecidedCreate { created: mut decision, withheld, .. } =
+        let DecidedCreate { created: mut decision, withheld, note, .. } =
             decide_create(&chain, &loaded, &secrets, &project, &request, facts, &image)?;
         let values = withheld.values();
         if let Some(refusal) = &mut decision.refusal {
@@ -177,7 +177,7 @@ async fn plan_resolved(
                 let error = step.error.as_ref()?;
                 Some((error.detail.clone()?, error.marked))
             }),
-            notes: project.hints,
+            notes: project.hints.into_iter().chain(note).collect(),
             denied: decision.refusal,
             engine,
         })
@@ -242,6 +242,8 @@ pub(in crate::lifecycle) struct DecidedCreate {
     pub(in crate::lifecycle) withheld: Withheld,
     /// The facts about the image that policies received.
     pub(in crate::lifecycle) image: Option<ImageConfig>,
+    /// A note about the image's label for development containers.
+    pub(in crate::lifecycle) note: Option<String>,
 }
 
 /// The part that `plan` and `up` share: draft, project facts, chain. `image` returns the engine's image for a
@@ -275,7 +277,7 @@ pub(in crate::lifecycle) fn decide_create(
     asked.map_or(Ok(()), |asked| asked.refuse_commands(&withheld))?;
     let requested = request.image.is_some() || named;
     let chain = chain.clone().knowing(secrets, &values);
-    let (mut told, mut failed) = (None, None);
+    let (mut told, mut failed, mut note) = (None, None, None);
     let mut chosen = |draft: &mut Draft| {
         let Some(choice) = &draft.spec.image else { return Ok(None) };
         let refuse = |reason: String| Refusal { policy: "host".into(), at: None, code: "image".into(), reason };
@@ -288,6 +290,8 @@ pub(in crate::lifecycle) fn decide_create(
         let mut config =
             image_config::of_image(&found).map_err(|text| refuse(format!("{}: {text}", choice.reference)))?;
         image_config::fill(draft, &found);
+        // A sidecar runs its image unchanged.
+        note = (project.part_of.is_none()).then(|| image_metadata::fill(draft, &found.labels)).flatten();
         told = Some(config.clone());
         image_config::clean(&mut config, &known);
         Ok(Some(config))
@@ -300,7 +304,8 @@ pub(in crate::lifecycle) fn decide_create(
         image_config::settle(&mut created.draft, config, &project.id);
     }
     refuse_names(&mut created, secrets, &values);
-    Ok(DecidedCreate { created, withheld, image: told })
+    note.iter_mut().for_each(|note| known.clean(note));
+    Ok(DecidedCreate { created, withheld, image: told, note })
 }
 
 /// Refuses a decision in which policies put the value of a secret into a name, because names are stored and shown

@@ -1,6 +1,8 @@
 //! The commands of a `devcontainer.json`: they run in the workspace, never on the host, one after the other. A policy
 //! may deny each at `pre-exec`. The first failure ends them and marks the workspace degraded; it keeps running.
 
+use std::path::Path;
+
 use crate::devcontainer::{Command, OWNER, Record};
 use crate::docker::{ExecControl, ExecEnd, ExecRequest};
 use crate::hooks::ExecSpec;
@@ -20,6 +22,27 @@ async fn killed(control: &ExecControl) -> String {
         Err(error) => format!(" and may still run: {error}"),
     }
 }
+
+/// Runs a command so that its background processes outlive it. The engine closes the output of an exec when its process
+/// ends, and a process that writes to it then dies. So the command writes to a pipe, a loop passes its lines on until the
+/// command has ended, and `cat` takes the rest. Without a shell's tools, the command runs as it is.
+const KEEPING_BACKGROUND: &str = r#"
+d=$(mktemp -d 2>/dev/null) && mkfifo -m 600 "$d/o" 2>/dev/null || { [ -z "$d" ] || rmdir "$d"; exec "$@"; }
+m=":end of command $$:"
+{
+  while IFS= read -r l <&4 && [ "$l" != "$m" ]; do printf '%s\n' "$l"; done
+  cat <&4 >/dev/null 2>&1 &
+} 4<"$d/o" &
+r=$!
+exec 3>"$d/o"
+rm -rf "$d"
+"$@" >&3 2>&3 3>&-
+c=$?
+printf '\n%s\n' "$m" >&3
+exec 3>&-
+wait "$r"
+exit "$c"
+"#;
 
 /// The limit of a command's output that is shown, in bytes.
 const SHOWN: usize = 64 << 10;
@@ -133,8 +156,14 @@ impl Lifecycle {
         let working_dir = crate::lifecycle::secrets::scrub::working_dir(workspace, container);
         let spec = ExecSpec { command: command.words.clone(), user, working_dir, ..ExecSpec::default() };
         let allowed = self.allow_exec(&workspace.id, container, spec).await.map_err(|error| error.to_string())?;
+        let shell = ["/bin/sh", "-c", KEEPING_BACKGROUND, "wharf"].map(str::to_owned);
+        // A command without a shell may run in an image without one.
+        let in_shell = allowed.command.first().is_some_and(|program| program == "/bin/sh");
         let request = ExecRequest {
-            command: allowed.command,
+            command: match in_shell {
+                true => shell.into_iter().chain(allowed.command).collect(),
+                false => allowed.command,
+            },
             env: allowed.env,
             user: allowed.user,
             working_dir: allowed.working_dir,
@@ -169,7 +198,7 @@ impl Lifecycle {
             Ok(Ok(ExecEnd::Exited(0) | ExecEnd::Detached)) => Ok(()),
             Ok(Ok(ExecEnd::Exited(code))) => {
                 let last = scrub.text(&said.last);
-                let hint = hint(draft, &last);
+                let hint = hint(draft, Path::new(&workspace.project), &last);
                 Err(format!("it exited with code {code}{}{last}{hint}", if last.is_empty() { "" } else { ": " }))
             }
         }

@@ -101,7 +101,10 @@ impl Lifecycle {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(store::Workspace, Container), Error> {
         workspace.trail.retain(|step| step.hook != Hook::PostStart);
-        workspace.notes.clear();
+        // The notes of a new workspace are hints about its project and its image.
+        if !first_start {
+            workspace.notes.clear();
+        }
         workspace.degraded = None;
         workspace.stopped = None;
         workspace.start_unfinished = false;
@@ -191,7 +194,11 @@ impl Lifecycle {
                         let said = String::from_utf8_lossy(said);
                         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
                         let last = self.scrub(container, last);
-                        let hint = crate::lifecycle::create::owner::hint(&workspace.draft, &last);
+                        let hint = crate::lifecycle::create::owner::hint(
+                            &workspace.draft,
+                            std::path::Path::new(&workspace.project),
+                            &last,
+                        );
                         Err(failed(format!("it exited with code {}: {last}{hint}", output.code)))
                     }
                 }

@@ -420,3 +420,78 @@ fn a_sidecar_has_nothing_of_the_projects_file() {
     let env = engine::env(db["container_id"].as_str().unwrap());
     assert!(!env.iter().any(|pair| pair == "A=1"), "{env:?}");
 }
+
+/// Builds an image with this label, under a name of the sandbox.
+fn labelled(sandbox: &Sandbox, metadata: &str) -> String {
+    let name = format!("wharf-test-label-{}:1", sandbox.name());
+    let more = "RUN echo 'dev:x:1234:1234::/home/dev:/bin/sh' >> /etc/passwd && mkdir -p /home/dev && chown 1234:1234 /home/dev";
+    let text = format!("FROM {BASE}\n{more}\nLABEL devcontainer.metadata='{metadata}'\n");
+    sandbox.write("project/label.Dockerfile", text);
+    sandbox.json(&["image", "build", "--file", "label.Dockerfile", "--tag", &name]);
+    name
+}
+
+#[test]
+fn the_label_of_an_image_gives_the_user_and_the_environment_and_the_rest_is_listed() {
+    let sandbox = Sandbox::new();
+    let metadata = r#"[{"id":"a","remoteUser":"other"},{"remoteUser":"dev","containerEnv":{"FROM_LABEL":"1","MINE":"0"},"privileged":true,"mounts":["source=/,target=/host,type=bind"],"postCreateCommand":"touch /stranger"}]"#;
+    let image = labelled(&sandbox, metadata);
+    sandbox.write(FILE, format!("{{\"image\": {image:?}, \"containerEnv\": {{\"MINE\": \"1\"}}}}"));
+    let note = "not honoured in the image's label devcontainer.metadata: mounts, postCreateCommand, privileged";
+    let plan = sandbox.json(&["plan"]);
+    assert_eq!((&plan["spec"]["user"], &plan["owners"]["user"]), (&json!("dev"), &json!("default")), "{plan}");
+    assert_eq!(plan["notes"], json!([note]));
+    assert_eq!(sandbox.json(&["up"])["notes"], json!([note]));
+    assert_eq!(sandbox.sh("id -un; echo $FROM_LABEL $MINE; ls -d /host /stranger 2>/dev/null || true"), "dev\n1 1\n");
+    assert_eq!(sandbox.run(&["up"]).ok().stderr.matches("already running").count(), 1);
+    // The file's own user wins over the label's.
+    sandbox.write(FILE, format!("{{\"image\": {image:?}, \"remoteUser\": \"root\"}}"));
+    assert_eq!(sandbox.json(&["plan"])["spec"]["user"], "root");
+    sandbox.json(&["rm", "--force", &sandbox.id()]);
+    sandbox.run(&["image", "rm", &image]).ok();
+}
+
+#[test]
+fn a_background_process_of_a_command_lives_and_may_write() {
+    let sandbox = Sandbox::new();
+    let command =
+        "echo begun; printf 'no end of line'; (while sleep 0.2; do echo listening; echo x >> /count; done) & exit 0";
+    let file = json!({ "image": BASE, "postStartCommand": command, "postCreateCommand": ["sh", "-c", "exit 0"] });
+    sandbox.write(FILE, file.to_string());
+    let up = sandbox.run(&["up"]).ok();
+    assert!(up.stderr.contains("begun") && up.stderr.contains("no end of line"), "{}", up.stderr);
+    // The engine closes the output of a command about two seconds after its end.
+    until("it writes", || sandbox.run(&["exec", "--", "test", "-s", "/count"]).code == 0);
+    let lines = || sandbox.sh("wc -l < /count").trim().parse::<u32>().unwrap();
+    let first = lines();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let second = lines();
+    assert!(second > first + 10, "{first} {second}");
+    // A code other than 0, and a command that is not there, are told as before.
+    let failing = json!({ "image": BASE, "postStartCommand": "echo last words; exit 7" });
+    sandbox.write(FILE, failing.to_string());
+    let failed = sandbox.run(&["up", "--recreate"]);
+    assert_eq!(failed.code, 8, "{}", failed.stderr);
+    assert!(failed.stderr.contains("postStartCommand failed: it exited with code 7: last words"), "{}", failed.stderr);
+}
+
+#[test]
+fn a_missing_source_and_a_user_without_access_are_told_with_the_remedy() {
+    let sandbox = Sandbox::new();
+    let missing = json!({ "image": BASE, "mounts": ["source=${localWorkspaceFolder}/.cache,target=/c,type=bind"] });
+    sandbox.write(FILE, missing.to_string());
+    let refused = sandbox.run(&["up"]);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(".cache does not exist; make it first, e.g. with 'mkdir -p'"),
+        "{}",
+        refused.stderr
+    );
+    std::os::unix::fs::chown(sandbox.project(), Some(1577), Some(100)).unwrap();
+    let other = json!({ "image": BASE, "remoteUser": "1000:1000", "postCreateCommand": "touch made" });
+    sandbox.write(FILE, other.to_string());
+    let degraded = sandbox.run(&["up"]);
+    assert_eq!(degraded.code, 8, "{}", degraded.stderr);
+    let remedy = "the project belongs to 1577:100, and the workspace runs as 1000:1000; to run as the owner, use 'wharf up --recreate --user 1577:100'";
+    assert!(degraded.stderr.contains(remedy), "{}", degraded.stderr);
+}
