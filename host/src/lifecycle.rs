@@ -49,7 +49,7 @@ pub use observe::events::{Notice, WorkspaceEvents};
 pub use observe::find::find_listed;
 pub use observe::logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
 pub use observe::stats::StatsWatch;
-pub use observe::view::{StatsView, WorkspaceView};
+pub use observe::view::{Ending, StatsView, WorkspaceView};
 pub use recovery::react::Reaction;
 pub use recovery::recover::Trouble;
 pub use run::copy::{CopyIn, CopyOut, PathView};
