@@ -83,7 +83,7 @@ enum Command {
     #[command(alias = "ps")]
     Ls(Deferred<workspaces::show::LsArgs>),
     /// Show everything about a workspace
-    Inspect(Deferred<workspaces::show::InspectArgs>),
+    Inspect(Deferred<workspaces::show::inspect::Args>),
     /// Run a command in a workspace: wharf exec [WS] -- COMMAND
     Exec(Deferred<workspaces::exec::Args>),
     /// Open a shell in a workspace
@@ -318,7 +318,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     match cli.command {
         Command::Up(Deferred(args)) => boxed(workspaces::up::run(&context, args)).await,
         Command::Ls(Deferred(args)) => boxed(workspaces::show::ls(&context, &args)).await,
-        Command::Inspect(Deferred(args)) => boxed(workspaces::show::inspect(&context, &args)).await,
+        Command::Inspect(Deferred(args)) => boxed(workspaces::show::inspect::run(&context, &args)).await,
         Command::Exec(Deferred(args)) => boxed(workspaces::exec::run(&context, args)).await,
         Command::Shell(Deferred(args)) => boxed(workspaces::exec::shell(&context, args)).await,
         Command::Logs(Deferred(args)) => boxed(workspaces::logs::run(&context, &args)).await,

@@ -16,6 +16,24 @@ pub(crate) fn is_err() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// Returns the width of the terminal in columns, if standard output is one.
+pub(crate) fn width() -> Option<usize> {
+    is_out().then(columns)
+}
+
+/// Returns the width of the terminal in columns, if standard error is one.
+pub(crate) fn width_of_err() -> Option<usize> {
+    is_err().then(columns)
+}
+
+/// Returns the width of the terminal: 80 columns where it does not tell, and never so few that nothing fits.
+fn columns() -> usize {
+    let told = crossterm::terminal::size().map(|(columns, _)| usize::from(columns)).unwrap_or_default();
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let columns = Some(told).filter(|columns| *columns > 0).or_else(given);
+    columns.unwrap_or(80).max(20)
+}
+
 /// Prints a line.
 pub(crate) fn print(line: &Printable) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::builtin::{self, BuiltIn};
-use crate::cli::output::Output;
+use crate::cli::output::{Cell, Column, Look, Output, column};
 use crate::cli::{Context, Failure};
 use crate::config::Sources;
 
@@ -60,8 +60,15 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
         context.out.line(format!("# script: {}", script.display()))?;
     }
     context.out.line(format!("# state: {}", context.app.state_dir.display()))?;
-    let rows = values.into_iter().map(|shown| vec![shown.key, shown.value.to_string(), shown.origin]);
-    context.out.table(&["KEY", "VALUE", "ORIGIN"], rows.collect())?;
+    const COLUMNS: [Column; 3] =
+        [column("KEY").cut(24), column("VALUE").cut(16), column("ORIGIN").path(16).optional(1)];
+    // Defaults step back behind the values that a file, a variable or a flag has set.
+    let look = |origin: &str| (origin == "default").then_some(Look::Dim);
+    let row = |shown: Shown| {
+        let look = look(&shown.origin);
+        [shown.key, shown.value.to_string(), shown.origin].map(|text| Cell::from(text).look(look)).into()
+    };
+    context.out.table::<Cell>(&COLUMNS, values.into_iter().map(row).collect())?;
     Ok(0)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::app::PolicyView;
-use crate::cli::output::ago;
+use crate::cli::output::{Cell, Column, Look, ago, column};
 use crate::cli::{Context, Failure};
 use crate::config::PolicyConfig;
 use crate::hooks::chain::Mode;
@@ -78,6 +78,16 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
     }
 }
 
+const COLUMNS: [Column; 7] = [
+    column("#"),
+    column("NAME").cut(16),
+    column("KIND").optional(2),
+    column("MODE"),
+    column("DIGEST").optional(4),
+    column("SOURCE").path(12).optional(3),
+    column("HOOKS").wrapped(16),
+];
+
 async fn ls(context: &Context) -> Result<u8, Failure> {
     let (rows, chain) = context.backend(&[])?.policies().await?;
     if context.out.json {
@@ -86,11 +96,15 @@ async fn ls(context: &Context) -> Result<u8, Failure> {
     }
     let cells = |row: &PolicyView| {
         let digest = row.digest.as_deref().and_then(|digest| digest.get(..19)).unwrap_or("-").to_owned();
-        let state = row.error.clone().unwrap_or_else(|| hooks(row));
-        let (kind, mode) = (row.kind.as_str().to_owned(), row.mode.clone());
-        vec![row.order.to_string(), row.name.clone(), kind, mode, digest, row.source.clone(), state]
+        let hooks = match &row.error {
+            Some(error) => Cell::from(error).look(Look::Bad),
+            None => hooks(row).into(),
+        };
+        let mode = Cell::from(&row.mode).look((row.mode != "enforce").then_some(Look::Warn));
+        let (kind, order) = (row.kind.as_str(), row.order.to_string());
+        vec![order.into(), Cell::from(&row.name), kind.into(), mode, digest.into(), Cell::from(&row.source), hooks]
     };
-    context.out.table(&["#", "NAME", "KIND", "MODE", "DIGEST", "SOURCE", "HOOKS"], rows.iter().map(cells).collect())?;
+    context.out.table(&COLUMNS, rows.iter().map(cells).collect())?;
     for row in &rows {
         for note in &row.notes {
             context.out.line(format!("{}: {note}", row.name))?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::backend::PrunedImage;
 use crate::cli::bars::Bars;
-use crate::cli::output::{Several, ago, bytes};
+use crate::cli::output::{Column, Several, ago, bytes, column};
 use crate::cli::{Context, Failure};
 use crate::wire::ImageBuild;
 
@@ -106,7 +106,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                     vec![image.reference.clone(), id, image.origin.to_string(), workspace, size, ago(image.created_at)]
                 };
                 let rows = all.iter().map(row).collect();
-                context.out.table(&["IMAGE", "ID", "ORIGIN", "WORKSPACE", "SIZE", "BUILT"], rows)?;
+                const COLUMNS: [Column; 6] = [
+                    column("IMAGE").cut(20),
+                    column("ID").optional(4),
+                    column("ORIGIN").optional(2),
+                    column("WORKSPACE").cut(12).optional(1),
+                    column("SIZE").right(),
+                    column("BUILT").optional(3),
+                ];
+                context.out.table(&COLUMNS, rows)?;
             }
             Ok(0)
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::bars::Bars;
 use crate::cli::devcontainer::{DevcontainerArgs, not_honoured};
+use crate::cli::output::Look;
 use crate::cli::{Context, Failure};
 use crate::config::Span;
 use crate::hooks::Hook;
@@ -159,16 +160,16 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
         }
         context.out.line(summary(context, workspace))?;
         if let Some(line) = workspace.devcontainer.as_ref().and_then(not_honoured) {
-            context.out.line(format!("  {line}"))?;
+            context.out.wrapped("  ", line)?;
         }
         for note in &workspace.notes {
-            context.out.line(format!("  note: {note}"))?;
+            context.out.wrapped("  note: ", note)?;
         }
         if let Some(reason) = &workspace.degraded {
-            context.out.line(format!("  degraded: {reason}"))?;
+            context.out.marked("  degraded", Look::Warn, "  degraded: ", reason)?;
         }
         if let Some(reason) = &workspace.outdated {
-            context.out.line(format!("  outdated: {reason}"))?;
+            context.out.marked("  outdated", Look::Warn, "  outdated: ", reason)?;
         }
     }
     let in_order = workspace.state == State::Running && workspace.degraded.is_none();
