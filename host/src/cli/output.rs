@@ -13,6 +13,8 @@ mod table;
 mod text;
 
 pub(crate) use table::{Cell, Column, column};
+#[cfg(test)]
+pub(crate) use text::width;
 
 /// The meaning of a text, which a terminal shows as a style or a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,6 +346,12 @@ impl<'a> Several<'a> {
         }
         Ok(self.exit)
     }
+}
+
+/// Formats a point in time for a list that goes on: the local time of day, with the date if it is not today's.
+pub(crate) fn clock(time: jiff::Timestamp) -> String {
+    let (time, today) = (time.to_zoned(jiff::tz::TimeZone::system()), jiff::Zoned::now().date());
+    time.strftime(if time.date() == today { "%H:%M:%S" } else { "%m-%d %H:%M" }).to_string()
 }
 
 /// Formats bytes for people.

@@ -1,5 +1,6 @@
 //! `wharf cleanup`: a single sweep, the ledger, and undo.
 
+use crate::cli::bars::Waiting;
 use crate::cli::output::{Cell, Column, Look, Several, ago, bytes, column, until};
 use crate::cli::{Context, Failure};
 use crate::hooks::SweepChoice;
@@ -69,7 +70,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     match &args.command {
         None => {
             let request = SweepRequest { dry_run: args.dry_run, no_grace: args.no_grace };
+            let waiting = Waiting::new(context.out.json, "asking the policies about every object");
             let report = backend.sweep(&request).await?;
+            drop(waiting);
             if context.out.json {
                 context.out.value(&report)?;
             } else {

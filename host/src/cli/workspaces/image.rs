@@ -60,16 +60,16 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
     /// Build the image from a folder
-    #[arg(long, value_name = "DIR", conflicts_with = "image")]
+    #[arg(help_heading = "Image", long, value_name = "DIR", conflicts_with = "image")]
     build: Option<PathBuf>,
     /// The Dockerfile's path in the folder of --build [default: Dockerfile]
-    #[arg(long, value_name = "PATH", requires = "build")]
+    #[arg(help_heading = "Image", long, value_name = "PATH", requires = "build")]
     dockerfile: Option<String>,
     /// Build argument: NAME=VALUE
-    #[arg(long, value_name = "NAME=VALUE", requires = "build")]
+    #[arg(help_heading = "Image", long, value_name = "NAME=VALUE", requires = "build")]
     build_arg: Vec<String>,
     /// The stage to build [default: the last one]
-    #[arg(long, value_name = "STAGE", requires = "build")]
+    #[arg(help_heading = "Image", long, value_name = "STAGE", requires = "build")]
     target: Option<String>,
 }
 

@@ -28,17 +28,21 @@ pub(crate) struct LsArgs {
     watch: bool,
 }
 
-/// The columns of the list. An id begins with the name, and the age is the least that a reader looks for.
-const COLUMNS: [Column; 8] = [
-    column("ID").cut(10),
-    column("NAME").cut(8).optional(3),
-    column("STATE").cut(7),
-    column("HEALTH").cut(6),
-    column("IMAGE").cut(14).optional(1),
-    column("CREATED").optional(5),
-    column("PORTS").cut(16).optional(2),
-    column("PROJECT").path(12).optional(4),
-];
+/// The columns of the list. A shortened id is of no use, so it is left out where the names are enough.
+fn columns(all: &[WorkspaceView]) -> [Column; 8] {
+    let names: std::collections::BTreeSet<_> = all.iter().map(|workspace| &workspace.name).collect();
+    let id = column("ID");
+    [
+        if names.len() == all.len() { id.optional(5) } else { id },
+        column("NAME").cut(12),
+        column("STATE").cut(7),
+        column("HEALTH").cut(6),
+        column("IMAGE").cut(14).optional(1),
+        column("CREATED").optional(4),
+        column("PORTS").wrapped(26).optional(2),
+        column("PROJECT").path(12).optional(3),
+    ]
+}
 
 /// Lists workspaces.
 pub(crate) async fn ls(context: &Context, args: &LsArgs) -> Result<u8, Failure> {
@@ -142,7 +146,7 @@ pub(crate) fn list(context: &Context, all: &[WorkspaceView], quiet: bool) -> Res
                 Cell::from(&workspace.project),
             ]
         };
-        context.out.table(&COLUMNS, all.iter().map(row).collect())?;
+        context.out.table(&columns(all), all.iter().map(row).collect())?;
     }
     Ok(0)
 }

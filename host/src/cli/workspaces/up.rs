@@ -53,13 +53,13 @@ pub(crate) struct RequestArgs {
     #[command(flatten)]
     build: crate::cli::workspaces::image::BuildArgs,
     /// Environment: NAME=VALUE, or NAME to take it from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(help_heading = "Environment", short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Label: NAME=VALUE
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(help_heading = "Environment", short, long, value_name = "NAME=VALUE")]
     label: Vec<String>,
     /// Secret file /run/secrets/NAME: NAME=FILE, or NAME to take it from a variable here
-    #[arg(long, value_name = "NAME[=FILE]")]
+    #[arg(help_heading = "Environment", long, value_name = "NAME[=FILE]")]
     secret: Vec<String>,
     /// The command that keeps the workspace up
     #[arg(last = true)]
