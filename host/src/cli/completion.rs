@@ -51,18 +51,28 @@ pub(crate) fn script(shell: clap_complete::Shell) -> std::io::Result<Vec<u8>> {
 fn command() -> clap::Command {
     let mut command = super::command();
     command.build();
-    with_values(command, &[])
+    with_values(command, &[], is_flag_begun())
 }
 
-fn with_values(command: clap::Command, path: &[String]) -> clap::Command {
+/// Returns whether the current word begins with a dash. Other words are completed with flags only if nothing else fits.
+fn is_flag_begun() -> bool {
+    let index = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse::<usize>().ok());
+    let words: Vec<_> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
+    let current = index.map_or_else(|| words.last(), |index| words.get(index));
+    current.is_some_and(|word| word.to_string_lossy().starts_with('-'))
+}
+
+fn with_values(command: clap::Command, path: &[String], flags: bool) -> clap::Command {
     let words = path.to_vec();
     let command = command.mut_args(|arg| match values(&words, arg.get_id().as_str()) {
         Some(values) => arg.add(ArgValueCompleter::new(move |current: &OsStr| candidates(values, current))),
+        // Hidden candidates are offered only where no others are.
+        None if !flags && !arg.is_positional() => arg.hide(true),
         None => arg,
     });
     command.mut_subcommands(|below| {
         let path = [path, &[below.get_name().to_owned()]].concat();
-        with_values(below, &path)
+        with_values(below, &path, flags)
     })
 }
 
@@ -152,7 +162,7 @@ impl Line {
                 Values::Workspaces => workspaces(&app, current).await,
                 Values::Fields => self.fields(&app).await,
                 Values::WorkspacesOrFields => {
-                    let mut all = workspaces(&app, current).await?;
+                    let mut all = workspaces(&app, current).await.unwrap_or_default();
                     all.extend(self.fields(&app).await?);
                     Some(all)
                 }

@@ -262,7 +262,7 @@ mod tests {
         );
         assert_eq!(
             shown(&COLUMNS, &ROWS, Some(34)),
-            ["ID          STATE    IMAGE", "shop-5d9b…  running  registry.ex…", "api-000001  stopped  debian"]
+            ["ID           STATE    IMAGE", "shop-5d9b3c  running  registry.ex…", "api-000001   stopped  debian"]
         );
         assert_eq!(
             shown(&COLUMNS, &ROWS, Some(20)),
