@@ -147,6 +147,12 @@ impl Output {
         terminal::print_all(std::iter::once(first).chain(lines))
     }
 
+    /// Prints a text of little interest, wrapped on a terminal.
+    pub(crate) fn faint(&self, text: impl Into<Printable>) -> std::io::Result<()> {
+        let lines = wrapped("", &text.into(), terminal::width());
+        terminal::print_all(lines.into_iter().map(|line| self.look(line, Look::Dim)))
+    }
+
     /// Emphasises a text on a terminal.
     pub(crate) fn bold(&self, text: impl Into<Printable>) -> Printable {
         self.look(text, Look::Strong)
@@ -264,15 +270,16 @@ fn trail_row(step: &TrailStep) -> Vec<Cell> {
 
 /// Returns the lines of a text after a prefix, wrapped to the right of it in a terminal of `room` columns.
 fn wrapped(prefix: &str, text: &Printable, room: Option<usize>) -> Vec<Printable> {
+    let whole = Printable::from(prefix) + text.as_str();
+    let Some(room) = room else { return vec![whole] };
     let indent = text::width(prefix);
     // Beside a wide prefix, a wrapped text would be a thread.
-    let Some(room) = room.and_then(|room| room.checked_sub(indent)).filter(|room| *room >= 20) else {
-        return vec![Printable::from(prefix) + text.as_str()];
+    let Some(beside) = room.checked_sub(indent).filter(|beside| *beside >= 20) else {
+        return text::wrap(whole.as_str(), room).into_iter().map(Printable::from).collect();
     };
-    let lines = text::wrap(text.as_str(), room).into_iter().enumerate();
-    lines
-        .map(|(at, line)| Printable::from(if at == 0 { prefix.to_owned() } else { " ".repeat(indent) }) + line)
-        .collect()
+    let before = |at: usize| if at == 0 { prefix.to_owned() } else { " ".repeat(indent) };
+    let lines = text::wrap(text.as_str(), beside).into_iter().enumerate();
+    lines.map(|(at, line)| (Printable::from(before(at)) + line).trimmed()).collect()
 }
 
 /// Writes a line to standard error.
@@ -430,6 +437,17 @@ mod tests {
             text[0].contains("\x1b[31mdeny\x1b[0m   ") && text[0].ends_with("ab[2J wharf: all is well"),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn a_wrapped_text_stays_beside_its_prefix_where_there_is_room() {
+        let shown = |prefix: &str, room| {
+            let lines = wrapped(prefix, &"one two three four five six".into(), room);
+            lines.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("note: ", Some(26)), ["note: one two three four", "      five six"]);
+        assert_eq!(shown("note: ", Some(22)), ["note: one two three", "four five six"]);
+        assert_eq!(shown("note: ", None), ["note: one two three four five six"]);
     }
 
     #[test]

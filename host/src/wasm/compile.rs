@@ -156,10 +156,11 @@ fn within(time: Duration, engine: &Engine, name: &str, bytes: &[u8]) -> Result<C
     }
     // Wait until the process is ended after its time limit.
     let more = PROGRAM.get().map_or(Duration::ZERO, |_| END);
-    let mut done = from.recv_timeout(TELL);
-    if matches!(done, Err(mpsc::RecvTimeoutError::Timeout)) {
+    let limit = time + more;
+    let mut done = from.recv_timeout(TELL.min(limit));
+    if limit > TELL && matches!(done, Err(mpsc::RecvTimeoutError::Timeout)) {
         tracing::info!(target: spans::WAIT, "compiling {name}; only its first use takes this long");
-        done = from.recv_timeout(time + more);
+        done = from.recv_timeout(limit - TELL);
     }
     match done {
         Ok(Compiling::Done(component)) => component,

@@ -107,12 +107,14 @@ async fn ls(context: &Context) -> Result<u8, Failure> {
     context.out.table(&COLUMNS, rows.iter().map(cells).collect())?;
     for row in &rows {
         for note in &row.notes {
-            context.out.line(format!("{}: {note}", row.name))?;
+            context.out.wrapped("", format!("{}: {note}", row.name))?;
         }
     }
     if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = chain {
         let (when, before) = (ago(refused_at), ago(since));
-        context.out.line(format!("the service refused a reload {when} and still uses the chain of {before}: {why}"))?;
+        context
+            .out
+            .wrapped("", format!("the service refused a reload {when} and still uses the chain of {before}: {why}"))?;
     }
     Ok(0)
 }
@@ -142,9 +144,13 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
     } else {
         for (row, policy) in rows.iter().zip(&all) {
             match &policy.result {
-                Ok(_) => context.out.line(format!("ok      {} ({}: {})", row.name, row.kind.as_str(), hooks(row)))?,
+                Ok(_) => {
+                    let text = format!("{} ({}: {})", row.name, row.kind.as_str(), hooks(row));
+                    context.out.marked("ok", Look::Good, "ok      ", text)?;
+                }
                 Err(error) => {
-                    context.out.line(format!("failed  {} ({}): {error}", row.name, row.source))?;
+                    let text = format!("{} ({}): {error}", row.name, row.source);
+                    context.out.marked("failed", Look::Bad, "failed  ", text)?;
                     if let Some(detail) = error.detail.as_ref().filter(|_| error.marked) {
                         context.out.detail(detail, error.marked)?;
                     }

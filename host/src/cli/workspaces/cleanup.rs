@@ -79,12 +79,12 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome != Some(SweepOutcome::Kept));
                 let rows: Vec<_> = shown.map(row).collect();
                 if rows.is_empty() {
-                    context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows the reasons")?;
+                    context.out.wrapped("", "nothing to clean up; 'wharf cleanup --dry-run' shows the reasons")?;
                 } else {
                     context.out.table(&VERDICTS, rows)?;
                 }
                 if let Some(failed) = &report.failed {
-                    context.out.line(format!("everything was kept: {}", failed))?;
+                    context.out.wrapped("", format!("everything was kept: {}", failed))?;
                 }
             }
             Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))

@@ -90,18 +90,21 @@ fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
         [column("SIGNAL"), column("VALUE").cut(12), column("USED").optional(1), column("MEASURED").optional(2)];
     context.out.table(&COLUMNS, idle.signals.iter().map(row).collect())?;
     let id = &idle.id;
-    context.out.line(match (after, idle.stops_at) {
-        _ if idle.state != State::Running => format!("{id} is {}", idle.state),
-        (None, _) => format!("{id} is not stopped when idle: idle.after is not set"),
-        (Some(after), Some(time)) => {
-            format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
-        }
-        (Some(after), None) => format!("{id} has no sign of use so far; idle.after is {after}"),
-    })?;
+    context.out.wrapped(
+        "",
+        match (after, idle.stops_at) {
+            _ if idle.state != State::Running => format!("{id} is {}", idle.state),
+            (None, _) => format!("{id} is not stopped when idle: idle.after is not set"),
+            (Some(after), Some(time)) => {
+                format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
+            }
+            (Some(after), None) => format!("{id} has no sign of use so far; idle.after is {after}"),
+        },
+    )?;
     if !service && after.is_some() {
         context
             .out
-            .line("wharf serve is not running: no workspace is stopped, and CPU and network are not measured")?;
+            .wrapped("", "wharf serve is not running: no workspace is stopped, and CPU and network are not measured")?;
     }
     Ok(0)
 }
@@ -131,7 +134,7 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
     } else {
         let id = &leased.id;
         context.out.line(match leased.until {
-            Some(until) => format!("{id} is leased until {until:.0}"),
+            Some(time) => format!("{id} is leased until {time:.0} ({})", until(time)),
             None => format!("{id} is not leased"),
         })?;
     }

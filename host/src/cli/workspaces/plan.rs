@@ -73,7 +73,7 @@ fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), 
         return Ok(out.value(shown)?);
     }
     let changes = &shown.changes;
-    out.line(out.bold(&shown.id) + format!(" ({project})"))?;
+    out.titled(&shown.id, format!(" ({project})"))?;
     if changes.is_empty() {
         out.line("nothing would change")?;
     } else {
@@ -97,14 +97,14 @@ fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), 
         out.table(&COLUMNS, changes.iter().map(row).collect())?;
     }
     if !shown.engine {
-        out.line("planned without an engine: local images and the features of the engine are unknown")?;
+        out.wrapped("", "planned without an engine: local images and the features of the engine are unknown")?;
     }
     Ok(())
 }
 
 fn print(context: &Context, plan: &Plan, all: bool) -> Result<(), Failure> {
     let out = &context.out;
-    out.line(out.bold(plan.id.as_str()) + format!(" ({})", plan.project))?;
+    out.titled(plan.id.as_str(), format!(" ({})", plan.project))?;
     for line in out.trail(&plan.trail) {
         out.line(Printable::from("  ") + line)?;
     }
@@ -131,7 +131,7 @@ fn print(context: &Context, plan: &Plan, all: bool) -> Result<(), Failure> {
         out.table(&COLUMNS, rows)?;
     }
     if let Some(line) = hidden(left_out) {
-        out.line(out.look(line, Look::Dim))?;
+        out.faint(line)?;
     }
     print_overruled(context, plan)?;
     print_project(context, plan)

@@ -2,7 +2,6 @@
 //! no engine.
 
 use crate::backend::{Backend, Error};
-use crate::cli::output::Look;
 use crate::cli::workspaces::field::{bound, hidden, is_default, text};
 use crate::cli::{Context, Failure};
 use crate::printable::Printable;
@@ -69,7 +68,7 @@ fn print(context: &Context, why: &Why, whole: bool, all: bool) -> Result<(), Fai
         }
         out.titled(name, format!(" = {}", text(name, &field.value)))?;
         if field.history.is_empty() {
-            out.line(out.look("    default", Look::Dim))?;
+            out.faint("    default")?;
         }
         for link in &field.history {
             let hook = link.hook.map_or(String::new(), |hook| format!(" at {hook}"));
@@ -79,19 +78,22 @@ fn print(context: &Context, why: &Why, whole: bool, all: bool) -> Result<(), Fai
         details(context, name, field)?;
     }
     if let Some(line) = hidden(left_out) {
-        out.line(out.look(line, Look::Dim))?;
+        out.faint(line)?;
     }
     let numbers: Vec<_> =
         why.records.iter().filter_map(|record| record.number.map(|number| format!("#{number}"))).collect();
     if !numbers.is_empty() {
-        out.line(format!("decision records: {} (see 'wharf audit show')", numbers.join(" ")))?;
+        out.wrapped("", format!("decision records: {} (see 'wharf audit show')", numbers.join(" ")))?;
     }
     let pruned = why.records.len() - numbers.len();
     if pruned > 0 {
         let when = why.pruned.map_or(String::new(), |time| format!(" on {time:.0} or before"));
-        out.line(format!(
-            "{pruned} of its decision records were pruned{when}; the values come from the workspace's own copy"
-        ))?;
+        out.wrapped(
+            "",
+            format!(
+                "{pruned} of its decision records were pruned{when}; the values come from the workspace's own copy"
+            ),
+        )?;
     }
     Ok(())
 }

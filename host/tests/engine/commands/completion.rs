@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use crate::service::serve::Serving;
 use crate::support::sandbox::Sandbox;
 
 /// Returns the candidates that bash gets for a line whose last word is unfinished.
@@ -58,6 +59,23 @@ fn bash_completes_workspaces_fields_policies_and_snapshots() {
     let mut both = [sandbox.id_of("shop", &other), sandbox.id_of("shop", &twin)];
     both.sort();
     assert_eq!(completed(&sandbox, "wharf stop s"), both);
+}
+
+#[test]
+fn names_come_from_the_service_that_the_settings_name() {
+    let mut sandbox = Sandbox::new();
+    sandbox.up();
+    sandbox.run(&["snapshot", "create", "--name", "before"]).ok();
+    let serving = Serving::start(&sandbox, &[]);
+    sandbox.env("WHARF_SERVER", sandbox.path("state/wharf.sock").to_str().unwrap());
+    // This machine has no state of its own.
+    sandbox.env("WHARF_STATE_DIR", sandbox.path("none").to_str().unwrap());
+    assert_eq!(completed(&sandbox, "wharf stop "), ["project"]);
+    assert_eq!(completed(&sandbox, "wharf why project resources.m"), ["resources.memory"]);
+    assert_eq!(completed(&sandbox, "wharf policy diff image"), ["image-selector"]);
+    assert_eq!(completed(&sandbox, "wharf snapshot rm ").len(), 1);
+    assert!(!sandbox.path("none").exists());
+    serving.terminate();
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn print(
     why: Option<&Why>,
     sidecars: &[WorkspaceView],
 ) -> std::io::Result<()> {
-    out.line(out.bold(workspace.id.as_str()) + format!(" ({})", workspace.project))?;
+    out.titled(workspace.id.as_str(), format!(" ({})", workspace.project))?;
     state_section(workspace).print(out)?;
     image_section(workspace).print(out)?;
     let of = |title, fields: &[&str]| section(why, title, fields);
