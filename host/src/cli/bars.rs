@@ -1,7 +1,6 @@
 //! Progress of commands that take longer than a second: on a terminal below its cursor, elsewhere a few plain lines.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
@@ -181,11 +180,11 @@ impl Waiting {
             return Self(None);
         }
         let (text, bar) = (text.into(), ProgressBar::hidden());
-        let (shown, terminal) = (bar.clone(), std::io::stderr().is_terminal());
+        let (shown, terminal) = (bar.clone(), super::terminal::is_err());
         let task = tokio::spawn(async move {
             tokio::time::sleep(if terminal { SOON } else { LATE }).await;
             if terminal {
-                shown.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+                shown.set_draw_target(super::terminal::draw_target());
                 shown.set_message(text.to_string());
                 spinner(shown);
             } else {

@@ -76,6 +76,11 @@ pub(crate) fn say_raw(text: &'static str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// Returns standard error as the place of progress.
+pub(crate) fn draw_target() -> indicatif::ProgressDrawTarget {
+    indicatif::ProgressDrawTarget::stderr()
+}
+
 /// Returns standard output for bytes that must stay unchanged.
 pub(crate) fn raw_out() -> Stdout {
     std::io::stdout()
