@@ -15,11 +15,14 @@ use crate::telemetry::{Lines, Telemetry};
 
 mod admin;
 mod bars;
+mod completion;
 mod context;
 mod deferred;
 mod devcontainer;
 mod failure;
+mod help;
 mod instant;
+mod man;
 mod output;
 mod signals;
 mod terminal;
@@ -30,7 +33,10 @@ use deferred::Deferred;
 pub(crate) use failure::Failure;
 use output::Output;
 
-/// A workspace host that its owners program: one isolated container per project, every decision taken by policies.
+/// The heading of the options that every command takes.
+const GLOBAL: &str = "Global options";
+
+/// Policy-controlled development containers on a Docker host
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -39,31 +45,31 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration or policy unusable,
 flips, 8 workspace not in order after 'up', 130 interrupted. 'exec' and 'shell' exit with the command's own code, or with 125 if Wharf failed.")]
 pub struct Cli {
     /// Configuration file [default: $WHARF_CONFIG, ~/.config/wharf/wharf.toml, /etc/wharf/wharf.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the store and the compiled plugins [default: $WHARF_STATE_DIR, or below ~/.local/state]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The Docker engine, unix:///path or tcp://host:port [default: $DOCKER_HOST, or the Docker context]
-    #[arg(long, global = true, value_name = "ENDPOINT")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "ENDPOINT")]
     engine: Option<String>,
     /// A service that carries the command out, unix:///path or https://host:port [default: client.server]
-    #[arg(long, global = true, value_name = "SERVER", env = "WHARF_SERVER", hide_env = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SERVER", env = "WHARF_SERVER", hide_env = true)]
     server: Option<String>,
     /// The project whose workspace is used, for commands that name none [default: the current folder]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     project: Option<PathBuf>,
     /// Set a value of the configuration, e.g. --set limits.memory=2GiB
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Print JSON for programs; errors are JSON on stderr
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     /// Print the backtrace of a plugin that failed
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     backtrace: bool,
     /// Print more on stderr; twice prints most [also: WHARF_LOG=debug]
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,
@@ -72,23 +78,26 @@ pub struct Cli {
 /// Returns the definition of the command line, for the reference of commands.
 #[doc(hidden)]
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    help::grouped(<Cli as clap::CommandFactory>::command())
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make the workspace of a project, or start it
+    #[command(after_help = help::examples::UP)]
     Up(Deferred<workspaces::up::Args>),
     /// List workspaces
-    #[command(alias = "ps")]
+    #[command(alias = "ps", after_help = help::examples::LS)]
     Ls(Deferred<workspaces::show::LsArgs>),
     /// Show everything about a workspace
-    Inspect(Deferred<workspaces::show::InspectArgs>),
+    Inspect(Deferred<workspaces::show::inspect::Args>),
     /// Run a command in a workspace: wharf exec [WS] -- COMMAND
+    #[command(after_help = help::examples::EXEC)]
     Exec(Deferred<workspaces::exec::Args>),
     /// Open a shell in a workspace
     Shell(Deferred<workspaces::exec::ShellArgs>),
     /// Print the output of workspaces
+    #[command(after_help = help::examples::LOGS)]
     Logs(Deferred<workspaces::logs::Args>),
     /// Show events of workspaces as they happen
     Events(Deferred<workspaces::events::Args>),
@@ -96,7 +105,7 @@ enum Command {
     Stats(Deferred<workspaces::stats::Args>),
     /// Show how idle workspaces are, and when they will be stopped
     Idle(Deferred<workspaces::idle::Args>),
-    /// Keep a workspace from being stopped as idle: wharf lease [WS] TIME
+    /// Keep a workspace from being stopped as idle
     Lease(Deferred<workspaces::idle::LeaseArgs>),
     /// Wait until a workspace is running, healthy, exited or removed
     Wait(Deferred<workspaces::wait::Args>),
@@ -105,6 +114,7 @@ enum Command {
     /// Show the usage of a workspace over time
     Metrics(Deferred<workspaces::metrics::Args>),
     /// Stop workspaces
+    #[command(after_help = help::examples::STOP)]
     Stop(Deferred<workspaces::state::StopArgs>),
     /// Start workspaces
     Start(Deferred<workspaces::state::Targets>),
@@ -119,14 +129,16 @@ enum Command {
     /// Change the limits of workspaces while they exist
     Update(Deferred<workspaces::state::UpdateArgs>),
     /// Remove workspaces
+    #[command(after_help = help::examples::RM)]
     Rm(Deferred<workspaces::state::RmArgs>),
     /// Stop and remove workspaces
     Down(Deferred<workspaces::state::DownArgs>),
-    /// Copy files in and out: wharf cp SOURCE WS:/path, wharf cp WS:/path TARGET
+    /// Copy files into a workspace and out of it
     Cp(Deferred<workspaces::cp::Args>),
-    /// Sweep: stop and remove whatever policies name; it can be undone
+    /// Stop and remove objects that policies name; it can be undone
+    #[command(after_help = help::examples::CLEANUP)]
     Cleanup(Deferred<workspaces::cleanup::Args>),
-    /// Manage extra containers of a workspace (sidecars), such as its database
+    /// Manage sidecars: extra containers, such as a database
     #[command(subcommand)]
     Sidecar(Deferred<workspaces::sidecar::Command>),
     /// Manage the secret files of a workspace
@@ -141,11 +153,14 @@ enum Command {
     /// Manage named volumes
     #[command(subcommand)]
     Volume(Deferred<workspaces::volume::Command>),
-    /// Show the workspace that 'up' would make, and the owner of each field; create nothing
+    /// Show the workspace that 'up' would make; create nothing
+    #[command(after_help = help::examples::PLAN)]
     Plan(Deferred<workspaces::plan::Args>),
-    /// Explain the owner of each field of a workspace: wharf why [WS] [FIELD]
+    /// Explain the owner of each field of a workspace
+    #[command(after_help = help::examples::WHY)]
     Why(Deferred<workspaces::why::Args>),
     /// List, show and verify the decision records
+    #[command(after_help = help::examples::AUDIT)]
     Audit(Deferred<admin::audit::Args>),
     /// Manage the chain of policies
     #[command(subcommand)]
@@ -153,23 +168,28 @@ enum Command {
     /// Check, test and trace scripts; print their reference
     #[command(subcommand)]
     Script(Deferred<admin::script::Command>),
-    /// Serve until stopped: keep history and states, run the hook 'event', restart failing workspaces
+    /// Run the service: history, restarts, sweeps, API, dashboard
+    #[command(after_help = help::examples::SERVE)]
     Serve(Deferred<admin::serve::Args>),
-    /// Copy the store, also while the service runs, and verify the copy
+    /// Copy the store, and verify the copy
     Backup(Deferred<admin::backup::Args>),
     /// Manage tokens for the API of the service
     #[command(subcommand)]
     Token(Deferred<admin::token::Command>),
-    /// Check engine, configuration, policies and state, and print remedies
+    /// Check engine, configuration, policies and state
     Doctor,
     /// Show or write the configuration
     #[command(subcommand)]
     Config(Deferred<admin::config_cmd::Command>),
     /// Print a completion script for a shell
+    #[command(after_help = help::examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print a manual page, or write one per command
+    #[command(after_help = help::examples::MAN)]
+    Man(Deferred<man::Args>),
 }
 
 impl Command {
@@ -201,7 +221,7 @@ impl Command {
             Self::Audit(Deferred(args)) => args.goes_to_a_service(),
             Self::Policy(Deferred(command)) => command.goes_to_a_service(),
             // These concern files on this machine, or the service itself.
-            Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => true,
+            Self::Script(_) | Self::Serve(_) | Self::Config(_) | Self::Completions { .. } | Self::Man(_) => true,
             _ => false,
         }
     }
@@ -214,7 +234,13 @@ impl Cli {
     /// # Errors
     /// The exit code, when there is no command to carry out.
     pub fn of_process() -> Result<Self, u8> {
-        let error = match Self::try_parse() {
+        if let Some(code) = completion::answer() {
+            return Err(code);
+        }
+        let parsed = command().try_get_matches().and_then(|matches| {
+            <Self as clap::FromArgMatches>::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
+        });
+        let error = match parsed {
             Ok(cli) => return Ok(cli),
             Err(error) => error,
         };
@@ -235,7 +261,9 @@ impl Cli {
         } else if error.use_stderr() && !error.render().to_string().lines().all(Printable::is) {
             // The error repeats words of the command line, which may come from an untrusted source.
             Printable::lines(&error.render().to_string()).for_each(output::say);
-        } else if let Err(error) = error.print() {
+        } else if let Err(error) = error.print()
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
             output::say(format_args!("wharf: cannot write: {error}"));
         }
         Err(code)
@@ -276,11 +304,12 @@ pub async fn run(cli: Cli) -> u8 {
 // Long because it is the table of commands.
 async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     if let Command::Completions { shell } = cli.command {
-        let mut command = <Cli as clap::CommandFactory>::command();
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut command, "wharf", &mut script);
+        let script = completion::script(shell)?;
         std::io::Write::write_all(&mut terminal::raw_out(), &script)?;
         return Ok(0);
+    }
+    if let Command::Man(Deferred(args)) = cli.command {
+        return man::run(&args, out);
     }
     let mut set = cli.set;
     if let Some(endpoint) = cli.engine {
@@ -318,7 +347,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
     match cli.command {
         Command::Up(Deferred(args)) => boxed(workspaces::up::run(&context, args)).await,
         Command::Ls(Deferred(args)) => boxed(workspaces::show::ls(&context, &args)).await,
-        Command::Inspect(Deferred(args)) => boxed(workspaces::show::inspect(&context, &args)).await,
+        Command::Inspect(Deferred(args)) => boxed(workspaces::show::inspect::run(&context, &args)).await,
         Command::Exec(Deferred(args)) => boxed(workspaces::exec::run(&context, args)).await,
         Command::Shell(Deferred(args)) => boxed(workspaces::exec::shell(&context, args)).await,
         Command::Logs(Deferred(args)) => boxed(workspaces::logs::run(&context, &args)).await,
@@ -355,7 +384,7 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Command::Token(Deferred(command)) => admin::token::run(&context, &command),
         Command::Doctor => boxed(admin::doctor::run(&context)).await,
         Command::Config(Deferred(command)) => admin::config_cmd::run(&context, &command),
-        Command::Completions { .. } => Ok(0),
+        Command::Completions { .. } | Command::Man(_) => Ok(0),
     }
 }
 

@@ -34,7 +34,7 @@ pub use service::{
     ApiConfig, Backoff, Budget, CleanupConfig, ClientConfig, DecisionsConfig, DiskConfig, EventsConfig,
     HealthCheckConfig, IdleConfig, MetricsConfig, ReloadConfig, RestartConfig,
 };
-pub use units::{Size, Span, ago, instant};
+pub use units::{Size, Span, ago, instant, until};
 
 /// The reason why a configuration is unusable: location, error and remedy.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

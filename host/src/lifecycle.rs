@@ -49,7 +49,7 @@ pub use observe::events::{Notice, WorkspaceEvents};
 pub use observe::find::find_listed;
 pub use observe::logs::{Cursor, Grep, Line, LineView, LogContainer, LogEvent, LogQuery, Logs};
 pub use observe::stats::StatsWatch;
-pub use observe::view::{StatsView, WorkspaceView};
+pub use observe::view::{Ending, StatsView, WorkspaceView};
 pub use recovery::react::Reaction;
 pub use recovery::recover::Trouble;
 pub use run::copy::{CopyIn, CopyOut, PathView};
@@ -60,6 +60,8 @@ use create::resolved_request::ResolvedRequest;
 
 /// Maximum wait for another process that works on the same workspace.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// The time after which the wait for a lock is worth a line.
+const LOCK_TELL: Duration = Duration::from_secs(1);
 /// Minimum and maximum run time (milliseconds) of a command that a policy requests.
 const ACTION_TIME: (u64, u64) = (100, 600_000);
 
@@ -319,9 +321,14 @@ impl Lifecycle {
         take: impl Fn() -> Result<Option<store::WorkspaceLock>, store::Error>,
     ) -> Result<store::WorkspaceLock, Error> {
         let begin = tokio::time::Instant::now();
+        let mut told = false;
         loop {
             if let Some(lock) = take()? {
                 return Ok(lock);
+            }
+            if !told && begin.elapsed() > LOCK_TELL {
+                told = true;
+                tracing::info!(target: crate::spans::WAIT, "waiting for another command that works on {what}");
             }
             if begin.elapsed() > LOCK_PATIENCE {
                 return Err(store::Error::Locked(what.to_owned()).into());

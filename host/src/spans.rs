@@ -1,4 +1,4 @@
-//! The spans of a trace and their attributes. They contain only words from fixed sets, ids and numbers: no path, no
+//! The spans of a trace and their attributes, and the target of log lines about waits. They contain only words from fixed sets, ids and numbers: no path, no
 //! query, no body, no value of a spec, because any of these could hold a secret, and a trace leaves the machine.
 //!
 //! One request creates this tree: request > verb > hook run > policy call, with engine calls below the span that made
@@ -15,6 +15,9 @@ use tracing::{Span, info_span};
 
 /// The target of all spans.
 pub const TARGET: &str = "spans";
+
+/// The target of log lines that say what a command waits for. They are shown without `-v`.
+pub const WAIT: &str = "wharf::wait";
 
 /// Creates the span of an API request, named by its declared route.
 pub fn request(method: &str, route: &str, id: &str) -> Span {

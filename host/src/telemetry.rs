@@ -97,6 +97,8 @@ impl Telemetry {
 
 fn log(lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
     let level = match lines.verbose {
+        // A program that reads JSON is not told of waits.
+        0 if !lines.json => "wharf=warn,wharf::wait=info",
         0 => "wharf=warn",
         1 => "wharf=info",
         _ => "wharf=debug",
@@ -143,6 +145,10 @@ where
             return writeln!(writer, "{}", printable::escaped(text));
         }
         // The level comes first.
+        if event.metadata().target() == spans::WAIT && *event.metadata().level() == tracing::Level::INFO {
+            let said = text.split_at_checked(LEVEL).map_or(text, |(_, said)| said.trim_start());
+            return writeln!(writer, "{}", Printable::from("wharf: ") + said);
+        }
         let (level, rest) = text.split_at_checked(LEVEL).unwrap_or(("", text));
         let level = Printable::from(level);
         let level = if self.colour { level.styled(colour(*event.metadata().level())) } else { level };

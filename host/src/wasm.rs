@@ -98,7 +98,7 @@ impl WasmPolicy {
         limits: Limits,
     ) -> Result<Self, PolicyError> {
         let refuse = |text: String| PolicyError::new("plugin", format!("{name}: {text}"));
-        let component = engine.compile(bytes, &digest).map_err(&refuse)?;
+        let component = engine.compile(name, bytes, &digest).map_err(&refuse)?;
         let hooks = read_exports(engine, &component).map_err(&refuse)?;
         let instance = engine.link(&component).map_err(&refuse)?;
         let exports = v0_1::Exports::read(&instance, &hooks).map_err(&refuse)?;

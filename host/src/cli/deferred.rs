@@ -49,11 +49,17 @@ impl<T: Subcommand> Subcommand for Deferred<T> {
     }
 }
 
-/// Defines arguments, and keeps the description of the command: the doc comment of the arguments' type would replace
+/// Defines arguments before the options of every command, and keeps the description of the command: the doc comment of the arguments' type would replace
 /// it.
 fn described(command: Command, define: fn(Command) -> Command) -> Command {
     let (about, long) = (command.get_about().cloned(), command.get_long_about().cloned());
-    let command = define(command);
+    let global: Vec<_> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone()).collect();
+    let mut command = define(command);
+    // The options of every command are there before its own ones, and `mut_arg` puts an argument at the end.
+    for id in global {
+        command = command.mut_arg(id, |arg| arg);
+    }
     let command = if let Some(about) = about { command.about(about) } else { command };
     if let Some(long) = long { command.long_about(long) } else { command }
 }

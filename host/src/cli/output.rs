@@ -3,11 +3,56 @@
 use serde::Serialize;
 
 use super::{Failure, terminal};
-pub(crate) use crate::config::ago;
+pub(crate) use crate::config::{ago, until};
 use crate::hooks::VerdictKind;
 use crate::hooks::record::{StepMode, Waiver};
 use crate::printable::{Printable, json, pretty_json};
 use crate::wire::TrailStep;
+
+mod table;
+mod text;
+
+pub(crate) use table::{Cell, Column, column};
+#[cfg(test)]
+pub(crate) use text::width;
+
+/// The meaning of a text, which a terminal shows as a style or a colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// A title.
+    Strong,
+    /// In order: running, healthy, allowed.
+    Good,
+    /// To be noticed: a warning, starting, degraded.
+    Warn,
+    /// Out of order: crashed, unhealthy, denied.
+    Bad,
+    /// Of little interest: stopped, passed.
+    Dim,
+}
+
+impl Look {
+    /// Returns the number of its SGR sequence.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Strong => 1,
+            Self::Good => 32,
+            Self::Warn => 33,
+            Self::Bad => 31,
+            Self::Dim => 90,
+        }
+    }
+}
+
+/// The columns of a trail: hook, policy, kind, verdict, time and effect.
+const TRAIL: [Column; 6] = [
+    column(""),
+    column("").cut(12),
+    column("").padded(6).optional(2),
+    column("").padded(7),
+    column("").padded(7).right().optional(1),
+    column("").wrapped(30),
+];
 
 /// The form of the output.
 #[derive(Debug, Clone)]
@@ -61,65 +106,84 @@ impl Output {
         terminal::print_json(&pretty_json(value).map_err(std::io::Error::other)?)
     }
 
-    /// Prints a table with a head and no frame; a cell is one line.
-    pub(crate) fn table(&self, head: &[&str], rows: Vec<Vec<String>>) -> std::io::Result<()> {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(head);
-        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| Printable::from(cell).to_string())));
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        terminal::print_all(table.lines().map(|line| Printable::from(line.trim_end())))
+    /// Prints a table with a head and no frame: fitted to a terminal, in full elsewhere.
+    pub(crate) fn table<C: Into<Cell>>(&self, columns: &[Column], rows: Vec<Vec<C>>) -> std::io::Result<()> {
+        let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(Into::into).collect()).collect();
+        terminal::print_all(table::lines(columns, &rows, terminal::width(), self.color))
+    }
+
+    /// Prints rows without a head after a prefix.
+    pub(crate) fn rows(&self, prefix: &str, columns: &[Column], rows: Vec<Vec<Cell>>) -> std::io::Result<()> {
+        let room = terminal::width().map(|room| room.saturating_sub(text::width(prefix)));
+        let lines = table::rows(columns, &rows, room, self.color);
+        terminal::print_all(lines.into_iter().map(|line| (Printable::from(prefix) + line).trimmed()))
+    }
+
+    /// Prints a text after a prefix. On a terminal, the text is wrapped and stays to the right of the prefix.
+    pub(crate) fn wrapped(&self, prefix: &str, text: impl Into<Printable>) -> std::io::Result<()> {
+        terminal::print_all(wrapped(prefix, &text.into(), terminal::width()))
+    }
+
+    /// Prints an emphasised title and the text that follows it, wrapped on a terminal.
+    pub(crate) fn titled(&self, title: &str, text: impl Into<Printable>) -> std::io::Result<()> {
+        let title = Printable::from(title);
+        self.marked(title.as_str(), Look::Strong, "", title.clone() + text.into().as_str())
+    }
+
+    /// Prints a text after a prefix as [`Self::wrapped`] does; the line begins with a word that has a look.
+    pub(crate) fn marked(
+        &self,
+        word: &str,
+        look: Look,
+        prefix: &str,
+        text: impl Into<Printable>,
+    ) -> std::io::Result<()> {
+        let mut lines = wrapped(prefix, &text.into(), terminal::width()).into_iter();
+        let Some(first) = lines.next() else { return Ok(()) };
+        let first = match first.as_str().strip_prefix(word) {
+            Some(rest) => self.look(word, look) + rest,
+            None => first,
+        };
+        terminal::print_all(std::iter::once(first).chain(lines))
+    }
+
+    /// Prints a text of little interest, wrapped on a terminal.
+    pub(crate) fn faint(&self, text: impl Into<Printable>) -> std::io::Result<()> {
+        let lines = wrapped("", &text.into(), terminal::width());
+        terminal::print_all(lines.into_iter().map(|line| self.look(line, Look::Dim)))
     }
 
     /// Emphasises a text on a terminal.
     pub(crate) fn bold(&self, text: impl Into<Printable>) -> Printable {
+        self.look(text, Look::Strong)
+    }
+
+    /// Gives a text its style or colour on a terminal.
+    pub(crate) fn look(&self, text: impl Into<Printable>, look: Look) -> Printable {
         let text = text.into();
-        if self.color { text.styled(1) } else { text }
+        if self.color { text.styled(look.number()) } else { text }
     }
 
-    /// Colours a verdict on a terminal.
-    fn verdict(&self, kind: VerdictKind) -> Printable {
-        let padded = Printable::from(format!("{:<7}", kind.as_str()));
-        if !self.color {
-            return padded;
-        }
-        let color = match kind {
-            VerdictKind::Deny | VerdictKind::Error => 31,
-            VerdictKind::Adjust | VerdictKind::Act => 32,
-            VerdictKind::Pass | VerdictKind::Sweep => 90,
-        };
-        padded.styled(color)
-    }
-
-    /// Returns the lines of a trail: one per policy, followed by the policy's log lines.
+    /// Returns the lines of a trail on standard output: one per policy, followed by the policy's log lines.
     pub(crate) fn trail(&self, steps: &[TrailStep]) -> Vec<Printable> {
+        self.trail_in(steps, terminal::width())
+    }
+
+    /// Returns the lines of a trail, which the caller indents by two columns.
+    fn trail_in(&self, steps: &[TrailStep], room: Option<usize>) -> Vec<Printable> {
+        let room = room.map(|room| room.saturating_sub(2));
+        let rows: Vec<Vec<Cell>> = steps.iter().map(trail_row).collect();
+        let hook = steps.iter().map(|step| step.hook.as_str().len()).max().unwrap_or(0);
+        let indent = " ".repeat(hook + 2);
         let mut lines = Vec::new();
-        let width = |of: fn(&TrailStep) -> usize| steps.iter().map(of).max().unwrap_or(0);
-        let (hook, name) = (width(|step| step.hook.as_str().len()), width(|step| step.policy.len()));
-        for step in steps {
-            let time = if step.microseconds < 10_000 {
-                format!("{} µs", step.microseconds)
-            } else {
-                format!("{} ms", step.microseconds / 1_000)
-            };
-            let mut what = step.fields.join(", ");
-            if let Some(detail) = &step.detail {
-                what = if what.is_empty() { detail.clone() } else { format!("{what}: {detail}") };
+        // Each step is laid out with the widths of all, because its log lines follow it.
+        for (at, step) in steps.iter().enumerate() {
+            lines.extend(table::row(&TRAIL, &rows, at, room, self.color));
+            for Waiver { field, value, until, reason } in &step.waivers {
+                let text = format!("waiver of {}: {field} = {value} until {until} ({reason})", step.policy);
+                lines.extend(wrapped(&indent, &text.into(), room));
             }
-            if step.mode != StepMode::Enforce {
-                what = format!("({}) {what}", step.mode.as_str());
-            }
-            let asked = format!("{:<hook$}  {:<name$}  {:<6}  ", step.hook.as_str(), step.policy, step.kind.as_str());
-            let line = Printable::from(asked) + self.verdict(step.verdict) + format!(" {time:>8}  {what}");
-            lines.push(line.trimmed());
-            lines.extend(step.waivers.iter().map(|waiver| {
-                let Waiver { field, value, until, reason } = waiver;
-                let text =
-                    format!("{:hook$}  waiver of {}: {field} = {value} until {until} ({reason})", "", step.policy);
-                Printable::from(text)
-            }));
-            lines.extend(step.logs.iter().map(|log| Printable::from(format!("{:hook$}  {log}", ""))));
+            lines.extend(step.logs.iter().flat_map(|log| wrapped(&indent, &log.into(), room)));
         }
         lines
     }
@@ -160,7 +224,7 @@ impl Output {
             say_json(&serde_json::json!({ "error": body }));
             return;
         }
-        for line in self.trail(&failure.trail) {
+        for line in self.trail_in(&failure.trail, terminal::width_of_err()) {
             say(Printable::from("  ") + line);
         }
         for line in message_lines(&failure.message) {
@@ -173,6 +237,49 @@ impl Output {
             say(format_args!("  remedy: {}", failure.remedy));
         }
     }
+}
+
+/// Returns the row of a step in a trail.
+fn trail_row(step: &TrailStep) -> Vec<Cell> {
+    let time = if step.microseconds < 10_000 {
+        format!("{} µs", step.microseconds)
+    } else {
+        format!("{} ms", step.microseconds / 1_000)
+    };
+    let mut what = step.fields.join(", ");
+    if let Some(detail) = &step.detail {
+        what = if what.is_empty() { detail.clone() } else { format!("{what}: {detail}") };
+    }
+    if step.mode != StepMode::Enforce {
+        what = format!("({}) {what}", step.mode.as_str());
+    }
+    let look = match step.verdict {
+        VerdictKind::Deny | VerdictKind::Error => Look::Bad,
+        VerdictKind::Adjust | VerdictKind::Act => Look::Good,
+        VerdictKind::Pass | VerdictKind::Sweep => Look::Dim,
+    };
+    vec![
+        step.hook.as_str().into(),
+        step.policy.as_str().into(),
+        step.kind.as_str().into(),
+        Cell::from(step.verdict.as_str()).look(look),
+        time.into(),
+        what.into(),
+    ]
+}
+
+/// Returns the lines of a text after a prefix, wrapped to the right of it in a terminal of `room` columns.
+fn wrapped(prefix: &str, text: &Printable, room: Option<usize>) -> Vec<Printable> {
+    let whole = Printable::from(prefix) + text.as_str();
+    let Some(room) = room else { return vec![whole] };
+    let indent = text::width(prefix);
+    // Beside a wide prefix, a wrapped text would be a thread.
+    let Some(beside) = room.checked_sub(indent).filter(|beside| *beside >= 20) else {
+        return text::wrap(whole.as_str(), room).into_iter().map(Printable::from).collect();
+    };
+    let before = |at: usize| if at == 0 { prefix.to_owned() } else { " ".repeat(indent) };
+    let lines = text::wrap(text.as_str(), beside).into_iter().enumerate();
+    lines.map(|(at, line)| (Printable::from(before(at)) + line).trimmed()).collect()
 }
 
 /// Writes a line to standard error.
@@ -248,6 +355,12 @@ impl<'a> Several<'a> {
     }
 }
 
+/// Formats a point in time for a list that goes on: the local time of day, with the date if it is not today's.
+pub(crate) fn clock(time: jiff::Timestamp) -> String {
+    let (time, today) = (time.to_zoned(jiff::tz::TimeZone::system()), jiff::Zoned::now().date());
+    time.strftime(if time.date() == today { "%H:%M:%S" } else { "%m-%d %H:%M" }).to_string()
+}
+
 /// Formats bytes for people.
 pub(crate) fn bytes(count: Option<u64>) -> String {
     count.map_or_else(|| "-".into(), |count| bytesize::ByteSize(count).to_string())
@@ -318,12 +431,23 @@ mod tests {
         }))
         .unwrap();
         let out = Output { json: false, backtrace: false, color: true };
-        let text = out.trail(&[step]).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let text = out.trail_in(&[step], None).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text.len(), 2, "{text:?}");
         assert!(
-            text[0].contains("\x1b[31mdeny   \x1b[0m") && text[0].ends_with("ab[2J wharf: all is well"),
+            text[0].contains("\x1b[31mdeny\x1b[0m   ") && text[0].ends_with("ab[2J wharf: all is well"),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn a_wrapped_text_stays_beside_its_prefix_where_there_is_room() {
+        let shown = |prefix: &str, room| {
+            let lines = wrapped(prefix, &"one two three four five six".into(), room);
+            lines.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("note: ", Some(26)), ["note: one two three four", "      five six"]);
+        assert_eq!(shown("note: ", Some(22)), ["note: one two three", "four five six"]);
+        assert_eq!(shown("note: ", None), ["note: one two three four five six"]);
     }
 
     #[test]

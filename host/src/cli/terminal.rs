@@ -16,6 +16,24 @@ pub(crate) fn is_err() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// Returns the width of the terminal in columns, if standard output is one.
+pub(crate) fn width() -> Option<usize> {
+    is_out().then(columns)
+}
+
+/// Returns the width of the terminal in columns, if standard error is one.
+pub(crate) fn width_of_err() -> Option<usize> {
+    is_err().then(columns)
+}
+
+/// Returns the width of the terminal: 80 columns where it does not tell, and never so few that nothing fits.
+fn columns() -> usize {
+    let told = crossterm::terminal::size().map(|(columns, _)| usize::from(columns)).unwrap_or_default();
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let columns = Some(told).filter(|columns| *columns > 0).or_else(given);
+    columns.unwrap_or(80).max(20)
+}
+
 /// Prints a line.
 pub(crate) fn print(line: &Printable) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")
@@ -56,6 +74,11 @@ pub(crate) fn say_json(json: &str) {
 /// Writes a fixed text to standard error; works in raw mode too.
 pub(crate) fn say_raw(text: &'static str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Returns standard error as the place of progress.
+pub(crate) fn draw_target() -> indicatif::ProgressDrawTarget {
+    indicatif::ProgressDrawTarget::stderr()
 }
 
 /// Returns standard output for bytes that must stay unchanged.

@@ -4,6 +4,7 @@ pub(in crate::cli) mod cleanup;
 pub(in crate::cli) mod cp;
 pub(in crate::cli) mod events;
 pub(in crate::cli) mod exec;
+pub(in crate::cli) mod field;
 pub(in crate::cli) mod idle;
 pub(in crate::cli) mod image;
 pub(in crate::cli) mod logs;

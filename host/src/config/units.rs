@@ -138,21 +138,65 @@ fn unix_time(text: &str) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(seconds.parse().ok()?, nanoseconds).ok()
 }
 
-/// Formats a time for people: how long ago it was.
+/// Formats the time since a point in time for people, such as `3 minutes ago`; `-` if there is none.
 pub fn ago(time: Option<jiff::Timestamp>) -> String {
-    let Some(time) = time else { return "-".into() };
-    let seconds = jiff::Timestamp::now().as_second().saturating_sub(time.as_second()).max(0);
-    match seconds {
-        0..60 => format!("{seconds}s ago"),
-        60..3_600 => format!("{}m ago", seconds / 60),
-        3_600..172_800 => format!("{}h ago", seconds / 3_600),
-        _ => format!("{}d ago", seconds / 86_400),
+    time.map_or_else(|| "-".into(), |time| format!("{} ago", seconds_in_words(seconds_since(time))))
+}
+
+/// Formats the time until a point in time for people, such as `in 3 minutes`, or `now` if it has come.
+pub fn until(time: jiff::Timestamp) -> String {
+    match -seconds_since(time) {
+        ..=0 => "now".into(),
+        seconds => format!("in {}", seconds_in_words(seconds)),
     }
+}
+
+fn seconds_since(time: jiff::Timestamp) -> i64 {
+    jiff::Timestamp::now().as_second().saturating_sub(time.as_second())
+}
+
+/// Formats a duration with its largest unit.
+fn seconds_in_words(seconds: i64) -> String {
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 60 * MINUTE;
+    const DAY: i64 = 24 * HOUR;
+    let (count, unit) = match seconds.max(0) {
+        seconds @ ..MINUTE => (seconds, "second"),
+        seconds @ ..HOUR => (seconds / MINUTE, "minute"),
+        // Up to two days, hours tell more than "1 day".
+        seconds if seconds < 2 * DAY => (seconds / HOUR, "hour"),
+        seconds if seconds < 60 * DAY => (seconds / DAY, "day"),
+        seconds if seconds < 730 * DAY => (seconds / (30 * DAY), "month"),
+        seconds => (seconds / (365 * DAY), "year"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_told_with_its_largest_unit() {
+        for (seconds, words) in [
+            (-5, "0 seconds"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (7_199, "1 hour"),
+            (172_799, "47 hours"),
+            (172_800, "2 days"),
+            (60 * 86_400, "2 months"),
+            (800 * 86_400, "2 years"),
+        ] {
+            assert_eq!(seconds_in_words(seconds), words);
+        }
+        let now = jiff::Timestamp::now();
+        assert_eq!(ago(None), "-");
+        assert_eq!(ago(Some(now - jiff::SignedDuration::from_secs(150))), "2 minutes ago");
+        assert_eq!(until(now + jiff::SignedDuration::from_secs(3_630)), "in 1 hour");
+        assert_eq!(until(now - jiff::SignedDuration::from_secs(1)), "now");
+    }
 
     #[test]
     fn a_time_has_the_forms_of_docker() {

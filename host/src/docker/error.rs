@@ -81,10 +81,12 @@ pub enum Error {
         reference: String,
     },
     /// An image could not be pulled.
-    #[error("cannot pull '{reference}': {cause}")]
+    #[error("cannot pull '{reference}'{}: {cause}", chosen.as_ref().map_or(String::new(), |chosen| format!(", chosen by {chosen}")))]
     PullFailed {
         /// The image.
         reference: String,
+        /// The place that chose it and the reason, if the user did not name it.
+        chosen: Option<String>,
         /// The engine's words, cleaned.
         cause: String,
     },
@@ -260,7 +262,9 @@ impl Error {
                 "correct the Dockerfile or its context; `wharf image build` shows each step".to_owned()
             }
             Self::PullFailed { .. } => {
-                "check the spelling, the network of the engine, and `docker login` for private registries".to_owned()
+                "check the spelling, the network of the engine, and `docker login` for private registries; offline, name \
+                 an image of `wharf image ls` or `docker image ls` with --image, or as workspace.image in wharf.toml"
+                    .to_owned()
             }
             Self::CommandNotFound { .. } => "choose a command that the image contains, or another image".to_owned(),
             Self::CommandNotExecutable { .. } => {

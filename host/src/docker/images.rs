@@ -70,6 +70,9 @@ pub struct PullProgress {
     pub current: Option<u64>,
     /// Bytes to do in this step.
     pub total: Option<u64>,
+    /// Whether it says that a failed pull is tried again.
+    #[serde(default)]
+    pub retry: bool,
 }
 
 #[derive(Deserialize)]
@@ -290,6 +293,7 @@ impl Docker {
                         status: format!("{error}; trying again in {seconds} s"),
                         current: None,
                         total: None,
+                        retry: true,
                     });
                     tracing::info!("{error}; trying again in {seconds} s");
                     tokio::time::sleep(pause).await;
@@ -303,7 +307,11 @@ impl Docker {
     async fn pull_once(&self, reference: &str, on_progress: &mut impl FnMut(PullProgress)) -> Result<()> {
         const OPERATION: &str = "pull the image";
         let (repository, tag) = split(reference);
-        let failed = |cause: &str| Error::PullFailed { reference: reference.to_owned(), cause: error::clean(cause) };
+        let failed = |cause: &str| Error::PullFailed {
+            reference: reference.to_owned(),
+            chosen: None,
+            cause: error::clean(cause),
+        };
         let path = format!("/images/create?fromImage={}&tag={}", encode(repository), encode(tag));
         let auth = registry_auth::header(repository).await;
         // The head of the answer only arrives with the first progress, after the registry has answered.
@@ -365,7 +373,8 @@ fn report(lines: &[u8], on_progress: &mut impl FnMut(PullProgress)) -> std::resu
         let detail = raw.progress_detail.unwrap_or_default();
         // In this message the engine puts the tag in the layer's field.
         let layer = raw.id.filter(|_| !raw.status.starts_with("Pulling from "));
-        on_progress(PullProgress { layer, status: raw.status, current: detail.current, total: detail.total });
+        let (current, total) = (detail.current, detail.total);
+        on_progress(PullProgress { layer, status: raw.status, current, total, retry: false });
     }
     Ok(())
 }
@@ -376,7 +385,7 @@ mod tests {
 
     #[test]
     fn only_what_may_work_a_moment_later_is_tried_again() {
-        let failed = |cause: &str| Error::PullFailed { reference: "x".into(), cause: cause.into() };
+        let failed = |cause: &str| Error::PullFailed { reference: "x".into(), chosen: None, cause: cause.into() };
         for cause in ["Get \"http://x/v2/\": EOF", "received unexpected HTTP status: 503 Service Unavailable"] {
             assert!(is_momentary(&failed(cause)), "{cause}");
         }

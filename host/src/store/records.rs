@@ -55,7 +55,7 @@ pub struct Workspace {
     pub image_config: Option<crate::hooks::ImageConfig>,
     /// Last exec, shell or start.
     pub last_activity: Option<Timestamp>,
-    /// `idle` or `expired` after the service has stopped it, until its next start.
+    /// `stopped` after a stop through Wharf, `idle` or `expired` after the service has stopped it; until its next start.
     #[serde(default)]
     pub stopped: Option<Happening>,
     /// Whether a process started it and died before it had run the `post-start` policies. The next `start` or `up` runs

@@ -15,9 +15,12 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::WasmEngine;
+use crate::spans;
 
 /// Time limit for one component. A component of 18 MiB (an interpreter for Python) takes half a minute on two cores.
 const TIME: Duration = Duration::from_secs(120);
+/// The time after which a compilation is worth a line.
+const TELL: Duration = Duration::from_secs(1);
 /// Extra time to end a compiler process after its time limit.
 const END: Duration = Duration::from_secs(10);
 
@@ -123,11 +126,11 @@ fn compiled(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, 
 /// # Errors
 /// One line: the bytes are no component, or take too long. Without a compiler process, a compilation that takes too
 /// long continues in the background, and no other component is compiled until it ends.
-pub(super) fn apart(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
-    within(TIME, engine, bytes)
+pub(super) fn apart(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Component, String> {
+    within(TIME, engine, name, bytes)
 }
 
-fn within(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
+fn within(time: Duration, engine: &Engine, name: &str, bytes: &[u8]) -> Result<Component, String> {
     let (to, from) = mpsc::channel();
     let (its_engine, its_bytes) = (engine.clone(), bytes.to_vec());
     let run = move || {
@@ -153,7 +156,13 @@ fn within(time: Duration, engine: &Engine, bytes: &[u8]) -> Result<Component, St
     }
     // Wait until the process is ended after its time limit.
     let more = PROGRAM.get().map_or(Duration::ZERO, |_| END);
-    match from.recv_timeout(time + more) {
+    let limit = time + more;
+    let mut done = from.recv_timeout(TELL.min(limit));
+    if limit > TELL && matches!(done, Err(mpsc::RecvTimeoutError::Timeout)) {
+        tracing::info!(target: spans::WAIT, "compiling {name}; only its first use takes this long");
+        done = from.recv_timeout(limit - TELL);
+    }
+    match done {
         Ok(Compiling::Done(component)) => component,
         Err(mpsc::RecvTimeoutError::Disconnected) => Err("cannot be compiled: the compiler panicked".into()),
         _ => Err(too_long(time)),
@@ -187,10 +196,12 @@ mod tests {
         let functions = "(func (param i32) (result i32) local.get 0 i32.const 1 i32.add)".repeat(20_000);
         let large = wat::parse_str(format!("(component (core module {functions}))")).unwrap();
         let small = wat::parse_str("(component)").unwrap();
-        let refused = within(Duration::from_millis(1), &engine, &large).err().unwrap();
+        let refused = within(Duration::from_millis(1), &engine, "large", &large).err().unwrap();
         assert!(refused.contains("to compile") || refused.contains("has been compiling"), "{refused}");
-        assert!(apart(&engine, &small).is_ok());
-        assert!(apart(&engine, b"\0asm\x0d\0\x01\0rubbish").err().unwrap().contains("not a valid component"));
+        assert!(apart(&engine, "small", &small).is_ok());
+        assert!(
+            apart(&engine, "rubbish", b"\0asm\x0d\0\x01\0rubbish").err().unwrap().contains("not a valid component")
+        );
     }
 
     #[test]

@@ -113,8 +113,8 @@ impl WasmEngine {
         &self.engine
     }
 
-    /// Compiles a component, or takes it from the cache.
-    pub(super) fn compile(&self, bytes: &[u8], digest: &str) -> Result<Component, String> {
+    /// Compiles a component of this name, or takes it from the cache.
+    pub(super) fn compile(&self, name: &str, bytes: &[u8], digest: &str) -> Result<Component, String> {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, digest)) {
             return Ok(component);
         }
@@ -128,7 +128,7 @@ impl WasmEngine {
                 .to_owned());
         }
         bounds::check(bytes)?;
-        let component = compile::apart(&self.engine, bytes)?;
+        let component = compile::apart(&self.engine, name, bytes)?;
         if let Some(cache) = &self.cache {
             cache.put(&component, digest);
         }

@@ -53,10 +53,10 @@ pub struct WorkspaceRequest {
     #[serde(default)]
     pub fresh: bool,
     /// The image; policies may still deny it
-    #[arg(long, value_name = "REFERENCE")]
+    #[arg(help_heading = "Image", long, value_name = "REFERENCE")]
     pub image: Option<String>,
     /// When to fetch the image; only with `image`
-    #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
+    #[arg(help_heading = "Image", long, value_enum, value_name = "WHEN", requires = "image")]
     pub pull: Option<PullPolicy>,
     /// The command that keeps the workspace up.
     #[arg(skip)]
@@ -76,51 +76,51 @@ pub struct WorkspaceRequest {
     #[schema(value_type = BTreeMap<String, String>)]
     pub secrets: BTreeMap<String, SecretBytes>,
     /// Published port: `[[ADDRESS:]HOST:]PORT[/udp]`
-    #[arg(short, long, value_name = "PORT")]
+    #[arg(help_heading = "Network and storage", short, long, value_name = "PORT")]
     #[serde(default)]
     pub publish: Vec<String>,
     /// Mount: `SOURCE:TARGET[:ro]`; a source is a path, or the name of a volume
-    #[arg(long = "mount", value_name = "MOUNT")]
+    #[arg(help_heading = "Network and storage", long = "mount", value_name = "MOUNT")]
     #[serde(default)]
     pub mounts: Vec<String>,
     /// Memory file system: `TARGET[:SIZE]`, e.g. /tmp:64MiB
-    #[arg(long, value_name = "TARGET")]
+    #[arg(help_heading = "Network and storage", long, value_name = "TARGET")]
     #[serde(default)]
     pub tmpfs: Vec<String>,
     /// Process limit: `NAME=SOFT[:HARD]`, e.g. nofile=1024:4096
-    #[arg(long = "ulimit", value_name = "LIMIT")]
+    #[arg(help_heading = "Limits", long = "ulimit", value_name = "LIMIT")]
     #[serde(default)]
     pub ulimits: Vec<String>,
     /// Memory limit, e.g. 4GiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(help_heading = "Limits", long, value_name = "SIZE")]
     #[schema(value_type = Option<SizeText>)]
     pub memory: Option<Size>,
     /// CPU quota in cores, e.g. 1.5
-    #[arg(long, value_name = "CORES", value_parser = cores)]
+    #[arg(help_heading = "Limits", long, value_name = "CORES", value_parser = cores)]
     pub cpus: Option<f64>,
     /// Limit of processes and threads
-    #[arg(long, value_name = "COUNT")]
+    #[arg(help_heading = "Limits", long, value_name = "COUNT")]
     pub pids: Option<u32>,
     /// Size of /dev/shm, e.g. 256MiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(help_heading = "Limits", long, value_name = "SIZE")]
     #[schema(value_type = Option<SizeText>)]
     pub shm_size: Option<Size>,
     /// Size of the writable layer, e.g. 10GiB, where the engine's storage can limit it
-    #[arg(long, value_name = "SIZE")]
+    #[arg(help_heading = "Limits", long, value_name = "SIZE")]
     #[schema(value_type = Option<SizeText>)]
     pub disk: Option<Size>,
     /// The network
-    #[arg(long, value_enum, value_name = "KIND")]
+    #[arg(help_heading = "Network and storage", long, value_enum, value_name = "KIND")]
     pub network: Option<Network>,
     /// When the engine restarts it: no, `on-failure[:TIMES]`, always, unless-stopped
-    #[arg(long, value_name = "POLICY", value_parser = restart)]
+    #[arg(help_heading = "Health and end", long, value_name = "POLICY", value_parser = restart)]
     pub restart: Option<String>,
     /// Time to live: Wharf stops it this long after its start, e.g. 8h
-    #[arg(long, value_name = "TIME")]
+    #[arg(help_heading = "Health and end", long, value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub ttl: Option<Span>,
     /// User or uid:gid
-    #[arg(short, long)]
+    #[arg(help_heading = "Environment", short, long)]
     pub user: Option<String>,
     /// Health check.
     #[command(flatten)]
@@ -259,22 +259,27 @@ pub struct ImageBuild {
 #[serde(deny_unknown_fields)]
 pub struct HealthRequest {
     /// Health check: a line for sh in the workspace
-    #[arg(id = "health_cmd", long = "health-cmd", value_name = "LINE")]
+    #[arg(help_heading = "Health and end", id = "health_cmd", long = "health-cmd", value_name = "LINE")]
     pub command: Option<String>,
     /// Time between two health checks, e.g. 10s
-    #[arg(id = "health_interval", long = "health-interval", value_name = "TIME")]
+    #[arg(help_heading = "Health and end", id = "health_interval", long = "health-interval", value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub interval: Option<Span>,
     /// Time limit of a health check; beyond it the check has failed
-    #[arg(id = "health_timeout", long = "health-timeout", value_name = "TIME")]
+    #[arg(help_heading = "Health and end", id = "health_timeout", long = "health-timeout", value_name = "TIME")]
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Span>,
     /// Time after the start during which failures do not count
-    #[arg(id = "health_start_period", long = "health-start-period", value_name = "TIME")]
+    #[arg(
+        help_heading = "Health and end",
+        id = "health_start_period",
+        long = "health-start-period",
+        value_name = "TIME"
+    )]
     #[schema(value_type = Option<String>)]
     pub start_period: Option<Span>,
     /// Number of failures in a row that make it unhealthy
-    #[arg(id = "health_retries", long = "health-retries", value_name = "COUNT")]
+    #[arg(help_heading = "Health and end", id = "health_retries", long = "health-retries", value_name = "COUNT")]
     pub retries: Option<u32>,
 }
 

@@ -2,8 +2,11 @@
 
 mod audit;
 mod bad_input;
+mod completion;
 mod config;
 mod examples;
 mod plan;
+mod terminal_width;
 mod tools;
+mod waits;
 mod why;

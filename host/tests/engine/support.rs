@@ -10,4 +10,5 @@ pub mod process;
 pub mod registry;
 pub mod sandbox;
 pub mod service_api;
+pub mod terminal;
 mod unchanged;

@@ -53,6 +53,17 @@ fn argument(page: &mut String, arg: &Arg) {
     page.push('\n');
 }
 
+/// Writes the text below the help of a command: examples as they are, other text as a paragraph.
+fn notes(page: &mut String, text: &str) {
+    match text.strip_prefix("Examples:\n") {
+        Some(examples) => {
+            let examples = examples.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect::<Vec<_>>();
+            write!(page, "\n```text\n{}\n```\n", examples.join("\n")).unwrap();
+        }
+        None => write!(page, "\n{}\n", plain(text)).unwrap(),
+    }
+}
+
 /// Writes a command and its subcommands, with the words that lead to it.
 fn section(page: &mut String, words: &str, command: &Command) {
     let about = command.get_long_about().or(command.get_about()).map(|about| plain(&about.to_string()));
@@ -72,7 +83,7 @@ fn section(page: &mut String, words: &str, command: &Command) {
         positional.into_iter().chain(named).for_each(|arg| argument(page, arg));
     }
     if let Some(text) = command.get_after_long_help().or(command.get_after_help()) {
-        write!(page, "\n{}\n", plain(&text.to_string())).unwrap();
+        notes(page, &text.to_string());
     }
     for below in visible(command) {
         section(page, &format!("{words} {}", below.get_name()), below);

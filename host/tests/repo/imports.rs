@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use crate::{code_of, files, read, root};
 
 /// Crates that some modules hide from all others.
-const HIDDEN: [(&str, &[&str]); 33] = [
+const HIDDEN: [(&str, &[&str]); 34] = [
     ("async_trait", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_http", &["telemetry"]),
@@ -37,7 +37,8 @@ const HIDDEN: [(&str, &[&str]); 33] = [
     ("toml_edit", &["config"]),
     ("clap", &["cli", "records", "wire", "workspace"]),
     ("clap_complete", &["cli"]),
-    ("comfy_table", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("unicode_width", &["cli"]),
     ("indicatif", &["cli"]),
     ("crossterm", &["cli"]),
 ];

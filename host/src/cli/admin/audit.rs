@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::backend::RecordItem;
 use crate::cli::instant::instant;
-use crate::cli::{Context, Failure};
+use crate::cli::output::{Cell, Column, Look, ago, clock, column};
+use crate::cli::{Context, Failure, terminal};
 use crate::hooks::{Decision, Hook, Outcome};
 use crate::printable::Printable;
 use crate::records::{OutcomeKind, RecordFilter, RecordView};
@@ -134,27 +135,85 @@ async fn list(context: &Context, args: &ListArgs) -> Result<u8, Failure> {
     let backend = context.backend(&[])?;
     let workspace = args.workspace.as_deref();
     let mut records = backend.records(filter, workspace, args.limit, args.follow).await?;
+    let mut rows = Vec::new();
     loop {
         let item = tokio::select! {
             item = records.next() => item?,
             _ = tokio::signal::ctrl_c(), if args.follow => return Ok(130),
         };
         match item {
-            None => return Ok(0),
+            None if rows.is_empty() => return Ok(0),
+            None => {
+                context.out.table(&COLUMNS, rows)?;
+                return Ok(0);
+            }
+            Some(RecordItem::Record(stored)) if !context.out.json && terminal::is_out() => {
+                let Some(decision) = readable(context, &stored) else { continue };
+                let row = row(&stored, &decision, args.follow);
+                match args.follow {
+                    true => context.out.rows("", &FOLLOWED, vec![row])?,
+                    false => rows.push(row),
+                }
+            }
             Some(RecordItem::Record(stored)) => print(context, &stored)?,
             Some(RecordItem::Notice(text)) => context.out.notice(&text),
         }
     }
 }
 
-fn print(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
-    let decision = match stored.decision() {
-        Ok(decision) => decision,
+/// The columns on a terminal. Elsewhere, each record is one line as it comes.
+const COLUMNS: [Column; 6] = [
+    column("#").right(),
+    column("WHEN").optional(1),
+    column("HOOK"),
+    column("WORKSPACE").cut(12),
+    column("OUTCOME"),
+    column("DETAIL").wrapped(20),
+];
+
+/// The same while records follow: a row is printed before the next one is known.
+const FOLLOWED: [Column; 6] = [
+    column("").right().padded(5),
+    column("").padded(8).optional(1),
+    column("").padded(16),
+    column("").cut(12).padded(18),
+    column("").padded(7),
+    column("").wrapped(20),
+];
+
+/// Returns the decision of a record; a notice says why it cannot be read.
+fn readable(context: &Context, stored: &StoredDecision) -> Option<Decision> {
+    match stored.decision() {
+        Ok(decision) => Some(decision),
         Err(error) => {
             context.out.notice(&format!("cannot read record {}: {error}", stored.number));
-            return Ok(());
+            None
         }
+    }
+}
+
+/// Returns the row of a record: with its age in a list, with its time where later records follow.
+fn row(stored: &StoredDecision, decision: &Decision, follow: bool) -> Vec<Cell> {
+    let summary = summary(decision);
+    let (outcome, detail) = summary.split_once(' ').unwrap_or((&summary, ""));
+    let look = match outcome {
+        "denied" => Some(Look::Bad),
+        _ if decision.steps.iter().any(|step| step.error.is_some()) => Some(Look::Warn),
+        "allowed" => Some(Look::Good),
+        _ => None,
     };
+    vec![
+        stored.number.to_string().into(),
+        if follow { clock(decision.time) } else { ago(Some(decision.time)) }.into(),
+        decision.hook.as_str().into(),
+        if decision.workspace.is_empty() { "-" } else { &decision.workspace }.into(),
+        Cell::from(outcome).look(look),
+        detail.trim_start().into(),
+    ]
+}
+
+fn print(context: &Context, stored: &StoredDecision) -> Result<(), Failure> {
+    let Some(decision) = readable(context, stored) else { return Ok(()) };
     if context.out.json {
         return json_line(context, stored);
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::builtin::{self, BuiltIn};
-use crate::cli::output::Output;
+use crate::cli::output::{Cell, Column, Look, Output, column};
 use crate::cli::{Context, Failure};
 use crate::config::Sources;
 
@@ -55,13 +55,20 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
         return Ok(0);
     }
     let file = loaded.file.as_ref().map_or_else(|| "none (defaults)".into(), |path| path.display().to_string());
-    context.out.line(format!("# file: {file}"))?;
+    context.out.wrapped("", format!("# file: {file}"))?;
     if let Some(script) = &loaded.script {
-        context.out.line(format!("# script: {}", script.display()))?;
+        context.out.wrapped("", format!("# script: {}", script.display()))?;
     }
-    context.out.line(format!("# state: {}", context.app.state_dir.display()))?;
-    let rows = values.into_iter().map(|shown| vec![shown.key, shown.value.to_string(), shown.origin]);
-    context.out.table(&["KEY", "VALUE", "ORIGIN"], rows.collect())?;
+    context.out.wrapped("", format!("# state: {}", context.app.state_dir.display()))?;
+    const COLUMNS: [Column; 3] =
+        [column("KEY").cut(24), column("VALUE").cut(16), column("ORIGIN").path(16).optional(1)];
+    // Defaults step back behind the values that a file, a variable or a flag has set.
+    let look = |origin: &str| (origin == "default").then_some(Look::Dim);
+    let row = |shown: Shown| {
+        let look = look(&shown.origin);
+        [shown.key, shown.value.to_string(), shown.origin].map(|text| Cell::from(text).look(look)).into()
+    };
+    context.out.table::<Cell>(&COLUMNS, values.into_iter().map(row).collect())?;
     Ok(0)
 }
 
@@ -101,7 +108,7 @@ pub(crate) fn init(args: &InitArgs, sources: &Sources, out: &Output) -> Result<u
         for path in written {
             out.line(format!("wrote {path}"))?;
         }
-        out.line("edit them, then see 'wharf config show' and 'wharf policy check'")?;
+        out.wrapped("", "edit them, then see 'wharf config show' and 'wharf policy check'")?;
     }
     Ok(0)
 }

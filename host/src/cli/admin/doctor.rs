@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::output::{Output, ago, counted, times};
+use crate::cli::output::{Look, Output, ago, counted, times};
 use crate::cli::{Context, Failure};
 use crate::config;
 use crate::docker::EngineInfo;
@@ -241,14 +241,15 @@ fn report(checks: &[Check], out: &Output) -> Result<u8, Failure> {
         out.value(&checks)?;
     } else {
         for check in checks {
-            let mark = match check.status {
-                Status::Ok => "ok  ",
-                Status::Warn => "warn",
-                Status::Fail => "FAIL",
+            let (mark, look) = match check.status {
+                Status::Ok => ("ok  ", Look::Good),
+                Status::Warn => ("warn", Look::Warn),
+                Status::Fail => ("FAIL", Look::Bad),
             };
-            out.line(format!("{mark}  {:<8}  {}", check.name, check.message))?;
+            let prefix = format!("{mark}  {:<8}  ", check.name);
+            out.marked(mark, look, &prefix, &check.message)?;
             if let Some(remedy) = &check.remedy {
-                out.line(format!("                remedy: {remedy}"))?;
+                out.wrapped("                remedy: ", remedy)?;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::app::PolicyView;
-use crate::cli::output::ago;
+use crate::cli::output::{Cell, Column, Look, ago, column};
 use crate::cli::{Context, Failure};
 use crate::config::PolicyConfig;
 use crate::hooks::chain::Mode;
@@ -78,6 +78,16 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
     }
 }
 
+const COLUMNS: [Column; 7] = [
+    column("#"),
+    column("NAME").cut(16),
+    column("KIND").optional(2),
+    column("MODE"),
+    column("DIGEST").optional(4),
+    column("SOURCE").path(12).optional(3),
+    column("HOOKS").wrapped(16),
+];
+
 async fn ls(context: &Context) -> Result<u8, Failure> {
     let (rows, chain) = context.backend(&[])?.policies().await?;
     if context.out.json {
@@ -86,19 +96,25 @@ async fn ls(context: &Context) -> Result<u8, Failure> {
     }
     let cells = |row: &PolicyView| {
         let digest = row.digest.as_deref().and_then(|digest| digest.get(..19)).unwrap_or("-").to_owned();
-        let state = row.error.clone().unwrap_or_else(|| hooks(row));
-        let (kind, mode) = (row.kind.as_str().to_owned(), row.mode.clone());
-        vec![row.order.to_string(), row.name.clone(), kind, mode, digest, row.source.clone(), state]
+        let hooks = match &row.error {
+            Some(error) => Cell::from(error).look(Look::Bad),
+            None => hooks(row).into(),
+        };
+        let mode = Cell::from(&row.mode).look((row.mode != "enforce").then_some(Look::Warn));
+        let (kind, order) = (row.kind.as_str(), row.order.to_string());
+        vec![order.into(), Cell::from(&row.name), kind.into(), mode, digest.into(), Cell::from(&row.source), hooks]
     };
-    context.out.table(&["#", "NAME", "KIND", "MODE", "DIGEST", "SOURCE", "HOOKS"], rows.iter().map(cells).collect())?;
+    context.out.table(&COLUMNS, rows.iter().map(cells).collect())?;
     for row in &rows {
         for note in &row.notes {
-            context.out.line(format!("{}: {note}", row.name))?;
+            context.out.wrapped("", format!("{}: {note}", row.name))?;
         }
     }
     if let Some(ChainStatus { refused: Some(why), refused_at, since, .. }) = chain {
         let (when, before) = (ago(refused_at), ago(since));
-        context.out.line(format!("the service refused a reload {when} and still uses the chain of {before}: {why}"))?;
+        context
+            .out
+            .wrapped("", format!("the service refused a reload {when} and still uses the chain of {before}: {why}"))?;
     }
     Ok(0)
 }
@@ -128,9 +144,13 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
     } else {
         for (row, policy) in rows.iter().zip(&all) {
             match &policy.result {
-                Ok(_) => context.out.line(format!("ok      {} ({}: {})", row.name, row.kind.as_str(), hooks(row)))?,
+                Ok(_) => {
+                    let text = format!("{} ({}: {})", row.name, row.kind.as_str(), hooks(row));
+                    context.out.marked("ok", Look::Good, "ok      ", text)?;
+                }
                 Err(error) => {
-                    context.out.line(format!("failed  {} ({}): {error}", row.name, row.source))?;
+                    let text = format!("{} ({}): {error}", row.name, row.source);
+                    context.out.marked("failed", Look::Bad, "failed  ", text)?;
                     if let Some(detail) = error.detail.as_ref().filter(|_| error.marked) {
                         context.out.detail(detail, error.marked)?;
                     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::app::cases::read_case;
 use crate::app::scripts::reference;
-use crate::cli::output::counted;
+use crate::cli::output::{column, counted};
 use crate::cli::{Context, Failure};
 use crate::hooks::{Hook, HookRequest, PolicyError};
 
@@ -208,7 +208,7 @@ fn docs(context: &Context, hook: Option<Hook>) -> Result<u8, Failure> {
         Some(hook) => {
             let fields = reference.fields.get(hook.function()).into_iter().flatten();
             let rows = fields.map(|(field, kind)| vec![format!("ctx.{field}"), (*kind).to_owned()]).collect();
-            out.table(&["FIELD", "KIND"], rows)?;
+            out.table(&[column("FIELD").cut(20), column("KIND").wrapped(20)], rows)?;
         }
     }
     Ok(0)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::output::ago;
+use crate::cli::output::{Column, ago, column, until};
 use crate::cli::{Context, Failure};
 use crate::config::Span;
 use crate::store::{Role, Token};
@@ -69,8 +69,15 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<u8, Failure> {
             if out.json {
                 out.value(&tokens)?;
             } else {
-                let head = ["NAME", "ROLE", "LABELS", "CREATED", "EXPIRES", "LAST USED"];
-                out.table(&head, tokens.iter().map(row).collect())?;
+                const COLUMNS: [Column; 6] = [
+                    column("NAME").cut(12),
+                    column("ROLE"),
+                    column("LABELS").cut(12).optional(1),
+                    column("CREATED").optional(4),
+                    column("EXPIRES").optional(2),
+                    column("LAST USED").optional(3),
+                ];
+                out.table(&COLUMNS, tokens.iter().map(row).collect())?;
             }
         }
         Command::Rm { name } => {
@@ -91,7 +98,7 @@ fn row(token: &Token) -> Vec<String> {
     let expires = match token.expires_at {
         None => "never".to_owned(),
         Some(_) if token.is_expired(Timestamp::now()) => "expired".to_owned(),
-        Some(end) => format!("{end:.0}"),
+        Some(end) => until(end),
     };
     let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(", ") };
     vec![

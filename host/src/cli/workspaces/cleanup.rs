@@ -1,6 +1,7 @@
 //! `wharf cleanup`: a single sweep, the ledger, and undo.
 
-use crate::cli::output::{Several, ago, bytes};
+use crate::cli::bars::Waiting;
+use crate::cli::output::{Cell, Column, Look, Several, ago, bytes, column, until};
 use crate::cli::{Context, Failure};
 use crate::hooks::SweepChoice;
 use crate::lifecycle::{SweepLine, SweepOutcome};
@@ -43,25 +44,47 @@ enum Command {
     },
 }
 
+const VERDICTS: [Column; 6] = [
+    column("OBJECT").cut(16),
+    column("SIZE").right().optional(2),
+    column("VERDICT"),
+    column("WHEN").optional(1),
+    column("POLICY").optional(3),
+    column("REASON").wrapped(20),
+];
+
+const ENTRIES: [Column; 8] = [
+    column("NUMBER").right(),
+    column("OBJECT").cut(16),
+    column("SIZE").right().optional(3),
+    column("ACTION").optional(2),
+    column("STATE"),
+    column("WHEN").optional(1),
+    column("POLICY").optional(4),
+    column("REASON").wrapped(20),
+];
+
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let backend = context.backend(&[])?;
     match &args.command {
         None => {
             let request = SweepRequest { dry_run: args.dry_run, no_grace: args.no_grace };
+            let waiting = Waiting::new(context.out.json, "asking the policies about every object");
             let report = backend.sweep(&request).await?;
+            drop(waiting);
             if context.out.json {
                 context.out.value(&report)?;
             } else {
                 let shown = report.lines.iter().filter(|line| args.dry_run || line.outcome != Some(SweepOutcome::Kept));
                 let rows: Vec<_> = shown.map(row).collect();
                 if rows.is_empty() {
-                    context.out.line("nothing to clean up; 'wharf cleanup --dry-run' shows the reasons")?;
+                    context.out.wrapped("", "nothing to clean up; 'wharf cleanup --dry-run' shows the reasons")?;
                 } else {
-                    context.out.table(&["OBJECT", "SIZE", "VERDICT", "WHEN", "POLICY", "REASON"], rows)?;
+                    context.out.table(&VERDICTS, rows)?;
                 }
                 if let Some(failed) = &report.failed {
-                    context.out.line(format!("everything was kept: {}", failed))?;
+                    context.out.wrapped("", format!("everything was kept: {}", failed))?;
                 }
             }
             Ok(u8::from(report.failed.is_some() || report.lines.iter().any(|line| line.error.is_some())))
@@ -72,9 +95,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
                 context.out.value(&entries)?;
             } else {
                 let rows = entries.iter().map(entry_row).collect();
-                context
-                    .out
-                    .table(&["NUMBER", "OBJECT", "SIZE", "ACTION", "STATE", "WHEN", "POLICY", "REASON"], rows)?;
+                context.out.table(&ENTRIES, rows)?;
             }
             Ok(0)
         }
@@ -106,7 +127,7 @@ fn tell(several: &mut Several<'_>, entry: &LedgerEntry, what: &str) {
     several.print(|out| if out.json { out.value(entry) } else { out.line(format!("{} {what}", entry.object)) });
 }
 
-fn row(line: &SweepLine) -> Vec<String> {
+fn row(line: &SweepLine) -> Vec<Cell> {
     let verdict = match (line.outcome, line.choice) {
         (Some(outcome), _) => outcome.as_str(),
         (None, SweepChoice::Keep) => "keep",
@@ -115,7 +136,7 @@ fn row(line: &SweepLine) -> Vec<String> {
     }
     .to_owned();
     let when = match (line.due, line.outcome) {
-        (Some(due), Some(SweepOutcome::Planned) | None) => due.round(jiff::Unit::Second).unwrap_or(due).to_string(),
+        (Some(due), Some(SweepOutcome::Planned) | None) => until(due),
         _ => "-".to_owned(),
     };
     let what = match line.state {
@@ -124,13 +145,25 @@ fn row(line: &SweepLine) -> Vec<String> {
         None => line.id.clone(),
     };
     let why = line.error.clone().unwrap_or_else(|| line.reason.clone());
-    vec![what, bytes(line.bytes), verdict, when, line.policy.clone().unwrap_or_else(|| "-".into()), why]
+    let look = match (line.outcome, line.choice) {
+        _ if line.error.is_some() => Some(Look::Bad),
+        (None | Some(SweepOutcome::Planned), SweepChoice::Stop | SweepChoice::Remove) => Some(Look::Warn),
+        _ => None,
+    };
+    vec![
+        what.into(),
+        bytes(line.bytes).into(),
+        Cell::from(verdict).look(look),
+        when.into(),
+        line.policy.as_deref().unwrap_or("-").into(),
+        why.into(),
+    ]
 }
 
 fn entry_row(entry: &LedgerEntry) -> Vec<String> {
     let when = match entry.ended {
         Some(ended) => ago(Some(ended)),
-        None => entry.due.round(jiff::Unit::Second).unwrap_or(entry.due).to_string(),
+        None => until(entry.due),
     };
     vec![
         entry.id.to_string(),

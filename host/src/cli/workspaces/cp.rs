@@ -18,7 +18,8 @@ mod take_out;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Write a path in a workspace as WS:/path, or as :/path for the workspace of this folder; '-' is a tar archive on stdin \
+Write a path in a workspace as WS:/path, or as :/path for the workspace of this folder; a relative path, WS:path, begins \
+in the working directory of the workspace; '-' is a tar archive on stdin \
 or stdout. If the target is an existing folder, the copy goes into it; 'DIR/.' is the contents of a folder. Links are \
 copied as links, and 'LINK/.' is the contents of the link's target folder. Files copied in belong to the user of the \
 workspace if the user's id is known, else to root. The policies for pre-exec are asked as for a command.")]
@@ -55,7 +56,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         (Side::Inside { workspace, path }, to @ (Side::Local(_) | Side::Pipe)) => {
             let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
             let mut stop = backend.stopper().await?.subscribe();
-            let path = if path.is_empty() { "/" } else { path };
+            let path = &absolute(&backend, &target, path).await?;
             let out = unless(&mut stop, NOTHING, backend.copy_out(&target, path)).await?;
             match to {
                 Side::Local(to) => {
@@ -69,13 +70,29 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         (from @ (Side::Local(_) | Side::Pipe), Side::Inside { workspace, path }) => {
             let (backend, target) = (context.backend(&[])?, context.target(workspace)?);
             let from = if let Side::Local(from) = from { Some(Path::new(from)) } else { None };
+            let path = &absolute(&backend, &target, path).await?;
             let left = "the files copied before the error remain";
             unless(&mut backend.stopper().await?.subscribe(), left, bring_in(context, &backend, &target, (from, path)))
                 .await?;
         }
-        _ => return Err(usage("exactly one side must be in a workspace (WS:/path)".into())),
+        _ => {
+            return Err(usage(
+                "exactly one side must be in a workspace (WS:/path, or WS:path from its working directory)".into(),
+            ));
+        }
     }
     Ok(0)
+}
+
+/// Returns the path in a workspace that a word of the command line means: a relative one begins in its working
+/// directory.
+async fn absolute(backend: &Backend, target: &Target, path: &str) -> Result<String, Failure> {
+    if path.is_empty() || path.starts_with('/') {
+        return Ok(if path.is_empty() { "/" } else { path }.to_owned());
+    }
+    let why = backend.why(target, Some("working_dir")).await?;
+    let folder = why.fields.get("working_dir").and_then(|field| field.value.as_str()).unwrap_or_default();
+    Ok(format!("{}/{path}", folder.trim_end_matches('/')))
 }
 
 /// The state of the target after an interrupted copy out.

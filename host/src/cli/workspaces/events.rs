@@ -2,9 +2,9 @@
 
 use crate::backend::EventItem;
 use crate::cli::instant::instant;
-use crate::cli::output::say;
-use crate::cli::{Context, Failure};
-use crate::workspace::Event;
+use crate::cli::output::{Cell, Column, Look, clock, column, say};
+use crate::cli::{Context, Failure, terminal};
+use crate::workspace::{Event, Happening};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     }
 }
 
+/// The columns on a terminal; each event is printed as it comes.
+const COLUMNS: [Column; 4] =
+    [column("").padded(8), column("").cut(16).padded(26), column("").padded(12), column("").wrapped(20)];
+
 fn print(context: &Context, event: &Event) -> Result<(), Failure> {
     if context.out.json {
         return Ok(context.out.json_line(event)?);
@@ -50,6 +54,18 @@ fn print(context: &Context, event: &Event) -> Result<(), Failure> {
         what.push_str(&format!(" ({code})"));
     }
     let detail = event.detail.as_deref().unwrap_or_default();
+    if terminal::is_out() {
+        let look = match event.what {
+            Happening::Exited if event.exit_code.is_some_and(|code| code != 0) => Some(Look::Warn),
+            Happening::OutOfMemory | Happening::Unhealthy | Happening::GivenUp => Some(Look::Bad),
+            Happening::Threshold | Happening::Recovered => Some(Look::Warn),
+            Happening::Started | Happening::Healthy => Some(Look::Good),
+            _ => None,
+        };
+        let (time, workspace) = (clock(event.time), event.workspace.as_str());
+        let row = vec![time.into(), workspace.into(), Cell::from(what).look(look), detail.into()];
+        return Ok(context.out.rows("", &COLUMNS, vec![row])?);
+    }
     let container: String = event.container_id.chars().take(12).collect();
     let line = format!("{:.3}  {}  {container}  {what}  {detail}", event.time, event.workspace);
     Ok(context.out.line(line.trim_end())?)

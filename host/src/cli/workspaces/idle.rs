@@ -1,7 +1,7 @@
 //! `wharf idle` and `wharf lease`
 
 use crate::backend::LeaseChange;
-use crate::cli::output::ago;
+use crate::cli::output::{Column, ago, column, until};
 use crate::cli::{Context, Failure};
 use crate::config::Span;
 use crate::lifecycle::{IdleView, Idleness};
@@ -56,20 +56,19 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         let by = idle.signals.first().filter(|_| idle.active_at.is_some()).map_or("-", |signal| signal.kind.as_str());
         vec![idle.id.to_string(), idle.state.to_string(), ago(idle.active_at), by.to_owned(), stops(idle)]
     };
-    context.out.table(&["ID", "STATE", "USED", "SIGNAL", "STOPS"], all.iter().map(row).collect())?;
+    const COLUMNS: [Column; 5] = [
+        column("ID").cut(10),
+        column("STATE"),
+        column("USED").optional(1),
+        column("SIGNAL").optional(2),
+        column("STOPS"),
+    ];
+    context.out.table(&COLUMNS, all.iter().map(row).collect())?;
     Ok(0)
 }
 
 fn stops(idle: &Idleness) -> String {
-    let Some(time) = idle.stops_at else { return "-".into() };
-    let left = time.duration_since(jiff::Timestamp::now());
-    if left.is_positive() { format!("in {}", rounded(left.unsigned_abs())) } else { "now".into() }
-}
-
-/// Rounds to whole seconds, or to whole minutes from two minutes on.
-fn rounded(time: std::time::Duration) -> Span {
-    let seconds = time.as_secs();
-    Span::seconds(if seconds < 120 { seconds } else { seconds / 60 * 60 })
+    idle.stops_at.map_or_else(|| "-".into(), until)
 }
 
 fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
@@ -87,20 +86,25 @@ fn why(context: &Context, view: &IdleView) -> Result<u8, Failure> {
             ago(signal.measured_at),
         ]
     };
-    context.out.table(&["SIGNAL", "VALUE", "USED", "MEASURED"], idle.signals.iter().map(row).collect())?;
+    const COLUMNS: [Column; 4] =
+        [column("SIGNAL"), column("VALUE").cut(12), column("USED").optional(1), column("MEASURED").optional(2)];
+    context.out.table(&COLUMNS, idle.signals.iter().map(row).collect())?;
     let id = &idle.id;
-    context.out.line(match (after, idle.stops_at) {
-        _ if idle.state != State::Running => format!("{id} is {}", idle.state),
-        (None, _) => format!("{id} is not stopped when idle: idle.after is not set"),
-        (Some(after), Some(time)) => {
-            format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
-        }
-        (Some(after), None) => format!("{id} has no sign of use so far; idle.after is {after}"),
-    })?;
+    context.out.wrapped(
+        "",
+        match (after, idle.stops_at) {
+            _ if idle.state != State::Running => format!("{id} is {}", idle.state),
+            (None, _) => format!("{id} is not stopped when idle: idle.after is not set"),
+            (Some(after), Some(time)) => {
+                format!("{id} stops {} ({time:.0}) unless it is used; idle.after is {after}", stops(idle))
+            }
+            (Some(after), None) => format!("{id} has no sign of use so far; idle.after is {after}"),
+        },
+    )?;
     if !service && after.is_some() {
         context
             .out
-            .line("wharf serve is not running: no workspace is stopped, and CPU and network are not measured")?;
+            .wrapped("", "wharf serve is not running: no workspace is stopped, and CPU and network are not measured")?;
     }
     Ok(0)
 }
@@ -130,7 +134,7 @@ pub(crate) async fn lease(context: &Context, args: &LeaseArgs) -> Result<u8, Fai
     } else {
         let id = &leased.id;
         context.out.line(match leased.until {
-            Some(until) => format!("{id} is leased until {until:.0}"),
+            Some(time) => format!("{id} is leased until {time:.0} ({})", until(time)),
             None => format!("{id} is not leased"),
         })?;
     }

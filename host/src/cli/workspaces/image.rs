@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::backend::PrunedImage;
 use crate::cli::bars::Bars;
-use crate::cli::output::{Several, ago, bytes};
+use crate::cli::output::{Column, Several, ago, bytes, column};
 use crate::cli::{Context, Failure};
 use crate::wire::ImageBuild;
 
@@ -63,16 +63,16 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
     /// Build the image from a folder
-    #[arg(long, value_name = "DIR", conflicts_with = "image")]
+    #[arg(help_heading = "Image", long, value_name = "DIR", conflicts_with = "image")]
     build: Option<PathBuf>,
     /// The Dockerfile's path in the folder of --build [default: Dockerfile]
-    #[arg(long, value_name = "PATH", requires = "build")]
+    #[arg(help_heading = "Image", long, value_name = "PATH", requires = "build")]
     dockerfile: Option<String>,
     /// Build argument: NAME=VALUE
-    #[arg(long, value_name = "NAME=VALUE", requires = "build")]
+    #[arg(help_heading = "Image", long, value_name = "NAME=VALUE", requires = "build")]
     build_arg: Vec<String>,
     /// The stage to build [default: the last one]
-    #[arg(long, value_name = "STAGE", requires = "build")]
+    #[arg(help_heading = "Image", long, value_name = "STAGE", requires = "build")]
     target: Option<String>,
     /// File for 'RUN --mount=type=secret,id=NAME': NAME=FILE, or NAME to take it from a variable here
     #[arg(long, value_name = "NAME=FILE", requires = "build")]
@@ -113,7 +113,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                     vec![image.reference.clone(), id, image.origin.to_string(), workspace, size, ago(image.created_at)]
                 };
                 let rows = all.iter().map(row).collect();
-                context.out.table(&["IMAGE", "ID", "ORIGIN", "WORKSPACE", "SIZE", "BUILT"], rows)?;
+                const COLUMNS: [Column; 6] = [
+                    column("IMAGE").cut(20),
+                    column("ID").optional(4),
+                    column("ORIGIN").optional(2),
+                    column("WORKSPACE").cut(12).optional(1),
+                    column("SIZE").right(),
+                    column("BUILT").optional(3),
+                ];
+                context.out.table(&COLUMNS, rows)?;
             }
             Ok(0)
         }

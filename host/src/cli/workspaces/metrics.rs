@@ -1,6 +1,6 @@
 //! `wharf metrics`
 
-use crate::cli::output::{bytes, spark};
+use crate::cli::output::{Column, bytes, column, spark};
 use crate::cli::{Context, Failure, terminal};
 use crate::config::Span;
 use crate::records::{History, HistoryPoint, HistoryRow};
@@ -20,6 +20,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION")]
     step: Option<Span>,
 }
+
+const COLUMNS: [Column; 9] = [
+    column("TIME"),
+    column("CPU %").right(),
+    column("MEMORY").right(),
+    column("LIMIT").right().optional(4),
+    column("NET RX/s").right().optional(2),
+    column("NET TX/s").right().optional(2),
+    column("READ/s").right().optional(3),
+    column("WRITTEN/s").right().optional(3),
+    column("PIDS").right().optional(1),
+];
 
 /// Runs the command. It needs no engine.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
@@ -45,13 +57,14 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         return Ok(0);
     }
     if terminal::is_out() {
-        for line in sparks(&history) {
+        // The name stands before the bars, the highest value after them.
+        let width = terminal::width().map_or(72, |columns| columns.saturating_sub(32).clamp(10, 120));
+        for line in sparks(&history, width) {
             context.out.line(line)?;
         }
         context.out.line("")?;
     }
-    let head = ["TIME", "CPU %", "MEMORY", "LIMIT", "NET RX/s", "NET TX/s", "READ/s", "WRITTEN/s", "PIDS"];
-    context.out.table(&head, history.points.iter().map(row).collect())?;
+    context.out.table(&COLUMNS, history.points.iter().map(row).collect())?;
     Ok(0)
 }
 
@@ -74,7 +87,7 @@ fn row(point: &HistoryPoint) -> Vec<String> {
 }
 
 /// Returns one line per quantity, from the first step to the last.
-fn sparks(history: &History) -> Vec<String> {
+fn sparks(history: &History, width: usize) -> Vec<String> {
     type Get = fn(&HistoryPoint) -> Option<f64>;
     type Show = fn(f64) -> String;
     let size: Show = |value| bytes(Some(value.round() as u64));
@@ -98,7 +111,7 @@ fn sparks(history: &History) -> Vec<String> {
         }
         let highest = values.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
         let highest = if highest.is_finite() { format!("up to {}", show(highest)) } else { "no data".into() };
-        format!("{name:<8} {}  {highest}", spark(&values, 72))
+        format!("{name:<8} {}  {highest}", spark(&values, width))
     };
     quantities.into_iter().map(line).collect()
 }

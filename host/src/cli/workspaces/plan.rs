@@ -1,18 +1,22 @@
 //! `wharf plan`: the chain on a request, nothing created.
 
 use crate::backend::{DiffOf, PlannedDiff};
+use crate::cli::output::{Cell, Column, Look, column};
+use crate::cli::workspaces::field::{bound, hidden, is_default, text};
 use crate::cli::workspaces::up::ProjectArgs;
 use crate::cli::{Context, Failure};
 use crate::hooks::record::Refusal;
 use crate::lifecycle::{self, FieldChange, Plan, PlanDiff};
 use crate::printable::Printable;
-use crate::records::Explained;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     request: ProjectArgs,
+    /// Show every field, also those with their defaults
+    #[arg(short, long)]
+    all: bool,
     /// Do not ask the engine: policies then see no local images and no capabilities, as when it is unreachable
     #[arg(long)]
     offline: bool,
@@ -26,7 +30,9 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
     let backend = context.backend(&[])?;
     let request = args.request.request(context)?;
-    let Some(name) = &args.diff else { return whole(context, &backend.plan(request, args.offline).await?) };
+    let Some(name) = &args.diff else {
+        return whole(context, &backend.plan(request, args.offline).await?, args.all);
+    };
     let target = (!name.is_empty()).then(|| context.target(Some(name))).transpose()?;
     let of = target.as_ref().map_or(DiffOf::Request, DiffOf::Workspace);
     let PlannedDiff { diff: shown, project, detail } = backend.plan_diff(of, request, args.offline).await?;
@@ -34,11 +40,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<u8, Failure> {
 }
 
 /// Shows a plan, and returns the exit code.
-fn whole(context: &Context, plan: &Plan) -> Result<u8, Failure> {
+fn whole(context: &Context, plan: &Plan, all: bool) -> Result<u8, Failure> {
     if context.out.json {
         context.out.value(plan)?;
     } else {
-        print(context, plan)?;
+        print(context, plan, all)?;
     }
     match &plan.denied {
         None => Ok(0),
@@ -67,43 +73,73 @@ fn print_diff(context: &Context, shown: &PlanDiff, project: &str) -> Result<(), 
         return Ok(out.value(shown)?);
     }
     let changes = &shown.changes;
-    out.line(out.bold(&shown.id) + format!(" ({project})"))?;
+    out.titled(&shown.id, format!(" ({project})"))?;
     if changes.is_empty() {
         out.line("nothing would change")?;
     } else {
-        let value = |value: &serde_json::Value| if value.is_null() { "-".into() } else { short(value) };
         let row = |change: &FieldChange| {
-            let (is, decided) = (value(&change.is), value(&change.decided));
-            vec![change.field.clone(), is, decided, change.was_by.clone(), change.by.clone()]
+            let value = |value: &serde_json::Value| text(&change.field, value);
+            vec![
+                Cell::from(&change.field),
+                Cell::from(value(&change.is)).look(Look::Bad),
+                Cell::from(value(&change.decided)).look(Look::Good),
+                Cell::from(&change.was_by),
+                Cell::from(&change.by),
+            ]
         };
-        out.table(&["FIELD", "IS", "WOULD BE", "WAS SET BY", "NOW SET BY"], changes.iter().map(row).collect())?;
+        const COLUMNS: [Column; 5] = [
+            column("FIELD").cut(16),
+            column("IS").wrapped(14),
+            column("WOULD BE").wrapped(14),
+            column("WAS SET BY").cut(12).optional(2),
+            column("NOW SET BY").cut(12).optional(1),
+        ];
+        out.table(&COLUMNS, changes.iter().map(row).collect())?;
     }
     if !shown.engine {
-        out.line("planned without an engine: local images and the features of the engine are unknown")?;
+        out.wrapped("", "planned without an engine: local images and the features of the engine are unknown")?;
     }
     Ok(())
 }
 
-fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
+fn print(context: &Context, plan: &Plan, all: bool) -> Result<(), Failure> {
     let out = &context.out;
-    out.line(out.bold(plan.id.as_str()) + format!(" ({})", plan.project))?;
+    out.titled(plan.id.as_str(), format!(" ({})", plan.project))?;
     for line in out.trail(&plan.trail) {
         out.line(Printable::from("  ") + line)?;
     }
     for one in &plan.shadows {
-        let (from, to) = (short(&one.from), short(&one.to));
-        out.line(format!("  with {} enforced: {}: {from} -> {to}", one.policy, one.field))?;
+        let (from, to) = (text(&one.field, &one.from), text(&one.field, &one.to));
+        out.wrapped("  ", format!("with {} enforced: {}: {from} -> {to}", one.policy, one.field))?;
     }
     let spec = serde_json::to_value(&plan.spec).unwrap_or_default();
     let mut rows = Vec::new();
+    let mut left_out = 0;
     for field in plan.owners.keys() {
+        if !all && plan.fields.get(field).is_none_or(is_default) {
+            left_out += 1;
+            continue;
+        }
         let last = plan.history.iter().rev().find(|change| change.field == *field);
         let by = last.map_or("default".to_owned(), |change| crate::records::place(&change.by));
         let value = crate::hooks::record::lookup(&spec, field).unwrap_or_default();
-        rows.push(vec![field.clone(), short(&value), by]);
+        rows.push(vec![field.clone(), text(field, &value), by]);
     }
     out.line("")?;
-    out.table(&["FIELD", "VALUE", "SET BY"], rows)?;
+    if !rows.is_empty() {
+        const COLUMNS: [Column; 3] = [column("FIELD").cut(16), column("VALUE").cut(20), column("SET BY").cut(16)];
+        out.table(&COLUMNS, rows)?;
+    }
+    if let Some(line) = hidden(left_out) {
+        out.faint(line)?;
+    }
+    print_overruled(context, plan)?;
+    print_project(context, plan)
+}
+
+/// Prints the requested values that had no effect, the limits that fields have reached, and waivers.
+fn print_overruled(context: &Context, plan: &Plan) -> Result<(), Failure> {
+    let out = &context.out;
     let mut lines = Vec::new();
     for (field, explained) in &plan.fields {
         // A replaced default is not worth a line; a requested value that had no effect is.
@@ -112,62 +148,41 @@ fn print(context: &Context, plan: &Plan) -> Result<(), Failure> {
             let each = explained
                 .history
                 .iter()
-                .map(|link| format!("{} ({})", short(&link.value), crate::records::place(&link.by)));
-            lines.push(format!("  {field}: {}", each.collect::<Vec<_>>().join(" -> ")));
+                .map(|link| format!("{} ({})", text(field, &link.value), crate::records::place(&link.by)));
+            lines.push(format!("{field}: {}", each.collect::<Vec<_>>().join(" -> ")));
         }
-        if let Some(text) = bound(explained) {
-            lines.push(format!("  {field}: {text}"));
+        if let Some(text) = bound(field, explained) {
+            lines.push(format!("{field}: {text}"));
         }
         if let Some(waiver) = &explained.waiver {
-            lines.push(format!("  {field}: waived: {waiver}"));
+            lines.push(format!("{field}: waived: {waiver}"));
         }
     }
     if !lines.is_empty() {
         out.line(out.bold("overruled and limited"))?;
     }
     for line in lines {
-        out.line(line)?;
-    }
-    if let Some(record) = &plan.devcontainer {
-        for command in record.commands.once.iter().chain(&record.commands.each_start) {
-            let words = serde_json::Value::from(command.words.join(" "));
-            out.line(format!("{}: would run {}: {}", record.file, command.property, short(&words)))?;
-        }
-        for not in &record.not_honoured {
-            out.line(format!("{}:{}: not honoured: {}: {}", record.file, not.line, not.property, not.why))?;
-        }
-    }
-    for note in &plan.notes {
-        out.line(format!("note: {note}"))?;
-    }
-    if !plan.engine {
-        out.line("planned without an engine: local images and the features of the engine are unknown")?;
+        out.wrapped("  ", line)?;
     }
     Ok(())
 }
 
-/// Returns the limit of the configuration that a field has reached or violates.
-pub(in crate::cli) fn bound(field: &Explained) -> Option<String> {
-    let bound = field.bound.as_ref()?;
-    let setting = format!("{} = {} ({})", bound.setting, short(&bound.allows), bound.origin);
-    match &bound.violated {
-        Some(violated) => Some(format!("forbidden: {violated}; {setting}")),
-        // An untouched default is not worth a line.
-        None if bound.reached && !field.history.is_empty() => Some(format!("the most that {setting} allows")),
-        None => None,
-    }
-}
-
-/// Formats a value on one line, shortened if it would fill the screen.
-pub(crate) fn short(value: &serde_json::Value) -> String {
-    // The text is shortened in its printed form, where line breaks are escaped.
-    let plain = |text: &str| Printable::from(text).to_string();
-    let text = match value {
-        serde_json::Value::String(text) => plain(text),
-        serde_json::Value::Object(map) if map.contains_key("reference") => {
-            map.get("reference").and_then(|reference| reference.as_str()).unwrap_or_default().to_owned()
+/// Prints what the files of the project say.
+fn print_project(context: &Context, plan: &Plan) -> Result<(), Failure> {
+    let out = &context.out;
+    if let Some(record) = &plan.devcontainer {
+        for command in record.commands.once.iter().chain(&record.commands.each_start) {
+            out.wrapped("", format!("{}: would run {}: {}", record.file, command.property, command.words.join(" ")))?;
         }
-        other => other.to_string(),
-    };
-    if text.chars().count() > 70 { format!("{}...", text.chars().take(67).collect::<String>()) } else { text }
+        for not in &record.not_honoured {
+            out.wrapped("", format!("{}:{}: not honoured: {}: {}", record.file, not.line, not.property, not.why))?;
+        }
+    }
+    for note in &plan.notes {
+        out.wrapped("note: ", note)?;
+    }
+    if !plan.engine {
+        out.wrapped("", "planned without an engine: local images and the features of the engine are unknown")?;
+    }
+    Ok(())
 }

@@ -1,12 +1,14 @@
-//! `wharf ls` and `wharf inspect`
+//! `wharf ls`
 
 use std::time::Duration;
 
 use crate::backend::{Backend, Changes};
-use crate::cli::output::ago;
+use crate::cli::output::{Cell, Column, Look, ago, column};
 use crate::cli::{Context, Failure, terminal};
-use crate::lifecycle::WorkspaceView;
-use crate::printable::Printable;
+use crate::lifecycle::{Ending, WorkspaceView};
+use crate::workspace::State;
+
+pub(in crate::cli) mod inspect;
 
 /// The interval at which a watched list on a terminal is redrawn when nothing changes.
 const AGES: Duration = Duration::from_secs(10);
@@ -26,11 +28,20 @@ pub(crate) struct LsArgs {
     watch: bool,
 }
 
-/// Arguments of `inspect`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct InspectArgs {
-    /// Id or name [default: the workspace of this folder]
-    workspace: Option<String>,
+/// The columns of the list. A shortened id is of no use, so it is left out where the names are enough.
+fn columns(all: &[WorkspaceView]) -> [Column; 8] {
+    let names: std::collections::BTreeSet<_> = all.iter().map(|workspace| &workspace.name).collect();
+    let id = column("ID");
+    [
+        if names.len() == all.len() { id.optional(5) } else { id },
+        column("NAME").cut(12),
+        column("STATE").cut(7),
+        column("HEALTH").cut(6),
+        column("IMAGE").cut(14).optional(1),
+        column("CREATED").optional(4),
+        column("PORTS").wrapped(26).optional(2),
+        column("PROJECT").path(12).optional(3),
+    ]
 }
 
 /// Lists workspaces.
@@ -125,86 +136,58 @@ pub(crate) fn list(context: &Context, all: &[WorkspaceView], quiet: bool) -> Res
     } else {
         let row = |workspace: &WorkspaceView| {
             vec![
-                workspace.id.to_string(),
+                workspace.id.as_str().into(),
+                Cell::from(&workspace.name),
                 state(workspace),
-                workspace.image.clone(),
-                ago(workspace.created_at),
-                ports(workspace).join(", "),
-                workspace.project.clone(),
+                health(workspace),
+                Cell::from(&workspace.image),
+                ago(workspace.created_at).into(),
+                ports(workspace).join(", ").into(),
+                Cell::from(&workspace.project),
             ]
         };
-        context.out.table(&["ID", "STATE", "IMAGE", "CREATED", "PORTS", "PROJECT"], all.iter().map(row).collect())?;
+        context.out.table(&columns(all), all.iter().map(row).collect())?;
     }
     Ok(0)
 }
 
-fn state(workspace: &WorkspaceView) -> String {
-    let mut text = workspace.state.to_string();
-    if let Some(code) = workspace.exit_code {
-        text.push_str(&format!(" ({code})"));
-    }
-    if let Some(health) = &workspace.health {
-        text.push_str(&format!(", {health}"));
-    }
-    if let Some(why) = workspace.stopped {
-        text.push_str(&format!(", {why}"));
-    }
+/// Returns the state with the reason of an end: a stop on purpose is in order, an end by itself is not.
+pub(in crate::cli) fn state(workspace: &WorkspaceView) -> Cell {
+    let code = workspace.exit_code.map_or(String::new(), |code| format!(" ({code})"));
+    let (mut text, mut look) = match (workspace.state, workspace.ended) {
+        (_, Some(Ending::Stopped)) => ("stopped".to_owned(), Some(Look::Dim)),
+        (_, Some(Ending::Idle)) => ("stopped, idle".to_owned(), Some(Look::Dim)),
+        (_, Some(Ending::Expired)) => ("stopped, expired".to_owned(), Some(Look::Dim)),
+        (_, Some(Ending::OutOfMemory)) => (format!("out of memory{code}"), Some(Look::Bad)),
+        (state, Some(Ending::Exited)) => (format!("{state}{code}"), workspace.exit_code.map(exit_look)),
+        (state @ State::Running, None) => (state.to_string(), Some(Look::Good)),
+        (state @ (State::Paused | State::Restarting), None) => (state.to_string(), Some(Look::Warn)),
+        (state @ (State::Missing | State::Dead), None) => (state.to_string(), Some(Look::Bad)),
+        (state, None) => (format!("{state}{code}"), None),
+    };
     if workspace.degraded.is_some() {
         text.push_str(", degraded");
+        look = look.filter(|look| *look == Look::Bad).or(Some(Look::Warn));
     }
-    text
+    Cell::from(text).look(look)
+}
+
+fn exit_look(code: i64) -> Look {
+    if code == 0 { Look::Dim } else { Look::Bad }
+}
+
+/// Returns the state of the health check, or a dash without one.
+fn health(workspace: &WorkspaceView) -> Cell {
+    let Some(health) = &workspace.health else { return "-".into() };
+    let look = match health.as_str() {
+        "healthy" => Some(Look::Good),
+        "unhealthy" => Some(Look::Bad),
+        _ => Some(Look::Warn),
+    };
+    Cell::from(health).look(look)
 }
 
 fn ports(workspace: &WorkspaceView) -> Vec<String> {
     let port = |p: &crate::workspace::Port| format!("{}->{}/{}", p.host(), p.container_port, p.protocol);
     workspace.ports.iter().map(port).collect()
-}
-
-/// Shows one workspace.
-pub(crate) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8, Failure> {
-    let workspace = context.backend(&[])?.inspect(&context.target(args.workspace.as_deref())?).await?;
-    if context.out.json {
-        context.out.value(&workspace)?;
-        return Ok(0);
-    }
-    let time = |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".into(), |time| time.to_string());
-    let mut rows = vec![
-        ("id", workspace.id.to_string()),
-        ("name", workspace.name.clone()),
-        ("project", workspace.project.clone()),
-        ("state", state(&workspace)),
-        ("container", workspace.container_id.clone().unwrap_or_else(|| "-".into())),
-        ("image", workspace.image.clone()),
-        ("created", time(workspace.created_at)),
-        ("started", time(workspace.started_at)),
-        ("finished", time(workspace.finished_at)),
-    ];
-    if let Some(check) = &workspace.last_check {
-        let failures =
-            if check.failures == 0 { String::new() } else { format!(", {} failures in a row", check.failures) };
-        rows.push(("check", format!("code {}, {}{failures}", check.exit_code, ago(check.at))));
-        rows.extend(check.output.lines().map(|line| ("", line.to_owned())));
-    }
-    if let Some(disk) = &workspace.disk {
-        let used = disk.used.as_deref().unwrap_or("-");
-        rows.push((
-            "disk",
-            format!("{}, {used} of {}", disk.mode.as_str(), crate::cli::output::bytes(Some(disk.limit))),
-        ));
-    }
-    rows.extend(ports(&workspace).into_iter().map(|port| ("port", port)));
-    rows.extend(workspace.labels.iter().map(|(name, value)| ("label", format!("{name}={value}"))));
-    rows.extend(workspace.notes.iter().map(|note| ("note", note.clone())));
-    let not_honoured = workspace.devcontainer.as_ref().and_then(crate::cli::devcontainer::not_honoured);
-    rows.extend(not_honoured.map(|line| ("file", line)));
-    rows.extend(workspace.degraded.iter().map(|reason| ("degraded", reason.clone())));
-    rows.extend(workspace.outdated.iter().map(|reason| ("outdated", reason.clone())));
-    for (name, value) in rows {
-        context.out.line(format!("{name:<10} {value}").trim_end())?;
-    }
-    context.out.line("policies")?;
-    for line in context.out.trail(&workspace.trail) {
-        context.out.line(Printable::from("  ") + line)?;
-    }
-    Ok(0)
 }

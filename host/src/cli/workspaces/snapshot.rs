@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cli::bars::Bars;
-use crate::cli::output::{Several, ago};
+use crate::cli::output::{Column, Several, ago, column};
 use crate::cli::workspaces::up::UpOutput;
 use crate::cli::{Context, Failure};
 use crate::wire::RestoreRequest;
@@ -80,7 +80,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
                     let volumes = kept.volumes.len().to_string();
                     vec![kept.name.clone(), ago(Some(kept.created_at)), kept.image.clone(), volumes]
                 };
-                context.out.table(&["NAME", "CREATED", "IMAGE", "VOLUMES"], all.iter().map(row).collect())?;
+                const COLUMNS: [Column; 4] = [
+                    column("NAME").cut(24),
+                    column("CREATED").optional(1),
+                    column("IMAGE").cut(16).optional(3),
+                    column("VOLUMES").optional(2),
+                ];
+                context.out.table(&COLUMNS, all.iter().map(row).collect())?;
             }
             Ok(0)
         }

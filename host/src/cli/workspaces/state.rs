@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use crate::backend::{Backend, Verb};
 use std::io::IsTerminal;
 
+use crate::cli::bars::Waiting;
 use crate::cli::output::{counted, say};
 use crate::cli::{Context, Failure, terminal};
 use crate::config::Span;
@@ -172,6 +173,7 @@ async fn each_confirmed(context: &Context, targets: &Targets, verb: &Verb, yes: 
     if meant.is_empty() && !targets.label.is_empty() {
         context.out.notice(&format!("no workspace has the label {}", targets.label.join(" and ")));
     }
+    let waiting = Waiting::new(context.out.json, doing(verb, &meant));
     let acts = meant.into_iter().enumerate().map(async |(place, target)| (place, backend.act(&target, verb).await));
     let mut results = futures_util::stream::iter(acts).buffer_unordered(AT_ONCE);
     let (mut views, mut exit) = (Vec::new(), (usize::MAX, 0));
@@ -182,24 +184,26 @@ async fn each_confirmed(context: &Context, targets: &Targets, verb: &Verb, yes: 
             Ok(view) => {
                 if !context.out.json && printed.is_ok() {
                     let ended = matches!(verb, Verb::Start | Verb::Restart(_)) && view.state != State::Running;
-                    printed = context.out.line(match view.notes.last().filter(|_| ended) {
+                    let line = match view.notes.last().filter(|_| ended) {
                         Some(note) => format!("{} {} and is {} again: {note}", view.id, done(verb), view.state),
                         None if ended => format!("{} {} and is {} again", view.id, done(verb), view.state),
                         None => format!("{} {}", view.id, done(verb)),
-                    });
+                    };
+                    printed = waiting.above(|| context.out.line(line));
                 }
                 views.push((place, view));
             }
             Err(error) if single => return Err(error.into()),
             Err(error) => {
                 let failure = Failure::from(error);
-                context.out.failure(&failure);
+                waiting.above(|| context.out.failure(&failure));
                 if place < exit.0 {
                     exit = (place, failure.exit);
                 }
             }
         }
     }
+    drop(waiting);
     if exit.1 == 0 {
         printed?;
     }
@@ -227,6 +231,24 @@ async fn confirmed(meant: &[Target]) -> Result<bool, Failure> {
     });
     let answer = answer.await.map_err(|error| Failure::new("internal", error.to_string(), "try again", 1))??;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Says what a verb does with which workspaces.
+fn doing(verb: &Verb, meant: &[Target]) -> String {
+    let word = match verb {
+        Verb::Start => "starting",
+        Verb::Stop(_) => "stopping",
+        Verb::Restart(_) => "restarting",
+        Verb::Pause => "pausing",
+        Verb::Unpause => "resuming",
+        Verb::Kill(_) => "signalling",
+        Verb::Remove { .. } | Verb::Down { .. } => "removing",
+        Verb::Update(_) => "updating",
+    };
+    match meant {
+        [one] => format!("{word} {}", one.shown()),
+        all => format!("{word} {}", counted(all.len(), "workspace")),
+    }
 }
 
 /// Returns the verb's result for people.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::output::bytes;
+use crate::cli::output::{Column, bytes, column};
 use crate::cli::{Context, Failure, terminal};
 use crate::lifecycle::StatsView;
 use crate::workspace::State;
@@ -65,8 +65,18 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
 }
 
 fn table(context: &Context, all: &[StatsView]) -> std::io::Result<()> {
-    let head = ["ID", "CPU %", "MEMORY", "LIMIT", "NET RX", "NET TX", "READ", "WRITTEN", "PIDS"];
-    context.out.table(&head, all.iter().map(row).collect())
+    const COLUMNS: [Column; 9] = [
+        column("ID").cut(10),
+        column("CPU %").right(),
+        column("MEMORY").right(),
+        column("LIMIT").right().optional(2),
+        column("NET RX").right().optional(3),
+        column("NET TX").right().optional(3),
+        column("READ").right().optional(4),
+        column("WRITTEN").right().optional(4),
+        column("PIDS").right().optional(1),
+    ];
+    context.out.table(&COLUMNS, all.iter().map(row).collect())
 }
 
 fn row(stats: &StatsView) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::bars::Bars;
 use crate::cli::devcontainer::{DevcontainerArgs, not_honoured};
+use crate::cli::output::Look;
 use crate::cli::{Context, Failure};
 use crate::config::Span;
 use crate::hooks::Hook;
@@ -52,13 +53,13 @@ pub(crate) struct RequestArgs {
     #[command(flatten)]
     build: crate::cli::workspaces::image::BuildArgs,
     /// Environment: NAME=VALUE, or NAME to take it from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(help_heading = "Environment", short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Label: NAME=VALUE
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(help_heading = "Environment", short, long, value_name = "NAME=VALUE")]
     label: Vec<String>,
     /// Secret file /run/secrets/NAME: NAME=FILE, or NAME to take it from a variable here
-    #[arg(long, value_name = "NAME[=FILE]")]
+    #[arg(help_heading = "Environment", long, value_name = "NAME[=FILE]")]
     secret: Vec<String>,
     /// The command that keeps the workspace up
     #[arg(last = true)]
@@ -153,16 +154,16 @@ fn show(context: &Context, workspace: &WorkspaceView, quiet: bool) -> Result<u8,
         }
         context.out.line(summary(context, workspace))?;
         if let Some(line) = workspace.devcontainer.as_ref().and_then(not_honoured) {
-            context.out.line(format!("  {line}"))?;
+            context.out.wrapped("  ", line)?;
         }
         for note in &workspace.notes {
-            context.out.line(format!("  note: {note}"))?;
+            context.out.wrapped("  note: ", note)?;
         }
         if let Some(reason) = &workspace.degraded {
-            context.out.line(format!("  degraded: {reason}"))?;
+            context.out.marked("  degraded", Look::Warn, "  degraded: ", reason)?;
         }
         if let Some(reason) = &workspace.outdated {
-            context.out.line(format!("  outdated: {reason}"))?;
+            context.out.marked("  outdated", Look::Warn, "  outdated: ", reason)?;
         }
     }
     let in_order = workspace.state == State::Running && workspace.degraded.is_none();

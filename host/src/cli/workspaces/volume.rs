@@ -1,6 +1,6 @@
 //! `wharf volume`: the named volumes that Wharf made.
 
-use crate::cli::output::{Several, ago};
+use crate::cli::output::{Column, Several, ago, column};
 use crate::cli::{Context, Failure};
 use crate::lifecycle::VolumeView;
 
@@ -29,7 +29,9 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<u8, Fail
                 let row = |volume: &VolumeView| {
                     vec![volume.name.clone(), volume.workspace_id.clone(), ago(volume.created_at)]
                 };
-                context.out.table(&["NAME", "WORKSPACE", "CREATED"], all.iter().map(row).collect())?;
+                const COLUMNS: [Column; 3] =
+                    [column("NAME").cut(20), column("WORKSPACE").cut(12).optional(1), column("CREATED").optional(2)];
+                context.out.table(&COLUMNS, all.iter().map(row).collect())?;
             }
             Ok(0)
         }

@@ -1,5 +1,6 @@
 //! `wharf wait`
 
+use crate::cli::bars::Waiting;
 use crate::cli::{Context, Failure};
 use crate::config::Span;
 use crate::workspace::Awaited;
@@ -28,7 +29,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     }
     let target = context.target(args.workspace.as_deref())?;
     let awaited = args.state;
+    let waiting = Waiting::new(context.out.json, format!("waiting for {} to be {}", target.shown(), awaited.as_str()));
     let waited = context.backend(&[])?.wait(&target, awaited, args.timeout).await?;
+    drop(waiting);
     let exit_code = waited.exit_code;
     if context.out.json {
         context.out.value(&waited)?;

@@ -2,7 +2,7 @@
 //! no engine.
 
 use crate::backend::{Backend, Error};
-use crate::cli::workspaces::plan::{bound, short};
+use crate::cli::workspaces::field::{bound, hidden, is_default, text};
 use crate::cli::{Context, Failure};
 use crate::printable::Printable;
 use crate::records::{Explained, Why, place};
@@ -14,16 +14,19 @@ pub(crate) struct Args {
     workspace: Option<String>,
     /// A field such as image, env.TEAM or resources.memory; a group such as env or security
     field: Option<String>,
+    /// Show every field, also those with their defaults
+    #[arg(short, long)]
+    all: bool,
 }
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
     let backend = context.backend(&[])?;
-    let (why, all) = explained(context, &backend, args).await?;
+    let (why, whole) = explained(context, &backend, args).await?;
     if context.out.json {
         context.out.value(&why)?;
     } else {
-        print(context, &why, all)?;
+        print(context, &why, whole, args.all)?;
     }
     Ok(0)
 }
@@ -48,54 +51,60 @@ async fn explained(context: &Context, backend: &Backend, args: &Args) -> Result<
     }
 }
 
-fn print(context: &Context, why: &Why, all: bool) -> Result<(), Failure> {
+/// Prints an explanation: of the whole workspace with its trail, or of some fields with their defaults.
+fn print(context: &Context, why: &Why, whole: bool, all: bool) -> Result<(), Failure> {
     let out = &context.out;
     out.line(out.bold(&why.id))?;
-    if all {
+    if whole {
         for line in out.trail(&why.trail) {
             out.line(Printable::from("  ") + line)?;
         }
     }
+    let mut left_out = 0;
     for (name, field) in &why.fields {
-        if field.history.is_empty() {
-            // Whole lists of defaults would hide the decided fields.
-            if !all {
-                out.line(format!("{name} = {}", short(&field.value)))?;
-                out.line("    default")?;
-                details(context, field)?;
-            }
+        if whole && !all && is_default(field) {
+            left_out += 1;
             continue;
         }
-        out.line(out.bold(name) + format!(" = {}", short(&field.value)))?;
+        out.titled(name, format!(" = {}", text(name, &field.value)))?;
+        if field.history.is_empty() {
+            out.faint("    default")?;
+        }
         for link in &field.history {
             let hook = link.hook.map_or(String::new(), |hook| format!(" at {hook}"));
             let fate = link.overruled_by.as_ref().map_or(String::new(), |by| format!("  (overruled by {by})"));
-            out.line(format!("    {}{hook}: {}{fate}", place(&link.by), short(&link.value)))?;
+            out.wrapped("    ", format!("{}{hook}: {}{fate}", place(&link.by), text(name, &link.value)))?;
         }
-        details(context, field)?;
+        details(context, name, field)?;
+    }
+    if let Some(line) = hidden(left_out) {
+        out.faint(line)?;
     }
     let numbers: Vec<_> =
         why.records.iter().filter_map(|record| record.number.map(|number| format!("#{number}"))).collect();
     if !numbers.is_empty() {
-        out.line(format!("decision records: {} (see 'wharf audit show')", numbers.join(" ")))?;
+        out.wrapped("", format!("decision records: {} (see 'wharf audit show')", numbers.join(" ")))?;
     }
     let pruned = why.records.len() - numbers.len();
     if pruned > 0 {
         let when = why.pruned.map_or(String::new(), |time| format!(" on {time:.0} or before"));
-        out.line(format!(
-            "{pruned} of its decision records were pruned{when}; the values come from the workspace's own copy"
-        ))?;
+        out.wrapped(
+            "",
+            format!(
+                "{pruned} of its decision records were pruned{when}; the values come from the workspace's own copy"
+            ),
+        )?;
     }
     Ok(())
 }
 
 /// Prints the limit of a field, and the setting that would relax it.
-fn details(context: &Context, field: &Explained) -> Result<(), Failure> {
-    if let Some(text) = bound(field) {
-        context.out.line(format!("    {text}"))?;
+fn details(context: &Context, name: &str, field: &Explained) -> Result<(), Failure> {
+    if let Some(text) = bound(name, field) {
+        context.out.wrapped("    ", text)?;
     }
     if let Some(waiver) = &field.waiver {
-        context.out.line(format!("    waived: {waiver}"))?;
+        context.out.wrapped("    ", format!("waived: {waiver}"))?;
     }
     Ok(())
 }

@@ -118,7 +118,10 @@ fn is_dockers_frontend(image: &str) -> bool {
 
 impl From<docker::PullProgress> for Progress {
     fn from(pull: docker::PullProgress) -> Self {
-        let docker::PullProgress { layer, status, current, total } = pull;
+        let docker::PullProgress { layer, status, current, total, retry } = pull;
+        if retry {
+            return Self::step(status);
+        }
         Self::Pull { layer, status, current, total }
     }
 }
@@ -484,8 +487,22 @@ impl Lifecycle {
             (PullPolicy::Never, false) => Err(docker::Error::ImageMissing { reference: reference.clone() }.into()),
             (PullPolicy::Never | PullPolicy::Missing, true) => Ok(false),
             (PullPolicy::Always, _) | (PullPolicy::Missing, false) => {
-                self.pull_image(reference, progress).await.map(|()| true)
+                let pulled = self.pull_image(reference, progress).await;
+                pulled.map(|()| true).map_err(|error| chosen(error, decided))
             }
         }
     }
+}
+
+/// Adds to a failed pull the choice of its image, unless the user named the image.
+fn chosen(mut error: Error, decided: &Decided) -> Error {
+    let draft = &decided.draft;
+    if let Error::Docker(docker::Error::PullFailed { chosen, .. }) = &mut error
+        && let (Some(owner), Some(image)) = (draft.owners.get("image"), &draft.spec.image)
+        && owner.policy != "request"
+    {
+        let place = crate::records::place(owner);
+        *chosen = Some(if image.reason.is_empty() { place } else { format!("{place} ({})", image.reason) });
+    }
+    error
 }

@@ -48,6 +48,9 @@ pub struct WorkspaceView {
     pub disk: Option<DiskView>,
     /// `idle` or `expired`, when the service has stopped it.
     pub stopped: Option<Happening>,
+    /// The reason that it no longer runs; null while it runs or when it never ran.
+    #[serde(default)]
+    pub ended: Option<Ending>,
     /// Published ports with their current addresses.
     pub ports: Vec<Port>,
     /// The decided labels.
@@ -63,6 +66,38 @@ pub struct WorkspaceView {
     pub devcontainer: Option<crate::devcontainer::Record>,
     /// The step of each policy at its creation and start.
     pub trail: Vec<TrailStep>,
+}
+
+/// The reason that a workspace no longer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// It was stopped through Wharf.
+    Stopped,
+    /// The service stopped it, because it was idle.
+    Idle,
+    /// The service stopped it, because its time to live had expired.
+    Expired,
+    /// The engine killed it for lack of memory.
+    OutOfMemory,
+    /// Its command ended by itself, or was ended from outside of Wharf.
+    Exited,
+}
+
+impl Ending {
+    /// Returns the reason for a container; `stopped` is the note of the last stop.
+    fn of(container: &Container, stopped: Option<Happening>) -> Option<Self> {
+        if !matches!(container.state, State::Exited | State::Dead) {
+            return None;
+        }
+        Some(match stopped {
+            Some(Happening::Idle) => Self::Idle,
+            Some(Happening::Expired) => Self::Expired,
+            Some(_) => Self::Stopped,
+            None if container.oom_killed => Self::OutOfMemory,
+            None => Self::Exited,
+        })
+    }
 }
 
 impl WorkspaceView {
@@ -108,7 +143,8 @@ pub(in crate::lifecycle) fn view(
         health: container.and_then(|container| container.health.clone()),
         last_check: None,
         disk: None,
-        stopped: stored.and_then(|stored| stored.stopped),
+        stopped: stored.and_then(|stored| stored.stopped).filter(|why| *why != Happening::Stopped),
+        ended: container.and_then(|container| Ending::of(container, stored.and_then(|stored| stored.stopped))),
         ports: container.map(|container| container.ports.clone()).unwrap_or_default(),
         labels: stored.map(|stored| stored.draft.spec.labels.clone()).unwrap_or_default(),
         notes: stored.map(|stored| stored.notes.clone()).unwrap_or_default(),

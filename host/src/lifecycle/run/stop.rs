@@ -6,7 +6,7 @@ use crate::hooks::{Decision, Hook, Outcome, Subject};
 use crate::lifecycle::observe::view::view;
 use crate::lifecycle::{Error, Lifecycle, WorkspaceView};
 use crate::store::{JournalEntry, Verb};
-use crate::workspace::{Container, State, WorkspaceId};
+use crate::workspace::{Container, Happening, State, WorkspaceId};
 
 /// The treatment of a running workspace when it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +25,8 @@ impl Lifecycle {
         let _lock = self.lock(id).await?;
         self.stop_with_sidecars(id, "stop", timeout).await?;
         // A user's stop is deliberate, even after a stop by the service.
-        if self.store.workspace(id)?.is_some_and(|workspace| workspace.stopped.is_some())
-            && let Err(error) = self.store.update_workspace(id, |workspace| workspace.stopped = None)
-        {
-            tracing::warn!("{id} is stopped, but cannot record this: {error}");
+        if self.store.workspace(id)?.is_some_and(|workspace| workspace.stopped.is_some()) {
+            self.mark_stopped(id, |_| true);
         }
         self.inspect(id).await
     }
@@ -178,7 +176,24 @@ impl Lifecycle {
         }
         self.before_stop(id, &container, verb).await?;
         let timeout = timeout.unwrap_or(self.loaded().config.engine.stop_timeout.0);
-        self.stop_container(id, &container, timeout).await
+        self.stop_container(id, &container, timeout).await?;
+        if verb == "stop" {
+            // The service has noted its own reason before.
+            self.mark_stopped(id, |before| before.is_none());
+        }
+        Ok(())
+    }
+
+    /// Notes that a workspace did not end by itself. A stop succeeds even when the disk is full.
+    fn mark_stopped(&self, id: &WorkspaceId, replaces: impl Fn(Option<Happening>) -> bool) {
+        let mark = |workspace: &mut crate::store::Workspace| {
+            if replaces(workspace.stopped) {
+                workspace.stopped = Some(Happening::Stopped);
+            }
+        };
+        if let Err(error) = self.store.update_workspace(id, mark) {
+            tracing::warn!("{id} is stopped, but cannot record this: {error}");
+        }
     }
 
     /// Runs `pre-stop`: its actions, then its single delay. No action or failure of a policy prevents the stop.

@@ -178,7 +178,7 @@ fn a_plan_explains_who_was_overruled_and_what_bounds_a_field() {
     assert_eq!((&memory["bound"]["setting"], &memory["bound"]["reached"]), (&json!("limits.memory"), &json!(true)));
     assert_eq!(memory["bound"]["origin"], "--set limits.memory");
     let text = sandbox.run(&args).ok().text();
-    assert!(text.contains("-> 2147483648 (request (--memory 2GiB)) -> 1073741824 (cap.rhai:2)"), "{text}");
+    assert!(text.contains("-> 2.0 GiB (request (--memory 2GiB)) -> 1.0 GiB (cap.rhai:2)"), "{text}");
     assert!(text.contains("resources.memory: the most that limits.memory"), "{text}");
     let denied = sandbox.run(&["plan", "--offline", "--mount", "/etc:/x"]);
     assert!(denied.code == 4 && denied.text().contains("mounts./x: forbidden: "), "{}", denied.text());

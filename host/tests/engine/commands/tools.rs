@@ -1,4 +1,4 @@
-//! `policy`, `doctor` and `completions`.
+//! `policy` and `doctor`.
 
 use serde_json::{Value, json};
 
@@ -100,18 +100,6 @@ fn the_doctor_notices_records_that_were_edited() {
     assert_eq!(edited.unwrap(), 1);
     drop(database);
     failed(&sandbox, &[], "state", "record 2");
-}
-
-#[test]
-fn completions_know_the_commands() {
-    let mut sandbox = Sandbox::new();
-    // Even a broken configuration does not prevent a shell from starting.
-    sandbox.config("nonsense = true\n");
-    sandbox.env("WHARF_CONFIG", "/no/such/file");
-    for shell in ["bash", "zsh", "fish"] {
-        let script = sandbox.run(&["completions", shell]).ok().text();
-        assert!(script.contains("restart") && script.contains("recreate"), "{shell}: {script}");
-    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn why_names_script_and_line_plugin_and_digest_and_who_was_overruled() {
     let digest = sandbox.json(&["policy", "ls"])[0]["digest"].as_str().unwrap().to_owned();
     let short = digest.get(.."sha256:".len() + 12).unwrap();
     assert!(text.contains(&format!("security@{short} at security-profile: true")), "{text}");
-    assert!(text.contains("request (--memory 300MiB): 314572800"), "{text}");
+    assert!(text.contains("request (--memory 300MiB): 300.0 MiB"), "{text}");
 }
 
 #[test]

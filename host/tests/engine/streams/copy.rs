@@ -103,6 +103,21 @@ fn copying_works_while_it_is_stopped() {
 }
 
 #[test]
+fn a_relative_path_begins_in_the_working_directory_of_the_workspace() {
+    both_ways(|sandbox| {
+        sandbox.up();
+        let file = sandbox.write("note", "hello");
+        sandbox.run(&["cp", file.to_str().unwrap(), ":note"]).ok();
+        assert_eq!(sandbox.sh("cat /workspace/note"), "hello");
+        sandbox.sh("mkdir -p dist && echo -n built > dist/app");
+        let back = sandbox.path("back");
+        sandbox.run(&["cp", &format!("{}:dist/app", sandbox.id()), back.to_str().unwrap()]).ok();
+        assert_eq!(std::fs::read_to_string(&back).unwrap(), "built");
+        std::fs::remove_file(back).unwrap();
+    });
+}
+
+#[test]
 fn bad_paths_are_refused_and_nothing_is_made() {
     both_ways(|sandbox| {
         sandbox.up();
@@ -112,7 +127,7 @@ fn bad_paths_are_refused_and_nothing_is_made() {
         for (from, to, code, word) in [
             (at("file"), at("other"), 2, "bad-request"),
             (":/a".into(), ":/b".into(), 2, "bad-request"),
-            (at("file"), ":relative".into(), 2, "bad-request"),
+            (at("file"), ":no/such/folder".into(), 1, "not-found"),
             (at("none"), ":/tmp".into(), 1, "local-file"),
             (at("file"), ":/no/such/folder".into(), 1, "not-found"),
             (at("file"), ":/tmp/folder/".into(), 1, "not-found"),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::app::cases::{RanCase, find_cases, run_case};
 use crate::cli::output::counted;
-use crate::cli::workspaces::plan::short;
+use crate::cli::workspaces::field::text;
 use crate::cli::{Context, Failure};
 use crate::hooks::case::Mismatch;
 
@@ -90,5 +90,5 @@ fn print(context: &Context, row: &Row) -> Result<(), Failure> {
 }
 
 fn shown(value: &serde_json::Value) -> String {
-    if value.is_null() { "(nothing)".into() } else { short(value) }
+    if value.is_null() { "(nothing)".into() } else { text("", value) }
 }

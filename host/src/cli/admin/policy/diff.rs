@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use crate::cli::instant::instant;
-use crate::cli::output::{counted, times};
-use crate::cli::workspaces::plan::short;
+use crate::cli::output::{Column, column, counted, times};
+use crate::cli::workspaces::field::text;
 use crate::cli::{Context, Failure};
 use crate::records::{ShadowDifference, ShadowSummary};
 
@@ -19,6 +17,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = instant)]
     since: jiff::Timestamp,
 }
+
+const COLUMNS: [Column; 6] = [
+    column("COUNT").right(),
+    column("HOOK").optional(1),
+    column("FIELD").cut(12),
+    column("CHANGE").wrapped(20),
+    column("ABOUT").wrapped(12).optional(2),
+    column("LAST DECISION").optional(3),
+];
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
@@ -51,14 +58,14 @@ fn print(context: &Context, all: &BTreeMap<String, ShadowSummary>) -> Result<(),
             out.line(format!("  last failure: {last}"))?;
         }
         let row = |group: &ShadowDifference| {
-            let change = format!("{} -> {}", short(&group.from), short(&group.to));
-            let about = group.about.clone().map(Value::from).map(|about| short(&about)).unwrap_or_default();
+            let change = format!("{} -> {}", text(&group.field, &group.from), text(&group.field, &group.to));
+            let about = group.about.clone().unwrap_or_default();
             let example = group.examples.last().cloned().unwrap_or_default();
             vec![group.count.to_string(), group.hook.to_string(), group.field.clone(), change, about, example]
         };
         let rows: Vec<_> = summary.differences.iter().map(row).collect();
         if !rows.is_empty() {
-            out.table(&["COUNT", "HOOK", "FIELD", "CHANGE", "ABOUT", "LAST DECISION"], rows)?;
+            out.table(&COLUMNS, rows)?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::of_file;
 use crate::backend::ReplayedAll;
+use crate::cli::bars::Waiting;
 use crate::cli::instant::instant;
 use crate::cli::output::counted;
 use crate::cli::{Context, Failure};
@@ -48,7 +49,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<u8, Failure> {
         ..ReplayRequest::between(args.since, args.until)
     };
     let with = args.with.as_deref().map(of_file).transpose()?.map(|policy| (policy, args.r#as.as_deref()));
+    let waiting = Waiting::new(context.out.json, "running recorded decisions again");
     let ReplayedAll { replayed, place, steps, notice } = context.backend(&[])?.replay(&request, with).await?;
+    drop(waiting);
     if let Some((recorded, again)) = steps.filter(|_| !context.out.json) {
         explain(context, &recorded, &again)?;
     }

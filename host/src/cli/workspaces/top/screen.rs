@@ -214,10 +214,7 @@ impl Screen {
             lines.resize(height.saturating_sub(CHART + 1), Line::default());
             lines.extend(self.charts(width));
         }
-        let keys: String =
-            Column::ALL.iter().map(|(_, title, _, key)| format!("{key} {}  ", title.to_lowercase())).collect();
-        lines.truncate(height.saturating_sub(1));
-        lines.push(Line::new(DIM, fit(&format!("q quits   sort: {keys}"), width)));
+        lines.push(Line::new(DIM, fit(&key_line(width), width)));
         lines.truncate(height.max(1));
         lines
     }
@@ -282,6 +279,19 @@ fn pad(text: &str, width: usize) -> String {
     }
 }
 
+/// Returns the line with the keys, shorter on a narrow screen.
+fn key_line(width: usize) -> String {
+    let title = |title: &str| title.to_lowercase();
+    let keys: String = Column::ALL.iter().map(|(_, name, _, key)| format!("{key} {}  ", title(name))).collect();
+    let line = format!("q quits   sort: {}", keys.trim_end());
+    if line.len() <= width {
+        return line;
+    }
+    let short = |name: &str| title(name).replace("net ", "").replace(" %", "");
+    let keys: Vec<String> = Column::ALL.iter().map(|(_, name, _, key)| format!("{key}:{}", short(name))).collect();
+    format!("q:quit  sort by {}", keys.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +328,14 @@ mod tests {
         let mut screen = Screen::default();
         screen.update(vec![stats("a", Some(5.0), 300), stats("b", Some(50.0), 100), stats("c", None, 0)]);
         screen
+    }
+
+    #[test]
+    fn every_key_is_named_on_80_columns() {
+        let line = key_line(80);
+        assert!(line.len() <= 80, "{line}");
+        assert!(Column::ALL.iter().all(|(.., key)| line.contains(&format!(" {key}:"))), "{line}");
+        assert!(key_line(120).contains("sort: n id  s state"));
     }
 
     #[test]
