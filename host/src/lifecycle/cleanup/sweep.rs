@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::redact::Values;
-use crate::hooks::{CandidateKind, Decision, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
+use crate::hooks::{
+    CandidateKind, Decision, Facts, Hook, HookRequest, LocalTime, Outcome, Subject, SweepChoice, SweepVerdict,
+};
 use crate::lifecycle::cleanup::facts::{Found, Object};
 use crate::lifecycle::run::stop::{Alive, lives};
 use crate::lifecycle::{Error, Lifecycle, now_ms};
@@ -116,7 +118,12 @@ impl Lifecycle {
         let request = HookRequest {
             hook: Hook::Cleanup,
             now_ms: now_ms(),
-            facts: Arc::new(Facts { caller: Some(self.caller()), ..Facts::default() }),
+            facts: Arc::new(Facts {
+                caller: Some(self.caller()),
+                // The same instant that the subject has.
+                local_time: Some(LocalTime { minute: facts.local_minute, weekday: facts.local_weekday }),
+                ..Facts::default()
+            }),
             spec: ContainerSpec::empty(),
             subject: Subject::Sweep(facts),
         };
