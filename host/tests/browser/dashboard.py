@@ -169,9 +169,10 @@ def workspaces_are_live_and_can_be_stopped_and_started(service, open_browser):
     row = page.get_by_role("row", name=re.compile("^shop"))
     expect(row).to_contain_text("running")
     expect(page.locator("#live")).to_have_text("live")
-    # Somebody else stops it; nobody reloads the page.
+    # Another caller stops it, and the page is not reloaded. It is stopped on purpose, which is no failure.
     service.run("stop", "shop", "--timeout", "2s")
-    expect(row).to_contain_text("exited")
+    expect(row.get_by_text("stopped", exact=True)).to_be_visible()
+    expect(row.locator(".badge.bad")).to_have_count(0)
     row.get_by_role("button", name="Start").click()
     expect(row).to_contain_text("running")
     assert service.state("shop") == "running"
@@ -188,6 +189,10 @@ def a_workspace_shows_its_charts_and_what_it_is(service, open_browser):
     page = here.go(f"workspace/{service.ids['shop']}")
     memory = page.get_by_role("img", name=re.compile("^Memory: now .*iB, at most"))
     expect(memory).to_be_visible(timeout=30_000)
+    # Both axes: the limit at the top, and times below.
+    figure = page.locator("figure").filter(has=memory)
+    expect(figure.locator(".y-axis span")).to_have_text(["256 MiB", "128 MiB", "0 B"])
+    expect(figure.locator(".x-axis text").first).to_have_text(re.compile(r"\d\d:\d\d"))
     expect(page.get_by_text("team=pay")).to_be_visible()
     page.get_by_label("Time shown").select_option("Day")
     expect(memory).to_be_visible()
@@ -218,7 +223,7 @@ def a_terminal_takes_keys_and_tells_the_exit_code(service, open_browser):
     here.log_in(service.admin)
     page = here.go(f"workspace/{service.ids['shop']}/terminal")
     page.get_by_role("button", name="Open").click()
-    expect(page.get_by_role("status").filter(has_text="open")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="connected")).to_be_visible()
     output = page.get_by_role("log", name="Terminal output")
     # A shell throws away what is typed before its prompt.
     expect(output).to_contain_text("/workspace #")
@@ -234,6 +239,13 @@ def why_names_the_policy_of_each_field(service, open_browser):
     here = open_browser()
     here.log_in(service.admin)
     page = here.go(f"workspace/{service.ids['shop']}/why")
+    # Without the defaults at first.
+    expect(page.get_by_label("Hide defaults")).to_be_checked()
+    expect(page.get_by_role("row", name=re.compile(r"^resources\.memory"))).to_contain_text("256 MiB")
+    expect(page.get_by_role("row", name=re.compile(r"^time_to_live_ms"))).to_have_count(0)
+    page.get_by_label("Hide defaults").uncheck()
+    expect(page.get_by_role("row", name=re.compile(r"^time_to_live_ms"))).to_be_visible()
+    page.get_by_label("Hide defaults").check()
     crew = page.get_by_role("row", name=re.compile(r"^env\.CREW"))
     expect(crew).to_contain_text("dock")
     expect(crew).to_contain_text("team.rhai:1")
@@ -299,12 +311,168 @@ def events_come_as_they_happen(service, open_browser):
     expect(paused).to_have_count(before + 2)
 
 
-def who_only_views_changes_nothing_and_is_told_so(service, open_browser):
+def the_page_says_which_role_it_has_and_shows_only_its_buttons(service, open_browser):
+    operator = service.token("deploy", "operator")
+    for token, name, role, buttons in [(service.viewer, "viewer", "viewer", 0), (operator, "deploy", "operator", 1), (service.admin, "admin", "admin", 1)]:
+        here = open_browser()
+        page = here.log_in(token)
+        expect(page.locator("#me")).to_have_text(f"{role} {name}")
+        row = page.get_by_role("row", name=re.compile("^shop"))
+        expect(row).to_contain_text("running")
+        expect(row.get_by_role("button", name="Stop")).to_have_count(buttons)
+        expect(page.get_by_role("link", name="New workspace")).to_have_count(buttons)
+        here.go(f"workspace/{service.ids['shop']}")
+        expect(page.get_by_role("heading", name=re.compile("shop"))).to_be_visible()
+        expect(page.get_by_role("button", name="Remove")).to_have_count(buttons)
+        expect(page.get_by_role("link", name="Terminal")).to_have_count(buttons)
+        here.go("policies")
+        expect(page.get_by_role("row", name=re.compile("team.rhai"))).to_be_visible()
+        expect(page.get_by_role("button", name="Reload")).to_have_count(1 if role == "admin" else 0)
+        here.go("cleanup")
+        expect(page.get_by_role("heading", name="Cleanup")).to_be_visible()
+        expect(page.get_by_role("button", name="Sweep now")).to_have_count(1 if role == "admin" else 0)
+        here.go("new")
+        expect(page.get_by_text("your role cannot create workspaces")).to_have_count(0 if buttons else 1)
+    # A hidden button is no permission: the service refuses.
     here = open_browser()
     page = here.log_in(service.viewer)
-    page.get_by_role("row", name=re.compile("^shop")).get_by_role("button", name="Stop").click()
-    expect(page.locator("#notices")).to_contain_text("operator")
+    status = page.evaluate("id => fetch(`/v1/workspaces/${id}/stop`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' }).then((one) => one.status)", service.ids["shop"])
+    assert status == 403, status
     assert service.state("shop") == "running"
+
+
+def a_crash_shows_its_last_lines_and_its_reason(service, open_browser):
+    folder = service.folder / "worker"
+    folder.mkdir()
+    service.run("up", str(folder), "--", "sh", "-c", "echo loading the queue; sleep 2; echo no connection to the queue >&2; exit 3")
+    try:
+        here = open_browser()
+        page = here.log_in(service.admin)
+        row = page.get_by_role("row", name=re.compile("^worker"))
+        expect(row.locator(".badge.bad")).to_have_text("crashed (3)")
+        row.get_by_role("link", name="worker").click()
+        expect(page.get_by_text("Its command failed with exit code 3.")).to_be_visible()
+        tail = page.get_by_label("Last lines")
+        expect(tail).to_contain_text("loading the queue")
+        expect(tail.locator(".stderr")).to_contain_text("no connection to the queue")
+        # Nothing was measured before it was there, and that is not zero.
+        page.get_by_label("Time shown").select_option("Month")
+        words = page.evaluate("""async () => {
+            const { ending, reason } = await import('/dashboard/views/workspaces.js');
+            const view = (exit_code, more = {}) => ({ id: 'a', state: 'exited', exit_code, ...more });
+            const ends = (...what) => new Map([['a', what]]);
+            return [ending(view(137, { oom_killed: true })), ending(view(143), ends('signalled', 'exited', 'stopped')), ending(view(137), ends('signalled', 'exited')), ending(view(139), ends('exited')),
+                ending(view(0), ends('exited')), ending(view(143)), ending(view(1, { stopped: 'idle' })), ending({ state: 'running' }) ?? 'none', reason(view(139), ends('exited')), reason(view(127))];
+        }""")
+        assert words[:8] == ["memory", "stopped", "killed", "crashed", "finished", "stopped", "stopped", "none"], words
+        assert "SIGSEGV" in words[8] and "not found" in words[9], words
+    finally:
+        service.run("rm", "worker", "--force")
+
+
+def a_chart_without_readings_says_so_and_has_gaps_where_nothing_was_measured(service, open_browser):
+    here = open_browser()
+    page = here.log_in(service.admin)
+    found = page.evaluate("""async () => {
+        const { chart } = await import('/dashboard/chart.js');
+        const frame = { from: 0, to: 600e3, show: (value) => `${value}`, apart: 15e3 };
+        const line = (points) => chart('x', points, frame).querySelector('path.trace')?.getAttribute('d') ?? 'none';
+        return [line([]), line([[0, null], [1e3, undefined]]), line([[0, 1], [10e3, 2], [300e3, 3], [310e3, 4]]), chart('x', [], frame).textContent];
+    }""")
+    assert found[0] == "none" and found[1] == "none", found
+    assert found[2].count("M") == 2, found
+    assert "no data" in found[3] and "0" not in found[3], found
+
+
+def requests_are_grouped_and_denials_stand_out(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    service.run("exec", "shop", "--", "true")
+    good = service.script.read_text()
+    folder = service.folder / "night"
+    folder.mkdir()
+    try:
+        service.script.write_text(good + 'fn pre_exec(ctx) { if ctx.exec.command[0] == "reboot" { ctx.deny("no-reboot", "workspaces are not rebooted"); } }\n')
+        service.run("exec", "shop", "--", "reboot", code=4)
+    finally:
+        service.script.write_text(good)
+    page = here.go("decisions")
+    denied = page.locator("tbody tr.denied").first
+    expect(denied).to_contain_text("reboot")
+    expect(denied).to_contain_text("workspaces are not rebooted")
+    expect(denied.locator(".badge.bad")).to_have_text("denied")
+    # One row for one `up`, with its hooks inside.
+    up = page.locator("tbody tr").filter(has=page.locator("strong", has_text=re.compile("^up$"))).filter(has_text=service.ids["blog"])
+    expect(up).to_have_count(1)
+    for hook in ("select-image", "security-profile", "pre-create", "post-start"):
+        expect(up).to_contain_text(hook)
+    expect(up).to_contain_text("user ")
+    grouped = page.evaluate("""async () => {
+        const { grouped } = await import('/dashboard/views/decisions.js');
+        let number = 0;
+        const record = (hook, workspace, more = {}) => ({ number: (number += 1), id: `r${number}`, hook, workspace, time: new Date(1e12 + number * 1000).toISOString(), outcome: { allowed: {} }, steps: [], input: { facts: { caller: { name: 'ada' } } }, ...more });
+        const stop = (verb) => ({ input: { facts: { caller: { name: 'ada' } }, subject: { stop: { verb } } } });
+        const names = (list) => grouped(list.reverse()).map((group) => group.records.map((one) => `${one.workspace}:${one.hook}`).join(' '));
+        return [
+            names([record('select-image', 'a'), record('select-image', 'b'), record('security-profile', 'a'), record('pre-create', 'a'), record('security-profile', 'b'), record('post-start', 'a')]),
+            names([record('select-image', 'a', { outcome: { denied: { policy: 'p', reason: 'r' } } }), record('select-image', 'a')]),
+            names([record('pre-stop', 'a', stop('restart')), record('post-start', 'a'), record('pre-stop', 'a', stop('stop')), record('post-start', 'a')]),
+        ];
+    }""")
+    assert grouped[0] == ["a:select-image a:security-profile a:pre-create a:post-start", "b:select-image b:security-profile"], grouped
+    assert len(grouped[1]) == 2 and len(grouped[2]) == 3, grouped
+
+
+def a_workspace_is_created_with_its_plan_beside_the_form(service, open_browser):
+    folder = service.folder / "night"
+    folder.mkdir(exist_ok=True)
+    here = open_browser()
+    page = here.log_in(service.admin)
+    page.get_by_role("link", name="New workspace").click()
+    create = page.get_by_role("button", name="Create")
+    expect(create).to_be_disabled()
+    page.get_by_label("Project folder").fill(str(folder))
+    expect(page.get_by_text("Allowed")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"^env\.CREW"))).to_contain_text("dock")
+    # The plan follows what is written.
+    page.get_by_label("Memory").fill("900TiB")
+    expect(page.get_by_role("alert")).to_contain_text("Denied")
+    expect(create).to_be_disabled()
+    page.get_by_label("Memory").fill("128MiB")
+    expect(page.get_by_role("row", name=re.compile(r"^resources\.memory"))).to_contain_text("128 MiB")
+    page.get_by_label("Memory").fill("lots")
+    expect(page.get_by_role("alert")).to_contain_text("memory")
+    page.get_by_label("Memory").fill("128MiB")
+    page.get_by_label("Labels").fill("team=night")
+    expect(create).to_be_enabled()
+    create.click()
+    try:
+        expect(page.get_by_role("heading", name=re.compile("^night"))).to_contain_text("running", timeout=60_000)
+        expect(page.get_by_text("team=night")).to_be_visible()
+    finally:
+        service.run("rm", "night", "--force")
+
+
+def images_and_snapshots_are_listed_with_their_users_and_removed(service, open_browser):
+    service.run("snapshot", "create", "blog", "--name", "before")
+    name = f"{service.ids['blog']}/before"
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go("images")
+    image = page.get_by_role("row", name=re.compile(service.ids["blog"]))
+    expect(image).to_contain_text(re.compile(r"[KM]iB"))
+    expect(image).to_contain_text("snapshot")
+    page = here.go("snapshots")
+    row = page.get_by_role("row", name=re.compile(name))
+    expect(row).to_contain_text(re.compile(r"[KM]iB"))
+    row.get_by_role("button", name="Remove").click()
+    expect(row).to_have_count(0)
+    assert "before" not in service.run("snapshot", "ls")
+    viewer = open_browser()
+    viewer.log_in(service.viewer)
+    page = viewer.go("images")
+    expect(page.get_by_role("heading", name="Images")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove unused")).to_have_count(0)
 
 
 def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
@@ -319,7 +487,7 @@ def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Decisions", exact=True)).to_be_visible()
     expect(page.locator("main")).to_be_focused()
-    places = ["", "decisions", "policies", "cleanup", "events", f"workspace/{service.ids['shop']}",
+    places = ["", "new", "decisions", "policies", "images", "snapshots", "cleanup", "events", f"workspace/{service.ids['shop']}",
               *(f"workspace/{service.ids['shop']}/{tab}" for tab in ("logs", "terminal", "events", "why"))]
     for place in places:
         here.go(place)
@@ -333,15 +501,47 @@ def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
         assert page.locator("main").count() == 1 and page.locator("h1").count() == 1, place
 
 
-def it_fits_a_phone_and_is_dark_where_the_system_is(service, open_browser):
+# What sticks out: an element whose content is wider than itself, or that ends outside the window. A list of links and a log scroll
+# sideways on purpose.
+STICKS_OUT = """() => {
+    const scrolls = (one) => one.closest('.tabs, header nav, .log, .terminal, pre') !== null;
+    const name = (one) => `${one.tagName.toLowerCase()}.${[...one.classList].join('.')} '${one.textContent.trim().slice(0, 40)}'`;
+    return [...document.querySelectorAll('body *')].filter((one) => one.getClientRects().length && !scrolls(one) && !one.closest('svg, .skip, thead, datalist')).flatMap((one) => {
+        const box = one.getBoundingClientRect();
+        const style = getComputedStyle(one);
+        const wide = one.scrollWidth - one.clientWidth;
+        const found = [];
+        if (box.right > window.innerWidth + 1 || box.left < -1) found.push(`${name(one)} ends at ${Math.round(box.right)} of ${window.innerWidth}`);
+        if (style.display !== 'inline' && one.clientWidth && wide > 1 && !one.matches('input, select, textarea, .me')) found.push(`${name(one)} has ${wide} px too much`);
+        return found;
+    });
+}"""
+
+
+def nothing_sticks_out_at_any_width(service, open_browser):
+    shop = service.ids["shop"]
+    places = ["", "new", "decisions", "decisions/1", "policies", "images", "snapshots", "cleanup", "events", *(f"workspace/{shop}{tab}" for tab in ("", "/logs", "/terminal", "/events", "/why"))]
+    wrong = []
+    for width in (390, 768, 1280):
+        here = open_browser(viewport={"width": width, "height": 800}, **({"has_touch": True, "is_mobile": True} if width == 390 else {}))
+        page = here.log_in(service.admin)
+        for place in places:
+            here.go(place)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            if place == "new":
+                page.get_by_label("Project folder").fill(str(service.folder / "shop"))
+                expect(page.get_by_text("Steps of the policies").first).to_be_visible()
+            if place.endswith("/why"):
+                page.get_by_label("Hide defaults").uncheck()
+            page.wait_for_timeout(400)
+            wrong += [f"{width} px, {place or 'workspaces'}: {one}" for one in page.evaluate(STICKS_OUT)[:4]]
+            assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, f"{width} px, {place}"
+    assert not wrong, "\n".join(wrong)
+
+
+def it_is_dark_where_the_system_is(service, open_browser):
     here = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, color_scheme="dark")
     page = here.log_in(service.admin)
-    for place in ["", "decisions", "policies", "cleanup", "events", f"workspace/{service.ids['shop']}", f"workspace/{service.ids['shop']}/why"]:
-        here.go(place)
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        page.wait_for_timeout(300)
-        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        assert wide <= 0, f"{place or 'workspaces'} is {wide} px too wide"
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert all(int(part) < 64 for part in re.findall(r"\d+", ground)[:3]), ground
     page.get_by_role("button", name=re.compile("Colours")).click()
@@ -425,9 +625,15 @@ TESTS = [
     policies_are_reloaded_and_a_bad_one_is_refused_with_its_line,
     cleanup_lists_everything_that_is_ours_and_why_it_stays,
     events_come_as_they_happen,
-    who_only_views_changes_nothing_and_is_told_so,
+    the_page_says_which_role_it_has_and_shows_only_its_buttons,
+    a_crash_shows_its_last_lines_and_its_reason,
+    a_chart_without_readings_says_so_and_has_gaps_where_nothing_was_measured,
+    requests_are_grouped_and_denials_stand_out,
+    a_workspace_is_created_with_its_plan_beside_the_form,
+    images_and_snapshots_are_listed_with_their_users_and_removed,
     everything_is_reached_by_the_keyboard_and_has_a_name,
-    it_fits_a_phone_and_is_dark_where_the_system_is,
+    nothing_sticks_out_at_any_width,
+    it_is_dark_where_the_system_is,
     texts_have_enough_contrast_in_both_schemes,
     the_terminal_understands_what_programs_send,
 ]

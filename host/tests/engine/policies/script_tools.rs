@@ -269,7 +269,7 @@ fn the_configuration_script_is_checked_and_traced_even_while_it_is_broken() {
 fn every_check_says_the_same_about_a_mistake_and_says_it_once() {
     let sandbox = Sandbox::new();
     sandbox.script("rule.rhai", "fn pre_create(ctx) {\n    if false { ctx.spec.resources.memory = \"1GiB\"; }\n}\n");
-    let part = "rule.rhai:2:46: spec.resources.memory: expected bytes as a number, not the text \"1GiB\"; write gib(1)";
+    let part = "rule.rhai:2:44: spec.resources.memory: expected bytes as a number, not the text \"1GiB\"; write gib(1)";
     let file = sandbox.path("config/policies/rule.rhai").display().to_string();
     for args in [
         &["policy", "check"][..],
