@@ -60,7 +60,7 @@ function ticks(from, to) {
  */
 export function chart(name, points, { from, to, show, top = 0, base = 10, apart }) {
   const known = points.filter(([, value]) => value !== null && value !== undefined);
-  const head = (now, most) => h('figcaption', { class: 'chart-head' }, h('span', {}, name), h('span', {}, h('strong', {}, now), most && h('span', { class: 'soft small' }, ` most ${most}`)));
+  const head = (now, most) => h('figcaption', { class: 'chart-head' }, h('span', {}, name), h('span', {}, h('strong', {}, now), most && h('span', { class: 'soft small' }, ` peak ${most}`)));
   if (known.length === 0) {
     return h('figure', { class: 'card' }, head('no data'), h('p', { class: 'chart-empty soft', role: 'img', 'aria-label': `${name}: no data` }, 'No readings in this time.'));
   }

@@ -50,7 +50,7 @@ export function table(caption, columns, rows, empty) {
 
 /** Names and values. */
 export function facts(pairs) {
-  return h('dl', {}, pairs.filter(([, value]) => value !== undefined && value !== null && value !== '')
+  return h('dl', { class: 'facts' }, pairs.filter(([, value]) => value !== undefined && value !== null && value !== false && value !== '')
     .map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
 }
 

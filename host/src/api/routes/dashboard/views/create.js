@@ -101,7 +101,7 @@ function drawn(plan) {
     : h('div', { class: 'verdict' }, h('p', {}, h('strong', {}, 'Allowed '), `as ${plan.id}`));
   const decided = Object.entries(plan.fields).filter(([, field]) => field.owner !== 'default');
   return [exists, (plan.notes ?? []).map((note) => h('p', { class: 'small soft' }, note)),
-    table('Fields that a policy, the project or the request set', ['Field', 'Value', 'Set by'], decided.map(([name, field]) => [
+    table('Fields that a policy, the project or the request set', ['Field', ['Value', 'whole'], 'Set by'], decided.map(([name, field]) => [
       h('code', {}, name), value(field.value, name), badge(field.owner, ['project', 'config', 'request'].includes(field.owner) ? undefined : 'good'),
     ]), 'Every field has its default.'),
     h('h2', {}, 'Steps of the policies'), trail(plan.trail)];

@@ -76,6 +76,12 @@ function verb(group) {
   return hooks.some((hook) => hook !== 'post-start') ? 'up' : 'start';
 }
 
+/** The outcome of a request: the denial, or that it was allowed, whatever the last hook did after it. */
+function ruling(group, worst) {
+  if (group.denied || outcome(worst) === 'sweep') return result(worst);
+  return [badge('allowed', 'good'), group.records.some(failed) && [' ', badge('a policy failed', 'bad')], group.records.some((record) => record.shadow_of) && [' ', badge('shadow', 'warn')]];
+}
+
 function row(group, fresh) {
   const [first] = group.records;
   const last = group.records[group.records.length - 1];
@@ -87,9 +93,9 @@ function row(group, fresh) {
     h('a', { href: `#/decisions/${record.number}` }, `#${record.number}`), ` ${record.hook}${record.shadow_of ? ' (shadow)' : ''}`)));
   const cells = [[h('strong', {}, verb(group)), command && [' ', h('code', {}, command.join(' ').slice(0, 80))], hooks],
     first.workspace ? h('a', { href: link(first.workspace) }, first.workspace) : '', who ? [who.name, h('div', { class: 'soft small' }, who.door === 'service' ? 'on its own' : who.role)] : '',
-    result(worst), reasons.map((text) => h('div', { class: 'small' }, text)), [clock(last.time), h('div', { class: 'soft small' }, when(last.time))]];
+    ruling(group, worst), reasons.map((text) => h('div', { class: 'small' }, text)), [clock(last.time), h('div', { class: 'soft small' }, when(last.time))]];
   const kind = [group.denied && 'denied', group.records.some((record) => record.number === fresh) && 'fresh'].filter(Boolean).join(' ');
-  return h('tr', { class: kind || undefined }, cells.map((cell, index) => h('td', { 'data-label': COLUMNS[index], class: COLUMNS[index] === 'Reason' ? 'whole' : undefined }, h('div', {}, cell))));
+  return h('tr', { class: kind || undefined }, cells.map((cell, index) => h('td', { 'data-label': COLUMNS[index], class: { Reason: 'whole', Caller: 'tight', Time: 'tight' }[COLUMNS[index]] }, h('div', {}, cell))));
 }
 
 export async function decisions(place, rest, page) {

@@ -59,7 +59,7 @@ function ended(view, ends) {
 
 async function overview(place, current, page, whenChanged, ends) {
   const view = current();
-  const charts = h('div', { class: 'cards', 'aria-label': 'Usage over time' });
+  const charts = h('div', { class: 'cards charts', 'aria-label': 'Usage over time' });
   let range = RANGES[0];
   let history = [];
   let loaded = 0;
@@ -272,7 +272,7 @@ async function why(place, current) {
   const by = (owner) => `${owner.policy}${owner.at ? ` (${owner.at})` : ''}`;
   const step = (one, name) => h('li', { class: one.overruled_by ? 'over' : undefined }, value(one.value, name), ` by ${by(one.by)}`, one.hook ? ` at ${one.hook}` : '',
     one.overruled_by && h('span', {}, ` — overruled by ${one.overruled_by}`));
-  const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', 'Value', 'Set by', 'History'],
+  const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', ['Value', 'whole'], 'Set by', ['History', 'whole']],
     Object.entries(found.fields).filter(matches).map(([name, field]) => [
       h('code', {}, name), value(field.value, name), badge(field.owner, ['default', 'project', 'config', 'request'].includes(field.owner) ? undefined : 'good'),
       [field.history.length ? h('ol', { class: 'chain' }, field.history.map((one) => step(one, name))) : h('span', { class: 'soft small' }, 'default'),

@@ -101,7 +101,7 @@ export async function all(place, rest, page) {
       paint(view.id);
       return [
         [h('a', { href: link(view.id) }, h('strong', {}, view.name)), view.part_of && h('span', { class: 'soft small' }, ` part of ${view.part_of}`), h('div', { class: 'soft small mono' }, view.id)],
-        state(view, ends), h('code', {}, view.image), cell.cpu, cell.memory,
+        state(view, ends), h('code', {}, view.image), ...(view.state === 'running' ? [cell.cpu, cell.memory] : ['', '']),
         (view.ports ?? []).map((port) => h('div', { class: 'mono' }, `${port.address}:${port.port} → ${port.container_port}`)),
         when(view.created_at), verbs(view, refresh),
       ];
