@@ -240,11 +240,16 @@ impl RhaiPolicy {
         if source.len() <= SOURCE {
             let mut found = check(name, source, imports, Some(&settings), &limits)?.into_iter();
             if let Some(first) = found.next() {
-                let more = match found.count() {
-                    0 => String::new(),
-                    count => format!(" (and {count} more: 'wharf script check' shows all)"),
-                };
-                return Err(PolicyError { message: format!("{}{more}", first.message), ..first });
+                let others: Vec<PolicyError> = found.collect();
+                if others.is_empty() {
+                    return Err(first);
+                }
+                let message = format!("{} (and {} more: 'wharf script check' shows all)", first.message, others.len());
+                let mut detail = first.detail.clone().unwrap_or_default();
+                for other in others {
+                    detail.push_str(&format!("\n{}\n{}", other.message, other.detail.unwrap_or_default()));
+                }
+                return Err(PolicyError { message, detail: Some(detail), ..first });
             }
         }
         Self::load_with(name, source, imports, settings, limits)

@@ -261,13 +261,13 @@ fn trace_configuration(context: &Context, file: &Path) -> Result<u8, Failure> {
 fn lines(context: &Context, lines: &[TraceLine], cut: bool) -> Result<(), Failure> {
     let out = &context.out;
     for line in lines {
+        let indent = line.text.len() - line.text.trim_start().len();
         let values: Vec<_> = line.values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         if !values.is_empty() {
-            out.line(format!("      {:1$}# {2}", "", line.depth * 2, values.join(", ")))?;
+            out.line(format!("      {:indent$}# {}", "", values.join(", ")))?;
         }
         let file = line.file.as_ref().map_or(String::new(), |file| format!("{file}:"));
-        let indent = line.depth * 2;
-        out.line(format!("{file}{:>5} {:indent$}{}", line.line, "", line.text.trim()))?;
+        out.line(format!("{file}{:>5} {}", line.line, line.text.trim_end()))?;
     }
     if cut {
         out.line("(further lines not shown)")?;

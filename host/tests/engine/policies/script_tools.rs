@@ -244,7 +244,9 @@ fn the_configuration_script_is_checked_and_traced_even_while_it_is_broken() {
     let ok = sandbox.run(&["script", "check", &file]).ok().text();
     assert!(ok.starts_with("ok "), "{ok}");
     let trace = sandbox.run(&["script", "trace", &file]).ok().text();
-    assert!(trace.contains("# cores = ") && trace.contains("c.limits.pids = 77;"), "{trace}");
+    // Lines are indented as in the file.
+    assert!(trace.contains("    2     let cores = c.host.cores;") && trace.contains("# cores = "), "{trace}");
+    assert!(trace.contains("c.limits.pids = 77;"), "{trace}");
     assert!(trace.trim_end().ends_with("sets  limits.pids = 77"), "{trace}");
     assert_eq!(sandbox.json(&["script", "trace", &file])["result"]["set"]["limits.pids"], 77);
     // The mistake is in a branch that never runs.
@@ -284,6 +286,21 @@ fn every_check_says_the_same_about_a_mistake_and_says_it_once() {
         assert!(run.code != 0 && all.contains(part), "{args:?}: {all}");
         assert_eq!(all.matches("write gib(1)").count(), 1, "{args:?}: {all}");
     }
+    // Of several mistakes each is told, and each once.
+    sandbox.write(
+        "config/policies/rule.rhai",
+        "fn pre_create(ctx) {\n    let a = gb(1);\n    ctx.refuse(\"a\", \"b\");\n}\n",
+    );
+    let told = sandbox.run(&["policy", "check"]).text();
+    for part in [
+        "rule.rhai:2:13: there is no function gb; did you mean gib?",
+        "rule.rhai:3:9: there is no function refuse; did you mean deny?",
+    ] {
+        assert_eq!(told.matches(part).count(), 1, "{part}: {told}");
+    }
+    sandbox.write("config/wharf.rhai", "fn config(c) { }\n");
+    let other = sandbox.run(&["policy", "check", &sandbox.path("config/wharf.rhai").display().to_string()]);
+    assert!(other.code == 2 && other.stderr.contains("wharf script check"), "{}", other.stderr);
 }
 
 #[test]
