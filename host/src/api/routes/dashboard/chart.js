@@ -38,7 +38,7 @@ export function spark(values, top) {
 
 /** A round number at or above a value: 1, 2 or 5 times a power of the base. */
 function round(value, base) {
-  if (value <= 0) return 1;
+  if (value <= 0) return base;
   const power = base ** Math.floor(Math.log(value) / Math.log(base));
   const steps = base === 10 ? [1, 2, 2.5, 5, 10] : [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
   return power * (steps.find((step) => step * power >= value * 0.9999) ?? base);
@@ -79,5 +79,5 @@ export function chart(name, points, { from, to, show, top = 0, base = 10, apart 
         at.map(([x]) => h('line', { class: 'grid', x1: x, x2: x, y1: 0, y2: 120 })),
         h('path', { class: 'area', d: area }), h('path', { class: 'trace', d: trace })),
       // Without a view box, so that texts keep their shape and stand below their lines.
-      h('svg', { class: 'x-axis', 'aria-hidden': 'true' }, at.map(([x, ms]) => h('text', { x: `${(x / 6).toFixed(2)}%`, y: '1em', 'text-anchor': x < 30 ? 'start' : x > 570 ? 'end' : 'middle' }, time(ms))))));
+      h('svg', { class: 'x-axis', 'aria-hidden': 'true' }, at.map(([x, ms]) => h('text', { x: `${(x / 6).toFixed(2)}%`, y: '1em', 'text-anchor': x < 60 ? 'start' : x > 540 ? 'end' : 'middle' }, time(ms))))));
 }

@@ -86,10 +86,10 @@ async function overview(place, current, page, whenChanged, ends) {
     const apart = Math.max(15_000, 3 * Math.min(...rows.slice(1).map(([time], index) => time - rows[index][0]), range[2] * 1000));
     const frame = { from, to, apart };
     fill(charts,
-      chart('CPU, percent of one core', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
+      chart('CPU', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
       chart('Memory', of('memory_used'), { ...frame, show: bytes, top: limit, base: 1024 }),
-      chart('Network received', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s`, base: 1024 }),
-      chart('Disk written', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s`, base: 1024 }));
+      chart('Network in', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s`, base: 1024 }),
+      chart('Disk write', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s`, base: 1024 }));
   };
   const is = h('section', { class: 'card' });
   const asked = h('div');
