@@ -324,7 +324,7 @@ impl Walker<'_> {
         match expression {
             Expr::BoolConstant(value, _) => Some((*value).into()),
             Expr::IntegerConstant(value, _) => Some((*value).into()),
-            Expr::FloatConstant(value, _) => Some(f64::from(**value).into()),
+            Expr::FloatConstant(value, _) => Some((**value).into()),
             Expr::StringConstant(value, _) => Some(value.as_str().into()),
             Expr::Array(..) => Some(Value::Array(Vec::new())),
             Expr::Map(..) => Some(Value::Object(serde_json::Map::new())),

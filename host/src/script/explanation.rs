@@ -48,8 +48,13 @@ fn property(text: &str) -> Option<String> {
 /// Describes a call that no function takes; `signature` is Rhai's, such as `gb (i64)`.
 pub(super) fn no_function(signature: &str, source: &str) -> String {
     let (name, arguments) = signature.split_once(" (").unwrap_or((signature, ""));
-    let words: Vec<_> =
-        arguments.trim_end_matches(')').split(", ").filter(|kind| !kind.is_empty()).map(type_word).collect();
+    let words: Vec<_> = arguments
+        .strip_suffix(')')
+        .unwrap_or(arguments)
+        .split(", ")
+        .filter(|kind| !kind.is_empty())
+        .map(type_word)
+        .collect();
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return format!("'{name}' cannot be used with {}", words.join(" and "));
     }

@@ -214,6 +214,7 @@ fn an_unknown_function_or_a_wrong_argument_is_told_without_types_of_rhai() {
     for (body, says) in [
         ("let a = gb(1);", "there is no function gb; did you mean gib?"),
         ("let a = gib(\"1\");", "gib does not take (a text)"),
+        ("let a = () in #{};", "contains does not take (a map, ())"),
         ("ctx.refuse(\"a\", \"b\");", "there is no function refuse; did you mean deny?"),
         ("let a = (); a.memory = 5;", "there is no 'memory' here: the value before it is ()"),
         ("let a = 5; if a { }", "expected true or false, not an integer"),

@@ -29,9 +29,12 @@ expect.set_options(timeout=20_000)
 class Service:
     """A service with workspaces, on a port and in folders of its own."""
 
+    PREFIX = "wharf-browser-"
+    COMMAND = ["sh", "-c", WRITES]
+
     def __init__(self):
         self.process = None
-        self.folder = Path(tempfile.mkdtemp(prefix="wharf-browser-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=self.PREFIX))
         # Never the state of whoever runs this.
         self.env = {**os.environ, "WHARF_STATE_DIR": str(self.folder / "state"), "WHARF_CONFIG": str(self.folder / "wharf.toml")}
         for name in ("WHARF_SERVER", "WHARF_TOKEN"):
@@ -57,7 +60,7 @@ class Service:
         (self.folder / "wharf.toml").write_text(f"""
 [workspace]
 image = "{IMAGE}"
-command = ["sh", "-c", {json.dumps(WRITES)}]
+command = {json.dumps(self.COMMAND)}
 [api]
 listen = "127.0.0.1:0"
 tls_cert = "{cert}"
@@ -169,6 +172,9 @@ def workspaces_are_live_and_can_be_stopped_and_started(service, open_browser):
     row = page.get_by_role("row", name=re.compile("^shop"))
     expect(row).to_contain_text("running")
     expect(page.locator("#live")).to_have_text("live")
+    # A time relative to now does not stay as it was.
+    before = row.locator("time").inner_text()
+    expect(row.locator("time")).not_to_have_text(before)
     # Another caller stops it, and the page is not reloaded. It is stopped on purpose, which is no failure.
     service.run("stop", "shop", "--timeout", "2s")
     expect(row.get_by_text("stopped", exact=True)).to_be_visible()
@@ -638,20 +644,97 @@ TESTS = [
 ]
 
 
+class Team(Service):
+    """A service with the workspaces of a team, for the pictures of the documentation."""
+
+    PREFIX = "acme-"
+    COMMAND = ["sleep", "infinity"]
+
+    # Name, image, label, and the script that runs in it.
+    WORKSPACES = [
+        ("checkout", "acme/node-dev:22", "team=payments", "i=0; trap exit TERM; while :; do i=$((i+1)); echo \"POST /orders 201 $((i%40+12))ms\"; j=0; while [ $j -lt 2000 ]; do j=$((j+1)); done; sleep 1; done"),
+        ("storefront", "acme/node-dev:22", "team=web", "trap exit TERM; while :; do echo 'vite: page reload src/App.tsx'; sleep 2; done"),
+        ("search-index", "acme/python-dev:3.13", "team=search", "echo 'loading 48,120 documents'; sleep 2; echo 'ConnectionError: search-db:9200 refused the connection' >&2; exit 1"),
+        ("billing-api", "acme/go-dev:1.24", "team=payments", "trap exit TERM; while :; do echo 'GET /invoices 200'; sleep 2; done"),
+        ("docs-site", "acme/node-dev:22", "team=web", "trap exit TERM; while :; do sleep 1; done"),
+    ]
+
+    def begin(self):
+        super().begin()
+        self.run("rm", "shop", "blog", "--force")
+        self.script.write_text("""const TEAMS = #{
+    payments: #{ memory: gib(2), proxy: "http://proxy.acme.example:3128" },
+    web: #{ memory: gib(1), proxy: () },
+    search: #{ memory: gib(4), proxy: () },
+};
+
+fn pre_create(ctx) {
+    let team = ctx.spec.labels.get("team") ?? "";
+    if !(team in global::TEAMS) {
+        ctx.deny("team-unknown", "set the label team to one of payments, web, search");
+    }
+    let rules = global::TEAMS[team];
+    if ctx.spec.resources.memory > rules.memory {
+        ctx.spec.resources.memory = rules.memory;
+    }
+    if rules.proxy != () {
+        ctx.spec.env.HTTPS_PROXY = rules.proxy;
+    }
+}
+
+fn pre_exec(ctx) {
+    if ctx.exec.command[0] == "curl" {
+        ctx.deny("no-curl", "downloads go through the proxy: use acme-fetch");
+    }
+}
+""")
+        self.run("policy", "reload")
+        build = self.folder / "build"
+        build.mkdir()
+        for image in sorted({image for _, image, _, _ in self.WORKSPACES}):
+            (build / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL acme.image={image}\n")
+            self.run("image", "build", str(build), "--tag", image)
+        for name, image, label, command in self.WORKSPACES:
+            (self.folder / name).mkdir()
+            (self.folder / name / "server.sh").write_text(f"{command}\n")
+            self.run("up", str(self.folder / name), "--image", image, "--label", label, "--memory", "2GiB", "--", "sh", "server.sh")
+        self.run("up", str(self.folder / "shop"), "--label", "team=design", code=4)
+        self.run("exec", "checkout", "--", "true")
+        self.run("exec", "checkout", "--", "curl", "https://example.com", code=125)
+        self.run("stop", "docs-site", "--timeout", "2s")
+        self.run("snapshot", "create", "billing-api", "--name", "before-migration")
+        self.ids = {view["name"]: view["id"] for view in json.loads(self.run("--json", "ls"))}
+
+    def end(self):
+        if self.process and self.process.poll() is None and (self.folder / "build").exists():
+            names = [one["name"] for one in json.loads(self.run("--json", "snapshot", "ls"))]
+            for args in ([["rm", "--all", "--force"]] + [["snapshot", "rm", name] for name in names] + [["image", "prune"]]):
+                subprocess.run([WHARF, *args], env=self.env, cwd=self.folder, capture_output=True, timeout=120)
+        super().end()
+
+
 def screenshots(service, open_browser, folder):
     """Pictures for the documentation."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     here = open_browser(viewport={"width": 1180, "height": 760})
     page = here.log_in(service.admin)
-    time.sleep(8)
+    # The charts need readings.
+    time.sleep(45)
     page.screenshot(path=folder / "workspaces.png")
-    for name, place, wait in [("workspace", f"workspace/{service.ids['shop']}", 4), ("why", f"workspace/{service.ids['shop']}/why", 1),
+    checkout = service.ids["checkout"]
+    for name, place, wait in [("workspace", f"workspace/{checkout}", 4), ("why", f"workspace/{checkout}/why", 1), ("ended", f"workspace/{service.ids['search-index']}", 2),
                               ("decisions", "decisions", 1), ("policies", "policies", 1)]:
         here.go(place)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         time.sleep(wait)
         page.screenshot(path=folder / f"{name}.png")
+    here.go("new")
+    page.get_by_label("Project folder").fill(str(service.folder / "shop"))
+    page.get_by_label("Labels").fill("team=payments")
+    page.get_by_label("Memory").fill("6GiB")
+    expect(page.get_by_role("row", name=re.compile(r"^env\.HTTPS_PROXY"))).to_be_visible()
+    page.screenshot(path=folder / "new.png")
     dark = open_browser(viewport={"width": 390, "height": 760}, has_touch=True, is_mobile=True, color_scheme="dark")
     dark.log_in(service.admin)
     time.sleep(6)
@@ -688,7 +771,14 @@ def main():
                 ran += 1
                 failed += not attempt(test.__name__, lambda open_browser, test=test: test(service, open_browser))
             if os.environ.get("SCREENSHOTS"):
-                failed += not attempt("screenshots", lambda open_browser: screenshots(service, open_browser, os.environ["SCREENSHOTS"]))
+                team, tested = Team(), service
+                try:
+                    # A browser belongs to a service.
+                    service = team
+                    failed += not attempt("screenshots", lambda open_browser: screenshots(team, open_browser, os.environ["SCREENSHOTS"]))
+                finally:
+                    service = tested
+                    team.end()
             browser.close()
         if failed:
             print((service.folder / "serve.log").read_text()[-4000:], file=sys.stderr)

@@ -255,7 +255,7 @@ fn the_configuration_script_is_checked_and_traced_even_while_it_is_broken() {
         ("if c.vars.USER == \"ci\" { }", "add \"USER\" to vars in [script] of wharf.toml"),
         ("while true { }", "look for an endless loop"),
     ] {
-        sandbox.write("config/wharf.rhai", &format!("fn config(c) {{\n    {line}\n}}\n"));
+        sandbox.write("config/wharf.rhai", format!("fn config(c) {{\n    {line}\n}}\n"));
         let refused = sandbox.run(&["ls"]);
         assert!(refused.code == 3 && refused.stderr.contains(part), "{line}: {}", refused.stderr);
         assert_eq!(refused.stderr.matches(part).count(), 1, "{}", refused.stderr);

@@ -44,10 +44,10 @@ function round(value, base) {
   return power * (steps.find((step) => step * power >= value * 0.9999) ?? base);
 }
 
-/** Times for the axis: round ones, at most six. */
+/** Times for the axis: round ones, at most five. */
 function ticks(from, to) {
   const lengths = [60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800].map((one) => one * 1000);
-  const length = lengths.find((one) => (to - from) / one <= 6) ?? 7 * 86400e3;
+  const length = lengths.find((one) => (to - from) / one <= 4) ?? 7 * 86400e3;
   const offset = new Date(to).getTimezoneOffset() * 60e3;
   const all = [];
   for (let at = Math.ceil((from - offset) / length) * length + offset; at <= to; at += length) all.push(at);

@@ -77,15 +77,19 @@ export function percent(value) {
   return value === null || value === undefined ? '–' : `${value.toFixed(1)} %`;
 }
 
-/** How long ago a time was, with the time itself for who points at it. */
+/** How long ago a time was, with the time itself as the title. `main.js` keeps it true. */
 export function when(time) {
   if (!time) return '–';
   const date = new Date(time);
+  return h('time', { datetime: date.toISOString(), title: date.toLocaleString(), 'data-ago': true }, ago(date));
+}
+
+/** How long ago a time was, in words. */
+export function ago(date) {
   const seconds = Math.round((date - Date.now()) / 1000);
   const far = Math.abs(seconds);
   const [unit, length] = far < 90 ? ['second', 1] : far < 5400 ? ['minute', 60] : far < 129600 ? ['hour', 3600] : ['day', 86400];
-  const text = new Intl.RelativeTimeFormat('en', { numeric: 'auto' }).format(Math.round(seconds / length), unit);
-  return h('time', { datetime: date.toISOString(), title: date.toLocaleString() }, text);
+  return new Intl.RelativeTimeFormat('en', { numeric: 'auto' }).format(Math.round(seconds / length), unit);
 }
 
 /** The time of day. */

@@ -1,5 +1,5 @@
 // The frame: which view is shown, the session, colours, and whether the page is live.
-import { fill, h, notice } from './dom.js';
+import { ago, fill, h, notice } from './dom.js';
 import { Problem, follow, get, post, remove, session } from './api.js';
 import { cleanup } from './views/cleanup.js';
 import { create } from './views/create.js';
@@ -155,6 +155,12 @@ button.addEventListener('click', () => {
   paint(next);
 });
 paint(kept());
+
+/** Milliseconds between two corrections of the times that are relative to now. */
+const TICK = 5000;
+setInterval(() => {
+  for (const time of document.querySelectorAll('time[data-ago]')) time.textContent = ago(new Date(time.dateTime));
+}, TICK);
 
 window.addEventListener('hashchange', show);
 // The role decides which buttons there are, so it is known before the first view. Without it, the view asks for a token.

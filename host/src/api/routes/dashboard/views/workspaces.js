@@ -107,7 +107,7 @@ export async function all(place, rest, page) {
       ];
     });
     // Focus stays where it was when the table is drawn anew.
-    refill(body, table('All workspaces', ['Workspace', 'State', 'Image', 'CPU', 'Memory', 'Ports', 'Created', 'Actions'], rows,
+    refill(body, table('All workspaces', ['Workspace', 'State', 'Image', 'CPU', ['Memory', 'tight'], 'Ports', 'Created', ['Actions', 'tight']], rows,
       list.length === 0 ? ['There are no workspaces. ', session.may('operator', true) ? [h('a', { href: '#/new' }, 'Create one'), ', or run ‘wharf up’ in a project.'] : 'Create one with ‘wharf up’ in a project.'] : 'No workspace matches.'));
   }
 
