@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::builtin;
-use crate::config::{self, Loaded, PolicyConfig, Sources};
+use crate::config::{self, Loaded, Origin, PolicyConfig, Sources};
 use crate::docker::Docker;
 use crate::hooks::chain::Entry;
 use crate::hooks::validate::Guarded;
@@ -159,7 +159,20 @@ impl App {
             };
             entry(&config, policy, &settings)
         });
+        let result = result.map_err(|error| self.with_place(&config.name, error));
         LoadedPolicy { config, source, result }
+    }
+
+    /// Adds the line of `wharf.toml` to an error about a policy's settings, and the setting that was probably meant.
+    fn with_place(&self, policy: &str, error: PolicyError) -> PolicyError {
+        if error.code != "settings" {
+            return error;
+        }
+        let hint = if error.message.contains("did you mean") { None } else { meant(&error.message) };
+        let hint = hint.map_or(String::new(), |known| format!("; did you mean '{known}'?"));
+        let place = self.loaded.place_of_settings(policy, &error.message).filter(|place| *place != Origin::Default);
+        let place = place.map_or(String::new(), |place| format!("{place}: "));
+        PolicyError { message: format!("{place}{}{hint}", error.message), ..error }
     }
 
     /// Returns the highest memory limit of all configured policies, in bytes.
@@ -307,6 +320,16 @@ impl App {
         let lifecycle = Lifecycle::new(self.loaded.clone(), load_chain, store, docker).await?;
         Ok(if self.long_lived { lifecycle.of_a_service() } else { lifecycle })
     }
+}
+
+/// Returns the setting that was probably meant, from a plugin's words: "unknown field `trustd`, expected `trusted`".
+fn meant(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("unknown field ")?;
+    let quote = rest.chars().next().filter(|quote| ['`', '\''].contains(quote))?;
+    let mut quoted = rest.split(quote).skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    let (slips, near) = quoted.map(|known| (strsim::damerau_levenshtein(known, unknown), known)).min()?;
+    (slips <= 2 && slips < unknown.len()).then(|| near.to_owned())
 }
 
 /// Creates the chain entry of a loaded policy, with the hooks to use.

@@ -327,6 +327,10 @@ async fn dispatch(cli: Cli, out: &Output) -> Result<u8, Failure> {
         Ok(loaded) => loaded,
         // The doctor must work especially when the configuration is broken.
         Err(error) if matches!(cli.command, Command::Doctor) => return admin::doctor::broken_config(&error, out),
+        // So must the tools that find the mistake in wharf.rhai.
+        Err(_) if matches!(&cli.command, Command::Script(Deferred(script)) if script.needs_no_configuration()) => {
+            config::load(&config::Sources::default())?
+        }
         Err(error) => return Err(error.into()),
     };
     for ignored in &loaded.ignored {

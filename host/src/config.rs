@@ -26,10 +26,10 @@ mod units;
 
 pub use devcontainer::DevcontainerConfig;
 pub use edit::set_mode;
-pub use layers::{Loaded, Origin, Sources, load};
+pub use layers::{Loaded, Origin, Sources, input_of_script, load};
 pub use plain::read_toml;
 pub use policy::{BreakerConfig, Capabilities, PolicyConfig, RollbackConfig};
-pub use schema::schema;
+pub use schema::{Key, keys, schema};
 pub use service::{
     ApiConfig, Backoff, Budget, CleanupConfig, ClientConfig, DecisionsConfig, DiskConfig, EventsConfig,
     HealthCheckConfig, IdleConfig, MetricsConfig, ReloadConfig, RestartConfig,

@@ -29,7 +29,8 @@ pub use floor::is_under_floor;
 pub use record::{Decision, Outcome, Step};
 pub use request::{
     Caller, CallerRole, Candidate, CandidateKind, Door, EngineFacts, EventFacts, EventKind, ExecSpec, Facts,
-    FileContent, HookRequest, ImageConfig, LocalImage, ProjectFacts, Subject, SweepFacts, WorkspaceFacts,
+    FileContent, FolderOwner, HookRequest, ImageConfig, LocalImage, LocalTime, ProjectFacts, Subject, SweepFacts,
+    WorkspaceFacts,
 };
 
 /// A point at which policies are called.
@@ -120,6 +121,17 @@ impl Hook {
             Self::PreStop | Self::Event => FailureMode::Proceed,
             Self::Cleanup => FailureMode::Keep,
         }
+    }
+}
+
+impl Hook {
+    /// Returns the hook with this name in any spelling: `pre-create`, `pre_create` or `PreCreate`.
+    pub fn of_any_spelling(name: &str) -> Option<Self> {
+        let letters = |text: &str| {
+            text.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect::<String>()
+        };
+        let plain = letters(name);
+        Self::ALL.into_iter().find(|hook| letters(hook.as_str()) == plain)
     }
 }
 

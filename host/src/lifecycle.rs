@@ -15,7 +15,7 @@ use crate::config::Loaded;
 use crate::docker::{self, Docker, EngineInfo};
 use crate::hooks::chain::Shadows;
 use crate::hooks::redact::{SecretNames, Values};
-use crate::hooks::{Chain, Decision, HookRequest};
+use crate::hooks::{Chain, Decision, HookRequest, LocalTime};
 use crate::store::{self, Store};
 use crate::workspace::{Container, LABEL_HOST, LABEL_WORKSPACE, WorkspaceId};
 
@@ -345,6 +345,15 @@ impl Lifecycle {
 /// creation that was undone.
 fn is_current(container: &Container, undone: &recovery::reconcile::UndoneAttempts) -> bool {
     !create::replace::is_aside(container) && !undone.holds(container)
+}
+
+/// Returns the time of day and of week in the time zone of this process.
+fn local_time() -> LocalTime {
+    let now = jiff::Zoned::now();
+    LocalTime {
+        minute: u16::try_from(i32::from(now.hour()) * 60 + i32::from(now.minute())).unwrap_or_default(),
+        weekday: u8::try_from(now.weekday().to_monday_one_offset()).unwrap_or_default(),
+    }
 }
 
 fn now_ms() -> u64 {

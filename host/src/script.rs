@@ -24,6 +24,8 @@ mod configuration;
 mod diagnostic;
 mod document;
 mod engine;
+mod explanation;
+mod fields;
 mod files;
 mod imports;
 mod library;
@@ -38,7 +40,7 @@ mod trace;
 mod verdict;
 mod weight;
 
-pub use configuration::edit_config;
+pub use configuration::{ConfigInput, check_config, edit_config, trace_config};
 pub use files::read_bounded;
 pub use imports::Imports;
 pub use reference::{Reference, reference};
@@ -102,6 +104,9 @@ fn input(request: &HookRequest, settings: &Value) -> Value {
         "image_config": facts.image_config,
         "images": facts.local_images,
         "now_ms": request.now_ms,
+        "local_minute": facts.local_time.map(|time| time.minute),
+        "local_hour": facts.local_time.map(|time| time.minute / 60),
+        "local_weekday": facts.local_time.map(|time| time.weekday),
         "settings": settings,
         "spec": request.spec,
     });
@@ -116,6 +121,16 @@ fn input(request: &HookRequest, settings: &Value) -> Value {
     };
     if let (Value::Object(root), Value::Object(extra)) = (&mut root, extra) {
         root.extend(extra);
+        // A sweep of an older Wharf has a local time too.
+        if let Some(minute) = root.get("local_minute").and_then(Value::as_u64) {
+            root.insert("local_hour".into(), (minute / 60).into());
+        }
+    }
+    // A key that is left out of records is `()` for a script, not an error.
+    for (part, key) in [("/caller", "uid"), ("/workspace", "owner")] {
+        if let Some(Value::Object(part)) = root.pointer_mut(part) {
+            part.entry(key).or_insert(Value::Null);
+        }
     }
     root
 }
@@ -176,7 +191,9 @@ impl RhaiPolicy {
             ));
         }
         let (constants, _, _) = engine::bounded(&limits, || settings::constants(&engine, &ast));
-        let constants = constants.map_err(|error| diagnostic::run(name, source, &error, imports))?;
+        let script = diagnostic::Script { name, source, imports, has_entry: true, limits };
+        let constants = constants
+            .map_err(|error| diagnostic::run(&script, &error, None, Some(&|engine| settings::rerun(engine, &ast))))?;
         let refused = |text: String| PolicyError::new("settings", format!("{name}: its settings are invalid: {text}"));
         let settings = match settings::declared(&constants)
             .map_err(|text| PolicyError::new("script", format!("{name}: {text}")))?
@@ -223,11 +240,16 @@ impl RhaiPolicy {
         if source.len() <= SOURCE {
             let mut found = check(name, source, imports, Some(&settings), &limits)?.into_iter();
             if let Some(first) = found.next() {
-                let more = match found.count() {
-                    0 => String::new(),
-                    count => format!(" (and {count} more: 'wharf script check' shows all)"),
-                };
-                return Err(PolicyError { message: format!("{}{more}", first.message), ..first });
+                let others: Vec<PolicyError> = found.collect();
+                if others.is_empty() {
+                    return Err(first);
+                }
+                let message = format!("{} (and {} more: 'wharf script check' shows all)", first.message, others.len());
+                let mut detail = first.detail.clone().unwrap_or_default();
+                for other in others {
+                    detail.push_str(&format!("\n{}\n{}", other.message, other.detail.unwrap_or_default()));
+                }
+                return Err(PolicyError { message, detail: Some(detail), ..first });
             }
         }
         Self::load_with(name, source, imports, settings, limits)
@@ -260,7 +282,14 @@ impl RhaiPolicy {
     /// is repeated to find them.
     fn explained(&self, error: &EvalAltResult, again: &missing::Again) -> PolicyError {
         let keys = missing::keys(error, &self.limits, &self.imports, again);
-        diagnostic::run_with_keys(&self.name, &self.source, error, &self.imports, keys)
+        let script = diagnostic::Script {
+            name: &self.name,
+            source: &self.source,
+            imports: &self.imports,
+            has_entry: true,
+            limits: self.limits,
+        };
+        diagnostic::run(&script, error, keys, Some(again))
     }
 
     /// Returns the engine, for an observer.

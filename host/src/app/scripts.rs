@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::App;
+use crate::config;
 use crate::hooks::{HookRequest, Limits, PolicyError};
-use crate::script::{self, Imports, Reference, RhaiPolicy, TestRun, Tested, Trace};
+use crate::script::{self, ConfigInput, Imports, Reference, RhaiPolicy, TestRun, Tested, Trace};
 
 /// The suffix of test scripts: `pre-create.test.rhai` tests `pre-create.rhai`.
 const TEST: &str = ".test.rhai";
+
+/// The name of the script that edits the configuration.
+const CONFIGURATION: &str = "wharf.rhai";
 
 /// The content of a script's file.
 struct File {
@@ -19,7 +23,18 @@ struct File {
     limits: Limits,
 }
 
-pub use crate::script::read_bounded;
+pub use crate::script::{TraceLine, read_bounded};
+
+/// Returns whether a file is the script that edits the configuration: Wharf finds it by its name.
+pub fn is_configuration(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == CONFIGURATION)
+}
+
+fn text(shown: &Path, real: &Path) -> Result<String, PolicyError> {
+    let failed = |text: String| PolicyError::new("missing", format!("{} {text}", shown.display()));
+    let bytes = script::read_bounded(real, script::SOURCE as u64).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into()))
+}
 
 /// Returns the reference of scripts.
 pub fn reference() -> Reference {
@@ -33,6 +48,10 @@ impl App {
     /// # Errors
     /// When it cannot be read or loaded.
     pub fn check_script(&self, path: &Path) -> Result<Vec<PolicyError>, PolicyError> {
+        if is_configuration(path) {
+            let (source, input) = self.configuration_script(path)?;
+            return script::check_config(path, &source, &input);
+        }
         let file = self.script(path)?;
         let found = script::check(&file.name, &file.source, &file.imports, file.settings.as_ref(), &file.limits)?;
         // A test and a library have no hooks, and a script that checks its settings refuses to have none.
@@ -73,11 +92,26 @@ impl App {
         script::trace(&file.name, &file.source, &file.imports, settings, file.limits, request)
     }
 
+    /// Runs the script that edits the configuration line by line, on the `wharf.toml` beside it. The result is the list
+    /// of keys that it set, with their values.
+    ///
+    /// # Errors
+    /// When it cannot be read or loaded.
+    pub fn trace_configuration(&self, path: &Path) -> Result<Trace<Vec<(String, serde_json::Value)>>, PolicyError> {
+        let (source, input) = self.configuration_script(path)?;
+        script::trace_config(path, &source, input)
+    }
+
+    fn configuration_script(&self, path: &Path) -> Result<(String, ConfigInput), PolicyError> {
+        let input = config::input_of_script(path, &self.sources);
+        let input = input.map_err(|error| PolicyError::new("configuration", error.message))?;
+        Ok((text(path, path)?, input))
+    }
+
     fn script(&self, path: &Path) -> Result<File, PolicyError> {
         let failed = |text: String| PolicyError::new("missing", format!("{} {text}", path.display()));
         let real = path.canonicalize().map_err(|error| failed(format!("cannot be read: {error}")))?;
-        let bytes = script::read_bounded(&real, script::SOURCE as u64).map_err(failed)?;
-        let source = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into()))?;
+        let source = text(path, &real)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let imports = Imports::read(&name, &source, real.parent().unwrap_or(Path::new(".")))?;
         let entry = self.loaded.config.policy.iter().find(|policy| {

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::environment::Environment;
 use super::{Config, Error};
-use crate::{script, trust};
+use crate::script::{self, ConfigInput};
+use crate::trust;
 
 /// Largest configuration file.
 const MOST_BYTES: u64 = 4 << 20;
@@ -144,6 +145,23 @@ impl Loaded {
         self.origins.of(key)
     }
 
+    /// Returns the place to look at for a mistake in a policy's settings: that of the setting which the message quotes,
+    /// or of the settings, or of the entry. None for a policy that no entry names.
+    pub fn place_of_settings(&self, policy: &str, message: &str) -> Option<Origin> {
+        let index = self.config.policy.iter().position(|entry| entry.name == policy)?;
+        let below = format!("policy.{index}.settings.");
+        let quoted = |key: &str| {
+            let path = key.strip_prefix(&below)?;
+            let last = path.rsplit('.').next().unwrap_or(path);
+            let names = [path, last];
+            let found = names.iter().any(|name| ['\'', '`'].iter().any(|q| message.contains(&format!("{q}{name}{q}"))));
+            found.then_some(path.len())
+        };
+        let keys = self.origins.0.keys().filter_map(|key| Some((quoted(key)?, key)));
+        let settings = format!("policy.{index}.settings");
+        Some(self.origins.place(keys.max().map_or(&settings, |(_, key)| key)))
+    }
+
     /// Returns every value with its origin, sorted by key. Values of secret variables and of secret settings of
     /// policies are redacted.
     pub fn values(&self) -> Vec<(String, Value, Origin)> {
@@ -227,19 +245,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     let file = file.map(|path| std::path::absolute(&path).unwrap_or(path));
     let mut script_path = None;
     if let Some(path) = &file {
-        let text = trust::read_to_string(path, MOST_BYTES).map_err(|error| match error {
-            trust::Error::Untrusted(untrusted) => untrusted.into(),
-            error => Error {
-                message: format!("cannot read the configuration '{}': {error}", path.display()),
-                remedy: "name an existing file with --config, or run 'wharf config init'".into(),
-                detail: None,
-                untrusted: false,
-            },
-        })?;
+        let text = read_file(path)?;
         merge(&mut root, read_toml(path, &text, &mut origins)?);
         let beside = path.with_file_name("wharf.rhai");
         if beside.exists() {
-            root = run_script(&beside, root, sources, &mut origins)?;
+            root = run_script(&beside, root, &known, sources, &mut origins)?;
             script_path = Some(beside);
         }
     }
@@ -252,20 +262,52 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
         apply_set(&mut root, text, &mut origins)?;
     }
 
+    let names = policy_names(&root);
     let config: Config = serde_path_to_error::deserialize(root).map_err(|error| {
         let key = error.path().to_string().replace('[', ".").replace(']', "");
         let key = if key == "." { String::new() } else { key };
         let said = error.inner().to_string();
         let said = said.strip_prefix("unknown field").map_or(said.clone(), |rest| format!("unknown key{rest}"));
-        refuse(&origins, &key, &said)
+        refuse(&origins, &names, &key, &with_hint(&said))
     })?;
-    config.check().map_err(|(key, text)| refuse(&origins, &key, &text))?;
+    config.check().map_err(|(key, text)| refuse(&origins, &names, &key, &text))?;
     Ok(Loaded { config, file, script: script_path, ignored: environment.ignored, origins })
 }
 
-fn refuse(origins: &Origins, key: &str, text: &str) -> Error {
+/// Returns the names of the policies, in order; none for an entry without a name.
+fn policy_names(root: &Value) -> Vec<Option<String>> {
+    let entries = root.get("policy").and_then(Value::as_array);
+    let name = |entry: &Value| entry.get("name").and_then(Value::as_str).map(str::to_owned);
+    entries.into_iter().flatten().map(name).collect()
+}
+
+/// Returns a key for people: with the name of a policy instead of its position.
+fn shown_key(names: &[Option<String>], key: &str) -> String {
+    let Some((index, rest)) = key.strip_prefix("policy.").map(|key| key.split_once('.').unwrap_or((key, ""))) else {
+        return key.to_owned();
+    };
+    let Ok(index) = index.parse::<usize>() else { return key.to_owned() };
+    let which = match names.get(index).and_then(Option::as_ref) {
+        Some(name) => format!("policy '{name}'"),
+        None => format!("policy {} of the chain", index + 1),
+    };
+    if rest.is_empty() { which } else { format!("{which}: {rest}") }
+}
+
+/// Adds the key that was probably meant to the words of serde about an unknown one.
+fn with_hint(text: &str) -> String {
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    let (true, Some(unknown)) = (text.starts_with("unknown key"), quoted.next()) else { return text.to_owned() };
+    let near = quoted.map(|known| (strsim::damerau_levenshtein(known, unknown), known)).min();
+    match near {
+        Some((slips, near)) if slips <= 2 && slips < unknown.len() => format!("{text}; did you mean `{near}`?"),
+        _ => text.to_owned(),
+    }
+}
+
+fn refuse(origins: &Origins, names: &[Option<String>], key: &str, text: &str) -> Error {
     let at = origins.place(key);
-    let place = if key.is_empty() { String::new() } else { format!("{key}: ") };
+    let place = if key.is_empty() { String::new() } else { format!("{}: ", shown_key(names, key)) };
     Error {
         message: format!("{at}: {place}{text}"),
         remedy: match at {
@@ -278,6 +320,18 @@ fn refuse(origins: &Origins, key: &str, text: &str) -> Error {
         detail: None,
         untrusted: false,
     }
+}
+
+fn read_file(path: &Path) -> Result<String, Error> {
+    trust::read_to_string(path, MOST_BYTES).map_err(|error| match error {
+        trust::Error::Untrusted(untrusted) => untrusted.into(),
+        error => Error {
+            message: format!("cannot read the configuration '{}': {error}", path.display()),
+            remedy: "name an existing file with --config, or run 'wharf config init'".into(),
+            detail: None,
+            untrusted: false,
+        },
+    })
 }
 
 fn read_toml(path: &Path, text: &str, origins: &mut Origins) -> Result<Value, Error> {
@@ -319,10 +373,16 @@ fn table_origins(path: &str, table: &toml::de::DeTable<'_>, say: &mut impl FnMut
     }
 }
 
-fn run_script(path: &Path, root: Value, sources: &Sources, origins: &mut Origins) -> Result<Value, Error> {
+fn run_script(
+    path: &Path,
+    root: Value,
+    known: &Value,
+    sources: &Sources,
+    origins: &mut Origins,
+) -> Result<Value, Error> {
     let failed = |message: String, detail| Error {
         message,
-        remedy: "correct or remove the script".into(),
+        remedy: "correct or remove the script; 'wharf script trace' shows each line that ran".into(),
         detail,
         untrusted: false,
     };
@@ -330,20 +390,38 @@ fn run_script(path: &Path, root: Value, sources: &Sources, origins: &mut Origins
         trust::Error::Untrusted(untrusted) => untrusted.into(),
         error => failed(format!("{}: cannot be read: {error}", path.display()), None),
     })?;
+    let input = script_input(root, known.clone(), sources);
+    let (root, edits) =
+        script::edit_config(path, &source, input).map_err(|error| failed(error.message, error.detail))?;
+    for edit in edits {
+        let key = edit.path.join(".");
+        origins.set(key, Origin::Script { path: path.to_path_buf(), line: edit.line });
+    }
+    Ok(root)
+}
+
+fn script_input(root: Value, known: Value, sources: &Sources) -> ConfigInput {
     let names = root.pointer("/script/vars").and_then(Value::as_array).cloned().unwrap_or_default();
     let vars: Map<String, Value> = names
         .iter()
         .filter_map(Value::as_str)
         .map(|name| (name.to_owned(), sources.env.get(name).map_or(Value::Null, |value| value.clone().into())))
         .collect();
-    let given = serde_json::json!({ "host": host_facts(), "vars": vars });
-    let (root, edits) =
-        script::edit_config(path, &source, root, given).map_err(|error| failed(error.message, error.detail))?;
-    for edit in edits {
-        let key = edit.path.join(".");
-        origins.set(key, Origin::Script { path: path.to_path_buf(), line: edit.line });
+    ConfigInput { root, given: serde_json::json!({ "host": host_facts(), "vars": vars }), known }
+}
+
+/// Returns the input of a configuration script: the defaults, and the `wharf.toml` beside it if there is one.
+///
+/// # Errors
+/// That file cannot be read or is not TOML.
+pub fn input_of_script(script: &Path, sources: &Sources) -> Result<ConfigInput, Error> {
+    let known = serde_json::to_value(Config::default()).unwrap_or_default();
+    let mut root = known.clone();
+    let beside = script.with_file_name("wharf.toml");
+    if beside.exists() {
+        merge(&mut root, read_toml(&beside, &read_file(&beside)?, &mut Origins::default())?);
     }
-    Ok(root)
+    Ok(script_input(root, known, sources))
 }
 
 /// Returns the facts about the machine for a configuration script: its name, cores, and memory in bytes.
@@ -466,11 +544,15 @@ mod tests {
         let dir = Dir::new("mistakes");
         for (text, parts) in [
             ("[limits]\n\nmemroy = \"1GiB\"\n", vec![":3:", "unknown key", "memroy", "memory"]),
-            ("[limts]\n", vec![":1:", "limts", "limits"]),
+            ("[limts]\n", vec![":1:", "limts", "did you mean `limits`?"]),
+            (
+                "[[policy]]\nname = \"a.rhai\"\nscript = \"x\"\n\n[policy.scope]\nlabel = \"x\"\n",
+                vec![":6:", "policy 'a.rhai': scope.label"],
+            ),
             ("[limits]\nmemory = \"lots\"\n", vec![":2:", "limits.memory", "512MiB"]),
             ("[limits]\nmemory = [\n", vec![":"]),
             ("[engine]\nstop_timeout = 10\n", vec![":2:", "with its unit"]),
-            ("[[policy]]\nname = \"a\"\n", vec!["policy.0", "exactly one of"]),
+            ("[[policy]]\nname = \"a\"\n", vec!["policy 'a': ", "exactly one of"]),
             ("[[policy]]\nname = \"a\"\nscript = \"x\"\nhooks = [\"create\"]\n", vec!["pre-create"]),
             ("[[policy]]\nname = \"host\"\nscript = \"x\"\n", vec!["cannot be the name of a policy"]),
             ("[workspace]\ncpus = -1.0\n", vec![":2:", "0.01"]),

@@ -31,6 +31,66 @@ pub fn schema() -> Value {
     root
 }
 
+/// A key of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Key {
+    /// The key with its sections, such as `limits.memory`; `policy[]` is an element of the list of policies.
+    pub key: String,
+    /// The kind of its value in a script: `text`, `int`, `float`, `bool`, `list` or `map`, or several.
+    pub kind: String,
+    /// Its meaning, in one line.
+    pub meaning: String,
+}
+
+/// Returns every key of the configuration, sorted, for authors of `wharf.rhai`.
+pub fn keys() -> Vec<Key> {
+    let schema = schema();
+    let mut found = Vec::new();
+    collect_keys(&schema, &schema["$defs"], "", &mut found);
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    found
+}
+
+fn collect_keys(schema: &Value, defs: &Value, above: &str, found: &mut Vec<Key>) {
+    let refers_to = |value: &Value| {
+        let alternatives = value["oneOf"].as_array().into_iter().flatten();
+        let all = std::iter::once(value).chain(alternatives).chain(std::iter::once(&value["items"]));
+        let name = all.filter_map(|value| value["$ref"].as_str()?.strip_prefix(DEFS)).next();
+        name.map_or(Value::Null, |name| defs[name].clone())
+    };
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let target = refers_to(property);
+        let list = property["items"].is_object() && target["properties"].is_object();
+        let key = format!("{above}{name}{}", if list { "[]" } else { "" });
+        if target["properties"].is_object() {
+            collect_keys(&target, defs, &format!("{key}."), found);
+            continue;
+        }
+        let meaning = [property, &target].into_iter().find_map(|schema| schema["description"].as_str());
+        let meaning = meaning.unwrap_or_default().lines().collect::<Vec<_>>().join(" ");
+        let types = if property["type"].is_null() { &target["type"] } else { &property["type"] };
+        found.push(Key { key, kind: kinds(types), meaning });
+    }
+}
+
+/// Returns the words of scripts for the types of a schema.
+fn kinds(types: &Value) -> String {
+    let word = |name: &Value| match name.as_str() {
+        Some("string") => "text",
+        Some("integer") => "int",
+        Some("number") => "float",
+        Some("boolean") => "bool",
+        Some("array") => "list",
+        Some("object") => "map",
+        Some("null") => "()",
+        _ => "any",
+    };
+    match types {
+        Value::Array(all) => all.iter().map(word).collect::<Vec<_>>().join(" or "),
+        one => word(one).to_owned(),
+    }
+}
+
 /// Converts a schema of OpenAPI to JSON Schema: references lead to `$defs`; formats of OpenAPI and defaults that TOML
 /// cannot express are left out.
 fn tidy(schema: &RefOr<Schema>) -> Value {

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use super::record::{Owner, VERSION};
 use super::validate::FoundPaths;
 use super::{
-    Action, Caller, CallerRole, Chain, Decision, Door, ExecSpec, Facts, Hook, HookRequest, Outcome, Subject, adjust,
+    Action, Caller, CallerRole, Chain, Decision, Door, ExecSpec, Facts, FolderOwner, Hook, HookRequest, LocalTime,
+    Outcome, Subject, adjust,
 };
 use crate::workspace::{ContainerSpec, ImageChoice};
 
@@ -254,7 +255,11 @@ fn usual_facts() -> Facts {
     facts.workspace.id = "case-000000".into();
     facts.workspace.name = "case".into();
     facts.workspace.project = "/case".into();
-    facts.caller = Some(Caller { name: "user 1000".into(), role: CallerRole::Admin, door: Door::CommandLine });
+    facts.workspace.owner = Some(FolderOwner { uid: 1000, gid: 1000 });
+    // The usual time in UTC: Thursday at noon.
+    facts.local_time = Some(LocalTime { minute: 12 * 60, weekday: 4 });
+    facts.caller =
+        Some(Caller { name: "user 1000".into(), uid: Some(1000), role: CallerRole::Admin, door: Door::CommandLine });
     facts
 }
 

@@ -57,6 +57,20 @@ pub struct Facts {
     /// with this configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<ImageConfig>,
+    /// The time of the decision in the host's time zone; none in records of an older Wharf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_time: Option<LocalTime>,
+}
+
+/// A time of day and of week in the host's time zone. It is a fact of its own, because `now_ms` is UTC and a policy does
+/// not know the zone or its daylight saving time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalTime {
+    /// Minutes since local midnight.
+    pub minute: u16,
+    /// Monday is 1.
+    pub weekday: u8,
 }
 
 /// An image's configuration for containers created from it. A text longer than 4 KiB is truncated.
@@ -90,6 +104,9 @@ pub struct Caller {
     /// `user 1000` at the command line and over the socket, the token's name over the network, `wharf serve` for the
     /// service's own actions.
     pub name: String,
+    /// Its user on this machine; none over the network, for the service itself, and in records of an older Wharf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// The caller's role.
     pub role: CallerRole,
     /// The entry path of the request.
@@ -129,6 +146,18 @@ pub struct WorkspaceFacts {
     /// Absolute path of the project folder.
     pub project: String,
     pub labels: BTreeMap<String, String>,
+    /// The owner of the project folder; none without a folder, and in records of an older Wharf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<FolderOwner>,
+}
+
+/// The user and the group that own a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct FolderOwner {
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// The data read from the project folder.

@@ -32,8 +32,9 @@ pub fn for_this_caller<F: Future>(work: F) -> impl Future<Output = F::Output> {
 /// Returns the user who runs a command without a service.
 pub(super) fn of_this_process() -> Caller {
     // The owner of a process's own proc folder is its effective user; the standard library has no geteuid.
-    let name = std::fs::metadata("/proc/self").map_or_else(|_| "user".into(), |meta| format!("user {}", meta.uid()));
-    Caller { name, role: CallerRole::Admin, door: Door::CommandLine }
+    let uid = std::fs::metadata("/proc/self").ok().map(|meta| meta.uid());
+    let name = uid.map_or_else(|| "user".into(), |uid| format!("user {uid}"));
+    Caller { name, uid, role: CallerRole::Admin, door: Door::CommandLine }
 }
 
 /// Returns the caller of this task, or else the user of this process.
@@ -45,7 +46,7 @@ impl Lifecycle {
     /// Marks a lifecycle as that of a service, which is the caller of all work without another caller.
     #[must_use]
     pub fn of_a_service(self) -> Self {
-        let caller = Caller { name: "wharf serve".into(), role: CallerRole::Admin, door: Door::Service };
+        let caller = Caller { name: "wharf serve".into(), uid: None, role: CallerRole::Admin, door: Door::Service };
         Self { own_caller: caller, ..self }
     }
 

@@ -6,15 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, Position, Stmt};
 
 use serde_json::Value;
 
-use known::{Known, near};
+use known::Known;
+pub(super) use known::{near, nearest};
 
 use super::diagnostic::located;
+use super::document::undeclared_variable;
 use super::shape::Shape;
-use super::{Imports, engine, hook_of, imports, settings};
+use super::{Imports, engine, fields, hook_of, imports, settings};
 use crate::hooks::{Limits, PolicyError};
 
 mod known;
@@ -36,6 +38,12 @@ const KEYWORDS: [&str; 14] = [
     "take",
     "+",
 ];
+
+/// Operators that compare two values.
+const COMPARISONS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
+
+/// Functions that give a number.
+const NUMBERS: [&str; 7] = ["kib", "mib", "gib", "seconds", "minutes", "hours", "days"];
 
 /// Methods of a plain map that do not change it.
 const READERS: [&str; 12] = [
@@ -87,25 +95,50 @@ pub(super) fn check(
         }
     }
     let known = Known::new(&engine, &ast, given, limits);
+    walk_all(&ast, &Shapes { known: &known, config: None }, &mut found);
+    Ok(sorted(name, source, found))
+}
+
+/// Checks a configuration script that compiles. `all` is a configuration that has every key, with `host` and `vars`.
+pub(super) fn check_config(name: &str, source: &str, engine: &Engine, ast: &AST, all: Value) -> Vec<PolicyError> {
+    let known = Known::new(engine, ast, None, &Limits::default());
+    let config = Shape { value: all, name: String::new(), plain: true };
+    let mut found = Vec::new();
+    walk_all(ast, &Shapes { known: &known, config: Some(config) }, &mut found);
+    sorted(name, source, found)
+}
+
+/// The shapes from which a check begins.
+struct Shapes<'a> {
+    known: &'a Known,
+    /// The argument of `config`; only for a configuration script.
+    config: Option<Shape>,
+}
+
+fn walk_all(ast: &AST, shapes: &Shapes, found: &mut Vec<(Position, String)>) {
     // The arguments of a function follow from its calls, whose arguments follow from those of the calling functions.
     let mut given = Given::new();
     for _ in 0..4 {
         let before = given.clone();
-        walk(&ast, &known, &mut given, &mut Vec::new());
+        walk(ast, shapes, &mut given, &mut Vec::new());
         if given == before {
             break;
         }
     }
-    walk(&ast, &known, &mut given, &mut found);
+    walk(ast, shapes, &mut given, found);
+}
+
+fn sorted(name: &str, source: &str, mut found: Vec<(Position, String)>) -> Vec<PolicyError> {
     found.sort_by_key(|(at, _)| (at.line(), at.position()));
     found.dedup();
-    Ok(found.into_iter().map(|(at, text)| located("script", name, source, at, &text, &[])).collect())
+    found.into_iter().map(|(at, text)| located("script", name, source, at, &text, &[])).collect()
 }
 
 type Given = BTreeMap<(String, usize), Option<Shape>>;
 
-fn walk(ast: &AST, known: &Known, given: &mut Given, found: &mut Vec<(Position, String)>) {
-    let mut walker = Walker { known, given, found, variables: BTreeMap::new() };
+fn walk(ast: &AST, shapes: &Shapes, given: &mut Given, found: &mut Vec<(Position, String)>) {
+    let mut walker =
+        Walker { known: shapes.known, config: shapes.config.as_ref(), given, found, variables: BTreeMap::new() };
     let mut current: Option<String> = None;
     ast.walk(&mut |path: &[ASTNode]| {
         // The walk visits the statements of the script, then those of each function.
@@ -161,6 +194,7 @@ fn free_key(expression: &Expr) -> Option<String> {
 
 struct Walker<'a> {
     known: &'a Known,
+    config: Option<&'a Shape>,
     /// The shapes of script functions' arguments; none if the calls of a function differ.
     given: &'a mut Given,
     found: &'a mut Vec<(Position, String)>,
@@ -174,6 +208,9 @@ impl Walker<'_> {
         let Some(function) = function else { return };
         for (index, parameter) in function.params.iter().enumerate() {
             let shape = match hook_of(&function.name) {
+                _ if function.name == "config" && function.params.len() == 1 && self.config.is_some() => {
+                    self.config.cloned()
+                }
                 Some(hook) if function.params.len() == 1 => Some(Shape::of(hook)),
                 _ => self.given.get(&(function.name.to_string(), index)).cloned().flatten(),
             };
@@ -197,6 +234,10 @@ impl Walker<'_> {
                     self.variables.insert(variable.1.to_string(), None);
                 }
                 self.is_changed(&assignment.1.lhs);
+                // Operators such as `+=` are not followed.
+                if !assignment.0.is_op_assignment() {
+                    self.fits(&assignment.1.lhs, &assignment.1.rhs, false);
+                }
             }
             Some(ASTNode::Stmt(Stmt::Switch(switch, at))) => {
                 if let Some(key) = free_key(&switch.0) {
@@ -229,8 +270,10 @@ impl Walker<'_> {
     /// Forgets the shape of a changed copy of a constant, which may have other keys than the constant.
     fn is_changed(&mut self, expression: &Expr) {
         let Some(name) = root(expression) else { return };
-        if let Some(shape) =
-            self.variables.get_mut(name).filter(|shape| shape.as_ref().is_some_and(|shape| shape.plain))
+        if let Some(shape) = self
+            .variables
+            .get_mut(name)
+            .filter(|shape| shape.as_ref().is_some_and(|shape| shape.plain && !shape.name.is_empty()))
         {
             *shape = None;
         }
@@ -244,6 +287,10 @@ impl Walker<'_> {
 
     fn call(&mut self, call: &FnCallExpr, at: Position) {
         let name = call.name.as_str();
+        if let (true, [left, right]) = (COMPARISONS.contains(&name), call.args.as_slice()) {
+            self.fits(left, right, true);
+            self.fits(right, left, true);
+        }
         let operator = call.op_token.is_some() || !name.starts_with(|c: char| c.is_alphabetic() || c == '_');
         if operator || !call.namespace.is_empty() || KEYWORDS.contains(&name) {
             return;
@@ -256,6 +303,36 @@ impl Walker<'_> {
             let key = (name.to_owned(), index);
             let differs = self.given.get(&key).is_some_and(|old| *old != shape);
             self.given.insert(key, if differs { None } else { shape });
+        }
+    }
+
+    /// Checks the kind of a value that is assigned to a field of `ctx`, or compared with one.
+    fn fits(&mut self, field: &Expr, value: &Expr, compared: bool) {
+        let Some(given) = self.value(value) else { return };
+        let Some(shape) = self.shape(field).filter(|shape| !shape.plain && !shape.name.is_empty()) else { return };
+        if compared && shape.value.is_number() && given.is_number() {
+            return;
+        }
+        if let Some(text) = fields::misfit(&shape.name, &shape.value, &given) {
+            self.found.push((value.start_position(), text));
+        }
+    }
+
+    /// Returns the value of an expression, as far as its text tells it. A call of a function that gives a size or a
+    /// duration stands for any number.
+    fn value(&self, expression: &Expr) -> Option<Value> {
+        match expression {
+            Expr::BoolConstant(value, _) => Some((*value).into()),
+            Expr::IntegerConstant(value, _) => Some((*value).into()),
+            Expr::FloatConstant(value, _) => Some((**value).into()),
+            Expr::StringConstant(value, _) => Some(value.as_str().into()),
+            Expr::Array(..) => Some(Value::Array(Vec::new())),
+            Expr::Map(..) => Some(Value::Object(serde_json::Map::new())),
+            Expr::Variable(variable, _, _) if variable.2.to_string() == "global" => {
+                Some(self.known.constants.get(variable.1.as_str())?.value.clone())
+            }
+            Expr::FnCall(call, _) if NUMBERS.contains(&call.name.as_str()) => Some(1.into()),
+            _ => None,
         }
     }
 
@@ -322,14 +399,24 @@ impl Walker<'_> {
         if base.name.is_empty() && name == settings::NAME.to_lowercase() {
             return self.known.settings.clone();
         }
+        let is_variable = self.config.is_some() && base.name == "vars" && !self.known.texts.contains(name);
+        if is_variable && base.value.get(name).is_none() {
+            if tell {
+                self.found.push((at, undeclared_variable(name)));
+            }
+            return None;
+        }
         match base.member(name) {
             Ok(shape) => shape,
             // A key that the script queries elsewhere may be missing.
             Err(_) if base.plain && self.known.texts.contains(name) => None,
+            Err(_) if self.config.is_some() && base.name == "vars" => None,
             Err(known) => {
                 if tell {
                     let whole = if base.name.is_empty() { name.to_owned() } else { format!("{}.{name}", base.name) };
-                    self.found.push((at, format!("there is no '{whole}'; the keys are {}", known.join(", "))));
+                    let near = known.iter().find(|known| near(known, name));
+                    let hint = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+                    self.found.push((at, format!("there is no '{whole}'; the keys are {}{hint}", known.join(", "))));
                 }
                 None
             }

@@ -1,43 +1,52 @@
-//! Script errors for users: one line with file, line and cause, and the source line with a caret.
+//! Script errors for users: one line with file, line and cause as the message, and the source line with a caret as the
+//! detail. The detail does not repeat the message, since both are printed.
 
 use rhai::{EvalAltResult, ParseError, Position};
 
-use super::Imports;
-use crate::hooks::PolicyError;
+use super::missing::Again;
+use super::{Imports, explanation};
+use crate::hooks::{Limits, PolicyError};
 
 /// Converts a syntax error.
 pub(super) fn parse(name: &str, source: &str, error: &ParseError) -> PolicyError {
     located("script", name, source, error.position(), &error.err_type().to_string(), &[])
 }
 
-/// Converts a run-time error: the innermost position, and the chain of function calls that led there.
-pub(super) fn run(name: &str, source: &str, error: &EvalAltResult, imports: &Imports) -> PolicyError {
-    run_with_keys(name, source, error, imports, None)
+/// A script, for its run-time errors.
+#[derive(Clone, Copy)]
+pub(super) struct Script<'a> {
+    pub(super) name: &'a str,
+    pub(super) source: &'a str,
+    pub(super) imports: &'a Imports,
+    /// Whether an entry of the configuration can raise its limits.
+    pub(super) has_entry: bool,
+    /// The limits of the call.
+    pub(super) limits: Limits,
 }
 
-/// Does the same as [`run`], and also names the keys of the map in which a key was missing.
-pub(super) fn run_with_keys(
-    name: &str,
-    source: &str,
+/// Converts a run-time error: the innermost position, and the chain of function calls that led there. `keys` are those
+/// of the map in which a key was missing, and `again` repeats the call, to find an endless loop.
+pub(super) fn run(
+    script: &Script,
     error: &EvalAltResult,
-    imports: &Imports,
     keys: Option<Vec<String>>,
+    again: Option<&Again>,
 ) -> PolicyError {
     let mut calls = Vec::new();
     let mut at = error;
     // The file of the innermost function.
-    let (mut name, mut source) = (name, source);
+    let (mut name, mut source) = (script.name, script.source);
     loop {
         match at {
             EvalAltResult::ErrorInFunctionCall(function, file, inner, position) => {
                 calls.push((function.clone(), *position));
-                if let Some(text) = imports.source(file) {
+                if let Some(text) = script.imports.source(file) {
                     (name, source) = (file, text);
                 }
                 at = inner;
             }
             EvalAltResult::ErrorInModule(file, inner, _) => {
-                if let Some(text) = imports.source(file) {
+                if let Some(text) = script.imports.source(file) {
                     (name, source) = (file, text);
                 }
                 at = inner;
@@ -45,15 +54,26 @@ pub(super) fn run_with_keys(
             _ => break,
         }
     }
+    let (code, text) = words(script, at, source, keys.as_deref());
+    if !["operations-limit", "timeout"].contains(&code) {
+        return located(code, name, source, at.position(), &text, &calls);
+    }
+    let (name, source, begin) = explanation::endless(script, at.position(), again);
+    located(code, name, source, begin, &text, &calls)
+}
+
+/// Returns code and text of an error.
+fn words(script: &Script, at: &EvalAltResult, source: &str, keys: Option<&[String]>) -> (&'static str, String) {
+    let raise = |setting: &str| if script.has_entry { format!("raise '{setting}' or ") } else { String::new() };
     let too_many = || {
-        let text = "ran more operations than allowed; raise 'operations' or look for an endless loop";
-        ("operations-limit", text.to_owned())
+        let text = format!("ran more operations than allowed; {}look for an endless loop", raise("operations"));
+        ("operations-limit", text)
     };
-    let (code, text) = match at {
+    match at {
         EvalAltResult::ErrorTooManyOperations(_) => too_many(),
         EvalAltResult::ErrorTerminated(token, _) if token.is::<super::engine::TooMany>() => too_many(),
         EvalAltResult::ErrorTerminated(_, _) => {
-            ("timeout", "ran longer than allowed; raise 'timeout' or look for an endless loop".into())
+            ("timeout", format!("ran longer than allowed; {}look for an endless loop", raise("timeout")))
         }
         EvalAltResult::ErrorStackOverflow(_) => {
             ("stack-limit", "called functions too deeply; look for a recursion".into())
@@ -66,18 +86,10 @@ pub(super) fn run_with_keys(
         EvalAltResult::ErrorModuleNotFound(path, _) => {
             ("script", format!("import \"{path}\": this script has no folder to import from"))
         }
-        EvalAltResult::ErrorPropertyNotFound(key, _) => ("script", no_key(key, keys.as_deref())),
-        EvalAltResult::ErrorFunctionNotFound(signature, _) => ("script", format!("there is no function {signature}")),
-        other => {
-            let mut plain = other.to_string();
-            // Rhai appends its own "(line 3, position 7)".
-            if let Some(cut) = plain.rfind(" (line ") {
-                plain.truncate(cut);
-            }
-            ("script", plain)
-        }
-    };
-    located(code, name, source, at.position(), &text, &calls)
+        EvalAltResult::ErrorPropertyNotFound(key, _) => ("script", no_key(key, keys)),
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => ("script", explanation::no_function(signature, source)),
+        other => ("script", explanation::other(other)),
+    }
 }
 
 /// Maximum number of map keys in a message.
@@ -135,11 +147,10 @@ pub(super) fn located(
     let one_line = cut(&text.replace('\n', " "));
     let Some(line) = at.line() else { return PolicyError::new(code, format!("{name}: {one_line}")) };
     let column = at.position().unwrap_or(1);
-    let mut picture = format!("{name}:{line}:{column}: {one_line}\n");
     let (shown, lead) = around(source.lines().nth(line - 1).unwrap_or_default(), column);
     let number = line.to_string();
     let gap = " ".repeat(number.len());
-    picture.push_str(&format!("{gap} |\n{number} | {shown}\n{gap} | {lead}^"));
+    let mut picture = format!("{gap} |\n{number} | {shown}\n{gap} | {lead}^");
     // The outermost call is the hook itself, called by the host.
     for (function, position) in calls.iter().rev() {
         match position.line() {

@@ -80,6 +80,23 @@ impl Document {
         Self { shared: self.shared.clone(), path }
     }
 
+    /// Returns a handle to a copy of the whole value, without edits.
+    pub(super) fn copy(&self) -> Self {
+        let shared = self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let copy = Shared {
+            root: shared.root.clone(),
+            edits: Vec::new(),
+            writable: shared.writable.clone(),
+            open: shared.open,
+        };
+        Self { shared: Arc::new(RwLock::new(copy)), path: Vec::new() }
+    }
+
+    /// Returns whether this handle refers to the whole value.
+    pub(super) fn is_root(&self) -> bool {
+        self.path.is_empty()
+    }
+
     fn name(&self, key: &str) -> String {
         let mut all = self.path.clone();
         all.push(key.to_owned());
@@ -95,6 +112,9 @@ impl Document {
         let found = match here {
             Value::Object(map) => match map.get(key) {
                 Some(value) => value,
+                None if matches!(shared.open, Open::All) && self.path == ["vars"] => {
+                    return error(undeclared_variable(key), at);
+                }
                 None if self.is_open(&shared.open) && !self.in_settings(&shared.open) => {
                     return Ok(super::nothing::missing());
                 }
@@ -232,6 +252,11 @@ impl Document {
     fn in_settings(&self, open: &Open) -> bool {
         matches!(open, Open::Named(_)) && self.path.first().is_some_and(|part| part == "settings")
     }
+}
+
+/// Returns the message about a variable that `[script]` does not pass to the configuration script.
+pub(super) fn undeclared_variable(name: &str) -> String {
+    format!("vars.{name} is not given to this script; add \"{name}\" to vars in [script] of wharf.toml")
 }
 
 impl IntoIterator for Document {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{engine, shape};
+use super::{engine, fields, shape};
 use crate::hooks::{Hook, Limits};
 
 /// The script API: functions by kind, and the fields of `ctx` by hook.
@@ -14,8 +14,19 @@ pub struct Reference {
     pub parts: BTreeMap<String, String>,
     /// Functions without a receiver.
     pub helpers: BTreeMap<String, String>,
-    /// Hook function -> field -> `text`, `int`, `float`, `bool`, `list`, `map`, or `any`.
-    pub fields: BTreeMap<&'static str, BTreeMap<String, &'static str>>,
+    /// Hook function -> field -> its description.
+    pub fields: BTreeMap<&'static str, BTreeMap<String, FieldReference>>,
+}
+
+/// A field of `ctx`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FieldReference {
+    /// `text`, `int`, `float`, `bool`, `list`, `map`, or `any`.
+    pub kind: &'static str,
+    /// Its meaning; empty where its parts tell it.
+    pub meaning: &'static str,
+    /// All values that it may have; empty if they are not a closed list.
+    pub values: &'static [&'static str],
 }
 
 /// Builds the reference from the engine that scripts run in.
@@ -40,7 +51,12 @@ pub fn reference() -> Reference {
             _ => drop(helpers.insert(format!("{name}({})", names.join(", ")), text)),
         }
     }
-    let fields = Hook::ALL.into_iter().map(|hook| (hook.function(), shape::fields(hook))).collect();
+    let described = |(path, kind): (String, &'static str)| {
+        let (meaning, values) = fields::find(&path).map_or(("", &[][..]), |field| (field.meaning, field.values));
+        (path, FieldReference { kind, meaning, values })
+    };
+    let of_hook = |hook: Hook| (hook.function(), shape::fields(hook).into_iter().map(described).collect());
+    let fields = Hook::ALL.into_iter().map(of_hook).collect();
     Reference { methods, parts, helpers, fields }
 }
 

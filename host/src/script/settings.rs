@@ -3,7 +3,7 @@
 //! The settings of a configuration entry are checked against this declaration when the script is loaded. A script
 //! without a declaration gets its entry's settings unchanged.
 
-use rhai::{AST, Engine, EvalAltResult, Map, Scope};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value;
 
 use super::document::from_dynamic;
@@ -16,6 +16,11 @@ pub(super) fn constants(engine: &Engine, ast: &AST) -> Result<Scope<'static>, Bo
     let mut scope = Scope::new();
     engine.run_ast_with_scope(&mut scope, ast)?;
     Ok(scope)
+}
+
+/// Runs the top-level statements of a script again.
+pub(super) fn rerun(engine: &Engine, ast: &AST) -> Result<Dynamic, Box<EvalAltResult>> {
+    engine.run_ast(ast).map(|()| Dynamic::UNIT)
 }
 
 /// Returns the declared settings, if any.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{OPEN_MAPS, input};
 use crate::hooks::{
-    Caller, CallerRole, Candidate, Door, EventFacts, EventKind, ExecSpec, Facts, FileContent, Hook, HookRequest,
-    ImageConfig, LocalImage, Subject, SweepFacts,
+    Caller, CallerRole, Candidate, Door, EventFacts, EventKind, ExecSpec, Facts, FileContent, FolderOwner, Hook,
+    HookRequest, ImageConfig, LocalImage, LocalTime, Subject, SweepFacts,
 };
 use crate::workspace::{ContainerSpec, HealthCheck, HostPort, ImageChoice, Mount, MountKind, State, Tmpfs, Ulimit};
 
@@ -55,6 +55,11 @@ impl Shape {
             Some(value) => Ok(Some(Self { value: value.clone(), name: shown, plain: false })),
             None => Err(map.keys().cloned().collect()),
         }
+    }
+
+    /// Returns the part at a path with dots; none if it has no such part, or its shape is unknown.
+    pub(super) fn at(self, path: &str) -> Option<Self> {
+        path.split('.').try_fold(self, |shape, name| shape.member(name).ok().flatten())
     }
 
     /// Returns an element of a list, or of a plain map, with all keys that any element has.
@@ -115,10 +120,12 @@ fn sample(hook: Hook) -> Value {
     let check = || HealthCheck { command: vec![text()], interval_ms: 1, timeout_ms: 1, start_period_ms: 1, retries: 1 };
     let mut facts = Facts::default();
     facts.workspace.labels = one();
+    facts.workspace.owner = Some(FolderOwner { uid: 1, gid: 1 });
+    facts.local_time = Some(LocalTime { minute: 1, weekday: 1 });
     facts.project.files = vec![text()];
     facts.project.contents = [(text(), FileContent::default())].into();
     facts.engine.security = vec![text()];
-    facts.caller = Some(Caller { name: text(), role: CallerRole::Admin, door: Door::CommandLine });
+    facts.caller = Some(Caller { name: text(), uid: Some(1), role: CallerRole::Admin, door: Door::CommandLine });
     facts.image_config = Some(ImageConfig {
         id: text(),
         entrypoint: vec![text()],

@@ -5,10 +5,10 @@ use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, ImmutableString, 
 use serde_json::{Map, Value, json};
 
 use super::document::{Document, Open, from_dynamic, to_dynamic};
-use super::{Imports, OPEN_MAPS, RhaiPolicy, diagnostic, engine, hook_of};
+use super::{Imports, OPEN_MAPS, RhaiPolicy, diagnostic, engine};
 use crate::hooks::case::{Case, result};
 use crate::hooks::validate::Invariants;
-use crate::hooks::{Chain, Entry, Hook, Limits, PolicyError};
+use crate::hooks::{Chain, Entry, Hook, Limits, LocalTime, PolicyError};
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
@@ -69,7 +69,9 @@ fn one(engine: &Engine, ast: &AST, name: &str, source: &str, limits: &Limits, te
     let options = CallFnOptions::new().eval_ast(true).rewind_scope(true);
     let call = || engine.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), ast, &test, ());
     let (result, _, logs) = engine::bounded(limits, call);
-    let error = result.err().map(|error| diagnostic::run(name, source, &error, &Imports::default()));
+    let imports = Imports::default();
+    let script = diagnostic::Script { name, source, imports: &imports, has_entry: false, limits: *limits };
+    let error = result.err().map(|error| diagnostic::run(&script, &error, None, None));
     TestRun { name: test, error, logs }
 }
 
@@ -110,7 +112,7 @@ fn fail(text: String, context: &NativeCallContext) -> Box<EvalAltResult> {
 }
 
 fn hook_named(name: &str, context: &NativeCallContext) -> Fallible<Hook> {
-    hook_of(name).ok_or_else(|| {
+    Hook::of_any_spelling(name).ok_or_else(|| {
         let all: Vec<_> = Hook::ALL.iter().map(|hook| hook.function()).collect();
         fail(format!("'{name}' is not a hook; the hooks are {}", all.join(", ")), context)
     })
@@ -122,14 +124,22 @@ fn decide(tested: &Tested, hook: Hook, root: Value) -> Result<Value, String> {
     let mut take = |key: &str| root.remove(key).unwrap_or_default();
     let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
     let (settings, now_ms, spec) = (take("settings"), take("now_ms"), take("spec"));
+    let clock = [take("local_hour"), take("local_minute"), take("local_weekday")];
+    let local_time = local_time(hook, &clock)?;
     let facts = json!({
         "workspace": take("workspace"), "project": take("project"), "engine": take("engine"),
         "caller": take("caller"), "image_config": take("image_config"),
-        "local_images": take("images"),
+        "local_images": take("images"), "local_time": local_time,
     });
     let subject = match hook {
         Hook::PreExec => take("exec"),
         Hook::Event => take("event"),
+        Hook::Cleanup => {
+            let [_, minute, weekday] = clock;
+            let minute = local_time.map_or(minute, |time| time.minute.into());
+            root.extend([("local_minute".to_owned(), minute), ("local_weekday".to_owned(), weekday)]);
+            Value::Object(root)
+        }
         _ => Value::Object(root),
     };
     let case = Case {
@@ -166,6 +176,18 @@ fn decide(tested: &Tested, hook: Hook, root: Value) -> Result<Value, String> {
         decided.entry(key).or_insert(Value::Null);
     }
     Ok(Value::Object(decided))
+}
+
+/// Returns the local time of a fixture from its hour, minute and weekday. The hour follows from the minute, unless the
+/// test has set it.
+fn local_time(hook: Hook, [hour, minute, weekday]: &[Value; 3]) -> Result<Option<LocalTime>, String> {
+    let (Some(minute), Some(weekday)) = (minute.as_u64(), weekday.as_u64()) else { return Ok(None) };
+    let usual = if hook == Hook::Cleanup { 0 } else { 12 };
+    let minute = hour.as_u64().filter(|hour| *hour != usual).map_or(minute, |hour| hour * 60 + minute % 60);
+    match (u16::try_from(minute), u8::try_from(weekday)) {
+        (Ok(minute @ 0..1440), Ok(weekday @ 0..=7)) => Ok(Some(LocalTime { minute, weekday })),
+        _ => Err("local_hour is 0 to 23, local_minute 0 to 1439, and local_weekday 1 (Monday) to 7".to_owned()),
+    }
 }
 
 /// Returns invariants without limits: a test is about the script, and the host's invariants belong to the

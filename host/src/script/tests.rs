@@ -93,14 +93,14 @@ fn a_syntax_error_is_shown_with_a_caret_under_the_spot() {
     assert!(error.message.starts_with("p.rhai:2:"), "{error}");
     let detail = error.detail.unwrap();
     let caret = detail.lines().last().unwrap().find('^').unwrap();
-    assert_eq!(detail.lines().nth(2).unwrap().chars().nth(caret), Some(';'), "{detail}");
+    assert_eq!(detail.lines().nth(1).unwrap().chars().nth(caret), Some(';'), "{detail}");
 }
 
 #[test]
 fn an_error_deep_in_calls_names_the_functions_on_the_way() {
     let error = pre_create("fn inner(x) {\n  x.nope()\n}\nfn pre_create(ctx) {\n  inner(5);\n}").unwrap_err();
     let detail = error.detail.unwrap();
-    assert!(detail.contains("in inner()") && detail.contains("p.rhai:2"), "{detail}");
+    assert!(detail.contains("in inner()") && error.message.contains("p.rhai:2"), "{detail}");
 }
 
 #[test]
@@ -182,12 +182,108 @@ fn actions_are_collected_in_order_and_refused_where_they_mean_nothing() {
 fn a_config_script_edits_values_and_tells_the_line_of_each() {
     let config = json!({ "limits": { "memory": "1GiB" }, "policies": [] });
     let given = json!({ "host": { "cores": 8 }, "vars": { "TEAM": "pay" } });
+    let input = ConfigInput { root: config.clone(), given, known: config };
     let source = "fn config(c) {\n  if c.host.cores > 4 {\n    c.limits.memory = \"8GiB\";\n  }\n  \
                   c.policies.push(#{ name: c.vars.TEAM });\n}";
-    let (value, edits) = edit_config(Path::new("wharf.rhai"), source, config.clone(), given.clone()).unwrap();
+    let (value, edits) = edit_config(Path::new("wharf.rhai"), source, input.clone()).unwrap();
     assert_eq!(value, json!({ "limits": { "memory": "8GiB" }, "policies": [{ "name": "pay" }] }));
     let lines: Vec<_> = edits.iter().map(|edit| (edit.path.join("."), edit.line)).collect();
     assert_eq!(lines, [("limits.memory".to_owned(), 3), ("policies".to_owned(), 5)]);
-    let wrong = edit_config(Path::new("wharf.rhai"), "fn config(c) { c.host.cores = 1; }", config, given);
+    let wrong = edit_config(Path::new("wharf.rhai"), "fn config(c) { c.host.cores = 1; }", input);
     assert!(wrong.unwrap_err().message.contains("cannot be changed"));
+}
+
+#[test]
+fn an_endless_loop_is_named_by_its_line() {
+    for (source, line) in [
+        ("fn pre_create(ctx) {\n  let n = 0;\n  loop { }\n}", 3),
+        (
+            "fn pre_create(ctx) {\n  for a in [1] { }\n  let n = 0;\n  while n < 5 {\n    ctx.spec.resources.pids = 5;\n  }\n}",
+            4,
+        ),
+        ("fn f() {\n  loop {\n    let x = 1;\n  }\n}\nfn pre_create(ctx) {\n  f();\n}", 2),
+    ] {
+        let error = pre_create(source).unwrap_err();
+        assert!(error.message.starts_with(&format!("p.rhai:{line}:")), "{source}: {error}");
+        assert!(error.message.contains("look for an endless loop"), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_function_or_a_wrong_argument_is_told_without_types_of_rhai() {
+    for (body, says) in [
+        ("let a = gb(1);", "there is no function gb; did you mean gib?"),
+        ("let a = gib(\"1\");", "gib does not take (a text)"),
+        ("let a = () in #{};", "contains does not take (a map, ())"),
+        ("ctx.refuse(\"a\", \"b\");", "there is no function refuse; did you mean deny?"),
+        ("let a = (); a.memory = 5;", "there is no 'memory' here: the value before it is ()"),
+        ("let a = 5; if a { }", "expected true or false, not an integer"),
+    ] {
+        let error = pre_create(&format!("fn pre_create(ctx) {{ {body} }}")).unwrap_err();
+        assert!(error.message.contains(says), "{body}: {error}");
+    }
+}
+
+#[test]
+fn a_literal_of_a_wrong_kind_is_found_without_running() {
+    let found = |body: &str| {
+        let source = format!("fn pre_create(ctx) {{\n  if false {{ {body} }}\n}}");
+        let found = check("p.rhai", &source, &Imports::default(), None, &Limits::default()).unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for (body, says) in [
+        (
+            "ctx.spec.resources.memory = \"1GiB\";",
+            "spec.resources.memory: expected bytes as a number, not the text \"1GiB\"; write gib(1)",
+        ),
+        ("let r = ctx.spec.resources; r.memory = \"1GiB\";", "write gib(1)"),
+        ("if ctx.spec.resources.memory > \"2GiB\" { }", "write gib(2)"),
+        (
+            "if ctx.caller.role == \"root\" { }",
+            "caller.role: \"root\" is not one of \"viewer\", \"operator\", \"admin\"",
+        ),
+        ("ctx.spec.env.PORT = 80;", "write \"80\""),
+        ("ctx.spec.command = \"make\";", "write [\"make\"]"),
+    ] {
+        assert!(found(body).contains(says), "{body}: {}", found(body));
+    }
+    for fine in [
+        "ctx.spec.resources.memory = gib(1); ctx.spec.resources.cpus = 2; ctx.spec.user = ();",
+        "if ctx.spec.resources.memory > 1.5 || ctx.caller.role == \"viewer\" || ctx.caller == () { }",
+        "ctx.spec.restart = #{ on_failure: 3 }; ctx.spec.restart = \"no\"; ctx.spec.env.A = \"1\";",
+        "ctx.spec.mounts[\"/a\"] = #{ kind: \"volume\", source: \"v\", read_only: true };",
+    ] {
+        assert_eq!(found(fine), "", "{fine}");
+    }
+}
+
+#[test]
+fn every_hook_knows_the_local_time_the_user_and_the_owner_of_the_folder() {
+    let mut request = request(Hook::PreCreate, Subject::Container);
+    let mut facts = request.facts.as_ref().clone();
+    facts.local_time = Some(crate::hooks::LocalTime { minute: 22 * 60 + 5, weekday: 6 });
+    facts.workspace.owner = Some(crate::hooks::FolderOwner { uid: 1000, gid: 100 });
+    facts.caller = Some(crate::hooks::Caller {
+        name: "user 1001".into(),
+        uid: Some(1001),
+        role: crate::hooks::CallerRole::Admin,
+        door: crate::hooks::Door::Socket,
+    });
+    request.facts = facts.into();
+    let policy = load(
+        "fn pre_create(ctx) {\n  let mine = ctx.caller.uid == ctx.workspace.owner.uid;\n  if !mine && ctx.local_hour >= 22 \
+         && ctx.local_weekday == 6 && ctx.local_minute == 1325 {\n    ctx.deny(\"night\", \"not at night\");\n  }\n}",
+    )
+    .unwrap();
+    assert!(matches!(policy.evaluate(&request).unwrap().verdict, Verdict::Deny(_)));
+    // A record of an older Wharf has none of them, and a token no user.
+    let mut facts = request.facts.as_ref().clone();
+    (facts.local_time, facts.workspace.owner) = (None, None);
+    facts.caller.as_mut().unwrap().uid = None;
+    request.facts = facts.into();
+    let policy = load(
+        "fn pre_create(ctx) { if ctx.local_hour == () && ctx.caller.uid == () && ctx.workspace.owner == () { \
+         ctx.deny(\"none\", \"none\"); } }",
+    );
+    assert!(matches!(policy.unwrap().evaluate(&request).unwrap().verdict, Verdict::Deny(_)));
 }

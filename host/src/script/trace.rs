@@ -31,17 +31,18 @@ pub struct TraceLine {
 }
 
 /// A trace, and the result of the call.
-pub struct Trace {
+pub struct Trace<T = Reply> {
     /// The lines in order of execution.
     pub lines: Vec<TraceLine>,
     /// Whether the trace was truncated.
     pub cut: bool,
     /// The same result as without a trace.
-    pub result: Result<Reply, PolicyError>,
+    pub result: Result<T, PolicyError>,
 }
 
+/// The lines that an observed engine has executed.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     lines: Vec<TraceLine>,
     cut: bool,
     /// (Depth, variable) -> the value last shown.
@@ -54,7 +55,6 @@ struct Seen {
 ///
 /// # Errors
 /// An error if the script does not load. An error of the call itself is in the result.
-#[allow(deprecated)] // Rhai marks its debugger so, because it may change.
 pub fn trace(
     name: &str,
     source: &str,
@@ -64,11 +64,18 @@ pub fn trace(
     request: &HookRequest,
 ) -> Result<Trace, PolicyError> {
     let limits = Limits { timeout: limits.timeout * 20, ..limits };
-    let seen: Arc<Mutex<Seen>> = Arc::default();
     let mut policy = RhaiPolicy::load_with(name, source, imports, settings, limits)?;
+    let seen = observe(policy.engine_mut(), source, imports);
+    let result = policy.evaluate(request);
+    Ok(Seen::finish(&seen, result))
+}
+
+/// Makes an engine note each statement that it executes from now on.
+#[allow(deprecated)] // Rhai marks its debugger so, because it may change.
+pub(super) fn observe(engine: &mut Engine, source: &str, imports: &Imports) -> Arc<Mutex<Seen>> {
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let (noted, main) = (seen.clone(), source.to_owned());
     let files = imports.clone();
-    let engine: &mut Engine = policy.engine_mut();
     engine.register_debugger(
         |_, debugger| debugger,
         move |context, _, node, file, at| {
@@ -84,12 +91,16 @@ pub fn trace(
             Ok(DebuggerCommand::StepInto)
         },
     );
-    let result = policy.evaluate(request);
-    let mut seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Trace { lines: std::mem::take(&mut seen.lines), cut: seen.cut, result })
+    seen
 }
 
 impl Seen {
+    /// Combines the lines with the result of the call.
+    pub(super) fn finish<T>(seen: &Mutex<Self>, result: Result<T, PolicyError>) -> Trace<T> {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        Trace { lines: std::mem::take(&mut seen.lines), cut: seen.cut, result }
+    }
+
     fn note(
         &mut self,
         file: Option<String>,
@@ -126,7 +137,8 @@ fn shown(value: &Dynamic) -> String {
     let text = if value.is::<Context>() {
         "(input of the hook)".to_owned()
     } else if let Some(document) = value.read_lock::<super::Document>() {
-        document.value().to_string()
+        // Only a configuration script has the whole document as a variable.
+        if document.is_root() { "(the configuration)".to_owned() } else { document.value().to_string() }
     } else {
         match super::document::from_dynamic(value, &mut 0) {
             Ok(json) => json.to_string(),

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::RhaiPolicy;
 use super::document::Edit;
+use super::fields;
 use super::library::Context;
+use super::shape::Shape;
 use crate::hooks::adjust::{diff, diff_exec};
 use crate::hooks::{Hook, HookRequest, PolicyError, Subject, Verdict};
 
@@ -46,9 +48,9 @@ impl RhaiPolicy {
             }
             _ if edits.is_empty() => Vec::new(),
             (Hook::PreExec, Subject::Exec(before)) => {
-                diff_exec(before, &self.read_back(edited("exec"), "exec", &edits)?)
+                diff_exec(before, &self.read_back(edited("exec"), ("exec", hook), &edits)?)
             }
-            _ => diff(&request.spec, &self.read_back(edited("spec"), "spec", &edits)?),
+            _ => diff(&request.spec, &self.read_back(edited("spec"), ("spec", hook), &edits)?),
         };
         if adjustments.is_empty() {
             return Ok((Verdict::Pass, BTreeMap::new()));
@@ -65,7 +67,7 @@ impl RhaiPolicy {
     fn read_back<T: serde::de::DeserializeOwned>(
         &self,
         value: Value,
-        root: &str,
+        (root, hook): (&str, Hook),
         edits: &[Edit],
     ) -> Result<T, PolicyError> {
         serde_path_to_error::deserialize(value).map_err(|error| {
@@ -74,7 +76,10 @@ impl RhaiPolicy {
                 Some(line) => format!("{}:{line}", self.name),
                 None => self.name.clone(),
             };
-            PolicyError::new("bad-answer", format!("{at}: {root}.{field}: {}", error.inner()))
+            let path = format!("{root}.{field}");
+            let sample = Shape::of(hook).at(&path).map(|shape| shape.value);
+            let text = fields::refused(&path, sample.as_ref(), &error.inner().to_string());
+            PolicyError::new("bad-answer", format!("{at}: {text}"))
         })
     }
 }

@@ -29,9 +29,12 @@ expect.set_options(timeout=20_000)
 class Service:
     """A service with workspaces, on a port and in folders of its own."""
 
+    PREFIX = "wharf-browser-"
+    COMMAND = ["sh", "-c", WRITES]
+
     def __init__(self):
         self.process = None
-        self.folder = Path(tempfile.mkdtemp(prefix="wharf-browser-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=self.PREFIX))
         # Never the state of whoever runs this.
         self.env = {**os.environ, "WHARF_STATE_DIR": str(self.folder / "state"), "WHARF_CONFIG": str(self.folder / "wharf.toml")}
         for name in ("WHARF_SERVER", "WHARF_TOKEN"):
@@ -51,13 +54,13 @@ class Service:
                         "-addext", "basicConstraints=critical,CA:FALSE"], check=True, capture_output=True)
         key.chmod(0o600)
         self.script = self.folder / "team.rhai"
-        self.script.write_text('fn pre_create(ctx) { ctx.spec.env.CREW = "dock"; }\n')
+        self.script.write_text('fn pre_create(ctx) { ctx.spec.env.CREW = "dock"; if ctx.spec.labels.get("team") == "ghost" { ctx.deny("no-team", "there is no team ghost"); } }\n')
         names = ["image-selector", "security-baseline", "pre-create.rhai", "post-start.rhai", "cleanup-policy", "cleanup.rhai"]
         carried = "\n".join(f'[[policy]]\nname = "{name}"\nbuiltin = "{name}"' for name in names)
         (self.folder / "wharf.toml").write_text(f"""
 [workspace]
 image = "{IMAGE}"
-command = ["sh", "-c", {json.dumps(WRITES)}]
+command = {json.dumps(self.COMMAND)}
 [api]
 listen = "127.0.0.1:0"
 tls_cert = "{cert}"
@@ -169,9 +172,13 @@ def workspaces_are_live_and_can_be_stopped_and_started(service, open_browser):
     row = page.get_by_role("row", name=re.compile("^shop"))
     expect(row).to_contain_text("running")
     expect(page.locator("#live")).to_have_text("live")
-    # Somebody else stops it; nobody reloads the page.
+    # A time relative to now does not stay as it was.
+    before = row.locator("time").inner_text()
+    expect(row.locator("time")).not_to_have_text(before)
+    # Another caller stops it, and the page is not reloaded. It is stopped on purpose, which is no failure.
     service.run("stop", "shop", "--timeout", "2s")
-    expect(row).to_contain_text("exited")
+    expect(row.get_by_text("stopped", exact=True)).to_be_visible()
+    expect(row.locator(".badge.bad")).to_have_count(0)
     row.get_by_role("button", name="Start").click()
     expect(row).to_contain_text("running")
     assert service.state("shop") == "running"
@@ -188,6 +195,10 @@ def a_workspace_shows_its_charts_and_what_it_is(service, open_browser):
     page = here.go(f"workspace/{service.ids['shop']}")
     memory = page.get_by_role("img", name=re.compile("^Memory: now .*iB, at most"))
     expect(memory).to_be_visible(timeout=30_000)
+    # Both axes: the limit at the top, and times below.
+    figure = page.locator("figure").filter(has=memory)
+    expect(figure.locator(".y-axis span")).to_have_text(["256 MiB", "128 MiB", "0 B"])
+    expect(figure.locator(".x-axis text").first).to_have_text(re.compile(r"\d\d:\d\d"))
     expect(page.get_by_text("team=pay")).to_be_visible()
     page.get_by_label("Time shown").select_option("Day")
     expect(memory).to_be_visible()
@@ -218,7 +229,7 @@ def a_terminal_takes_keys_and_tells_the_exit_code(service, open_browser):
     here.log_in(service.admin)
     page = here.go(f"workspace/{service.ids['shop']}/terminal")
     page.get_by_role("button", name="Open").click()
-    expect(page.get_by_role("status").filter(has_text="open")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="connected")).to_be_visible()
     output = page.get_by_role("log", name="Terminal output")
     # A shell throws away what is typed before its prompt.
     expect(output).to_contain_text("/workspace #")
@@ -234,6 +245,13 @@ def why_names_the_policy_of_each_field(service, open_browser):
     here = open_browser()
     here.log_in(service.admin)
     page = here.go(f"workspace/{service.ids['shop']}/why")
+    # Without the defaults at first.
+    expect(page.get_by_label("Hide defaults")).to_be_checked()
+    expect(page.get_by_role("row", name=re.compile(r"^resources\.memory"))).to_contain_text("256 MiB")
+    expect(page.get_by_role("row", name=re.compile(r"^hostname"))).to_have_count(0)
+    page.get_by_label("Hide defaults").uncheck()
+    expect(page.get_by_role("row", name=re.compile(r"^hostname"))).to_be_visible()
+    page.get_by_label("Hide defaults").check()
     crew = page.get_by_role("row", name=re.compile(r"^env\.CREW"))
     expect(crew).to_contain_text("dock")
     expect(crew).to_contain_text("team.rhai:1")
@@ -299,12 +317,167 @@ def events_come_as_they_happen(service, open_browser):
     expect(paused).to_have_count(before + 2)
 
 
-def who_only_views_changes_nothing_and_is_told_so(service, open_browser):
+def the_page_says_which_role_it_has_and_shows_only_its_buttons(service, open_browser):
+    operator = service.token("deploy", "operator")
+    for token, name, role, buttons in [(service.viewer, "viewer", "viewer", 0), (operator, "deploy", "operator", 1), (service.admin, "admin", "admin", 1)]:
+        here = open_browser()
+        page = here.log_in(token)
+        expect(page.locator("#me")).to_have_text(f"{role} {name}")
+        row = page.get_by_role("row", name=re.compile("^shop"))
+        expect(row).to_contain_text("running")
+        expect(row.get_by_role("button", name="Stop")).to_have_count(buttons)
+        expect(page.get_by_role("link", name="New workspace")).to_have_count(buttons)
+        here.go(f"workspace/{service.ids['shop']}")
+        expect(page.get_by_role("heading", name=re.compile("shop"))).to_be_visible()
+        expect(page.get_by_role("button", name="Remove")).to_have_count(buttons)
+        expect(page.get_by_role("link", name="Terminal")).to_have_count(buttons)
+        here.go("policies")
+        expect(page.get_by_role("row", name=re.compile("team.rhai"))).to_be_visible()
+        expect(page.get_by_role("button", name="Reload")).to_have_count(1 if role == "admin" else 0)
+        here.go("cleanup")
+        expect(page.get_by_role("heading", name="Cleanup")).to_be_visible()
+        expect(page.get_by_role("button", name="Sweep now")).to_have_count(1 if role == "admin" else 0)
+        here.go("new")
+        expect(page.get_by_text("your role cannot create workspaces")).to_have_count(0 if buttons else 1)
+    # A hidden button is no permission: the service refuses.
     here = open_browser()
     page = here.log_in(service.viewer)
-    page.get_by_role("row", name=re.compile("^shop")).get_by_role("button", name="Stop").click()
-    expect(page.locator("#notices")).to_contain_text("operator")
+    status = page.evaluate("id => fetch(`/v1/workspaces/${id}/stop`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' }).then((one) => one.status)", service.ids["shop"])
+    assert status == 403, status
     assert service.state("shop") == "running"
+
+
+def a_crash_shows_its_last_lines_and_its_reason(service, open_browser):
+    folder = service.folder / "worker"
+    folder.mkdir()
+    service.run("up", str(folder), "--", "sh", "-c", "echo loading the queue; sleep 2; echo no connection to the queue >&2; exit 3")
+    try:
+        here = open_browser()
+        page = here.log_in(service.admin)
+        row = page.get_by_role("row", name=re.compile("^worker"))
+        expect(row.locator(".badge.bad")).to_have_text("crashed (3)")
+        row.get_by_role("link", name="worker").click()
+        expect(page.get_by_text("Its command failed with exit code 3.")).to_be_visible()
+        tail = page.get_by_label("Last lines")
+        expect(tail).to_contain_text("loading the queue")
+        expect(tail.locator(".stderr")).to_contain_text("no connection to the queue")
+        # Nothing was measured before it was there, and that is not zero.
+        page.get_by_label("Time shown").select_option("Month")
+        words = page.evaluate("""async () => {
+            const { ending, reason } = await import('/dashboard/views/workspaces.js');
+            const view = (exit_code, more = {}) => ({ id: 'a', state: 'exited', exit_code, ...more });
+            const ends = (...what) => new Map([['a', what]]);
+            return [ending(view(137, { oom_killed: true })), ending(view(143), ends('signalled', 'exited', 'stopped')), ending(view(137), ends('signalled', 'exited')), ending(view(139), ends('exited')),
+                ending(view(0), ends('exited')), ending(view(143)), ending(view(1, { stopped: 'idle' })), ending({ state: 'running' }) ?? 'none', reason(view(139), ends('exited')), reason(view(127))];
+        }""")
+        assert words[:8] == ["memory", "stopped", "killed", "crashed", "finished", "stopped", "stopped", "none"], words
+        assert "SIGSEGV" in words[8] and "not found" in words[9], words
+    finally:
+        service.run("rm", "worker", "--force")
+
+
+def a_chart_without_readings_says_so_and_has_gaps_where_nothing_was_measured(service, open_browser):
+    here = open_browser()
+    page = here.log_in(service.admin)
+    found = page.evaluate("""async () => {
+        const { chart } = await import('/dashboard/chart.js');
+        const frame = { from: 0, to: 600e3, show: (value) => `${value}`, apart: 15e3 };
+        const line = (points) => chart('x', points, frame).querySelector('path.trace')?.getAttribute('d') ?? 'none';
+        return [line([]), line([[0, null], [1e3, undefined]]), line([[0, 1], [10e3, 2], [300e3, 3], [310e3, 4]]), chart('x', [], frame).textContent];
+    }""")
+    assert found[0] == "none" and found[1] == "none", found
+    assert found[2].count("M") == 2, found
+    assert "no data" in found[3] and "0" not in found[3], found
+
+
+def requests_are_grouped_and_denials_stand_out(service, open_browser):
+    here = open_browser()
+    here.log_in(service.admin)
+    service.run("exec", "shop", "--", "true")
+    good = service.script.read_text()
+    try:
+        service.script.write_text(good + 'fn pre_exec(ctx) { if ctx.exec.command[0] == "reboot" { ctx.deny("no-reboot", "workspaces are not rebooted"); } }\n')
+        service.run("exec", "shop", "--", "reboot", code=125)
+    finally:
+        service.script.write_text(good)
+    page = here.go("decisions")
+    denied = page.locator("tbody tr.denied").first
+    expect(denied).to_contain_text("reboot")
+    expect(denied).to_contain_text("workspaces are not rebooted")
+    expect(denied.locator(".badge.bad")).to_have_text("denied")
+    # One row for one `up`, with its hooks inside.
+    up = page.locator("tbody tr").filter(has=page.locator("strong", has_text=re.compile("^up$"))).filter(has_text=service.ids["blog"])
+    expect(up).to_have_count(1)
+    for hook in ("select-image", "security-profile", "pre-create", "post-start"):
+        expect(up).to_contain_text(hook)
+    expect(up).to_contain_text("user ")
+    grouped = page.evaluate("""async () => {
+        const { grouped } = await import('/dashboard/views/decisions.js');
+        let number = 0;
+        const record = (hook, workspace, more = {}) => ({ number: (number += 1), id: `r${number}`, hook, workspace, time: new Date(1e12 + number * 1000).toISOString(), outcome: { allowed: {} }, steps: [], input: { facts: { caller: { name: 'ada' } } }, ...more });
+        const stop = (verb) => ({ input: { facts: { caller: { name: 'ada' } }, subject: { stop: { verb } } } });
+        const names = (list) => grouped(list.reverse()).map((group) => group.records.map((one) => `${one.workspace}:${one.hook}`).join(' '));
+        return [
+            names([record('select-image', 'a'), record('select-image', 'b'), record('security-profile', 'a'), record('pre-create', 'a'), record('security-profile', 'b'), record('post-start', 'a')]),
+            names([record('select-image', 'a', { outcome: { denied: { policy: 'p', reason: 'r' } } }), record('select-image', 'a')]),
+            names([record('pre-stop', 'a', stop('restart')), record('post-start', 'a'), record('pre-stop', 'a', stop('stop')), record('post-start', 'a')]),
+        ];
+    }""")
+    assert grouped[0] == ["a:select-image a:security-profile a:pre-create a:post-start", "b:select-image b:security-profile"], grouped
+    assert len(grouped[1]) == 2 and len(grouped[2]) == 3, grouped
+
+
+def a_workspace_is_created_with_its_plan_beside_the_form(service, open_browser):
+    folder = service.folder / "night"
+    folder.mkdir(exist_ok=True)
+    here = open_browser()
+    page = here.log_in(service.admin)
+    page.get_by_role("link", name="New workspace").click()
+    create = page.get_by_role("button", name="Create")
+    expect(create).to_be_disabled()
+    page.get_by_label("Project folder").fill(str(folder))
+    expect(page.get_by_text("Allowed")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"^env\.CREW"))).to_contain_text("dock")
+    # The plan follows what is written.
+    page.get_by_label("Labels").fill("team=ghost")
+    expect(page.get_by_role("alert")).to_contain_text("there is no team ghost")
+    expect(page.get_by_role("alert")).to_contain_text("team.rhai:1")
+    expect(create).to_be_disabled()
+    page.get_by_label("Labels").fill("")
+    page.get_by_label("Memory").fill("128MiB")
+    expect(page.get_by_role("row", name=re.compile(r"^resources\.memory"))).to_contain_text("128 MiB")
+    page.get_by_label("Memory").fill("lots")
+    expect(page.get_by_role("alert")).to_contain_text("memory")
+    page.get_by_label("Memory").fill("128MiB")
+    page.get_by_label("Labels").fill("team=night")
+    expect(create).to_be_enabled()
+    create.click()
+    try:
+        expect(page.get_by_role("heading", name=re.compile("^night"))).to_contain_text("running", timeout=60_000)
+        expect(page.get_by_text("team=night")).to_be_visible()
+    finally:
+        service.run("rm", "night", "--force")
+
+
+def images_and_snapshots_are_listed_with_their_users_and_removed(service, open_browser):
+    service.run("snapshot", "create", "blog", "--name", "before")
+    here = open_browser()
+    here.log_in(service.admin)
+    page = here.go("images")
+    image = page.get_by_role("row", name=re.compile(service.ids["blog"]))
+    expect(image).to_contain_text(re.compile(r"[KM]iB"))
+    expect(image).to_contain_text("snapshot")
+    page = here.go("snapshots")
+    row = page.get_by_role("row", name=re.compile("before"))
+    expect(row).to_contain_text(re.compile(r"[KM]iB"))
+    row.get_by_role("button", name="Remove").click()
+    expect(row).to_have_count(0)
+    assert "before" not in service.run("snapshot", "ls")
+    viewer = open_browser()
+    viewer.log_in(service.viewer)
+    page = viewer.go("images")
+    expect(page.get_by_role("heading", name="Images")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove unused")).to_have_count(0)
 
 
 def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
@@ -319,7 +492,7 @@ def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Decisions", exact=True)).to_be_visible()
     expect(page.locator("main")).to_be_focused()
-    places = ["", "decisions", "policies", "cleanup", "events", f"workspace/{service.ids['shop']}",
+    places = ["", "new", "decisions", "policies", "images", "snapshots", "cleanup", "events", f"workspace/{service.ids['shop']}",
               *(f"workspace/{service.ids['shop']}/{tab}" for tab in ("logs", "terminal", "events", "why"))]
     for place in places:
         here.go(place)
@@ -333,15 +506,47 @@ def everything_is_reached_by_the_keyboard_and_has_a_name(service, open_browser):
         assert page.locator("main").count() == 1 and page.locator("h1").count() == 1, place
 
 
-def it_fits_a_phone_and_is_dark_where_the_system_is(service, open_browser):
+# What sticks out: an element whose content is wider than itself, or that ends outside the window. A list of links and a log scroll
+# sideways on purpose.
+STICKS_OUT = """() => {
+    const scrolls = (one) => one.closest('.tabs, header nav, .log, .terminal, pre') !== null;
+    const name = (one) => `${one.tagName.toLowerCase()}.${[...one.classList].join('.')} '${one.textContent.trim().slice(0, 40)}'`;
+    return [...document.querySelectorAll('body *')].filter((one) => one.getClientRects().length && !scrolls(one) && !one.closest('svg, .skip, thead, datalist')).flatMap((one) => {
+        const box = one.getBoundingClientRect();
+        const style = getComputedStyle(one);
+        const wide = one.scrollWidth - one.clientWidth;
+        const found = [];
+        if (box.right > window.innerWidth + 1 || box.left < -1) found.push(`${name(one)} ends at ${Math.round(box.right)} of ${window.innerWidth}`);
+        if (style.display !== 'inline' && one.clientWidth && wide > 1 && !one.matches('input, select, textarea, .me')) found.push(`${name(one)} has ${wide} px too much`);
+        return found;
+    });
+}"""
+
+
+def nothing_sticks_out_at_any_width(service, open_browser):
+    shop = service.ids["shop"]
+    places = ["", "new", "decisions", "decisions/1", "policies", "images", "snapshots", "cleanup", "events", *(f"workspace/{shop}{tab}" for tab in ("", "/logs", "/terminal", "/events", "/why"))]
+    wrong = []
+    for width in (390, 768, 1280):
+        here = open_browser(viewport={"width": width, "height": 800}, **({"has_touch": True, "is_mobile": True} if width == 390 else {}))
+        page = here.log_in(service.admin)
+        for place in places:
+            here.go(place)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            if place == "new":
+                page.get_by_label("Project folder").fill(str(service.folder / "shop"))
+                expect(page.get_by_text("Steps of the policies").first).to_be_visible()
+            if place.endswith("/why"):
+                page.get_by_label("Hide defaults").uncheck()
+            page.wait_for_timeout(400)
+            wrong += [f"{width} px, {place or 'workspaces'}: {one}" for one in page.evaluate(STICKS_OUT)[:4]]
+            assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, f"{width} px, {place}"
+    assert not wrong, "\n".join(wrong)
+
+
+def it_is_dark_where_the_system_is(service, open_browser):
     here = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, color_scheme="dark")
     page = here.log_in(service.admin)
-    for place in ["", "decisions", "policies", "cleanup", "events", f"workspace/{service.ids['shop']}", f"workspace/{service.ids['shop']}/why"]:
-        here.go(place)
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        page.wait_for_timeout(300)
-        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        assert wide <= 0, f"{place or 'workspaces'} is {wide} px too wide"
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert all(int(part) < 64 for part in re.findall(r"\d+", ground)[:3]), ground
     page.get_by_role("button", name=re.compile("Colours")).click()
@@ -425,12 +630,87 @@ TESTS = [
     policies_are_reloaded_and_a_bad_one_is_refused_with_its_line,
     cleanup_lists_everything_that_is_ours_and_why_it_stays,
     events_come_as_they_happen,
-    who_only_views_changes_nothing_and_is_told_so,
+    the_page_says_which_role_it_has_and_shows_only_its_buttons,
+    a_crash_shows_its_last_lines_and_its_reason,
+    a_chart_without_readings_says_so_and_has_gaps_where_nothing_was_measured,
+    requests_are_grouped_and_denials_stand_out,
+    a_workspace_is_created_with_its_plan_beside_the_form,
+    images_and_snapshots_are_listed_with_their_users_and_removed,
     everything_is_reached_by_the_keyboard_and_has_a_name,
-    it_fits_a_phone_and_is_dark_where_the_system_is,
+    nothing_sticks_out_at_any_width,
+    it_is_dark_where_the_system_is,
     texts_have_enough_contrast_in_both_schemes,
     the_terminal_understands_what_programs_send,
 ]
+
+
+class Team(Service):
+    """A service with the workspaces of a team, for the pictures of the documentation."""
+
+    PREFIX = "acme-"
+    COMMAND = ["sleep", "infinity"]
+
+    # Name, image, label, and the script that runs in it.
+    WORKSPACES = [
+        ("checkout", "acme/node-dev:22", "team=payments", "i=0; trap exit TERM; while :; do i=$((i+1)); echo \"POST /orders 201 $((i%40+12))ms\"; j=0; while [ $j -lt 2000 ]; do j=$((j+1)); done; sleep 1; done"),
+        ("storefront", "acme/node-dev:22", "team=web", "trap exit TERM; while :; do echo 'vite: page reload src/App.tsx'; sleep 2; done"),
+        ("search-index", "acme/python-dev:3.13", "team=search", "echo 'loading 48,120 documents'; sleep 2; echo 'ConnectionError: search-db:9200 refused the connection' >&2; exit 1"),
+        ("billing-api", "acme/go-dev:1.24", "team=payments", "trap exit TERM; while :; do echo 'GET /invoices 200'; sleep 2; done"),
+        ("docs-site", "acme/node-dev:22", "team=web", "trap exit TERM; while :; do sleep 1; done"),
+    ]
+
+    def begin(self):
+        super().begin()
+        self.run("rm", "shop", "blog", "--force")
+        self.script.write_text("""const TEAMS = #{
+    payments: #{ memory: gib(2), proxy: "http://proxy.acme.example:3128" },
+    web: #{ memory: gib(1), proxy: () },
+    search: #{ memory: gib(4), proxy: () },
+};
+
+fn pre_create(ctx) {
+    let team = ctx.spec.labels.get("team") ?? "";
+    if !(team in global::TEAMS) {
+        ctx.deny("team-unknown", "set the label team to one of payments, web, search");
+    }
+    let rules = global::TEAMS[team];
+    if ctx.spec.resources.memory > rules.memory {
+        ctx.spec.resources.memory = rules.memory;
+    }
+    if rules.proxy != () {
+        ctx.spec.env.HTTPS_PROXY = rules.proxy;
+    }
+}
+
+fn pre_exec(ctx) {
+    if ctx.exec.command[0] == "curl" {
+        ctx.deny("no-curl", "downloads go through the proxy: use acme-fetch");
+    }
+}
+""")
+        self.run("policy", "reload")
+        build = self.folder / "build"
+        build.mkdir()
+        for image in sorted({image for _, image, _, _ in self.WORKSPACES}):
+            (build / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL acme.image={image}\n")
+            self.run("image", "build", str(build), "--tag", image)
+        for name, image, label, command in self.WORKSPACES:
+            (self.folder / name).mkdir()
+            (self.folder / name / "server.sh").write_text(f"{command}\n")
+            self.run("up", str(self.folder / name), "--image", image, "--label", label, "--memory", "2GiB", "--", "sh", "server.sh")
+        self.run("up", str(self.folder / "shop"), "--label", "team=design", code=4)
+        self.run("exec", "checkout", "--", "true")
+        self.run("exec", "checkout", "--", "curl", "https://example.com", code=125)
+        self.run("stop", "docs-site", "--timeout", "2s")
+        self.run("snapshot", "create", "billing-api", "--name", "before-migration")
+        self.ids = {view["name"]: view["id"] for view in json.loads(self.run("--json", "ls"))}
+
+    def end(self):
+        if self.process and self.process.poll() is None and (self.folder / "build").exists():
+            names = [one["name"] for one in json.loads(self.run("--json", "snapshot", "ls"))]
+            for args in ([["rm", "--all", "--force"]] + [["snapshot", "rm", name] for name in names] + [["image", "prune"]]):
+                subprocess.run([WHARF, *args], env=self.env, cwd=self.folder, capture_output=True, timeout=120)
+        super().end()
 
 
 def screenshots(service, open_browser, folder):
@@ -439,14 +719,22 @@ def screenshots(service, open_browser, folder):
     folder.mkdir(parents=True, exist_ok=True)
     here = open_browser(viewport={"width": 1180, "height": 760})
     page = here.log_in(service.admin)
-    time.sleep(8)
+    # The charts need readings.
+    time.sleep(45)
     page.screenshot(path=folder / "workspaces.png")
-    for name, place, wait in [("workspace", f"workspace/{service.ids['shop']}", 4), ("why", f"workspace/{service.ids['shop']}/why", 1),
+    checkout = service.ids["checkout"]
+    for name, place, wait in [("workspace", f"workspace/{checkout}", 4), ("why", f"workspace/{checkout}/why", 1), ("ended", f"workspace/{service.ids['search-index']}", 2),
                               ("decisions", "decisions", 1), ("policies", "policies", 1)]:
         here.go(place)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         time.sleep(wait)
         page.screenshot(path=folder / f"{name}.png")
+    here.go("new")
+    page.get_by_label("Project folder").fill(str(service.folder / "shop"))
+    page.get_by_label("Labels").fill("team=payments")
+    page.get_by_label("Memory").fill("6GiB")
+    expect(page.get_by_role("row", name=re.compile(r"^env\.HTTPS_PROXY"))).to_be_visible()
+    page.screenshot(path=folder / "new.png")
     dark = open_browser(viewport={"width": 390, "height": 760}, has_touch=True, is_mobile=True, color_scheme="dark")
     dark.log_in(service.admin)
     time.sleep(6)
@@ -483,7 +771,14 @@ def main():
                 ran += 1
                 failed += not attempt(test.__name__, lambda open_browser, test=test: test(service, open_browser))
             if os.environ.get("SCREENSHOTS"):
-                failed += not attempt("screenshots", lambda open_browser: screenshots(service, open_browser, os.environ["SCREENSHOTS"]))
+                team, tested = Team(), service
+                try:
+                    # A browser belongs to a service.
+                    service = team
+                    failed += not attempt("screenshots", lambda open_browser: screenshots(team, open_browser, os.environ["SCREENSHOTS"]))
+                finally:
+                    service = tested
+                    team.end()
             browser.close()
         if failed:
             print((service.folder / "serve.log").read_text()[-4000:], file=sys.stderr)

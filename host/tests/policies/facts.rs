@@ -35,7 +35,7 @@ fn request(caller: Option<Caller>) -> HookRequest {
 fn a_plugin_and_a_script_learn_who_asked() {
     let asker = plugin("test-plugins/asker", json!({}), Limits::default()).unwrap();
     let script = RhaiPolicy::load("asker.rhai", SCRIPT, json!({}), Limits::default()).unwrap();
-    let by = |name: &str, role, door| Some(Caller { name: name.into(), role, door });
+    let by = |name: &str, role, door| Some(Caller { name: name.into(), uid: None, role, door });
     for (caller, expected) in [
         (None, "nobody"),
         (by("user 0", CallerRole::Admin, Door::CommandLine), "user 0 (admin, command-line)"),
@@ -57,7 +57,7 @@ fn a_plugin_and_a_script_learn_who_asked() {
 fn a_record_has_the_caller_so_a_replay_gives_the_same_and_one_without_still_reads() {
     let asker = plugin("test-plugins/asker", json!({}), Limits::default()).unwrap();
     let chain = Chain::new(vec![entry(asker)], invariants());
-    let caller = Caller { name: "ci".into(), role: CallerRole::Operator, door: Door::Network };
+    let caller = Caller { name: "ci".into(), uid: None, role: CallerRole::Operator, door: Door::Network };
     let facts = Arc::new(Facts { caller: Some(caller.clone()), ..Facts::default() });
     let decided = chain.decide_create(Draft::new(spec()), &facts, false, 7);
     let record = decided.decisions.iter().find(|decision| decision.hook == Hook::PreCreate).unwrap();

@@ -50,6 +50,8 @@ pub(in crate::api) struct Caller(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: String,
+    /// The user from the kernel; only for callers over the socket.
+    uid: Option<u32>,
     role: Role,
     /// The labels that a workspace must have to be visible. With no labels, every workspace is visible.
     labels: BTreeMap<String, String>,
@@ -64,13 +66,13 @@ impl Caller {
     /// user of the service and root.
     pub(in crate::api) fn of_socket(uid: u32) -> Self {
         let (name, labels) = (format!("user {uid}"), BTreeMap::new());
-        Self(Arc::new(Inner { name, role: Role::Admin, labels, token: None, session: false }))
+        Self(Arc::new(Inner { name, uid: Some(uid), role: Role::Admin, labels, token: None, session: false }))
     }
 
     /// Creates the caller for a token, or for a session of it.
     pub(in crate::api) fn of_token(token: Token, session: bool) -> Self {
         let Token { name, role, labels, id, .. } = token;
-        Self(Arc::new(Inner { name, role, labels, token: Some(id.into()), session }))
+        Self(Arc::new(Inner { name, uid: None, role, labels, token: Some(id.into()), session }))
     }
 
     /// Returns the caller as records and policies represent it.
@@ -81,7 +83,7 @@ impl Caller {
             Role::Admin => CallerRole::Admin,
         };
         let door = if self.0.token.is_some() { Door::Network } else { Door::Socket };
-        crate::hooks::Caller { name: self.0.name.clone(), role, door }
+        crate::hooks::Caller { name: self.0.name.clone(), uid: self.0.uid, role, door }
     }
 
     /// Returns the name for logs.
@@ -254,7 +256,7 @@ mod tests {
 
     fn caller(role: Role, label: Option<(&str, &str)>) -> Caller {
         let labels = label.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
-        Caller(Arc::new(Inner { name: "x".into(), role, labels, token: None, session: false }))
+        Caller(Arc::new(Inner { name: "x".into(), uid: None, role, labels, token: None, session: false }))
     }
 
     #[test]

@@ -37,6 +37,8 @@ files! {
     "views/decisions.js": SCRIPT,
     "views/policies.js": SCRIPT,
     "views/cleanup.js": SCRIPT,
+    "views/create.js": SCRIPT,
+    "views/images.js": SCRIPT,
     "views/events.js": SCRIPT,
 }
 

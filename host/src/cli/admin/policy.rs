@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::app::PolicyView;
+use crate::app::scripts::is_configuration;
 use crate::cli::output::{Cell, Column, Look, ago, column};
 use crate::cli::{Context, Failure};
 use crate::config::PolicyConfig;
@@ -163,6 +164,10 @@ fn check(context: &Context, which: Option<&str>) -> Result<u8, Failure> {
 
 /// Returns an entry for a file outside the chain, named after the file.
 pub(in crate::cli) fn of_file(path: &Path) -> Result<PolicyConfig, Failure> {
+    if is_configuration(path) {
+        let text = format!("{} edits the configuration and is no policy", path.display());
+        return Err(Failure::new("policy-kind", text, "check it with 'wharf script check'", 2));
+    }
     let absolute = std::path::absolute(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut config = PolicyConfig::builtin(&name);

@@ -6,8 +6,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use crate::docker::DiskUsage;
-use crate::hooks::{Candidate, CandidateKind, SweepFacts};
-use crate::lifecycle::{Error, Lifecycle};
+use crate::hooks::{Candidate, CandidateKind, LocalTime, SweepFacts};
+use crate::lifecycle::{Error, Lifecycle, local_time};
 use crate::workspace::{LABEL_IMAGE_WORKSPACE, LABEL_PREFIX, LABEL_SNAPSHOT, State, WorkspaceId};
 
 /// The number of containers that are inspected concurrently.
@@ -77,13 +77,13 @@ impl Lifecycle {
         }
         found.extend(objects);
         let (disk_free, disk_total) = self.disk_space().await?;
-        let now = jiff::Zoned::now();
+        let LocalTime { minute: local_minute, weekday: local_weekday } = local_time();
         let facts = SweepFacts {
             candidates: found.iter().map(|found| found.candidate.clone()).collect(),
             disk_free,
             disk_total,
-            local_minute: u16::try_from(i32::from(now.hour()) * 60 + i32::from(now.minute())).unwrap_or_default(),
-            local_weekday: u8::try_from(now.weekday().to_monday_one_offset()).unwrap_or_default(),
+            local_minute,
+            local_weekday,
         };
         Ok((facts, found, values))
     }

@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::redact::Values;
-use crate::hooks::{CandidateKind, Decision, Facts, Hook, HookRequest, Outcome, Subject, SweepChoice, SweepVerdict};
+use crate::hooks::{
+    CandidateKind, Decision, Facts, Hook, HookRequest, LocalTime, Outcome, Subject, SweepChoice, SweepFacts,
+    SweepVerdict,
+};
 use crate::lifecycle::cleanup::facts::{Found, Object};
 use crate::lifecycle::run::stop::{Alive, lives};
 use crate::lifecycle::{Error, Lifecycle, now_ms};
@@ -98,6 +101,12 @@ impl SweepOutcome {
 }
 
 impl Lifecycle {
+    /// Returns the facts of a sweep besides its subject, at the same local time.
+    fn facts_beside(&self, sweep: &SweepFacts) -> Facts {
+        let local_time = LocalTime { minute: sweep.local_minute, weekday: sweep.local_weekday };
+        Facts { caller: Some(self.caller()), local_time: Some(local_time), ..Facts::default() }
+    }
+
     /// Evaluates the policies on every object of this installation. Unless it is a dry run, it stops workspaces, plans
     /// removals, and carries out removals that were planned at least `grace` ago (0 removes at once).
     ///
@@ -116,7 +125,7 @@ impl Lifecycle {
         let request = HookRequest {
             hook: Hook::Cleanup,
             now_ms: now_ms(),
-            facts: Arc::new(Facts { caller: Some(self.caller()), ..Facts::default() }),
+            facts: Arc::new(self.facts_beside(&facts)),
             spec: ContainerSpec::empty(),
             subject: Subject::Sweep(facts),
         };

@@ -13,7 +13,7 @@ use crate::lifecycle::create::image_config;
 use crate::lifecycle::create::plan::{DecidedCreate, decide_create};
 use crate::lifecycle::create::resolved_request::DevcontainerChoice;
 use crate::lifecycle::secrets::files;
-use crate::lifecycle::{Error, Lifecycle, Project, ResolvedRequest};
+use crate::lifecycle::{Error, Lifecycle, Project, ResolvedRequest, local_time};
 use crate::wire::{ImageBuild, Progress, SecretBytes};
 use crate::workspace::Container;
 
@@ -63,6 +63,7 @@ impl Lifecycle {
             engine: engine_facts(&info),
             local_images: image_facts(local.clone()),
             caller: Some(self.caller()),
+            local_time: Some(local_time()),
             ..Facts::default()
         };
         project.devcontainer = ask(&project, request, &self.loaded(), &facts.engine).await?.map(Arc::new);

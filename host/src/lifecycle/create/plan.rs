@@ -22,7 +22,7 @@ use crate::lifecycle::create::request::draft;
 use crate::lifecycle::create::{image_config, image_metadata};
 use crate::lifecycle::secrets::files;
 use crate::lifecycle::secrets::withheld_values::{Withheld, in_name};
-use crate::lifecycle::{Error, Lifecycle, Project, now_ms};
+use crate::lifecycle::{Error, Lifecycle, Project, local_time, now_ms};
 use crate::records::{Explained, explain};
 use crate::store::{self, KnownWorkspace};
 use crate::wire::trail;
@@ -111,6 +111,7 @@ async fn plan_resolved(
     let mut facts = Facts {
         workspace: project.facts(&request.labels, loaded),
         caller: Some(crate::lifecycle::caller::now()),
+        local_time: Some(local_time()),
         ..Facts::default()
     };
     if let Some(docker) = docker {

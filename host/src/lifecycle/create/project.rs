@@ -1,12 +1,13 @@
 //! Project folders and their checks, with the workspace of each.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Loaded;
 use crate::devcontainer::Devcontainer;
-use crate::hooks::WorkspaceFacts;
 use crate::hooks::redact::SecretNames;
+use crate::hooks::{FolderOwner, WorkspaceFacts};
 use crate::lifecycle::Error;
 use crate::store::KnownWorkspace;
 use crate::wire::ImageBuild;
@@ -167,8 +168,14 @@ impl Project {
             name: self.name.clone(),
             project: self.path.display().to_string(),
             labels,
+            owner: folder_owner(&self.path),
         }
     }
+}
+
+/// Returns the owner of a project folder; none if it is gone.
+pub(in crate::lifecycle) fn folder_owner(path: &Path) -> Option<FolderOwner> {
+    std::fs::symlink_metadata(path).ok().map(|meta| FolderOwner { uid: meta.uid(), gid: meta.gid() })
 }
 
 /// Returns the ID of a project's workspace. IDs are short hashes, so a known ID counts only for its own project and

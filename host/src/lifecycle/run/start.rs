@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::docker::ExecRequest;
 use crate::hooks::{Action, Decision, Facts, FailureMode, Hook, HookRequest, Outcome, Subject, WorkspaceFacts};
 use crate::lifecycle::create::facts::project_facts;
+use crate::lifecycle::create::project::folder_owner;
 use crate::lifecycle::observe::view::view;
-use crate::lifecycle::{ACTION_TIME, Error, Lifecycle, WorkspaceView, now_ms};
+use crate::lifecycle::{ACTION_TIME, Error, Lifecycle, WorkspaceView, local_time, now_ms};
 use crate::store;
 use crate::wire::Progress;
 use crate::workspace::{Container, State, WorkspaceId};
@@ -225,8 +226,10 @@ impl Lifecycle {
                 name: workspace.name.clone(),
                 project: workspace.project.clone(),
                 labels,
+                owner: folder_owner(std::path::Path::new(&workspace.project)),
             },
             caller: Some(self.caller()),
+            local_time: Some(local_time()),
             image_config: workspace.image_config.clone(),
             ..Facts::default()
         };

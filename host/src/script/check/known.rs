@@ -55,9 +55,8 @@ impl Known {
         let mut counts: BTreeSet<usize> = self.functions.get(name).cloned().unwrap_or_default();
         counts.extend(self.own.get(name).into_iter().flatten().map(|count| if method { count + 1 } else { *count }));
         if counts.is_empty() {
-            let near = self.functions.keys().chain(self.own.keys()).find(|known| near(known, name));
-            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-            return Some(format!("there is no function {name}{hint}"));
+            let names = self.functions.keys().chain(self.own.keys()).map(String::as_str);
+            return Some(format!("there is no function {name}{}", nearest(names, name)));
         }
         if counts.contains(&arguments) {
             return None;
@@ -88,7 +87,35 @@ fn texts(ast: &AST) -> BTreeSet<String> {
     found
 }
 
+/// Names that other languages and tools have for a function.
+const ALIASES: [(&str, &str); 12] = [
+    ("refuse", "deny"),
+    ("reject", "deny"),
+    ("forbid", "deny"),
+    ("block", "deny"),
+    ("fail", "deny"),
+    ("warn", "log"),
+    ("info", "log"),
+    ("length", "len"),
+    ("size", "len"),
+    ("count", "len"),
+    ("has", "contains"),
+    ("includes", "contains"),
+];
+
+/// Returns "; did you mean NAME?" for a function that does not exist, or nothing.
+pub(in crate::script) fn nearest<'a>(names: impl Iterator<Item = &'a str> + Clone, name: &str) -> String {
+    let alias = ALIASES.iter().find(|(other, _)| *other == name).map(|(_, known)| *known);
+    // A short name such as `gib` counts only when a letter is missing: `gb`.
+    let short = |known: &&str| known.len() == 3 && name.len() == 2 && strsim::levenshtein(known, name) == 1;
+    let found = alias.or_else(|| names.clone().find(|known| near(known, name))).or_else(|| {
+        let mut all = names.filter(short);
+        all.clone().find(|known| ["kib", "mib", "gib"].contains(known)).or_else(|| all.next())
+    });
+    found.map_or(String::new(), |known| format!("; did you mean {known}?"))
+}
+
 /// Returns whether two names differ by a typo: one letter more, less or changed, or two swapped letters.
-pub(super) fn near(known: &str, name: &str) -> bool {
+pub(in crate::script) fn near(known: &str, name: &str) -> bool {
     known.chars().count() >= 4 && strsim::damerau_levenshtein(known, name) <= 1
 }

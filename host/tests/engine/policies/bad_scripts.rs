@@ -40,7 +40,10 @@ fn an_error_while_a_script_runs_denies_with_its_line() {
         ("    let x = 1 / 0;", "zero"),
         ("    [2, 1].sort(|a, b| { throw \"boom\" });", "boom"),
         ("    if ctx.spec.resources.memory > ctx.workspace.labels.none { return; }", "compares with ()"),
-        ("    ctx.spec.resources.memory = \"much\";", "resources.memory"),
+        (
+            "    let much = \"1GiB\"; ctx.spec.resources.memory = much;",
+            "spec.resources.memory: expected bytes as a number, not the text \"1GiB\"; write gib(1)",
+        ),
     ] {
         let sandbox = script(&format!("fn pre_create(ctx) {{\n{body}\n}}\n"));
         sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai:2", words]);
@@ -48,7 +51,7 @@ fn an_error_while_a_script_runs_denies_with_its_line() {
     let sandbox = script("fn pre_create(ctx) {\n    loop { let x = 1; }\n}\n");
     // On a busy machine the time would run out before the operations.
     sandbox.append_config("timeout = \"60s\"");
-    sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai", "more operations than allowed"]);
+    sandbox.refused(&["up"], 4, "policy-failed", &["rule.rhai:2:5: ran more operations than allowed"]);
     let sandbox = script("fn pre_create(ctx) {\n    throw \"boom\";\n}\n");
     insta::assert_snapshot!("script_that_throws", sandbox.masked(&sandbox.run(&["up"]).stderr));
 }
@@ -59,6 +62,7 @@ fn a_script_with_a_mistake_that_can_be_told_is_not_loaded() {
         ("    ctx.spec.colour = 1;", "colour"),
         ("    no_such_function();", "no_such_function"),
         ("    sleep(3600);", "no function sleep"),
+        ("    ctx.spec.resources.memory = \"1GiB\";", "write gib(1)"),
         (
             "    if ctx.spec.resources.memory > global::RULES.memroy { return; }",
             "there is no 'RULES.memroy'; the keys are memory",

@@ -221,6 +221,112 @@ fn the_reference_in_the_documentation_is_what_scripts_have() {
     }
     let text = sandbox.run(&["script", "docs", "pre-exec"]).ok().text();
     assert!(text.contains("ctx.exec.command") && text.contains("list"), "{text}");
+    // Any spelling of a hook, the meaning of a field and the values that it may have.
+    for spelling in ["pre_exec", "PreExec"] {
+        assert_eq!(sandbox.run(&["script", "docs", spelling]).ok().text(), text);
+    }
+    assert!(text.contains("the role of the caller: \"viewer\", \"operator\", \"admin\""), "{text}");
+    let unknown = sandbox.run(&["script", "docs", "pre_exce"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("'config' is for wharf.rhai"), "{}", unknown.stderr);
+    let keys = sandbox.run(&["script", "docs", "config"]).ok().text();
+    assert!(
+        keys.contains("c.limits.memory") && keys.contains("c.vars.NAME") && keys.contains("c.policy[].script"),
+        "{keys}"
+    );
+}
+
+#[test]
+fn the_configuration_script_is_checked_and_traced_even_while_it_is_broken() {
+    let sandbox = Sandbox::new();
+    let script = sandbox
+        .write("config/wharf.rhai", "fn config(c) {\n    let cores = c.host.cores;\n    c.limits.pids = 77;\n}\n");
+    let file = script.display().to_string();
+    let ok = sandbox.run(&["script", "check", &file]).ok().text();
+    assert!(ok.starts_with("ok "), "{ok}");
+    let trace = sandbox.run(&["script", "trace", &file]).ok().text();
+    // Lines are indented as in the file.
+    assert!(trace.contains("    2     let cores = c.host.cores;") && trace.contains("# cores = "), "{trace}");
+    assert!(trace.contains("c.limits.pids = 77;"), "{trace}");
+    assert!(trace.trim_end().ends_with("sets  limits.pids = 77"), "{trace}");
+    assert_eq!(sandbox.json(&["script", "trace", &file])["result"]["set"]["limits.pids"], 77);
+    // The mistake is in a branch that never runs.
+    for (line, part) in [
+        ("if false { c.limit.memory = 5; }", "there is no 'limit'"),
+        ("if c.vars.USER == \"ci\" { }", "add \"USER\" to vars in [script] of wharf.toml"),
+        ("while true { }", "look for an endless loop"),
+    ] {
+        sandbox.write("config/wharf.rhai", format!("fn config(c) {{\n    {line}\n}}\n"));
+        let refused = sandbox.run(&["ls"]);
+        assert!(refused.code == 3 && refused.stderr.contains(part), "{line}: {}", refused.stderr);
+        assert_eq!(refused.stderr.matches(part).count(), 1, "{}", refused.stderr);
+        assert!(refused.stderr.contains("wharf.rhai:2:"), "{}", refused.stderr);
+        let tool = if line.starts_with("while") { "trace" } else { "check" };
+        let told = sandbox.run(&["script", tool, &file]);
+        let all = told.text() + told.stderr.as_str();
+        assert!(told.code != 0 && all.contains(part) && all.contains("wharf.rhai:2:"), "{line}: {all}");
+    }
+}
+
+#[test]
+fn every_check_says_the_same_about_a_mistake_and_says_it_once() {
+    let sandbox = Sandbox::new();
+    sandbox.script("rule.rhai", "fn pre_create(ctx) {\n    if false { ctx.spec.resources.memory = \"1GiB\"; }\n}\n");
+    let part = "rule.rhai:2:44: spec.resources.memory: expected bytes as a number, not the text \"1GiB\"; write gib(1)";
+    let file = sandbox.path("config/policies/rule.rhai").display().to_string();
+    for args in [
+        &["policy", "check"][..],
+        &["policy", "check", "rule.rhai"],
+        &["script", "check", &file],
+        &["doctor"],
+        &["serve", "--check"],
+        &["plan", "--offline"],
+    ] {
+        let run = sandbox.run(args);
+        let all = run.text() + run.stderr.as_str();
+        assert!(run.code != 0 && all.contains(part), "{args:?}: {all}");
+        assert_eq!(all.matches("write gib(1)").count(), 1, "{args:?}: {all}");
+    }
+    // Of several mistakes each is told, and each once.
+    sandbox.write(
+        "config/policies/rule.rhai",
+        "fn pre_create(ctx) {\n    let a = gb(1);\n    ctx.refuse(\"a\", \"b\");\n}\n",
+    );
+    let told = sandbox.run(&["policy", "check"]).text();
+    for part in [
+        "rule.rhai:2:13: there is no function gb; did you mean gib?",
+        "rule.rhai:3:9: there is no function refuse; did you mean deny?",
+    ] {
+        assert_eq!(told.matches(part).count(), 1, "{part}: {told}");
+    }
+    sandbox.write("config/wharf.rhai", "fn config(c) { }\n");
+    let other = sandbox.run(&["policy", "check", &sandbox.path("config/wharf.rhai").display().to_string()]);
+    assert!(other.code == 2 && other.stderr.contains("wharf script check"), "{}", other.stderr);
+}
+
+#[test]
+fn an_error_of_settings_names_the_line_of_the_file_and_what_was_meant() {
+    let sandbox = Sandbox::new();
+    sandbox.write("config/policies/rule.rhai", "const SETTINGS = #{ trusted: true };\nfn pre_create(ctx) { }\n");
+    let begin = std::fs::read_to_string(sandbox.path("config/wharf.toml")).unwrap().lines().count();
+    sandbox.append_config(
+        "\n[[policy]]\nname = \"rule.rhai\"\nscript = \"policies/rule.rhai\"\n[policy.settings]\ntrustd = true\n",
+    );
+    let text = std::fs::read_to_string(sandbox.path("config/wharf.toml")).unwrap();
+    let line = text.lines().position(|line| line == "trustd = true").unwrap() + 1;
+    assert!(line > begin);
+    let told = sandbox.run(&["policy", "check"]).text();
+    assert!(
+        told.contains(&format!("wharf.toml:{line}: rule.rhai: ")) && told.contains("did you mean 'trusted'?"),
+        "{told}"
+    );
+    // A plugin's settings, whose words are those of its SDK.
+    sandbox.append_config(
+        "\n[[policy]]\nname = \"images\"\nbuiltin = \"image-selector\"\n[policy.settings]\nallowd = []\n",
+    );
+    let text = std::fs::read_to_string(sandbox.path("config/wharf.toml")).unwrap();
+    let line = text.lines().position(|line| line == "allowd = []").unwrap() + 1;
+    let told = sandbox.run(&["policy", "check"]).text();
+    assert!(told.contains(&format!("wharf.toml:{line}: ")), "{told}");
 }
 
 #[test]

@@ -8,7 +8,19 @@ export class Problem extends Error {
   }
 }
 
-export const session = { refused: () => {} };
+const ROLES = ['viewer', 'operator', 'admin'];
+
+/** The session: `who` is the caller, once it is known. */
+export const session = {
+  refused: () => {},
+  who: null,
+  /** Whether the caller has at least a role; `whole`: and sees the whole installation. The service decides, this only hides buttons. */
+  may(role, whole = false) {
+    const { who } = this;
+    if (!who) return true;
+    return ROLES.indexOf(who.role) >= ROLES.indexOf(role) && !(whole && Object.keys(who.labels ?? {}).length);
+  },
+};
 
 async function call(method, path, body) {
   let response;
@@ -32,6 +44,26 @@ async function call(method, path, body) {
 export const get = async (path) => (await call('GET', path)).body;
 export const post = async (path, body = {}) => (await call('POST', path, body))?.body;
 export const remove = async (path) => (await call('DELETE', path))?.body;
+
+/** Does something long, and reports its steps. Gives the result. */
+export async function long(path, body, step) {
+  const response = await fetch(path, {
+    method: 'POST', credentials: 'same-origin', cache: 'no-store', body: JSON.stringify(body),
+    headers: { accept: 'text/event-stream', 'content-type': 'application/json' },
+  });
+  if (!response.ok) {
+    if (response.status === 401) session.refused();
+    throw new Problem(response.status, await response.json().catch(() => ({})));
+  }
+  for await (const event of events(response.body)) {
+    if (event.data === undefined) continue;
+    const data = JSON.parse(event.data);
+    if (event.name === 'progress') step(data);
+    if (event.name === 'problem') throw new Problem(data.status ?? 500, data);
+    if (event.name === 'result') return data;
+  }
+  throw new Problem(0, { detail: 'the connection ended before the result', remedy: 'look at the list of workspaces: the service goes on without this page' });
+}
 
 /** All pages of a list, up to `most` entries; of more, those at the end where `newest` says so. */
 export async function pages(path, most = 5000, newest = false) {

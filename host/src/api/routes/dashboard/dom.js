@@ -1,6 +1,6 @@
 // Making and showing elements. Text is always text: nothing that comes from a workspace is ever read as HTML.
 
-const SVG = new Set(['svg', 'path', 'line']);
+const SVG = new Set(['svg', 'path', 'line', 'text']);
 
 /** Makes an element: `h('a', { href, class, onclick, ... }, children...)`. */
 export function h(tag, attributes = {}, ...children) {
@@ -50,7 +50,7 @@ export function table(caption, columns, rows, empty) {
 
 /** Names and values. */
 export function facts(pairs) {
-  return h('dl', {}, pairs.filter(([, value]) => value !== undefined && value !== null && value !== '')
+  return h('dl', { class: 'facts' }, pairs.filter(([, value]) => value !== undefined && value !== null && value !== false && value !== '')
     .map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
 }
 
@@ -77,15 +77,19 @@ export function percent(value) {
   return value === null || value === undefined ? '–' : `${value.toFixed(1)} %`;
 }
 
-/** How long ago a time was, with the time itself for who points at it. */
+/** How long ago a time was, with the time itself as the title. `main.js` keeps it true. */
 export function when(time) {
   if (!time) return '–';
   const date = new Date(time);
+  return h('time', { datetime: date.toISOString(), title: date.toLocaleString(), 'data-ago': true }, ago(date));
+}
+
+/** How long ago a time was, in words. */
+export function ago(date) {
   const seconds = Math.round((date - Date.now()) / 1000);
   const far = Math.abs(seconds);
   const [unit, length] = far < 90 ? ['second', 1] : far < 5400 ? ['minute', 60] : far < 129600 ? ['hour', 3600] : ['day', 86400];
-  const text = new Intl.RelativeTimeFormat('en', { numeric: 'auto' }).format(Math.round(seconds / length), unit);
-  return h('time', { datetime: date.toISOString(), title: date.toLocaleString() }, text);
+  return new Intl.RelativeTimeFormat('en', { numeric: 'auto' }).format(Math.round(seconds / length), unit);
 }
 
 /** The time of day. */
@@ -94,10 +98,26 @@ export function clock(time) {
   return h('time', { datetime: date.toISOString(), title: date.toLocaleString(), class: 'tight' }, date.toLocaleTimeString('en-GB'));
 }
 
-/** A value of a spec on few lines. */
-export function value(any) {
+/** A duration. */
+export function span(ms) {
+  const units = [['d', 86400e3], ['h', 3600e3], ['min', 60e3], ['s', 1e3]];
+  const [unit, length] = units.find(([, length]) => ms >= length) ?? ['ms', 1];
+  return `${Number((ms / length).toFixed(1))} ${unit}`;
+}
+
+/** A value of a spec on few lines; the name of its field tells the unit. */
+export function value(any, name = '') {
   if (any === null || any === undefined) return h('span', { class: 'soft' }, 'none');
+  const last = name.split('.').pop();
+  if (typeof any === 'number' && ['memory', 'shm_size', 'disk', 'size'].includes(last)) return h('span', { title: `${any} bytes` }, bytes(any));
+  if (typeof any === 'number' && last.endsWith('_ms')) return h('span', { title: `${any} ms` }, span(any));
+  if (typeof any === 'boolean') return any ? 'yes' : 'no';
+  if (Array.isArray(any)) {
+    if (any.length === 0) return h('span', { class: 'soft' }, 'empty');
+    if (any.every((one) => typeof one === 'string')) return h('code', {}, any.join(last === 'command' || last === 'entrypoint' ? ' ' : ', '));
+  }
   if (typeof any === 'object' && 'reference' in any) return h('code', {}, any.reference);
+  if (typeof any === 'object' && !Array.isArray(any)) return Object.entries(any).map(([key, inner]) => h('div', { class: 'part' }, h('span', { class: 'soft' }, `${key} `), value(inner, key)));
   return h('code', {}, typeof any === 'string' ? any : JSON.stringify(any));
 }
 

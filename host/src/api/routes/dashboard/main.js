@@ -1,9 +1,11 @@
 // The frame: which view is shown, the session, colours, and whether the page is live.
-import { fill, h, notice } from './dom.js';
+import { ago, fill, h, notice } from './dom.js';
 import { Problem, follow, get, post, remove, session } from './api.js';
 import { cleanup } from './views/cleanup.js';
+import { create } from './views/create.js';
 import { decision, decisions } from './views/decisions.js';
 import { events } from './views/events.js';
+import { images, snapshots } from './views/images.js';
 import { policies } from './views/policies.js';
 import { one } from './views/workspace.js';
 import { all } from './views/workspaces.js';
@@ -11,11 +13,16 @@ import { all } from './views/workspaces.js';
 const main = document.getElementById('main');
 const live = document.getElementById('live');
 const leave = document.getElementById('leave');
+const me = document.getElementById('me');
+const nav = document.querySelector('header nav');
 
 /** Views by the first word of the place: each fills the element and gives the function that ends what it opened. */
 const VIEWS = {
   '': { title: 'Workspaces', nav: '#/', show: all },
   workspace: { title: 'Workspace', nav: '#/', show: one },
+  new: { title: 'New workspace', nav: '#/', show: create },
+  images: { title: 'Images', nav: '#/images', show: images },
+  snapshots: { title: 'Snapshots', nav: '#/snapshots', show: snapshots },
   decisions: { title: 'Decisions', nav: '#/decisions', show: (view, rest, page) => (rest[0] ? decision(view, rest, page) : decisions(view, rest, page)) },
   policies: { title: 'Policies', nav: '#/policies', show: policies },
   cleanup: { title: 'Cleanup', nav: '#/cleanup', show: cleanup },
@@ -84,6 +91,17 @@ async function show() {
   }
 }
 
+/** Shows who this is, and only the views that the caller may see. */
+function greet(who) {
+  session.who = who;
+  const labels = Object.entries(who?.labels ?? {}).map(([name, value]) => `${name}=${value}`);
+  fill(me, who && [h('strong', {}, who.role), ' ', h('span', { class: 'soft' }, who.name)]);
+  me.title = who ? `${who.name}: ${who.role}${labels.length ? `, only workspaces with ${labels.join(', ')}` : ''}` : '';
+  leave.hidden = who?.cookie !== true;
+  nav.hidden = !who;
+  for (const link of nav.querySelectorAll('[data-whole]')) link.hidden = !session.may('viewer', true);
+}
+
 /** Asks for a token, of which only a session is kept, in a cookie that scripts cannot read. */
 function login() {
   end();
@@ -91,15 +109,14 @@ function login() {
   turn += 1;
   streams.clear();
   say();
-  leave.hidden = true;
+  greet(null);
   const token = h('input', { type: 'password', name: 'token', required: true, autocomplete: 'current-password', spellcheck: 'false' });
   const wrong = h('div', { role: 'alert' });
   const form = h('form', {
     onsubmit: async (event) => {
       event.preventDefault();
       try {
-        await post('/v1/session', { token: token.value.trim() });
-        leave.hidden = false;
+        greet(await post('/v1/session', { token: token.value.trim() }));
         await show();
       } catch (error) {
         fill(wrong, h('div', { class: 'problem' }, h('p', {}, error.message), error.remedy && h('p', { class: 'small' }, error.remedy)));
@@ -109,7 +126,7 @@ function login() {
   }, wrong, h('label', {}, 'Token', token), h('button', { type: 'submit', class: 'main' }, 'Log in'),
   h('p', { class: 'small soft' }, 'An admin creates a token with ', h('code', {}, 'wharf token create NAME --role viewer'), '.'));
   document.title = 'Log in · Wharf';
-  fill(main, h('section', { class: 'card login' }, h('h1', {}, 'Log in'), form));
+  fill(main, h('section', { class: 'card login' }, h('h1', {}, 'Log in'), h('p', { class: 'soft' }, 'Wharf runs development containers on this host, and policies decide what each may do.'), form));
   token.focus();
 }
 
@@ -139,6 +156,12 @@ button.addEventListener('click', () => {
 });
 paint(kept());
 
+/** Milliseconds between two corrections of the times that are relative to now. */
+const TICK = 5000;
+setInterval(() => {
+  for (const time of document.querySelectorAll('time[data-ago]')) time.textContent = ago(new Date(time.dateTime));
+}, TICK);
+
 window.addEventListener('hashchange', show);
-get('/v1/session').then((who) => { leave.hidden = who.cookie !== true; }, () => {});
-show();
+// The role decides which buttons there are, so it is known before the first view. Without it, the view asks for a token.
+get('/v1/session').then(greet, () => greet(null)).then(show);

@@ -1,13 +1,13 @@
 // The ledger of cleanup: what will go and why, what went, and taking back.
 import { action, badge, bytes, fill, h, problem, table, when } from '../dom.js';
-import { get, post } from '../api.js';
+import { get, post, session } from '../api.js';
 
 export async function cleanup(place) {
   const ledger = h('div');
   const look = h('div');
   const load = async () => {
     const entries = await get('/v1/cleanup?all=true&limit=500');
-    const undo = (entry) => entry.state === 'pending' || (entry.state === 'done' && entry.action === 'stop')
+    const undo = (entry) => !session.may('operator', true) ? '' : entry.state === 'pending' || (entry.state === 'done' && entry.action === 'stop')
       ? action('Undo', async () => { await post('/v1/cleanup/undo', { which: String(entry.id) }); await load(); }, { kind: 'small', done: `${entry.object} is kept` })
       : entry.state === 'undone'
         ? action('Unprotect', async () => { await post('/v1/cleanup/allow', { which: String(entry.id) }); await load(); }, { kind: 'small', done: `${entry.object} is no longer protected` }) : '';
@@ -25,15 +25,16 @@ export async function cleanup(place) {
         badge(line.choice, { keep: 'good', stop: 'warn', remove: 'bad' }[line.choice]), line.due ? when(line.due) : '–', line.policy ?? '–', line.error ?? line.reason,
       ]), 'There are no objects.'));
   };
-  fill(place, h('h1', {}, 'Cleanup'), h('div', { class: 'bar' },
+  fill(place, h('h1', {}, 'Cleanup'), session.may('admin', true) && h('div', { class: 'bar' },
     action('Dry run', dry, {}),
     action('Sweep now', async () => { await post('/v1/cleanup/sweep', {}); await load(); await dry(); }, { kind: 'danger', done: 'The sweep has finished', confirm: 'Sweep now? Objects that policies remove are deleted after their grace period.' })),
   ledger, look);
   await load();
+  // Looking asks the policies, which only admins may.
+  if (!session.may('admin', true)) return;
   try {
     await dry();
   } catch (error) {
-    // Looking asks the policies, which not everybody may.
     if (error.status !== 403) fill(look, problem(error));
   }
 }

@@ -1,6 +1,6 @@
 // The chain: how each policy is doing, how long it takes, and reloading it.
 import { action, badge, fill, h, problem, table } from '../dom.js';
-import { get, pages, post } from '../api.js';
+import { get, pages, post, session } from '../api.js';
 import { shadowTable } from './decisions.js';
 
 /** Records from which latencies are taken. */
@@ -40,7 +40,7 @@ export async function policies(place) {
         policy.hooks.join(', '), String(one.times.length), one.times.length ? span(at(one.times, 0.5)) : '–', one.times.length ? span(at(one.times, 0.95)) : '–',
         h('code', {}, policy.source)];
     })));
-  fill(place, h('h1', {}, 'Policies'), h('div', { class: 'bar' },
+  fill(place, h('h1', {}, 'Policies'), session.may('admin', true) && h('div', { class: 'bar' },
     action('Reload', async () => {
       fill(said);
       try {

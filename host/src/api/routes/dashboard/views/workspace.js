@@ -1,18 +1,22 @@
 // One workspace: what it uses, its logs, a terminal, what happened, and why it is what it is.
 import { action, badge, bytes, clock, facts, fill, h, percent, problem, table, value, when } from '../dom.js';
-import { get, pages, post, remove, workspace } from '../api.js';
+import { follow, get, pages, post, remove, session, workspace } from '../api.js';
 import { chart } from '../chart.js';
 import { Terminal } from '../terminal.js';
-import { link, state, verbs } from './workspaces.js';
+import { ending, link, note, reason, state, verbs } from './workspaces.js';
 
 const TABS = [['', 'Overview'], ['logs', 'Logs'], ['terminal', 'Terminal'], ['events', 'Events'], ['why', 'Why']];
 /** Lines that the log keeps on the page. */
 const LINES = 5000;
+/** Lines that the overview shows of a workspace that ended. */
+const TAIL = 30;
 /** Longest line, in characters; of one that never ends the rest is another one. */
 const LONGEST = 65_536;
 
 export async function one(place, [id, tab = ''], page) {
   let view = await get(workspace(id));
+  const ends = new Map();
+  for (const event of await pages(`/v1/events?workspace=${encodeURIComponent(view.id)}&since=30d&limit=1000`, 5000, true).catch(() => [])) note(ends, event);
   page.title(view.name);
   const head = h('div');
   const body = h('div');
@@ -20,28 +24,42 @@ export async function one(place, [id, tab = ''], page) {
   let changed = () => {};
   const refresh = async () => { view = await get(workspace(id)); draw(); changed(); };
   const draw = () => fill(head,
-    h('h1', {}, view.name, ' ', h('span', { class: 'small' }, state(view))),
+    h('h1', {}, view.name, ' ', h('span', { class: 'small' }, state(view, ends))),
     h('div', { class: 'bar' }, h('span', { class: 'soft mono' }, view.id), h('span', { class: 'space' }), verbs(view, refresh),
-      view.state === 'running' && action('Pause', async () => { await post(workspace(id, 'pause')); await refresh(); }, { kind: 'small' }),
-      action('Remove', async () => { await remove(`${workspace(id)}?force=true`); location.hash = '#/'; },
+      session.may('operator') && view.state === 'running' && action('Pause', async () => { await post(workspace(id, 'pause')); await refresh(); }, { kind: 'small' }),
+      session.may('operator') && action('Remove', async () => { await remove(`${workspace(id)}?force=true`); location.hash = '#/'; },
         { kind: 'small danger', done: `${view.id} is removed`, confirm: `Remove ${view.id}? Its writable layer is lost.` })),
-    h('nav', { class: 'tabs', 'aria-label': 'Sections of this workspace' }, TABS.map(([name, label]) =>
+    h('nav', { class: 'tabs', 'aria-label': 'Sections of this workspace' }, TABS.filter(([name]) => name !== 'terminal' || session.may('operator')).map(([name, label]) =>
       h('a', { href: link(id, name), 'aria-current': name === tab ? 'page' : undefined }, label))));
   draw();
   fill(place, head, body);
   const shows = { '': overview, logs, terminal, events, why };
-  const end = await (shows[tab] ?? overview)(body, () => view, page, (what) => { changed = what; });
+  const end = await (shows[tab] ?? overview)(body, () => view, page, (what) => { changed = what; }, ends);
   let timer;
   const soon = () => { clearTimeout(timer); timer = setTimeout(() => refresh().catch((error) => { if (error.status === 404) fill(body, problem(error)); }), 250); };
-  const events_end = page.follow(`/v1/events?workspace=${encodeURIComponent(view.id)}`, { message: soon, gap: soon });
+  const events_end = page.follow(`/v1/events?workspace=${encodeURIComponent(view.id)}`, { message: (event) => { note(ends, event); soon(); }, gap: soon });
   return () => { clearTimeout(timer); events_end(); end?.(); };
 }
 
 const RANGES = [['10m', 'Ten minutes', 600], ['1h', 'Hour', 3600], ['24h', 'Day', 86400], ['7d', 'Week', 7 * 86400], ['30d', 'Month', 30 * 86400]];
 
-async function overview(place, current, page, whenChanged) {
+/** The last lines that a workspace wrote, and why it ended. */
+function ended(view, ends) {
+  const end = ending(view, ends);
+  if (!end) return { box: null, close: () => {} };
+  const tail = h('pre', { class: 'tail', tabindex: 0, 'aria-label': 'Last lines' });
+  const none = h('p', { class: 'small soft' }, 'It wrote nothing.');
+  const close = follow(`${workspace(view.id, 'logs')}?tail=${TAIL}`, {
+    message: (line) => { none.remove(); tail.append(h('span', { class: line.stream === 'stderr' ? 'stderr' : undefined }, `${plain(line.message)}${line.partial ? '' : '\n'}`)); tail.scrollTop = tail.scrollHeight; },
+  });
+  const box = h('section', { class: `card ended ${end === 'memory' || end === 'crashed' ? 'bad' : ''}` }, h('h2', {}, 'Why it ended'), h('p', {}, reason(view, ends), ' ', view.finished_at && h('span', { class: 'soft' }, when(view.finished_at))),
+    h('div', {}, h('span', { class: 'small soft' }, 'Last lines of its output; '), h('a', { class: 'small', href: link(view.id, 'logs') }, 'all logs')), tail, none);
+  return { box, close };
+}
+
+async function overview(place, current, page, whenChanged, ends) {
   const view = current();
-  const charts = h('div', { class: 'cards', 'aria-label': 'Usage over time' });
+  const charts = h('div', { class: 'cards charts', 'aria-label': 'Usage over time' });
   let range = RANGES[0];
   let history = [];
   let loaded = 0;
@@ -64,17 +82,31 @@ async function overview(place, current, page, whenChanged) {
     const live = range[2] <= 3600 ? fresh.filter(([time]) => time > begin) : [];
     const of = (key, own = key) => [...rows.map(([time, point]) => [time, point[key]]), ...live.map(([time, point]) => [time, point[own]])].filter(([time]) => time >= from);
     const limit = [...rows, ...live].reduce((found, [, point]) => point.memory_limit ?? found, 0);
-    const frame = { from, to };
+    // Readings are a second or a metrics interval apart; where more than three are missing, nothing was measured.
+    const apart = Math.max(15_000, 3 * Math.min(...rows.slice(1).map(([time], index) => time - rows[index][0]), range[2] * 1000));
+    const frame = { from, to, apart };
     fill(charts,
-      chart('CPU, percent of one core', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
-      chart('Memory', of('memory_used'), { ...frame, show: bytes, top: limit }),
-      chart('Network received', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }),
-      chart('Disk written', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s` }));
+      chart('CPU', of('cpu_percent'), { ...frame, show: percent, top: 100 }),
+      chart('Memory', of('memory_used'), { ...frame, show: bytes, top: limit, base: 1024 }),
+      chart('Network in', of('network_rx_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s`, base: 1024 }),
+      chart('Disk write', of('block_write_per_second', 'none'), { ...frame, show: (rate) => `${bytes(rate)}/s`, base: 1024 }));
   };
   const is = h('section', { class: 'card' });
   const asked = h('div');
+  const last = h('div');
+  let shown;
+  let close = () => {};
   const tell = () => {
     const now = current();
+    // Only a new end asks for the last lines again.
+    const run = `${now.state} ${now.container_id} ${now.finished_at} ${ending(now, ends)}`;
+    if (run !== shown) {
+      shown = run;
+      close();
+      const end = ended(now, ends);
+      close = end.close;
+      fill(last, end.box);
+    }
     const ports = (now.ports ?? []).map((port) => h('div', { class: 'mono' }, `${port.address}:${port.port} → ${port.container_port}/${port.protocol}`));
     const labels = Object.entries(now.labels ?? {}).map(([name, text]) => h('div', { class: 'mono' }, `${name}=${text}`));
     fill(is, h('h2', {}, 'Details'), facts([
@@ -89,9 +121,9 @@ async function overview(place, current, page, whenChanged) {
   };
   tell();
   whenChanged(tell);
-  fill(place, h('div', { class: 'bar' }, h('label', {}, 'Time ', pick)), charts, is, asked);
+  fill(place, last, is, h('div', { class: 'bar' }, h('h2', {}, 'Usage'), h('span', { class: 'space' }), h('label', {}, 'Time ', pick)), charts, h('h2', {}, 'Decisions'), asked);
   await load();
-  return page.follow(workspace(view.id, 'stats'), {
+  const stop = page.follow(workspace(view.id, 'stats'), {
     message: (readings) => {
       for (const reading of [readings].flat().filter((reading) => reading.id === view.id && reading.read_at)) fresh.push([Date.parse(reading.read_at), reading]);
       fresh.splice(0, Math.max(0, fresh.length - 4000));
@@ -100,6 +132,7 @@ async function overview(place, current, page, whenChanged) {
       if (Date.now() - loaded > 60_000) load().catch(() => {});
     },
   });
+  return () => { stop(); close(); };
 }
 
 /** One line per policy. */
@@ -190,7 +223,7 @@ async function terminal(place, current) {
     mine.onopen = () => {
       const words = command.value.trim().split(/\s+/);
       mine.send(JSON.stringify({ command: words, tty: true, stdin: true, env: { TERM: 'xterm-256color' }, rows: screen.screen.rows, cols: screen.screen.columns, ...(user.value && { user: user.value }) }));
-      say.textContent = 'open';
+      say.textContent = 'connected';
       screen.input.focus();
     };
     mine.onmessage = ({ data }) => {
@@ -200,9 +233,9 @@ async function terminal(place, current) {
       if ('exit_code' in what) say.textContent = `exited with ${what.exit_code}`;
       else if (what.detail) { say.textContent = ''; box.before(problem({ message: what.detail, remedy: what.remedy })); }
     };
-    mine.onclose = () => { if (socket === mine && (say.textContent === 'open' || say.textContent === 'opening…')) say.textContent = 'closed'; };
+    mine.onclose = () => { if (socket === mine && (say.textContent === 'connected' || say.textContent === 'opening…')) say.textContent = 'closed'; };
   }
-  if (view.state !== 'running') fill(box, `${view.id} is ${view.state}`);
+  if (view.state !== 'running') { begin.disabled = true; fill(box, `${view.id} is ${view.state}: start it to open a terminal.`); }
   return close;
 }
 
@@ -217,9 +250,12 @@ async function events(place, current, page) {
 
 /** Events, newest first. */
 export function eventTable(list, named = true) {
-  const rows = list.map((event) => [clock(event.time), when(event.time),
+  // The engine tells of a stop on request after the end itself.
+  const asked = (event, index) => list.slice(Math.max(0, index - 3), index).some((later) => later.workspace === event.workspace && later.what === 'stopped');
+  const kind = (event, index) => ({ started: 'good', healthy: 'good', recovered: 'good', unhealthy: 'bad', 'out-of-memory': 'bad', 'given-up': 'bad' }[event.what] ?? (event.exit_code && !asked(event, index) ? 'bad' : undefined));
+  const rows = list.map((event, index) => [clock(event.time), when(event.time),
     named && h('a', { href: link(event.workspace) }, event.workspace),
-    [badge(event.what, { started: 'good', healthy: 'good', recovered: 'good', unhealthy: 'bad', 'out-of-memory': 'bad', 'given-up': 'bad' }[event.what] ?? (event.exit_code ? 'bad' : undefined)),
+    [badge(event.what, kind(event, index)),
       event.exit_code !== null && event.exit_code !== undefined ? ` (${event.exit_code})` : ''],
     event.detail ?? '', h('code', {}, (event.container_id ?? '').slice(0, 12))].filter((cell) => cell !== false));
   return table('Events, newest first', ['Time', 'When', ...(named ? ['Workspace'] : []), 'Event', 'Details', 'Container'], rows, 'No events so far.');
@@ -229,20 +265,20 @@ async function why(place, current) {
   const view = current();
   const found = await get(workspace(view.id, 'why'));
   const find = h('input', { type: 'search', placeholder: 'Field, policy, value', 'aria-label': 'Filter fields', oninput: () => draw() });
-  const set = h('input', { type: 'checkbox', onchange: () => draw() });
+  const set = h('input', { type: 'checkbox', checked: true, onchange: () => draw() });
   const body = h('div');
-  const matches = ([name, field]) => (!set.checked || field.history.length > 1 || field.bound?.reached || field.waiver)
+  const matches = ([name, field]) => (!set.checked || field.owner !== 'default' || field.history.length > 1 || field.bound?.reached || field.waiver)
     && (!find.value || JSON.stringify([name, field.value, field.owner, field.history.map((step) => step.by)]).toLowerCase().includes(find.value.toLowerCase()));
   const by = (owner) => `${owner.policy}${owner.at ? ` (${owner.at})` : ''}`;
-  const step = (one) => h('li', { class: one.overruled_by ? 'over' : undefined }, value(one.value), ` by ${by(one.by)}`, one.hook ? ` at ${one.hook}` : '',
+  const step = (one, name) => h('li', { class: one.overruled_by ? 'over' : undefined }, value(one.value, name), ` by ${by(one.by)}`, one.hook ? ` at ${one.hook}` : '',
     one.overruled_by && h('span', {}, ` — overruled by ${one.overruled_by}`));
-  const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', 'Value', 'Set by', 'History'],
+  const draw = () => fill(body, table('Each field of its spec, and the policy that set it', ['Field', ['Value', 'whole'], 'Set by', ['History', 'whole']],
     Object.entries(found.fields).filter(matches).map(([name, field]) => [
-      h('code', {}, name), value(field.value), badge(field.owner, ['default', 'project', 'config', 'request'].includes(field.owner) ? undefined : 'good'),
-      [field.history.length ? h('ol', { class: 'chain' }, field.history.map(step)) : h('span', { class: 'soft small' }, 'default'),
+      h('code', {}, name), value(field.value, name), badge(field.owner, ['default', 'project', 'config', 'request'].includes(field.owner) ? undefined : 'good'),
+      [field.history.length ? h('ol', { class: 'chain' }, field.history.map((one) => step(one, name))) : h('span', { class: 'soft small' }, 'default'),
         field.bound && (field.bound.reached || field.bound.violated) && h('div', { class: 'small' }, `the most that ${field.bound.setting} = ${JSON.stringify(field.bound.allows)} allows (${field.bound.origin})`),
         field.waiver && h('div', { class: 'small' }, `waived: ${field.waiver}`)],
-    ]), 'No field matches.'));
+    ]), find.value ? 'No field matches.' : 'Every field has its default.'));
   draw();
   const records = found.records ?? [];
   fill(place, h('div', { class: 'bar' }, find, h('label', {}, set, 'Hide defaults')), body,
