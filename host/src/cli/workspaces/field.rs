@@ -33,7 +33,7 @@ pub(in crate::cli) fn text(field: &str, value: &Value) -> String {
         Value::String(text) => plain(text),
         Value::Number(number) if SIZES.contains(&field) => bytes(number.as_u64()),
         Value::Number(number) if field.ends_with("_ms") => number.as_u64().map_or_else(|| number.to_string(), span),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
             let separator = if ["command", "entrypoint"].contains(&field) { " " } else { ", " };
             items.iter().filter_map(Value::as_str).map(plain).collect::<Vec<_>>().join(separator)
         }
@@ -89,6 +89,7 @@ mod tests {
             ("time_to_live_ms", json!(28_800_000), "8h"),
             ("command", json!(["sleep", "1"]), "sleep 1"),
             ("security.capabilities", json!(["CHOWN", "KILL"]), "CHOWN, KILL"),
+            ("security.capabilities", json!([]), "[]"),
             (
                 "mounts./workspace",
                 json!({ "kind": "bind", "source": "/srv/a", "read_only": true }),

@@ -168,7 +168,7 @@ fn up_waits_for_a_health_check_of_flags_and_shows_its_last_output_without_secret
     assert_eq!((&last["exit_code"], &last["output"]), (&json!(1), &json!("checking ***\n")), "{last}");
     assert!(last["failures"].as_u64() >= Some(2) && last["at"].is_string(), "{last}");
     assert!(sandbox.run(&["inspect"]).ok().text().contains("checking ***"));
-    assert!(sandbox.run(&["ls"]).ok().text().contains("running, unhealthy"));
+    assert!(sandbox.run(&["ls"]).ok().text().contains("running  unhealthy"));
     sandbox.sh("touch /tmp/ok");
     assert_eq!(sandbox.json(&["wait", "--timeout", "30s"])["health"], "healthy");
     assert_eq!(sandbox.json(&["inspect"])["last_check"]["failures"], 0);

@@ -44,8 +44,15 @@ fn a_workspace_lives_from_up_to_down_and_leaves_nothing() {
     assert_eq!(ls.as_array().map(Vec::len), Some(1));
     assert_keys(&ls[0], &KEYS);
     assert_eq!((&ls[0]["id"], &ls[0]["state"]), (&up["id"], &json!("running")));
-    assert_eq!(sandbox.json(&["inspect"]), up);
-    assert_eq!(sandbox.json(&["inspect", up["id"].as_str().unwrap()]), up);
+    // 'inspect' adds the decided fields and the sidecars.
+    let inspected = |args: &[&str]| {
+        let mut inspected = sandbox.json(args);
+        let added = ["fields", "sidecars"].map(|name| inspected.as_object_mut().unwrap().remove(name));
+        assert!(added.iter().all(Option::is_some), "{added:?}");
+        inspected
+    };
+    assert_eq!(inspected(&["inspect"]), up);
+    assert_eq!(inspected(&["inspect", up["id"].as_str().unwrap()]), up);
 
     let down = sandbox.json(&["down"]);
     assert_eq!(down["id"], up["id"]);
