@@ -99,7 +99,11 @@ script = "team.rhai"
         if self.process:
             self.process.terminate()
             self.process.wait(30)
-        subprocess.run([WHARF, "rm", "--all", "--force"], env=self.env, capture_output=True, timeout=120)
+        # Whatever a failed test has left, its snapshots and images included.
+        kept = subprocess.run([WHARF, "--json", "snapshot", "ls"], env=self.env, capture_output=True, text=True, timeout=60).stdout
+        names = [one["name"] for one in json.loads(kept or "[]")]
+        for args in [["rm", "--all", "--force"], *(["snapshot", "rm", name] for name in names), ["image", "prune"]]:
+            subprocess.run([WHARF, *args], env=self.env, cwd=self.folder, capture_output=True, timeout=120)
         left = subprocess.run([WHARF, "ls", "--quiet"], env=self.env, capture_output=True, text=True, timeout=60).stdout
         shutil.rmtree(self.folder)
         assert not left, f"left: {left}"
@@ -704,13 +708,6 @@ fn pre_exec(ctx) {
         self.run("stop", "docs-site", "--timeout", "2s")
         self.run("snapshot", "create", "billing-api", "--name", "before-migration")
         self.ids = {view["name"]: view["id"] for view in json.loads(self.run("--json", "ls"))}
-
-    def end(self):
-        if self.process and self.process.poll() is None and (self.folder / "build").exists():
-            names = [one["name"] for one in json.loads(self.run("--json", "snapshot", "ls"))]
-            for args in ([["rm", "--all", "--force"]] + [["snapshot", "rm", name] for name in names] + [["image", "prune"]]):
-                subprocess.run([WHARF, *args], env=self.env, cwd=self.folder, capture_output=True, timeout=120)
-        super().end()
 
 
 def screenshots(service, open_browser, folder):

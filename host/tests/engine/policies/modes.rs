@@ -208,7 +208,7 @@ fn capabilities_are_granted_by_the_entry_recorded_with_their_digest_and_refused_
     let other = Sandbox::new();
     other.script("s.rhai", "fn pre_create(ctx) { }");
     other.append_config("capabilities = { env = [\"HOME\"] }");
-    other.refused(&["up"], 3, "configuration", &["policy.0.capabilities", "are for plugins"]);
+    other.refused(&["up"], 3, "configuration", &["policy 's.rhai': capabilities", "are for plugins"]);
     other.config(
         "[[policy]]\nname = \"p\"\nbuiltin = \"cleanup-policy\"\ncapabilities = { network = [\"example.org\"] }",
     );
