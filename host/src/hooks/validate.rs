@@ -298,7 +298,7 @@ mod tests {
             ),
             (said(|s| drop(s.mounts.insert("/x".into(), bind("/etc")))), "allow.bind_roots"),
             (said(|s| drop(s.mounts.insert("/x".into(), bind("/")))), "whole host"),
-            (said(|s| drop(s.mounts.insert("/x".into(), bind("/no/such/path")))), "cannot be read"),
+            (said(|s| drop(s.mounts.insert("/x".into(), bind("/no/such/path")))), "does not exist; make it first"),
         ];
         for (said, part) in cases {
             assert_eq!(said.len(), 1, "{said:?}");
