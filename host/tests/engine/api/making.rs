@@ -31,7 +31,7 @@ fn a_workspace_is_made_with_what_is_asked_for_and_told_as_the_command_tells_it()
     });
     let made = post(&sandbox, "/v1/workspaces?wait=30s", &body.to_string()).ok();
     assert_eq!((&made["id"], &made["state"]), (&json!(sandbox.id()), &json!("running")));
-    assert_eq!(made, sandbox.json(&["inspect"]));
+    assert_eq!(made, sandbox.view(&[]));
     let spec = &sandbox.store().workspaces().unwrap()[0].draft.spec;
     assert_eq!((spec.resources.memory, spec.resources.pids, spec.time_to_live_ms), (128 << 20, 100, Some(28_800_000)));
     assert_eq!(sandbox.sh("cat /run/secrets/token; echo -$A; ulimit -n").trim(), "s3cr3t-b\n512");

@@ -105,7 +105,7 @@ fn two_installations_on_one_engine_do_not_see_or_touch_each_other() {
     for args in [&["rm", "-f", "shared"][..], &["down", "shared"], &["stop", "shared"], &["inspect", "shared"]] {
         assert_eq!(two.run(args).code, 5, "{args:?}");
     }
-    assert_eq!(one.json(&["inspect", "shared"]), first);
+    assert_eq!(one.view(&["shared"]), first);
     // Separate projects coexist, each on its own network.
     let (mine, yours) = (one.up(), two.up());
     let network = |workspace: &Value| {

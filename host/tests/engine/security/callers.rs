@@ -37,7 +37,11 @@ fn callers(sandbox: &Sandbox, after: usize) -> (Vec<Value>, usize) {
 }
 
 fn by(name: &str, role: &str, door: &str) -> Value {
-    json!({ "name": name, "role": role, "door": door })
+    let mut caller = json!({ "name": name, "role": role, "door": door });
+    if let Some(uid) = name.strip_prefix("user ").and_then(|uid| uid.parse::<u32>().ok()) {
+        caller["uid"] = json!(uid);
+    }
+    caller
 }
 
 fn user() -> String {

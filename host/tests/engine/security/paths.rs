@@ -171,7 +171,7 @@ fn a_look_that_fails_refuses() {
     sandbox.json(&["stop", "-t", "0s"]);
     let cache = sandbox.path("project/d/cache");
     std::fs::remove_dir(&cache).unwrap();
-    denied(&sandbox.run(&["--json", "start"]), "invariant", "cannot be read");
+    denied(&sandbox.run(&["--json", "start"]), "invariant", "does not exist");
     symlink("cache", &cache).unwrap();
     denied(&sandbox.run(&["--json", "start"]), "invariant", "too many links");
 }

@@ -172,6 +172,15 @@ impl Sandbox {
         output.ok().json()
     }
 
+    /// Returns a workspace as `up` and the API tell it: `inspect` without its additions.
+    pub fn view(&self, workspace: &[&str]) -> Value {
+        let mut view = self.json(&[&["inspect"], workspace].concat());
+        for added in ["fields", "sidecars"] {
+            assert!(view.as_object_mut().unwrap().remove(added).is_some(), "{added} is missing");
+        }
+        view
+    }
+
     /// Runs `wharf up` for the project.
     #[track_caller]
     pub fn up(&self) -> Value {
