@@ -424,7 +424,8 @@ fn a_sidecar_has_nothing_of_the_projects_file() {
 /// Builds an image with this label, under a name of the sandbox.
 fn labelled(sandbox: &Sandbox, metadata: &str) -> String {
     let name = format!("wharf-test-label-{}:1", sandbox.name());
-    let more = "RUN echo 'dev:x:1234:1234::/srv/dev:/bin/sh' >> /etc/passwd && mkdir -p /srv/dev && chown 1234:1234 /srv/dev";
+    let more =
+        "RUN echo 'dev:x:1234:1234::/srv/dev:/bin/sh' >> /etc/passwd && mkdir -p /srv/dev && chown 1234:1234 /srv/dev";
     let text = format!("FROM {BASE}\n{more}\nLABEL devcontainer.metadata='{metadata}'\n");
     sandbox.write("project/label.Dockerfile", text);
     sandbox.json(&["image", "build", "--file", "label.Dockerfile", "--tag", &name]);
