@@ -92,11 +92,15 @@ pub(in crate::lifecycle) fn fill(draft: &mut Draft, image: &ImageInfo) {
     if let (None, Some(check)) = (&draft.spec.health_check, &image.health_check) {
         draft.set(&Adjustment::HealthCheck(Some(check.clone())), by(), None);
     }
-    let name = image.user.split(':').next().unwrap_or_default();
-    let is_root = name.is_empty() || name == "root" || name.parse::<u64>() == Ok(0);
-    if !is_root && (draft.spec.user.is_none() || owner::is_default(draft)) {
+    if !is_root(&image.user) && (draft.spec.user.is_none() || owner::is_default(draft)) {
         draft.set(&Adjustment::User(Some(image.user.clone())), by(), None);
     }
+}
+
+/// Returns whether a user in the engine's notation is root. No user is root, too.
+pub(in crate::lifecycle) fn is_root(user: &str) -> bool {
+    let name = user.split(':').next().unwrap_or_default();
+    name.is_empty() || name == "root" || name.parse::<u64>() == Ok(0)
 }
 
 /// Assigns a place in the spec to each volume that an image wants and that no other mount covers, after the policies: a

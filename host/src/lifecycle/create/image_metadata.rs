@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::hooks::Adjustment;
 use crate::hooks::record::{Draft, Owner};
-use crate::lifecycle::create::image_config::BY_IMAGE;
+use crate::lifecycle::create::image_config::{BY_IMAGE, is_root};
 
 /// The label's name.
 const LABEL: &str = "devcontainer.metadata";
@@ -30,8 +30,9 @@ struct Metadata {
     unused: BTreeSet<String>,
 }
 
-/// Writes user and environment of the label into a draft, for fields that nothing else decided. Returns a note about
-/// the rest of the label, and about a label that cannot be read.
+/// Writes user and environment of the label into a draft, for fields that nothing else decided. A user `root` is ignored,
+/// as that of the image itself is: an image cannot make a workspace run as root. Returns a note about the rest of the
+/// label, and about a label that cannot be read.
 pub(in crate::lifecycle) fn fill(draft: &mut Draft, labels: &BTreeMap<String, String>) -> Option<String> {
     let metadata = match read(labels.get(LABEL)?) {
         Ok(metadata) => metadata,
@@ -40,7 +41,7 @@ pub(in crate::lifecycle) fn fill(draft: &mut Draft, labels: &BTreeMap<String, St
     let Metadata { remote_user, container_user, env, mut unused } = metadata;
     let by = || Owner::host("default", Some(BY_IMAGE.to_owned()));
     let own = draft.owners.get("user").is_none_or(|owner| owner.policy == "default");
-    if let Some(user) = remote_user.or(container_user).filter(|_| own) {
+    if let Some(user) = remote_user.or(container_user).filter(|user| own && !is_root(user)) {
         let edit = Adjustment::User(Some(user));
         if edit.check().is_err() {
             unused.insert("remoteUser".to_owned());
@@ -132,6 +133,16 @@ mod tests {
         draft.set(&Adjustment::Env("A".into(), Some("mine".into())), Owner::host("request", None), None);
         assert_eq!(filled(&mut draft, r#"{"remoteUser": "dev", "containerEnv": {"A": "1"}}"#), None);
         assert_eq!((draft.spec.user.as_deref(), draft.spec.env["A"].as_str()), (Some("1:1"), "mine"));
+    }
+
+    #[test]
+    fn a_label_cannot_make_a_workspace_run_as_root() {
+        for user in ["root", "0", "+0", "00:5", "root:root", ""] {
+            let mut draft = Draft::new(spec());
+            draft.set(&Adjustment::User(Some("1577:100".into())), Owner::host("default", None), None);
+            assert_eq!(filled(&mut draft, &format!("{{\"remoteUser\": \"{user}\"}}")), None);
+            assert_eq!(draft.spec.user.as_deref(), Some("1577:100"), "{user}");
+        }
     }
 
     #[test]

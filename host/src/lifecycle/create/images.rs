@@ -12,6 +12,7 @@ use crate::archive::{self, Context, Feature};
 use crate::config::{Builder, Loaded};
 use crate::docker::{self, BuildRequest, BuildSecrets, LocalImage};
 use crate::hooks::record::Refusal;
+use crate::hooks::redact::Values;
 use crate::hooks::validate::HostPaths;
 use crate::lifecycle::create::binds::invariants;
 use crate::lifecycle::create::decision::Decided;
@@ -223,11 +224,18 @@ impl Lifecycle {
             }
             written
         });
-        let mut line = |line: &str| progress(Progress::build(line));
+        // A step may print a secret.
+        let texts = build.secrets.values().filter_map(|secret| String::from_utf8(secret.0.clone()).ok());
+        let hidden = Values::of(&texts.map(|text| text.trim().to_owned()).collect::<Vec<_>>());
+        let mut line = |line: &str| {
+            let mut line = line.to_owned();
+            hidden.clean(&mut line);
+            progress(Progress::build(line));
+        };
         tokio::select! {
             built = self.docker.build(&request, pieces, &mut line) => match (built, unreadable.get()) {
                 (Err(_), Some(cause)) => return Err(Error::Request(cause.clone())),
-                (built, _) => built?,
+                (built, _) => built.map_err(|error| Error::from(error).without(&hidden))?,
             },
             () = self.interrupted() => return Err(Error::Interrupted),
         };
@@ -249,7 +257,7 @@ impl Lifecycle {
         // Reading files of a network mount may take long.
         let opened = tokio::task::spawn_blocking(open).await;
         let (context, mut bases, frontend, features) = opened.map_err(|error| Error::Internal(error.to_string()))??;
-        self.check_frontend(frontend.as_deref())?;
+        self.check_frontend(frontend.as_deref()).await?;
         self.check_features(build, frontend.is_some(), &features)?;
         bases.extend(frontend);
         self.check_bases(project, &bases).await?;
@@ -263,10 +271,17 @@ impl Lifecycle {
 
     /// Refuses a frontend other than Docker's, unless the configuration allows its image: its program decides what the
     /// build reads, so no check of the Dockerfile would hold.
-    fn check_frontend(&self, frontend: Option<&str>) -> Result<(), Error> {
+    /// An image that a Wharf built is not Docker's, whatever its name.
+    async fn check_frontend(&self, frontend: Option<&str>) -> Result<(), Error> {
         let Some(image) = frontend else { return Ok(()) };
-        if is_dockers_frontend(image) || self.loaded().config.allow.images.contains(image) {
+        if self.loaded().config.allow.images.contains(image) {
             return Ok(());
+        }
+        if is_dockers_frontend(image) {
+            let local = self.docker.image(image).await?;
+            if local.is_none_or(|local| !local.labels.contains_key(LABEL_IMAGE_HOST)) {
+                return Ok(());
+            }
         }
         let reason = format!(
             "the Dockerfile's frontend '{image}' (its line 'syntax=', or the build argument {}) is a program that could \

@@ -83,6 +83,16 @@ fn secrets_reach_their_step_and_nothing_else() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    let printing = building.0.write(
+        "project/Dockerfile",
+        format!("FROM {BASE}\nRUN --mount=type=secret,id=TOKEN cat /run/secrets/TOKEN; exit 3\n"),
+    );
+    let printed = building.0.run(&["image", "build", "--secret", "TOKEN"]);
+    assert!(
+        printed.stderr.contains("***") && !printed.stderr.contains("correct-horse"),
+        "{printing:?}: {}",
+        printed.stderr
+    );
     let required = dockerfile.replace("id=key,", "id=absent,required=true,");
     let missing = building.build(&required, &[]);
     assert_eq!((missing.code, &missing.error()["code"]), (1, &json!("build-failed")), "{}", missing.stderr);
