@@ -75,12 +75,12 @@ impl Context {
         super::dockerfile::images(text, args, architecture).map_err(io::Error::other)
     }
 
-    /// Returns the frontend that the Dockerfile or the build arguments name, see [`super::dockerfile::frontend`].
+    /// Returns the frontends that the Dockerfile and the build arguments name, see [`super::dockerfile::frontends`].
     ///
     /// # Errors
     /// An error if the Dockerfile cannot be read.
-    pub fn frontend(&self, args: &BTreeMap<String, String>) -> io::Result<Option<String>> {
-        Ok(super::dockerfile::frontend(self.text()?, args))
+    pub fn frontends(&self, args: &BTreeMap<String, String>) -> io::Result<Vec<String>> {
+        Ok(super::dockerfile::frontends(self.text()?, args))
     }
 
     /// Returns the features that not every builder has, see [`super::dockerfile::features`].

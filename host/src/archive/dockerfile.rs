@@ -100,34 +100,32 @@ fn platform(architecture: &str) -> BTreeMap<String, String> {
     of("TARGET").into_iter().chain(of("BUILD")).collect()
 }
 
-/// Returns the frontend that a Dockerfile or its build arguments name: an image whose program reads the Dockerfile.
+/// Returns the frontends that a Dockerfile or its build arguments name: images whose programs read the Dockerfile.
 ///
-/// `# syntax=IMAGE`, `// syntax=IMAGE` and `{"syntax": "IMAGE"}` name one (BuildKit, `DetectSyntax`). Every comment
-/// before the first instruction counts, which is more than BuildKit reads.
-pub fn frontend(text: &str, args: &BTreeMap<String, String>) -> Option<String> {
-    if let Some(given) = args.get(SYNTAX_ARG).filter(|given| !given.is_empty()) {
-        return Some(given.split_whitespace().next().unwrap_or_default().to_owned());
-    }
+/// `# syntax=IMAGE`, `// syntax=IMAGE` and `{"syntax": "IMAGE"}` name one (BuildKit, `DetectSyntax`). BuildKit uses one
+/// of them, and an old one ignores the build argument, so every one counts: each comment before the first instruction,
+/// and the argument.
+pub fn frontends(text: &str, args: &BTreeMap<String, String>) -> Vec<String> {
     let text = text.trim_start_matches('\u{feff}');
+    let mut named: Vec<String> = args.get(SYNTAX_ARG).cloned().into_iter().collect();
     if text.trim_start().starts_with('{') {
         // BuildKit's decoder reads the first value and ignores the rest.
-        let first = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>().next()?.ok()?;
-        let object = first.as_object()?;
-        let value = object.iter().find(|(key, _)| key.eq_ignore_ascii_case("syntax"))?.1.as_str()?;
-        return value.split_whitespace().next().map(str::to_owned);
-    }
-    for line in text.lines().map(str::trim) {
-        let Some(comment) = line.strip_prefix('#').or_else(|| line.strip_prefix("//")) else {
-            if line.is_empty() { continue } else { break }
-        };
-        if let Some((name, value)) = comment.split_once('=')
-            && name.trim().eq_ignore_ascii_case("syntax")
-            && let Some(image) = value.split_whitespace().next()
-        {
-            return Some(image.to_owned());
+        let first = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>().next();
+        if let Some(Ok(serde_json::Value::Object(object))) = first {
+            let syntax = object.iter().filter(|(key, _)| key.eq_ignore_ascii_case("syntax"));
+            named.extend(syntax.filter_map(|(_, value)| value.as_str().map(str::to_owned)));
         }
     }
-    None
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let Some(comment) = line.strip_prefix('#').or_else(|| line.strip_prefix("//")) else { break };
+        if let Some((name, value)) = comment.split_once('=')
+            && name.trim().eq_ignore_ascii_case("syntax")
+        {
+            named.push(value.to_owned());
+        }
+    }
+    // Options may follow the image.
+    named.iter().filter_map(|named| named.split_whitespace().next().map(str::to_owned)).collect()
 }
 
 /// A feature of a Dockerfile that not every builder has.
@@ -367,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_is_found_in_every_notation() {
+    fn every_frontend_is_found_in_every_notation() {
         let none = BTreeMap::new();
         for text in [
             "# syntax=a/b:c\nFROM x",
@@ -379,11 +377,12 @@ mod tests {
             "{\"syntax\": \"a/b:c\"}",
             "# note\n\n# syntax=a/b:c",
         ] {
-            assert_eq!(frontend(text, &none).as_deref(), Some("a/b:c"), "{text}");
+            assert_eq!(frontends(text, &none), ["a/b:c"], "{text}");
         }
-        assert_eq!(frontend("FROM x\n# syntax=a/b:c", &none), None);
+        assert!(frontends("FROM x\n# syntax=a/b:c", &none).is_empty());
         let given = BTreeMap::from([(SYNTAX_ARG.to_owned(), "d".to_owned())]);
-        assert_eq!(frontend("# syntax=a/b:c", &given).as_deref(), Some("d"));
+        // An old BuildKit ignores the argument.
+        assert_eq!(frontends("# syntax=a/b:c\n// syntax=e x=y", &given), ["d", "a/b:c", "e"]);
     }
 
     #[test]

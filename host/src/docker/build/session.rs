@@ -5,7 +5,6 @@
 //! answer. Only the logins of the registries that the Dockerfile reads from are served.
 
 use std::io::Cursor;
-use std::sync::Arc;
 
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
@@ -60,7 +59,7 @@ pub(super) async fn open(docker: &Docker, logins: Logins, secrets: BuildSecrets)
     let reader = Cursor::new(connection.first).chain(connection.reader);
     let io = TokioIo::new(tokio::io::join(reader, connection.writer));
     let routes = Routes::new(HealthServer::new(Healthy))
-        .add_service(AuthServer::new(LoginService(Arc::new(logins))))
+        .add_service(AuthServer::new(LoginService(logins)))
         .add_service(SecretsServer::new(SecretService(secrets)));
     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     let task = tokio::spawn(async move {
@@ -99,7 +98,7 @@ impl Health for Healthy {
     }
 }
 
-struct LoginService(Arc<Logins>);
+struct LoginService(Logins);
 
 #[tonic::async_trait]
 impl Auth for LoginService {

@@ -44,7 +44,7 @@ pub struct ImageView {
 /// A build context whose Dockerfile was checked.
 struct Opened {
     context: Context,
-    /// The images that the build reads from, its frontend among them.
+    /// The images that the build reads from, its frontends among them.
     bases: Vec<String>,
     features: Vec<Feature>,
 }
@@ -250,16 +250,19 @@ impl Lifecycle {
             let context = open(&opening)?;
             let wrong = |error: std::io::Error| Error::Request(format!("the Dockerfile: {error}"));
             let images = context.images(&args, &architecture).map_err(wrong)?;
-            let frontend = context.frontend(&args).map_err(wrong)?;
+            let frontends = context.frontends(&args).map_err(wrong)?;
             let features = context.features().map_err(wrong)?;
-            Ok::<_, Error>((context, images, frontend, features))
+            Ok::<_, Error>((context, images, frontends, features))
         };
         // Reading files of a network mount may take long.
         let opened = tokio::task::spawn_blocking(open).await;
-        let (context, mut bases, frontend, features) = opened.map_err(|error| Error::Internal(error.to_string()))??;
-        self.check_frontend(frontend.as_deref()).await?;
-        self.check_features(build, frontend.is_some(), &features)?;
-        bases.extend(frontend);
+        let (context, mut bases, frontends, features) =
+            opened.map_err(|error| Error::Internal(error.to_string()))??;
+        for frontend in &frontends {
+            self.check_frontend(frontend).await?;
+        }
+        self.check_features(build, !frontends.is_empty(), &features)?;
+        bases.extend(frontends);
         self.check_bases(project, &bases).await?;
         Ok(Opened { context, bases, features })
     }
@@ -272,8 +275,7 @@ impl Lifecycle {
     /// Refuses a frontend other than Docker's, unless the configuration allows its image: its program decides what the
     /// build reads, so no check of the Dockerfile would hold.
     /// An image that a Wharf built is not Docker's, whatever its name.
-    async fn check_frontend(&self, frontend: Option<&str>) -> Result<(), Error> {
-        let Some(image) = frontend else { return Ok(()) };
+    async fn check_frontend(&self, image: &str) -> Result<(), Error> {
         if self.loaded().config.allow.images.contains(image) {
             return Ok(());
         }

@@ -161,6 +161,15 @@ fn a_frontend_that_an_admin_has_not_allowed_is_refused_in_every_notation() {
     }
     let refused = building.build(&rest, &["--build-arg", "BUILDKIT_SYNTAX=evil/front"]);
     assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("invariant")), "{}", refused.stderr);
+    // An old BuildKit ignores the argument, so Docker's frontend there hides nothing.
+    let dockers = ["--build-arg", "BUILDKIT_SYNTAX=docker/dockerfile:1"];
+    let refused = building.build(&format!("# syntax=evil/front\n{rest}"), &dockers);
+    assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("invariant")), "{}", refused.stderr);
+    // The name of Docker's frontend does not help an image that was built here.
+    let name = format!("docker/dockerfile:{}", building.0.name());
+    building.build(&rest, &["--tag", &name]).ok();
+    let refused = building.build(&format!("# syntax={name}\n{rest}"), &[]);
+    assert_eq!((refused.code, &refused.error()["code"]), (4, &json!("invariant")), "{}", refused.stderr);
     building.0.config("[allow]\nimages = [\"127.0.0.1:1/evil/front\"]");
     // Now the engine looks for it.
     let missing = building.build(&format!("# syntax=127.0.0.1:1/evil/front\n{rest}"), &[]);
